@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! Stores for `syncline`, one cargo feature each.

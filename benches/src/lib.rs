@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! Measures syncline beside the bare store.

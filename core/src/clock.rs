@@ -1,0 +1,232 @@
+//! The clock seam: wall time, elapsed time and waiting.
+//!
+//! Only the driver asks a [`Clock`]; the engine gets what it read as a [`Now`]. Nothing else in the workspace
+//! reads the time (`clippy.toml` forbids it), so every run can be repeated by replaying its readings.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::storage::BoxError;
+
+/// Wall-clock time: milliseconds since 1970-01-01T00:00:00Z, below 2⁴⁸ (the year 10889).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WallMs(u64);
+
+impl WallMs {
+    /// The start of 1970.
+    pub const MIN: Self = Self(0);
+    /// The last millisecond that a stamp can hold.
+    pub const MAX: Self = Self((1 << 48) - 1);
+
+    /// The time `ms` milliseconds after the start of 1970.
+    ///
+    /// # Errors
+    /// [`ClockError::Beyond48Bits`] if a stamp cannot hold it.
+    pub const fn new(ms: u64) -> Result<Self, ClockError> {
+        if ms <= Self::MAX.0 { Ok(Self(ms)) } else { Err(ClockError::Beyond48Bits { ms }) }
+    }
+
+    /// Milliseconds since 1970.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The time `ms` milliseconds later, held at [`WallMs::MAX`].
+    #[must_use]
+    pub fn saturating_add(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms).min(Self::MAX.0))
+    }
+}
+
+/// Elapsed time: milliseconds on a timer that never steps and counts the time a device is suspended.
+///
+/// Its zero has no meaning; only differences do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mono(pub u64);
+
+impl Mono {
+    /// Milliseconds from `earlier` to `self`; 0 if `earlier` is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// What the driver read from its [`Clock`] just before it called the engine.
+#[derive(Clone, Debug)]
+pub struct Now {
+    /// The wall clock, which may fail, step or stop.
+    pub wall: Result<WallMs, ClockError>,
+    /// The timer.
+    pub mono: Mono,
+}
+
+/// Why no stamp could be drawn. Nothing is written; stamps never go back.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClockError {
+    /// The platform could not tell the time.
+    #[error("the wall clock could not be read: {0}; retry")]
+    Failed(Arc<dyn std::error::Error + Send + Sync>),
+    /// The wall clock stands before 1970.
+    #[error("the wall clock stands before 1970; set the device's clock, then retry")]
+    Before1970,
+    /// The wall clock stands beyond what a stamp can hold.
+    #[error(
+        "the wall clock reads {ms} ms since 1970, which is beyond 48 bits; set the device's clock, then retry"
+    )]
+    Beyond48Bits {
+        /// What the clock read.
+        ms: u64,
+    },
+    /// So many stamps were drawn within one reading that the next would run ahead of physical time by more
+    /// than the group tolerates.
+    #[error(
+        "the next stamp would stand more than {max_drift_ms} ms ahead of physical time; wait, then retry"
+    )]
+    Exhausted {
+        /// The bound that would be passed.
+        max_drift_ms: u64,
+    },
+}
+
+impl ClockError {
+    /// Wraps what the platform reported.
+    pub fn failed(error: impl Into<BoxError>) -> Self {
+        Self::Failed(Arc::from(error.into()))
+    }
+}
+
+/// Where time comes from.
+///
+/// # Contract
+/// - [`wall`](Clock::wall) may step back, stop or jump: the hybrid logical clock absorbs that.
+/// - [`mono`](Clock::mono) never goes back and counts suspended time.
+/// - [`sleep`](Clock::sleep) may end early or late; the driver looks at the timer again.
+#[async_trait]
+pub trait Clock: Send + Sync + 'static {
+    /// The wall clock's time.
+    ///
+    /// # Errors
+    /// [`ClockError`] if it fails or stands outside 48 bits of milliseconds since 1970.
+    fn wall(&self) -> Result<WallMs, ClockError>;
+
+    /// The timer's time.
+    fn mono(&self) -> Mono;
+
+    /// Waits for about `duration`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the wait and does nothing else.
+    async fn sleep(&self, duration: Duration);
+}
+
+#[async_trait]
+impl<C: Clock + ?Sized> Clock for Arc<C> {
+    fn wall(&self) -> Result<WallMs, ClockError> {
+        (**self).wall()
+    }
+
+    fn mono(&self) -> Mono {
+        (**self).mono()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        (**self).sleep(duration).await;
+    }
+}
+
+/// The platform's clock.
+///
+/// Its timer counts suspended time: `CLOCK_BOOTTIME` on Linux and Android, the monotonic clock elsewhere,
+/// which does the same on Windows and Apple systems.
+pub struct SystemClock {
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    started: std::time::Instant,
+}
+
+impl SystemClock {
+    /// The platform's clock.
+    #[allow(clippy::new_without_default, reason = "it reads the platform, as a default should not")]
+    #[must_use]
+    #[cfg_attr(
+        not(any(target_os = "linux", target_os = "android")),
+        allow(clippy::disallowed_methods, reason = "the one place that reads the timer")
+    )]
+    pub fn new() -> Self {
+        Self {
+            #[cfg(not(any(target_os = "linux", target_os = "android")))]
+            started: std::time::Instant::now(),
+        }
+    }
+}
+
+impl fmt::Debug for SystemClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SystemClock")
+    }
+}
+
+#[async_trait]
+impl Clock for SystemClock {
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+    fn wall(&self) -> Result<WallMs, ClockError> {
+        let since_1970 = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_err(|_| ClockError::Before1970)?;
+        WallMs::new(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn mono(&self) -> Mono {
+        let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let seconds = u64::try_from(t.tv_sec).unwrap_or(0);
+        let nanos = u64::try_from(t.tv_nsec).unwrap_or(0);
+        Mono(seconds.saturating_mul(1000).saturating_add(nanos / 1_000_000))
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn mono(&self) -> Mono {
+        Mono(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the one place that waits")]
+    async fn sleep(&self, duration: Duration) {
+        futures_timer::Delay::new(duration).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: H8, no reading panics. Method: the edges of 48 and 64 bits.
+    #[test]
+    fn h8_out_of_range_is_an_error() {
+        assert_eq!(WallMs::new(WallMs::MAX.get()).unwrap(), WallMs::MAX);
+        for ms in [WallMs::MAX.get() + 1, u64::MAX] {
+            assert!(matches!(WallMs::new(ms), Err(ClockError::Beyond48Bits { ms: found }) if found == ms));
+        }
+        assert_eq!(WallMs::MAX.saturating_add(1), WallMs::MAX);
+    }
+
+    #[test]
+    fn the_system_clock_tells_the_time() {
+        let clock = SystemClock::new();
+        assert!(clock.wall().unwrap() > WallMs::new(1_700_000_000_000).unwrap());
+        let before = clock.mono();
+        assert!(clock.mono() >= before);
+    }
+
+    #[test]
+    fn the_system_clock_waits() {
+        let clock = SystemClock::new();
+        let before = clock.mono();
+        futures::executor::block_on(clock.sleep(Duration::from_millis(5)));
+        assert!(clock.mono().since(before) >= 4, "at most one tick is lost to rounding");
+    }
+}

@@ -1,0 +1,70 @@
+//! The caps that keep memory bounded, whatever callers and peers do.
+
+use std::fmt;
+
+/// Caps on what a replica takes. Everything is checked before any work is done with it.
+///
+/// ```
+/// let limits = syncline::Limits { value_bytes_max: 64 * 1024, ..syncline::Limits::default() };
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest record id, encoded. Default 1 KiB.
+    pub id_bytes_max: usize,
+    /// The largest value, encoded. Default 1 MiB.
+    pub value_bytes_max: usize,
+    /// The most changes of one commit. Default 65,536.
+    pub commit_changes_max: usize,
+    /// The largest commit: the ids and values of its changes. Default 16 MiB.
+    pub commit_bytes_max: usize,
+    /// What commits may hold in memory while they wait for the store; callers wait beyond it. At least
+    /// [`commit_bytes_max`](Limits::commit_bytes_max). Default 64 MiB.
+    pub queue_bytes_max: usize,
+    /// The most commits that share one write. Default 1,024.
+    pub group_commits_max: usize,
+    /// How many commits a subscriber to events may fall behind before it is told that it lags. Default 1,024.
+    pub event_commits_max: usize,
+    /// How far a stamp may stand ahead of physical time, in milliseconds. Default 5 minutes.
+    pub max_drift_ms: u64,
+    /// How far the wall clock may step against the timer between two readings before an event says so, in
+    /// milliseconds. Default 1 minute.
+    pub max_jump_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const MIB: usize = 1024 * 1024;
+        Self {
+            id_bytes_max: 1024,
+            value_bytes_max: MIB,
+            commit_changes_max: 65_536,
+            commit_bytes_max: 16 * MIB,
+            queue_bytes_max: 64 * MIB,
+            group_commits_max: 1024,
+            event_commits_max: 1024,
+            max_drift_ms: 5 * 60 * 1000,
+            max_jump_ms: 60 * 1000,
+        }
+    }
+}
+
+/// One of the [`Limits`], named, so that an error says which one to raise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// The field of [`Limits`].
+    pub name: &'static str,
+    /// Its value.
+    pub max: usize,
+}
+
+impl PartialEq<usize> for Limit {
+    fn eq(&self, other: &usize) -> bool {
+        self.max == *other
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`Limits::{}` = {}", self.name, self.max)
+    }
+}

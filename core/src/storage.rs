@@ -1,0 +1,344 @@
+//! The storage seam: an ordered byte keyspace with atomic, durable batches.
+//!
+//! Three methods, so that they can be implemented honestly over any embedded store. A batch is data, so it can
+//! be logged, torn, counted and simulated. `syncline-testkit` has one test per bullet of [the contract](Storage).
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+/// Any error of a store, of a clock or of the app.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// A key: any bytes, also none.
+pub type Key = Vec<u8>;
+
+/// A value: any bytes, also none. An empty value is not an absent one.
+pub type Value = Vec<u8>;
+
+/// A key and its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The key.
+    pub key: Key,
+    /// Its value.
+    pub value: Value,
+}
+
+/// An ordered byte keyspace with atomic, durable batches.
+///
+/// The caller never has two writes in flight; reads run beside a write. Once the caller dropped a `write`, the
+/// next one starts after the dropped one has ended, whichever way that went.
+///
+/// # Contract
+/// One property each in `syncline-testkit`, under the same name:
+///
+/// - `reads_see_last_write`: once `write` has returned `Ok`, every read that starts sees it.
+/// - `reads_are_never_torn`: a read sees whole batches only, also while a write runs.
+/// - `reads_keep_request_order`: `get_many` answers in the order of its keys, repeated keys included.
+/// - `scan_is_ordered`: ascending by unsigned bytes, from the start (included) to the end (excluded), at most
+///   `limit` entries, none missing in between. A range whose end is not above its start is empty.
+/// - `later_ops_win`: the operations of a batch take effect in their order.
+/// - `delete_range_stays_inside`: it deletes every key of its range and no other.
+/// - `write_is_atomic`: after any error, panic or crash, all of a batch is there or nothing of it.
+/// - `write_is_durable`: once `write` has returned `Ok`, its batch survives whatever the store claims to survive.
+/// - `writes_are_ordered`: a batch is never there without every earlier one that returned `Ok`.
+/// - `rejected_leaves_no_trace`: after [`WriteError::Rejected`], reads and later writes find the state before.
+/// - `second_owner_is_fenced`: a second opener is refused, or the first one's writes return
+///   [`WriteError::Fenced`]; never do two owners write.
+/// - `cancel_is_all_or_nothing`: a future dropped at any point leaves all of its batch or nothing of it, and the
+///   store usable.
+/// - `empty_is_not_absent`: an empty value, and a value under the empty key, are values like any other.
+/// - `sizes_are_kept`: keys and values of every size the store accepts come back as they went in; a size it does
+///   not accept is [`WriteError::Rejected`].
+/// - `reopening_changes_nothing`: what was there is there, however often the store is reopened.
+#[async_trait]
+pub trait Storage: Send + Sync + 'static {
+    /// Returns the values of `keys`, in their order, all from one consistent state.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store could not read. Nothing has changed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future has no effect.
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError>;
+
+    /// Returns the first `limit` entries of `range`, ascending by unsigned bytes, from one consistent state.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store could not read all of it; never a short answer instead.
+    ///
+    /// # Cancel safety
+    /// Dropping the future has no effect.
+    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError>;
+
+    /// Applies `batch` whole and returns once it is durable.
+    ///
+    /// # Errors
+    /// [`WriteError`], whose variants say whether the batch was applied.
+    ///
+    /// # Cancel safety
+    /// Dropping the future applies all of the batch or nothing of it.
+    async fn write(&self, batch: WriteBatch) -> Result<(), WriteError>;
+
+    /// Says where the store lies, for error messages: a path, if it has one.
+    fn location(&self) -> String {
+        "the store".into()
+    }
+}
+
+/// A read that failed. Nothing has changed; the caller may retry, and reopen if that fails too.
+#[derive(Debug, thiserror::Error)]
+#[error("the store could not read: {0}")]
+pub struct ReadError(#[source] pub BoxError);
+
+impl ReadError {
+    /// Wraps what the store reported.
+    pub fn new(error: impl Into<BoxError>) -> Self {
+        Self(error.into())
+    }
+}
+
+/// A write that did not return `Ok`, by what the caller may do next.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// Certainly not applied, and the store goes on: retry or report.
+    #[error("the store rejected the write, nothing of it was applied: {0}")]
+    Rejected(#[source] BoxError),
+    /// Perhaps applied: reopen and look. Until then the store may refuse everything.
+    #[error("the store cannot tell whether the write was applied, reopen it: {0}")]
+    Unknown(#[source] BoxError),
+    /// Another owner took over: stop.
+    #[error("another owner has opened the store, this one must stop")]
+    Fenced,
+}
+
+impl WriteError {
+    /// [`WriteError::Rejected`] because of `error`.
+    pub fn rejected(error: impl Into<BoxError>) -> Self {
+        Self::Rejected(error.into())
+    }
+
+    /// [`WriteError::Unknown`] because of `error`.
+    pub fn unknown(error: impl Into<BoxError>) -> Self {
+        Self::Unknown(error.into())
+    }
+}
+
+/// The keys from `start` (included) up to `end` (excluded), by unsigned bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeyRange {
+    /// The first key of the range.
+    pub start: Key,
+    /// The first key beyond the range; `None` for no end.
+    pub end: Option<Key>,
+}
+
+impl KeyRange {
+    /// Every key.
+    #[must_use]
+    pub const fn all() -> Self {
+        Self { start: Vec::new(), end: None }
+    }
+
+    /// The keys from `start` (included) up to `end` (excluded).
+    pub fn new(start: impl Into<Key>, end: impl Into<Key>) -> Self {
+        Self { start: start.into(), end: Some(end.into()) }
+    }
+
+    /// The keys that begin with `prefix`.
+    pub fn prefix(prefix: impl Into<Key>) -> Self {
+        let start = prefix.into();
+        // The first key beyond the prefix: its last byte below 0xFF one higher, what follows cut off. A prefix
+        // of 0xFF alone has no key beyond it.
+        let end = start.iter().rposition(|&byte| byte < u8::MAX).map(|at| {
+            let mut end: Key = start.iter().take(at + 1).copied().collect();
+            if let Some(last) = end.last_mut() {
+                *last += 1;
+            }
+            end
+        });
+        Self { start, end }
+    }
+
+    /// The part of this range that lies beyond `key`: where a scan goes on that ended with `key`.
+    #[must_use]
+    pub fn after(self, key: &[u8]) -> Self {
+        let mut next = Vec::with_capacity(key.len() + 1);
+        next.extend_from_slice(key);
+        next.push(0);
+        Self { start: self.start.max(next), end: self.end }
+    }
+
+    /// Whether `key` lies in the range.
+    #[must_use]
+    pub fn contains(&self, key: &[u8]) -> bool {
+        key >= self.start.as_slice() && self.end.as_deref().is_none_or(|end| key < end)
+    }
+
+    /// Whether no key can lie in the range.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| *end <= self.start)
+    }
+}
+
+/// One operation of a [`WriteBatch`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WriteOp {
+    /// Sets `key` to `value`.
+    Put {
+        /// The key.
+        key: Key,
+        /// Its new value.
+        value: Value,
+    },
+    /// Removes `key`, if it is there.
+    Delete {
+        /// The key.
+        key: Key,
+    },
+    /// Removes every key of `range`.
+    DeleteRange {
+        /// The keys to remove.
+        range: KeyRange,
+    },
+}
+
+/// Operations that a store applies together, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WriteBatch {
+    ops: Vec<WriteOp>,
+}
+
+impl WriteBatch {
+    /// A batch without operations.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { ops: Vec::new() }
+    }
+
+    /// Sets `key` to `value`.
+    pub fn put(&mut self, key: impl Into<Key>, value: impl Into<Value>) {
+        self.ops.push(WriteOp::Put { key: key.into(), value: value.into() });
+    }
+
+    /// Removes `key`, if it is there.
+    pub fn delete(&mut self, key: impl Into<Key>) {
+        self.ops.push(WriteOp::Delete { key: key.into() });
+    }
+
+    /// Removes every key of `range`.
+    pub fn delete_range(&mut self, range: KeyRange) {
+        self.ops.push(WriteOp::DeleteRange { range });
+    }
+
+    /// The operations, in their order.
+    #[must_use]
+    pub fn ops(&self) -> &[WriteOp] {
+        &self.ops
+    }
+
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+}
+
+impl From<Vec<WriteOp>> for WriteBatch {
+    fn from(ops: Vec<WriteOp>) -> Self {
+        Self { ops }
+    }
+}
+
+impl IntoIterator for WriteBatch {
+    type Item = WriteOp;
+    type IntoIter = std::vec::IntoIter<WriteOp>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.ops.into_iter()
+    }
+}
+
+macro_rules! storage_behind_a_pointer {
+    ($pointer:ident) => {
+        #[async_trait]
+        impl<S: Storage + ?Sized> Storage for $pointer<S> {
+            async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+                (**self).get_many(keys).await
+            }
+
+            async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+                (**self).scan(range, limit).await
+            }
+
+            async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
+                (**self).write(batch).await
+            }
+
+            fn location(&self) -> String {
+                (**self).location()
+            }
+        }
+    };
+}
+
+storage_behind_a_pointer!(Box);
+storage_behind_a_pointer!(Arc);
+
+impl fmt::Debug for dyn Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Storage({})", self.location())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_covers_exactly_its_keys() {
+        for prefix in [&b""[..], b"a", b"a\xff", b"\xff", b"\xff\xff", b"\x00", b"ab\xff\xff"] {
+            let range = KeyRange::prefix(prefix);
+            for key in [
+                &b""[..],
+                b"\x00",
+                b"a",
+                b"a\xff",
+                b"a\xff\x00",
+                b"ab",
+                b"ab\xff\xff\x01",
+                b"ac",
+                b"b",
+                b"\xff",
+                b"\xff\xff\xff",
+            ] {
+                assert_eq!(range.contains(key), key.starts_with(prefix), "{prefix:?} {key:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_scan_goes_on_right_after_its_last_key() {
+        let rest = KeyRange::prefix(*b"a").after(b"ab");
+        assert!(
+            !rest.contains(b"ab") && rest.contains(b"ab\x00") && rest.contains(b"ac") && !rest.contains(b"b")
+        );
+        assert_eq!(KeyRange::prefix(*b"b").after(b"a"), KeyRange::prefix(*b"b"));
+    }
+
+    #[test]
+    fn an_end_at_or_before_the_start_is_empty() {
+        assert!(KeyRange::new(*b"b", *b"a").is_empty() && KeyRange::new(*b"a", *b"a").is_empty());
+        assert!(!KeyRange::all().is_empty() && !KeyRange::new(*b"", *b"\x00").is_empty());
+    }
+
+    #[test]
+    fn storage_is_usable_behind_pointers() {
+        fn is_storage<S: Storage>() {}
+        is_storage::<Box<dyn Storage>>();
+        is_storage::<Arc<dyn Storage>>();
+    }
+}

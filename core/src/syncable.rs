@@ -1,0 +1,234 @@
+//! The app's types: what a model is, who owns its records, how a record is named and encoded.
+
+use std::fmt::Debug;
+use std::hash::Hash;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use crate::ids::{DeviceId, GroupId, ReplicaId};
+use crate::storage::BoxError;
+
+/// A type whose values replicate as records of one model.
+///
+/// Derive it, or write it by hand in five lines:
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use syncline::{DeviceId, DeviceOwned, Syncable, Uuid};
+///
+/// #[derive(Clone, Serialize, Deserialize)]
+/// struct Location { id: Uuid, device_id: DeviceId, path: String }
+///
+/// impl Syncable for Location {
+///     const SYNC_MODEL: &'static str = "location";
+///     type Id = Uuid;
+///     type Ownership = DeviceOwned;
+///
+///     fn sync_id(&self) -> (DeviceId, Uuid) {
+///         (self.device_id, self.id)
+///     }
+/// }
+/// ```
+///
+/// # Contract
+/// - `SYNC_MODEL` never changes and no other model of the app has it. `syncline.` begins the library's own.
+/// - The [`Ownership`] of a model never changes.
+/// - `sync_id` depends on the value alone: a value that was saved under an id returns that id when read back.
+/// - When the fields change, [`SCHEMA`](Syncable::SCHEMA) rises and [`migrate`](Syncable::migrate) reads what the
+///   earlier versions wrote. Values are encoded with postcard, which is not self-describing: also a field added
+///   at the end is such a change.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a model",
+    note = "add `#[derive(Syncable)]` and `#[sync(model = \"...\")]` to it"
+)]
+pub trait Syncable: Clone + Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The model's name, the same on all devices: 1 to [`MODEL_BYTES_MAX`] bytes.
+    const SYNC_MODEL: &'static str;
+
+    /// The version of the model's fields. Starts at 1 and rises when they change.
+    const SCHEMA: u16 = 1;
+
+    /// The app's own id of a record.
+    type Id: SyncId;
+
+    /// [`Shared`] or [`DeviceOwned`].
+    type Ownership: Ownership;
+
+    /// Returns what names the record: its id, with its device before it if the model is device-owned.
+    fn sync_id(&self) -> RecordId<Self>;
+
+    /// Reads a value that an older version of the app wrote under `schema`, which is below
+    /// [`SCHEMA`](Syncable::SCHEMA).
+    ///
+    /// # Errors
+    /// Whatever the app reports; by default, that it has no way to read it.
+    fn migrate(schema: u16, value: &[u8]) -> Result<Self, BoxError> {
+        let _ = value;
+        Err(format!("model `{}` has no migration from schema {schema}", Self::SYNC_MODEL).into())
+    }
+}
+
+/// The longest model name, in bytes.
+pub const MODEL_BYTES_MAX: usize = 64;
+
+/// What names a record of the model `M`: `Id` for a shared model, `(DeviceId, Id)` for a device-owned one.
+pub type RecordId<M> = <<M as Syncable>::Ownership as Ownership>::Record<<M as Syncable>::Id>;
+
+/// Who may change the records of a model. Either [`Shared`] or [`DeviceOwned`].
+pub trait Ownership: sealed::Sealed + Send + Sync + 'static {
+    /// What names a record.
+    type Record<Id: SyncId>: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + 'static;
+
+    /// Whether the records belong to devices.
+    const DEVICE_OWNED: bool;
+
+    /// Splits a record's name into its owner and its id.
+    fn split<Id: SyncId>(record: &Self::Record<Id>) -> (Option<DeviceId>, &Id);
+
+    /// Joins an owner and an id; `None` if the owner is missing or one too many.
+    fn join<Id: SyncId>(owner: Option<DeviceId>, id: Id) -> Option<Self::Record<Id>>;
+}
+
+/// Every member may change every record; the stamps decide.
+#[derive(Clone, Copy, Debug)]
+pub enum Shared {}
+
+/// Only the device that a record names may change it.
+#[derive(Clone, Copy, Debug)]
+pub enum DeviceOwned {}
+
+impl Ownership for Shared {
+    type Record<Id: SyncId> = Id;
+    const DEVICE_OWNED: bool = false;
+
+    fn split<Id: SyncId>(record: &Id) -> (Option<DeviceId>, &Id) {
+        (None, record)
+    }
+
+    fn join<Id: SyncId>(owner: Option<DeviceId>, id: Id) -> Option<Id> {
+        owner.is_none().then_some(id)
+    }
+}
+
+impl Ownership for DeviceOwned {
+    type Record<Id: SyncId> = (DeviceId, Id);
+    const DEVICE_OWNED: bool = true;
+
+    fn split<Id: SyncId>(record: &(DeviceId, Id)) -> (Option<DeviceId>, &Id) {
+        (Some(record.0), &record.1)
+    }
+
+    fn join<Id: SyncId>(owner: Option<DeviceId>, id: Id) -> Option<(DeviceId, Id)> {
+        owner.map(|owner| (owner, id))
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Shared {}
+    impl Sealed for super::DeviceOwned {}
+}
+
+/// A record id: encoded as bytes whose order is the order in which `list` returns records.
+///
+/// # Contract
+/// Equal ids have equal bytes and different ids different ones, on every platform; `decode` undoes `encode`.
+pub trait SyncId: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + 'static {
+    /// Appends the id's bytes.
+    fn encode(&self, out: &mut Vec<u8>);
+
+    /// The id with these bytes; `None` if there is none.
+    fn decode(bytes: &[u8]) -> Option<Self>;
+}
+
+macro_rules! fixed_bytes_id {
+    ($($id:ty: $to:expr, $from:expr;)*) => {$(
+        impl SyncId for $id {
+            fn encode(&self, out: &mut Vec<u8>) {
+                let to: fn(&$id) -> _ = $to;
+                out.extend_from_slice(&to(self));
+            }
+
+            fn decode(bytes: &[u8]) -> Option<Self> {
+                let from: fn(_) -> $id = $from;
+                Some(from(bytes.try_into().ok()?))
+            }
+        }
+    )*};
+}
+
+// Integers are big-endian, signed ones with the sign bit flipped, so that byte order is number order.
+fixed_bytes_id! {
+    Uuid: |id| *id.as_bytes(), Uuid::from_bytes;
+    DeviceId: |id| *id.as_bytes(), DeviceId::from_bytes;
+    ReplicaId: |id| *id.as_bytes(), ReplicaId::from_bytes;
+    GroupId: |id| *id.as_bytes(), GroupId::from_bytes;
+    u32: |id| id.to_be_bytes(), u32::from_be_bytes;
+    u64: |id| id.to_be_bytes(), u64::from_be_bytes;
+    u128: |id| id.to_be_bytes(), u128::from_be_bytes;
+    i32: |id| (id ^ i32::MIN).to_be_bytes(), |bytes| i32::from_be_bytes(bytes) ^ i32::MIN;
+    i64: |id| (id ^ i64::MIN).to_be_bytes(), |bytes| i64::from_be_bytes(bytes) ^ i64::MIN;
+}
+
+impl<const N: usize> SyncId for [u8; N] {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self);
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok()
+    }
+}
+
+impl SyncId for Vec<u8> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self);
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        Some(bytes.to_vec())
+    }
+}
+
+impl SyncId for String {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.as_bytes());
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        std::str::from_utf8(bytes).ok().map(Into::into)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bytes(id: &impl SyncId) -> Vec<u8> {
+        let mut out = Vec::new();
+        id.encode(&mut out);
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn ids_come_back_and_keep_their_order(a: (i64, i32, u64, u128, String), b: (i64, i32, u64, u128, String)) {
+            macro_rules! check { ($($n:tt)*) => {$(
+                prop_assert_eq!(SyncId::decode(&bytes(&a.$n)), Some(a.$n.clone()));
+                prop_assert_eq!(bytes(&a.$n).cmp(&bytes(&b.$n)), a.$n.cmp(&b.$n));
+            )*} }
+            check!(0 1 2 3 4);
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_id_are_refused() {
+        assert_eq!(Uuid::decode(&[0; 15]), None);
+        assert_eq!(u32::decode(&[0; 5]), None);
+        assert_eq!(String::decode(&[0xff]), None);
+    }
+}

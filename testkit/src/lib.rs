@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! Proves that a store keeps the storage contract.
