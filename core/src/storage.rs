@@ -109,7 +109,7 @@ pub enum WriteError {
     /// Perhaps applied: reopen and look. Until then the store may refuse everything.
     #[error("the store cannot tell whether the write was applied, reopen it: {0}")]
     Unknown(#[source] BoxError),
-    /// Another owner took over: stop.
+    /// Certainly not applied, another owner took over: stop.
     #[error("another owner has opened the store, this one must stop")]
     Fenced,
 }

@@ -1,0 +1,376 @@
+//! The check of a whole store: record, log, head, clock and kept values agree.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::hlc::Hlc;
+use crate::ids::ReplicaId;
+use crate::member::Member;
+use crate::model;
+use crate::storage::{Entry, Key, KeyRange, ReadError, Storage};
+use crate::stored::keys::{self, RecordKey, StoredKey};
+use crate::stored::log::chain;
+use crate::stored::{
+    Digest, Head, Identity, LogEntry, ModelSeen, Reference, clock_from_value, digest, record,
+};
+use crate::syncable::Syncable;
+
+/// Something in a store that must not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Violation {
+    /// Which rule is broken.
+    pub rule: Rule,
+    /// Where, in words for a person.
+    pub detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.rule, self.detail)
+    }
+}
+
+/// What [`audit`] checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Rule {
+    /// The store can be read.
+    Readable,
+    /// Every key and every value has a known format.
+    Format,
+    /// There is one identity, a clock and a head of the own stream, or nothing at all.
+    Complete,
+    /// The clock stands at or above every stamp.
+    Clock,
+    /// The log of a stream holds every commit above the floor up to the head, in rising stamps, and nothing else.
+    LogIsWhole,
+    /// The digests of the log lead from the one at the floor to the one of the head.
+    Chain,
+    /// A record stands at or above every commit of the log that changes it.
+    RecordFollowsLog,
+    /// A record whose commit is still in the log is what that commit made it.
+    LogExplainsRecord,
+    /// Every shared value that the log refers to is here, with exactly the bytes of its digest.
+    LogResolves,
+    /// A value is kept only if the log refers to it and no record holds it.
+    KeptIsNeeded,
+}
+
+/// Checks a whole store and returns what is wrong with it: nothing, if it is as it must be.
+///
+/// Works on damaged stores, reports instead of failing, and never panics. Run it while no driver writes to the
+/// store: it reads in pages, and a write in between looks like a violation. Memory holds a page and the heads; a
+/// record is read once for itself and once for each log entry that refers to it.
+pub async fn audit(storage: &dyn Storage) -> Vec<Violation> {
+    let mut audit = Audit { storage, heads: BTreeMap::new(), clock: None, violations: Vec::new() };
+    if let Err(error) = audit.run().await {
+        audit.report(Rule::Readable, error.to_string());
+    }
+    audit.violations
+}
+
+const PAGE: usize = 256;
+
+struct Audit<'a> {
+    storage: &'a dyn Storage,
+    heads: BTreeMap<ReplicaId, Head>,
+    clock: Option<Hlc>,
+    violations: Vec<Violation>,
+}
+
+impl Audit<'_> {
+    async fn run(&mut self) -> Result<(), ReadError> {
+        if self.storage.scan(KeyRange::all(), 1).await?.is_empty() {
+            return Ok(());
+        }
+        self.check_meta().await?;
+        self.check_keys().await?;
+        for (replica, head) in self.heads.clone() {
+            self.check_log(replica, head).await?;
+        }
+        self.check_records().await?;
+        self.check_kept().await
+    }
+
+    fn report(&mut self, rule: Rule, detail: impl Into<String>) {
+        self.violations.push(Violation { rule, detail: detail.into() });
+    }
+
+    async fn get(&self, key: Key) -> Result<Option<Vec<u8>>, ReadError> {
+        Ok(self.storage.get_many(&[key]).await?.into_iter().next().flatten())
+    }
+
+    /// The entries of `range` behind `last`, one page of them.
+    async fn page(&self, range: &KeyRange, last: Option<&Key>) -> Result<Vec<Entry>, ReadError> {
+        let rest = last.map_or_else(|| range.clone(), |last| range.clone().after(last));
+        self.storage.scan(rest, PAGE).await
+    }
+
+    async fn check_meta(&mut self) -> Result<(), ReadError> {
+        let identity = match self.get(keys::identity()).await? {
+            None => {
+                self.report(Rule::Complete, "the identity is missing");
+                None
+            }
+            Some(value) => self.note(Identity::parse(&value), "the identity"),
+        };
+        let Some(identity) = identity else { return Ok(()) };
+        match self.get(keys::clock()).await? {
+            None => self.report(Rule::Complete, "the clock is missing"),
+            Some(value) => self.clock = self.note(clock_from_value(identity.replica, &value), "the clock"),
+        }
+        if self.get(keys::head(identity.replica)).await?.is_none() {
+            self.report(Rule::Complete, "the head of the own stream is missing");
+        }
+        let founder = self.get(RecordKey::new::<Member>(&identity.replica).into_bytes()).await?;
+        if founder.is_none() {
+            self.report(Rule::Complete, "the own member record is missing");
+        }
+        Ok(())
+    }
+
+    /// Reports what cannot be read.
+    fn note<T>(&mut self, parsed: Result<T, crate::FormatError>, what: impl fmt::Display) -> Option<T> {
+        parsed.map_err(|error| self.report(Rule::Format, format!("{what}: {error}"))).ok()
+    }
+
+    /// Every key is known, every value can be read; the heads are collected on the way.
+    async fn check_keys(&mut self) -> Result<(), ReadError> {
+        let (everything, mut last) = (KeyRange::all(), None);
+        loop {
+            let page = self.page(&everything, last.as_ref()).await?;
+            for Entry { key, value } in &page {
+                match StoredKey::parse(key) {
+                    None => self.report(Rule::Format, format!("an unknown key {key:02x?}")),
+                    Some(StoredKey::Model(name)) => {
+                        self.note(ModelSeen::parse(value), format!("model {name}"));
+                    }
+                    Some(StoredKey::Head(replica)) => {
+                        if let Some(head) =
+                            self.note(Head::parse(replica, value), format!("the head of {replica}"))
+                        {
+                            self.heads.insert(replica, head);
+                        }
+                    }
+                    Some(StoredKey::Record(record)) => self.check_record_format(&record, value),
+                    // The rest is read where it is checked.
+                    Some(
+                        StoredKey::Identity | StoredKey::Clock | StoredKey::Log(..) | StoredKey::Kept(..),
+                    ) => {}
+                }
+            }
+            last = page.last().map(|entry| entry.key.clone());
+            if page.len() < PAGE {
+                return Ok(());
+            }
+        }
+    }
+
+    fn check_record_format(&mut self, record: &RecordKey, value: &[u8]) {
+        let parsed = self.note(record::parse(value), format!("record {record}"));
+        let member = record.model() == Member::SYNC_MODEL && record.owner().is_none();
+        if let Some((header, value)) = parsed.filter(|(header, _)| member && !header.tombstone)
+            && let Err(error) = model::decode_bytes::<Member>(value)
+        {
+            self.report(Rule::Format, format!("record {record}, schema {}: {error}", header.schema));
+        }
+    }
+
+    async fn check_log(&mut self, replica: ReplicaId, head: Head) -> Result<(), ReadError> {
+        self.check_clock(head.stamp, || format!("the head of {replica}"));
+        let (range, mut last) = (keys::logs(replica), None);
+        let mut at = (head.floor, head.floor_digest, None::<Hlc>);
+        loop {
+            let page = self.page(&range, last.as_ref()).await?;
+            for Entry { key, value } in &page {
+                let Some(StoredKey::Log(_, seq)) = StoredKey::parse(key) else { continue };
+                if seq != at.0 + 1 || seq > head.seq {
+                    let (first, last) = (head.floor + 1, head.seq);
+                    let detail =
+                        format!("{replica}: commit {seq} follows {}, the log is {first}..={last}", at.0);
+                    self.report(Rule::LogIsWhole, detail);
+                }
+                let entry =
+                    self.note(LogEntry::parse(replica, value), format!("log entry {seq} of {replica}"));
+                if let Some(entry) = &entry {
+                    if at.2.is_some_and(|before| entry.stamp <= before) {
+                        self.report(
+                            Rule::LogIsWhole,
+                            format!("{replica}: the stamp of commit {seq} does not rise"),
+                        );
+                    }
+                    self.check_clock(entry.stamp, || format!("commit {seq} of {replica}"));
+                    if seq <= head.seq {
+                        self.check_references(seq, entry).await?;
+                    }
+                }
+                at = (seq, chain(&at.1, value), entry.map(|entry| entry.stamp).or(at.2));
+            }
+            last = page.last().map(|entry| entry.key.clone());
+            if page.len() < PAGE {
+                break;
+            }
+        }
+        let (seq, digest, stamp) = at;
+        if seq < head.seq {
+            let detail = format!("{replica}: the log ends at commit {seq}, its head is {}", head.seq);
+            self.report(Rule::LogIsWhole, detail);
+        } else if digest != head.digest {
+            self.report(
+                Rule::Chain,
+                format!("{replica}: the log does not hash to the digest of its head {}", head.seq),
+            );
+        } else if stamp.is_some_and(|stamp| stamp != head.stamp) {
+            self.report(
+                Rule::Chain,
+                format!("{replica}: the head has another stamp than commit {}", head.seq),
+            );
+        }
+        Ok(())
+    }
+
+    /// Every reference of a log entry resolves, to its record or to a kept value.
+    async fn check_references(&mut self, seq: u64, entry: &LogEntry) -> Result<(), ReadError> {
+        for references in entry.changes.chunks(PAGE) {
+            let keys: Vec<Key> =
+                references.iter().map(|reference| reference.record.as_bytes().to_vec()).collect();
+            let records = self.storage.get_many(&keys).await?;
+            for (reference, stored) in references.iter().zip(records) {
+                self.check_reference(seq, entry.stamp, reference, stored).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_reference(
+        &mut self,
+        seq: u64,
+        stamp: Hlc,
+        reference: &Reference,
+        stored: Option<Vec<u8>>,
+    ) -> Result<(), ReadError> {
+        let Reference { record: key, value } = reference;
+        let what = || format!("record {key} of commit {seq} of {}", stamp.replica());
+        let Some(stored) = stored else {
+            self.report(Rule::RecordFollowsLog, format!("{} is missing", what()));
+            return Ok(());
+        };
+        // What cannot be read has been reported already.
+        let Ok((header, held)) = record::parse(&stored) else { return Ok(()) };
+        if header.stamp < stamp {
+            self.report(Rule::RecordFollowsLog, format!("{} is older, of {}", what(), header.stamp));
+        }
+        let holds = header.seq == seq && header.stamp.replica() == stamp.replica();
+        if holds {
+            if header.stamp != stamp {
+                self.report(
+                    Rule::LogExplainsRecord,
+                    format!("{} has another stamp, {}", what(), header.stamp),
+                );
+            }
+            let same = match value {
+                None => header.tombstone,
+                Some((schema, expected)) => {
+                    !header.tombstone && header.schema == *schema && digest(held) == *expected
+                }
+            };
+            if !same {
+                self.report(Rule::LogResolves, format!("{} has another value", what()));
+            }
+        } else if let (Some((_, expected)), None) = (value, key.owner()) {
+            let kept = self.get(keys::kept(stamp.replica(), seq, key)).await?;
+            self.check_kept_value(kept, expected, what);
+        }
+        Ok(())
+    }
+
+    fn check_kept_value(&mut self, kept: Option<Vec<u8>>, expected: &Digest, what: impl Fn() -> String) {
+        match kept {
+            None => {
+                self.report(Rule::LogResolves, format!("the overwritten value of {} is not kept", what()))
+            }
+            Some(kept) if digest(&kept) != *expected => {
+                self.report(Rule::LogResolves, format!("the kept value of {} is another one", what()));
+            }
+            Some(_) => {}
+        }
+    }
+
+    async fn check_records(&mut self) -> Result<(), ReadError> {
+        let (range, mut last) = (keys::records(), None);
+        loop {
+            let page = self.page(&range, last.as_ref()).await?;
+            for Entry { key, value } in &page {
+                if let (Some(StoredKey::Record(record)), Ok((header, _))) =
+                    (StoredKey::parse(key), record::parse(value))
+                {
+                    self.check_record(&record, &header).await?;
+                }
+            }
+            last = page.last().map(|entry| entry.key.clone());
+            if page.len() < PAGE {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn check_record(&mut self, record: &RecordKey, header: &record::Header) -> Result<(), ReadError> {
+        let (replica, seq) = (header.stamp.replica(), header.seq);
+        self.check_clock(header.stamp, || format!("record {record}"));
+        let Some(head) = self.heads.get(&replica).copied() else {
+            self.report(
+                Rule::LogExplainsRecord,
+                format!("record {record} is of {replica}, which has no head"),
+            );
+            return Ok(());
+        };
+        if seq > head.seq {
+            self.report(
+                Rule::LogExplainsRecord,
+                format!("record {record} is of commit {seq}, the head is {}", head.seq),
+            );
+        } else if seq > head.floor && !self.log_refers(replica, seq, record).await? {
+            self.report(
+                Rule::LogExplainsRecord,
+                format!("commit {seq} of {replica} does not name record {record}"),
+            );
+        }
+        Ok(())
+    }
+
+    async fn check_kept(&mut self) -> Result<(), ReadError> {
+        let (range, mut last) = (keys::all_kept(), None);
+        loop {
+            let page = self.page(&range, last.as_ref()).await?;
+            for Entry { key, .. } in &page {
+                let Some(StoredKey::Kept(replica, seq, record)) = StoredKey::parse(key) else { continue };
+                let held = match self.get(record.as_bytes().to_vec()).await?.as_deref().map(record::parse) {
+                    Some(Ok((header, _))) => header.seq == seq && header.stamp.replica() == replica,
+                    _ => false,
+                };
+                if held || !self.log_refers(replica, seq, &record).await? {
+                    let detail = format!("record {record} of commit {seq} of {replica} is kept for nothing");
+                    self.report(Rule::KeptIsNeeded, detail);
+                }
+            }
+            last = page.last().map(|entry| entry.key.clone());
+            if page.len() < PAGE {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn log_refers(&self, replica: ReplicaId, seq: u64, record: &RecordKey) -> Result<bool, ReadError> {
+        let entry = self.get(keys::log(replica, seq)).await?;
+        let entry = entry.and_then(|entry| LogEntry::parse(replica, &entry).ok());
+        Ok(entry.is_some_and(|entry| entry.changes.iter().any(|change| change.record == *record)))
+    }
+
+    fn check_clock(&mut self, stamp: Hlc, what: impl Fn() -> String) {
+        let behind = |clock: Hlc| (clock.wall(), clock.counter()) < (stamp.wall(), stamp.counter());
+        if let Some(clock) = self.clock.filter(|clock| behind(*clock)) {
+            self.report(Rule::Clock, format!("the clock {clock} is behind {} of {stamp}", what()));
+        }
+    }
+}

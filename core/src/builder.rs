@@ -1,0 +1,233 @@
+//! Opening a store: what the app asks for, and the reads and the write that answer it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+
+use crate::clock::{Clock, SystemClock};
+use crate::driver::{Driver, Held, read_clock};
+use crate::engine::{self, Ask, Found, Rules};
+use crate::error::OpenError;
+use crate::ids::{DeviceId, GroupId, ReplicaId};
+use crate::limits::Limits;
+use crate::manager::{Shared, TransactionManager};
+use crate::member::Member;
+use crate::model::Registry;
+use crate::storage::{Entry, KeyRange, ReadError, Storage};
+use crate::stored::keys::{self, RecordKey};
+use crate::syncable::Syncable;
+
+/// Says what a store shall be, then [opens](Builder::open) it.
+///
+/// The first opening needs a [device](Builder::device) and a group to [found](Builder::found). Later ones take
+/// both, and the replica, from the store; naming them again checks them.
+pub struct Builder<S> {
+    storage: S,
+    device: Option<DeviceId>,
+    group: Option<GroupId>,
+    replica: Option<ReplicaId>,
+    models: Result<Registry, OpenError>,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+    rules: Rules,
+}
+
+impl<S: Storage> Builder<S> {
+    pub(crate) fn new(storage: S) -> Self {
+        Self {
+            storage,
+            device: None,
+            group: None,
+            replica: None,
+            models: Ok(Registry::new()),
+            clock: Arc::new(SystemClock::new()),
+            limits: Limits::default(),
+            rules: Rules::default(),
+        }
+    }
+
+    /// The device that the store belongs to.
+    #[must_use]
+    pub fn device(mut self, device: DeviceId) -> Self {
+        self.device = Some(device);
+        self
+    }
+
+    /// The group that a new store founds, as its first member.
+    #[must_use]
+    pub fn found(mut self, group: GroupId) -> Self {
+        self.group = Some(group);
+        self
+    }
+
+    /// Registers a model. A model that is not registered here can be neither read nor committed.
+    #[must_use]
+    pub fn model<M: Syncable>(mut self) -> Self {
+        if let Ok(models) = &mut self.models {
+            // The first mistake is reported by `open`.
+            if let Err(error) = models.add::<M>() {
+                self.models = Err(error);
+            }
+        }
+        self
+    }
+
+    /// Where time comes from; [`SystemClock`] unless set.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// The caps on memory and sizes.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The replica id that a new store gets instead of a random one, so that tests can be repeated.
+    ///
+    /// Two stores must never have the same: they would write the same stream.
+    #[must_use]
+    pub fn replica(mut self, replica: ReplicaId) -> Self {
+        self.replica = Some(replica);
+        self
+    }
+
+    /// Rules that tests switch off to see that something fails without them.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn rules(mut self, rules: Rules) -> Self {
+        self.rules = rules;
+        self
+    }
+
+    /// Opens the store: reads what it is, checks it against what was asked for, and on the first opening writes
+    /// its identity and founds the group.
+    ///
+    /// Returns the manager, which is cheap to clone, and the driver, whose
+    /// [`run`](crate::Driver::run) the app spawns.
+    ///
+    /// # Errors
+    /// [`OpenError`]. Nothing was written, except perhaps with [`OpenError::Write`] of an unknown outcome; the
+    /// store is released.
+    ///
+    /// # Cancel safety
+    /// Dropping the future releases the store. A first opening is there whole or not at all.
+    pub async fn open(self) -> Result<(TransactionManager<S>, Driver<S>), OpenError> {
+        let Self { storage, device, group, replica, models, clock, limits, rules } = self;
+        let models = models?;
+        check(&limits)?;
+        let location = storage.location();
+        let found =
+            find(&storage).await.map_err(|source| OpenError::Read { location: location.clone(), source })?;
+        let replica = replica.unwrap_or_else(ReplicaId::new);
+        let ask = Ask { device, group, limits: limits.clone(), rules, replica, location: location.clone() };
+        let (engine, batch) = engine::open(ask, &found, &models, read_clock(&*clock))?;
+        if !batch.is_empty() {
+            storage.write(batch).await.map_err(|source| OpenError::Write { location, source })?;
+        }
+
+        let (released, when_released) = watch::channel(());
+        let store = Arc::new(Held { store: storage, _released: released });
+        let (send_command, commands) = mpsc::unbounded_channel();
+        let queue = Arc::new(Semaphore::new(limits.queue_bytes_max));
+        let (notices, _) = broadcast::channel(limits.event_commits_max);
+        let stop_reason = Arc::new(OnceLock::new());
+        let manager = TransactionManager::new(Shared {
+            store: Arc::downgrade(&store),
+            commands: send_command,
+            queue: Arc::clone(&queue),
+            notices: notices.downgrade(),
+            released: when_released,
+            stop_reason: Arc::clone(&stop_reason),
+            device: engine.snapshot().identity.device,
+            models,
+            limits,
+        });
+        let driver = Driver {
+            engine,
+            store: Some(store),
+            clock,
+            commands,
+            queue,
+            notices: Some(notices),
+            waiting: HashMap::new(),
+            next_ticket: 0,
+            stop_reason,
+        };
+        Ok((manager, driver))
+    }
+}
+
+impl<S: Storage> fmt::Debug for Builder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("storage", &self.storage.location())
+            .field("device", &self.device)
+            .field("group", &self.group)
+            .field("models", &self.models)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn find(storage: &impl Storage) -> Result<Found, ReadError> {
+    let mut values = storage.get_many(&Found::keys()).await?.into_iter();
+    Ok(Found {
+        identity: values.next().flatten(),
+        clock: values.next().flatten(),
+        any: !storage.scan(KeyRange::all(), 1).await?.is_empty(),
+        models: scan_all(storage, keys::models()).await?,
+        heads: scan_all(storage, keys::heads()).await?,
+        members: scan_all(storage, RecordKey::range_of_model::<Member>()).await?,
+    })
+}
+
+/// Reads a range of rows that are few: models, members and their heads.
+async fn scan_all(storage: &impl Storage, mut range: KeyRange) -> Result<Vec<Entry>, ReadError> {
+    const PAGE: usize = 256;
+    let mut entries = Vec::new();
+    loop {
+        let page = storage.scan(range.clone(), PAGE).await?;
+        let full = page.len() >= PAGE;
+        entries.extend(page);
+        match entries.last() {
+            Some(last) if full => range = range.after(&last.key),
+            _ => return Ok(entries),
+        }
+    }
+}
+
+fn check(limits: &Limits) -> Result<(), OpenError> {
+    const ID: &str = "from 1 to 65,535";
+    const COUNT: &str = "from 1 to 4,294,967,295";
+    const QUEUE: &str = "from `commit_bytes_max` plus `commit_changes_max` * 256 to 4,294,967,295";
+    const SOME: &str = "at least 1";
+    let u32_max = u32::MAX as usize;
+    let least_queue = crate::manager::weight(limits.commit_bytes_max, limits.commit_changes_max);
+    let rules = [
+        ("id_bytes_max", limits.id_bytes_max, 1, usize::from(u16::MAX), ID),
+        (
+            "value_bytes_max",
+            limits.value_bytes_max,
+            1,
+            limits.commit_bytes_max,
+            "from 1 to `commit_bytes_max`",
+        ),
+        ("commit_changes_max", limits.commit_changes_max, 1, u32_max, COUNT),
+        ("queue_bytes_max", limits.queue_bytes_max, least_queue, u32_max, QUEUE),
+        ("group_commits_max", limits.group_commits_max, 1, usize::MAX, SOME),
+        // Twice as many still fit the subscribers' ring.
+        ("event_commits_max", limits.event_commits_max, 1, usize::MAX >> 2, SOME),
+    ];
+    for (name, value, min, max, rule) in rules {
+        if value < min || value > max {
+            return Err(OpenError::Limits { name, value, rule });
+        }
+    }
+    Ok(())
+}

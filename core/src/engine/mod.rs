@@ -1,0 +1,270 @@
+//! The engine: what a replica decides, without any I/O.
+//!
+//! It is pure: no async, no clock, no randomness, no storage calls. Time comes in with every input, reads and
+//! writes go out as effects and come back as inputs, so durability is something the engine is told. Everything
+//! that depends on it (replies, events) becomes an effect only after [`Input::Written`] said `Ok`; "nothing is
+//! said before it is durable" holds by construction.
+//!
+//! At most one write is in flight. Commits that arrive meanwhile form the next group and share its write: group
+//! commit without a timer. A group takes three steps: read the records it touches ([`Effect::Read`]), decide
+//! ([`group`]), write ([`Effect::Write`]).
+
+mod group;
+mod opening;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::clock::{Mono, Now, WallMs};
+use crate::error::{Error, SharedError, StopReason};
+use crate::events::{Event, Notice};
+use crate::hlc::HlcGenerator;
+use crate::ids::ReplicaId;
+use crate::limits::Limits;
+use crate::member::MemberState;
+use crate::storage::{Key, ReadError, Value, WriteBatch};
+use crate::stored::{Head, Identity};
+
+pub(crate) use group::{Action, Commit, Current, NewValue, Staged};
+pub(crate) use opening::{Ask, Found, open};
+
+/// Names a call that waits for a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Ticket(pub(crate) u64);
+
+/// What happens to an engine.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// The app wants this committed.
+    Commit(Ticket, Commit),
+    /// The values that the last [`Effect::Read`] asked for, in its order.
+    Read(Result<Vec<Option<Value>>, ReadError>),
+    /// The last [`Effect::Write`] is durable, or certainly not applied. Any other outcome is no input: the
+    /// driver drops the engine, and the app reopens the store.
+    Written(Result<(), SharedError>),
+}
+
+/// What an engine wants done, in this order.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// Read these keys, then tell [`Input::Read`].
+    Read(Vec<Key>),
+    /// Write this, then tell [`Input::Written`].
+    Write(WriteBatch),
+    /// Answer a call.
+    Reply(Ticket, Result<(), Error>),
+    /// Tell the subscribers.
+    Notify(Notice),
+}
+
+/// Rules that tests switch off to see that something fails without them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Log entries that every member has acknowledged are pruned.
+    pub prune: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { prune: true }
+    }
+}
+
+/// One replica: everything it knows beside its store.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    identity: Identity,
+    limits: Limits,
+    rules: Rules,
+    clock: HlcGenerator,
+    /// Every stream known here, by its writer.
+    heads: BTreeMap<ReplicaId, Head>,
+    members: BTreeMap<ReplicaId, MemberState>,
+    /// No kept value of the own stream stands above this sequence number, so that writes need not look for any.
+    kept_up_to: u64,
+    now: Now,
+    /// The last reading of both clocks that did not fail, from which a jump is measured.
+    last_reading: Option<(WallMs, Mono)>,
+    pending: VecDeque<(Ticket, Commit)>,
+    step: Step,
+    effects: VecDeque<Effect>,
+}
+
+/// Where the current group stands.
+#[derive(Debug)]
+enum Step {
+    Idle,
+    Reading(Vec<(Ticket, Commit)>),
+    Writing(group::Decision),
+}
+
+/// What a replica says of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) identity: Identity,
+    pub(crate) head: Head,
+    pub(crate) high_water: crate::hlc::Hlc,
+    pub(crate) members: Vec<ReplicaId>,
+}
+
+impl Engine {
+    /// What the engine knows of itself.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            identity: self.identity,
+            head: self.own_head(),
+            high_water: self.clock.high_water(),
+            members: self.members.keys().copied().collect(),
+        }
+    }
+
+    fn own_head(&self) -> Head {
+        let replica = self.identity.replica;
+        self.heads.get(&replica).copied().unwrap_or_else(|| Head::start(replica))
+    }
+
+    /// Whether this replica is the only member, so that what it has is what everybody has.
+    fn is_alone(&self) -> bool {
+        self.members.len() == 1 && self.members.contains_key(&self.identity.replica)
+    }
+
+    /// Takes what has happened.
+    pub(crate) fn handle(&mut self, now: Now, input: Input) {
+        self.pass_time(now);
+        match input {
+            Input::Commit(ticket, commit) => self.pending.push_back((ticket, commit)),
+            Input::Read(values) => self.handle_read(values),
+            Input::Written(result) => self.handle_written(result),
+        }
+    }
+
+    /// Gives the next thing to do; `None` until something happens.
+    ///
+    /// A group is formed only when nothing else is left to do, so that it takes everything that has arrived.
+    pub(crate) fn next_effect(&mut self) -> Option<Effect> {
+        if self.effects.is_empty() {
+            self.form_group();
+        }
+        self.effects.pop_front()
+    }
+
+    /// Ends the engine: answers every call that is still open, truthfully. What was being written is unknown,
+    /// unless the store was fenced: then it was not written.
+    pub(crate) fn stop(&mut self, reason: &StopReason) -> Vec<(Ticket, Error)> {
+        let mut open = Vec::new();
+        match std::mem::replace(&mut self.step, Step::Idle) {
+            Step::Idle => {}
+            Step::Reading(commits) => {
+                open.extend(commits.into_iter().map(|(ticket, _)| (ticket, Error::Stopped(reason.clone()))));
+            }
+            Step::Writing(decision) => {
+                let error =
+                    if matches!(reason, StopReason::Fenced) { Error::Stopped } else { Error::Unknown };
+                open.extend(decision.waiting.into_iter().map(|ticket| (ticket, error(reason.clone()))));
+            }
+        }
+        open.extend(self.pending.drain(..).map(|(ticket, _)| (ticket, Error::Stopped(reason.clone()))));
+        open
+    }
+
+    fn pass_time(&mut self, now: Now) {
+        if let Ok(wall) = now.wall
+            && let Some(before) = self.last_reading.replace((wall, now.mono))
+        {
+            let by_ms = jump(before, (wall, now.mono));
+            if by_ms.unsigned_abs() > self.limits.max_jump_ms {
+                self.effects.push_back(Effect::Notify(Notice::from([Event::ClockJumped { by_ms }])));
+            }
+        }
+        self.now = now;
+    }
+
+    fn form_group(&mut self) {
+        if !matches!(self.step, Step::Idle) {
+            return;
+        }
+        let (mut commits, mut keys, mut bytes) = (Vec::new(), Vec::new(), 0);
+        while let Some((_, next)) = self.pending.front() {
+            bytes += next.bytes;
+            let full = bytes > self.limits.commit_bytes_max || commits.len() >= self.limits.group_commits_max;
+            if full && !commits.is_empty() {
+                break;
+            }
+            keys.extend(next.changes.iter().map(|change| change.record.as_bytes().to_vec()));
+            commits.extend(self.pending.pop_front());
+        }
+        if !commits.is_empty() {
+            self.step = Step::Reading(commits);
+            self.effects.push_back(Effect::Read(keys));
+        }
+    }
+
+    fn handle_read(&mut self, values: Result<Vec<Option<Value>>, ReadError>) {
+        let Step::Reading(commits) = std::mem::replace(&mut self.step, Step::Idle) else {
+            return;
+        };
+        let asked: usize = commits.iter().map(|(_, commit)| commit.changes.len()).sum();
+        let values = values.and_then(|values| {
+            let got = values.len();
+            if got == asked {
+                Ok(values)
+            } else {
+                Err(ReadError(format!("{got} values for {asked} keys").into()))
+            }
+        });
+        match values {
+            Ok(values) => {
+                let decision = self.decide(commits, values);
+                self.perform(decision);
+            }
+            Err(error) => {
+                let error: SharedError = Arc::from(error.0);
+                for (ticket, _) in commits {
+                    self.effects.push_back(Effect::Reply(ticket, Err(Error::Read(Arc::clone(&error)))));
+                }
+            }
+        }
+    }
+
+    fn perform(&mut self, mut decision: group::Decision) {
+        for (ticket, result) in decision.settled.drain(..) {
+            self.effects.push_back(Effect::Reply(ticket, result));
+        }
+        let batch = std::mem::take(&mut decision.batch);
+        if !batch.is_empty() {
+            self.step = Step::Writing(decision);
+            self.effects.push_back(Effect::Write(batch));
+        }
+    }
+
+    fn handle_written(&mut self, result: Result<(), SharedError>) {
+        let Step::Writing(decision) = std::mem::replace(&mut self.step, Step::Idle) else {
+            return;
+        };
+        match result {
+            Ok(()) => {
+                self.heads.insert(self.identity.replica, decision.head);
+                for ticket in decision.waiting {
+                    self.effects.push_back(Effect::Reply(ticket, Ok(())));
+                }
+                self.effects.extend(decision.notices.into_iter().map(Effect::Notify));
+            }
+            // Head and log are as before. The clock is not set back: a stamp is never drawn twice.
+            Err(error) => {
+                for ticket in decision.waiting {
+                    self.effects.push_back(Effect::Reply(ticket, Err(Error::Rejected(Arc::clone(&error)))));
+                }
+            }
+        }
+    }
+}
+
+/// By how much the wall clock moved more than the timer did.
+fn jump(before: (WallMs, Mono), after: (WallMs, Mono)) -> i64 {
+    let wall = i128::from(after.0.get()) - i128::from(before.0.get());
+    let mono = i128::from(after.1.since(before.1));
+    i64::try_from(wall - mono).unwrap_or(if wall < mono { i64::MIN } else { i64::MAX })
+}
+
+#[cfg(test)]
+mod tests;

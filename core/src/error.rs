@@ -1,0 +1,355 @@
+//! What can go wrong, by what the caller may do next.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::clock::ClockError;
+use crate::ids::{DeviceId, GroupId};
+use crate::limits::Limit;
+use crate::storage::{BoxError, ReadError, WriteError};
+use crate::stored::FormatError;
+use crate::syncable::Syncable;
+
+/// An error that several callers share.
+pub type SharedError = Arc<dyn std::error::Error + Send + Sync + 'static>;
+
+/// Why a call on a [`TransactionManager`](crate::TransactionManager) failed.
+///
+/// Unless it is [`Error::Unknown`], nothing of the call has been written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    // Fix the call.
+    /// The model was not registered when the store was opened.
+    #[error(
+        "model `{model}` is not registered; add `.model::<{ty}>()` to the builder (registered: {registered})"
+    )]
+    UnregisteredModel {
+        /// The model's name.
+        model: &'static str,
+        /// Its type.
+        ty: &'static str,
+        /// The names that are registered.
+        registered: String,
+    },
+    /// Another type is registered under the model's name.
+    #[error("model `{model}` is registered for `{registered}`, not for `{ty}`")]
+    OtherModel {
+        /// The model's name.
+        model: &'static str,
+        /// The type of the call.
+        ty: &'static str,
+        /// The type that is registered.
+        registered: &'static str,
+    },
+    /// The library's own models are committed by the library alone.
+    #[error("`{model}` is the library's own model, which apps only read")]
+    ReservedModel {
+        /// The model's name.
+        model: &'static str,
+    },
+    /// Only the owner of a device-owned record may change it.
+    #[error("the `{model}` record belongs to device {owner}, this is device {device}; commit it there")]
+    NotOwner {
+        /// The model's name.
+        model: &'static str,
+        /// Whom the record belongs to.
+        owner: DeviceId,
+        /// Which device this is.
+        device: DeviceId,
+    },
+    /// A value, an id, a commit or the number of its changes is above its limit.
+    #[error("{size} is above the limit {limit}; make it smaller, split the commit or raise the limit")]
+    TooLarge {
+        /// Bytes, or changes if the limit counts changes.
+        size: usize,
+        /// The limit that was passed.
+        limit: Limit,
+    },
+    /// The closure of `update` returned a model with another id.
+    #[error(
+        "`update` of a `{model}` record changed its id; an update keeps the id, put a new record instead"
+    )]
+    IdChanged {
+        /// The model's name.
+        model: &'static str,
+    },
+    /// A newer version of the app wrote the record.
+    #[error("the `{model}` record has schema {stored}, this app knows schema {known}; update the app")]
+    NewerSchema {
+        /// The model's name.
+        model: String,
+        /// The schema of the record.
+        stored: u16,
+        /// The schema of the type.
+        known: u16,
+    },
+    /// The model could not be encoded.
+    #[error("the `{model}` model could not be encoded: {source}")]
+    Encode {
+        /// The model's name.
+        model: &'static str,
+        /// What the codec or the type reported.
+        source: BoxError,
+    },
+    /// A stored value could not be read as the type.
+    #[error(
+        "the `{model}` record could not be read as `{ty}`: {source}; did its fields change without a new schema?"
+    )]
+    Decode {
+        /// The model's name.
+        model: &'static str,
+        /// The type.
+        ty: &'static str,
+        /// What the codec or the migration reported.
+        source: BoxError,
+    },
+
+    // The app's own closure.
+    /// The app's closure returned this error.
+    #[error("the commit was abandoned: {0}")]
+    Aborted(#[source] BoxError),
+    /// The app's closure panicked with this message.
+    #[error("the commit was abandoned, its closure panicked: {message}")]
+    Panicked {
+        /// The panic's message.
+        message: String,
+    },
+
+    // Retry, or report.
+    /// No stamp could be drawn.
+    #[error(transparent)]
+    Clock(#[from] ClockError),
+    /// The store could not read.
+    #[error("the store could not read: {0}; retry, or reopen the store")]
+    Read(#[source] SharedError),
+    /// The store rejected the write. Nothing was written.
+    #[error("the store rejected the write: {0}; nothing was written, retry")]
+    Rejected(#[source] SharedError),
+    /// A stored row cannot be read.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+
+    // Reopen.
+    /// The store's last words about this commit were lost: it is there whole or not at all.
+    #[error("it is not known whether the commit was written, because {0}; reopen the store and look")]
+    Unknown(StopReason),
+    /// The driver has stopped. Nothing of this call was written.
+    #[error("the driver has stopped, because {0}; open the store again")]
+    Stopped(StopReason),
+}
+
+impl Error {
+    pub(crate) fn decode<M: Syncable>(source: impl Into<BoxError>) -> Self {
+        Self::Decode { model: M::SYNC_MODEL, ty: std::any::type_name::<M>(), source: source.into() }
+    }
+
+    /// The error of an app's closure: our own, if the closure passed one on.
+    pub(crate) fn from_closure(error: BoxError) -> Self {
+        match error.downcast::<Self>() {
+            Ok(own) => *own,
+            Err(error) => Self::Aborted(error),
+        }
+    }
+
+    /// The panic of an app's closure.
+    pub(crate) fn from_panic(panic: &(dyn std::any::Any + Send)) -> Self {
+        Self::Panicked { message: panic_message(panic) }
+    }
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        Self::Read(Arc::from(error.0))
+    }
+}
+
+/// What a panic said, if it said it in words.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+}
+
+/// Why the driver stopped.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// [`shutdown`](crate::TransactionManager::shutdown) was called, or the last manager was dropped.
+    Shutdown,
+    /// The driver was dropped before it had ended.
+    DriverDropped,
+    /// Another owner has opened the store.
+    Fenced,
+    /// The store could not tell whether it had applied a write.
+    Unknown(SharedError),
+    /// The store panicked with this message.
+    Panicked(String),
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shutdown => f.write_str("it was shut down"),
+            Self::DriverDropped => f.write_str("the driver was dropped"),
+            Self::Fenced => f.write_str("another owner has opened the store"),
+            Self::Unknown(error) => write!(f, "the outcome of a write is unknown: {error}"),
+            Self::Panicked(message) => write!(f, "the store panicked: {message}"),
+        }
+    }
+}
+
+impl std::error::Error for StopReason {}
+
+/// Why a store could not be opened. Nothing of it was changed, unless it says otherwise.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The store belongs to another group.
+    #[error("{location} belongs to group {stored}, not to {asked}; open the store of that group")]
+    OtherGroup {
+        /// Where the store lies.
+        location: String,
+        /// Its group.
+        stored: GroupId,
+        /// The group that was asked for.
+        asked: GroupId,
+    },
+    /// The store belongs to another device.
+    #[error(
+        "{location} belongs to device {stored}, not to {asked}; keep the device id with the app's settings, \
+         a store is not copied between devices"
+    )]
+    OtherDevice {
+        /// Where the store lies.
+        location: String,
+        /// Its device.
+        stored: DeviceId,
+        /// The device that was asked for.
+        asked: DeviceId,
+    },
+    /// The store is new and nothing says to which group it shall belong.
+    #[error("{location} is empty; call `.found(group)` to found a group in it")]
+    NoGroup {
+        /// Where the store lies.
+        location: String,
+    },
+    /// The store is new and nothing says to which device it shall belong.
+    #[error("{location} is empty; call `.device(id)` to say whose it is")]
+    NoDevice {
+        /// Where the store lies.
+        location: String,
+    },
+    /// The keyspace holds something else.
+    #[error("{location} holds entries but no syncline store; use an empty store, or a key prefix of its own")]
+    NotAStore {
+        /// Where the store lies.
+        location: String,
+    },
+    /// A stored row is of another version, or damaged.
+    #[error("{location}: {source}")]
+    Format {
+        /// Where the store lies.
+        location: String,
+        /// What cannot be read.
+        source: FormatError,
+    },
+    /// Two types have the same model name.
+    #[error("both `{first}` and `{second}` are the model `{model}`; rename one")]
+    DuplicateModel {
+        /// The name.
+        model: &'static str,
+        /// The type that was registered first.
+        first: &'static str,
+        /// The type that was registered second.
+        second: &'static str,
+    },
+    /// A model's name is empty, too long, or reserved.
+    #[error(
+        "`{ty}` cannot be the model `{model}`: a name has 1 to 64 bytes and does not begin with `syncline.`"
+    )]
+    ModelName {
+        /// The name.
+        model: &'static str,
+        /// The type.
+        ty: &'static str,
+    },
+    /// A model that was shared is device-owned now, or the other way round.
+    #[error(
+        "{location} has `{model}` as a {} model and `{ty}` is {}; give the type a new model name",
+        ownership(*.stored_device_owned), ownership(!*.stored_device_owned)
+    )]
+    OwnershipChanged {
+        /// Where the store lies.
+        location: String,
+        /// The model's name.
+        model: &'static str,
+        /// The type.
+        ty: &'static str,
+        /// What the store has.
+        stored_device_owned: bool,
+    },
+    /// The limits contradict each other or what a store can hold.
+    #[error("{name} = {value} cannot be: {rule}")]
+    Limits {
+        /// The field of [`Limits`](crate::Limits).
+        name: &'static str,
+        /// Its value.
+        value: usize,
+        /// What it must be.
+        rule: &'static str,
+    },
+    /// No stamp could be drawn for the first commit.
+    #[error(transparent)]
+    Clock(#[from] ClockError),
+    /// The store could not read.
+    #[error("{location}: {source}")]
+    Read {
+        /// Where the store lies.
+        location: String,
+        /// What it reported.
+        source: ReadError,
+    },
+    /// The store could not write; [`WriteError`] says whether it did.
+    #[error("{location}: {source}")]
+    Write {
+        /// Where the store lies.
+        location: String,
+        /// What it reported.
+        source: WriteError,
+    },
+}
+
+fn ownership(device_owned: bool) -> &'static str {
+    if device_owned { "device-owned" } else { "shared" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_say_what_to_do() {
+        let limit = Limit { name: "value_bytes_max", max: 10 };
+        assert_eq!(
+            Error::TooLarge { size: 11, limit }.to_string(),
+            "11 is above the limit `Limits::value_bytes_max` = 10; make it smaller, split the commit or raise the limit"
+        );
+        let changed = OpenError::OwnershipChanged {
+            location: "a.redb".into(),
+            model: "tag",
+            ty: "app::Tag",
+            stored_device_owned: false,
+        };
+        assert_eq!(
+            changed.to_string(),
+            "a.redb has `tag` as a shared model and `app::Tag` is device-owned; give the type a new model name"
+        );
+    }
+
+    #[test]
+    fn a_closure_passes_our_own_errors_on() {
+        let own: BoxError = Box::new(Error::IdChanged { model: "tag" });
+        assert!(matches!(Error::from_closure(own), Error::IdChanged { .. }));
+        assert!(matches!(Error::from_closure("no".into()), Error::Aborted(_)));
+    }
+}

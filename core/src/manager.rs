@@ -1,0 +1,461 @@
+//! The app's handle: commits, reads, events.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+
+use crate::builder::Builder;
+use crate::driver::{Command, Held, Waiting};
+use crate::engine::{Action, Commit, Current, Staged};
+use crate::error::{Error, StopReason};
+use crate::events::{Events, Notice, RecordKey};
+use crate::hlc::Hlc;
+use crate::ids::{DeviceId, GroupId, ReplicaId};
+use crate::limits::{Limit, Limits};
+use crate::list::List;
+use crate::model::{self, Registry};
+use crate::storage::{BoxError, Key, Storage};
+use crate::stored::record;
+use crate::syncable::{DeviceOwned, Ownership, RecordId, Shared as SharedModel, Syncable};
+
+/// Commits and reads the records of one store.
+///
+/// A cheap handle: clone it, use it from many tasks. Every commit is one atomic, durable write of the store
+/// that holds the record, the log entry that announces it, the head of the stream and the clock. Commits that
+/// wait while the store writes share its next write.
+///
+/// # Cancel safety
+/// Dropping the future of a commit before it was polled does nothing. After that the commit is made as a whole
+/// or not at all, and if it is made, its event is told. Dropping the future of a read has no effect.
+///
+/// # When the driver stops
+/// Every call fails with [`Error::Stopped`], commits that were being written with [`Error::Unknown`], both with
+/// the reason. They return only once the store is released, so that it can be opened again at once.
+pub struct TransactionManager<S: Storage = Box<dyn Storage>> {
+    shared: Arc<Shared<S>>,
+}
+
+/// What the handles of one store share.
+pub(crate) struct Shared<S> {
+    /// Weak, so that the store is released when the driver stops, whoever still holds a handle.
+    pub(crate) store: Weak<Held<S>>,
+    pub(crate) commands: mpsc::UnboundedSender<Command>,
+    /// Bytes that commits may still occupy.
+    pub(crate) queue: Arc<Semaphore>,
+    pub(crate) notices: broadcast::WeakSender<Notice>,
+    pub(crate) released: watch::Receiver<()>,
+    pub(crate) stop_reason: Arc<OnceLock<StopReason>>,
+    pub(crate) device: DeviceId,
+    pub(crate) models: Registry,
+    pub(crate) limits: Limits,
+}
+
+impl<S> Shared<S> {
+    /// Waits until the store is released, then says why.
+    async fn stopped(&self) -> StopReason {
+        let mut released = self.released.clone();
+        // Nothing is ever sent: the channel closes when the store has been dropped.
+        while released.changed().await.is_ok() {}
+        self.stop_reason.get().cloned().unwrap_or(StopReason::DriverDropped)
+    }
+
+    /// The store, for one read.
+    pub(crate) async fn store(&self) -> Result<Arc<Held<S>>, Error> {
+        match self.store.upgrade() {
+            Some(held) => Ok(held),
+            None => Err(Error::Stopped(self.stopped().await)),
+        }
+    }
+
+    pub(crate) fn models(&self) -> &Registry {
+        &self.models
+    }
+}
+
+impl<S: Storage> TransactionManager<S> {
+    /// Says what `storage` shall be, then opens it.
+    pub fn builder(storage: S) -> Builder<S> {
+        Builder::new(storage)
+    }
+
+    pub(crate) fn new(shared: Shared<S>) -> Self {
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Commits a shared record: puts `model` under its id.
+    ///
+    /// A value equal to the stored one changes nothing: no log entry, no event.
+    ///
+    /// # Errors
+    /// [`Error`]; see [cancel safety](TransactionManager#cancel-safety).
+    pub async fn commit_shared<M: Syncable<Ownership = SharedModel>>(&self, model: M) -> Result<M, Error> {
+        self.commit(model).await
+    }
+
+    /// Commits a record of this device: puts `model` under its id.
+    ///
+    /// # Errors
+    /// [`Error::NotOwner`] if the model names another device, otherwise as
+    /// [`commit_shared`](TransactionManager::commit_shared).
+    pub async fn commit_device_owned<M: Syncable<Ownership = DeviceOwned>>(
+        &self,
+        model: M,
+    ) -> Result<M, Error> {
+        self.commit(model).await
+    }
+
+    /// Commits a record of either kind; the type picks the strategy.
+    ///
+    /// # Errors
+    /// As [`commit_shared`](TransactionManager::commit_shared) and
+    /// [`commit_device_owned`](TransactionManager::commit_device_owned).
+    pub async fn commit<M: Syncable>(&self, model: M) -> Result<M, Error> {
+        let mut batch = self.batch();
+        batch.put(&model)?;
+        self.submit(batch.into_commit()).await?;
+        Ok(model)
+    }
+
+    /// Deletes a record, if it is there.
+    ///
+    /// # Errors
+    /// As [`commit`](TransactionManager::commit).
+    pub async fn delete<M: Syncable>(&self, id: RecordId<M>) -> Result<(), Error> {
+        let mut batch = self.batch();
+        batch.delete::<M>(id)?;
+        self.submit(batch.into_commit()).await
+    }
+
+    /// Commits many changes of any models as one: atomic here and at every receiver.
+    ///
+    /// `stage` runs at once, in the caller's task. Of several changes to one record the last one counts. Returns
+    /// what `stage` returned.
+    ///
+    /// # Errors
+    /// The error of `stage`: one of ours as it is, any other as [`Error::Aborted`], a panic as
+    /// [`Error::Panicked`]. Otherwise as [`commit`](TransactionManager::commit).
+    pub async fn commit_batch<R, F>(&self, stage: F) -> Result<R, Error>
+    where
+        F: FnOnce(&mut Batch<'_>) -> Result<R, BoxError>,
+    {
+        let (commit, result) = {
+            let mut batch = self.batch();
+            let result = catch_unwind(AssertUnwindSafe(|| stage(&mut batch)))
+                .map_err(|panic| Error::from_panic(&*panic))?
+                .map_err(Error::from_closure)?;
+            (batch.into_commit(), result)
+        };
+        self.submit(commit).await?;
+        Ok(result)
+    }
+
+    /// Changes a record by what it is: an atomic read-modify-write. Returns the saved model.
+    ///
+    /// `change` gets the stored model, `None` if there is none, and returns what to put in its place, under the
+    /// same id. It runs once, in the driver's task, so it should be quick; no other commit comes between.
+    ///
+    /// # Errors
+    /// [`Error::IdChanged`] if the id differs; otherwise as [`commit_batch`](TransactionManager::commit_batch).
+    pub async fn update<M, F>(&self, id: RecordId<M>, change: F) -> Result<M, Error>
+    where
+        M: Syncable,
+        F: FnOnce(Option<M>) -> Result<M, BoxError> + Send + 'static,
+    {
+        let record = self.batch().name::<M>(&id)?;
+        let saved = Arc::new(Mutex::new(None));
+        let (save, value_bytes_max) = (Arc::clone(&saved), self.shared.limits.value_bytes_max);
+        let update = move |current: Option<Current<'_>>| {
+            let old = current.map(model::decode::<M>).transpose()?;
+            let new = catch_unwind(AssertUnwindSafe(|| change(old)))
+                .map_err(|panic| Error::from_panic(&*panic))?
+                .map_err(Error::from_closure)?;
+            if new.sync_id() != id {
+                return Err(Error::IdChanged { model: M::SYNC_MODEL });
+            }
+            let value = model::encode(&new, value_bytes_max)?;
+            *save.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
+            Ok(value)
+        };
+        let bytes = record.id_bytes().len();
+        let change = Staged { record, action: Action::Update(Box::new(update)) };
+        let commit = Commit { changes: vec![change], bytes };
+        // The new value is not known yet, so the queue reserves for the largest.
+        self.submit_weighing(commit, weight(bytes + value_bytes_max, 1)).await?;
+        let saved = saved.lock().unwrap_or_else(PoisonError::into_inner).take();
+        saved.ok_or_else(|| Error::Panicked { message: "the update was not run".into() })
+    }
+
+    /// Returns a record, as the last durable write left it.
+    ///
+    /// # Errors
+    /// [`Error::UnregisteredModel`], [`Error::Read`], [`Error::Decode`] or [`Error::NewerSchema`] if the record
+    /// cannot be read as `M`, [`Error::Stopped`].
+    pub async fn get<M: Syncable>(&self, id: RecordId<M>) -> Result<Option<M>, Error> {
+        self.shared.models.check::<M>()?;
+        let key = [RecordKey::new::<M>(&id).into_bytes()];
+        let values = self.shared.store().await?.store.get_many(&key).await?;
+        match values.into_iter().next().flatten() {
+            Some(value) => read_record(&id, &value),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns records in the order of `ids`, all from one consistent state.
+    ///
+    /// # Errors
+    /// As [`get`](TransactionManager::get).
+    pub async fn get_many<M: Syncable>(&self, ids: &[RecordId<M>]) -> Result<Vec<Option<M>>, Error> {
+        self.shared.models.check::<M>()?;
+        let keys: Vec<Key> = ids.iter().map(|id| RecordKey::new::<M>(id).into_bytes()).collect();
+        let values = self.shared.store().await?.store.get_many(&keys).await?;
+        let records = ids.iter().zip(values);
+        records.map(|(id, value)| value.map_or(Ok(None), |value| read_record(id, &value))).collect()
+    }
+
+    /// Lists the records of a model by id, page by page; those of a device-owned model by device, then by id.
+    ///
+    /// ```
+    /// # use syncline::{Error, Storage, Syncable, TransactionManager};
+    /// # async fn example<Tag: Syncable, S: Storage>(library: TransactionManager<S>) -> Result<(), Error> {
+    /// let mut tags = library.list::<Tag>();
+    /// while let Some(page) = tags.next_page().await? {
+    ///     for tag in page { /* … */ }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn list<M: Syncable>(&self) -> List<M, S> {
+        List::new(Arc::clone(&self.shared), RecordKey::range_of_model::<M>())
+    }
+
+    /// Lists the records of one device by id, page by page.
+    #[must_use]
+    pub fn list_of<M: Syncable<Ownership = DeviceOwned>>(&self, owner: DeviceId) -> List<M, S> {
+        List::new(Arc::clone(&self.shared), RecordKey::range_of_owner::<M>(owner))
+    }
+
+    /// Subscribes to every change that becomes durable from now on.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        match self.shared.notices.upgrade() {
+            Some(notices) => Events::new(notices.subscribe()),
+            // The driver has stopped: a subscription that has ended.
+            None => Events::new(broadcast::channel(1).1),
+        }
+    }
+
+    /// Says where this replica stands.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn status(&self) -> Result<Status, Error> {
+        let (reply, answer) = oneshot::channel();
+        // A command that cannot be sent drops its reply, which is the answer.
+        let _ = self.shared.commands.send(Command::Status(reply));
+        let Ok(snapshot) = answer.await else { return Err(Error::Stopped(self.shared.stopped().await)) };
+        Ok(Status {
+            group: snapshot.identity.group,
+            device: snapshot.identity.device,
+            replica: snapshot.identity.replica,
+            members: snapshot.members,
+            commits: snapshot.head.seq,
+            pruned: snapshot.head.floor,
+            clock: snapshot.high_water,
+            queued_bytes: self
+                .shared
+                .limits
+                .queue_bytes_max
+                .saturating_sub(self.shared.queue.available_permits()),
+        })
+    }
+
+    /// Serves what was committed before, stops the driver and releases the store.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if the driver had stopped for another reason before.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not take the request back.
+    pub async fn shutdown(&self) -> Result<(), Error> {
+        // It fails only if the driver has stopped already.
+        let _ = self.shared.commands.send(Command::Shutdown);
+        match self.shared.stopped().await {
+            StopReason::Shutdown => Ok(()),
+            reason => Err(Error::Stopped(reason)),
+        }
+    }
+
+    fn batch(&self) -> Batch<'_> {
+        let Shared { device, models, limits, .. } = &*self.shared;
+        Batch { device: *device, models, limits, changes: BTreeMap::new(), bytes: 0 }
+    }
+
+    async fn submit(&self, commit: Commit) -> Result<(), Error> {
+        let weight = weight(commit.bytes, commit.changes.len());
+        self.submit_weighing(commit, weight).await
+    }
+
+    async fn submit_weighing(&self, commit: Commit, weight: usize) -> Result<(), Error> {
+        // The builder has checked that the largest commit fits the queue, and the queue a `u32`.
+        let weight = u32::try_from(weight.min(self.shared.limits.queue_bytes_max)).unwrap_or(u32::MAX);
+        let share = Arc::clone(&self.shared.queue).acquire_many_owned(weight).await;
+        let Ok(share) = share else { return Err(Error::Stopped(self.shared.stopped().await)) };
+        let (reply, answer) = oneshot::channel();
+        // A command that cannot be sent drops its reply, which is the answer.
+        let _ = self.shared.commands.send(Command::Commit(commit, Waiting { reply, _share: share }));
+        match answer.await {
+            Ok(Err(error @ (Error::Stopped(_) | Error::Unknown(_)))) => {
+                self.shared.stopped().await;
+                Err(error)
+            }
+            Ok(result) => result,
+            Err(_) => Err(Error::Stopped(self.shared.stopped().await)),
+        }
+    }
+}
+
+/// What a commit counts for in the queue: its bytes and what its changes take beside them.
+pub(crate) fn weight(bytes: usize, changes: usize) -> usize {
+    /// Keys, headers, digests and the containers around them, about.
+    const CHANGE_BYTES: usize = 256;
+    changes.saturating_mul(CHANGE_BYTES).saturating_add(bytes)
+}
+
+/// Reads a stored record as the model `M` named `id`; `None` if it is a tombstone.
+fn read_record<M: Syncable>(id: &RecordId<M>, stored: &[u8]) -> Result<Option<M>, Error> {
+    let (header, value) = record::parse(stored)?;
+    if header.tombstone {
+        return Ok(None);
+    }
+    let model: M = model::decode(Current { schema: header.schema, value })?;
+    if model.sync_id() == *id {
+        Ok(Some(model))
+    } else {
+        Err(Error::decode::<M>("it has another id than its key"))
+    }
+}
+
+impl<S: Storage> Clone for TransactionManager<S> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<S: Storage> fmt::Debug for TransactionManager<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TransactionManager").field("device", &self.shared.device).finish_non_exhaustive()
+    }
+}
+
+/// Changes that are committed together. See [`TransactionManager::commit_batch`].
+pub struct Batch<'a> {
+    device: DeviceId,
+    models: &'a Registry,
+    limits: &'a Limits,
+    /// In key order, in which the store is read and written.
+    changes: BTreeMap<RecordKey, (Action, usize)>,
+    bytes: usize,
+}
+
+impl Batch<'_> {
+    /// Stages putting `model` under its id.
+    ///
+    /// # Errors
+    /// [`Error::UnregisteredModel`], [`Error::NotOwner`], [`Error::TooLarge`], [`Error::Encode`]. The batch is as
+    /// before.
+    pub fn put<M: Syncable>(&mut self, model: &M) -> Result<(), Error> {
+        let key = self.name::<M>(&model.sync_id())?;
+        let value = model::encode(model, self.limits.value_bytes_max)?;
+        let bytes = key.id_bytes().len() + record::value_of(&value.record).len();
+        self.stage(key, Action::Put(value), bytes)
+    }
+
+    /// Stages deleting a record, if it is there.
+    ///
+    /// # Errors
+    /// As [`put`](Batch::put).
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "ids are small, and `delete` of the manager takes one too"
+    )]
+    pub fn delete<M: Syncable>(&mut self, id: RecordId<M>) -> Result<(), Error> {
+        let key = self.name::<M>(&id)?;
+        let bytes = key.id_bytes().len();
+        self.stage(key, Action::Delete, bytes)
+    }
+
+    /// The number of records that the batch changes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// Whether nothing is staged.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// The key of a record that this device may commit.
+    fn name<M: Syncable>(&self, id: &RecordId<M>) -> Result<RecordKey, Error> {
+        self.models.check_commit::<M>()?;
+        if let Some(owner) = M::Ownership::split(id).0.filter(|owner| *owner != self.device) {
+            return Err(Error::NotOwner { model: M::SYNC_MODEL, owner, device: self.device });
+        }
+        let key = RecordKey::new::<M>(id);
+        let limit = Limit { name: "id_bytes_max", max: self.limits.id_bytes_max };
+        within(key.id_bytes().len(), limit)?;
+        Ok(key)
+    }
+
+    fn stage(&mut self, key: RecordKey, action: Action, bytes: usize) -> Result<(), Error> {
+        let replaced = self.changes.get(&key).map(|(_, bytes)| *bytes);
+        let count = self.changes.len() + usize::from(replaced.is_none());
+        let total = self.bytes + bytes - replaced.unwrap_or(0);
+        within(count, Limit { name: "commit_changes_max", max: self.limits.commit_changes_max })?;
+        within(total, Limit { name: "commit_bytes_max", max: self.limits.commit_bytes_max })?;
+        self.changes.insert(key, (action, bytes));
+        self.bytes = total;
+        Ok(())
+    }
+
+    fn into_commit(self) -> Commit {
+        let changes = self.changes.into_iter().map(|(record, (action, _))| Staged { record, action });
+        Commit { changes: changes.collect(), bytes: self.bytes }
+    }
+}
+
+impl fmt::Debug for Batch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("changes", &self.changes.len()).field("bytes", &self.bytes).finish()
+    }
+}
+
+fn within(size: usize, limit: Limit) -> Result<(), Error> {
+    if size <= limit.max { Ok(()) } else { Err(Error::TooLarge { size, limit }) }
+}
+
+/// Where a replica stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// Its group.
+    pub group: GroupId,
+    /// Its device.
+    pub device: DeviceId,
+    /// Itself.
+    pub replica: ReplicaId,
+    /// The replicas of the group, in the order of their ids.
+    pub members: Vec<ReplicaId>,
+    /// How many commits its stream has: the sequence number of the last durable one.
+    pub commits: u64,
+    /// The sequence number up to which its log has been pruned.
+    pub pruned: u64,
+    /// The highest stamp it issued or saw.
+    pub clock: Hlc,
+    /// The bytes of the queue that commits occupy while they wait for the store.
+    pub queued_bytes: usize,
+}

@@ -1,0 +1,148 @@
+//! The models an app registered, and how their values become bytes and back.
+
+use std::any::{TypeId, type_name};
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+
+use crate::engine::{Current, NewValue};
+use crate::error::{Error, OpenError};
+use crate::limits::Limit;
+use crate::member::{Member, RESERVED_PREFIX};
+use crate::storage::BoxError;
+use crate::stored::{digest, record};
+use crate::syncable::{MODEL_BYTES_MAX, Ownership, Syncable};
+
+/// What is known of a registered model.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Model {
+    id: TypeId,
+    pub(crate) ty: &'static str,
+    pub(crate) schema: u16,
+    pub(crate) device_owned: bool,
+}
+
+/// The registered models, by name.
+#[derive(Clone, Debug)]
+pub(crate) struct Registry(BTreeMap<&'static str, Model>);
+
+impl Registry {
+    /// The library's own models alone.
+    pub(crate) fn new() -> Self {
+        let mut registry = Self(BTreeMap::new());
+        registry.insert::<Member>();
+        registry
+    }
+
+    /// Adds one of the app's models.
+    pub(crate) fn add<M: Syncable>(&mut self) -> Result<(), OpenError> {
+        let (model, ty) = (M::SYNC_MODEL, type_name::<M>());
+        if model.is_empty() || model.len() > MODEL_BYTES_MAX || model.starts_with(RESERVED_PREFIX) {
+            return Err(OpenError::ModelName { model, ty });
+        }
+        match self.insert::<M>() {
+            Some(first) if first.id != TypeId::of::<M>() => {
+                Err(OpenError::DuplicateModel { model, first: first.ty, second: ty })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn insert<M: Syncable>(&mut self) -> Option<Model> {
+        let model = Model {
+            id: TypeId::of::<M>(),
+            ty: type_name::<M>(),
+            schema: M::SCHEMA,
+            device_owned: M::Ownership::DEVICE_OWNED,
+        };
+        self.0.insert(M::SYNC_MODEL, model)
+    }
+
+    /// Whether `M` may be read.
+    pub(crate) fn check<M: Syncable>(&self) -> Result<(), Error> {
+        let (model, ty) = (M::SYNC_MODEL, type_name::<M>());
+        match self.0.get(model) {
+            Some(found) if found.id == TypeId::of::<M>() => Ok(()),
+            Some(found) => Err(Error::OtherModel { model, ty, registered: found.ty }),
+            None => {
+                let names: Vec<_> =
+                    self.0.keys().filter(|name| !name.starts_with(RESERVED_PREFIX)).copied().collect();
+                let registered = if names.is_empty() { "none".into() } else { names.join(", ") };
+                Err(Error::UnregisteredModel { model, ty, registered })
+            }
+        }
+    }
+
+    /// Whether the app may commit `M`.
+    pub(crate) fn check_commit<M: Syncable>(&self) -> Result<(), Error> {
+        if M::SYNC_MODEL.starts_with(RESERVED_PREFIX) {
+            return Err(Error::ReservedModel { model: M::SYNC_MODEL });
+        }
+        self.check::<M>()
+    }
+
+    pub(crate) fn models(&self) -> impl Iterator<Item = (&'static str, &Model)> {
+        self.0.iter().map(|(name, model)| (*name, model))
+    }
+}
+
+/// Encodes a model's value, behind room for its record's header.
+pub(crate) fn encode<M: Syncable>(model: &M, value_bytes_max: usize) -> Result<NewValue, Error> {
+    let record = postcard::to_extend(model, record::with_room(VALUE_BYTES_GUESS))
+        .map_err(|source| Error::Encode { model: M::SYNC_MODEL, source: source.into() })?;
+    let value = record::value_of(&record);
+    if value.len() > value_bytes_max {
+        let limit = Limit { name: "value_bytes_max", max: value_bytes_max };
+        return Err(Error::TooLarge { size: value.len(), limit });
+    }
+    let digest = digest(value);
+    Ok(NewValue { schema: M::SCHEMA, record, digest })
+}
+
+/// Most values are smaller: one allocation does.
+const VALUE_BYTES_GUESS: usize = 220;
+
+/// Decodes a stored value as the model `M`, migrating it if an older schema wrote it.
+pub(crate) fn decode<M: Syncable>(current: Current<'_>) -> Result<M, Error> {
+    let Current { schema, value } = current;
+    if schema > M::SCHEMA {
+        return Err(Error::NewerSchema { model: M::SYNC_MODEL.into(), stored: schema, known: M::SCHEMA });
+    }
+    if schema == M::SCHEMA { decode_bytes(value) } else { M::migrate(schema, value) }
+        .map_err(Error::decode::<M>)
+}
+
+/// Decodes all of `value`: bytes that are left over are an error too.
+pub(crate) fn decode_bytes<T: DeserializeOwned>(value: &[u8]) -> Result<T, BoxError> {
+    let (decoded, rest) = postcard::take_from_bytes(value)?;
+    if rest.is_empty() { Ok(decoded) } else { Err(format!("{} bytes are left over", rest.len()).into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ids::{DeviceId, ReplicaId};
+    use crate::member::MemberState;
+
+    #[test]
+    fn golden_member() {
+        let member = Member {
+            replica: ReplicaId(Uuid::from_u128(1)),
+            device: DeviceId(Uuid::from_u128(2)),
+            state: MemberState::Active,
+        };
+        let mut golden = vec![16];
+        golden.extend(1u128.to_be_bytes());
+        golden.push(16);
+        golden.extend(2u128.to_be_bytes());
+        golden.push(0);
+        let encoded = encode(&member, usize::MAX).unwrap();
+        assert_eq!(record::value_of(&encoded.record), golden);
+        assert_eq!(encoded.digest, digest(&golden));
+        assert_eq!(decode::<Member>(Current { schema: 1, value: &golden }).unwrap(), member);
+        golden.push(0);
+        assert!(matches!(decode::<Member>(Current { schema: 1, value: &golden }), Err(Error::Decode { .. })));
+    }
+}

@@ -1,0 +1,307 @@
+//! The keys of the store, and the names of records.
+
+use std::fmt;
+
+use crate::ids::{DeviceId, ReplicaId};
+use crate::storage::{Key, KeyRange};
+use crate::syncable::{MODEL_BYTES_MAX, Ownership, RecordId, SyncId, Syncable};
+
+const META: u8 = 0x01;
+const HEAD: u8 = 0x02;
+const SHARED: u8 = 0x04;
+const OWNED: u8 = 0x05;
+const LOG: u8 = 0x06;
+const KEPT: u8 = 0x07;
+
+/// Names a record in the store: its model, its owner if it has one, and its id.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordKey(Key);
+
+/// The parts of a [`RecordKey`].
+struct Parts<'a> {
+    model: &'a str,
+    owner: Option<DeviceId>,
+    id: &'a [u8],
+}
+
+impl RecordKey {
+    /// The key of the record `id` of the model `M`.
+    pub(crate) fn new<M: Syncable>(id: &RecordId<M>) -> Self {
+        let (owner, id) = M::Ownership::split(id);
+        let mut key = Self::model_prefix(M::SYNC_MODEL, M::Ownership::DEVICE_OWNED, 16 + 32);
+        if let Some(owner) = owner {
+            key.extend_from_slice(owner.as_bytes());
+        }
+        id.encode(&mut key);
+        Self(key)
+    }
+
+    /// The key with these bytes; `None` if they name no record.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        parts(bytes).map(|_| Self(bytes.to_vec()))
+    }
+
+    /// The key of a record whose owner, if it is owned, is known from elsewhere.
+    pub(crate) fn from_parts(model: &str, owner: Option<DeviceId>, id: &[u8]) -> Self {
+        let mut key = Self::model_prefix(model, owner.is_some(), 16 + id.len());
+        if let Some(owner) = owner {
+            key.extend_from_slice(owner.as_bytes());
+        }
+        key.extend_from_slice(id);
+        Self(key)
+    }
+
+    /// All records of the model `M`.
+    pub(crate) fn range_of_model<M: Syncable>() -> KeyRange {
+        KeyRange::prefix(Self::model_prefix(M::SYNC_MODEL, M::Ownership::DEVICE_OWNED, 0))
+    }
+
+    /// All records of the model `M` that belong to `owner`.
+    pub(crate) fn range_of_owner<M: Syncable>(owner: DeviceId) -> KeyRange {
+        let mut prefix = Self::model_prefix(M::SYNC_MODEL, true, 16);
+        prefix.extend_from_slice(owner.as_bytes());
+        KeyRange::prefix(prefix)
+    }
+
+    fn model_prefix(model: &str, owned: bool, room: usize) -> Key {
+        let mut key = Key::with_capacity(2 + model.len() + room);
+        key.push(if owned { OWNED } else { SHARED });
+        // Names are at most `MODEL_BYTES_MAX` long: the builder refuses others.
+        key.push(u8::try_from(model.len()).unwrap_or(u8::MAX));
+        key.extend_from_slice(model.as_bytes());
+        key
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn into_bytes(self) -> Key {
+        self.0
+    }
+
+    /// The name of the record's model.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        parts(&self.0).map_or("", |parts| parts.model)
+    }
+
+    /// The device that the record belongs to; `None` for a shared record.
+    #[must_use]
+    pub fn owner(&self) -> Option<DeviceId> {
+        parts(&self.0).and_then(|parts| parts.owner)
+    }
+
+    /// The record's encoded id.
+    #[must_use]
+    pub fn id_bytes(&self) -> &[u8] {
+        parts(&self.0).map_or(&[], |parts| parts.id)
+    }
+
+    /// The record's id as the model `M` names it; `None` if the record is of another model.
+    ///
+    /// ```
+    /// # use syncline::{Change, RecordId, Syncable};
+    /// # fn react<Tag: Syncable>(change: &Change) -> Option<RecordId<Tag>> {
+    /// let id = change.record.id::<Tag>()?;
+    /// # Some(id) }
+    /// ```
+    #[must_use]
+    pub fn id<M: Syncable>(&self) -> Option<RecordId<M>> {
+        let parts = parts(&self.0)?;
+        if parts.model != M::SYNC_MODEL || parts.owner.is_some() != M::Ownership::DEVICE_OWNED {
+            return None;
+        }
+        M::Ownership::join(parts.owner, M::Id::decode(parts.id)?)
+    }
+}
+
+impl fmt::Debug for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl fmt::Display for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.model())?;
+        if let Some(owner) = self.owner() {
+            write!(f, "/{owner}")?;
+        }
+        f.write_str("/")?;
+        self.id_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+fn parts(key: &[u8]) -> Option<Parts<'_>> {
+    let (&kind, rest) = key.split_first()?;
+    let (&model_len, rest) = rest.split_first()?;
+    let (model, rest) = rest.split_at_checked(usize::from(model_len))?;
+    if model.is_empty() || model.len() > MODEL_BYTES_MAX {
+        return None;
+    }
+    let model = std::str::from_utf8(model).ok()?;
+    match kind {
+        SHARED => Some(Parts { model, owner: None, id: rest }),
+        OWNED => {
+            let (owner, id) = rest.split_first_chunk::<16>()?;
+            Some(Parts { model, owner: Some(DeviceId::from_bytes(*owner)), id })
+        }
+        _ => None,
+    }
+}
+
+/// A key by its kind.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum StoredKey {
+    Identity,
+    Clock,
+    Model(String),
+    Head(ReplicaId),
+    Record(RecordKey),
+    Log(ReplicaId, u64),
+    Kept(ReplicaId, u64, RecordKey),
+}
+
+impl StoredKey {
+    /// What `key` names; `None` if nothing that this version writes.
+    pub(crate) fn parse(key: &[u8]) -> Option<Self> {
+        let (&kind, rest) = key.split_first()?;
+        match kind {
+            META if rest == IDENTITY => Some(Self::Identity),
+            META if rest == CLOCK => Some(Self::Clock),
+            META => {
+                let name = std::str::from_utf8(rest.strip_prefix(MODEL)?).ok()?;
+                Some(Self::Model(name.into()))
+            }
+            HEAD => Some(Self::Head(ReplicaId::from_bytes(rest.try_into().ok()?))),
+            SHARED | OWNED => RecordKey::from_bytes(key).map(Self::Record),
+            LOG | KEPT => {
+                let (replica, rest) = rest.split_first_chunk::<16>()?;
+                let (seq, rest) = rest.split_first_chunk::<8>()?;
+                let (replica, seq) = (ReplicaId::from_bytes(*replica), u64::from_be_bytes(*seq));
+                match kind {
+                    KEPT => RecordKey::from_bytes(rest).map(|record| Self::Kept(replica, seq, record)),
+                    _ => rest.is_empty().then_some(Self::Log(replica, seq)),
+                }
+            }
+            _ => None,
+        }
+    }
+}
+
+const IDENTITY: &[u8] = b"store";
+const CLOCK: &[u8] = b"clock";
+const MODEL: &[u8] = b"model";
+
+pub(crate) fn identity() -> Key {
+    [&[META], IDENTITY].concat()
+}
+
+pub(crate) fn clock() -> Key {
+    [&[META], CLOCK].concat()
+}
+
+pub(crate) fn model(name: &str) -> Key {
+    [&[META], MODEL, name.as_bytes()].concat()
+}
+
+pub(crate) fn models() -> KeyRange {
+    KeyRange::prefix([&[META], MODEL].concat())
+}
+
+pub(crate) fn head(replica: ReplicaId) -> Key {
+    [&[HEAD], &replica.as_bytes()[..]].concat()
+}
+
+pub(crate) fn heads() -> KeyRange {
+    KeyRange::prefix([HEAD])
+}
+
+pub(crate) fn records() -> KeyRange {
+    KeyRange::new([SHARED], [OWNED + 1])
+}
+
+pub(crate) fn log(replica: ReplicaId, seq: u64) -> Key {
+    [&[LOG], &replica.as_bytes()[..], &seq.to_be_bytes()].concat()
+}
+
+pub(crate) fn logs(replica: ReplicaId) -> KeyRange {
+    KeyRange::prefix([&[LOG], &replica.as_bytes()[..]].concat())
+}
+
+pub(crate) fn kept(replica: ReplicaId, seq: u64, record: &RecordKey) -> Key {
+    [&[KEPT], &replica.as_bytes()[..], &seq.to_be_bytes(), record.as_bytes()].concat()
+}
+
+pub(crate) fn all_kept() -> KeyRange {
+    KeyRange::prefix([KEPT])
+}
+
+/// The log entries and the kept values of a stream from `first` up to `last`, both included.
+pub(crate) fn log_and_kept(replica: ReplicaId, first: u64, last: u64) -> [KeyRange; 2] {
+    let at = |kind: u8, seq: u64| [&[kind], &replica.as_bytes()[..], &seq.to_be_bytes()].concat();
+    let range = |kind| KeyRange::new(at(kind, first), at(kind, last.saturating_add(1)));
+    [range(LOG), range(KEPT)]
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn replica() -> ReplicaId {
+        ReplicaId(Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10))
+    }
+
+    #[test]
+    fn golden_keys() {
+        let owner = DeviceId(Uuid::from_u128(0xd));
+        let shared = RecordKey::from_parts("tag", None, b"id");
+        let owned = RecordKey::from_parts("location", Some(owner), b"id");
+        let replica_bytes: Vec<u8> = (1..=16).collect();
+        assert_eq!(identity(), b"\x01store");
+        assert_eq!(clock(), b"\x01clock");
+        assert_eq!(model("tag"), b"\x01modeltag");
+        assert_eq!(head(replica()), [&[2][..], &replica_bytes].concat());
+        assert_eq!(shared.as_bytes(), b"\x04\x03tagid");
+        assert_eq!(owned.as_bytes(), [b"\x05\x08location".as_slice(), owner.as_bytes(), b"id"].concat());
+        assert_eq!(log(replica(), 258), [&[6][..], &replica_bytes, &[0, 0, 0, 0, 0, 0, 1, 2]].concat());
+        assert_eq!(
+            kept(replica(), 258, &shared),
+            [&[7][..], &replica_bytes, &[0, 0, 0, 0, 0, 0, 1, 2], b"\x04\x03tagid"].concat()
+        );
+    }
+
+    #[test]
+    fn keys_come_back() {
+        let record = RecordKey::from_parts("location", Some(DeviceId(Uuid::from_u128(5))), b"");
+        for (key, parsed) in [
+            (identity(), StoredKey::Identity),
+            (clock(), StoredKey::Clock),
+            (model("a"), StoredKey::Model("a".into())),
+            (head(replica()), StoredKey::Head(replica())),
+            (record.clone().into_bytes(), StoredKey::Record(record.clone())),
+            (log(replica(), 7), StoredKey::Log(replica(), 7)),
+            (kept(replica(), 7, &record), StoredKey::Kept(replica(), 7, record.clone())),
+        ] {
+            assert_eq!(StoredKey::parse(&key), Some(parsed));
+            // A cut key is never taken for another one of its own kind, unless its tail is free text.
+            if !matches!(StoredKey::parse(&key), Some(StoredKey::Model(_))) {
+                assert_eq!(StoredKey::parse(&key[..key.len() - 1]), None, "{key:?}");
+            }
+        }
+        assert_eq!(StoredKey::parse(b""), None);
+        assert_eq!(StoredKey::parse(b"\xff"), None);
+        assert_eq!(StoredKey::parse(b"\x04\x00id"), None, "a model has a name");
+    }
+
+    #[test]
+    fn models_do_not_run_into_each_other() {
+        let ab = RecordKey::from_parts("ab", None, b"");
+        let a_b = RecordKey::from_parts("a", None, b"b");
+        assert_ne!(ab, a_b);
+        assert!(!KeyRange::prefix(RecordKey::model_prefix("a", false, 0)).contains(ab.as_bytes()));
+    }
+}

@@ -1,0 +1,123 @@
+//! What is stored: one keyspace, a prefix byte per kind, big-endian integers, values that start with a format byte.
+//!
+//! | key | value |
+//! |---|---|
+//! | `01 "store"` | [`Identity`]: format version, group, device, replica |
+//! | `01 "clock"` | [`Clock high-water`](clock_value): the highest stamp issued or seen |
+//! | `01 "model" name` | [`ModelSeen`]: whether the model is device-owned, its newest schema seen here |
+//! | `02 replica` | [`Head`]: the stream's last commit known and its floor |
+//! | `04 model id`, `05 model owner id` | [record](record): stamp, dot, schema, flags, value |
+//! | `06 replica seq` | [`LogEntry`]: the commit as its author made it, each change as a reference |
+//! | `07 replica seq record-key` | kept: a shared value that a log entry needs and that its record does not hold |
+//!
+//! Model names carry their length, so no model's keys can run into another's. Shared and device-owned records
+//! have prefixes of their own, so a key tells who may change it without knowing the model.
+//!
+//! A record does not hold the digest of its value: the digest is in the log as long as anything needs it, and
+//! can be computed from the value. At 200 bytes a value it would be a sixth of the disk.
+
+pub(crate) mod keys;
+pub(crate) mod log;
+pub(crate) mod record;
+mod rows;
+
+pub(crate) use log::{LogEntry, Reference};
+pub(crate) use rows::{Head, Identity, ModelSeen, clock_from_value, clock_value};
+
+/// The first byte of every value this version writes, and the version of the whole layout in [`Identity`].
+pub(crate) const FORMAT: u8 = 1;
+
+/// A blake3 hash.
+pub(crate) type Digest = [u8; 32];
+
+/// The digest of a value.
+pub(crate) fn digest(value: &[u8]) -> Digest {
+    *blake3::hash(value).as_bytes()
+}
+
+/// Stored bytes that this version cannot read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// Written by another version of the library.
+    #[error(
+        "{what} has format {found}, this version reads format {known}; open the store with a newer version of the app"
+    )]
+    Version {
+        /// Which kind of row.
+        what: &'static str,
+        /// The format it has.
+        found: u8,
+        /// The format that this version reads.
+        known: u8,
+    },
+    /// Cut short, too long or out of range: damaged.
+    #[error("{what} is damaged; restore the store from a backup or another device")]
+    Damaged {
+        /// Which kind of row.
+        what: &'static str,
+    },
+}
+
+/// Reads the fields of one row, front to back.
+pub(crate) struct Reader<'a> {
+    what: &'static str,
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// A reader of `bytes`, a row of the kind `what`, behind its format byte.
+    pub(crate) fn new(what: &'static str, bytes: &'a [u8]) -> Result<Self, FormatError> {
+        let mut reader = Self { what, rest: bytes };
+        match reader.byte()? {
+            FORMAT => Ok(reader),
+            found => Err(FormatError::Version { what, found, known: FORMAT }),
+        }
+    }
+
+    pub(crate) fn damaged(&self) -> FormatError {
+        FormatError::Damaged { what: self.what }
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], FormatError> {
+        let (array, rest) = self.rest.split_first_chunk::<N>().ok_or_else(|| self.damaged())?;
+        self.rest = rest;
+        Ok(*array)
+    }
+
+    pub(crate) fn slice(&mut self, len: usize) -> Result<&'a [u8], FormatError> {
+        let (slice, rest) = self.rest.split_at_checked(len).ok_or_else(|| self.damaged())?;
+        self.rest = rest;
+        Ok(slice)
+    }
+
+    pub(crate) fn byte(&mut self) -> Result<u8, FormatError> {
+        let [byte] = self.array()?;
+        Ok(byte)
+    }
+
+    pub(crate) fn u16(&mut self) -> Result<u16, FormatError> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32, FormatError> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, FormatError> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    pub(crate) fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// Everything that is left.
+    pub(crate) fn rest(self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Nothing may be left.
+    pub(crate) fn end(self) -> Result<(), FormatError> {
+        if self.rest.is_empty() { Ok(()) } else { Err(self.damaged()) }
+    }
+}
