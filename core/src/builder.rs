@@ -1,13 +1,12 @@
 //! Opening a store: what the app asks for, and the reads and the write that answer it.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
 use crate::clock::{Clock, SystemClock};
-use crate::driver::{Driver, Held, read_clock};
+use crate::driver::{Channels, Driver, Held, read_clock};
 use crate::engine::{self, Ask, Found, Rules};
 use crate::error::OpenError;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
@@ -133,13 +132,15 @@ impl<S: Storage> Builder<S> {
 
         let (released, when_released) = watch::channel(());
         let store = Arc::new(Held { store: storage, _released: released });
-        let (send_command, commands) = mpsc::unbounded_channel();
+        let (send_commit, commits) = mpsc::unbounded_channel();
+        let (send_control, control) = mpsc::unbounded_channel();
         let queue = Arc::new(Semaphore::new(limits.queue_bytes_max));
         let (notices, _) = broadcast::channel(limits.event_commits_max);
         let stop_reason = Arc::new(OnceLock::new());
         let manager = TransactionManager::new(Shared {
             store: Arc::downgrade(&store),
-            commands: send_command,
+            commits: send_commit,
+            control: send_control,
             queue: Arc::clone(&queue),
             notices: notices.downgrade(),
             released: when_released,
@@ -148,18 +149,8 @@ impl<S: Storage> Builder<S> {
             models,
             limits,
         });
-        let driver = Driver {
-            engine,
-            store: Some(store),
-            clock,
-            commands,
-            queue,
-            notices: Some(notices),
-            waiting: HashMap::new(),
-            next_ticket: 0,
-            stop_reason,
-        };
-        Ok((manager, driver))
+        let channels = Channels { commits, control, queue, notices: Some(notices), stop_reason };
+        Ok((manager, Driver::new(engine, store, clock, channels)))
     }
 }
 

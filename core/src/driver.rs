@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use futures::FutureExt;
+use futures::future::{Either, select};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 
 use crate::clock::{Clock, Now};
@@ -17,12 +18,23 @@ use crate::error::{Error, StopReason, panic_message};
 use crate::events::Notice;
 use crate::storage::{Storage, WriteError};
 
-/// What a manager asks of the driver.
+/// What a manager asks of the driver beside commits: answered also while the store writes.
 #[derive(Debug)]
-pub(crate) enum Command {
-    Commit(Commit, Waiting),
+pub(crate) enum Control {
     Status(oneshot::Sender<Snapshot>),
     Shutdown,
+}
+
+/// The driver's ends of the channels that it shares with its managers.
+pub(crate) struct Channels {
+    /// Taken only between two writes: what waits here forms the next group.
+    pub(crate) commits: mpsc::UnboundedReceiver<(Commit, Waiting)>,
+    pub(crate) control: mpsc::UnboundedReceiver<Control>,
+    /// Bytes that commits may still occupy.
+    pub(crate) queue: Arc<Semaphore>,
+    /// `None` once stopped, which ends the subscriptions.
+    pub(crate) notices: Option<broadcast::Sender<Notice>>,
+    pub(crate) stop_reason: Arc<OnceLock<StopReason>>,
 }
 
 /// A caller that waits for its commit.
@@ -51,20 +63,25 @@ pub(crate) fn read_clock(clock: &dyn Clock) -> Now {
 /// Spawn [`run`](Driver::run) on any runtime. Dropping the driver stops the replica: calls fail with
 /// [`StopReason::DriverDropped`] once the store is released, and the store can be opened again.
 pub struct Driver<S: Storage> {
-    pub(crate) engine: Engine,
+    engine: Engine,
     /// `None` once stopped.
-    pub(crate) store: Option<Arc<Held<S>>>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) commands: mpsc::UnboundedReceiver<Command>,
-    pub(crate) queue: Arc<Semaphore>,
-    /// Dropped when stopped, which ends the subscriptions.
-    pub(crate) notices: Option<broadcast::Sender<Notice>>,
-    pub(crate) waiting: HashMap<Ticket, Waiting>,
-    pub(crate) next_ticket: u64,
-    pub(crate) stop_reason: Arc<OnceLock<StopReason>>,
+    store: Option<Arc<Held<S>>>,
+    clock: Arc<dyn Clock>,
+    channels: Channels,
+    waiting: HashMap<Ticket, Waiting>,
+    next_ticket: u64,
 }
 
 impl<S: Storage> Driver<S> {
+    pub(crate) fn new(
+        engine: Engine,
+        store: Arc<Held<S>>,
+        clock: Arc<dyn Clock>,
+        channels: Channels,
+    ) -> Self {
+        Self { engine, store: Some(store), clock, channels, waiting: HashMap::new(), next_ticket: 0 }
+    }
+
     /// Runs until [`shutdown`](crate::TransactionManager::shutdown) is called or the last manager is dropped.
     /// The store is released before this returns.
     ///
@@ -81,17 +98,7 @@ impl<S: Storage> Driver<S> {
 
     async fn serve(&mut self) -> StopReason {
         loop {
-            let mut closed = false;
-            loop {
-                match self.commands.try_recv() {
-                    Ok(command) => self.take(command),
-                    Err(mpsc::error::TryRecvError::Empty) => break,
-                    Err(mpsc::error::TryRecvError::Disconnected) => {
-                        closed = true;
-                        break;
-                    }
-                }
-            }
+            let closed = self.take_what_has_arrived();
             let mut replied = false;
             while let Some(effect) = self.engine.next_effect() {
                 replied |= matches!(effect, Effect::Reply(..));
@@ -105,23 +112,41 @@ impl<S: Storage> Driver<S> {
                 Yield::default().await;
             } else if closed {
                 return StopReason::Shutdown;
-            } else if let Some(command) = self.commands.recv().await {
-                self.take(command);
+            } else {
+                self.wait().await;
             }
         }
     }
 
-    fn take(&mut self, command: Command) {
-        match command {
-            Command::Commit(commit, waiting) => {
-                let ticket = Ticket(self.next_ticket);
-                self.next_ticket += 1;
-                self.waiting.insert(ticket, waiting);
-                self.engine.handle(read_clock(&*self.clock), Input::Commit(ticket, commit));
+    /// Takes every commit that waits; says whether there will never be another.
+    fn take_what_has_arrived(&mut self) -> bool {
+        loop {
+            match self.channels.commits.try_recv() {
+                Ok((commit, waiting)) => self.take(commit, waiting),
+                Err(error) => return error == mpsc::error::TryRecvError::Disconnected,
             }
-            Command::Status(reply) => drop(reply.send(self.engine.snapshot())),
-            // What was sent before is still served.
-            Command::Shutdown => self.commands.close(),
+        }
+    }
+
+    fn take(&mut self, commit: Commit, waiting: Waiting) {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        self.waiting.insert(ticket, waiting);
+        self.engine.handle(read_clock(&*self.clock), Input::Commit(ticket, commit));
+    }
+
+    /// Waits for a commit, or for anything else that changes what is to be done.
+    async fn wait(&mut self) {
+        let Channels { commits, control, .. } = &mut self.channels;
+        let arrived = match select(pin!(commits.recv()), pin!(control.recv())).await {
+            Either::Left((commit, _)) => Either::Left(commit),
+            Either::Right((control, _)) => Either::Right(control),
+        };
+        match arrived {
+            Either::Left(Some((commit, waiting))) => self.take(commit, waiting),
+            Either::Right(Some(control)) => answer(&self.engine, &mut self.channels.commits, control),
+            // Both close when the last manager goes.
+            Either::Left(None) | Either::Right(None) => {}
         }
     }
 
@@ -129,12 +154,23 @@ impl<S: Storage> Driver<S> {
         let Some(held) = &self.store else { return Err(StopReason::DriverDropped) };
         let input = match effect {
             Effect::Read(keys) => Input::Read(unwound(held.store.get_many(&keys)).await?),
-            Effect::Write(batch) => match unwound(held.store.write(batch)).await? {
-                Ok(()) => Input::Written(Ok(())),
-                Err(WriteError::Rejected(error)) => Input::Written(Err(Arc::from(error))),
-                Err(WriteError::Unknown(error)) => return Err(StopReason::Unknown(Arc::from(error))),
-                Err(WriteError::Fenced) => return Err(StopReason::Fenced),
-            },
+            Effect::Write(batch) => {
+                let mut write = pin!(unwound(held.store.write(batch)));
+                let Channels { commits, control, .. } = &mut self.channels;
+                let result = loop {
+                    match select(write.as_mut(), pin!(control.recv())).await {
+                        Either::Left((result, _)) => break result,
+                        Either::Right((Some(control), _)) => answer(&self.engine, commits, control),
+                        Either::Right((None, _)) => break write.await,
+                    }
+                };
+                match result? {
+                    Ok(()) => Input::Written(Ok(())),
+                    Err(WriteError::Rejected(error)) => Input::Written(Err(Arc::from(error))),
+                    Err(WriteError::Unknown(error)) => return Err(StopReason::Unknown(Arc::from(error))),
+                    Err(WriteError::Fenced) => return Err(StopReason::Fenced),
+                }
+            }
             Effect::Reply(ticket, result) => {
                 if let Some(waiting) = self.waiting.remove(&ticket) {
                     // The caller may have gone; its commit stands all the same.
@@ -143,7 +179,7 @@ impl<S: Storage> Driver<S> {
                 return Ok(());
             }
             Effect::Notify(notice) => {
-                if let Some(notices) = &self.notices {
+                if let Some(notices) = &self.channels.notices {
                     // Nobody may listen.
                     let _ = notices.send(notice);
                 }
@@ -156,18 +192,31 @@ impl<S: Storage> Driver<S> {
 
     /// Answers everybody, then releases the store. Callers return to the app only once it is released.
     fn stop(&mut self, reason: StopReason) {
-        let reason = self.stop_reason.get_or_init(|| reason).clone();
-        self.queue.close();
-        self.commands.close();
-        while self.commands.try_recv().is_ok() {}
-        for (ticket, error) in self.engine.stop(&reason) {
+        let Channels { commits, control, queue, notices, stop_reason } = &mut self.channels;
+        let reason = stop_reason.get_or_init(|| reason);
+        queue.close();
+        commits.close();
+        control.close();
+        // What is still in the channels is answered by being dropped.
+        while commits.try_recv().is_ok() {}
+        while control.try_recv().is_ok() {}
+        for (ticket, error) in self.engine.stop(reason) {
             if let Some(waiting) = self.waiting.remove(&ticket) {
                 let _ = waiting.reply.send(Err(error));
             }
         }
         self.waiting.clear();
-        self.notices = None;
+        *notices = None;
         self.store = None;
+    }
+}
+
+fn answer(engine: &Engine, commits: &mut mpsc::UnboundedReceiver<(Commit, Waiting)>, control: Control) {
+    match control {
+        // The caller may have gone.
+        Control::Status(reply) => drop(reply.send(engine.snapshot())),
+        // What was sent before is still served.
+        Control::Shutdown => commits.close(),
     }
 }
 

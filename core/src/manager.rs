@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
 use crate::builder::Builder;
-use crate::driver::{Command, Held, Waiting};
+use crate::driver::{Control, Held, Waiting};
 use crate::engine::{Action, Commit, Current, Staged};
 use crate::error::{Error, StopReason};
 use crate::events::{Events, Notice, RecordKey};
@@ -42,7 +42,8 @@ pub struct TransactionManager<S: Storage = Box<dyn Storage>> {
 pub(crate) struct Shared<S> {
     /// Weak, so that the store is released when the driver stops, whoever still holds a handle.
     pub(crate) store: Weak<Held<S>>,
-    pub(crate) commands: mpsc::UnboundedSender<Command>,
+    pub(crate) commits: mpsc::UnboundedSender<(Commit, Waiting)>,
+    pub(crate) control: mpsc::UnboundedSender<Control>,
     /// Bytes that commits may still occupy.
     pub(crate) queue: Arc<Semaphore>,
     pub(crate) notices: broadcast::WeakSender<Notice>,
@@ -253,8 +254,8 @@ impl<S: Storage> TransactionManager<S> {
     /// [`Error::Stopped`].
     pub async fn status(&self) -> Result<Status, Error> {
         let (reply, answer) = oneshot::channel();
-        // A command that cannot be sent drops its reply, which is the answer.
-        let _ = self.shared.commands.send(Command::Status(reply));
+        // What cannot be sent drops its reply, which is the answer.
+        let _ = self.shared.control.send(Control::Status(reply));
         let Ok(snapshot) = answer.await else { return Err(Error::Stopped(self.shared.stopped().await)) };
         Ok(Status {
             group: snapshot.identity.group,
@@ -281,7 +282,7 @@ impl<S: Storage> TransactionManager<S> {
     /// Dropping the future does not take the request back.
     pub async fn shutdown(&self) -> Result<(), Error> {
         // It fails only if the driver has stopped already.
-        let _ = self.shared.commands.send(Command::Shutdown);
+        let _ = self.shared.control.send(Control::Shutdown);
         match self.shared.stopped().await {
             StopReason::Shutdown => Ok(()),
             reason => Err(Error::Stopped(reason)),
@@ -304,8 +305,8 @@ impl<S: Storage> TransactionManager<S> {
         let share = Arc::clone(&self.shared.queue).acquire_many_owned(weight).await;
         let Ok(share) = share else { return Err(Error::Stopped(self.shared.stopped().await)) };
         let (reply, answer) = oneshot::channel();
-        // A command that cannot be sent drops its reply, which is the answer.
-        let _ = self.shared.commands.send(Command::Commit(commit, Waiting { reply, _share: share }));
+        // What cannot be sent drops its reply, which is the answer.
+        let _ = self.shared.commits.send((commit, Waiting { reply, _share: share }));
         match answer.await {
             Ok(Err(error @ (Error::Stopped(_) | Error::Unknown(_)))) => {
                 self.shared.stopped().await;

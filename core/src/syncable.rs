@@ -135,6 +135,10 @@ mod sealed {
 ///
 /// # Contract
 /// Equal ids have equal bytes and different ids different ones, on every platform; `decode` undoes `encode`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a record id",
+    note = "ids are `Uuid`, `String`, integers, byte arrays and `Vec<u8>`, or any type that implements `SyncId`"
+)]
 pub trait SyncId: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + 'static {
     /// Appends the id's bytes.
     fn encode(&self, out: &mut Vec<u8>);

@@ -1,10 +1,96 @@
 #![forbid(unsafe_code)]
 //! The `Syncable` derive macro of `syncline`, which re-exports it.
 
-use proc_macro::TokenStream;
+mod expand;
+mod keys;
+mod model;
 
-/// Derives `Syncable`.
+use proc_macro::TokenStream;
+use syn::{DeriveInput, parse_macro_input};
+
+/// Derives the trait `Syncable` for a struct with named fields: its values replicate as records of one model.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use syncline::{DeviceId, Syncable, Uuid};
+///
+/// // No field `device_id`, so the model is `Shared`: every member may change every record.
+/// #[derive(Clone, Serialize, Deserialize, Syncable)]
+/// #[sync(model = "tag")]
+/// struct Tag {
+///     #[sync(id)]
+///     id: Uuid,
+///     name: String,
+/// }
+///
+/// // A field `device_id`, so the model is `DeviceOwned`: only that device may change the record.
+/// #[derive(Clone, Serialize, Deserialize, Syncable)]
+/// #[sync(model = "location")]
+/// struct Location {
+///     #[sync(id)]
+///     id: Uuid,
+///     device_id: DeviceId,
+///     path: String,
+/// }
+///
+/// let tag = Tag { id: Uuid::from_u128(1), name: "urgent".into() };
+/// assert_eq!(Tag::SYNC_MODEL, "tag");
+/// assert_eq!(tag.sync_id(), tag.id);
+///
+/// let device_id = DeviceId::new();
+/// let location = Location { id: Uuid::from_u128(2), device_id, path: "/photos".into() };
+/// assert_eq!(location.sync_id(), (device_id, location.id));
+/// ```
+///
+/// # On the struct
+/// The keys of `#[sync(..)]`, in one list or in several:
+///
+/// | key | what it says |
+/// |---|---|
+/// | `model = "tag"` | The model's name, the same on all devices and for ever: 1 to 64 bytes, not starting with `syncline.`. Required |
+/// | `schema = 2` | The version of the fields, 1 to 65535. 1 if absent |
+/// | `migrate = path::to::function` | What reads the values of earlier schemas: `fn(u16, &[u8]) -> Result<Self, E>`, where `E: Into<BoxError>`. Without it such values cannot be read |
+/// | `shared` | The model is shared even if it has a field `device_id`. On a model without one it changes nothing, but keeps it shared should it ever get one |
+/// | `crate = path` | Where `syncline` is, if not at `::syncline` |
+///
+/// # On a field
+/// `#[sync(id)]`, on exactly one field, makes it the record's id; its type is a `SyncId`. Where a field
+/// `device_id` makes the model device-owned, that field is a `DeviceId` and not itself the id.
+///
+/// # Changing the fields
+/// Values are not self-describing, so every change of the fields is a new schema:
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use syncline::{BoxError, Syncable};
+///
+/// #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Syncable)]
+/// #[sync(model = "note", schema = 2, migrate = Note::from_older)]
+/// struct Note {
+///     #[sync(id)]
+///     id: u64,
+///     text: String,
+///     pinned: bool,
+/// }
+///
+/// impl Note {
+///     fn from_older(schema: u16, value: &[u8]) -> Result<Self, BoxError> {
+///         // Schema 1 was the id and the text.
+///         assert_eq!(schema, 1);
+///         let (id, text) = value.split_first_chunk().ok_or("a value without an id")?;
+///         Ok(Note { id: u64::from_be_bytes(*id), text: std::str::from_utf8(text)?.into(), pinned: false })
+///     }
+/// }
+///
+/// assert_eq!(Note::SCHEMA, 2);
+/// let note = Note::migrate(1, b"\0\0\0\0\0\0\0\x07milk")?;
+/// assert_eq!(note, Note { id: 7, text: "milk".into(), pinned: false });
+/// # Ok::<(), BoxError>(())
+/// ```
+///
+/// A generic struct is refused: each of its instances would be another type under the same name.
 #[proc_macro_derive(Syncable, attributes(sync))]
-pub fn derive_syncable(_input: TokenStream) -> TokenStream {
-    TokenStream::new()
+pub fn derive_syncable(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    model::read(&input).map_or_else(|errors| errors.to_compile_error(), |model| expand::expand(&model)).into()
 }

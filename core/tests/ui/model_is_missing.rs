@@ -1,0 +1,9 @@
+use syncline::Syncable;
+
+#[derive(Syncable)]
+struct Tag {
+    #[sync(id)]
+    id: u64,
+}
+
+fn main() {}
