@@ -1,2 +1,22 @@
 #![forbid(unsafe_code)]
 //! Stores for `syncline`, one cargo feature each.
+//!
+//! | store | feature | what survives | second opener |
+//! |---|---|---|---|
+//! | [`MemoryStorage`] | always on | nothing: what was written ends with the process | takes over, the first is fenced |
+//! | `RedbStorage` | `redb` | crashes of the process and loss of power | is refused with [`OpenError::AlreadyOpen`] |
+//!
+//! A feature adds a module and changes nothing else. Every store keeps the contract of
+//! [`Storage`](syncline::Storage); its own page says what it costs and what can be set.
+
+pub mod memory;
+mod open_error;
+#[cfg(feature = "redb")]
+pub mod redb;
+#[cfg(feature = "redb")]
+mod worker;
+
+pub use memory::{MemoryDisk, MemoryStorage};
+pub use open_error::OpenError;
+#[cfg(feature = "redb")]
+pub use redb::RedbStorage;

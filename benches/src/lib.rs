@@ -1,2 +1,38 @@
 #![forbid(unsafe_code)]
-//! Measures syncline beside the bare store.
+//! Measures syncline beside the hand-written way, in the same run: `cargo bench -p syncline-benches`.
+//!
+//! One command prints one Markdown table. An argument selects the cases whose name contains it, `-- --quick`
+//! measures less. Progress goes to stderr.
+//!
+//! # What it is compared with
+//! [`HandWritten`]: what a good engineer would code for one app. A record row, a log row with the value and one
+//! head row go into one durable transaction of the engine's own API, in the layout that is fastest there, with
+//! the same settings of durability and cache. Both sides hold the same typed records, encoded with postcard, and
+//! both are awaited from a task; behind the hand-written one stands a [`Writer`] thread. The column *bare* is the
+//! same engine without that thread: a plain loop that nobody awaits. Where only reads are measured, *bare* decodes
+//! in place what the hand-written side copies out first, as any store behind a seam has to.
+//!
+//! # How it is measured
+//! In [paired rounds](rounds): in each round every side does the same work on stores that have grown alike, in an
+//! order that turns every round, and the figure is the median of the ratios of the rounds. A durable commit costs
+//! what the disk makes of it at that moment, and that drifts by a third within a minute: only two measurements
+//! that are a tenth of a second apart can be divided. A harness that measures one function to its end and then
+//! the next, as criterion does, would divide two different disks; and it would keep its figures to itself, while
+//! here all of them go into one table. So the measurements that take nanoseconds use the same rounds.
+//!
+//! All data comes from a seeded generator. The stores lie on a real disk, under the target directory.
+
+pub mod cases;
+pub mod disk;
+pub mod hand_written;
+pub mod item;
+pub mod ours;
+pub mod rounds;
+pub mod stopwatch;
+pub mod table;
+
+pub use hand_written::{HandWritten, Writer};
+pub use syncline::BoxError;
+
+/// What can go wrong while measuring ends the run.
+pub type Result<T> = std::result::Result<T, BoxError>;

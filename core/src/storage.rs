@@ -34,24 +34,28 @@ pub struct Entry {
 /// # Contract
 /// One property each in `syncline-testkit`, under the same name:
 ///
-/// - `reads_see_last_write`: once `write` has returned `Ok`, every read that starts sees it.
+/// - `reads_see_last_write`: once `write` has returned `Ok`, every read that starts sees it; what one read has
+///   seen, every later one sees. A read that could not read everything is a [`ReadError`].
 /// - `reads_are_never_torn`: a read sees whole batches only, also while a write runs.
 /// - `reads_keep_request_order`: `get_many` answers in the order of its keys, repeated keys included.
 /// - `scan_is_ordered`: ascending by unsigned bytes, from the start (included) to the end (excluded), at most
 ///   `limit` entries, none missing in between. A range whose end is not above its start is empty.
 /// - `later_ops_win`: the operations of a batch take effect in their order.
 /// - `delete_range_stays_inside`: it deletes every key of its range and no other.
-/// - `write_is_atomic`: after any error, panic or crash, all of a batch is there or nothing of it.
+/// - `write_is_atomic`: after any error, panic or crash, and after the store was dropped at any point, all of a
+///   batch is there or nothing of it, and the store can be opened again. An empty batch is `Ok`.
 /// - `write_is_durable`: once `write` has returned `Ok`, its batch survives whatever the store claims to survive.
 /// - `writes_are_ordered`: a batch is never there without every earlier one that returned `Ok`.
 /// - `rejected_leaves_no_trace`: after [`WriteError::Rejected`], reads and later writes find the state before.
 /// - `second_owner_is_fenced`: a second opener is refused, or the first one's writes return
-///   [`WriteError::Fenced`]; never do two owners write.
+///   [`WriteError::Fenced`]; never do two owners write. An only owner is never fenced, and a second opener does
+///   not wait for the first.
 /// - `cancel_is_all_or_nothing`: a future dropped at any point leaves all of its batch or nothing of it, and the
 ///   store usable.
 /// - `empty_is_not_absent`: an empty value, and a value under the empty key, are values like any other.
 /// - `sizes_are_kept`: keys and values of every size the store accepts come back as they went in; a size it does
-///   not accept is [`WriteError::Rejected`].
+///   not accept is [`WriteError::Rejected`]. Keys of 2 KiB, values of 1 MiB and batches of 32 MiB, the default
+///   [`Limits`](crate::Limits) and what surrounds them, must be accepted.
 /// - `reopening_changes_nothing`: what was there is there, however often the store is reopened.
 #[async_trait]
 pub trait Storage: Send + Sync + 'static {

@@ -1,0 +1,141 @@
+//! A store in memory, for tests, examples and caches: nothing survives the process.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use async_trait::async_trait;
+use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
+
+/// A store in memory. Nothing of it survives the process.
+///
+/// Reads and writes are immediate and never fail, except that a store whose [`MemoryDisk`] was opened again is
+/// fenced. It takes keys and values of every size.
+#[derive(Debug)]
+pub struct MemoryStorage {
+    disk: MemoryDisk,
+    owner: u64,
+}
+
+/// What a [`MemoryStorage`] stands on; keep a clone to open the same data again.
+///
+/// ```
+/// use syncline::{Storage, WriteBatch, WriteError};
+/// use syncline_backends::{MemoryDisk, MemoryStorage};
+///
+/// # futures::executor::block_on(async {
+/// let disk = MemoryDisk::new();
+/// let first = MemoryStorage::open(&disk);
+/// let mut batch = WriteBatch::new();
+/// batch.put(*b"key", *b"value");
+/// first.write(batch.clone()).await?;
+///
+/// let second = MemoryStorage::open(&disk);
+/// assert_eq!(second.get_many(&[b"key".to_vec()]).await?, [Some(b"value".to_vec())]);
+/// assert!(matches!(first.write(batch).await, Err(WriteError::Fenced)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct MemoryDisk {
+    content: Arc<RwLock<Content>>,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    entries: BTreeMap<Key, Value>,
+    /// How often the disk was opened: the newest opener owns it.
+    owner: u64,
+}
+
+impl MemoryDisk {
+    /// An empty disk.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    // A poisoned lock is taken as it is: the code under it does not panic, and a panic elsewhere in the process
+    // says nothing about this map.
+    fn read(&self) -> RwLockReadGuard<'_, Content> {
+        self.content.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Content> {
+        self.content.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl MemoryStorage {
+    /// A store on an empty disk of its own.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::open(&MemoryDisk::new())
+    }
+
+    /// Opens what is on `disk` and takes it over: writes of earlier openers return [`WriteError::Fenced`].
+    #[must_use]
+    pub fn open(disk: &MemoryDisk) -> Self {
+        let mut content = disk.write();
+        content.owner += 1;
+        Self { disk: disk.clone(), owner: content.owner }
+    }
+}
+
+impl Default for MemoryStorage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl Storage for MemoryStorage {
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+        let content = self.disk.read();
+        Ok(keys.iter().map(|key| content.entries.get(key).cloned()).collect())
+    }
+
+    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        let content = self.disk.read();
+        let Some(bounds) = bounds(&range) else { return Ok(Vec::new()) };
+        let entries = content.entries.range::<[u8], _>(bounds).take(limit);
+        Ok(entries.map(|(key, value)| Entry { key: key.clone(), value: value.clone() }).collect())
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
+        let mut content = self.disk.write();
+        // Under the same lock as the changes: an opener between the two would be overwritten.
+        if content.owner != self.owner {
+            return Err(WriteError::Fenced);
+        }
+        // Nothing below can fail, so that a batch is never applied in part.
+        for op in batch {
+            match op {
+                WriteOp::Put { key, value } => drop(content.entries.insert(key, value)),
+                WriteOp::Delete { key } => drop(content.entries.remove(&key)),
+                WriteOp::DeleteRange { range } => delete_range(&mut content.entries, &range),
+            }
+        }
+        Ok(())
+    }
+
+    fn location(&self) -> String {
+        "memory".into()
+    }
+}
+
+fn delete_range(entries: &mut BTreeMap<Key, Value>, range: &KeyRange) {
+    let Some(bounds) = bounds(range) else { return };
+    let doomed: Vec<Key> = entries.range::<[u8], _>(bounds).map(|(key, _)| key.clone()).collect();
+    for key in doomed {
+        entries.remove(&key);
+    }
+}
+
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+/// The bounds of `range`, or `None` if it is empty: `BTreeMap` panics where the end lies before the start.
+fn bounds(range: &KeyRange) -> Option<Bounds<'_>> {
+    let end = range.end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+    (!range.is_empty()).then_some((Bound::Included(range.start.as_slice()), end))
+}

@@ -1,0 +1,115 @@
+//! One thread per store that runs its writes, strictly in order.
+//!
+//! Embedded engines block while they write. A job that was sent runs to its end even if nobody waits for it any
+//! more: that makes a dropped write all or nothing, and puts the next write after it.
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
+use std::thread::{Builder, JoinHandle};
+
+use tokio::sync::oneshot;
+
+/// A thread that runs jobs in the order in which they were sent.
+///
+/// Dropping it blocks until the jobs that were sent have ended.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    // Dropped in this order: the thread ends once the sender is gone, and is then joined.
+    jobs: mpsc::Sender<Job>,
+    _thread: Joined,
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A job that did not end as it should: it panicked, or its thread is gone.
+#[derive(Debug, thiserror::Error)]
+#[error("the engine panicked: {0}")]
+pub(crate) struct Panicked(pub(crate) String);
+
+impl Worker {
+    /// Starts the thread under `name`.
+    ///
+    /// # Errors
+    /// What the system reports if it has no thread to give.
+    pub(crate) fn start(name: &str) -> io::Result<Self> {
+        let (jobs, received) = mpsc::channel::<Job>();
+        let thread =
+            Builder::new().name(name.to_owned()).spawn(move || received.into_iter().for_each(|job| job()))?;
+        Ok(Self { jobs, _thread: Joined(Some(thread)) })
+    }
+
+    /// Sends `job` at once; the future waits for what it returns.
+    ///
+    /// # Errors
+    /// [`Panicked`] if the job panicked. The thread goes on with the next one.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not stop the job.
+    pub(crate) fn run<T, F>(&self, job: F) -> impl Future<Output = Result<T, Panicked>> + use<T, F>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        let (reply, outcome) = oneshot::channel();
+        let job = Box::new(move || {
+            // Nobody waits if the caller dropped its future; what the job did stands.
+            drop(reply.send(contain(job)));
+        });
+        // If the thread is gone, so is the reply, and the future says so.
+        drop(self.jobs.send(job));
+        async { outcome.await.unwrap_or_else(|_| Err(Panicked("its thread has ended".into()))) }
+    }
+}
+
+/// Runs `work` and turns a panic into an error.
+///
+/// Whoever calls this must not trust what `work` was changing when it panicked.
+pub(crate) fn contain<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| Panicked(message(payload.as_ref())))
+}
+
+fn message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned()
+}
+
+#[derive(Debug)]
+struct Joined(Option<JoinHandle<()>>);
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take() {
+            // The jobs are contained: there is no panic to pass on.
+            drop(thread.join());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::executor::block_on;
+    use std::sync::{Arc, Mutex};
+
+    #[test]
+    fn jobs_run_in_order_even_if_nobody_waits() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let worker = Worker::start("test").unwrap();
+        for n in 0..100 {
+            let seen = Arc::clone(&seen);
+            drop(worker.run(move || seen.lock().unwrap().push(n)));
+        }
+        drop(worker);
+        assert_eq!(*seen.lock().unwrap(), (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_job_that_panics_is_an_error_and_the_thread_lives_on() {
+        let worker = Worker::start("test").unwrap();
+        let error = block_on(worker.run(|| panic!("seven"))).unwrap_err();
+        assert!(error.to_string().contains("seven"));
+        assert_eq!(block_on(worker.run(|| 8)).unwrap(), 8);
+    }
+}

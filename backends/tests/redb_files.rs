@@ -1,0 +1,302 @@
+//! Goal: a store file belongs to one opener, opens again whatever ended the last one, and a file that is no store
+//! is refused and left alone. Method: real files, a second process, files cut off, flipped, forged and foreign.
+#![cfg(feature = "redb")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+#[allow(dead_code, reason = "each test file uses a part of it")]
+mod support;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use futures::FutureExt;
+use redb::{Database, TableDefinition};
+use support::crash_disk::{CrashDisk, Fault, How, Kind};
+use support::{Model, Rng, content, put, states, write};
+use syncline::{KeyRange, Storage, WriteBatch};
+use syncline_backends::{OpenError, RedbStorage};
+use tempfile::TempDir;
+
+/// Where redb's header has the format version of its two commit slots.
+const VERSION_OFFSETS: [usize; 2] = [64, 192];
+
+fn batches() -> Vec<WriteBatch> {
+    (0_u8..4)
+        .map(|n| {
+            let mut batch = WriteBatch::new();
+            for key in 0..40 {
+                batch.put([key, n], vec![key; 100 + usize::from(key)]);
+            }
+            batch
+        })
+        .collect()
+}
+
+/// A closed store, the bytes of its file and what it holds.
+fn store_file(directory: &TempDir) -> (PathBuf, Vec<u8>, Model) {
+    let path = directory.path().join("store.redb");
+    let store = RedbStorage::open(&path).unwrap();
+    for batch in batches() {
+        write(&store, &batch).unwrap();
+    }
+    drop(store);
+    let bytes = fs::read(&path).unwrap();
+    (path, bytes, states(&batches()).pop().unwrap())
+}
+
+fn assert_already_open(path: &Path) {
+    let error = RedbStorage::open(path).unwrap_err();
+    assert!(matches!(error, OpenError::AlreadyOpen { .. }), "{error}");
+    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+}
+
+#[test]
+fn a_second_opener_in_this_process_is_refused_until_the_first_is_dropped() {
+    let directory = TempDir::new().unwrap();
+    let (path, _, model) = store_file(&directory);
+    let first = RedbStorage::open(&path).unwrap();
+    assert_already_open(&path);
+    assert!(matches!(RedbStorage::compact(&path), Err(OpenError::AlreadyOpen { .. })));
+    // The refusal changes nothing for the first.
+    write(&first, &put("still", "here")).unwrap();
+    drop(first);
+    assert_eq!(content(&RedbStorage::open(&path).unwrap()).unwrap().len(), model.len() + 1);
+}
+
+#[test]
+fn a_dropped_store_frees_its_file_at_once() {
+    let directory = TempDir::new().unwrap();
+    let (path, _, model) = store_file(&directory);
+    for round in 0_u8..20 {
+        let store = RedbStorage::open(&path).unwrap();
+        assert_eq!(content(&store).unwrap().len(), model.len() + usize::from(round));
+        drop(store.scan(KeyRange::all(), usize::MAX).now_or_never());
+        let mut batch = WriteBatch::new();
+        batch.put([200, round], *b"sent and dropped");
+        drop(store.write(batch).now_or_never());
+    }
+}
+
+/// Tells this test binary to be the other process, and where the store lies.
+const OTHER_PROCESS: &str = "SYNCLINE_OTHER_PROCESS";
+/// How the other process ends.
+const REFUSED: i32 = 17;
+const WROTE: i32 = 18;
+
+#[test]
+fn a_second_process_is_refused_and_one_that_ends_without_closing_leaves_the_file_whole() {
+    if let Ok(path) = std::env::var(OTHER_PROCESS) {
+        let store = match RedbStorage::open(&path) {
+            Ok(store) => store,
+            Err(OpenError::AlreadyOpen { .. }) => std::process::exit(REFUSED),
+            Err(error) => panic!("{error}"),
+        };
+        write(&store, &put("other", "process")).unwrap();
+        // Ends the process without dropping the store.
+        std::process::exit(WROTE);
+    }
+    let directory = TempDir::new().unwrap();
+    let (path, _, model) = store_file(&directory);
+    let other_process = || {
+        let name = "a_second_process_is_refused_and_one_that_ends_without_closing_leaves_the_file_whole";
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let output = command.args(["--exact", name]).env(OTHER_PROCESS, &path).output().unwrap();
+        output.status.code()
+    };
+    let store = RedbStorage::open(&path).unwrap();
+    assert_eq!(other_process(), Some(REFUSED));
+    drop(store);
+    assert_eq!(other_process(), Some(WROTE));
+    assert_eq!(content(&RedbStorage::open(&path).unwrap()).unwrap().len(), model.len() + 1);
+}
+
+/// Refused by `open` as `expected` says, and not changed by it.
+fn assert_left_alone(path: &Path, bytes: &[u8], expected: fn(&OpenError) -> bool) {
+    fs::write(path, bytes).unwrap();
+    let error = RedbStorage::open(path).expect_err("a file that is no store was opened");
+    assert!(expected(&error), "{error}");
+    assert!(fs::read(path).unwrap() == bytes, "the file was changed: {error}");
+}
+
+const fn is_corrupt(error: &OpenError) -> bool {
+    matches!(error, OpenError::Corrupt { .. })
+}
+
+#[test]
+fn a_foreign_file_is_refused_and_left_as_it_is() {
+    let mut rng = Rng::new(1);
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("foreign");
+    for bytes in [&b"x"[..], b"SQLite format 3\0", b"redb", b"redb\x1A\x0A\xA9\x0D", &[0; 9], &[0; 4096]] {
+        assert_left_alone(&path, bytes, is_corrupt);
+    }
+    for len in [1, 319, 320, 321, 4096, 65_536, 1 << 20, 1_100_000] {
+        assert_left_alone(&path, &rng.bytes(len), is_corrupt);
+    }
+}
+
+#[test]
+fn a_file_that_was_cut_off_is_refused_or_whole_and_never_a_panic() {
+    let directory = TempDir::new().unwrap();
+    let (path, bytes, model) = store_file(&directory);
+    let ends = [1, 8, 9, 10, 64, 128, 256, 319, 320, 512, 4095, 4096, 4097, 8192];
+    let steps = (1..).map(|n| n * 20_480).take_while(|&len| len < bytes.len());
+    let near_the_end = [1, 512, 4096].map(|short| bytes.len() - short);
+    for len in ends.into_iter().chain(steps).chain(near_the_end).filter(|&len| len < bytes.len()) {
+        fs::write(&path, &bytes[..len]).unwrap();
+        match RedbStorage::open(&path) {
+            Err(error) => {
+                assert!(is_corrupt(&error), "{len} bytes: {error}");
+                assert!(fs::read(&path).unwrap() == bytes[..len], "{len} bytes: the file was changed");
+            }
+            Ok(store) => assert_eq!(content(&store).unwrap(), model, "{len} bytes"),
+        }
+    }
+}
+
+#[test]
+fn flipped_bits_never_panic_and_a_verified_open_never_shows_them() {
+    let mut rng = Rng::new(2);
+    let directory = TempDir::new().unwrap();
+    let (path, bytes, _) = store_file(&directory);
+    let states = states(&batches());
+    let (mut refused, mut opened) = (0, 0);
+    // Every byte of the header, and many of what follows; most of it is in use.
+    let offsets: Vec<usize> = (0..320).chain((0..500).map(|_| rng.below(bytes.len()))).collect();
+    for offset in offsets {
+        let mut damaged = bytes.clone();
+        damaged[offset] ^= 1 << rng.below(8);
+        for verify in [false, true] {
+            fs::write(&path, &damaged).unwrap();
+            match RedbStorage::builder().verify(verify).open(&path) {
+                Err(error) => {
+                    refused += 1;
+                    assert!(
+                        matches!(error, OpenError::Corrupt { .. } | OpenError::Upgrade { .. }),
+                        "{error}"
+                    );
+                }
+                Ok(store) => {
+                    opened += 1;
+                    // Without a verification a damaged value can go unnoticed: redb trusts a file that was closed.
+                    if let (Ok(found), true) = (content(&store), verify) {
+                        assert!(states.contains(&found), "byte {offset}: a state that never was");
+                    }
+                    drop(write(&store, &put("another", "write")));
+                }
+            }
+        }
+    }
+    println!("{refused} refused, {opened} opened");
+    assert!(refused > 100 && opened > 100);
+}
+
+#[test]
+fn a_file_of_another_format_version_is_left_to_that_version() {
+    let directory = TempDir::new().unwrap();
+    let (path, bytes, _) = store_file(&directory);
+    for version in [1, 2, 4, 5] {
+        let mut forged = bytes.clone();
+        for offset in VERSION_OFFSETS {
+            assert_eq!(forged[offset], 3, "the header has changed");
+            forged[offset] = version;
+        }
+        assert_left_alone(&path, &forged, |error| matches!(error, OpenError::Upgrade { .. }));
+    }
+}
+
+#[test]
+fn a_creation_that_was_cut_short_is_begun_again() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("store.redb");
+    // What there is when redb first syncs: the header without its magic number.
+    let disk = CrashDisk::default();
+    disk.set_fault(Fault { on: Kind::Sync, at: 0, sticky: true, how: How::Error(ErrorKind::Other) });
+    RedbStorage::builder().open_backend(disk.clone()).unwrap_err();
+    let mut header = disk.image();
+    assert!(header[..9] == [0; 9] && header[9..320] != [0; 311], "redb creates its files in another way");
+    for cut_short in [vec![0; header.len()], header.clone(), header[..320].to_vec(), Vec::new()] {
+        fs::write(&path, cut_short).unwrap();
+        let store = RedbStorage::open(&path).unwrap();
+        write(&store, &put("key", "value")).unwrap();
+        drop(store);
+        assert_eq!(content(&RedbStorage::open(&path).unwrap()).unwrap().len(), 1);
+    }
+    // One byte of content is enough to show that it was more than that.
+    *header.last_mut().unwrap() = 1;
+    assert_left_alone(&path, &header, is_corrupt);
+}
+
+#[test]
+fn a_path_that_cannot_be_opened_says_what_to_do() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("missing").join("store.redb");
+    let error = RedbStorage::open(&path).unwrap_err();
+    assert!(matches!(error, OpenError::Io { .. }), "{error}");
+    assert!(error.to_string().contains("create the directory first"), "{error}");
+    assert!(matches!(RedbStorage::open(directory.path()), Err(OpenError::Io { .. })));
+}
+
+#[test]
+fn the_tables_of_an_app_stay_beside_ours_and_one_in_our_place_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("app.redb");
+    let app: TableDefinition<'_, u64, &str> = TableDefinition::new("app");
+    let ours: TableDefinition<'_, u64, &str> = TableDefinition::new("syncline");
+    let insert = |table: TableDefinition<'_, u64, &str>| {
+        let transaction = Database::create(&path).unwrap().begin_write().unwrap();
+        transaction.open_table(table).unwrap().insert(1, "theirs").unwrap();
+        transaction.commit().unwrap();
+    };
+    insert(app);
+    let store = RedbStorage::open(&path).unwrap();
+    assert!(content(&store).unwrap().is_empty());
+    assert_eq!(store.get_many(&[Vec::new(), Vec::new()]).now_or_never().unwrap().unwrap(), [None, None]);
+    write(&store, &put("key", "value")).unwrap();
+    assert_eq!(content(&store).unwrap().len(), 1);
+    drop(store);
+
+    fs::remove_file(&path).unwrap();
+    insert(ours);
+    let error = RedbStorage::open(&path).unwrap_err();
+    assert!(is_corrupt(&error), "{error}");
+}
+
+#[test]
+fn compaction_shortens_the_file_and_keeps_its_content() {
+    let directory = TempDir::new().unwrap();
+    let (path, _, model) = store_file(&directory);
+    let store = RedbStorage::open(&path).unwrap();
+    let mut large = WriteBatch::new();
+    for n in 0_u8..40 {
+        large.put([255, n], vec![n; 200_000]);
+    }
+    write(&store, &large).unwrap();
+    let mut gone = WriteBatch::new();
+    gone.delete_range(KeyRange::prefix([255]));
+    write(&store, &gone).unwrap();
+    drop(store);
+    let compaction = RedbStorage::compact(&path).unwrap();
+    assert!(compaction.bytes_after < compaction.bytes_before, "{compaction:?}");
+    assert_eq!(compaction.bytes_after, path.metadata().unwrap().len());
+    assert_eq!(content(&RedbStorage::open(&path).unwrap()).unwrap(), model);
+
+    let missing = directory.path().join("missing.redb");
+    assert!(matches!(RedbStorage::compact(&missing), Err(OpenError::Io { .. })));
+    assert!(!missing.exists());
+}
+
+#[test]
+fn a_store_says_where_it_lies() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("store.redb");
+    assert_eq!(RedbStorage::open(&path).unwrap().location(), path.to_str().unwrap());
+}

@@ -1,0 +1,45 @@
+#![forbid(unsafe_code)]
+//! Prints the table: `cargo bench -p syncline-benches [-- [--quick] [case]...]`.
+
+use std::path::Path;
+
+use syncline_benches::cases::{self, Bench, LIST_IN_CHILD};
+use syncline_benches::hand_written::redb::Redb;
+use syncline_benches::{Result, disk, table};
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        // `cargo test --all-targets` runs this too.
+        eprintln!("nothing is measured without --bench, which `cargo bench` passes");
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().build()?;
+    if let [_, child, path, records] = arguments.as_slice()
+        && child == LIST_IN_CHILD
+    {
+        return cases::list_in_child::<Redb>(&runtime, Path::new(path), records.parse()?);
+    }
+    let quick = arguments.iter().any(|argument| argument == "--quick");
+    let names: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let bench = Bench { runtime: &runtime, dir: dir.path(), quick };
+
+    let flush_before = disk::flush_cost(dir.path(), 500)?;
+    let mut rows = Vec::new();
+    for case in cases::all::<Redb>() {
+        if names.is_empty() || names.iter().any(|name| case.name.contains(name.as_str())) {
+            eprintln!("{}", case.name);
+            rows.extend((case.run)(&bench)?);
+        }
+    }
+    let flush_after = disk::flush_cost(dir.path(), 500)?;
+    println!("{}", table::markdown(&rows));
+    println!(
+        "A flush (fdatasync after appending 4 KiB) took {} µs before and {} µs after. \
+         Figures are medians of paired rounds, the ratio of each round taken by itself.",
+        flush_before.as_micros(),
+        flush_after.as_micros()
+    );
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! Listing all records: how fast, and in how much memory.
+
+use std::fs;
+use std::hint::black_box;
+use std::path::Path;
+use std::process::Command;
+
+use syncline::{Storage, TransactionManager};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use super::Bench;
+use crate::Result;
+use crate::hand_written::{self, CACHE_BYTES, Decode, HandWritten};
+use crate::item::{Ids, Item, Items, copy_out_and_decode, decode_in_place};
+use crate::ours::{Ours, commit_batch};
+use crate::rounds::{Spread, paired};
+use crate::stopwatch::Stopwatch;
+use crate::table::{Bar, Quantity, Row};
+
+/// Large, so that the stores grow quickly: how they grew does not matter here.
+const BATCH: usize = 10_000;
+
+pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
+    let (records, rounds) = (bench.amount(1_000_000, 100_000), 5);
+    let mut rows = Vec::new();
+    for ids in Ids::ALL {
+        eprintln!("  {records} records, ids {}", ids.name());
+        let dir = TempDir::with_prefix_in("lists-", bench.dir)?;
+        let (path, commit) = (dir.path().join("ours"), H::Commit::default());
+        let ours = bench.wait(Ours::open(H::storage(&path, commit, CACHE_BYTES)?))?;
+        let mut hand = H::open(&dir.path().join("hand"), commit, CACHE_BYTES)?;
+        let mut items = Items::new(ids, 1);
+        for _ in 0..records / BATCH {
+            let batch = items.take(BATCH);
+            hand.commit_rows_alone(&hand_written::Row::all(&batch)?)?;
+            let manager = ours.manager.clone();
+            bench.wait(async move { commit_batch(&manager, &batch).await })?;
+        }
+        let [listed, scanned, in_place] = paired(
+            rounds,
+            || (),
+            |(), side| match side {
+                0 => {
+                    let manager = ours.manager.clone();
+                    bench.wait(async move {
+                        let stopwatch = Stopwatch::start();
+                        list(&manager, records).await?;
+                        Ok(stopwatch.rate(records))
+                    })
+                }
+                1 => scan(&hand, copy_out_and_decode, records),
+                _ => scan(&hand, decode_in_place, records),
+            },
+        )?;
+        bench.wait(ours.close())?;
+        let rate = Row {
+            case: format!("{}: `list` of {records}", H::ENGINE),
+            ids: ids.name(),
+            commit: String::new(),
+            ours: Quantity::Rate(Spread::of(&listed).median),
+            beside: Some(Quantity::Rate(Spread::of(&scanned).median)),
+            bare: Some(Quantity::Rate(Spread::of(&in_place).median)),
+            figure: Spread::of_ratios(&listed, &scanned),
+            bar: Some(Bar::AtLeast(0.6)),
+        };
+        if let (Some(all), Some(tenth)) = (peak_mib(&path, records)?, peak_mib(&path, records / 10)?) {
+            rows.push(Row {
+                case: format!("{}: memory of `list`, beside a tenth of it", H::ENGINE),
+                ours: Quantity::MiB(all),
+                beside: Some(Quantity::MiB(tenth)),
+                bare: None,
+                figure: Spread::once(all / tenth),
+                bar: Some(Bar::Below(1.1)),
+                ..rate.clone()
+            });
+        }
+        rows.insert(rows.len().saturating_sub(1), rate);
+    }
+    Ok(rows)
+}
+
+async fn list<S: Storage>(manager: &TransactionManager<S>, records: usize) -> Result<()> {
+    let (mut pages, mut listed) = (manager.list::<Item>(), 0);
+    while listed < records
+        && let Some(page) = pages.next_page().await?
+    {
+        listed += page.len();
+        black_box(page);
+    }
+    if listed < records { Err(format!("{listed} records instead of {records}").into()) } else { Ok(()) }
+}
+
+fn scan<H: HandWritten>(hand: &H, decode: Decode, records: usize) -> Result<f64> {
+    let (stopwatch, mut scanned) = (Stopwatch::start(), 0);
+    hand.scan(decode, |item| {
+        black_box(item);
+        scanned += 1;
+    })?;
+    if scanned != records {
+        return Err(format!("{scanned} records instead of {records}").into());
+    }
+    Ok(stopwatch.rate(records))
+}
+
+/// The argument that makes a process of this binary list records and print its peak memory.
+pub const LIST_IN_CHILD: &str = "--list-in-child";
+
+/// So small that it is full long before a tenth of the records is read.
+const CHILD_CACHE_BYTES: usize = 1 << 20;
+
+/// The peak memory of a process that opens the store and lists `records` of it; `None` where it cannot be told.
+///
+/// A process of its own: what this one has freed, and the caches of its stores, would hide what a listing takes.
+fn peak_mib(path: &Path, records: usize) -> Result<Option<f64>> {
+    let mut child = Command::new(std::env::current_exe()?);
+    child.arg("--bench").arg(LIST_IN_CHILD).arg(path).arg(records.to_string());
+    let output = child.output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into());
+    }
+    let kib = String::from_utf8(output.stdout)?;
+    Ok(kib.trim().parse::<f64>().ok().map(|kib| kib / 1024.))
+}
+
+/// What the child does.
+///
+/// # Errors
+/// Those of opening and listing.
+pub fn list_in_child<H: HandWritten>(runtime: &Runtime, path: &Path, records: usize) -> Result<()> {
+    let storage = H::storage(path, H::Commit::default(), CHILD_CACHE_BYTES)?;
+    let listing = async move {
+        let ours = Ours::open(storage).await?;
+        list(&ours.manager, records).await?;
+        ours.close().await
+    };
+    runtime.block_on(async { tokio::spawn(listing).await? })?;
+    // Linux alone tells it; elsewhere nothing is printed and the row is left out.
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+    println!("{}", peak.unwrap_or_default());
+    Ok(())
+}

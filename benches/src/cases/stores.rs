@@ -1,0 +1,57 @@
+//! The stores that a case about commits compares: the same engine with the same content, three times.
+
+use std::sync::Arc;
+
+use syncline::TransactionManager;
+use tempfile::TempDir;
+
+use super::Bench;
+use crate::Result;
+use crate::hand_written::{CACHE_BYTES, HandWritten, Row, Writer};
+use crate::item::{Ids, Items};
+use crate::ours::{Ours, commit_batch};
+
+/// Stores that have grown alike.
+#[derive(Debug)]
+pub(super) struct Stores<H: HandWritten> {
+    ours: Ours<H::Storage>,
+    pub(super) hand: Arc<Writer<H>>,
+    pub(super) bare: H,
+    /// Where further items come from.
+    pub(super) items: Items,
+    // Last, so that the stores are closed before their files go.
+    _dir: TempDir,
+}
+
+/// The records of a batch.
+pub(super) const BATCH: usize = 1000;
+
+impl<H: HandWritten> Stores<H> {
+    /// Creates them and commits some records, so that a commit finds tables that are more than a page deep.
+    pub(super) fn grown(bench: &Bench<'_>, ids: Ids, commit: H::Commit) -> Result<Self> {
+        let dir = TempDir::with_prefix_in("commits-", bench.dir)?;
+        let storage = H::storage(&dir.path().join("ours"), commit, CACHE_BYTES)?;
+        let ours = bench.wait(Ours::open(storage))?;
+        let mut hand = H::open(&dir.path().join("hand"), commit, CACHE_BYTES)?;
+        let mut bare = H::open(&dir.path().join("bare"), commit, CACHE_BYTES)?;
+        let mut items = Items::new(ids, 1);
+        for _ in 0..bench.amount(20, 5) {
+            let batch = items.take(BATCH);
+            let rows = Row::all(&batch)?;
+            hand.commit(&rows)?;
+            bare.commit(&rows)?;
+            let manager = ours.manager.clone();
+            bench.wait(async move { commit_batch(&manager, &batch).await })?;
+        }
+        Ok(Self { ours, hand: Arc::new(Writer::start(hand)), bare, items, _dir: dir })
+    }
+
+    pub(super) fn manager(&self) -> TransactionManager<H::Storage> {
+        self.ours.manager.clone()
+    }
+
+    /// Closes them.
+    pub(super) fn close(self, bench: &Bench<'_>) -> Result<()> {
+        bench.wait(self.ours.close())
+    }
+}

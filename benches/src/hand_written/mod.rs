@@ -1,0 +1,122 @@
+//! The hand-written way, for one engine a file.
+
+pub mod redb;
+mod writer;
+
+use std::fmt;
+use std::path::Path;
+
+use syncline::{Storage, Uuid};
+
+use crate::Result;
+use crate::item::{self, Item};
+
+pub use writer::Writer;
+
+/// How many bytes an engine may cache, on both sides.
+pub const CACHE_BYTES: usize = 128 << 20;
+
+/// What a good engineer would code over one engine, for one app, and the same engine behind syncline.
+pub trait HandWritten: Sized + Send + 'static {
+    /// The engine.
+    const ENGINE: &'static str;
+
+    /// How durable a commit is, where the engine offers a choice that matters.
+    type Commit: Copy + Default + fmt::Display + Send + 'static;
+
+    /// The choices to compare, the default first.
+    const COMMITS: &'static [Self::Commit];
+
+    /// The engine behind syncline.
+    type Storage: Storage;
+
+    /// Opens the engine behind syncline.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn storage(path: &Path, commit: Self::Commit, cache_bytes: usize) -> Result<Self::Storage>;
+
+    /// Opens a hand-written store with the same settings.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn open(path: &Path, commit: Self::Commit, cache_bytes: usize) -> Result<Self>;
+
+    /// Shortens a closed file, of either side, to what its content needs.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn compact(path: &Path) -> Result<()>;
+
+    /// Puts the rows, a log row with the value for each, and the head, in one durable transaction.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn commit(&mut self, rows: &[Row]) -> Result<()>;
+
+    /// Puts the rows alone, in one durable transaction: the least that keeps them.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn commit_rows_alone(&mut self, rows: &[Row]) -> Result<()>;
+
+    /// Reads one record.
+    ///
+    /// # Errors
+    /// Those of the engine and of `decode`.
+    fn get(&self, id: Uuid, decode: Decode) -> Result<Option<Item>>;
+
+    /// Reads many records in one read transaction.
+    ///
+    /// # Errors
+    /// Those of the engine and of `decode`.
+    fn get_many(&self, ids: &[Uuid], decode: Decode) -> Result<Vec<Option<Item>>>;
+
+    /// Reads all records, by id.
+    ///
+    /// # Errors
+    /// Those of the engine and of `decode`.
+    fn scan(&self, decode: Decode, each: impl FnMut(Item)) -> Result<()>;
+
+    /// Reads the log: sequence numbers and items.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn log(&self) -> Result<Vec<(u64, Item)>>;
+
+    /// Reads the head: the last sequence number.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn head(&self) -> Result<u64>;
+}
+
+/// How a stored value becomes an item.
+pub type Decode = fn(&[u8]) -> Result<Item>;
+
+/// A record, encoded by whoever commits it.
+#[derive(Debug)]
+pub struct Row {
+    /// What names it.
+    pub id: Uuid,
+    /// The item.
+    pub value: Vec<u8>,
+}
+
+impl Row {
+    /// Encodes `item`.
+    ///
+    /// # Errors
+    /// Those of the encoder.
+    pub fn new(item: &Item) -> Result<Self> {
+        Ok(Self { id: item.id, value: item::encode(item)? })
+    }
+
+    /// Encodes `items`.
+    ///
+    /// # Errors
+    /// Those of the encoder.
+    pub fn all(items: &[Item]) -> Result<Vec<Self>> {
+        items.iter().map(Self::new).collect()
+    }
+}

@@ -1,0 +1,343 @@
+//! Faults above the store: what its callers must survive, one operation after the other.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError};
+
+/// When and how a [`Faulty`] store fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The operation that fails first, counted from zero since the fault was armed, among those that can fail this
+    /// way.
+    pub at: u64,
+    /// How it fails.
+    pub kind: FaultKind,
+    /// Whether all later operations that can fail this way do so too.
+    pub sticky: bool,
+}
+
+impl Fault {
+    /// The `at`-th operation fails, the ones after it work.
+    #[must_use]
+    pub const fn once(at: u64, kind: FaultKind) -> Self {
+        Self { at, kind, sticky: false }
+    }
+
+    /// The `at`-th operation fails, and so do all after it.
+    #[must_use]
+    pub const fn sticky(at: u64, kind: FaultKind) -> Self {
+        Self { at, kind, sticky: true }
+    }
+}
+
+/// How an operation fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FaultKind {
+    /// A read returns an error.
+    ReadError,
+    /// A write is rejected, and was not applied.
+    Rejected,
+    /// A write has an unknown outcome, and was applied. The store stops.
+    UnknownApplied,
+    /// A write has an unknown outcome, and was not applied. The store stops.
+    UnknownLost,
+    /// A read or write panics before it does anything. The store stops.
+    PanicBefore,
+    /// A read or write panics after it was done. The store stops.
+    PanicAfter,
+    /// A write finds that another owner took over, and was not applied. All later writes of the store find so too.
+    Fenced,
+}
+
+impl FaultKind {
+    /// All kinds, for sweeps.
+    pub const ALL: [Self; 7] = [
+        Self::ReadError,
+        Self::Rejected,
+        Self::UnknownApplied,
+        Self::UnknownLost,
+        Self::PanicBefore,
+        Self::PanicAfter,
+        Self::Fenced,
+    ];
+
+    const fn fits(self, operation: Operation) -> bool {
+        match self {
+            Self::PanicBefore | Self::PanicAfter => true,
+            Self::ReadError => matches!(operation, Operation::Read),
+            Self::Rejected | Self::UnknownApplied | Self::UnknownLost | Self::Fenced => {
+                matches!(operation, Operation::Write)
+            }
+        }
+    }
+}
+
+/// The handle by which a test arms faults and counts operations. Clones share one plan.
+///
+/// It outlives the stores that it is given to, so a sweep looks like this:
+/// ```
+/// use syncline_testkit::{Disk, Fault, FaultKind, Faults, Faulty, Fixture as _, block_on};
+/// use syncline::{Storage as _, WriteBatch};
+///
+/// let (disk, faults) = (Disk::new(), Faults::new());
+/// for at in 0.. {
+///     // Reopening makes a stopped store work again.
+///     let store = Faulty::new(block_on(disk.open()).unwrap(), faults.clone());
+///     faults.arm(Fault::once(at, FaultKind::UnknownApplied));
+///     for _ in 0..3 {
+///         let _ = block_on(store.write(WriteBatch::new()));
+///     }
+///     if !faults.fired() {
+///         assert_eq!(at, 3);
+///         break;
+///     }
+/// }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Faults(Arc<Mutex<Plan>>);
+
+#[derive(Debug, Default)]
+struct Plan {
+    fault: Option<Fault>,
+    fitting: u64,
+    fired: bool,
+    reads: u64,
+    writes: u64,
+}
+
+impl Faults {
+    /// No faults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Arms `fault` instead of whatever was armed, and counts from zero.
+    pub fn arm(&self, fault: Fault) {
+        *self.plan() = Plan { fault: Some(fault), ..Plan::default() };
+    }
+
+    /// Arms nothing, and counts from zero. Stores that have stopped stay so.
+    pub fn disarm(&self) {
+        *self.plan() = Plan::default();
+    }
+
+    /// Whether the fault has happened since it was armed. A sweep that finds it has not is through.
+    #[must_use]
+    pub fn fired(&self) -> bool {
+        self.plan().fired
+    }
+
+    /// How many reads have started since the plan last changed.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        self.plan().reads
+    }
+
+    /// How many writes have started since the plan last changed.
+    #[must_use]
+    pub fn writes(&self) -> u64 {
+        self.plan().writes
+    }
+
+    /// How many operations have started since the plan last changed.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        let plan = self.plan();
+        plan.reads + plan.writes
+    }
+
+    /// Counts an operation and says how it must fail.
+    fn next(&self, operation: Operation) -> Option<FaultKind> {
+        let mut plan = self.plan();
+        match operation {
+            Operation::Read => plan.reads += 1,
+            Operation::Write => plan.writes += 1,
+        }
+        let fault = plan.fault.filter(|fault| fault.kind.fits(operation))?;
+        let seen = plan.fitting;
+        plan.fitting += 1;
+        let fires = if fault.sticky { seen >= fault.at } else { seen == fault.at };
+        plan.fired |= fires;
+        fires.then_some(fault.kind)
+    }
+
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Operation {
+    Read,
+    Write,
+}
+
+/// A store that fails as its [`Faults`] say, and otherwise passes everything on.
+///
+/// After an unknown outcome or a panic it refuses everything, as real stores do, until a new one is made over the
+/// reopened store with the same [`Faults`].
+#[derive(Debug)]
+pub struct Faulty<S> {
+    inner: S,
+    faults: Faults,
+    stopped: AtomicBool,
+    fenced: AtomicBool,
+}
+
+impl<S: Storage> Faulty<S> {
+    /// Puts `faults` before `inner`.
+    pub const fn new(inner: S, faults: Faults) -> Self {
+        Self { inner, faults, stopped: AtomicBool::new(false), fenced: AtomicBool::new(false) }
+    }
+
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+    }
+
+    fn has_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    fn stop_and_panic(&self, when: &str) -> ! {
+        self.stop();
+        panic!("injected panic {when} the operation");
+    }
+
+    async fn read<T>(&self, read: impl Future<Output = Result<T, ReadError>>) -> Result<T, ReadError> {
+        if self.has_stopped() {
+            return Err(ReadError::new("the store stopped after an injected fault, reopen it"));
+        }
+        match self.faults.next(Operation::Read) {
+            Some(FaultKind::ReadError) => Err(ReadError::new("injected read error")),
+            Some(FaultKind::PanicBefore) => self.stop_and_panic("before"),
+            Some(FaultKind::PanicAfter) => {
+                drop(read.await);
+                self.stop_and_panic("after")
+            }
+            _ => read.await,
+        }
+    }
+}
+
+#[async_trait]
+impl<S: Storage> Storage for Faulty<S> {
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+        self.read(self.inner.get_many(keys)).await
+    }
+
+    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        self.read(self.inner.scan(range, limit)).await
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
+        if self.has_stopped() {
+            return Err(WriteError::unknown("the store stopped after an injected fault, reopen it"));
+        }
+        if self.fenced.load(Ordering::SeqCst) {
+            return Err(WriteError::Fenced);
+        }
+        match self.faults.next(Operation::Write) {
+            None | Some(FaultKind::ReadError) => self.inner.write(batch).await,
+            Some(FaultKind::Rejected) => Err(WriteError::rejected("injected rejection")),
+            Some(FaultKind::UnknownApplied) => {
+                self.inner.write(batch).await?;
+                self.stop();
+                Err(WriteError::unknown("injected, and the write was applied"))
+            }
+            Some(FaultKind::UnknownLost) => {
+                self.stop();
+                Err(WriteError::unknown("injected, and the write was not applied"))
+            }
+            Some(FaultKind::PanicBefore) => self.stop_and_panic("before"),
+            Some(FaultKind::PanicAfter) => {
+                self.inner.write(batch).await?;
+                self.stop_and_panic("after")
+            }
+            Some(FaultKind::Fenced) => {
+                self.fenced.store(true, Ordering::SeqCst);
+                Err(WriteError::Fenced)
+            }
+        }
+    }
+
+    fn location(&self) -> String {
+        format!("{}, with injected faults", self.inner.location())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::AssertUnwindSafe;
+
+    use futures::FutureExt as _;
+
+    use super::*;
+    use crate::{Disk, Fixture as _, block_on};
+
+    fn put(key: &[u8]) -> WriteBatch {
+        let mut batch = WriteBatch::new();
+        batch.put(key, *b"");
+        batch
+    }
+
+    async fn has(store: &impl Storage, key: &[u8]) -> bool {
+        store.get_many(&[key.to_vec()]).await.unwrap()[0].is_some()
+    }
+
+    #[test]
+    fn each_fault_applies_the_write_or_not_as_it_says() {
+        for (kind, applied, goes_on) in [
+            (FaultKind::Rejected, false, true),
+            (FaultKind::UnknownApplied, true, false),
+            (FaultKind::UnknownLost, false, false),
+            (FaultKind::PanicBefore, false, false),
+            (FaultKind::PanicAfter, true, false),
+            (FaultKind::Fenced, false, false),
+        ] {
+            block_on(async {
+                let (disk, faults) = (Disk::new(), Faults::new());
+                let store = Faulty::new(disk.open().await.unwrap(), faults.clone());
+                faults.arm(Fault::once(1, kind));
+                store.write(put(b"before")).await.unwrap();
+                let failed = AssertUnwindSafe(store.write(put(b"failed"))).catch_unwind().await;
+                assert!(!matches!(failed, Ok(Ok(()))) && faults.fired(), "{kind:?}");
+                assert_eq!(store.write(put(b"later")).await.is_ok(), goes_on, "{kind:?}");
+
+                drop(store);
+                let store = Faulty::new(disk.open().await.unwrap(), faults.clone());
+                assert!(has(&store, b"before").await, "{kind:?}");
+                assert_eq!(has(&store, b"failed").await, applied, "{kind:?}");
+                assert_eq!(has(&store, b"later").await, goes_on, "{kind:?}");
+                store.write(put(b"reopened")).await.unwrap();
+            });
+        }
+    }
+
+    #[test]
+    fn a_sticky_fault_goes_on_and_other_operations_do_not_count() {
+        block_on(async {
+            let faults = Faults::new();
+            let store = Faulty::new(Disk::new().open().await.unwrap(), faults.clone());
+            faults.arm(Fault::sticky(1, FaultKind::ReadError));
+            let mut read = Vec::new();
+            for _ in 0..3 {
+                read.push(store.get_many(&[]).await.is_ok());
+                store.write(WriteBatch::new()).await.unwrap();
+            }
+            assert_eq!(read, [true, false, false]);
+            assert_eq!((faults.reads(), faults.writes(), faults.operations()), (3, 3, 6));
+            faults.disarm();
+            assert!(store.scan(KeyRange::all(), 1).await.is_ok() && !faults.fired());
+        });
+    }
+
+    #[test]
+    fn wrappers_take_any_store_behind_a_pointer() {
+        let store: Arc<dyn Storage> = Arc::new(block_on(Disk::new().open()).unwrap());
+        let store: Arc<dyn Storage> = Arc::new(Faulty::new(store, Faults::new()));
+        block_on(store.write(put(b"key"))).unwrap();
+    }
+}

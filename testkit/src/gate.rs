@@ -1,0 +1,96 @@
+//! A store whose writes wait until a test lets them through.
+
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+
+use async_trait::async_trait;
+use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError};
+
+/// The handle that opens and closes a [`Gated`] store. Clones share one gate, which starts open.
+#[derive(Clone, Debug, Default)]
+pub struct Gate(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    closed: bool,
+    waiting: Vec<Waker>,
+    passed: u64,
+}
+
+impl Gate {
+    /// An open gate.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes writes wait from now on.
+    pub fn close(&self) {
+        self.state().closed = true;
+    }
+
+    /// Lets all writes through.
+    pub fn open(&self) {
+        let mut state = self.state();
+        state.closed = false;
+        state.waiting.drain(..).for_each(Waker::wake);
+    }
+
+    /// How many writes have passed.
+    #[must_use]
+    pub fn passed(&self) -> u64 {
+        self.state().passed
+    }
+
+    async fn pass(&self) {
+        poll_fn(|context| {
+            let mut state = self.state();
+            if state.closed {
+                state.waiting.push(context.waker().clone());
+                return Poll::Pending;
+            }
+            state.passed += 1;
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A store whose writes wait at a [`Gate`] before they begin. Reads pass.
+#[derive(Debug)]
+pub struct Gated<S> {
+    inner: S,
+    gate: Gate,
+}
+
+impl<S: Storage> Gated<S> {
+    /// Puts `gate` before the writes of `inner`.
+    pub const fn new(inner: S, gate: Gate) -> Self {
+        Self { inner, gate }
+    }
+}
+
+#[async_trait]
+impl<S: Storage> Storage for Gated<S> {
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+        self.inner.get_many(keys).await
+    }
+
+    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        self.inner.scan(range, limit).await
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
+        self.gate.pass().await;
+        self.inner.write(batch).await
+    }
+
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+}

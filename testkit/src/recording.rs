@@ -1,0 +1,244 @@
+//! What a store was asked and what it answered, in order: the evidence for "nothing before it is durable".
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError};
+
+/// One line of a [`Trace`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TraceEvent {
+    /// An operation began.
+    Started {
+        /// Its number: operations count from zero.
+        operation: u64,
+        /// What was asked.
+        request: Request,
+    },
+    /// An operation ended.
+    Ended {
+        /// Its number.
+        operation: u64,
+        /// How.
+        outcome: TraceOutcome,
+    },
+    /// The test saw something happen outside the store, such as a reply.
+    Mark(String),
+}
+
+/// What was asked of a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// `get_many` of these keys.
+    GetMany(Vec<Key>),
+    /// `scan` of this range, up to this limit.
+    Scan(KeyRange, usize),
+    /// `write` of this batch.
+    Write(WriteBatch),
+}
+
+/// How an operation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TraceOutcome {
+    /// With `Ok`.
+    Ok,
+    /// With a [`ReadError`].
+    ReadError,
+    /// With [`WriteError::Rejected`].
+    Rejected,
+    /// With [`WriteError::Unknown`].
+    Unknown,
+    /// With [`WriteError::Fenced`].
+    Fenced,
+    /// With its future, which was dropped or panicked.
+    Dropped,
+}
+
+/// What happened at a [`Recording`] store, in order. Clones share one trace, and it outlives the store.
+#[derive(Clone, Debug, Default)]
+pub struct Trace(Arc<Mutex<Vec<TraceEvent>>>);
+
+impl Trace {
+    /// An empty trace.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Notes what the test saw, so that its place among the operations is known.
+    pub fn mark(&self, what: impl Into<String>) {
+        self.lines().push(TraceEvent::Mark(what.into()));
+    }
+
+    /// Everything so far.
+    #[must_use]
+    pub fn events(&self) -> Vec<TraceEvent> {
+        self.lines().clone()
+    }
+
+    /// Everything so far; the trace is empty afterwards, the operations count on.
+    #[must_use]
+    pub fn take(&self) -> Vec<TraceEvent> {
+        std::mem::take(&mut *self.lines())
+    }
+
+    /// The batches whose writes returned `Ok`, in that order. With `before`, those that had done so when this mark was
+    /// made first.
+    #[must_use]
+    pub fn written(&self, before: Option<&str>) -> Vec<WriteBatch> {
+        let events = self.events();
+        let end = before.and_then(|mark| {
+            events.iter().position(|event| matches!(event, TraceEvent::Mark(made) if made == mark))
+        });
+        let events = &events[..end.unwrap_or(events.len())];
+        let batch_of = |number: u64| {
+            events.iter().find_map(|event| match event {
+                TraceEvent::Started { operation, request: Request::Write(batch) } if *operation == number => {
+                    Some(batch.clone())
+                }
+                _ => None,
+            })
+        };
+        events
+            .iter()
+            .filter_map(|event| match event {
+                TraceEvent::Ended { operation, outcome: TraceOutcome::Ok } => batch_of(*operation),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Whether a write ever started while another one ran: the caller broke its side of the contract.
+    #[must_use]
+    pub fn writes_overlap(&self) -> bool {
+        let mut running = None;
+        for event in self.events() {
+            match event {
+                TraceEvent::Started { request: Request::Write(_), .. } if running.is_some() => return true,
+                TraceEvent::Started { operation, request: Request::Write(_) } => running = Some(operation),
+                TraceEvent::Ended { operation, .. } if running == Some(operation) => running = None,
+                _ => {}
+            }
+        }
+        false
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Vec<TraceEvent>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A store that writes down everything in a [`Trace`] and passes it on.
+#[derive(Debug)]
+pub struct Recording<S> {
+    inner: S,
+    trace: Trace,
+    operations: Mutex<u64>,
+}
+
+impl<S: Storage> Recording<S> {
+    /// Records what is asked of `inner`.
+    pub const fn new(inner: S, trace: Trace) -> Self {
+        Self { inner, trace, operations: Mutex::new(0) }
+    }
+
+    fn start(&self, request: Request) -> Running<'_> {
+        let mut operations = self.operations.lock().unwrap_or_else(PoisonError::into_inner);
+        let operation = *operations;
+        *operations += 1;
+        // Under the lock, so that the lines come in the order of the numbers.
+        self.trace.lines().push(TraceEvent::Started { operation, request });
+        Running { trace: &self.trace, operation, outcome: TraceOutcome::Dropped }
+    }
+}
+
+/// An operation between its two lines.
+struct Running<'a> {
+    trace: &'a Trace,
+    operation: u64,
+    outcome: TraceOutcome,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.trace.lines().push(TraceEvent::Ended { operation: self.operation, outcome: self.outcome });
+    }
+}
+
+impl Running<'_> {
+    fn end<T, E>(mut self, result: Result<T, E>, of_error: impl FnOnce(&E) -> TraceOutcome) -> Result<T, E> {
+        self.outcome = result.as_ref().map_or_else(of_error, |_| TraceOutcome::Ok);
+        result
+    }
+}
+
+#[async_trait]
+impl<S: Storage> Storage for Recording<S> {
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+        let running = self.start(Request::GetMany(keys.to_vec()));
+        running.end(self.inner.get_many(keys).await, |_| TraceOutcome::ReadError)
+    }
+
+    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        let running = self.start(Request::Scan(range.clone(), limit));
+        running.end(self.inner.scan(range, limit).await, |_| TraceOutcome::ReadError)
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
+        let running = self.start(Request::Write(batch.clone()));
+        running.end(self.inner.write(batch).await, |error| match error {
+            WriteError::Rejected(_) => TraceOutcome::Rejected,
+            WriteError::Unknown(_) => TraceOutcome::Unknown,
+            WriteError::Fenced => TraceOutcome::Fenced,
+        })
+    }
+
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Disk, Fixture as _, block_on, interleave, poll_at_most};
+
+    fn put(key: &[u8]) -> WriteBatch {
+        let mut batch = WriteBatch::new();
+        batch.put(key, *b"");
+        batch
+    }
+
+    fn recording() -> (Recording<crate::Reference>, Trace) {
+        let trace = Trace::new();
+        (Recording::new(block_on(Disk::new().open()).unwrap(), trace.clone()), trace)
+    }
+
+    #[test]
+    fn a_trace_has_starts_ends_and_marks_in_order() {
+        let (store, trace) = recording();
+        block_on(store.write(put(b"a"))).unwrap();
+        trace.mark("reply");
+        assert_eq!(poll_at_most(1, store.write(put(b"b"))).map(|result| result.is_ok()), None);
+        block_on(store.write(put(b"c"))).unwrap();
+        assert_eq!(trace.written(Some("reply")), [put(b"a")]);
+        assert_eq!(trace.written(None), [put(b"a"), put(b"c")]);
+        assert!(!trace.writes_overlap());
+        assert_eq!(
+            trace.take()[2..5],
+            [
+                TraceEvent::Mark("reply".into()),
+                TraceEvent::Started { operation: 1, request: Request::Write(put(b"b")) },
+                TraceEvent::Ended { operation: 1, outcome: TraceOutcome::Dropped },
+            ]
+        );
+    }
+
+    #[test]
+    fn overlapping_writes_are_seen() {
+        let (store, trace) = recording();
+        let (first, second, overlapped) = interleave(1, store.write(put(b"a")), store.write(put(b"b")));
+        assert!(first.is_ok() && second.is_ok() && overlapped);
+        assert!(trace.writes_overlap());
+    }
+}

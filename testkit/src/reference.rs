@@ -1,0 +1,227 @@
+//! A correct store, small enough to be read in one go: what the broken ones are measured against.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use futures::lock::Mutex as AsyncMutex;
+use syncline::{BoxError, Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
+
+use crate::poll::give_way;
+use crate::sorted_map::{self, SortedMap};
+use crate::{Fixture, MediumFault, MediumFaultKind};
+
+/// The longest key that [`Reference`] accepts.
+const KEY_BYTES_MAX: usize = 64 * 1024;
+
+/// The largest value that [`Reference`] accepts.
+const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The medium of a [`Reference`]: it outlives the store, fails on demand and knows its owner.
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    image: Arc<Mutex<Image>>,
+    takes_over: bool,
+}
+
+#[derive(Debug, Default)]
+struct Image {
+    entries: SortedMap,
+    owner: Option<u64>,
+    openings: u64,
+    fault: Option<MediumFault>,
+    operations: u64,
+}
+
+impl Image {
+    /// Counts one operation of the medium; fails or panics if the fault says so.
+    fn operate(&mut self) -> Result<(), BoxError> {
+        let seen = self.operations;
+        self.operations += 1;
+        match self.fault {
+            Some(fault) if fault.hits(seen) => {
+                assert!(fault.kind != MediumFaultKind::Panic, "the medium panics at operation {seen}");
+                Err(format!("the medium fails at operation {seen}").into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Disk {
+    /// An empty disk. A second opener is refused.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty disk. A second opener takes over, the first one is fenced.
+    #[must_use]
+    pub fn fencing() -> Self {
+        Self { takes_over: true, ..Self::default() }
+    }
+
+    fn image(&self) -> MutexGuard<'_, Image> {
+        // The image is whole also where the medium panicked: an operation that panics has no effect.
+        self.image.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what is stored, behind the back of the store.
+    pub(crate) fn edit<T>(&self, change: impl FnOnce(&mut SortedMap) -> T) -> T {
+        change(&mut self.image().entries)
+    }
+}
+
+#[async_trait]
+impl Fixture for Disk {
+    type Store = Reference;
+
+    async fn open(&self) -> Result<Reference, BoxError> {
+        let mut image = self.image();
+        // A superblock and a root.
+        image.operate()?;
+        image.operate()?;
+        if image.owner.is_some() && !self.takes_over {
+            return Err("another owner has opened the disk".into());
+        }
+        image.openings += 1;
+        image.owner = Some(image.openings);
+        Ok(Reference {
+            disk: self.clone(),
+            owner: image.openings,
+            turn: AsyncMutex::new(()),
+            stopped: AtomicBool::new(false),
+            kept: AtomicBool::new(false),
+        })
+    }
+
+    fn break_medium(&self, fault: Option<MediumFault>) -> bool {
+        let mut image = self.image();
+        (image.fault, image.operations) = (fault, 0);
+        true
+    }
+}
+
+/// A correct store on a [`Disk`].
+///
+/// It gives way between its steps, so that every interleaving and every place to drop a future can be reached.
+#[derive(Debug)]
+pub struct Reference {
+    disk: Disk,
+    owner: u64,
+    // Held for a whole write, so that a write starts after a dropped one has ended.
+    turn: AsyncMutex<()>,
+    // Set by an unknown outcome: what is on the disk is known again after reopening.
+    stopped: AtomicBool,
+    // A flaw of `Broken`; see `keep_when_dropped`.
+    kept: AtomicBool,
+}
+
+impl Reference {
+    /// Takes the disk from whoever owns it.
+    pub(crate) fn usurp(&self) {
+        self.disk.image().owner = Some(self.owner);
+    }
+
+    /// Keeps the disk owned for good.
+    pub(crate) fn never_release(&self) {
+        self.disk.image().owner = Some(u64::MAX);
+    }
+
+    /// Keeps the disk owned when the store is dropped; until then the store goes on.
+    pub(crate) fn keep_when_dropped(&self) {
+        self.kept.store(true, Ordering::SeqCst);
+    }
+
+    fn readable(&self) -> Result<(), ReadError> {
+        if self.stopped.load(Ordering::SeqCst) {
+            return Err(ReadError::new("an earlier write has an unknown outcome, reopen the store"));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Storage for Reference {
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+        self.readable()?;
+        give_way().await;
+        let mut image = self.disk.image();
+        let mut values = Vec::with_capacity(keys.len());
+        for key in keys {
+            image.operate().map_err(ReadError)?;
+            values.push(image.entries.get(key).cloned());
+        }
+        Ok(values)
+    }
+
+    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        self.readable()?;
+        give_way().await;
+        let mut image = self.disk.image();
+        let entries = sorted_map::scan(&image.entries, &range, limit);
+        for _ in &entries {
+            image.operate().map_err(ReadError)?;
+        }
+        Ok(entries)
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
+        let _turn = self.turn.lock().await;
+        give_way().await;
+        if self.stopped.load(Ordering::SeqCst) {
+            return Err(WriteError::unknown("an earlier write has an unknown outcome, reopen the store"));
+        }
+        check_sizes(&batch)?;
+        // The log. What fails here was not applied: there is no commit mark yet.
+        for _ in batch.ops() {
+            self.disk.image().operate().map_err(WriteError::Rejected)?;
+        }
+        give_way().await;
+        self.commit(&batch)?;
+        give_way().await;
+        Ok(())
+    }
+}
+
+impl Reference {
+    fn commit(&self, batch: &WriteBatch) -> Result<(), WriteError> {
+        let mut image = self.disk.image();
+        if image.owner != Some(self.owner) {
+            return Err(WriteError::Fenced);
+        }
+        let stop = |error| {
+            self.stopped.store(true, Ordering::SeqCst);
+            WriteError::Unknown(error)
+        };
+        // The commit mark: it failed before it got to the disk.
+        image.operate().map_err(stop)?;
+        sorted_map::apply(&mut image.entries, batch.ops());
+        // The sync: it failed, although everything had got there.
+        image.operate().map_err(stop)
+    }
+}
+
+impl Drop for Reference {
+    fn drop(&mut self) {
+        let mut image = self.disk.image();
+        if image.owner == Some(self.owner) {
+            image.owner = if self.kept.load(Ordering::SeqCst) { Some(u64::MAX) } else { None };
+        }
+    }
+}
+
+fn check_sizes(batch: &WriteBatch) -> Result<(), WriteError> {
+    for op in batch.ops() {
+        if let WriteOp::Put { key, value } = op
+            && (key.len() > KEY_BYTES_MAX || value.len() > VALUE_BYTES_MAX)
+        {
+            return Err(WriteError::rejected(format!(
+                "keys of at most {KEY_BYTES_MAX} bytes and values of at most {VALUE_BYTES_MAX}, not {} and {}",
+                key.len(),
+                value.len()
+            )));
+        }
+    }
+    Ok(())
+}

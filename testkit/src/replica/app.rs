@@ -1,0 +1,224 @@
+//! The app that the properties run: two models, a workload, and a ledger of what it was told.
+
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::task::Poll;
+
+use futures::FutureExt as _;
+use futures::future::{Either, join, join_all, select};
+use serde::{Deserialize, Serialize};
+use syncline::{
+    Builder, DeviceId, Error, Event, Events, GroupId, OpenError, ReplicaId, Rules, Storage, Syncable,
+    TransactionManager, Uuid, audit,
+};
+
+use crate::{Fixture, ManualClock};
+
+/// A shared record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Syncable)]
+#[sync(model = "note")]
+pub(super) struct Note {
+    #[sync(id)]
+    pub(super) id: u32,
+    pub(super) text: String,
+}
+
+/// A record of a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Syncable)]
+#[sync(model = "place")]
+pub(super) struct Place {
+    #[sync(id)]
+    pub(super) id: u32,
+    pub(super) device_id: DeviceId,
+    pub(super) text: String,
+}
+
+pub(super) const DEVICE: DeviceId = DeviceId(Uuid::from_u128(0xd0));
+pub(super) const GROUP: GroupId = GroupId(Uuid::from_u128(0x60));
+pub(super) const REPLICA: ReplicaId = ReplicaId(Uuid::from_u128(0xe0));
+
+/// Where the clocks of the properties start.
+pub(super) const START_MS: u64 = 1_700_000_000_000;
+
+pub(super) fn note(id: u32, text: impl Into<String>) -> Note {
+    Note { id, text: text.into() }
+}
+
+pub(super) fn place(id: u32, text: impl Into<String>) -> Place {
+    Place { id, device_id: DEVICE, text: text.into() }
+}
+
+/// Asks for the app's store on `storage`, with everything that is random or slow taken out.
+pub(super) fn ask<S: Storage>(storage: S) -> Builder<S> {
+    TransactionManager::builder(storage)
+        .device(DEVICE)
+        .found(GROUP)
+        .replica(REPLICA)
+        .model::<Note>()
+        .model::<Place>()
+        .clock(ManualClock::at(START_MS))
+}
+
+/// Keeps every log entry, as if a member were away.
+pub(super) const UNPRUNED: Rules = Rules { prune: false };
+
+/// Opens the fixture's store, which must work.
+pub(super) async fn open_store<F: Fixture>(fixture: &F) -> F::Store {
+    fixture.open().await.expect("the store opens")
+}
+
+/// Runs `app` with a manager, beside its driver, until the app is done and its managers are gone.
+pub(super) async fn run<S: Storage, T>(
+    builder: Builder<S>,
+    app: impl AsyncFnOnce(TransactionManager<S>) -> T,
+) -> Result<T, OpenError> {
+    let (manager, driver) = builder.open().await?;
+    let (_, result) = join(driver.run(), app(manager)).await;
+    Ok(result)
+}
+
+/// As [`run`], on the fixture's store, where nothing must go wrong.
+pub(super) async fn run_on<F: Fixture, T>(
+    fixture: &F,
+    app: impl AsyncFnOnce(TransactionManager<F::Store>) -> T,
+) -> T {
+    run(ask(open_store(fixture).await), app).await.expect("the store opens as a replica")
+}
+
+/// As [`run`], over a store that may fail and panic while it is opened.
+pub(super) async fn try_run<S: Storage>(builder: Builder<S>, app: impl AsyncFnOnce(TransactionManager<S>)) {
+    let Ok(Ok((manager, driver))) = AssertUnwindSafe(builder.open()).catch_unwind().await else { return };
+    // The driver may end for the reason that the fault gave it.
+    let _ = join(driver.run(), app(manager)).await;
+}
+
+/// Polls `future` at most `polls` times, then drops it; everything around it goes on.
+pub(super) async fn at_most<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
+    let mut left = polls;
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        if left > 0
+            && let Poll::Ready(output) = future.as_mut().poll(context)
+        {
+            return Poll::Ready(Some(output));
+        }
+        left = left.saturating_sub(1);
+        if left == 0 { Poll::Ready(None) } else { Poll::Pending }
+    })
+    .await
+}
+
+/// Lets everything else run until nothing moves any more, unless it waits for something outside.
+pub(super) async fn settle() {
+    for _ in 0..64 {
+        crate::poll::give_way().await;
+    }
+}
+
+/// What `future` comes to before everything has settled; dropped if it does not get that far.
+pub(super) async fn soon<T>(future: impl Future<Output = T>) -> Option<T> {
+    match select(pin!(future), pin!(settle())).await {
+        Either::Left((output, _)) => Some(output),
+        Either::Right(((), _)) => None,
+    }
+}
+
+/// The events that are there by now.
+pub(super) async fn drain(events: &mut Events) -> Vec<Event> {
+    let mut seen = Vec::new();
+    while let Some(Some(Ok(event))) = at_most(1, events.next()).await {
+        seen.push(event);
+    }
+    seen
+}
+
+/// Asserts that the store of the fixture is whole.
+pub(super) async fn assert_whole<F: Fixture>(fixture: &F, when: &str) {
+    let store = open_store(fixture).await;
+    let violations = audit(&store).await;
+    assert!(violations.is_empty(), "{when}: the store is not whole: {violations:#?}");
+}
+
+/// What the app was told of its commits, and so what it may find.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    /// The texts that a note may have: what was last acknowledged, and what was unknown since.
+    notes: BTreeMap<u32, Vec<Option<String>>>,
+}
+
+/// Notes that only batches change, so that they must always be equal.
+const PAIR: [u32; 2] = [10, 11];
+
+impl Ledger {
+    fn note(&mut self, id: u32, text: Option<String>, result: &Result<(), Error>) {
+        let allowed = self.notes.entry(id).or_insert_with(|| vec![None]);
+        match result {
+            Ok(()) => *allowed = vec![text],
+            // Written or not, and nobody knows.
+            Err(Error::Unknown(_)) => allowed.push(text),
+            Err(_) => {}
+        }
+    }
+
+    /// A bit of everything, told apart by `round`. Every call must return, whatever happens to the store.
+    pub(super) async fn work<S: Storage>(&mut self, library: &TransactionManager<S>, round: u64) {
+        let put = async |id: u32, text: String| library.commit_shared(note(id, text)).await.map(drop);
+        let batch = async |text: String| {
+            library
+                .commit_batch(|batch| Ok(PAIR.iter().try_for_each(|id| batch.put(&note(*id, &*text)))?))
+                .await
+        };
+
+        let text = format!("put {round}");
+        let result = put(1, text.clone()).await;
+        self.note(1, Some(text), &result);
+
+        let text = format!("pair {round}");
+        let result = batch(text.clone()).await;
+        PAIR.iter().for_each(|id| self.note(*id, Some(text.clone()), &result));
+
+        let result = library.delete::<Note>(1).await;
+        self.note(1, None, &result);
+
+        // One group, one of it failing.
+        let ids = [20, 21, 22];
+        let failing = library.update::<Note, _>(30, |_| Err("no".into()));
+        let group = join(join_all(ids.map(|id| put(id, format!("group {round}")))), failing);
+        let (results, failed) = group.await;
+        for (id, result) in ids.into_iter().zip(&results) {
+            self.note(id, Some(format!("group {round}")), result);
+        }
+        assert!(failed.is_err());
+
+        let text = format!("updated {round}");
+        let update = {
+            let text = text.clone();
+            library.update::<Note, _>(20, move |old| {
+                let old = old.ok_or("there is no such note")?;
+                Ok(Note { text, ..old })
+            })
+        };
+        let result = update.await.map(drop);
+        self.note(20, Some(text), &result);
+    }
+
+    /// Asserts that the store holds what the app was told, no more and no less.
+    pub(super) async fn check<S: Storage>(&mut self, library: &TransactionManager<S>, when: &str) {
+        for (id, allowed) in &mut self.notes {
+            let found = library.get::<Note>(*id).await.expect("the note can be read").map(|note| note.text);
+            assert!(allowed.contains(&found), "{when}: note {id} is {found:?}, the app was told {allowed:?}");
+            *allowed = vec![found];
+        }
+        let pair = library.get_many::<Note>(&PAIR).await.expect("the notes can be read");
+        let [first, second] = &pair[..] else { panic!("{when}: two notes were asked for") };
+        let text = |note: &Option<Note>| note.as_ref().map(|note| note.text.clone());
+        assert_eq!(text(first), text(second), "{when}: half of a batch is there");
+        assert_eq!(
+            library.get::<Note>(30).await.expect("it can be read"),
+            None,
+            "{when}: a failed update is there"
+        );
+    }
+}

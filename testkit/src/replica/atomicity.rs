@@ -1,0 +1,197 @@
+//! All of a commit or nothing of it, and the app is told which.
+
+use futures::future::{join, join3};
+use syncline::{ChangeKind, Error, Event, StopReason};
+
+use super::app::{Ledger, Note, ask, assert_whole, at_most, drain, note, open_store, run_on, try_run};
+use crate::{Fault, FaultKind, Faults, Faulty, Fixture};
+
+/// C1, I1, I3: a fault of any kind at any operation leaves a whole store with exactly what the app was told.
+pub async fn every_fault_leaves_a_whole_store<F: Fixture>(fixture: &F) {
+    let (mut ledger, mut round) = (Ledger::default(), 0);
+    for kind in FaultKind::ALL {
+        for sticky in [false, true] {
+            for at in 0.. {
+                let when = format!("after {kind:?} at operation {at}, sticky: {sticky}");
+                round += 1;
+                let faults = Faults::new();
+                faults.arm(Fault { at, kind, sticky });
+                let store = Faulty::new(open_store(fixture).await, faults.clone());
+                try_run(ask(store), async |library| ledger.work(&library, round).await).await;
+                assert_whole(fixture, &when).await;
+                run_on(fixture, async |library| ledger.check(&library, &when).await).await;
+                if !faults.fired() {
+                    break;
+                }
+            }
+        }
+    }
+    assert!(round > 100, "the sweep injected only {round} faults");
+}
+
+/// C12: an outcome that the store lost track of is a typed error, the driver stops, and reopening shows what
+/// became of it; commits that were only waiting are certainly not made.
+pub async fn an_unknown_outcome_is_said_to_be_unknown<F: Fixture>(fixture: &F) {
+    for (kind, applied) in [
+        (FaultKind::UnknownApplied, true),
+        (FaultKind::UnknownLost, false),
+        (FaultKind::PanicBefore, false),
+        (FaultKind::PanicAfter, true),
+    ] {
+        let text = format!("{kind:?}");
+        let faults = Faults::new();
+        run_on(fixture, async |library| library.delete::<Note>(1).await.expect("it is deleted")).await;
+        let store = Faulty::new(open_store(fixture).await, faults.clone());
+        let (library, driver) = ask(store).open().await.expect("it opens");
+        // A panic may hit the read of the group instead of its write; arm it for the write.
+        let at = u64::from(matches!(kind, FaultKind::PanicBefore | FaultKind::PanicAfter));
+        faults.arm(Fault::once(at, kind));
+        let app = async {
+            let first = library.commit(note(1, &*text)).await;
+            let later = library.commit(note(2, "later")).await;
+            (first, later, library.get::<Note>(1).await)
+        };
+        let (stopped, (first, later, read)) = join(driver.run(), app).await;
+        let reason = |reason: &StopReason| match kind {
+            FaultKind::UnknownApplied | FaultKind::UnknownLost => matches!(reason, StopReason::Unknown(_)),
+            _ => matches!(reason, StopReason::Panicked(_)),
+        };
+        assert!(matches!(&stopped, Err(stop) if reason(stop)), "{kind:?}: the driver says {stopped:?}");
+        assert!(
+            matches!(&first, Err(Error::Unknown(stop)) if reason(stop)),
+            "{kind:?}: the commit says {first:?}"
+        );
+        assert!(
+            matches!(&later, Err(Error::Stopped(stop)) if reason(stop)),
+            "{kind:?}: the next says {later:?}"
+        );
+        assert!(matches!(&read, Err(Error::Stopped(stop)) if reason(stop)), "{kind:?}: a read says {read:?}");
+        run_on(fixture, async |library| {
+            assert_eq!(library.get::<Note>(1).await.unwrap().is_some(), applied, "{kind:?}");
+            assert_eq!(library.get::<Note>(2).await.unwrap(), None, "{kind:?}");
+        })
+        .await;
+    }
+}
+
+/// S2, C5: a rejected write leaves nothing, and the same commit made again succeeds on the same manager.
+pub async fn a_rejected_commit_can_be_retried<F: Fixture>(fixture: &F) {
+    let faults = Faults::new();
+    let (library, driver) = ask(Faulty::new(open_store(fixture).await, faults.clone())).open().await.unwrap();
+    let app = async {
+        let library = library;
+        let mut events = library.events();
+        for (kind, at) in [(FaultKind::Rejected, 0), (FaultKind::ReadError, 0)] {
+            faults.arm(Fault::once(at, kind));
+            let failed = library.commit(note(1, "a")).await;
+            match kind {
+                FaultKind::Rejected => assert!(matches!(failed, Err(Error::Rejected(_))), "{failed:?}"),
+                _ => assert!(matches!(failed, Err(Error::Read(_))), "{failed:?}"),
+            }
+            assert_eq!(library.get::<Note>(1).await.unwrap(), None);
+        }
+        assert_eq!(drain(&mut events).await, []);
+        library.commit(note(1, "a")).await.unwrap();
+        let commits = library.status().await.unwrap().commits;
+        let seqs: Vec<_> = drain(&mut events).await.into_iter().map(changed).collect();
+        assert_eq!(seqs, [(ChangeKind::Insert, 2)]);
+        assert_eq!(commits, 2, "a failed commit takes no sequence number");
+    };
+    join(driver.run(), app).await.0.unwrap();
+    assert_whole(fixture, "after a retried commit").await;
+}
+
+/// A store that another owner took over stops its driver with that reason, and nothing of the commit is there.
+pub async fn a_fenced_store_stops_its_driver<F: Fixture>(fixture: &F) {
+    let faults = Faults::new();
+    let (library, driver) = ask(Faulty::new(open_store(fixture).await, faults.clone())).open().await.unwrap();
+    faults.arm(Fault::once(0, FaultKind::Fenced));
+    let app =
+        async { (library.commit(note(1, "a")).await, library.status().await, library.shutdown().await) };
+    let (stopped, (commit, status, shutdown)) = join(driver.run(), app).await;
+    assert!(matches!(stopped, Err(StopReason::Fenced)));
+    assert!(matches!(commit, Err(Error::Stopped(StopReason::Fenced))), "{commit:?}");
+    assert!(matches!(status, Err(Error::Stopped(StopReason::Fenced))), "{status:?}");
+    assert!(matches!(shutdown, Err(Error::Stopped(StopReason::Fenced))), "{shutdown:?}");
+    run_on(fixture, async |library| assert_eq!(library.get::<Note>(1).await.unwrap(), None)).await;
+}
+
+/// X1, X2: a commit whose future is dropped at any point is there whole, with its event, or not at all.
+pub async fn cancelling_leaves_all_or_nothing<F: Fixture>(fixture: &F) {
+    let (mut made, mut left_out, mut through) = (0, 0, false);
+    for polls in 0..64 {
+        if through {
+            break;
+        }
+        let text = format!("after {polls} polls");
+        run_on(fixture, async |library| {
+            let mut events = library.events();
+            let batch = library.commit_batch(|batch| {
+                batch.put(&note(1, &*text))?;
+                Ok(batch.put(&note(2, &*text))?)
+            });
+            through = at_most(polls, batch).await.is_some();
+            // Whatever became of it, the next commit comes after it.
+            library.commit(note(3, &*text)).await.expect("the store goes on");
+            let pair = library.get_many::<Note>(&[1, 2]).await.unwrap();
+            let there: Vec<_> =
+                pair.iter().map(|note| note.as_ref().is_some_and(|note| note.text == text)).collect();
+            assert!(there == [true, true] || there == [false, false], "{text}: half of the batch is there");
+            let told = drain(&mut events).await.len() - 1;
+            assert_eq!(told, if there[0] { 2 } else { 0 }, "{text}: a commit has its events if it is there");
+            if there[0] {
+                made += 1
+            } else {
+                left_out += 1
+            }
+            assert!(there[0] || !through, "{text}: an acknowledged commit is missing");
+        })
+        .await;
+        assert_whole(fixture, &text).await;
+    }
+    assert!(through && made > 0 && left_out > 0, "the sweep saw {made} commits made and {left_out} left out");
+}
+
+/// X3: a driver dropped at any point loses nothing that was acknowledged; every call returns with that reason, and
+/// the store can be opened again at once.
+pub async fn dropping_the_driver_loses_nothing<F: Fixture>(fixture: &F) {
+    let mut ledger = Ledger::default();
+    for polls in 0..200 {
+        let when = format!("after the driver was polled {polls} times");
+        let (library, driver) = ask(open_store(fixture).await).open().await.expect("the store was released");
+        let work = async {
+            ledger.work(&library, polls).await;
+            library.shutdown().await.is_ok()
+        };
+        let second = library.clone();
+        let beside = async {
+            for id in 40..44 {
+                // Whatever becomes of it, the audit finds it whole.
+                let _ = second.commit(note(id, &*when)).await;
+            }
+        };
+        let driver = at_most(usize::try_from(polls).unwrap(), driver.run());
+        let (ended, shut_down, ()) = join3(driver, work, beside).await;
+        assert_eq!(ended.is_some(), shut_down, "{when}");
+        let reason = if shut_down { StopReason::Shutdown } else { StopReason::DriverDropped };
+        let told =
+            |error: &Error| matches!(error, Error::Stopped(stop) if stop.to_string() == reason.to_string());
+        assert!(matches!(library.commit(note(9, "late")).await, Err(error) if told(&error)), "{when}");
+        assert!(matches!(library.status().await, Err(error) if told(&error)), "{when}");
+        // The handles are still there: that must not keep the store.
+        assert_whole(fixture, &when).await;
+        run_on(fixture, async |library| ledger.check(&library, &when).await).await;
+        if shut_down {
+            assert!(polls > 4, "the work was over after {polls} polls");
+            return;
+        }
+    }
+    panic!("the work never ended");
+}
+
+fn changed(event: Event) -> (ChangeKind, u64) {
+    match event {
+        Event::Changed(change) => (change.kind, change.seq),
+        other => panic!("{other:?} is no change"),
+    }
+}

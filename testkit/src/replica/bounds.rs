@@ -1,0 +1,114 @@
+//! What is shared, and what is bounded.
+
+use futures::future::{join, join_all};
+use syncline::{Lagged, Limits};
+
+use super::app::{Note, ask, assert_whole, note, open_store, run, run_on, settle};
+use crate::{Fixture, Gate, Gated};
+
+/// Commits that wait while the store writes share its next write.
+pub async fn commits_share_writes<F: Fixture>(fixture: &F) {
+    const CALLERS: u32 = 64;
+    let gate = Gate::new();
+    let (library, driver) = ask(Gated::new(open_store(fixture).await, gate.clone())).open().await.unwrap();
+    let app = async {
+        let library = library;
+        let opened = gate.passed();
+        gate.close();
+        let first = library.commit(note(1000, "first"));
+        let rest = async {
+            settle().await;
+            let rest = join_all((0..CALLERS).map(|id| library.commit(note(id, "rest"))));
+            join(rest, async {
+                settle().await;
+                gate.open();
+            })
+            .await
+            .0
+        };
+        let (first, rest) = join(first, rest).await;
+        first.unwrap();
+        rest.into_iter().for_each(|result| drop(result.unwrap()));
+        assert_eq!(gate.passed() - opened, 2, "one write for the first, one for all that came meanwhile");
+        assert_eq!(
+            library.status().await.unwrap().commits,
+            2 + u64::from(CALLERS),
+            "each is a commit of its own"
+        );
+    };
+    join(driver.run(), app).await.0.unwrap();
+    assert_whole(fixture, "after a group").await;
+}
+
+/// B1, B4: when commits take more memory than the queue has, callers wait; nothing is dropped, nothing fails.
+pub async fn a_full_queue_makes_callers_wait<F: Fixture>(fixture: &F) {
+    const CALLERS: u32 = 50;
+    let limits = Limits {
+        value_bytes_max: 4096,
+        commit_bytes_max: 4096,
+        commit_changes_max: 8,
+        queue_bytes_max: 3 * 4096,
+        ..Limits::default()
+    };
+    let queue = limits.queue_bytes_max;
+    let gate = Gate::new();
+    let (library, driver) =
+        ask(Gated::new(open_store(fixture).await, gate.clone())).limits(limits).open().await.unwrap();
+    let app = async {
+        let library = library;
+        gate.close();
+        let text = "x".repeat(3000);
+        let commits = join_all((0..CALLERS).map(|id| library.commit(note(id, &*text))));
+        let outside = async {
+            settle().await;
+            let queued = library.status().await.unwrap().queued_bytes;
+            assert!(queued > 6000 && queued <= queue, "{queued} of {queue} bytes are taken");
+            gate.open();
+        };
+        let (results, ()) = join(commits, outside).await;
+        results.into_iter().for_each(|result| drop(result.unwrap()));
+        assert_eq!(library.status().await.unwrap().queued_bytes, 0, "all of it is given back");
+    };
+    join(driver.run(), app).await.0.unwrap();
+}
+
+/// B2, C3: a subscriber that takes nothing delays no commit; it is told that it lags, and goes on with what is
+/// still there.
+pub async fn a_stuck_subscriber_delays_nobody<F: Fixture>(fixture: &F) {
+    let limits = Limits { event_commits_max: 4, ..Limits::default() };
+    run(ask(open_store(fixture).await).limits(limits), async |library| {
+        let mut stuck = library.events();
+        for id in 0..10 {
+            library.commit(note(id, "x")).await.unwrap();
+        }
+        assert_eq!(stuck.next().await, Some(Err(Lagged { notices: 6 })));
+        for id in 6..10 {
+            let Some(Ok(syncline::Event::Changed(change))) = stuck.next().await else { panic!("an event") };
+            assert_eq!(change.record.id::<Note>(), Some(id));
+        }
+    })
+    .await
+    .unwrap();
+}
+
+/// A shutdown serves what was sent before it, ends the subscriptions, and releases the store.
+pub async fn shutting_down_serves_what_was_sent<F: Fixture>(fixture: &F) {
+    let (library, driver) = ask(open_store(fixture).await).open().await.unwrap();
+    let app = async {
+        let mut events = library.events();
+        let commits = join_all((0..20).map(|id| library.commit(note(id, "x"))));
+        let (commits, shutdown) = join(commits, library.shutdown()).await;
+        commits.into_iter().for_each(|result| drop(result.unwrap()));
+        shutdown.unwrap();
+        for _ in 0..20 {
+            assert!(matches!(events.next().await, Some(Ok(_))));
+        }
+        assert_eq!(events.next().await, None);
+        assert_eq!(library.events().next().await, None, "a subscription made too late has ended");
+        // The store is free although the handle lives.
+        assert_whole(fixture, "after a shutdown").await;
+        library.shutdown().await.unwrap();
+    };
+    join(driver.run(), app).await.0.unwrap();
+    run_on(fixture, async |library| assert_eq!(library.status().await.unwrap().commits, 21)).await;
+}

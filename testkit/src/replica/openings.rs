@@ -1,0 +1,90 @@
+//! Opening again: the store says who it is.
+
+use syncline::{
+    ClockError, DeviceId, Entry, GroupId, KeyRange, OpenError, ReplicaId, Storage as _, TransactionManager,
+    Uuid,
+};
+
+use super::app::{DEVICE, GROUP, Note, ask, assert_whole, note, open_store, run, run_on};
+use crate::{Fixture, ManualClock};
+
+/// Device, group, replica and sequence come from the store; naming them again is allowed, leaving them out too.
+pub async fn identity_comes_from_the_store<F: Fixture>(fixture: &F) {
+    let founded = run_on(fixture, async |library| {
+        library.commit(note(1, "a")).await.unwrap();
+        library.status().await.unwrap()
+    })
+    .await;
+    assert_eq!((founded.device, founded.group, founded.commits), (DEVICE, GROUP, 2));
+    assert_eq!(founded.members, [founded.replica]);
+    let other = ReplicaId(Uuid::from_u128(7));
+    let bare = TransactionManager::builder(open_store(fixture).await).model::<Note>().replica(other);
+    let reopened = run(bare, async |library| library.status().await.unwrap()).await.unwrap();
+    assert_eq!(reopened, founded);
+    let again = run_on(fixture, async |library| library.status().await.unwrap()).await;
+    assert_eq!(again, founded);
+}
+
+/// An opening that is refused says why and changes nothing.
+pub async fn a_contradiction_leaves_the_store_untouched<F: Fixture>(fixture: &F) {
+    // On an empty store first: what is missing is named, and it stays empty.
+    let broken = ManualClock::at(0);
+    broken.set_wall(Err(ClockError::Before1970));
+    let store = async || open_store(fixture).await;
+    let bare = async || TransactionManager::builder(store().await);
+    assert!(matches!(bare().await.open().await, Err(OpenError::NoGroup { .. })));
+    assert!(matches!(bare().await.found(GROUP).open().await, Err(OpenError::NoDevice { .. })));
+    assert!(matches!(ask(store().await).clock(broken).open().await, Err(OpenError::Clock(_))));
+    assert_eq!(content(fixture).await, []);
+
+    run_on(fixture, async |library| drop(library.commit(note(1, "a")).await.unwrap())).await;
+    let before = content(fixture).await;
+    let other = Uuid::from_u128(7);
+    assert!(matches!(
+        ask(store().await).found(GroupId(other)).open().await,
+        Err(OpenError::OtherGroup { stored: GROUP, .. })
+    ));
+    assert!(matches!(
+        ask(store().await).device(DeviceId(other)).open().await,
+        Err(OpenError::OtherDevice { stored: DEVICE, .. })
+    ));
+    assert!(matches!(bare().await.model::<Turned>().open().await, Err(OpenError::OwnershipChanged { .. })));
+    assert!(matches!(ask(store().await).model::<Twin>().open().await, Err(OpenError::DuplicateModel { .. })));
+    assert_eq!(content(fixture).await, before);
+
+    // A format of the future, in each of the rows that are read.
+    for Entry { key, value } in before.iter().filter(|entry| entry.key.starts_with(&[1])) {
+        let set = async |value: Vec<u8>| {
+            let mut batch = syncline::WriteBatch::new();
+            batch.put(key.clone(), value);
+            store().await.write(batch).await.unwrap();
+        };
+        set([&[9], &value[1..]].concat()).await;
+        let newer = content(fixture).await;
+        let refused = ask(store().await).open().await.map(drop);
+        assert!(matches!(refused, Err(OpenError::Format { .. })), "{refused:?}");
+        assert_eq!(content(fixture).await, newer);
+        set(value.clone()).await;
+    }
+    assert_whole(fixture, "after refused openings").await;
+}
+
+async fn content<F: Fixture>(fixture: &F) -> Vec<Entry> {
+    open_store(fixture).await.scan(KeyRange::all(), usize::MAX).await.unwrap()
+}
+
+/// `Place` was device-owned.
+#[derive(Clone, serde::Serialize, serde::Deserialize, syncline::Syncable)]
+#[sync(model = "place")]
+struct Turned {
+    #[sync(id)]
+    id: u32,
+}
+
+/// Another type under the name of `Note`.
+#[derive(Clone, serde::Serialize, serde::Deserialize, syncline::Syncable)]
+#[sync(model = "note")]
+struct Twin {
+    #[sync(id)]
+    id: u32,
+}

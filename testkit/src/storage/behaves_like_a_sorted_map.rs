@@ -1,0 +1,207 @@
+//! Whatever the sequence, a store is a sorted map.
+
+use std::fmt;
+
+use fastrand::Rng;
+use syncline::{Key, KeyRange, Storage as _, Value, WriteOp};
+
+use super::samples::{NASTY_KEYS, pattern, replacing};
+use super::subject::Subject;
+use crate::sorted_map::{self, SortedMap, bytes, show};
+use crate::{Fixture, seed};
+
+const RUNS: u64 = 24;
+const STEPS: usize = 40;
+const OPS_MAX: usize = 6;
+
+/// Few, so that operations meet.
+const KEYS: [usize; 8] = [0, 1, 2, 5, 6, 11, 13, 15];
+
+/// Goal: no sequence of calls tells the store from a sorted map. Method: random batches, reads, scans and reopenings
+/// over few nasty keys, the same ones every time unless `SYNCLINE_SEED` is set; a failing sequence is cut down to the
+/// steps that it needs.
+///
+/// # Panics
+/// If the store breaks the property.
+pub async fn behaves_like_a_sorted_map<F: Fixture>(fixture: &F) {
+    let mut subject = Subject::open("behaves_like_a_sorted_map", fixture).await;
+    let seed = seed();
+    for run in 0..RUNS {
+        let mut random = Rng::with_seed(seed.wrapping_add(run));
+        let steps: Vec<_> = (0..STEPS).map(|_| Step::random(&mut random)).collect();
+        if let Err(difference) = play(&mut subject, &steps).await {
+            let (steps, difference) = shrink(&mut subject, steps, difference).await;
+            let steps: Vec<_> =
+                steps.iter().enumerate().map(|(index, step)| format!("\n  {index}: {step}")).collect();
+            subject.fail(
+                format_args!("SYNCLINE_SEED={seed}, run {run}"),
+                format_args!("{difference}, after these steps on an empty store:{}", steps.concat()),
+            );
+        }
+    }
+}
+
+#[derive(Clone)]
+enum Step {
+    Write(Vec<WriteOp>),
+    GetMany(Vec<Key>),
+    Scan(KeyRange, usize),
+    Reopen,
+}
+
+impl Step {
+    fn random(random: &mut Rng) -> Self {
+        match random.u8(0..16) {
+            0..8 => Self::Write((0..random.usize(0..=OPS_MAX)).map(|_| op(random)).collect()),
+            8..11 => Self::GetMany((0..random.usize(0..=OPS_MAX)).map(|_| key(random)).collect()),
+            11..15 => {
+                let limit = if random.bool() { random.usize(0..=KEYS.len()) } else { usize::MAX };
+                Self::Scan(range(random), limit)
+            }
+            _ => Self::Reopen,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Write(ops) => write!(f, "write [{}]", sorted_map::show_ops(ops)),
+            Self::GetMany(keys) => {
+                let keys: Vec<_> = keys.iter().map(|key| bytes(key)).collect();
+                write!(f, "get [{}]", keys.join(", "))
+            }
+            Self::Scan(range, usize::MAX) => write!(f, "scan {}", sorted_map::show_range(range)),
+            Self::Scan(range, limit) => write!(f, "scan {}, at most {limit}", sorted_map::show_range(range)),
+            Self::Reopen => f.write_str("reopen"),
+        }
+    }
+}
+
+fn key(random: &mut Rng) -> Key {
+    NASTY_KEYS[KEYS[random.usize(0..KEYS.len())]].to_vec()
+}
+
+fn range(random: &mut Rng) -> KeyRange {
+    match random.u8(0..4) {
+        0 => KeyRange { start: key(random), end: None },
+        1 => KeyRange::prefix(key(random)),
+        // As often backward as forward.
+        _ => KeyRange::new(key(random), key(random)),
+    }
+}
+
+fn op(random: &mut Rng) -> WriteOp {
+    match random.u8(0..8) {
+        0..5 => {
+            let len = [0, 0, 1, 8, 200, 5_000][random.usize(0..6)];
+            WriteOp::Put { key: key(random), value: pattern(len, random.u8(..)) }
+        }
+        5..7 => WriteOp::Delete { key: key(random) },
+        _ => WriteOp::DeleteRange { range: range(random) },
+    }
+}
+
+/// Plays `steps` on an emptied store and returns the first difference.
+async fn play<F: Fixture>(subject: &mut Subject<'_, F>, steps: &[Step]) -> Result<(), String> {
+    let mut model = SortedMap::new();
+    let emptied = subject.store().write(replacing(&model)).await;
+    emptied.map_err(|error| format!("emptying the store: {error}"))?;
+    compare(subject, &model).await.map_err(|what| format!("emptying the store: {what}"))?;
+    for (index, step) in steps.iter().enumerate() {
+        take(subject, &mut model, step).await.map_err(|what| format!("step {index}: {what}"))?;
+    }
+    compare(subject, &model).await.map_err(|what| format!("after the last step: {what}"))
+}
+
+async fn take<F: Fixture>(
+    subject: &mut Subject<'_, F>,
+    model: &mut SortedMap,
+    step: &Step,
+) -> Result<(), String> {
+    match step {
+        Step::Write(ops) => {
+            let written = subject.store().write(ops.clone().into()).await;
+            written.map_err(|error| error.to_string())?;
+            sorted_map::apply(model, ops);
+        }
+        Step::GetMany(keys) => {
+            let found = subject.store().get_many(keys).await.map_err(|error| error.to_string())?;
+            let expected: Vec<_> = keys.iter().map(|key| model.get(key).cloned()).collect();
+            if found != expected {
+                return Err(format!("found {}, expected {}", show_values(&found), show_values(&expected)));
+            }
+        }
+        Step::Scan(range, limit) => {
+            let found = subject.store().scan(range.clone(), *limit).await;
+            let found = found.map_err(|error| error.to_string())?;
+            let expected = sorted_map::scan(model, range, *limit);
+            if found != expected {
+                return Err(format!("found {}, expected {}", show(&found), show(&expected)));
+            }
+        }
+        Step::Reopen => {
+            subject.try_reopen().await?;
+            compare(subject, model).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn compare<F: Fixture>(subject: &Subject<'_, F>, model: &SortedMap) -> Result<(), String> {
+    let found = subject.store().scan(KeyRange::all(), usize::MAX).await;
+    let found = sorted_map::from_entries(found.map_err(|error| error.to_string())?);
+    if found == *model {
+        return Ok(());
+    }
+    Err(format!("the state differs: {}", sorted_map::difference(&found, model)))
+}
+
+/// Leaves out steps, and then operations of batches, as long as what remains still fails.
+async fn shrink<F: Fixture>(
+    subject: &mut Subject<'_, F>,
+    mut steps: Vec<Step>,
+    mut difference: String,
+) -> (Vec<Step>, String) {
+    // Halves first, single steps last.
+    let mut size = steps.len() / 2;
+    while size > 0 {
+        let mut start = 0;
+        while start < steps.len() {
+            let mut fewer = steps.clone();
+            fewer.drain(start..(start + size).min(steps.len()));
+            match replay(subject, &fewer).await {
+                Some(still) => (steps, difference) = (fewer, still),
+                None => start += size,
+            }
+        }
+        size /= 2;
+    }
+    for index in 0..steps.len() {
+        let mut op = 0;
+        while matches!(&steps[index], Step::Write(ops) if op < ops.len()) {
+            let mut fewer = steps.clone();
+            if let Step::Write(ops) = &mut fewer[index] {
+                ops.remove(op);
+            }
+            match replay(subject, &fewer).await {
+                Some(still) => (steps, difference) = (fewer, still),
+                None => op += 1,
+            }
+        }
+    }
+    (steps, difference)
+}
+
+/// Plays `steps` on a reopened store and returns the first difference. A store that does not open any more cannot be
+/// asked, so that is none.
+async fn replay<F: Fixture>(subject: &mut Subject<'_, F>, steps: &[Step]) -> Option<String> {
+    subject.try_reopen().await.ok()?;
+    play(subject, steps).await.err()
+}
+
+fn show_values(values: &[Option<Value>]) -> String {
+    let values: Vec<_> =
+        values.iter().map(|value| value.as_deref().map_or_else(|| "nothing".into(), bytes)).collect();
+    format!("[{}]", values.join(", "))
+}

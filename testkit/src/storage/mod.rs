@@ -1,0 +1,136 @@
+//! The list: one property for each bullet of the [contract](syncline::Storage), and one that checks them together.
+
+mod behaves_like_a_sorted_map;
+mod cancel_is_all_or_nothing;
+mod delete_range_stays_inside;
+mod empty_is_not_absent;
+mod later_ops_win;
+mod reads_are_never_torn;
+mod reads_keep_request_order;
+mod reads_see_last_write;
+mod rejected_leaves_no_trace;
+mod reopening_changes_nothing;
+mod samples;
+mod scan_is_ordered;
+mod second_owner_is_fenced;
+mod sizes_are_kept;
+mod subject;
+mod sweep;
+mod write_is_atomic;
+mod write_is_durable;
+mod writes_are_ordered;
+
+use std::fmt;
+
+pub use behaves_like_a_sorted_map::behaves_like_a_sorted_map;
+pub use cancel_is_all_or_nothing::cancel_is_all_or_nothing;
+pub use delete_range_stays_inside::delete_range_stays_inside;
+pub use empty_is_not_absent::empty_is_not_absent;
+pub use later_ops_win::later_ops_win;
+pub use reads_are_never_torn::reads_are_never_torn;
+pub use reads_keep_request_order::reads_keep_request_order;
+pub use reads_see_last_write::reads_see_last_write;
+pub use rejected_leaves_no_trace::rejected_leaves_no_trace;
+pub use reopening_changes_nothing::reopening_changes_nothing;
+pub use scan_is_ordered::scan_is_ordered;
+pub use second_owner_is_fenced::second_owner_is_fenced;
+pub use sizes_are_kept::sizes_are_kept;
+pub use write_is_atomic::write_is_atomic;
+pub use write_is_durable::write_is_durable;
+pub use writes_are_ordered::writes_are_ordered;
+
+use crate::Fixture;
+
+/// The list. Calls the macro in brackets with the arguments and the name of every property.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! for_each_storage_property {
+    ([$($callback:tt)*] $($arguments:tt)*) => {
+        $($callback)*! {
+            [$($arguments)*]
+            reads_see_last_write
+            reads_are_never_torn
+            reads_keep_request_order
+            scan_is_ordered
+            later_ops_win
+            delete_range_stays_inside
+            write_is_atomic
+            write_is_durable
+            writes_are_ordered
+            rejected_leaves_no_trace
+            second_owner_is_fenced
+            cancel_is_all_or_nothing
+            empty_is_not_absent
+            sizes_are_kept
+            reopening_changes_nothing
+            behaves_like_a_sorted_map
+        }
+    };
+}
+
+/// One test for each property of the contract, in a module of the given name.
+///
+/// The expression makes a fresh [`Fixture`] for each test: `storage_tests!(redb, RedbFixture::new());` prints
+/// `redb::write_is_atomic ... ok` and so on.
+#[macro_export]
+macro_rules! storage_tests {
+    ($module:ident, $fixture:expr $(,)?) => {
+        $crate::for_each_storage_property! { [$crate::storage_test_module] $module, $fixture }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! storage_test_module {
+    ([$module:ident, $fixture:expr] $($property:ident)*) => {
+        mod $module {
+            #[allow(unused_imports, reason = "the expression may need nothing from outside")]
+            use super::*;
+
+            $(
+                #[test]
+                fn $property() {
+                    let fixture = $fixture;
+                    $crate::block_on($crate::storage::$property(&fixture));
+                }
+            )*
+        }
+    };
+}
+
+/// One property of the list, for callers that choose stores or properties at run time.
+pub struct Property<F> {
+    /// Its name: the bullet of the contract.
+    pub name: &'static str,
+    check: fn(&F),
+}
+
+impl<F: Fixture> Property<F> {
+    /// Checks the store of a fresh `fixture`.
+    ///
+    /// # Panics
+    /// If the store breaks the property.
+    pub fn check(&self, fixture: &F) {
+        (self.check)(fixture);
+    }
+}
+
+impl<F> fmt::Debug for Property<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Property").field(&self.name).finish()
+    }
+}
+
+/// All properties, in the order of the contract.
+#[must_use]
+pub fn properties<F: Fixture>() -> Vec<Property<F>> {
+    macro_rules! list {
+        ([] $($property:ident)*) => {
+            vec![$(Property {
+                name: stringify!($property),
+                check: |fixture| futures::executor::block_on($property(fixture)),
+            }),*]
+        };
+    }
+    for_each_storage_property!([list])
+}

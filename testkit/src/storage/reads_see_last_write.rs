@@ -1,0 +1,134 @@
+//! Once a write has returned, every read sees it.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use futures::FutureExt as _;
+use syncline::{KeyRange, Storage as _, WriteBatch};
+
+use super::samples::{nasty_state, numbered_batch, replacing};
+use super::subject::{Subject, try_read};
+use super::sweep::Sweep;
+use crate::sorted_map::{self, SortedMap};
+use crate::{Fixture, threads};
+
+const WRITES: u64 = 200;
+const READERS: usize = 2;
+const READS_MAX: u64 = 20_000;
+
+/// Goal: no cache, no queue and no other thread hides a write that returned. Method: read every key both ways before
+/// and after each kind of operation; then threads that read beside a writer; then a broken medium, under which a
+/// failed read must not say "absent".
+///
+/// # Panics
+/// If the store breaks the property.
+pub async fn reads_see_last_write<F: Fixture>(fixture: &F) {
+    let subject = Subject::open("reads_see_last_write", fixture).await;
+    every_read_is_fresh(&subject).await;
+    other_threads_see_it(&subject);
+    failed_gets_say_so(subject).await;
+}
+
+async fn every_read_is_fresh<F: Fixture>(subject: &Subject<'_, F>) {
+    let mut state = SortedMap::new();
+    let keys: Vec<_> = nasty_state().into_keys().collect();
+    let mut emptying = WriteBatch::new();
+    emptying.delete_range(KeyRange::all());
+    let mut deleting = WriteBatch::new();
+    for key in &keys {
+        deleting.delete(key.clone());
+    }
+    let batches = [
+        ("the first puts", replacing(&nasty_state())),
+        ("a range delete of everything", emptying),
+        ("puts after a range delete", replacing(&nasty_state())),
+        ("deletes", deleting),
+        ("puts after deletes", replacing(&nasty_state())),
+    ];
+    for (step, batch) in
+        batches.into_iter().chain((0..6).map(|number| ("overwrites", numbered_batch(number))))
+    {
+        sorted_map::apply(&mut state, batch.ops());
+        subject.write(step, batch).await;
+        subject.expect(step, &state).await;
+        // Asks for absent keys too, so that a cache has something to remember of both kinds.
+        let expected: Vec<_> = keys.iter().map(|key| state.get(key).cloned()).collect();
+        if subject.get_many(step, &keys).await != expected {
+            subject.fail(step, "`get_many` found a value of before");
+        }
+    }
+}
+
+fn other_threads_see_it<F: Fixture>(subject: &Subject<'_, F>) {
+    let (returned, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    let start = Barrier::new(READERS + 1);
+    let (returned, done, start) = (&returned, &done, &start);
+
+    let mut tasks = vec![
+        async move {
+            start.wait();
+            for number in 1..=WRITES {
+                let mut batch = WriteBatch::new();
+                batch.put(*b"number", number.to_be_bytes());
+                subject.write("a write beside readers", batch).await;
+                returned.store(number, Ordering::SeqCst);
+            }
+            done.store(true, Ordering::SeqCst);
+        }
+        .boxed(),
+    ];
+    for _ in 0..READERS {
+        let reading = async move {
+            start.wait();
+            let mut seen = 0;
+            for read in 0..READS_MAX {
+                let floor = returned.load(Ordering::SeqCst);
+                let last_round = done.load(Ordering::SeqCst);
+                let value = if read % 2 == 0 {
+                    subject.get("a read beside a writer", b"number").await
+                } else {
+                    let entries =
+                        subject.scan("a scan beside a writer", KeyRange::prefix(*b"number"), 1).await;
+                    entries.into_iter().next().map(|entry| entry.value)
+                };
+                let found = value.map_or(0, number_of);
+                if found < floor.max(seen) {
+                    subject.fail(
+                        "a read beside a writer",
+                        format_args!("found write {found} after write {floor} had returned, {seen} was seen"),
+                    );
+                }
+                seen = found;
+                if last_round {
+                    break;
+                }
+            }
+        };
+        tasks.push(reading.boxed());
+    }
+    threads::run_all(tasks);
+}
+
+pub(super) fn number_of(value: Vec<u8>) -> u64 {
+    value.try_into().map_or(u64::MAX, u64::from_be_bytes)
+}
+
+async fn failed_gets_say_so<F: Fixture>(mut subject: Subject<'_, F>) {
+    subject.write("filling the store", replacing(&nasty_state())).await;
+    let (keys, values): (Vec<_>, Vec<_>) = nasty_state().into_iter().unzip();
+    let mut sweep = Sweep::of(subject.fixture());
+    while let Some(fault) = sweep.next_fault() {
+        let step = format!("a read under {fault}");
+        // A store that answers from memory reads its medium when it opens, if at all.
+        subject.reopen(&step).await;
+        subject.break_medium(fault);
+        let found = try_read(subject.store().get_many(&keys)).await;
+        subject.mend_medium();
+        if let Some(found) = &found
+            && !found.iter().map(Option::as_ref).eq(values.iter().map(Some))
+        {
+            subject.fail(step, "a key that could not be read was answered with a wrong value, not an error");
+        }
+        sweep.went_well(found.is_some());
+    }
+}

@@ -1,0 +1,68 @@
+//! A rejected batch never was.
+
+use syncline::{KeyRange, WriteBatch};
+
+use super::samples::{nasty_state, numbered_batch, replacing};
+use super::subject::{Outcome, Subject};
+use super::sweep::write_under_faults;
+use crate::Fixture;
+use crate::sorted_map::{self, SortedMap};
+
+const MIB: usize = 1024 * 1024;
+
+/// Goal: after a rejection the store goes on as if nobody had asked. Method: provoke rejections with batches that end in
+/// an oversized key or value, and with every fault of the medium; look at once, after the next write, and reopened.
+///
+/// # Panics
+/// If the store breaks the property.
+pub async fn rejected_leaves_no_trace<F: Fixture>(fixture: &F) {
+    let mut subject = Subject::open("rejected_leaves_no_trace", fixture).await;
+    let state = nasty_state();
+    // The sizes at which known stores stop, the smallest first. A store that takes them all rejects nothing here.
+    for (key_bytes, value_bytes) in [(600, 1), (4_000, 1), (64 * 1024 + 1, 1), (MIB, 1), (1, 16 * MIB + 1)] {
+        subject.write("filling the store", replacing(&state)).await;
+        let step = format!("a batch that ends in a key of {key_bytes} and a value of {value_bytes} bytes");
+        let batch = ending_in(vec![b'k'; key_bytes], vec![b'v'; value_bytes]);
+        match subject.try_write(batch).await {
+            Outcome::Ok => {}
+            Outcome::Rejected => expect_no_trace(&mut subject, &step, &state, 1).await,
+            other => subject.fail(step, format_args!("a size that is not accepted is Rejected, not {other}")),
+        }
+    }
+    subject.write("clearing the store", replacing(&SortedMap::new())).await;
+
+    write_under_faults(&mut subject, async |subject, round| match round.outcome {
+        Outcome::Ok => {}
+        Outcome::Rejected => {
+            expect_no_trace(subject, &round.step, &round.before, round.number + 1).await;
+        }
+        _ => subject.reopen(&round.step).await,
+    })
+    .await;
+}
+
+/// Operations that show if they were applied, then one that is too large.
+fn ending_in(key: Vec<u8>, value: Vec<u8>) -> WriteBatch {
+    let mut batch = WriteBatch::new();
+    batch.put(*b"a", *b"rejected");
+    batch.put(*b"rejected", *b"rejected");
+    batch.delete(*b"b");
+    batch.delete_range(KeyRange::prefix(*b"\xff"));
+    batch.put(key, value);
+    batch
+}
+
+async fn expect_no_trace<F: Fixture>(
+    subject: &mut Subject<'_, F>,
+    step: &str,
+    before: &SortedMap,
+    number: u32,
+) {
+    subject.expect(step, before).await;
+    let step = format!("{step}, the next write");
+    let after = sorted_map::after(before, &numbered_batch(number));
+    subject.write(&step, numbered_batch(number)).await;
+    subject.expect(&step, &after).await;
+    subject.reopen(&step).await;
+    subject.expect(format_args!("{step}, reopened"), &after).await;
+}

@@ -1,0 +1,57 @@
+//! What was there is there, however often the store is reopened.
+
+use super::samples::{nasty_state, numbered_batch, replacing};
+use super::subject::Subject;
+use super::sweep::Sweep;
+use crate::Fixture;
+use crate::sorted_map::{self, SortedMap};
+
+const REOPENINGS: u32 = 4;
+
+/// Goal: opening is reading. Method: reopen an empty store and one with nasty keys, again and again, with and without
+/// writes between; then with the medium failing at every operation of an opening.
+///
+/// # Panics
+/// If the store breaks the property.
+pub async fn reopening_changes_nothing<F: Fixture>(fixture: &F) {
+    let mut subject = Subject::open("reopening_changes_nothing", fixture).await;
+    subject.expect("a fresh fixture", &SortedMap::new()).await;
+    reopen_often(&mut subject, "an empty store", &SortedMap::new()).await;
+
+    let mut state = nasty_state();
+    subject.write("filling the store", replacing(&state)).await;
+    reopen_often(&mut subject, "nasty keys", &state).await;
+    for number in 0..REOPENINGS {
+        sorted_map::apply(&mut state, numbered_batch(number).ops());
+        subject.write(format_args!("write {number}"), numbered_batch(number)).await;
+        subject.reopen(format_args!("write {number}")).await;
+        subject.expect(format_args!("write {number}, reopened"), &state).await;
+    }
+    subject.write("emptying the store", replacing(&SortedMap::new())).await;
+    reopen_often(&mut subject, "an emptied store", &SortedMap::new()).await;
+    subject.write("filling it again", replacing(&state)).await;
+    openings_fail(&mut subject, &state).await;
+}
+
+async fn reopen_often<F: Fixture>(subject: &mut Subject<'_, F>, what: &str, state: &SortedMap) {
+    for reopening in 1..=REOPENINGS {
+        let step = format!("{what}, reopened {reopening} times");
+        subject.reopen(&step).await;
+        subject.expect(&step, state).await;
+    }
+}
+
+/// A failed opening, also one that failed in the middle of a recovery, is as if nobody had tried.
+async fn openings_fail<F: Fixture>(subject: &mut Subject<'_, F>, state: &SortedMap) {
+    let mut sweep = Sweep::of(subject.fixture());
+    while let Some(fault) = sweep.next_fault() {
+        let step = format!("an opening under {fault}");
+        subject.close();
+        subject.break_medium(fault);
+        let opened = subject.try_reopen().await;
+        subject.mend_medium();
+        sweep.went_well(opened.is_ok());
+        subject.reopen(&step).await;
+        subject.expect(format_args!("{step}, opened again without"), state).await;
+    }
+}

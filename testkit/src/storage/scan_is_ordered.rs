@@ -1,0 +1,80 @@
+//! `scan` lists what is in the range, in order, up to the limit, all of it or an error.
+
+use syncline::{KeyRange, Storage as _};
+
+use super::samples::{filling, nasty_ranges, nasty_state};
+use super::subject::{Subject, try_read};
+use super::sweep::Sweep;
+use crate::Fixture;
+use crate::sorted_map::{self, SortedMap};
+
+/// Goal: a scan is exact. Method: every range of nasty bounds with every limit against a sorted map, then pages, then
+/// a broken medium, under which a short answer would pass for a whole one.
+///
+/// # Panics
+/// If the store breaks the property.
+pub async fn scan_is_ordered<F: Fixture>(fixture: &F) {
+    let subject = Subject::open("scan_is_ordered", fixture).await;
+    let state = nasty_state();
+    for range in nasty_ranges() {
+        check(&subject, "an empty store", &SortedMap::new(), range, usize::MAX).await;
+    }
+    subject.write("filling the store", filling(&state)).await;
+    for range in nasty_ranges() {
+        for limit in [0, 1, 2, state.len() - 1, state.len(), state.len() + 1, usize::MAX] {
+            check(&subject, "nasty keys", &state, range.clone(), limit).await;
+        }
+    }
+    pages_join(&subject, &state).await;
+    failed_scans_say_so(subject, &state).await;
+}
+
+async fn check<F: Fixture>(
+    subject: &Subject<'_, F>,
+    keys: &str,
+    state: &SortedMap,
+    range: KeyRange,
+    limit: usize,
+) {
+    let expected = sorted_map::scan(state, &range, limit);
+    let step = format!("{keys}, {}, limit {limit}", sorted_map::show_range(&range));
+    let found = subject.scan(&step, range, limit).await;
+    if found != expected {
+        let [found, expected] = [found, expected].map(|entries| sorted_map::show(&entries));
+        subject.fail(step, format_args!("found {found}, expected {expected}"));
+    }
+}
+
+/// Pages that each go on after the last key of the one before hold every entry once.
+async fn pages_join<F: Fixture>(subject: &Subject<'_, F>, state: &SortedMap) {
+    for page in 1..=3 {
+        let mut rest = KeyRange::all();
+        for entry in sorted_map::scan(state, &rest, usize::MAX).chunks(page) {
+            let step = format!("pages of {page}, the one from {}", sorted_map::bytes(&rest.start));
+            let found = subject.scan(&step, rest.clone(), page).await;
+            if found != entry {
+                subject.fail(step, "an entry is missing or there twice");
+            }
+            rest = rest.after(&entry[entry.len() - 1].key);
+        }
+    }
+}
+
+async fn failed_scans_say_so<F: Fixture>(mut subject: Subject<'_, F>, state: &SortedMap) {
+    let expected = sorted_map::scan(state, &KeyRange::all(), usize::MAX);
+    let mut sweep = Sweep::of(subject.fixture());
+    while let Some(fault) = sweep.next_fault() {
+        let step = format!("a scan under {fault}");
+        // A store that answers from memory reads its medium when it opens, if at all.
+        subject.reopen(&step).await;
+        subject.break_medium(fault);
+        let found = try_read(subject.store().scan(KeyRange::all(), usize::MAX)).await;
+        subject.mend_medium();
+        if found.as_ref().is_some_and(|found| *found != expected) {
+            subject.fail(step, "a scan that could not read all of its range returned a part, not an error");
+        }
+        sweep.went_well(found.is_some());
+    }
+    subject.reopen("after the last failed scan").await;
+    subject.expect("after the last failed scan", state).await;
+}

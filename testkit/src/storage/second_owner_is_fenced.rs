@@ -1,0 +1,105 @@
+//! Never do two owners write.
+
+use std::sync::{Barrier, Mutex};
+
+use futures::FutureExt as _;
+use syncline::{Storage, WriteBatch};
+
+use super::subject::{Outcome, Subject};
+use crate::{Fixture, threads};
+
+const RACES: u32 = 8;
+
+/// Goal: one writer at a time. Method: open a second store beside the first and let both write, one opening after the
+/// other, then both at once from two threads. Owners in two processes are a matter of each store's own tests.
+///
+/// # Panics
+/// If the store breaks the property.
+pub async fn second_owner_is_fenced<F: Fixture>(fixture: &F) {
+    let mut first = Subject::open("second_owner_is_fenced", fixture).await;
+    first.write("the only owner writes", put(b"first")).await;
+    second_opener(&mut first).await;
+    for race in 0..RACES {
+        opening_race(&mut first, race).await;
+    }
+}
+
+fn put(key: &[u8]) -> WriteBatch {
+    let mut batch = WriteBatch::new();
+    batch.put(key, *b"");
+    batch
+}
+
+async fn second_opener<F: Fixture>(first: &mut Subject<'_, F>) {
+    let mut expected = first.state("before a second opener").await;
+    match first.fixture().open().await {
+        Err(_) => {
+            let step = "the second opener was refused";
+            first.write(step, put(b"first again")).await;
+            expected.insert(b"first again".to_vec(), Vec::new());
+            first.expect(step, &expected).await;
+        }
+        Ok(second) => {
+            let step = "a second opener took over";
+            for attempt in [&b"fenced"[..], b"fenced again"] {
+                match first.try_write(put(attempt)).await {
+                    Outcome::Fenced => {}
+                    other => {
+                        first.fail(step, format_args!("a write of the first ended with {other}, not Fenced"))
+                    }
+                }
+            }
+            if let Err(error) = second.write(put(b"second")).await {
+                first.fail(step, format_args!("its write failed: {error}"));
+            }
+            expected.insert(b"second".to_vec(), Vec::new());
+            // The second stays open while the first goes: that must not release what the second holds.
+            first.close();
+            if let Err(error) = second.write(put(b"second again")).await {
+                first.fail(step, format_args!("its write failed after the first was dropped: {error}"));
+            }
+            expected.insert(b"second again".to_vec(), Vec::new());
+            drop(second);
+        }
+    }
+    first.reopen("after both owners").await;
+    first.expect("after both owners, reopened", &expected).await;
+}
+
+async fn opening_race<F: Fixture>(subject: &mut Subject<'_, F>, race: u32) {
+    let step = format!("race {race} of two openers");
+    subject.close();
+    let fixture = subject.fixture();
+    let opened = Mutex::new(Vec::new());
+    let start = Barrier::new(2);
+    let opening = || {
+        async {
+            start.wait();
+            if let Ok(store) = fixture.open().await {
+                opened.lock().expect("no opener panics while it holds the list").push(store);
+            }
+        }
+        .boxed()
+    };
+    threads::run_all(vec![opening(), opening()]);
+
+    let stores = opened.into_inner().expect("no opener panics while it holds the list");
+    let mut wrote = vec![false; stores.len()];
+    // Twice: whoever is fenced by the first write of the other must not have written before it.
+    for _ in 0..2 {
+        for (store, wrote) in stores.iter().zip(&mut wrote) {
+            match Outcome::of(&store.write(put(b"race")).await) {
+                Outcome::Ok => *wrote = true,
+                Outcome::Fenced => {}
+                other => subject.fail(&step, format_args!("a write ended with {other}, not Ok or Fenced")),
+            }
+        }
+    }
+    match wrote.iter().filter(|wrote| **wrote).count() {
+        0 if stores.is_empty() => {}
+        1 => {}
+        writers => subject.fail(&step, format_args!("{writers} of {} owners could write", stores.len())),
+    }
+    drop(stores);
+    subject.reopen(step).await;
+}

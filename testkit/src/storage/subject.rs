@@ -1,0 +1,219 @@
+//! The store under test, with words for what each step expects of it.
+
+use std::fmt::{self, Display};
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt as _;
+use syncline::{Entry, Key, KeyRange, ReadError, Storage as _, Value, WriteBatch, WriteError};
+
+use crate::sorted_map::{self, SortedMap, difference};
+use crate::{Fixture, MediumFault};
+
+/// More than any property stores. Not `usize::MAX`, which is a case of its own in `scan_is_ordered`.
+const STATE_ENTRIES_MAX: usize = 100_000;
+
+/// A store under test. Whatever it does against expectation fails the property, by name and step.
+pub(crate) struct Subject<'f, F: Fixture> {
+    property: &'static str,
+    fixture: &'f F,
+    // `None` only while the store is being reopened.
+    store: Option<F::Store>,
+}
+
+impl<'f, F: Fixture> Subject<'f, F> {
+    pub(crate) async fn open(property: &'static str, fixture: &'f F) -> Self {
+        let mut subject = Self { property, fixture, store: None };
+        subject.reopen("at the start").await;
+        subject
+    }
+
+    /// Drops the store and opens it again.
+    pub(crate) async fn reopen(&mut self, step: impl Display) {
+        self.close();
+        match self.fixture.open().await {
+            Ok(store) => self.store = Some(store),
+            Err(error) => self.fail(step, format_args!("the store could not be opened: {error}")),
+        }
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.store = None;
+    }
+
+    /// Drops the store and opens it again, which may fail or panic.
+    pub(crate) async fn try_reopen(&mut self) -> Result<(), String> {
+        self.close();
+        match AssertUnwindSafe(self.fixture.open()).catch_unwind().await {
+            Ok(Ok(store)) => {
+                self.store = Some(store);
+                Ok(())
+            }
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("panicked".into()),
+        }
+    }
+
+    pub(crate) fn store(&self) -> &F::Store {
+        self.store.as_ref().expect("a subject is open between its steps")
+    }
+
+    pub(crate) fn fixture(&self) -> &'f F {
+        self.fixture
+    }
+
+    /// Makes the medium fail from now on.
+    pub(crate) fn break_medium(&self, fault: MediumFault) {
+        self.fixture.break_medium(Some(fault));
+    }
+
+    pub(crate) fn mend_medium(&self) {
+        self.fixture.break_medium(None);
+    }
+
+    /// Writes `batch`, which nothing stands against.
+    pub(crate) async fn write(&self, step: impl Display, batch: WriteBatch) {
+        if let Err(error) = self.store().write(batch).await {
+            self.fail(step, format_args!("the write failed: {error}"));
+        }
+    }
+
+    /// Writes `batch` and says how it went, panics included.
+    pub(crate) async fn try_write(&self, batch: WriteBatch) -> Outcome {
+        match AssertUnwindSafe(self.store().write(batch)).catch_unwind().await {
+            Ok(result) => Outcome::of(&result),
+            Err(_) => Outcome::Panicked,
+        }
+    }
+
+    pub(crate) async fn get_many(&self, step: impl Display, keys: &[Key]) -> Vec<Option<Value>> {
+        match self.store().get_many(keys).await {
+            Ok(values) if values.len() == keys.len() => values,
+            Ok(values) => self.fail(
+                step,
+                format_args!("`get_many` answered {} keys with {} values", keys.len(), values.len()),
+            ),
+            Err(error) => self.fail(step, format_args!("`get_many` failed: {error}")),
+        }
+    }
+
+    pub(crate) async fn get(&self, step: impl Display, key: &[u8]) -> Option<Value> {
+        self.get_many(step, &[key.to_vec()]).await.pop().flatten()
+    }
+
+    pub(crate) async fn scan(&self, step: impl Display, range: KeyRange, limit: usize) -> Vec<Entry> {
+        match self.store().scan(range, limit).await {
+            Ok(entries) => entries,
+            Err(error) => self.fail(step, format_args!("`scan` failed: {error}")),
+        }
+    }
+
+    /// Everything in the store.
+    pub(crate) async fn state(&self, step: impl Display) -> SortedMap {
+        sorted_map::from_entries(self.scan(step, KeyRange::all(), STATE_ENTRIES_MAX).await)
+    }
+
+    /// Everything in the store, unless it refuses, as it may after an unknown outcome.
+    pub(crate) async fn try_state(&self) -> Option<SortedMap> {
+        let scan = AssertUnwindSafe(self.store().scan(KeyRange::all(), STATE_ENTRIES_MAX)).catch_unwind();
+        Some(sorted_map::from_entries(scan.await.ok()?.ok()?))
+    }
+
+    /// Compares everything in the store with `expected`, by scan and by key.
+    pub(crate) async fn expect(&self, step: impl Display, expected: &SortedMap) {
+        let found = self.state(&step).await;
+        if found != *expected {
+            self.fail(step, format_args!("the state differs: {}", difference(&found, expected)));
+        }
+        let keys: Vec<_> = expected.keys().cloned().collect();
+        let values = self.get_many(&step, &keys).await;
+        for ((key, value), found) in expected.iter().zip(values) {
+            if found.as_ref() != Some(value) {
+                self.fail(
+                    step,
+                    format_args!(
+                        "`get_many` found {} for {}, but `scan` {}",
+                        found.as_deref().map_or("nothing".into(), sorted_map::bytes),
+                        sorted_map::bytes(key),
+                        sorted_map::bytes(value)
+                    ),
+                );
+            }
+        }
+    }
+
+    /// Compares everything in the store with both states that a batch may leave, and says whether it was applied.
+    pub(crate) async fn expect_either(
+        &self,
+        step: impl Display,
+        before: &SortedMap,
+        after: &SortedMap,
+    ) -> bool {
+        let found = self.state(&step).await;
+        self.whole(step, &found, before, after)
+    }
+
+    /// Whether `found` is the state after the batch; fails if it is neither that nor the state before.
+    pub(crate) fn whole(
+        &self,
+        step: impl Display,
+        found: &SortedMap,
+        before: &SortedMap,
+        after: &SortedMap,
+    ) -> bool {
+        if found != before && found != after {
+            let (part, whole) = (difference(found, before), difference(after, before));
+            self.fail(
+                step,
+                format_args!(
+                    "part of a batch is there: against the state before it: {part}; all of it: {whole}"
+                ),
+            );
+        }
+        found == after
+    }
+
+    /// Fails the property.
+    pub(crate) fn fail(&self, step: impl Display, what: impl Display) -> ! {
+        // What other properties of the same process do must not depend on this failure.
+        self.mend_medium();
+        panic!("{}: {step}: {what}", self.property)
+    }
+}
+
+/// How a write went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Ok,
+    Rejected,
+    Unknown,
+    Fenced,
+    Panicked,
+}
+
+impl Outcome {
+    pub(crate) fn of(result: &Result<(), WriteError>) -> Self {
+        match result {
+            Ok(()) => Self::Ok,
+            Err(WriteError::Rejected(_)) => Self::Rejected,
+            Err(WriteError::Unknown(_)) => Self::Unknown,
+            Err(WriteError::Fenced) => Self::Fenced,
+        }
+    }
+}
+
+impl Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ok => "Ok",
+            Self::Rejected => "Rejected",
+            Self::Unknown => "Unknown",
+            Self::Fenced => "Fenced",
+            Self::Panicked => "a panic",
+        })
+    }
+}
+
+/// How a read went.
+pub(crate) async fn try_read<T>(read: impl Future<Output = Result<T, ReadError>>) -> Option<T> {
+    AssertUnwindSafe(read).catch_unwind().await.ok()?.ok()
+}

@@ -1,0 +1,6 @@
+//! The list passes on the store that it was written against, however its second opener fares.
+
+use syncline_testkit::{Disk, storage_tests};
+
+storage_tests!(refusing, Disk::new());
+storage_tests!(fencing, Disk::fencing());
