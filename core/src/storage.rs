@@ -54,7 +54,7 @@ pub struct Entry {
 ///   store usable.
 /// - `empty_is_not_absent`: an empty value, and a value under the empty key, are values like any other.
 /// - `sizes_are_kept`: keys and values of every size the store accepts come back as they went in; a size it does
-///   not accept is [`WriteError::Rejected`]. Keys of 2 KiB, values of 1 MiB and batches of 32 MiB, the default
+///   not accept is [`WriteError::Rejected`]. Keys of 2 KiB and values of 1 MiB, the default
 ///   [`Limits`](crate::Limits) and what surrounds them, must be accepted.
 /// - `reopening_changes_nothing`: what was there is there, however often the store is reopened.
 #[async_trait]

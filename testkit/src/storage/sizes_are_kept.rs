@@ -50,6 +50,10 @@ const KEY_BYTES: [usize; 16] = [
     64 * KIB + 1,
 ];
 
+/// What every store must keep: the default limits of a replica and what surrounds them.
+const MUST_KEEP_KEY_BYTES: usize = 2 * KIB;
+const MUST_KEEP_VALUE_BYTES: usize = MIB;
+
 /// Goal: sizes are kept or refused, never bent. Method: keys and values around every edge, alone and together, a batch
 /// of many operations, then all of it again after reopening.
 ///
@@ -90,7 +94,8 @@ async fn put<F: Fixture>(subject: &Subject<'_, F>, kept: &mut SortedMap, key: Ke
             kept.insert(key.clone(), value.clone());
             Some(value)
         }
-        Outcome::Rejected => None,
+        Outcome::Rejected if key.len() > MUST_KEEP_KEY_BYTES || value.len() > MUST_KEEP_VALUE_BYTES => None,
+        Outcome::Rejected => subject.fail(step, "a size that every store must keep is rejected"),
         other => subject.fail(step, format_args!("a size that is not accepted is Rejected, not {other}")),
     };
     if subject.get(&step, &key).await != found {

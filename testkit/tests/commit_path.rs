@@ -1,0 +1,114 @@
+//! Goal: leaving any one write out of the commit path is noticed, by the property that names the fault. Method: a
+//! store that drops one kind of operation from every batch, and the properties of a whole replica over it.
+//!
+//! The kinds are told by the first byte of their keys, as laid down in `core/src/stored` and pinned by its golden
+//! tests.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use syncline::{BoxError, WriteOp};
+use syncline_testkit::{Disk, Filtered, Fixture, Reference, block_on, replica};
+
+const HEAD: u8 = 2;
+const SHARED: u8 = 4;
+const OWNED: u8 = 5;
+const LOG: u8 = 6;
+const KEPT: u8 = 7;
+
+/// A store that is founded whole and from then on drops the operations that match.
+struct Crippled {
+    disk: Disk,
+    founded: Arc<AtomicBool>,
+    dropped: fn(&WriteOp) -> bool,
+}
+
+#[async_trait]
+impl Fixture for Crippled {
+    type Store = Filtered<Reference>;
+
+    async fn open(&self) -> Result<Self::Store, BoxError> {
+        let (founded, dropped) = (Arc::clone(&self.founded), self.dropped);
+        let dropped = move |op: &WriteOp| {
+            if matches!(op, WriteOp::Put { key, .. } if key == b"\x01store") {
+                founded.store(true, Ordering::Relaxed);
+            }
+            founded.load(Ordering::Relaxed) && dropped(op)
+        };
+        Ok(Filtered::without_ops(self.disk.open().await?, dropped))
+    }
+}
+
+fn put_of(op: &WriteOp, kind: u8) -> bool {
+    matches!(op, WriteOp::Put { key, .. } if key.first() == Some(&kind))
+}
+
+fn removal_of(op: &WriteOp, kind: u8) -> bool {
+    match op {
+        WriteOp::Put { .. } => false,
+        WriteOp::Delete { key } => key.first() == Some(&kind),
+        WriteOp::DeleteRange { range } => range.start.first() == Some(&kind),
+    }
+}
+
+/// Whether the property holds on a store that drops what matches.
+fn survives(property: fn(&Crippled), dropped: fn(&WriteOp) -> bool) -> bool {
+    let fixture = Crippled { disk: Disk::new(), founded: Arc::default(), dropped };
+    catch_unwind(AssertUnwindSafe(|| property(&fixture))).is_ok()
+}
+
+fn read_back(fixture: &Crippled) {
+    block_on(replica::committed_is_read_back(fixture));
+}
+
+fn kept(fixture: &Crippled) {
+    block_on(replica::overwritten_values_are_kept(fixture));
+}
+
+#[test]
+fn nothing_left_out_is_fine() {
+    assert!(survives(read_back, |_| false) && survives(kept, |_| false));
+}
+
+#[test]
+fn a_commit_without_its_shared_record_is_noticed() {
+    assert!(!survives(read_back, |op| put_of(op, SHARED)));
+}
+
+#[test]
+fn a_commit_without_its_owned_record_is_noticed() {
+    assert!(!survives(kept, |op| put_of(op, OWNED)));
+}
+
+#[test]
+fn a_commit_without_its_log_entry_is_noticed() {
+    assert!(!survives(read_back, |op| put_of(op, LOG)));
+}
+
+#[test]
+fn a_commit_without_its_head_is_noticed() {
+    assert!(!survives(read_back, |op| put_of(op, HEAD)));
+}
+
+#[test]
+fn a_commit_without_its_clock_is_noticed() {
+    let clock = |op: &WriteOp| matches!(op, WriteOp::Put { key, .. } if key == b"\x01clock");
+    assert!(!survives(read_back, clock));
+}
+
+#[test]
+fn a_displaced_value_that_is_not_kept_is_noticed() {
+    assert!(!survives(kept, |op| put_of(op, KEPT)));
+}
+
+#[test]
+fn a_log_that_is_not_pruned_is_noticed() {
+    assert!(!survives(read_back, |op| removal_of(op, LOG)));
+}
+
+#[test]
+fn a_kept_value_that_is_not_pruned_is_noticed() {
+    assert!(!survives(kept, |op| removal_of(op, KEPT)));
+}
