@@ -1,5 +1,5 @@
 use serde::{Deserialize, Serialize};
-use syncline::{DeviceId, DeviceOwned, Shared, Syncable, Uuid};
+use syncline::{DeviceId, Syncable, TransactionManager, Uuid};
 
 #[derive(Clone, Serialize, Deserialize, Syncable)]
 #[sync(model = "location")]
@@ -16,13 +16,9 @@ struct Tag {
     id: Uuid,
 }
 
-fn commit_shared<M: Syncable<Ownership = Shared>>(_: M) {}
-
-fn commit_device_owned<M: Syncable<Ownership = DeviceOwned>>(_: M) {}
-
-fn commits(location: Location, tag: Tag) {
-    commit_shared(location);
-    commit_device_owned(tag);
+async fn commits(library: TransactionManager, location: Location, tag: Tag) {
+    let _ = library.commit_shared(location).await;
+    let _ = library.commit_device_owned(tag).await;
 }
 
 fn main() {}

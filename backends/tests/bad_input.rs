@@ -1,0 +1,326 @@
+//! Goal: bad calls and a bad clock get a typed error that says what to do, with nothing written. Method: one call
+//! after the other on a memory store, whose content is compared before and after.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize, Serializer};
+use syncline::{
+    BoxError, ClockError, DeviceId, Entry, Error, GroupId, KeyRange, Limits, OpenError, Storage, Syncable,
+    TransactionManager, Uuid, WallMs,
+};
+use syncline_backends::MemoryStorage;
+use syncline_testkit::ManualClock;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Syncable)]
+#[sync(model = "tag")]
+struct Tag {
+    #[sync(id)]
+    id: String,
+    name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Syncable)]
+#[sync(model = "location")]
+struct Location {
+    #[sync(id)]
+    id: Uuid,
+    device_id: DeviceId,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, Syncable)]
+#[sync(model = "stranger")]
+struct Stranger {
+    #[sync(id)]
+    id: u32,
+}
+
+/// Fails to encode.
+#[derive(Clone, Debug, Serialize, Deserialize, Syncable)]
+#[sync(model = "stubborn")]
+struct Stubborn {
+    #[sync(id)]
+    id: u32,
+    #[serde(serialize_with = "refuse")]
+    value: u32,
+}
+
+fn refuse<S: Serializer>(_: &u32, _: S) -> Result<S::Ok, S::Error> {
+    Err(serde::ser::Error::custom("no"))
+}
+
+/// `Tag` after its fields changed and its schema rose.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Syncable)]
+#[sync(model = "tag", schema = 2, migrate = TagV2::from_v1)]
+struct TagV2 {
+    #[sync(id)]
+    id: String,
+    name: String,
+    color: u32,
+}
+
+impl TagV2 {
+    fn from_v1(schema: u16, value: &[u8]) -> Result<Self, BoxError> {
+        assert_eq!(schema, 1);
+        let (id, name) = postcard_pair(value).ok_or("not a tag of schema 1")?;
+        Ok(Self { id, name, color: 7 })
+    }
+}
+
+/// Two strings as postcard writes them, each shorter than 128 bytes.
+fn postcard_pair(value: &[u8]) -> Option<(String, String)> {
+    let take = |bytes: &[u8]| -> Option<(String, usize)> {
+        let len = usize::from(*bytes.first()?);
+        Some((String::from_utf8(bytes.get(1..=len)?.to_vec()).ok()?, len + 1))
+    };
+    let (id, read) = take(value)?;
+    let (name, _) = take(value.get(read..)?)?;
+    Some((id, name))
+}
+
+const DEVICE: DeviceId = DeviceId(Uuid::from_u128(1));
+
+fn tag(id: impl Into<String>, name: impl Into<String>) -> Tag {
+    Tag { id: id.into(), name: name.into() }
+}
+
+fn limits() -> Limits {
+    Limits {
+        id_bytes_max: 16,
+        value_bytes_max: 100,
+        commit_changes_max: 3,
+        commit_bytes_max: 200,
+        queue_bytes_max: 10_000,
+        ..Limits::default()
+    }
+}
+
+struct World {
+    store: Arc<MemoryStorage>,
+    clock: ManualClock,
+    library: TransactionManager<Arc<MemoryStorage>>,
+}
+
+async fn world() -> World {
+    let (store, clock) = (Arc::new(MemoryStorage::new()), ManualClock::at(1_700_000_000_000));
+    let (library, driver) = TransactionManager::builder(Arc::clone(&store))
+        .device(DEVICE)
+        .found(GroupId(Uuid::from_u128(2)))
+        .model::<Tag>()
+        .model::<Location>()
+        .model::<Stubborn>()
+        .limits(limits())
+        .clock(clock.clone())
+        .open()
+        .await
+        .unwrap();
+    tokio::spawn(driver.run());
+    library.commit(tag("a", "first")).await.unwrap();
+    World { store, clock, library }
+}
+
+async fn content(store: &MemoryStorage) -> Vec<Entry> {
+    store.scan(KeyRange::all(), usize::MAX).await.unwrap()
+}
+
+#[tokio::test]
+async fn bad_calls_are_typed_errors_and_write_nothing() {
+    let World { store, library, .. } = world().await;
+    let before = content(&store).await;
+
+    let foreign = Location { id: Uuid::nil(), device_id: DeviceId(Uuid::from_u128(9)) };
+    let error = library.commit_device_owned(foreign.clone()).await.unwrap_err();
+    assert!(matches!(error, Error::NotOwner { device: DEVICE, .. }));
+    assert!(
+        error.to_string().contains(&foreign.device_id.to_string())
+            && error.to_string().contains(&DEVICE.to_string())
+    );
+    assert!(matches!(library.delete::<Location>(foreign.sync_id()).await, Err(Error::NotOwner { .. })));
+    let update = library.update::<Location, _>(foreign.sync_id(), |old| old.ok_or_else(|| "none".into()));
+    assert!(matches!(update.await, Err(Error::NotOwner { .. })));
+
+    let error = library.commit(Stranger { id: 1 }).await.unwrap_err();
+    assert!(matches!(error, Error::UnregisteredModel { model: "stranger", .. }));
+    assert!(error.to_string().contains("location, stubborn, tag"), "{error}");
+    assert!(matches!(library.get::<Stranger>(1).await, Err(Error::UnregisteredModel { .. })));
+    assert!(matches!(library.list::<Stranger>().next_page().await, Err(Error::UnregisteredModel { .. })));
+    assert!(matches!(library.get::<TagV2>("a".into()).await, Err(Error::OtherModel { .. })));
+
+    let member = syncline::Member {
+        replica: syncline::ReplicaId(Uuid::nil()),
+        device: DEVICE,
+        state: syncline::MemberState::Active,
+    };
+    assert!(matches!(library.commit(member.clone()).await, Err(Error::ReservedModel { .. })));
+    assert!(matches!(
+        library.delete::<syncline::Member>(member.replica).await,
+        Err(Error::ReservedModel { .. })
+    ));
+    assert!(library.list::<syncline::Member>().next_page().await.unwrap().is_some(), "members can be read");
+
+    let error = library.commit(Stubborn { id: 1, value: 1 }).await.unwrap_err();
+    assert!(matches!(error, Error::Encode { model: "stubborn", .. }));
+
+    assert_eq!(content(&store).await, before);
+}
+
+#[tokio::test]
+async fn whatever_is_too_large_is_named_with_its_limit() {
+    let World { store, library, .. } = world().await;
+    let before = content(&store).await;
+    let error = library.commit(tag("x".repeat(17), "")).await.unwrap_err();
+    assert!(matches!(error, Error::TooLarge { size: 17, limit } if limit == 16), "{error}");
+    // Two length bytes, one byte of id.
+    let error = library.commit(tag("x", "n".repeat(98))).await.unwrap_err();
+    assert!(matches!(error, Error::TooLarge { size: 101, limit } if limit == 100), "{error}");
+    let update = library.update::<Tag, _>("a".into(), |_| Ok(tag("a", "n".repeat(98))));
+    assert!(matches!(update.await, Err(Error::TooLarge { size: 101, .. })));
+    let staged =
+        library.commit_batch(|batch| Ok((0..4).try_for_each(|n| batch.put(&tag(n.to_string(), "")))?));
+    let error = staged.await.unwrap_err();
+    assert!(matches!(error, Error::TooLarge { size: 4, limit } if limit == 3), "{error}");
+    assert!(error.to_string().contains("commit_changes_max"), "{error}");
+    let staged = library
+        .commit_batch(|batch| Ok((0..3).try_for_each(|n| batch.put(&tag(n.to_string(), "n".repeat(70))))?));
+    let error = staged.await.unwrap_err();
+    assert!(matches!(error, Error::TooLarge { size: 222, limit } if limit == 200), "{error}");
+    assert_eq!(content(&store).await, before);
+
+    // At the limit it fits. A change that replaces a staged one counts once.
+    library.commit(tag("x", "n".repeat(97))).await.unwrap();
+    let staged = library.commit_batch(|batch| {
+        for n in 0..9 {
+            batch.put(&tag((n % 3).to_string(), "n".repeat(40)))?;
+        }
+        assert_eq!(batch.len(), 3);
+        Ok(())
+    });
+    staged.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_closure_that_fails_or_panics_takes_its_commit_back() {
+    let World { store, library, .. } = world().await;
+    let before = content(&store).await;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the app says no")]
+    struct AppError;
+
+    let staged = library.commit_batch(|batch| {
+        batch.put(&tag("b", "b"))?;
+        Err::<(), _>(AppError.into())
+    });
+    assert!(matches!(staged.await, Err(Error::Aborted(error)) if error.is::<AppError>()));
+    let staged = library.commit_batch(|batch| {
+        batch.put(&tag("b", "b"))?;
+        if batch.len() == 1 {
+            panic!("boom {}", 1);
+        }
+        Ok(())
+    });
+    assert!(matches!(staged.await, Err(Error::Panicked { message }) if message == "boom 1"));
+    let update = library.update::<Tag, _>("a".into(), |_| Err(AppError.into()));
+    assert!(matches!(update.await, Err(Error::Aborted(error)) if error.is::<AppError>()));
+    let update = library.update::<Tag, _>("a".into(), |_| panic!("bang"));
+    assert!(matches!(update.await, Err(Error::Panicked { message }) if message == "bang"));
+    let update = library.update::<Tag, _>("a".into(), |_| Ok(tag("b", "moved")));
+    assert!(matches!(update.await, Err(Error::IdChanged { model: "tag" })));
+    assert_eq!(content(&store).await, before);
+    library.commit(tag("b", "b")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_clock_that_fails_writes_nothing_and_stamps_never_go_back() {
+    let World { store, clock, library } = world().await;
+    let before = content(&store).await;
+    let highest = library.status().await.unwrap().clock;
+    for error in [ClockError::Before1970, ClockError::failed("no clock"), WallMs::new(1 << 48).unwrap_err()] {
+        clock.set_wall(Err(error));
+        assert!(matches!(library.commit(tag("b", "b")).await, Err(Error::Clock(_))));
+    }
+    assert_eq!(content(&store).await, before);
+    clock.set_wall(WallMs::new(0));
+    library.commit(tag("b", "b")).await.unwrap();
+    assert!(library.status().await.unwrap().clock > highest);
+}
+
+#[tokio::test]
+async fn older_schemas_are_migrated_and_newer_ones_refused() {
+    let World { store, library, .. } = world().await;
+    library.shutdown().await.unwrap();
+    let (library, driver) =
+        TransactionManager::builder(Arc::clone(&store)).model::<TagV2>().open().await.unwrap();
+    tokio::spawn(driver.run());
+    let migrated = TagV2 { id: "a".into(), name: "first".into(), color: 7 };
+    assert_eq!(library.get::<TagV2>("a".into()).await.unwrap(), Some(migrated.clone()));
+    assert_eq!(library.list::<TagV2>().next_page().await.unwrap(), Some(vec![migrated.clone()]));
+    let update =
+        library.update::<TagV2, _>("a".into(), |old| Ok(TagV2 { color: 8, ..old.ok_or("it is there")? }));
+    assert_eq!(update.await.unwrap(), TagV2 { color: 8, ..migrated });
+    library.shutdown().await.unwrap();
+
+    // The older app finds a record that it cannot read, and must not overwrite.
+    let (library, driver) =
+        TransactionManager::builder(Arc::clone(&store)).model::<Tag>().open().await.unwrap();
+    tokio::spawn(driver.run());
+    let newer =
+        |error: Error| assert!(matches!(error, Error::NewerSchema { stored: 2, known: 1, .. }), "{error}");
+    newer(library.get::<Tag>("a".into()).await.unwrap_err());
+    newer(library.commit(tag("a", "older")).await.unwrap_err());
+    newer(library.update::<Tag, _>("a".into(), |old| old.ok_or_else(|| "none".into())).await.unwrap_err());
+    library.delete::<Tag>("a".into()).await.unwrap();
+    library.commit(tag("a", "older")).await.unwrap();
+}
+
+#[tokio::test]
+async fn two_models_with_one_name_and_bad_names_are_refused() {
+    let ask = || TransactionManager::builder(MemoryStorage::new()).device(DEVICE).found(GroupId::new());
+    let error = ask().model::<Tag>().model::<TagV2>().open().await.map(drop).unwrap_err();
+    assert!(matches!(error, OpenError::DuplicateModel { model: "tag", .. }));
+    assert!(error.to_string().contains("::Tag`") && error.to_string().contains("::TagV2`"), "{error}");
+    ask().model::<Tag>().model::<Tag>().open().await.map(drop).unwrap();
+
+    for limits in [
+        Limits { queue_bytes_max: 10, ..limits() },
+        Limits { value_bytes_max: 201, ..limits() },
+        Limits { id_bytes_max: 70_000, ..limits() },
+        Limits { group_commits_max: 0, ..limits() },
+        Limits { event_commits_max: 0, ..limits() },
+    ] {
+        let error = ask().limits(limits.clone()).open().await.map(drop).unwrap_err();
+        assert!(matches!(error, OpenError::Limits { .. }), "{limits:?}");
+    }
+}
+
+#[tokio::test]
+async fn open_errors_name_the_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let named = Arc::new(Named(MemoryStorage::new(), directory.path().display().to_string()));
+    let error = TransactionManager::builder(named).open().await.map(drop).unwrap_err();
+    assert!(error.to_string().starts_with(&directory.path().display().to_string()), "{error}");
+}
+
+/// A store with a path.
+struct Named(MemoryStorage, String);
+
+#[async_trait::async_trait]
+impl Storage for Named {
+    async fn get_many(
+        &self,
+        keys: &[syncline::Key],
+    ) -> Result<Vec<Option<syncline::Value>>, syncline::ReadError> {
+        self.0.get_many(keys).await
+    }
+
+    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, syncline::ReadError> {
+        self.0.scan(range, limit).await
+    }
+
+    async fn write(&self, batch: syncline::WriteBatch) -> Result<(), syncline::WriteError> {
+        self.0.write(batch).await
+    }
+
+    fn location(&self) -> String {
+        self.1.clone()
+    }
+}
