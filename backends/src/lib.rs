@@ -20,3 +20,8 @@ pub use memory::{MemoryDisk, MemoryStorage};
 pub use open_error::OpenError;
 #[cfg(feature = "redb")]
 pub use redb::RedbStorage;
+
+/// The README's program is compiled and run as a test.
+#[cfg(all(doctest, feature = "redb"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;

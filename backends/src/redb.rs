@@ -1,4 +1,4 @@
-//! A store in one [redb](::redb) file: pure Rust, copy on write, no log to replay.
+//! A store in one [redb](https://docs.rs/redb) file: pure Rust, copy on write, no log to replay.
 //!
 //! Reads run where they are called, beside a write; long scans run on the `blocking` pool; writes run one after
 //! the other on a thread of their own. redb allows one opener per file, so a second one is refused.
@@ -310,7 +310,11 @@ impl Shared {
             Err(error) => Err(error.into()),
         })
         .map_err(|panicked| ReadError::new(self.fail(&panicked)))?
-        .map_err(|error| ReadError::new(self.fail(&error)))
+        .map_err(|error| match error {
+            // A scan that stopped because nobody waits for it. The writes that were sent are still to run.
+            Error::DatabaseClosed => ReadError::new(self.failed("it is being closed")),
+            error => ReadError::new(self.fail(&error)),
+        })
     }
 
     fn scan(&self, range: &KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {

@@ -1,6 +1,14 @@
 //! Goal: bad calls and a bad clock get a typed error that says what to do, with nothing written. Method: one call
 //! after the other on a memory store, whose content is compared before and after.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};

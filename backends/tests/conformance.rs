@@ -1,6 +1,14 @@
 //! Goal: every store keeps the contract, and a whole replica keeps its promises on every store. Method: the two
 //! lists of the testkit, one line each for every store.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use async_trait::async_trait;
 use syncline::BoxError;
 use syncline_backends::{MemoryDisk, MemoryStorage};

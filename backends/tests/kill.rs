@@ -5,6 +5,14 @@
 //! This finds stale locks and faults of recovery. It cannot find a missing fsync: what was handed to the kernel
 //! survives the process.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};

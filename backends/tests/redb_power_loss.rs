@@ -72,7 +72,7 @@ fn record(builder: &RedbBuilder, image: Vec<u8>, batches: &[WriteBatch]) -> Reco
 }
 
 /// How many media stand between two whose recovery is cut as well: few enough to meet every phase of a recovery.
-const DOUBLE_CRASH_EVERY: usize = 37;
+const DOUBLE_CRASH_EVERY: usize = 61;
 
 /// Cuts the power after each operation of the workload, and checks what is left.
 fn lose_power(builder: &RedbBuilder, seed: u64) {

@@ -288,7 +288,7 @@ impl Audit<'_> {
     fn check_kept_value(&mut self, kept: Option<Vec<u8>>, expected: &Digest, what: impl Fn() -> String) {
         match kept {
             None => {
-                self.report(Rule::LogResolves, format!("the overwritten value of {} is not kept", what()))
+                self.report(Rule::LogResolves, format!("the overwritten value of {} is not kept", what()));
             }
             Some(kept) if digest(&kept) != *expected => {
                 self.report(Rule::LogResolves, format!("the kept value of {} is another one", what()));

@@ -11,7 +11,7 @@ use crate::engine::{self, Ask, Found, Rules};
 use crate::error::OpenError;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::limits::Limits;
-use crate::manager::{Shared, TransactionManager};
+use crate::manager::{Inner, TransactionManager};
 use crate::member::Member;
 use crate::model::Registry;
 use crate::storage::{Entry, KeyRange, ReadError, Storage};
@@ -137,7 +137,7 @@ impl<S: Storage> Builder<S> {
         let queue = Arc::new(Semaphore::new(limits.queue_bytes_max));
         let (notices, _) = broadcast::channel(limits.event_commits_max);
         let stop_reason = Arc::new(OnceLock::new());
-        let manager = TransactionManager::new(Shared {
+        let manager = TransactionManager::new(Inner {
             store: Arc::downgrade(&store),
             commits: send_commit,
             control: send_control,

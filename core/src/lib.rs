@@ -1,5 +1,38 @@
 #![forbid(unsafe_code)]
-//! Leaderless replication for apps that live on several devices.
+//! Leaderless replication for apps that live on several devices of one person or team.
+//!
+//! One call commits a record **and** the log entry that announces it **and** the clock that orders it, in one
+//! transaction of the app's own embedded store. There is no leader and no server. This version holds everything
+//! that a single device needs; telling the peers comes next.
+//!
+//! ```text
+//!   TransactionManager            Driver (async)                  Engine (pure)
+//!   commit, update, …  ──────▶  clock ─┐                   ┌──▶ what to read
+//!                                      ├─ Input ──▶ handle ┤    what to write
+//!   get, list ─▶ Storage  ◀────────────┘                   └──▶ what to answer, what to tell
+//!                   ▲               Effect ◀── next_effect
+//!                   └───────────────── performs
+//! ```
+//!
+//! - Start with [`TransactionManager`], and [`Syncable`] for your types.
+//! - Choose a store from `syncline-backends`, or write one: [`Storage`] is three methods and a contract.
+//! - Prove it with `syncline-testkit`: one test for each line of that contract.
+//!
+//! # Words
+//!
+//! | word | meaning |
+//! |---|---|
+//! | device | what a user owns, [`DeviceId`]; it **owns** records |
+//! | replica | one store's life, [`ReplicaId`]; it **writes** a stream |
+//! | group | the replicas that share one data set, [`GroupId`] |
+//! | record | a model's name, an id, a value; with a stamp, and perhaps a tombstone instead of the value |
+//! | stamp | [`Hlc`]: when, in the hybrid-logical sense, and by which replica |
+//! | commit | what a replica decides atomically: changes, one stamp, one sequence number |
+//! | stream | all commits of one replica: 1, 2, 3 … without holes, stamps rising |
+//! | head | sequence number, stamp and digest of the last commit known of a stream |
+//! | write | what a *store* does: one atomic, durable batch. Replicas commit, stores write |
+//! | floor | the sequence number up to which a stream's log has been pruned |
+//! | stable | the sequence number that every member has acknowledged |
 
 mod audit;
 mod builder;

@@ -10,7 +10,7 @@ use futures::stream::try_unfold;
 use crate::engine::Current;
 use crate::error::Error;
 use crate::events::RecordKey;
-use crate::manager::Shared;
+use crate::manager::Inner;
 use crate::model;
 use crate::storage::{KeyRange, Storage};
 use crate::stored::record;
@@ -23,7 +23,7 @@ use crate::syncable::{RecordId, Syncable};
 ///
 /// [`TransactionManager::list`]: crate::TransactionManager::list
 pub struct List<M, S: Storage> {
-    shared: Arc<Shared<S>>,
+    inner: Arc<Inner<S>>,
     /// What is still to be read.
     rest: KeyRange,
     page_size: usize,
@@ -34,8 +34,8 @@ pub struct List<M, S: Storage> {
 const PAGE_SIZE: usize = 512;
 
 impl<M: Syncable, S: Storage> List<M, S> {
-    pub(crate) fn new(shared: Arc<Shared<S>>, range: KeyRange) -> Self {
-        Self { shared, rest: range, page_size: PAGE_SIZE, model: PhantomData }
+    pub(crate) fn new(inner: Arc<Inner<S>>, range: KeyRange) -> Self {
+        Self { inner, rest: range, page_size: PAGE_SIZE, model: PhantomData }
     }
 
     /// Starts behind the record `id`, whether or not that is there.
@@ -60,9 +60,9 @@ impl<M: Syncable, S: Storage> List<M, S> {
     /// # Cancel safety
     /// Dropping the future loses nothing: the next call reads the same page.
     pub async fn next_page(&mut self) -> Result<Option<Vec<M>>, Error> {
-        self.shared.models().check::<M>()?;
+        self.inner.models().check::<M>()?;
         while !self.rest.is_empty() {
-            let entries = self.shared.store().await?.store.scan(self.rest.clone(), self.page_size).await?;
+            let entries = self.inner.store().await?.store.scan(self.rest.clone(), self.page_size).await?;
             let mut records = Vec::with_capacity(entries.len());
             for entry in &entries {
                 let (header, value) = record::parse(&entry.value)?;

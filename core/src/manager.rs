@@ -19,7 +19,7 @@ use crate::list::List;
 use crate::model::{self, Registry};
 use crate::storage::{BoxError, Key, Storage};
 use crate::stored::record;
-use crate::syncable::{DeviceOwned, Ownership, RecordId, Shared as SharedModel, Syncable};
+use crate::syncable::{DeviceOwned, Ownership, RecordId, Shared, Syncable};
 
 /// Commits and reads the records of one store.
 ///
@@ -35,11 +35,11 @@ use crate::syncable::{DeviceOwned, Ownership, RecordId, Shared as SharedModel, S
 /// Every call fails with [`Error::Stopped`], commits that were being written with [`Error::Unknown`], both with
 /// the reason. They return only once the store is released, so that it can be opened again at once.
 pub struct TransactionManager<S: Storage = Box<dyn Storage>> {
-    shared: Arc<Shared<S>>,
+    inner: Arc<Inner<S>>,
 }
 
 /// What the handles of one store share.
-pub(crate) struct Shared<S> {
+pub(crate) struct Inner<S> {
     /// Weak, so that the store is released when the driver stops, whoever still holds a handle.
     pub(crate) store: Weak<Held<S>>,
     pub(crate) commits: mpsc::UnboundedSender<(Commit, Waiting)>,
@@ -54,7 +54,7 @@ pub(crate) struct Shared<S> {
     pub(crate) limits: Limits,
 }
 
-impl<S> Shared<S> {
+impl<S> Inner<S> {
     /// Waits until the store is released, then says why.
     async fn stopped(&self) -> StopReason {
         let mut released = self.released.clone();
@@ -82,8 +82,8 @@ impl<S: Storage> TransactionManager<S> {
         Builder::new(storage)
     }
 
-    pub(crate) fn new(shared: Shared<S>) -> Self {
-        Self { shared: Arc::new(shared) }
+    pub(crate) fn new(inner: Inner<S>) -> Self {
+        Self { inner: Arc::new(inner) }
     }
 
     /// Commits a shared record: puts `model` under its id.
@@ -92,7 +92,7 @@ impl<S: Storage> TransactionManager<S> {
     ///
     /// # Errors
     /// [`Error`]; see [cancel safety](TransactionManager#cancel-safety).
-    pub async fn commit_shared<M: Syncable<Ownership = SharedModel>>(&self, model: M) -> Result<M, Error> {
+    pub async fn commit_shared<M: Syncable<Ownership = Shared>>(&self, model: M) -> Result<M, Error> {
         self.commit(model).await
     }
 
@@ -167,7 +167,7 @@ impl<S: Storage> TransactionManager<S> {
     {
         let record = self.batch().name::<M>(&id)?;
         let saved = Arc::new(Mutex::new(None));
-        let (save, value_bytes_max) = (Arc::clone(&saved), self.shared.limits.value_bytes_max);
+        let (save, value_bytes_max) = (Arc::clone(&saved), self.inner.limits.value_bytes_max);
         let update = move |current: Option<Current<'_>>| {
             let old = current.map(model::decode::<M>).transpose()?;
             let new = catch_unwind(AssertUnwindSafe(|| change(old)))
@@ -195,9 +195,9 @@ impl<S: Storage> TransactionManager<S> {
     /// [`Error::UnregisteredModel`], [`Error::Read`], [`Error::Decode`] or [`Error::NewerSchema`] if the record
     /// cannot be read as `M`, [`Error::Stopped`].
     pub async fn get<M: Syncable>(&self, id: RecordId<M>) -> Result<Option<M>, Error> {
-        self.shared.models.check::<M>()?;
+        self.inner.models.check::<M>()?;
         let key = [RecordKey::new::<M>(&id).into_bytes()];
-        let values = self.shared.store().await?.store.get_many(&key).await?;
+        let values = self.inner.store().await?.store.get_many(&key).await?;
         match values.into_iter().next().flatten() {
             Some(value) => read_record(&id, &value),
             None => Ok(None),
@@ -209,9 +209,9 @@ impl<S: Storage> TransactionManager<S> {
     /// # Errors
     /// As [`get`](TransactionManager::get).
     pub async fn get_many<M: Syncable>(&self, ids: &[RecordId<M>]) -> Result<Vec<Option<M>>, Error> {
-        self.shared.models.check::<M>()?;
+        self.inner.models.check::<M>()?;
         let keys: Vec<Key> = ids.iter().map(|id| RecordKey::new::<M>(id).into_bytes()).collect();
-        let values = self.shared.store().await?.store.get_many(&keys).await?;
+        let values = self.inner.store().await?.store.get_many(&keys).await?;
         let records = ids.iter().zip(values);
         records.map(|(id, value)| value.map_or(Ok(None), |value| read_record(id, &value))).collect()
     }
@@ -229,19 +229,19 @@ impl<S: Storage> TransactionManager<S> {
     /// ```
     #[must_use]
     pub fn list<M: Syncable>(&self) -> List<M, S> {
-        List::new(Arc::clone(&self.shared), RecordKey::range_of_model::<M>())
+        List::new(Arc::clone(&self.inner), RecordKey::range_of_model::<M>())
     }
 
     /// Lists the records of one device by id, page by page.
     #[must_use]
     pub fn list_of<M: Syncable<Ownership = DeviceOwned>>(&self, owner: DeviceId) -> List<M, S> {
-        List::new(Arc::clone(&self.shared), RecordKey::range_of_owner::<M>(owner))
+        List::new(Arc::clone(&self.inner), RecordKey::range_of_owner::<M>(owner))
     }
 
     /// Subscribes to every change that becomes durable from now on.
     #[must_use]
     pub fn events(&self) -> Events {
-        match self.shared.notices.upgrade() {
+        match self.inner.notices.upgrade() {
             Some(notices) => Events::new(notices.subscribe()),
             // The driver has stopped: a subscription that has ended.
             None => Events::new(broadcast::channel(1).1),
@@ -255,8 +255,8 @@ impl<S: Storage> TransactionManager<S> {
     pub async fn status(&self) -> Result<Status, Error> {
         let (reply, answer) = oneshot::channel();
         // What cannot be sent drops its reply, which is the answer.
-        let _ = self.shared.control.send(Control::Status(reply));
-        let Ok(snapshot) = answer.await else { return Err(Error::Stopped(self.shared.stopped().await)) };
+        let _ = self.inner.control.send(Control::Status(reply));
+        let Ok(snapshot) = answer.await else { return Err(Error::Stopped(self.inner.stopped().await)) };
         Ok(Status {
             group: snapshot.identity.group,
             device: snapshot.identity.device,
@@ -266,10 +266,10 @@ impl<S: Storage> TransactionManager<S> {
             pruned: snapshot.head.floor,
             clock: snapshot.high_water,
             queued_bytes: self
-                .shared
+                .inner
                 .limits
                 .queue_bytes_max
-                .saturating_sub(self.shared.queue.available_permits()),
+                .saturating_sub(self.inner.queue.available_permits()),
         })
     }
 
@@ -282,15 +282,15 @@ impl<S: Storage> TransactionManager<S> {
     /// Dropping the future does not take the request back.
     pub async fn shutdown(&self) -> Result<(), Error> {
         // It fails only if the driver has stopped already.
-        let _ = self.shared.control.send(Control::Shutdown);
-        match self.shared.stopped().await {
+        let _ = self.inner.control.send(Control::Shutdown);
+        match self.inner.stopped().await {
             StopReason::Shutdown => Ok(()),
             reason => Err(Error::Stopped(reason)),
         }
     }
 
     fn batch(&self) -> Batch<'_> {
-        let Shared { device, models, limits, .. } = &*self.shared;
+        let Inner { device, models, limits, .. } = &*self.inner;
         Batch { device: *device, models, limits, changes: BTreeMap::new(), bytes: 0 }
     }
 
@@ -301,19 +301,19 @@ impl<S: Storage> TransactionManager<S> {
 
     async fn submit_weighing(&self, commit: Commit, weight: usize) -> Result<(), Error> {
         // The builder has checked that the largest commit fits the queue, and the queue a `u32`.
-        let weight = u32::try_from(weight.min(self.shared.limits.queue_bytes_max)).unwrap_or(u32::MAX);
-        let share = Arc::clone(&self.shared.queue).acquire_many_owned(weight).await;
-        let Ok(share) = share else { return Err(Error::Stopped(self.shared.stopped().await)) };
+        let weight = u32::try_from(weight.min(self.inner.limits.queue_bytes_max)).unwrap_or(u32::MAX);
+        let share = Arc::clone(&self.inner.queue).acquire_many_owned(weight).await;
+        let Ok(share) = share else { return Err(Error::Stopped(self.inner.stopped().await)) };
         let (reply, answer) = oneshot::channel();
         // What cannot be sent drops its reply, which is the answer.
-        let _ = self.shared.commits.send((commit, Waiting { reply, _share: share }));
+        let _ = self.inner.commits.send((commit, Waiting { reply, _share: share }));
         match answer.await {
             Ok(Err(error @ (Error::Stopped(_) | Error::Unknown(_)))) => {
-                self.shared.stopped().await;
+                self.inner.stopped().await;
                 Err(error)
             }
             Ok(result) => result,
-            Err(_) => Err(Error::Stopped(self.shared.stopped().await)),
+            Err(_) => Err(Error::Stopped(self.inner.stopped().await)),
         }
     }
 }
@@ -341,13 +341,13 @@ fn read_record<M: Syncable>(id: &RecordId<M>, stored: &[u8]) -> Result<Option<M>
 
 impl<S: Storage> Clone for TransactionManager<S> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self { inner: Arc::clone(&self.inner) }
     }
 }
 
 impl<S: Storage> fmt::Debug for TransactionManager<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TransactionManager").field("device", &self.shared.device).finish_non_exhaustive()
+        f.debug_struct("TransactionManager").field("device", &self.inner.device).finish_non_exhaustive()
     }
 }
 

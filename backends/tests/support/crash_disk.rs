@@ -1,7 +1,7 @@
 //! A medium in memory that records what is done to it, fails on demand, and can be cut off at any operation.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
 
@@ -19,6 +19,8 @@ struct State {
     fault: Option<Fault>,
     /// How many operations of the fault's kind there were since it was set.
     seen: usize,
+    /// Where the next operation of a kind stops.
+    hold: Option<(Kind, Arc<Barrier>)>,
     syncs: usize,
     closes: usize,
 }
@@ -100,6 +102,13 @@ impl CrashDisk {
         state.seen = 0;
     }
 
+    /// Stops the next operation of this kind where the first `wait` on the barrier finds it, until the second.
+    pub(crate) fn hold_next(&self, on: Kind) -> Arc<Barrier> {
+        let barrier = Arc::new(Barrier::new(2));
+        self.state().hold = Some((on, Arc::clone(&barrier)));
+        barrier
+    }
+
     /// Whether the fault has struck.
     pub(crate) fn has_failed(&self) -> bool {
         let state = self.state();
@@ -108,6 +117,16 @@ impl CrashDisk {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The medium, for an operation of this kind: after the hold, if there is one, but not after the fault.
+    fn begin(&self, kind: Kind) -> MutexGuard<'_, State> {
+        let held = self.state().hold.take_if(|(on, _)| *on == kind);
+        if let Some((_, barrier)) = held {
+            barrier.wait();
+            barrier.wait();
+        }
+        self.state()
     }
 }
 
@@ -132,7 +151,7 @@ impl StorageBackend for CrashDisk {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.begin(Kind::Read);
         state.check(Kind::Read)?;
         let start = usize::try_from(offset).unwrap();
         let data = state.image.get(start..start.saturating_add(out.len()));
@@ -141,7 +160,7 @@ impl StorageBackend for CrashDisk {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.begin(Kind::Write);
         state.check(Kind::Write)?;
         let op = Op::SetLen(usize::try_from(len).unwrap());
         op.apply(&mut state.image);
@@ -150,7 +169,7 @@ impl StorageBackend for CrashDisk {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.begin(Kind::Sync);
         let outcome = state.check(Kind::Sync);
         state.syncs += 1;
         state.trace.push(if outcome.is_ok() { Op::Sync } else { Op::FailedSync });
@@ -158,7 +177,7 @@ impl StorageBackend for CrashDisk {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.begin(Kind::Write);
         state.check(Kind::Write)?;
         let op = Op::Write { offset: usize::try_from(offset).unwrap(), data: data.to_vec() };
         op.apply(&mut state.image);

@@ -140,9 +140,9 @@ pub async fn cancelling_leaves_all_or_nothing<F: Fixture>(fixture: &F) {
             let told = drain(&mut events).await.len() - 1;
             assert_eq!(told, if there[0] { 2 } else { 0 }, "{text}: a commit has its events if it is there");
             if there[0] {
-                made += 1
+                made += 1;
             } else {
-                left_out += 1
+                left_out += 1;
             }
             assert!(there[0] || !through, "{text}: an acknowledged commit is missing");
         })

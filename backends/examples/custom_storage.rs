@@ -1,0 +1,87 @@
+//! A whole store over a `BTreeMap`, and the one line that proves it:
+//!
+//! ```sh
+//! cargo test -p syncline-backends --example custom_storage
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
+
+/// Entries in memory. A real store keeps them in a file, and flushes that before `write` returns.
+#[derive(Default)]
+struct MapStorage {
+    entries: Arc<Mutex<BTreeMap<Key, Value>>>,
+}
+
+impl MapStorage {
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<Key, Value>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Storage for MapStorage {
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+        // One lock for all keys: they come from one consistent state.
+        let entries = self.entries();
+        Ok(keys.iter().map(|key| entries.get(key).cloned()).collect())
+    }
+
+    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        let entries = self.entries();
+        let found = entries.iter().filter(|(key, _)| range.contains(key)).take(limit);
+        Ok(found.map(|(key, value)| Entry { key: key.clone(), value: value.clone() }).collect())
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
+        // One lock for the whole batch, and nothing below can fail: all of it or nothing.
+        let mut entries = self.entries();
+        for op in batch {
+            match op {
+                WriteOp::Put { key, value } => drop(entries.insert(key, value)),
+                WriteOp::Delete { key } => drop(entries.remove(&key)),
+                WriteOp::DeleteRange { range } => entries.retain(|key, _| !range.contains(key)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn main() {
+    let store = MapStorage::default();
+    let mut batch = WriteBatch::new();
+    batch.put(*b"hello", *b"world");
+    futures::executor::block_on(async {
+        store.write(batch).await?;
+        let entries = store.scan(KeyRange::all(), 10).await?;
+        println!("{entries:?}");
+        Ok::<(), Box<dyn std::error::Error>>(())
+    })
+    .unwrap_or_else(|error| eprintln!("{error}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the store lies between two openings: a path, for a real one.
+    #[derive(Default)]
+    struct Place(Arc<Mutex<BTreeMap<Key, Value>>>);
+
+    #[async_trait]
+    impl syncline_testkit::Fixture for Place {
+        type Store = MapStorage;
+
+        async fn open(&self) -> Result<MapStorage, syncline::BoxError> {
+            if Arc::strong_count(&self.0) > 1 {
+                return Err("the store is open already".into());
+            }
+            Ok(MapStorage { entries: Arc::clone(&self.0) })
+        }
+    }
+
+    syncline_testkit::storage_tests!(map, Place::default());
+}
