@@ -1,4 +1,5 @@
 //! The program of the README.
+#![allow(clippy::disallowed_methods, reason = "an app may read the clock for its ids")]
 
 use serde::{Deserialize, Serialize};
 use syncline::{DeviceId, GroupId, Syncable, TransactionManager, Uuid};
