@@ -9,6 +9,9 @@
     reason = "a test fails by panicking"
 )]
 
+#[allow(dead_code, reason = "each test file uses a part of it")]
+mod support;
+
 use async_trait::async_trait;
 use syncline::BoxError;
 use syncline_backends::{MemoryDisk, MemoryStorage};
@@ -33,7 +36,10 @@ replica_tests!(memory_replica, Memory::default());
 #[cfg(feature = "redb")]
 mod with_redb {
     use super::*;
+    use std::io::ErrorKind;
+    use support::crash_disk::{CrashDisk, Fault, How, Kind};
     use syncline_backends::RedbStorage;
+    use syncline_testkit::{MediumFault, MediumFaultKind};
     use tempfile::TempDir;
 
     /// A file in a directory of its own.
@@ -56,4 +62,36 @@ mod with_redb {
 
     storage_tests!(redb, Redb::new());
     replica_tests!(redb_replica, Redb::new());
+
+    /// A medium that fails on demand, so that every error path of the store is walked.
+    #[derive(Default)]
+    struct RedbOnFailingMedium(CrashDisk);
+
+    #[async_trait]
+    impl Fixture for RedbOnFailingMedium {
+        type Store = RedbStorage;
+
+        async fn open(&self) -> Result<RedbStorage, BoxError> {
+            // The medium has no locks.
+            if self.0.holders() > 1 {
+                return Err("the medium is in use".into());
+            }
+            Ok(RedbStorage::builder().open_backend(self.0.clone())?)
+        }
+
+        fn break_medium(&self, fault: Option<MediumFault>) -> bool {
+            self.0.set_fault(fault.map(|MediumFault { at, kind }| Fault {
+                on: Kind::Any,
+                at: usize::try_from(at).unwrap(),
+                sticky: kind == MediumFaultKind::ErrorsFrom,
+                how: match kind {
+                    MediumFaultKind::Error | MediumFaultKind::ErrorsFrom => How::Error(ErrorKind::Other),
+                    MediumFaultKind::Panic => How::Panic,
+                },
+            }));
+            true
+        }
+    }
+
+    storage_tests!(redb_on_failing_medium, RedbOnFailingMedium::default());
 }

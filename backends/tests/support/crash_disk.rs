@@ -55,6 +55,8 @@ pub(crate) enum Kind {
     /// Also those that change the length.
     Write,
     Sync,
+    /// All of them, for a fault alone.
+    Any,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -132,7 +134,9 @@ impl CrashDisk {
 
 impl State {
     fn check(&mut self, kind: Kind) -> io::Result<()> {
-        let Some(fault) = self.fault.filter(|fault| fault.on == kind) else { return Ok(()) };
+        let Some(fault) = self.fault.filter(|fault| fault.on == kind || fault.on == Kind::Any) else {
+            return Ok(());
+        };
         let now = self.seen;
         self.seen += 1;
         if now < fault.at || (now > fault.at && !fault.sticky) {
