@@ -28,8 +28,8 @@ use crate::syncable::{DeviceOwned, Ownership, RecordId, Shared, Syncable};
 /// wait while the store writes share its next write.
 ///
 /// # Cancel safety
-/// Dropping the future of a commit before it was polled does nothing. After that the commit is made as a whole
-/// or not at all, and if it is made, its event is told. Dropping the future of a read has no effect.
+/// Dropping the future of a commit before it was polled does nothing. After that the commit is made as a whole or
+/// not at all, and if it is made, its event is told. Dropping the future of a read has no effect.
 ///
 /// # When the driver stops
 /// Every call fails with [`Error::Stopped`], commits that were being written with [`Error::Unknown`], both with
@@ -91,7 +91,12 @@ impl<S: Storage> TransactionManager<S> {
     /// A value equal to the stored one changes nothing: no log entry, no event.
     ///
     /// # Errors
-    /// [`Error`]; see [cancel safety](TransactionManager#cancel-safety).
+    /// [`Error::UnregisteredModel`], [`Error::TooLarge`] or [`Error::Encode`] for the call itself,
+    /// [`Error::NewerSchema`] over a record of a newer app; [`Error::Clock`], [`Error::Read`] or
+    /// [`Error::Rejected`] for the moment: retry; [`Error::Unknown`] or [`Error::Stopped`]: open again.
+    ///
+    /// # Cancel safety
+    /// Before the first poll nothing happens; after it, the commit is made whole or not at all.
     pub async fn commit_shared<M: Syncable<Ownership = Shared>>(&self, model: M) -> Result<M, Error> {
         self.commit(model).await
     }
@@ -101,6 +106,9 @@ impl<S: Storage> TransactionManager<S> {
     /// # Errors
     /// [`Error::NotOwner`] if the model names another device, otherwise as
     /// [`commit_shared`](TransactionManager::commit_shared).
+    ///
+    /// # Cancel safety
+    /// Before the first poll nothing happens; after it, the commit is made whole or not at all.
     pub async fn commit_device_owned<M: Syncable<Ownership = DeviceOwned>>(
         &self,
         model: M,
@@ -113,6 +121,9 @@ impl<S: Storage> TransactionManager<S> {
     /// # Errors
     /// As [`commit_shared`](TransactionManager::commit_shared) and
     /// [`commit_device_owned`](TransactionManager::commit_device_owned).
+    ///
+    /// # Cancel safety
+    /// Before the first poll nothing happens; after it, the commit is made whole or not at all.
     pub async fn commit<M: Syncable>(&self, model: M) -> Result<M, Error> {
         let mut batch = self.batch();
         batch.put(&model)?;
@@ -124,6 +135,9 @@ impl<S: Storage> TransactionManager<S> {
     ///
     /// # Errors
     /// As [`commit`](TransactionManager::commit).
+    ///
+    /// # Cancel safety
+    /// Before the first poll nothing happens; after it, the commit is made whole or not at all.
     pub async fn delete<M: Syncable>(&self, id: RecordId<M>) -> Result<(), Error> {
         let mut batch = self.batch();
         batch.delete::<M>(id)?;
@@ -138,6 +152,9 @@ impl<S: Storage> TransactionManager<S> {
     /// # Errors
     /// The error of `stage`: one of ours as it is, any other as [`Error::Aborted`], a panic as
     /// [`Error::Panicked`]. Otherwise as [`commit`](TransactionManager::commit).
+    ///
+    /// # Cancel safety
+    /// Before the first poll nothing happens; after it, the commit is made whole or not at all.
     pub async fn commit_batch<R, F>(&self, stage: F) -> Result<R, Error>
     where
         F: FnOnce(&mut Batch<'_>) -> Result<R, BoxError>,
@@ -160,6 +177,9 @@ impl<S: Storage> TransactionManager<S> {
     ///
     /// # Errors
     /// [`Error::IdChanged`] if the id differs; otherwise as [`commit_batch`](TransactionManager::commit_batch).
+    ///
+    /// # Cancel safety
+    /// Before the first poll nothing happens; after it, the commit is made whole or not at all.
     pub async fn update<M, F>(&self, id: RecordId<M>, change: F) -> Result<M, Error>
     where
         M: Syncable,
@@ -194,6 +214,9 @@ impl<S: Storage> TransactionManager<S> {
     /// # Errors
     /// [`Error::UnregisteredModel`], [`Error::Read`], [`Error::Decode`] or [`Error::NewerSchema`] if the record
     /// cannot be read as `M`, [`Error::Stopped`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future has no effect.
     pub async fn get<M: Syncable>(&self, id: RecordId<M>) -> Result<Option<M>, Error> {
         self.inner.models.check::<M>()?;
         let key = [RecordKey::new::<M>(&id).into_bytes()];
@@ -208,6 +231,9 @@ impl<S: Storage> TransactionManager<S> {
     ///
     /// # Errors
     /// As [`get`](TransactionManager::get).
+    ///
+    /// # Cancel safety
+    /// Dropping the future has no effect.
     pub async fn get_many<M: Syncable>(&self, ids: &[RecordId<M>]) -> Result<Vec<Option<M>>, Error> {
         self.inner.models.check::<M>()?;
         let keys: Vec<Key> = ids.iter().map(|id| RecordKey::new::<M>(id).into_bytes()).collect();
@@ -252,6 +278,9 @@ impl<S: Storage> TransactionManager<S> {
     ///
     /// # Errors
     /// [`Error::Stopped`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future has no effect.
     pub async fn status(&self) -> Result<Status, Error> {
         let (reply, answer) = oneshot::channel();
         // What cannot be sent drops its reply, which is the answer.

@@ -1,7 +1,24 @@
 //! The list for a whole replica: the manager, the driver and the engine over a store under test.
 //!
-//! Each property stands for rows of the catalogue of invariants: atomicity (C1, C12), order (C2, C4, C5, H2, H12),
-//! cancellation (X1 to X3) and bounds (B1, B2) as far as one device goes.
+//! What each stands for, by the numbers of the catalogue of properties:
+//!
+//! | numbers | where |
+//! |---|---|
+//! | C1, S2, S3 | `every_fault_leaves_a_whole_store`, `committed_is_read_back`; images after loss of power: each store's own tests |
+//! | C2 | `nothing_is_told_before_it_is_durable` |
+//! | C3 | `a_stuck_subscriber_delays_nobody`: `Lagged`, then read again. There are no durable cursors |
+//! | C4, H12 | `events_come_once_in_commit_order` |
+//! | C5 | `sequence_numbers_have_no_holes`, `a_rejected_commit_can_be_retried` |
+//! | C12 | `an_unknown_outcome_is_said_to_be_unknown`. There are no retry keys: a put repeated is a no-op |
+//! | C13 | `batches_are_seen_whole` |
+//! | H1, H4 to H10 | tests of the generator and the clock in `syncline`, where they need no store. No threads: the generator is owned by whoever stamps |
+//! | H2, H3 | `stamps_rise_across_crashes`. That a restored copy repeats stamps shows only at its peers |
+//! | H11 | tests of the engine in `syncline`: a jump is an event, stamping goes on |
+//! | X1, X2 | `cancelling_leaves_all_or_nothing` |
+//! | X3, X4 | `dropping_the_driver_loses_nothing` |
+//! | B1, B4 | `a_full_queue_makes_callers_wait` |
+//! | B2 | `a_stuck_subscriber_delays_nobody` |
+//! | B6 | vacuous: nothing is spawned |
 
 mod app;
 mod atomicity;
