@@ -4,6 +4,7 @@
 //! the other on a thread of their own. redb allows one opener per file, so a second one is refused.
 
 mod medium;
+mod tables;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -14,8 +15,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 
 use ::redb::backends::FileBackend;
 use ::redb::{
-    CompactionError, Database, DatabaseError, Error, ReadOnlyTable, ReadableDatabase, StorageBackend,
-    StorageError, Table, TableDefinition, TableError, WriteTransaction,
+    CompactionError, Database, DatabaseError, Error, ReadTransaction, ReadableDatabase, StorageBackend,
+    StorageError, WriteTransaction,
 };
 use async_trait::async_trait;
 use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
@@ -26,7 +27,7 @@ use medium::Medium;
 
 /// A store in one redb file.
 ///
-/// The file may hold other tables of the app beside the one of this store, `syncline`.
+/// The file may hold other tables of the app beside those of this store, whose names begin with `syncline/`.
 ///
 /// # Errors
 /// A write that is too large for redb is [`WriteError::Rejected`]; every other failure of the engine is
@@ -70,9 +71,6 @@ struct CommitOptions {
     two_phase: bool,
     quick_repair: bool,
 }
-
-/// One table for everything. `Option` and typed values are avoided: redb changed how it encodes them.
-const TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("syncline");
 
 /// The largest key, and the largest value, that redb stores.
 const ITEM_BYTES_MAX: u64 = 3 << 30;
@@ -204,7 +202,7 @@ impl RedbBuilder {
         options.set_cache_size(self.cache_bytes).set_check_integrity_on_open(self.verify);
         let database = contained(path, || {
             let database = create(&options, backend, path)?;
-            check_table(&database).map_err(|error| corrupt(path, error))?;
+            check_tables(&database).map_err(|error| corrupt(path, error))?;
             Ok(database)
         })?;
         let writer = Worker::start("syncline-redb").map_err(|error| io_error(path, error))?;
@@ -230,12 +228,14 @@ impl Default for RedbBuilder {
 #[async_trait]
 impl Storage for RedbStorage {
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
-        let found = self.shared.read(|table| {
-            keys.iter()
-                .map(|key| Ok(table.get(key.as_slice())?.map(|value| value.value().to_vec())))
-                .collect()
-        })?;
-        Ok(found.unwrap_or_else(|| vec![None; keys.len()]))
+        self.shared.read(|transaction| {
+            let mut tables = tables::Reading::new(transaction);
+            let value = |key: &Key| match tables.of(key)? {
+                Some(table) => Ok(table.get(key.as_slice())?.map(|value| value.value().to_vec())),
+                None => Ok(None),
+            };
+            keys.iter().map(value).collect()
+        })
     }
 
     async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
@@ -300,17 +300,12 @@ impl Shared {
         self.failed(self.failure.get_or_init(|| error.to_string()))
     }
 
-    /// What `work` finds in the table as it is now; `None` if nothing was ever written.
-    fn read<T>(&self, work: impl FnOnce(&Reading) -> Result<T, Error>) -> Result<Option<T>, ReadError> {
+    /// What `work` finds in the tables as they are now.
+    fn read<T>(&self, work: impl FnOnce(&ReadTransaction) -> Result<T, Error>) -> Result<T, ReadError> {
         let database = self.database().map_err(ReadError::new)?;
         // redb trusts its file, so reading a damaged one may panic.
-        contain(|| match database.begin_read()?.open_table(TABLE) {
-            Ok(table) => work(&table).map(Some),
-            Err(TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(error.into()),
-        })
-        .map_err(|panicked| ReadError::new(self.fail(&panicked)))?
-        .map_err(|error| match error {
+        let done = contain(|| work(&database.begin_read()?));
+        done.map_err(|panicked| ReadError::new(self.fail(&panicked)))?.map_err(|error| match error {
             // A scan that stopped because nobody waits for it. The writes that were sent are still to run.
             Error::DatabaseClosed => ReadError::new(self.failed("it is being closed")),
             error => ReadError::new(self.fail(&error)),
@@ -321,18 +316,22 @@ impl Shared {
         if range.is_empty() {
             return Ok(Vec::new());
         }
-        let found = self.read(|table| {
+        self.read(|transaction| {
             let mut entries = Vec::new();
-            for entry in table.range::<&[u8]>(bounds(range))?.take(limit) {
-                if self.closing.load(Ordering::Relaxed) {
-                    return Err(Error::DatabaseClosed);
+            for table in tables::reading_of(transaction, range)? {
+                for entry in table.range::<&[u8]>(bounds(range))?.take(limit - entries.len()) {
+                    if self.closing.load(Ordering::Relaxed) {
+                        return Err(Error::DatabaseClosed);
+                    }
+                    let (key, value) = entry?;
+                    entries.push(Entry { key: key.value().to_vec(), value: value.value().to_vec() });
                 }
-                let (key, value) = entry?;
-                entries.push(Entry { key: key.value().to_vec(), value: value.value().to_vec() });
+                if entries.len() >= limit {
+                    break;
+                }
             }
             Ok(entries)
-        })?;
-        Ok(found.unwrap_or_default())
+        })
     }
 
     /// Runs on the writer's thread, and to its end.
@@ -361,8 +360,6 @@ impl Drop for Shared {
         drop(contain(move || drop(database)));
     }
 }
-
-type Reading = ReadOnlyTable<&'static [u8], &'static [u8]>;
 
 /// A failure of the engine, after which only opening again helps.
 #[derive(Debug, thiserror::Error)]
@@ -425,23 +422,20 @@ fn transact(database: &Database, options: CommitOptions, batch: WriteBatch) -> R
 }
 
 fn stage(transaction: &WriteTransaction, batch: WriteBatch) -> Result<(), Error> {
-    let mut table = transaction.open_table(TABLE)?;
+    let mut tables = tables::Writing::new(transaction);
     for op in batch {
         match op {
-            WriteOp::Put { key, value } => drop(table.insert(key.as_slice(), value.as_slice())?),
-            WriteOp::Delete { key } => drop(table.remove(key.as_slice())?),
-            WriteOp::DeleteRange { range } => delete_range(&mut table, &range)?,
+            WriteOp::Put { key, value } => {
+                drop(tables.of(&key)?.insert(key.as_slice(), value.as_slice())?);
+            }
+            WriteOp::Delete { key } => drop(tables.of(&key)?.remove(key.as_slice())?),
+            // Some versions of redb took a range whose end lies before its start for one without an end.
+            WriteOp::DeleteRange { range } if range.is_empty() => {}
+            WriteOp::DeleteRange { range } => tables
+                .each_of(&range, |table| Ok(table.retain_in::<&[u8], _>(bounds(&range), |_, _| false)?))?,
         }
     }
     Ok(())
-}
-
-fn delete_range(table: &mut Table<'_, &'static [u8], &'static [u8]>, range: &KeyRange) -> Result<(), Error> {
-    // Some versions of redb took a range whose end lies before its start for one without an end.
-    if range.is_empty() {
-        return Ok(());
-    }
-    Ok(table.retain_in::<&[u8], _>(bounds(range), |_, _| false)?)
 }
 
 fn bounds(range: &KeyRange) -> (Bound<&[u8]>, Bound<&[u8]>) {
@@ -492,11 +486,8 @@ fn contained<T>(path: &Path, work: impl FnOnce() -> Result<T, OpenError>) -> Res
 }
 
 /// Finds a table of ours that has other types, which this library never wrote.
-fn check_table(database: &Database) -> Result<(), Error> {
-    match database.begin_read()?.open_table(TABLE) {
-        Ok(_) | Err(TableError::TableDoesNotExist(_)) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+fn check_tables(database: &Database) -> Result<(), Error> {
+    tables::reading_of(&database.begin_read()?, &KeyRange::all()).map(drop)
 }
 
 #[cfg(unix)]

@@ -250,7 +250,7 @@ fn the_tables_of_an_app_stay_beside_ours_and_one_in_our_place_is_refused() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("app.redb");
     let app: TableDefinition<'_, u64, &str> = TableDefinition::new("app");
-    let ours: TableDefinition<'_, u64, &str> = TableDefinition::new("syncline");
+    let ours: TableDefinition<'_, u64, &str> = TableDefinition::new("syncline/6b");
     let insert = |table: TableDefinition<'_, u64, &str>| {
         let transaction = Database::create(&path).unwrap().begin_write().unwrap();
         transaction.open_table(table).unwrap().insert(1, "theirs").unwrap();

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use syncline_benches::cases::{self, Bench, LIST_IN_CHILD};
 use syncline_benches::hand_written::redb::Redb;
+use syncline_benches::rounds::Spread;
 use syncline_benches::{Result, disk, table};
 
 fn main() -> Result<()> {
@@ -25,21 +26,21 @@ fn main() -> Result<()> {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let bench = Bench { runtime: &runtime, dir: dir.path(), quick };
 
-    let flush_before = disk::flush_cost(dir.path(), 500)?;
     let mut rows = Vec::new();
+    let mut flushes_us = Vec::new();
     for case in cases::all::<Redb>() {
         if names.is_empty() || names.iter().any(|name| case.name.contains(name.as_str())) {
             eprintln!("{}", case.name);
+            flushes_us.push(disk::flush_cost(dir.path(), 100)?.as_secs_f64() * 1e6);
             rows.extend((case.run)(&bench)?);
         }
     }
-    let flush_after = disk::flush_cost(dir.path(), 500)?;
+    flushes_us.push(disk::flush_cost(dir.path(), 100)?.as_secs_f64() * 1e6);
+    let Spread { median, min, max } = Spread::of(&flushes_us);
     println!("{}", table::markdown(&rows));
     println!(
-        "A flush (fdatasync after appending 4 KiB) took {} µs before and {} µs after. \
-         Figures are medians of paired rounds, the ratio of each round taken by itself.",
-        flush_before.as_micros(),
-        flush_after.as_micros()
+        "Rates and times are medians of paired rounds; the figure is the median of the ratios of the rounds. \
+         A flush (fdatasync after appending 4 KiB) took {median:.0} µs, {min:.0}..{max:.0} between the cases."
     );
     Ok(())
 }

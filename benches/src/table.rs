@@ -47,6 +47,8 @@ pub enum Bar {
     Below(f64),
     /// A time.
     BelowNanos(f64),
+    /// A growth of memory.
+    BelowMiB(f64),
 }
 
 impl Bar {
@@ -55,7 +57,7 @@ impl Bar {
     pub fn is_met(self, figure: f64) -> bool {
         match self {
             Self::AtLeast(bar) => figure >= bar,
-            Self::Below(bar) | Self::BelowNanos(bar) => figure < bar,
+            Self::Below(bar) | Self::BelowNanos(bar) | Self::BelowMiB(bar) => figure < bar,
         }
     }
 }
@@ -86,6 +88,7 @@ fn cells(row: &Row) -> Vec<String> {
     let Spread { median, min, max } = figure;
     let (one, spread) = match bar {
         Some(Bar::BelowNanos(_)) => (format!("{median:.1} ns"), format!("{min:.1}..{max:.1}")),
+        Some(Bar::BelowMiB(_)) => (format!("{median:+.1} MiB"), format!("{min:+.1}..{max:+.1}")),
         _ => (format!("{median:.2} x"), format!("{min:.2}..{max:.2}")),
     };
     let verdict = match bar {
@@ -124,6 +127,7 @@ impl fmt::Display for Bar {
             Self::AtLeast(bar) => write!(f, "≥ {bar} x"),
             Self::Below(bar) => write!(f, "< {bar} x"),
             Self::BelowNanos(bar) => write!(f, "< {bar} ns"),
+            Self::BelowMiB(bar) => write!(f, "< +{bar} MiB"),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::table::{Bar, Quantity, Row};
 pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
     in_every_way::<H>(|ids, commit| {
         let mut stores = Stores::<H>::grown(bench, ids, commit)?;
-        let (rounds, records) = (bench.amount(15, 5), bench.amount(5, 3) * BATCH);
+        let (rounds, records) = (bench.amount(25, 7), 3 * BATCH);
         let (manager, hand) = (stores.manager(), Arc::clone(&stores.hand));
         let [ours, hand, bare] = paired(
             rounds,

@@ -16,7 +16,7 @@ const CALLERS: usize = 64;
 pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
     in_every_way::<H>(|ids, commit| {
         let mut stores = Stores::<H>::grown(bench, ids, commit)?;
-        let (rounds, each, alone) = (bench.amount(15, 5), bench.amount(40, 20), bench.amount(100, 50));
+        let (rounds, each, alone) = (bench.amount(25, 7), 20, 50);
         let commits = CALLERS * each;
         let (manager, hand) = (stores.manager(), Arc::clone(&stores.hand));
         let make = || (stores.items.take(alone), stores.items.take(commits));

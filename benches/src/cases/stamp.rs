@@ -14,7 +14,8 @@ use crate::table::{Bar, Quantity, Row};
 const BAR: Bar = Bar::BelowNanos(50.);
 
 pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Row>> {
-    let (rounds, stamps) = (bench.amount(25, 9), 1_000_000);
+    // Short rounds, so that most of them run undisturbed.
+    let (rounds, stamps) = (bench.amount(101, 51), 100_000);
     let clock = SystemClock::new();
     let mut stamper = HlcGenerator::fresh(ReplicaId(Uuid::from_u128(1)), 5 * 60 * 1000);
     let still = clock.wall()?;

@@ -8,12 +8,28 @@ use crate::syncable::{MODEL_BYTES_MAX, Ownership, RecordId, SyncId, Syncable};
 
 const META: u8 = 0x01;
 const HEAD: u8 = 0x02;
-const SHARED: u8 = 0x04;
-const OWNED: u8 = 0x05;
 const LOG: u8 = 0x06;
 const KEPT: u8 = 0x07;
 
+/// The first bytes of shared records, one bucket after the other, and behind them those of owned records.
+const SHARED: u8 = 0x10;
+const OWNED: u8 = SHARED + BUCKETS;
+const RECORDS_END: u8 = OWNED + BUCKETS;
+
+/// Models are spread over this many first bytes, so that a store which keeps a tree for each first byte gives
+/// nearly every model a tree of its own. Time-ordered ids then append to their tree instead of pushing into the
+/// middle of a common one, whose pages would stay half empty.
+const BUCKETS: u8 = 96;
+
+/// The first byte of a model's records. Two models that get the same one only share a tree.
+fn first_byte(model: &str, owned: bool) -> u8 {
+    let spread = model.bytes().fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
+    (if owned { OWNED } else { SHARED }) + spread % BUCKETS
+}
+
 /// Names a record in the store: its model, its owner if it has one, and its id.
+///
+/// Records of one model stand together, those of an owned model by owner.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordKey(Key);
 
@@ -38,7 +54,9 @@ impl RecordKey {
 
     /// The key with these bytes; `None` if they name no record.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        parts(bytes).map(|_| Self(bytes.to_vec()))
+        let Parts { model, owner, .. } = parts(bytes)?;
+        // Under another model's first byte it would never be found.
+        (bytes.first() == Some(&first_byte(model, owner.is_some()))).then(|| Self(bytes.to_vec()))
     }
 
     /// The key of a record whose owner, if it is owned, is known from elsewhere.
@@ -65,7 +83,7 @@ impl RecordKey {
 
     fn model_prefix(model: &str, owned: bool, room: usize) -> Key {
         let mut key = Key::with_capacity(2 + model.len() + room);
-        key.push(if owned { OWNED } else { SHARED });
+        key.push(first_byte(model, owned));
         // Names are at most `MODEL_BYTES_MAX` long: the builder refuses others.
         key.push(u8::try_from(model.len()).unwrap_or(u8::MAX));
         key.extend_from_slice(model.as_bytes());
@@ -142,8 +160,8 @@ fn parts(key: &[u8]) -> Option<Parts<'_>> {
     }
     let model = std::str::from_utf8(model).ok()?;
     match kind {
-        SHARED => Some(Parts { model, owner: None, id: rest }),
-        OWNED => {
+        SHARED..OWNED => Some(Parts { model, owner: None, id: rest }),
+        OWNED..RECORDS_END => {
             let (owner, id) = rest.split_first_chunk::<16>()?;
             Some(Parts { model, owner: Some(DeviceId::from_bytes(*owner)), id })
         }
@@ -175,7 +193,7 @@ impl StoredKey {
                 Some(Self::Model(name.into()))
             }
             HEAD => Some(Self::Head(ReplicaId::from_bytes(rest.try_into().ok()?))),
-            SHARED | OWNED => RecordKey::from_bytes(key).map(Self::Record),
+            SHARED..RECORDS_END => RecordKey::from_bytes(key).map(Self::Record),
             LOG | KEPT => {
                 let (replica, rest) = rest.split_first_chunk::<16>()?;
                 let (seq, rest) = rest.split_first_chunk::<8>()?;
@@ -219,7 +237,7 @@ pub(crate) fn heads() -> KeyRange {
 }
 
 pub(crate) fn records() -> KeyRange {
-    KeyRange::new([SHARED], [OWNED + 1])
+    KeyRange::new([SHARED], [RECORDS_END])
 }
 
 pub(crate) fn log(replica: ReplicaId, seq: u64) -> Key {
@@ -265,12 +283,12 @@ mod tests {
         assert_eq!(clock(), b"\x01clock");
         assert_eq!(model("tag"), b"\x01modeltag");
         assert_eq!(head(replica()), [&[2][..], &replica_bytes].concat());
-        assert_eq!(shared.as_bytes(), b"\x04\x03tagid");
-        assert_eq!(owned.as_bytes(), [b"\x05\x08location".as_slice(), owner.as_bytes(), b"id"].concat());
+        assert_eq!(shared.as_bytes(), b"\x4a\x03tagid");
+        assert_eq!(owned.as_bytes(), [b"\xc5\x08location".as_slice(), owner.as_bytes(), b"id"].concat());
         assert_eq!(log(replica(), 258), [&[6][..], &replica_bytes, &[0, 0, 0, 0, 0, 0, 1, 2]].concat());
         assert_eq!(
             kept(replica(), 258, &shared),
-            [&[7][..], &replica_bytes, &[0, 0, 0, 0, 0, 0, 1, 2], b"\x04\x03tagid"].concat()
+            [&[7][..], &replica_bytes, &[0, 0, 0, 0, 0, 0, 1, 2], b"\x4a\x03tagid"].concat()
         );
     }
 
@@ -294,7 +312,7 @@ mod tests {
         }
         assert_eq!(StoredKey::parse(b""), None);
         assert_eq!(StoredKey::parse(b"\xff"), None);
-        assert_eq!(StoredKey::parse(b"\x04\x00id"), None, "a model has a name");
+        assert_eq!(StoredKey::parse(b"\x4a\x00id"), None, "a model has a name");
     }
 
     #[test]

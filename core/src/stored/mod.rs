@@ -6,12 +6,13 @@
 //! | `01 "clock"` | [`Clock high-water`](clock_value): the highest stamp issued or seen |
 //! | `01 "model" name` | [`ModelSeen`]: whether the model is device-owned, its newest schema seen here |
 //! | `02 replica` | [`Head`]: the stream's last commit known and its floor |
-//! | `04 model id`, `05 model owner id` | [record](record): stamp, dot, schema, flags, value |
+//! | `10..70 model id`, `70..d0 model owner id` | [record](record): stamp, dot, schema, flags, value |
 //! | `06 replica seq` | [`LogEntry`]: the commit as its author made it, each change as a reference |
 //! | `07 replica seq record-key` | kept: a shared value that a log entry needs and that its record does not hold |
 //!
 //! Model names carry their length, so no model's keys can run into another's. Shared and device-owned records
-//! have prefixes of their own, so a key tells who may change it without knowing the model.
+//! have first bytes of their own, so a key tells who may change it without knowing the model; which one of them
+//! depends on the model's name, so that a store can give each model a tree of its own.
 //!
 //! A record does not hold the digest of its value: the digest is in the log as long as anything needs it, and
 //! can be computed from the value. At 200 bytes a value it would be a sixth of the disk.

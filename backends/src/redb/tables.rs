@@ -1,0 +1,179 @@
+//! Which table holds a key: one for each first byte.
+//!
+//! A tree of redb packs its pages only where it is appended to at its very end. Keys that begin with the same byte
+//! belong together, so with a tree for each of them, whatever grows at the end of its kind is packed: log entries,
+//! and the records of every model with time-ordered ids. The order of keys is the order of the tables, so a scan
+//! takes one after the other.
+//!
+//! `Option` and typed values are avoided: redb changed how it encodes them.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::ops::RangeInclusive;
+
+use ::redb::{
+    Error, ReadOnlyTable, ReadTransaction, Table, TableDefinition, TableError, TableHandle, WriteTransaction,
+};
+use syncline::KeyRange;
+
+/// A table by the first byte of its keys. The empty key has one of its own, before all others.
+type Name = Option<u8>;
+
+type ReadTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
+type WriteTable<'t> = Table<'t, &'static [u8], &'static [u8]>;
+
+const PREFIX: &str = "syncline/";
+
+fn name_of(key: &[u8]) -> Name {
+    key.first().copied()
+}
+
+fn text(name: Name) -> String {
+    name.map_or_else(|| PREFIX.to_owned(), |byte| format!("{PREFIX}{byte:02x}"))
+}
+
+fn parse(text: &str) -> Option<Name> {
+    let byte = text.strip_prefix(PREFIX)?;
+    let name = if byte.is_empty() { None } else { Some(u8::from_str_radix(byte, 16).ok()?) };
+    // Only what `text` writes.
+    (self::text(name) == text).then_some(name)
+}
+
+/// The names whose tables may hold keys of a range that is not empty.
+fn names_of(range: &KeyRange) -> RangeInclusive<Name> {
+    let last = match range.end.as_deref() {
+        None => Some(u8::MAX),
+        // The end itself is outside: with nothing behind its first byte, that byte's table holds nothing.
+        Some([only]) => only.checked_sub(1),
+        Some(end) => name_of(end),
+    };
+    name_of(&range.start)..=last
+}
+
+/// The names in `range` among `handles`, in order.
+fn existing(handles: impl Iterator<Item = impl TableHandle>, range: &KeyRange) -> Vec<Name> {
+    let names = names_of(range);
+    let mut found: Vec<Name> =
+        handles.filter_map(|handle| parse(handle.name())).filter(|name| names.contains(name)).collect();
+    found.sort_unstable();
+    found
+}
+
+fn open(transaction: &ReadTransaction, name: Name) -> Result<Option<ReadTable>, Error> {
+    match transaction.open_table(TableDefinition::new(&text(name))) {
+        Ok(table) => Ok(Some(table)),
+        // Nothing was ever written to it.
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The tables that a range lies in, in order.
+pub(super) fn reading_of(transaction: &ReadTransaction, range: &KeyRange) -> Result<Vec<ReadTable>, Error> {
+    let names = names_of(range);
+    // Most ranges lie in one table: then there is no need to look which others there are.
+    let names = if names.start() == names.end() {
+        vec![*names.start()]
+    } else {
+        existing(transaction.list_tables()?, range)
+    };
+    names.into_iter().filter_map(|name| open(transaction, name).transpose()).collect()
+}
+
+/// The tables of a read transaction.
+pub(super) struct Reading<'t> {
+    transaction: &'t ReadTransaction,
+    /// The one used last: keys of one table usually come together.
+    current: Option<(Name, Option<ReadTable>)>,
+}
+
+impl<'t> Reading<'t> {
+    pub(super) fn new(transaction: &'t ReadTransaction) -> Self {
+        Self { transaction, current: None }
+    }
+
+    /// The table of `key`, if there is one.
+    pub(super) fn of(&mut self, key: &[u8]) -> Result<Option<&ReadTable>, Error> {
+        let name = name_of(key);
+        let table = match self.current.take() {
+            Some((current, table)) if current == name => table,
+            _ => open(self.transaction, name)?,
+        };
+        Ok(self.current.insert((name, table)).1.as_ref())
+    }
+}
+
+/// The tables of a write transaction, each opened once.
+pub(super) struct Writing<'t> {
+    transaction: &'t WriteTransaction,
+    open: BTreeMap<Name, WriteTable<'t>>,
+}
+
+impl<'t> Writing<'t> {
+    pub(super) fn new(transaction: &'t WriteTransaction) -> Self {
+        Self { transaction, open: BTreeMap::new() }
+    }
+
+    /// The table of `key`, created if need be.
+    pub(super) fn of(&mut self, key: &[u8]) -> Result<&mut WriteTable<'t>, Error> {
+        self.named(name_of(key))
+    }
+
+    fn named(&mut self, name: Name) -> Result<&mut WriteTable<'t>, Error> {
+        Ok(match self.open.entry(name) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                entry.insert(self.transaction.open_table(TableDefinition::new(&text(name)))?)
+            }
+        })
+    }
+
+    /// Does `work` in each table that a range lies in.
+    pub(super) fn each_of(
+        &mut self,
+        range: &KeyRange,
+        mut work: impl FnMut(&mut WriteTable<'t>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let names = names_of(range);
+        if names.start() == names.end() {
+            return work(self.named(*names.start())?);
+        }
+        // Also those that this transaction has only just created.
+        let mut affected = existing(self.transaction.list_tables()?, range);
+        affected.extend(self.open.keys().filter(|name| names.contains(name)));
+        affected.sort_unstable();
+        affected.dedup();
+        for name in affected {
+            work(self.named(name)?)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_come_in_the_order_of_their_keys() {
+        let names = [None, Some(0), Some(9), Some(10), Some(0xff)];
+        assert!(names.is_sorted());
+        for name in names {
+            assert_eq!(parse(&text(name)), Some(name));
+        }
+        for other in ["syncline", "syncline/a", "syncline/+1", "syncline/0A", "syncline/000", "app/00"] {
+            assert_eq!(parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_range_lies_in_the_tables_of_its_keys() {
+        assert_eq!(names_of(&KeyRange::all()), None..=Some(0xff));
+        assert_eq!(names_of(&KeyRange::prefix([7])), Some(7)..=Some(7));
+        assert_eq!(names_of(&KeyRange::prefix([7, 8])), Some(7)..=Some(7));
+        assert_eq!(names_of(&KeyRange::prefix([0xff])), Some(0xff)..=Some(0xff));
+        assert_eq!(names_of(&KeyRange::new([7], [9])), Some(7)..=Some(8));
+        assert_eq!(names_of(&KeyRange::new([7], [9, 0])), Some(7)..=Some(9));
+        assert_eq!(names_of(&KeyRange::new([], [0])), None..=None, "the empty key alone");
+    }
+}
