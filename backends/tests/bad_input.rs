@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize, Serializer};
 use syncline::{
     BoxError, ClockError, DeviceId, Entry, Error, GroupId, KeyRange, Limits, OpenError, Storage, Syncable,
-    TransactionManager, Uuid, WallMs,
+    TransactionManager, Uuid, WallMs, WriteBatch,
 };
 use syncline_backends::MemoryStorage;
 use syncline_testkit::ManualClock;
@@ -281,6 +281,18 @@ async fn older_schemas_are_migrated_and_newer_ones_refused() {
 }
 
 #[tokio::test]
+async fn a_value_under_another_records_key_is_not_returned() {
+    let World { store, library, .. } = world().await;
+    let first = content(&store).await.into_iter().find(|entry| entry.key.ends_with(b"\x03taga")).unwrap();
+    let mut batch = WriteBatch::new();
+    batch.put([&first.key[..first.key.len() - 1], b"b"].concat(), first.value);
+    store.write(batch).await.unwrap();
+    assert_eq!(library.get::<Tag>("a".into()).await.unwrap(), Some(tag("a", "first")));
+    assert!(matches!(library.get::<Tag>("b".into()).await, Err(Error::Decode { model: "tag", .. })));
+    assert!(matches!(library.list::<Tag>().next_page().await, Err(Error::Decode { model: "tag", .. })));
+}
+
+#[tokio::test]
 async fn two_models_with_one_name_and_bad_names_are_refused() {
     let ask = || TransactionManager::builder(MemoryStorage::new()).device(DEVICE).found(GroupId::new());
     let error = ask().model::<Tag>().model::<TagV2>().open().await.map(drop).unwrap_err();
@@ -324,7 +336,7 @@ impl Storage for Named {
         self.0.scan(range, limit).await
     }
 
-    async fn write(&self, batch: syncline::WriteBatch) -> Result<(), syncline::WriteError> {
+    async fn write(&self, batch: WriteBatch) -> Result<(), syncline::WriteError> {
         self.0.write(batch).await
     }
 

@@ -7,13 +7,10 @@ use std::sync::Arc;
 use futures::Stream;
 use futures::stream::try_unfold;
 
-use crate::engine::Current;
 use crate::error::Error;
 use crate::events::RecordKey;
-use crate::manager::Inner;
-use crate::model;
+use crate::manager::{Inner, read_record};
 use crate::storage::{KeyRange, Storage};
-use crate::stored::record;
 use crate::syncable::{RecordId, Syncable};
 
 /// The records of a model, in the order of their ids. See [`TransactionManager::list`].
@@ -65,11 +62,9 @@ impl<M: Syncable, S: Storage> List<M, S> {
             let entries = self.inner.store().await?.store.scan(self.rest.clone(), self.page_size).await?;
             let mut records = Vec::with_capacity(entries.len());
             for entry in &entries {
-                let (header, value) = record::parse(&entry.value)?;
-                if !header.tombstone {
-                    let model: M = model::decode(Current { schema: header.schema, value })?;
-                    records.push(model);
-                }
+                let id = RecordKey::id_in::<M>(&entry.key)
+                    .ok_or_else(|| Error::decode::<M>("its key holds no id of this model"))?;
+                records.extend(read_record(&id, &entry.value)?);
             }
             match entries.last() {
                 Some(last) if entries.len() >= self.page_size => {

@@ -355,7 +355,7 @@ pub(crate) fn weight(bytes: usize, changes: usize) -> usize {
 }
 
 /// Reads a stored record as the model `M` named `id`; `None` if it is a tombstone.
-fn read_record<M: Syncable>(id: &RecordId<M>, stored: &[u8]) -> Result<Option<M>, Error> {
+pub(crate) fn read_record<M: Syncable>(id: &RecordId<M>, stored: &[u8]) -> Result<Option<M>, Error> {
     let (header, value) = record::parse(stored)?;
     if header.tombstone {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! A store whose writes wait until a test lets them through.
+//! A store whose writes, or reads, wait until a test lets them through.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,19 +25,19 @@ impl Gate {
         Self::default()
     }
 
-    /// Makes writes wait from now on.
+    /// Makes what comes wait from now on.
     pub fn close(&self) {
         self.state().closed = true;
     }
 
-    /// Lets all writes through.
+    /// Lets everything through.
     pub fn open(&self) {
         let mut state = self.state();
         state.closed = false;
         state.waiting.drain(..).for_each(Waker::wake);
     }
 
-    /// How many writes have passed.
+    /// How many operations have passed.
     #[must_use]
     pub fn passed(&self) -> u64 {
         self.state().passed
@@ -61,32 +61,46 @@ impl Gate {
     }
 }
 
-/// A store whose writes wait at a [`Gate`] before they begin. Reads pass.
+/// A store whose operations of one kind wait at a [`Gate`] before they begin. The others pass.
 #[derive(Debug)]
 pub struct Gated<S> {
     inner: S,
     gate: Gate,
+    reads: bool,
 }
 
 impl<S: Storage> Gated<S> {
     /// Puts `gate` before the writes of `inner`.
-    pub const fn new(inner: S, gate: Gate) -> Self {
-        Self { inner, gate }
+    pub const fn writes(inner: S, gate: Gate) -> Self {
+        Self { inner, gate, reads: false }
+    }
+
+    /// Puts `gate` before the reads of `inner`.
+    pub const fn reads(inner: S, gate: Gate) -> Self {
+        Self { inner, gate, reads: true }
+    }
+
+    async fn pass(&self, read: bool) {
+        if read == self.reads {
+            self.gate.pass().await;
+        }
     }
 }
 
 #[async_trait]
 impl<S: Storage> Storage for Gated<S> {
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+        self.pass(true).await;
         self.inner.get_many(keys).await
     }
 
     async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        self.pass(true).await;
         self.inner.scan(range, limit).await
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
-        self.gate.pass().await;
+        self.pass(false).await;
         self.inner.write(batch).await
     }
 

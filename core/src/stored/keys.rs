@@ -126,7 +126,12 @@ impl RecordKey {
     /// ```
     #[must_use]
     pub fn id<M: Syncable>(&self) -> Option<RecordId<M>> {
-        let parts = parts(&self.0)?;
+        Self::id_in::<M>(&self.0)
+    }
+
+    /// The id in the bytes of a record's key.
+    pub(crate) fn id_in<M: Syncable>(key: &[u8]) -> Option<RecordId<M>> {
+        let parts = parts(key)?;
         if parts.model != M::SYNC_MODEL || parts.owner.is_some() != M::Ownership::DEVICE_OWNED {
             return None;
         }

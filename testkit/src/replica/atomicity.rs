@@ -3,8 +3,10 @@
 use futures::future::{join, join3};
 use syncline::{ChangeKind, Error, Event, StopReason};
 
-use super::app::{Ledger, Note, ask, assert_whole, at_most, drain, note, open_store, run_on, try_run};
-use crate::{Fault, FaultKind, Faults, Faulty, Fixture};
+use super::app::{
+    Ledger, Note, ask, assert_whole, at_most, drain, note, open_store, run_on, settle, soon, try_run,
+};
+use crate::{Fault, FaultKind, Faults, Faulty, Fixture, Gate, Gated};
 
 /// C1, I1, I3: a fault of any kind at any operation leaves a whole store with exactly what the app was told.
 pub async fn every_fault_leaves_a_whole_store<F: Fixture>(fixture: &F) {
@@ -187,6 +189,28 @@ pub async fn dropping_the_driver_loses_nothing<F: Fixture>(fixture: &F) {
         }
     }
     panic!("the work never ended");
+}
+
+/// A call that fails because the driver has stopped returns only once nobody uses the store any more, so that it
+/// can be opened again at once; also when a read is still under way.
+pub async fn a_failed_call_returns_after_the_store_is_released<F: Fixture>(fixture: &F) {
+    let gate = Gate::new();
+    let (library, driver) = ask(Gated::reads(open_store(fixture).await, gate.clone())).open().await.unwrap();
+    gate.close();
+    let read = library.get::<Note>(1);
+    let fail = async {
+        settle().await;
+        // The driver goes, with a commit in its hands, while the read waits.
+        let mut commit = Box::pin(library.commit(note(1, "a")));
+        assert!(at_most(1, &mut commit).await.is_none());
+        at_most(1, driver.run()).await;
+        assert!(soon(&mut commit).await.is_none(), "the call returned before the store was released");
+        gate.open();
+        assert!(matches!(commit.await, Err(Error::Stopped(StopReason::DriverDropped))));
+        assert_whole(fixture, "at once").await;
+    };
+    let (read, ()) = join(read, fail).await;
+    assert_eq!(read.unwrap(), None);
 }
 
 fn changed(event: Event) -> (ChangeKind, u64) {

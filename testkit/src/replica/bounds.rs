@@ -1,6 +1,6 @@
 //! What is shared, and what is bounded.
 
-use futures::future::{join, join_all};
+use futures::future::{join, join_all, join3};
 use syncline::{Lagged, Limits};
 
 use super::app::{Note, ask, assert_whole, note, open_store, run, run_on, settle};
@@ -10,7 +10,7 @@ use crate::{Fixture, Gate, Gated};
 pub async fn commits_share_writes<F: Fixture>(fixture: &F) {
     const CALLERS: u32 = 64;
     let gate = Gate::new();
-    let (library, driver) = ask(Gated::new(open_store(fixture).await, gate.clone())).open().await.unwrap();
+    let (library, driver) = ask(Gated::writes(open_store(fixture).await, gate.clone())).open().await.unwrap();
     let app = async {
         let library = library;
         let opened = gate.passed();
@@ -53,7 +53,7 @@ pub async fn a_full_queue_makes_callers_wait<F: Fixture>(fixture: &F) {
     let queue = limits.queue_bytes_max;
     let gate = Gate::new();
     let (library, driver) =
-        ask(Gated::new(open_store(fixture).await, gate.clone())).limits(limits).open().await.unwrap();
+        ask(Gated::writes(open_store(fixture).await, gate.clone())).limits(limits).open().await.unwrap();
     let app = async {
         let library = library;
         gate.close();
@@ -93,12 +93,30 @@ pub async fn a_stuck_subscriber_delays_nobody<F: Fixture>(fixture: &F) {
 
 /// A shutdown serves what was sent before it, ends the subscriptions, and releases the store.
 pub async fn shutting_down_serves_what_was_sent<F: Fixture>(fixture: &F) {
-    let (library, driver) = ask(open_store(fixture).await).open().await.unwrap();
+    let gate = Gate::new();
+    let (library, driver) = ask(Gated::writes(open_store(fixture).await, gate.clone())).open().await.unwrap();
     let app = async {
         let mut events = library.events();
-        let commits = join_all((0..20).map(|id| library.commit(note(id, "x"))));
-        let (commits, shutdown) = join(commits, library.shutdown()).await;
-        commits.into_iter().for_each(|result| drop(result.unwrap()));
+        gate.close();
+        // One is being written, the others wait for it, when the shutdown comes.
+        let first = library.commit(note(0, "x"));
+        let rest = async {
+            settle().await;
+            join_all((1..20).map(|id| library.commit(note(id, "x")))).await
+        };
+        let shutdown = async {
+            settle().await;
+            settle().await;
+            let (done, ()) = join(library.shutdown(), async {
+                settle().await;
+                gate.open();
+            })
+            .await;
+            done
+        };
+        let (first, rest, shutdown) = join3(first, rest, shutdown).await;
+        first.unwrap();
+        rest.into_iter().for_each(|result| drop(result.unwrap()));
         shutdown.unwrap();
         for _ in 0..20 {
             assert!(matches!(events.next().await, Some(Ok(_))));

@@ -28,9 +28,9 @@ mod order;
 mod reads;
 
 pub use atomicity::{
-    a_fenced_store_stops_its_driver, a_rejected_commit_can_be_retried,
-    an_unknown_outcome_is_said_to_be_unknown, cancelling_leaves_all_or_nothing,
-    dropping_the_driver_loses_nothing, every_fault_leaves_a_whole_store,
+    a_failed_call_returns_after_the_store_is_released, a_fenced_store_stops_its_driver,
+    a_rejected_commit_can_be_retried, an_unknown_outcome_is_said_to_be_unknown,
+    cancelling_leaves_all_or_nothing, dropping_the_driver_loses_nothing, every_fault_leaves_a_whole_store,
 };
 pub use bounds::{
     a_full_queue_makes_callers_wait, a_stuck_subscriber_delays_nobody, commits_share_writes,
@@ -60,6 +60,7 @@ macro_rules! for_each_replica_property {
             a_fenced_store_stops_its_driver
             cancelling_leaves_all_or_nothing
             dropping_the_driver_loses_nothing
+            a_failed_call_returns_after_the_store_is_released
             nothing_is_told_before_it_is_durable
             events_come_once_in_commit_order
             sequence_numbers_have_no_holes

@@ -19,7 +19,7 @@ fn changes(events: Vec<Event>) -> Vec<Change> {
 /// C2, I3: no reply and no event before the store said that the write is durable, and both after it.
 pub async fn nothing_is_told_before_it_is_durable<F: Fixture>(fixture: &F) {
     let gate = Gate::new();
-    let (library, driver) = ask(Gated::new(open_store(fixture).await, gate.clone())).open().await.unwrap();
+    let (library, driver) = ask(Gated::writes(open_store(fixture).await, gate.clone())).open().await.unwrap();
     let app = async {
         let library = library;
         let mut events = library.events();
