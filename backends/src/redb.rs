@@ -80,9 +80,9 @@ const PAIR_BYTES_MAX: u64 = ITEM_BYTES_MAX + (768 << 20);
 /// Enough for the hot part of a large store, small enough for a phone.
 const CACHE_BYTES_DEFAULT: usize = 128 << 20;
 
-/// Up to here a scan runs where it is called, as point reads do: handing it to another thread and back takes
-/// longer than reading a page or two.
-const SCAN_INLINE_ENTRIES_MAX: usize = 64;
+/// Up to here a scan runs where it is called, as point reads do: handing it to another thread and back, and freeing
+/// there what was allocated here, costs as much as the scan itself. A page of `list` is that long.
+const SCAN_INLINE_ENTRIES_MAX: usize = 256;
 
 impl RedbStorage {
     /// Opens the store at `path`, or creates it, with the defaults of [`RedbBuilder`].
@@ -317,7 +317,7 @@ impl Shared {
             return Ok(Vec::new());
         }
         self.read(|transaction| {
-            let mut entries = Vec::new();
+            let mut entries = Vec::with_capacity(limit.min(SCAN_INLINE_ENTRIES_MAX));
             for table in tables::reading_of(transaction, range)? {
                 for entry in table.range::<&[u8]>(bounds(range))?.take(limit - entries.len()) {
                     if self.closing.load(Ordering::Relaxed) {

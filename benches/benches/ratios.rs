@@ -6,6 +6,7 @@ use std::path::Path;
 use syncline_benches::cases::{self, Bench, LIST_IN_CHILD};
 use syncline_benches::hand_written::redb::Redb;
 use syncline_benches::rounds::Spread;
+use syncline_benches::stopwatch::Stopwatch;
 use syncline_benches::{Result, disk, table};
 
 fn main() -> Result<()> {
@@ -32,7 +33,9 @@ fn main() -> Result<()> {
         if names.is_empty() || names.iter().any(|name| case.name.contains(name.as_str())) {
             eprintln!("{}", case.name);
             flushes_us.push(disk::flush_cost(dir.path(), 100)?.as_secs_f64() * 1e6);
+            let stopwatch = Stopwatch::start();
             rows.extend((case.run)(&bench)?);
+            eprintln!("  {:.1} s", stopwatch.elapsed().as_secs_f64());
         }
     }
     flushes_us.push(disk::flush_cost(dir.path(), 100)?.as_secs_f64() * 1e6);

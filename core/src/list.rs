@@ -10,7 +10,7 @@ use futures::stream::try_unfold;
 use crate::error::Error;
 use crate::events::RecordKey;
 use crate::manager::{Inner, read_record};
-use crate::storage::{KeyRange, Storage};
+use crate::storage::{Entry, KeyRange, Storage};
 use crate::syncable::{RecordId, Syncable};
 
 /// The records of a model, in the order of their ids. See [`TransactionManager::list`].
@@ -27,8 +27,8 @@ pub struct List<M, S: Storage> {
     model: PhantomData<fn() -> M>,
 }
 
-/// Large enough that a page costs far more than the way to the store, small enough for any memory.
-const PAGE_SIZE: usize = 512;
+/// Large enough that a page costs more than finding its place, small enough for the processor's caches.
+const PAGE_SIZE: usize = 256;
 
 impl<M: Syncable, S: Storage> List<M, S> {
     pub(crate) fn new(inner: Arc<Inner<S>>, range: KeyRange) -> Self {
@@ -42,7 +42,7 @@ impl<M: Syncable, S: Storage> List<M, S> {
         self
     }
 
-    /// How many records a page holds at most: 512 unless set, at least 1. Memory holds one page at a time.
+    /// How many records a page holds at most: 256 unless set, at least 1. Memory holds one page at a time.
     #[must_use]
     pub fn page_size(mut self, records: usize) -> Self {
         self.page_size = records.max(1);
@@ -60,15 +60,19 @@ impl<M: Syncable, S: Storage> List<M, S> {
         self.inner.models().check::<M>()?;
         while !self.rest.is_empty() {
             let entries = self.inner.store().await?.store.scan(self.rest.clone(), self.page_size).await?;
+            let full = entries.len() >= self.page_size;
             let mut records = Vec::with_capacity(entries.len());
-            for entry in &entries {
-                let id = RecordKey::id_in::<M>(&entry.key)
+            let mut last = None;
+            // Taken apart one by one: memory that was just freed is the next one's.
+            for Entry { key, value } in entries {
+                let id = RecordKey::id_in::<M>(&key)
                     .ok_or_else(|| Error::decode::<M>("its key holds no id of this model"))?;
-                records.extend(read_record(&id, &entry.value)?);
+                records.extend(read_record(&id, &value)?);
+                last = Some(key);
             }
-            match entries.last() {
-                Some(last) if entries.len() >= self.page_size => {
-                    self.rest = std::mem::replace(&mut self.rest, KeyRange::all()).after(&last.key);
+            match last {
+                Some(last) if full => {
+                    self.rest = std::mem::replace(&mut self.rest, KeyRange::all()).after(&last);
                 }
                 _ => self.rest.end = Some(self.rest.start.clone()),
             }

@@ -14,7 +14,7 @@ use crate::table::{Bar, Quantity, Row};
 pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
     in_every_way::<H>(|ids, commit| {
         let mut stores = Stores::<H>::grown(bench, ids, commit)?;
-        let (rounds, commits) = (bench.amount(31, 9), bench.amount(100, 50));
+        let (rounds, commits) = (bench.amount(25, 9), bench.amount(100, 50));
         let (manager, hand) = (stores.manager(), Arc::clone(&stores.hand));
         let [ours, hand, bare] = paired(
             rounds,

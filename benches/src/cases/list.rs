@@ -71,7 +71,7 @@ pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
             continue;
         }
         let [all, tenth] = paired(
-            bench.amount(5, 3),
+            3,
             || (),
             |(), side| {
                 let records = if side == 0 { records } else { records / 10 };

@@ -131,11 +131,21 @@ impl RecordKey {
 
     /// The id in the bytes of a record's key.
     pub(crate) fn id_in<M: Syncable>(key: &[u8]) -> Option<RecordId<M>> {
-        let parts = parts(key)?;
-        if parts.model != M::SYNC_MODEL || parts.owner.is_some() != M::Ownership::DEVICE_OWNED {
+        let (&kind, rest) = key.split_first()?;
+        let (&model_len, rest) = rest.split_first()?;
+        let rest = rest.strip_prefix(M::SYNC_MODEL.as_bytes())?;
+        if usize::from(model_len) != M::SYNC_MODEL.len() {
             return None;
         }
-        M::Ownership::join(parts.owner, M::Id::decode(parts.id)?)
+        let (owner, id) = match kind {
+            SHARED..OWNED => (None, rest),
+            OWNED..RECORDS_END => {
+                let (owner, id) = rest.split_first_chunk::<16>()?;
+                (Some(DeviceId::from_bytes(*owner)), id)
+            }
+            _ => return None,
+        };
+        M::Ownership::join(owner, M::Id::decode(id)?)
     }
 }
 
