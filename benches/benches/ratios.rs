@@ -38,6 +38,10 @@ fn main() -> Result<()> {
             eprintln!("  {:.1} s", stopwatch.elapsed().as_secs_f64());
         }
     }
+    if rows.is_empty() {
+        let known = cases::all::<Redb>().map(|case| case.name).join(", ");
+        return Err(format!("no case is called so; there are {known}").into());
+    }
     flushes_us.push(disk::flush_cost(dir.path(), 100)?.as_secs_f64() * 1e6);
     let Spread { median, min, max } = Spread::of(&flushes_us);
     println!("{}", table::markdown(&rows));

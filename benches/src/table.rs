@@ -86,9 +86,10 @@ fn cells(row: &Row) -> Vec<String> {
     let Row { case, ids, commit, ours, beside, bare, figure, bar, .. } = row;
     let optional = |quantity: &Option<Quantity>| quantity.map_or_else(String::new, |it| it.to_string());
     let Spread { median, min, max } = figure;
-    let (one, spread) = match bar {
-        Some(Bar::BelowNanos(_)) => (format!("{median:.1} ns"), format!("{min:.1}..{max:.1}")),
-        Some(Bar::BelowMiB(_)) => (format!("{median:+.1} MiB"), format!("{min:+.1}..{max:+.1}")),
+    // What a figure is follows from what was measured; only growth, a difference, needs its bar to tell.
+    let (one, spread) = match (ours, bar) {
+        (Quantity::Nanos(_), _) => (format!("{median:.1} ns"), format!("{min:.1}..{max:.1}")),
+        (_, Some(Bar::BelowMiB(_))) => (format!("{median:+.1} MiB"), format!("{min:+.1}..{max:+.1}")),
         _ => (format!("{median:.2} x"), format!("{min:.2}..{max:.2}")),
     };
     let verdict = match bar {
@@ -171,8 +172,10 @@ mod tests {
         row.figure.median = 0.849;
         assert!(markdown(&[row.clone()]).contains("MISS"));
         row.bar = None;
-        let table = markdown(&[row]);
+        let table = markdown(&[row.clone()]);
         assert!(!table.contains("MISS") && !table.contains("pass"));
+        row.ours = Quantity::Nanos(8.5);
+        assert!(markdown(&[row]).contains("| 0.8 ns"), "the figure has the unit of what was measured");
         assert!(Bar::Below(1.25).is_met(1.24) && !Bar::BelowNanos(50.).is_met(50.));
     }
 

@@ -1,12 +1,13 @@
 //! The check of a whole store: record, log, head, clock and kept values agree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::hlc::Hlc;
 use crate::ids::ReplicaId;
 use crate::member::Member;
 use crate::model;
+use crate::pages::{PAGE_ENTRIES, Pages};
 use crate::storage::{Entry, Key, KeyRange, ReadError, Storage};
 use crate::stored::keys::{self, RecordKey, StoredKey};
 use crate::stored::log::chain;
@@ -60,26 +61,32 @@ pub enum Rule {
 /// Checks a whole store and returns what is wrong with it: nothing, if it is as it must be.
 ///
 /// Works on damaged stores, reports instead of failing, and never panics. Run it while no driver writes to the
-/// store: it reads in pages, and a write in between looks like a violation. Memory holds a page and the heads; a
-/// record is read once for itself and once for each log entry that refers to it.
+/// store: it reads in pages, and a write in between looks like a violation. Memory holds a page, a log entry and the
+/// heads; a record is read once for itself and once for each log entry that refers to it.
 pub async fn audit(storage: &dyn Storage) -> Vec<Violation> {
-    let mut audit = Audit { storage, heads: BTreeMap::new(), clock: None, violations: Vec::new() };
+    let mut audit = Audit {
+        storage,
+        heads: BTreeMap::new(),
+        clock: None,
+        named: BTreeMap::new(),
+        violations: Vec::new(),
+    };
     if let Err(error) = audit.run().await {
         audit.report(Rule::Readable, error.to_string());
     }
     audit.violations
 }
 
-const PAGE: usize = 256;
-
 struct Audit<'a> {
     storage: &'a dyn Storage,
     heads: BTreeMap<ReplicaId, Head>,
     clock: Option<Hlc>,
+    /// For each stream, how many changes of its log are what their record holds.
+    named: BTreeMap<ReplicaId, u64>,
     violations: Vec<Violation>,
 }
 
-impl Audit<'_> {
+impl<'a> Audit<'a> {
     async fn run(&mut self) -> Result<(), ReadError> {
         if self.storage.scan(KeyRange::all(), 1).await?.is_empty() {
             return Ok(());
@@ -101,10 +108,8 @@ impl Audit<'_> {
         Ok(self.storage.get_many(&[key]).await?.into_iter().next().flatten())
     }
 
-    /// The entries of `range` behind `last`, one page of them.
-    async fn page(&self, range: &KeyRange, last: Option<&Key>) -> Result<Vec<Entry>, ReadError> {
-        let rest = last.map_or_else(|| range.clone(), |last| range.clone().after(last));
-        self.storage.scan(rest, PAGE).await
+    fn pages(&self, range: KeyRange) -> Pages<'a, dyn Storage> {
+        Pages::new(self.storage, range)
     }
 
     async fn check_meta(&mut self) -> Result<(), ReadError> {
@@ -137,9 +142,8 @@ impl Audit<'_> {
 
     /// Every key is known, every value can be read; the heads are collected on the way.
     async fn check_keys(&mut self) -> Result<(), ReadError> {
-        let (everything, mut last) = (KeyRange::all(), None);
-        loop {
-            let page = self.page(&everything, last.as_ref()).await?;
+        let mut pages = self.pages(KeyRange::all());
+        while let Some(page) = pages.next().await? {
             for Entry { key, value } in &page {
                 match StoredKey::parse(key) {
                     None => self.report(Rule::Format, format!("an unknown key {key:02x?}")),
@@ -160,11 +164,8 @@ impl Audit<'_> {
                     ) => {}
                 }
             }
-            last = page.last().map(|entry| entry.key.clone());
-            if page.len() < PAGE {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 
     fn check_record_format(&mut self, record: &RecordKey, value: &[u8]) {
@@ -179,10 +180,9 @@ impl Audit<'_> {
 
     async fn check_log(&mut self, replica: ReplicaId, head: Head) -> Result<(), ReadError> {
         self.check_clock(head.stamp, || format!("the head of {replica}"));
-        let (range, mut last) = (keys::logs(replica), None);
+        let mut pages = self.pages(keys::logs(replica));
         let mut at = (head.floor, head.floor_digest, None::<Hlc>);
-        loop {
-            let page = self.page(&range, last.as_ref()).await?;
+        while let Some(page) = pages.next().await? {
             for Entry { key, value } in &page {
                 let Some(StoredKey::Log(_, seq)) = StoredKey::parse(key) else { continue };
                 if seq != at.0 + 1 || seq > head.seq {
@@ -207,10 +207,6 @@ impl Audit<'_> {
                 }
                 at = (seq, chain(&at.1, value), entry.map(|entry| entry.stamp).or(at.2));
             }
-            last = page.last().map(|entry| entry.key.clone());
-            if page.len() < PAGE {
-                break;
-            }
         }
         let (seq, digest, stamp) = at;
         if seq < head.seq {
@@ -232,7 +228,7 @@ impl Audit<'_> {
 
     /// Every reference of a log entry resolves, to its record or to a kept value.
     async fn check_references(&mut self, seq: u64, entry: &LogEntry) -> Result<(), ReadError> {
-        for references in entry.changes.chunks(PAGE) {
+        for references in entry.changes.chunks(PAGE_ENTRIES) {
             let keys: Vec<Key> =
                 references.iter().map(|reference| reference.record.as_bytes().to_vec()).collect();
             let records = self.storage.get_many(&keys).await?;
@@ -263,6 +259,7 @@ impl Audit<'_> {
         }
         let holds = header.seq == seq && header.stamp.replica() == stamp.replica();
         if holds {
+            *self.named.entry(stamp.replica()).or_default() += 1;
             if header.stamp != stamp {
                 self.report(
                     Rule::LogExplainsRecord,
@@ -298,73 +295,70 @@ impl Audit<'_> {
     }
 
     async fn check_records(&mut self) -> Result<(), ReadError> {
-        let (range, mut last) = (keys::records(), None);
-        loop {
-            let page = self.page(&range, last.as_ref()).await?;
-            for Entry { key, value } in &page {
-                if let (Some(StoredKey::Record(record)), Ok((header, _))) =
-                    (StoredKey::parse(key), record::parse(value))
-                {
-                    self.check_record(&record, &header).await?;
+        // How many records claim to be of a commit that the log still has.
+        let mut claimed = BTreeMap::<ReplicaId, u64>::new();
+        let mut pages = self.pages(keys::records());
+        while let Some(page) = pages.next().await? {
+            for (record, header) in parsed(&page) {
+                if self.check_record(&record, &header) {
+                    *claimed.entry(header.stamp.replica()).or_default() += 1;
                 }
             }
-            last = page.last().map(|entry| entry.key.clone());
-            if page.len() < PAGE {
-                return Ok(());
-            }
         }
+        // The log names each of them once. So if there are as many as the log names, it names every one; only if
+        // there are not is it worth to look for each.
+        if claimed != self.named {
+            self.check_claims().await?;
+        }
+        Ok(())
     }
 
-    async fn check_record(&mut self, record: &RecordKey, header: &record::Header) -> Result<(), ReadError> {
+    /// Whether the log must still have the record's commit.
+    fn check_record(&mut self, record: &RecordKey, header: &record::Header) -> bool {
         let (replica, seq) = (header.stamp.replica(), header.seq);
         self.check_clock(header.stamp, || format!("record {record}"));
-        let Some(head) = self.heads.get(&replica).copied() else {
-            self.report(
-                Rule::LogExplainsRecord,
-                format!("record {record} is of {replica}, which has no head"),
-            );
-            return Ok(());
-        };
-        if seq > head.seq {
-            self.report(
-                Rule::LogExplainsRecord,
-                format!("record {record} is of commit {seq}, the head is {}", head.seq),
-            );
-        } else if seq > head.floor && !self.log_refers(replica, seq, record).await? {
-            self.report(
-                Rule::LogExplainsRecord,
-                format!("commit {seq} of {replica} does not name record {record}"),
-            );
+        let (at, floor) = self.heads.get(&replica).map_or((0, 0), |head| (head.seq, head.floor));
+        if seq > at {
+            let detail = format!("record {record} is of commit {seq} of {replica}, whose head is {at}");
+            self.report(Rule::LogExplainsRecord, detail);
+        }
+        seq <= at && seq > floor
+    }
+
+    async fn check_claims(&mut self) -> Result<(), ReadError> {
+        let mut log = LastEntry::default();
+        let mut pages = self.pages(keys::records());
+        while let Some(page) = pages.next().await? {
+            for (record, header) in parsed(&page) {
+                let (replica, seq) = (header.stamp.replica(), header.seq);
+                let expected =
+                    self.heads.get(&replica).is_some_and(|head| seq > head.floor && seq <= head.seq);
+                if expected && !log.names(self.storage, replica, seq, &record).await? {
+                    let detail = format!("commit {seq} of {replica} does not name record {record}");
+                    self.report(Rule::LogExplainsRecord, detail);
+                }
+            }
         }
         Ok(())
     }
 
     async fn check_kept(&mut self) -> Result<(), ReadError> {
-        let (range, mut last) = (keys::all_kept(), None);
-        loop {
-            let page = self.page(&range, last.as_ref()).await?;
+        let mut log = LastEntry::default();
+        let mut pages = self.pages(keys::all_kept());
+        while let Some(page) = pages.next().await? {
             for Entry { key, .. } in &page {
                 let Some(StoredKey::Kept(replica, seq, record)) = StoredKey::parse(key) else { continue };
                 let held = match self.get(record.as_bytes().to_vec()).await?.as_deref().map(record::parse) {
                     Some(Ok((header, _))) => header.seq == seq && header.stamp.replica() == replica,
                     _ => false,
                 };
-                if held || !self.log_refers(replica, seq, &record).await? {
+                if held || !log.names(self.storage, replica, seq, &record).await? {
                     let detail = format!("record {record} of commit {seq} of {replica} is kept for nothing");
                     self.report(Rule::KeptIsNeeded, detail);
                 }
             }
-            last = page.last().map(|entry| entry.key.clone());
-            if page.len() < PAGE {
-                return Ok(());
-            }
         }
-    }
-
-    async fn log_refers(&self, replica: ReplicaId, seq: u64, record: &RecordKey) -> Result<bool, ReadError> {
-        let entry = self.get(keys::log(replica, seq)).await?;
-        let entry = entry.and_then(|entry| LogEntry::parse(replica, &entry).ok());
-        Ok(entry.is_some_and(|entry| entry.changes.iter().any(|change| change.record == *record)))
+        Ok(())
     }
 
     fn check_clock(&mut self, stamp: Hlc, what: impl Fn() -> String) {
@@ -372,5 +366,40 @@ impl Audit<'_> {
         if let Some(clock) = self.clock.filter(|clock| behind(*clock)) {
             self.report(Rule::Clock, format!("the clock {clock} is behind {} of {stamp}", what()));
         }
+    }
+}
+
+/// The records of a page that can be read; the others have been reported already.
+fn parsed(page: &[Entry]) -> impl Iterator<Item = (RecordKey, record::Header)> {
+    page.iter().filter_map(|entry| match (StoredKey::parse(&entry.key), record::parse(&entry.value)) {
+        (Some(StoredKey::Record(record)), Ok((header, _))) => Some((record, header)),
+        _ => None,
+    })
+}
+
+/// The log entry that was looked at last: neighbours often ask for the same, and it may be large.
+#[derive(Default)]
+struct LastEntry(Option<((ReplicaId, u64), BTreeSet<RecordKey>)>);
+
+impl LastEntry {
+    /// Whether the commit names the record.
+    async fn names(
+        &mut self,
+        storage: &dyn Storage,
+        replica: ReplicaId,
+        seq: u64,
+        record: &RecordKey,
+    ) -> Result<bool, ReadError> {
+        let at = (replica, seq);
+        let named = match self.0.take() {
+            Some((last, named)) if last == at => named,
+            _ => {
+                let entry = storage.get_many(&[keys::log(replica, seq)]).await?.into_iter().next().flatten();
+                let entry = entry.and_then(|entry| LogEntry::parse(replica, &entry).ok());
+                let changes = entry.map(|entry| entry.changes).unwrap_or_default();
+                changes.into_iter().map(|change| change.record).collect()
+            }
+        };
+        Ok(self.0.insert((at, named)).1.contains(record))
     }
 }

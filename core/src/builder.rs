@@ -14,7 +14,8 @@ use crate::limits::Limits;
 use crate::manager::{Inner, TransactionManager};
 use crate::member::Member;
 use crate::model::Registry;
-use crate::storage::{Entry, KeyRange, ReadError, Storage};
+use crate::pages::Pages;
+use crate::storage::{KeyRange, ReadError, Storage};
 use crate::stored::keys::{self, RecordKey};
 use crate::syncable::Syncable;
 
@@ -172,25 +173,10 @@ async fn find(storage: &impl Storage) -> Result<Found, ReadError> {
         identity: values.next().flatten(),
         clock: values.next().flatten(),
         any: !storage.scan(KeyRange::all(), 1).await?.is_empty(),
-        models: scan_all(storage, keys::models()).await?,
-        heads: scan_all(storage, keys::heads()).await?,
-        members: scan_all(storage, RecordKey::range_of_model::<Member>()).await?,
+        models: Pages::new(storage, keys::models()).all().await?,
+        heads: Pages::new(storage, keys::heads()).all().await?,
+        members: Pages::new(storage, RecordKey::range_of_model::<Member>()).all().await?,
     })
-}
-
-/// Reads a range of rows that are few: models, members and their heads.
-async fn scan_all(storage: &impl Storage, mut range: KeyRange) -> Result<Vec<Entry>, ReadError> {
-    const PAGE: usize = 256;
-    let mut entries = Vec::new();
-    loop {
-        let page = storage.scan(range.clone(), PAGE).await?;
-        let full = page.len() >= PAGE;
-        entries.extend(page);
-        match entries.last() {
-            Some(last) if full => range = range.after(&last.key),
-            _ => return Ok(entries),
-        }
-    }
 }
 
 fn check(limits: &Limits) -> Result<(), OpenError> {

@@ -48,6 +48,7 @@ mod list;
 mod manager;
 mod member;
 mod model;
+mod pages;
 pub mod storage;
 mod stored;
 pub mod syncable;
