@@ -237,6 +237,91 @@ async fn a_closure_that_fails_or_panics_takes_its_commit_back() {
     library.commit(tag("b", "b")).await.unwrap();
 }
 
+/// `Tag` of a later app whose migration panics, and whose encoding does for one name.
+#[derive(Clone, Debug, Serialize, Deserialize, Syncable)]
+#[sync(model = "tag", schema = 2, migrate = Explosive::from_v1)]
+struct Explosive {
+    #[sync(id)]
+    id: String,
+    #[serde(serialize_with = "explode")]
+    name: String,
+}
+
+impl Explosive {
+    fn from_v1(_: u16, _: &[u8]) -> Result<Self, BoxError> {
+        panic!("migration")
+    }
+}
+
+fn explode<S: Serializer>(name: &str, to: S) -> Result<S::Ok, S::Error> {
+    assert!(name != "explode", "encoding");
+    to.serialize_str(name)
+}
+
+#[tokio::test]
+async fn a_panic_anywhere_in_an_update_leaves_the_replica_running() {
+    let World { store, library, .. } = world().await;
+    library.shutdown().await.unwrap();
+    let (library, driver) = TransactionManager::builder(store).model::<Explosive>().open().await.unwrap();
+    let running = tokio::spawn(driver.run());
+    let update = library.update::<Explosive, _>("a".into(), |old| old.ok_or_else(|| "none".into()));
+    assert!(matches!(update.await, Err(Error::Panicked { message }) if message == "migration"));
+    let explode = |_| Ok(Explosive { id: "b".into(), name: "explode".into() });
+    let update = library.update::<Explosive, _>("b".into(), explode);
+    assert!(matches!(update.await, Err(Error::Panicked { message }) if message == "encoding"));
+    library.commit(Explosive { id: "b".into(), name: "fine".into() }).await.unwrap();
+    library.shutdown().await.unwrap();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_error_of_another_replica_is_not_taken_for_this_ones() {
+    let World { library: other, .. } = world().await;
+    let World { library, .. } = world().await;
+    other.shutdown().await.unwrap();
+    let stopped = other.get::<Tag>("a".into()).await.unwrap_err();
+    assert!(matches!(stopped, Error::Stopped(_)));
+    let update = library.update::<Tag, _>("a".into(), move |_| Err(stopped.into()));
+    assert!(matches!(update.await, Err(Error::Aborted(error)) if error.is::<Error>()));
+    let stopped = other.get::<Tag>("a".into()).await.unwrap_err();
+    let staged = library.commit_batch(move |_| Err::<(), _>(stopped.into()));
+    assert!(matches!(staged.await, Err(Error::Aborted(_))));
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_does_not_hide_the_others_of_its_list() {
+    let World { store, library, .. } = world().await;
+    for id in ["b", "c", "d"] {
+        library.commit(tag(id, "x")).await.unwrap();
+    }
+    library.shutdown().await.unwrap();
+    let (newer, driver) =
+        TransactionManager::builder(Arc::clone(&store)).model::<TagV2>().open().await.unwrap();
+    tokio::spawn(driver.run());
+    newer.commit(TagV2 { id: "c".into(), name: "n".into(), color: 1 }).await.unwrap();
+    newer.shutdown().await.unwrap();
+
+    let (library, driver) = TransactionManager::builder(store).model::<Tag>().open().await.unwrap();
+    tokio::spawn(driver.run());
+    for page_size in [1, 2, 3, 4, 100] {
+        let mut list = library.list::<Tag>().page_size(page_size);
+        let (mut ids, mut bad) = (Vec::new(), Vec::new());
+        loop {
+            match list.next_page().await {
+                Ok(None) => break,
+                Ok(Some(page)) => ids.extend(page.into_iter().map(|tag| tag.id)),
+                Err(Error::NewerSchema { record, .. }) => bad.extend(record.id::<Tag>()),
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert_eq!(
+            (ids, bad),
+            (vec!["a".into(), "b".into(), "d".into()], vec!["c".to_owned()]),
+            "{page_size}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_clock_that_fails_writes_nothing_and_stamps_never_go_back() {
     let World { store, clock, library } = world().await;
@@ -288,8 +373,11 @@ async fn a_value_under_another_records_key_is_not_returned() {
     batch.put([&first.key[..first.key.len() - 1], b"b"].concat(), first.value);
     store.write(batch).await.unwrap();
     assert_eq!(library.get::<Tag>("a".into()).await.unwrap(), Some(tag("a", "first")));
-    assert!(matches!(library.get::<Tag>("b".into()).await, Err(Error::Decode { model: "tag", .. })));
-    assert!(matches!(library.list::<Tag>().next_page().await, Err(Error::Decode { model: "tag", .. })));
+    assert!(matches!(library.get::<Tag>("b".into()).await, Err(Error::Decode { .. })));
+    let mut list = library.list::<Tag>();
+    assert_eq!(list.next_page().await.unwrap(), Some(vec![tag("a", "first")]));
+    assert!(matches!(list.next_page().await, Err(Error::Decode { .. })));
+    assert_eq!(list.next_page().await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -306,6 +394,7 @@ async fn two_models_with_one_name_and_bad_names_are_refused() {
         Limits { id_bytes_max: 70_000, ..limits() },
         Limits { group_commits_max: 0, ..limits() },
         Limits { event_commits_max: 0, ..limits() },
+        Limits { event_commits_max: usize::MAX / 4, ..limits() },
     ] {
         let error = ask().limits(limits.clone()).open().await.map(drop).unwrap_err();
         assert!(matches!(error, OpenError::Limits { .. }), "{limits:?}");

@@ -14,6 +14,7 @@
 )]
 
 use std::io::{BufRead, BufReader, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -103,7 +104,10 @@ fn kill_9_loses_nothing_acknowledged() -> Result<(), Failed> {
             note(line?)?;
         }
         child.kill()?;
-        child.wait()?;
+        let status = child.wait()?;
+        if status.signal() != Some(9) {
+            return Err(format!("cycle {cycle}: the child ended by itself: {status}").into());
+        }
         // What it managed to say before it died. A line is one write to the pipe, so none is cut off.
         for line in lines {
             note(line?)?;

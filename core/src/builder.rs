@@ -182,8 +182,10 @@ async fn find(storage: &impl Storage) -> Result<Found, ReadError> {
 fn check(limits: &Limits) -> Result<(), OpenError> {
     const ID: &str = "from 1 to 65,535";
     const COUNT: &str = "from 1 to 4,294,967,295";
-    const QUEUE: &str = "from `commit_bytes_max` plus `commit_changes_max` * 256 to 4,294,967,295";
+    const QUEUE: &str =
+        "from `commit_bytes_max` plus `commit_changes_max` * 256 to 4,294,967,295, or 512 MiB on 32 bits";
     const SOME: &str = "at least 1";
+    const EVENTS: &str = "from 1 to 1,048,576";
     let u32_max = u32::MAX as usize;
     let least_queue = crate::manager::weight(limits.commit_bytes_max, limits.commit_changes_max);
     let rules = [
@@ -196,10 +198,10 @@ fn check(limits: &Limits) -> Result<(), OpenError> {
             "from 1 to `commit_bytes_max`",
         ),
         ("commit_changes_max", limits.commit_changes_max, 1, u32_max, COUNT),
-        ("queue_bytes_max", limits.queue_bytes_max, least_queue, u32_max, QUEUE),
+        ("queue_bytes_max", limits.queue_bytes_max, least_queue, u32_max.min(Semaphore::MAX_PERMITS), QUEUE),
         ("group_commits_max", limits.group_commits_max, 1, usize::MAX, SOME),
-        // Twice as many still fit the subscribers' ring.
-        ("event_commits_max", limits.event_commits_max, 1, usize::MAX >> 2, SOME),
+        // The ring is reserved as a whole.
+        ("event_commits_max", limits.event_commits_max, 1, 1 << 20, EVENTS),
     ];
     for (name, value, min, max, rule) in rules {
         if value < min || value > max {

@@ -142,10 +142,10 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 
 /// The platform's clock.
 ///
-/// Its timer counts suspended time: `CLOCK_BOOTTIME` on Linux and Android, the monotonic clock elsewhere,
-/// which does the same on Windows and Apple systems.
+/// Its timer counts suspended time: `CLOCK_BOOTTIME` on Linux and Android, `CLOCK_MONOTONIC` on Apple systems, the
+/// standard library's timer elsewhere, which does so on Windows.
 pub struct SystemClock {
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
     started: std::time::Instant,
 }
 
@@ -154,12 +154,12 @@ impl SystemClock {
     #[allow(clippy::new_without_default, reason = "it reads the platform, as a default should not")]
     #[must_use]
     #[cfg_attr(
-        not(any(target_os = "linux", target_os = "android")),
+        not(any(target_os = "linux", target_os = "android", target_vendor = "apple")),
         allow(clippy::disallowed_methods, reason = "the one place that reads the timer")
     )]
     pub fn new() -> Self {
         Self {
-            #[cfg(not(any(target_os = "linux", target_os = "android")))]
+            #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
             started: std::time::Instant::now(),
         }
     }
@@ -181,15 +181,19 @@ impl Clock for SystemClock {
         WallMs::new(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
     }
 
-    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
     fn mono(&self) -> Mono {
-        let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        #[cfg(target_vendor = "apple")]
+        const TIMER: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
+        #[cfg(not(target_vendor = "apple"))]
+        const TIMER: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+        let t = rustix::time::clock_gettime(TIMER);
         let seconds = u64::try_from(t.tv_sec).unwrap_or(0);
         let nanos = u64::try_from(t.tv_nsec).unwrap_or(0);
         Mono(seconds.saturating_mul(1000).saturating_add(nanos / 1_000_000))
     }
 
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
     fn mono(&self) -> Mono {
         Mono(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
     }

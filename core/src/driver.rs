@@ -98,6 +98,9 @@ impl<S: Storage> Driver<S> {
 
     async fn serve(&mut self) -> StopReason {
         loop {
+            while let Ok(control) = self.channels.control.try_recv() {
+                answer(&self.engine, &mut self.channels.commits, control);
+            }
             let closed = self.take_what_has_arrived();
             let mut replied = false;
             while let Some(effect) = self.engine.next_effect() {
@@ -152,25 +155,17 @@ impl<S: Storage> Driver<S> {
 
     async fn perform(&mut self, effect: Effect) -> Result<(), StopReason> {
         let Some(held) = &self.store else { return Err(StopReason::DriverDropped) };
+        let (engine, channels) = (&mut self.engine, &mut self.channels);
         let input = match effect {
-            Effect::Read(keys) => Input::Read(unwound(held.store.get_many(&keys)).await?),
-            Effect::Write(batch) => {
-                let mut write = pin!(unwound(held.store.write(batch)));
-                let Channels { commits, control, .. } = &mut self.channels;
-                let result = loop {
-                    match select(write.as_mut(), pin!(control.recv())).await {
-                        Either::Left((result, _)) => break result,
-                        Either::Right((Some(control), _)) => answer(&self.engine, commits, control),
-                        Either::Right((None, _)) => break write.await,
-                    }
-                };
-                match result? {
-                    Ok(()) => Input::Written(Ok(())),
-                    Err(WriteError::Rejected(error)) => Input::Written(Err(Arc::from(error))),
-                    Err(WriteError::Unknown(error)) => return Err(StopReason::Unknown(Arc::from(error))),
-                    Err(WriteError::Fenced) => return Err(StopReason::Fenced),
-                }
+            Effect::Read(keys) => {
+                Input::Read(while_answering(engine, channels, held.store.get_many(&keys)).await?)
             }
+            Effect::Write(batch) => match while_answering(engine, channels, held.store.write(batch)).await? {
+                Ok(()) => Input::Written(Ok(())),
+                Err(WriteError::Rejected(error)) => Input::Written(Err(Arc::from(error))),
+                Err(WriteError::Unknown(error)) => return Err(StopReason::Unknown(Arc::from(error))),
+                Err(WriteError::Fenced) => return Err(StopReason::Fenced),
+            },
             Effect::Reply(ticket, result) => {
                 if let Some(waiting) = self.waiting.remove(&ticket) {
                     // The caller may have gone; its commit stands all the same.
@@ -232,10 +227,25 @@ impl<S: Storage> fmt::Debug for Driver<S> {
     }
 }
 
-/// Turns a panic of the store into a reason to stop: it may have happened in the middle of a write.
-async fn unwound<T>(operation: impl Future<Output = T>) -> Result<T, StopReason> {
-    let caught = AssertUnwindSafe(operation).catch_unwind().await;
-    caught.map_err(|panic| StopReason::Panicked(panic_message(&*panic)))
+/// Waits for the store, and answers what needs no store meanwhile.
+///
+/// A panic of the store becomes a reason to stop: it may have happened in the middle of a write.
+async fn while_answering<T>(
+    // Alone with it, since it is held across an await and what callers staged need not be `Sync`.
+    engine: &mut Engine,
+    channels: &mut Channels,
+    operation: impl Future<Output = T>,
+) -> Result<T, StopReason> {
+    let Channels { commits, control, .. } = channels;
+    let mut operation = pin!(AssertUnwindSafe(operation).catch_unwind());
+    let result = loop {
+        match select(operation.as_mut(), pin!(control.recv())).await {
+            Either::Left((result, _)) => break result,
+            Either::Right((Some(control), _)) => answer(engine, commits, control),
+            Either::Right((None, _)) => break operation.await,
+        }
+    };
+    result.map_err(|panic| StopReason::Panicked(panic_message(&*panic)))
 }
 
 /// Lets the tasks that are ready run first.

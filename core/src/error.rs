@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::clock::ClockError;
+use crate::events::RecordKey;
 use crate::ids::{DeviceId, GroupId};
 use crate::limits::Limit;
 use crate::storage::{BoxError, ReadError, WriteError};
 use crate::stored::FormatError;
-use crate::syncable::Syncable;
+use crate::syncable::{RecordId, Syncable};
 
 /// An error that several callers share.
 pub type SharedError = Arc<dyn std::error::Error + Send + Sync + 'static>;
@@ -75,10 +76,10 @@ pub enum Error {
         model: &'static str,
     },
     /// A newer version of the app wrote the record.
-    #[error("the `{model}` record has schema {stored}, this app knows schema {known}; update the app")]
+    #[error("the record {record} has schema {stored}, this app knows schema {known}; update the app")]
     NewerSchema {
-        /// The model's name.
-        model: String,
+        /// The record.
+        record: RecordKey,
         /// The schema of the record.
         stored: u16,
         /// The schema of the type.
@@ -94,11 +95,11 @@ pub enum Error {
     },
     /// A stored value could not be read as the type.
     #[error(
-        "the `{model}` record could not be read as `{ty}`: {source}; did its fields change without a new schema?"
+        "the record {record} could not be read as `{ty}`: {source}; did its fields change without a new schema?"
     )]
     Decode {
-        /// The model's name.
-        model: &'static str,
+        /// The record.
+        record: RecordKey,
         /// The type.
         ty: &'static str,
         /// What the codec or the migration reported.
@@ -121,7 +122,9 @@ pub enum Error {
     #[error(transparent)]
     Clock(#[from] ClockError),
     /// The store could not read.
-    #[error("the store could not read: {0}; retry, or reopen the store")]
+    #[error(
+        "the store could not read: {0}; retry, and if that fails too, shut down and open the store again"
+    )]
     Read(#[source] SharedError),
     /// The store rejected the write. Nothing was written.
     #[error("the store rejected the write: {0}; nothing was written, retry")]
@@ -140,16 +143,32 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn decode<M: Syncable>(source: impl Into<BoxError>) -> Self {
-        Self::Decode { model: M::SYNC_MODEL, ty: std::any::type_name::<M>(), source: source.into() }
+    pub(crate) fn decode<M: Syncable>(id: &RecordId<M>, source: impl Into<BoxError>) -> Self {
+        let record = RecordKey::new::<M>(id);
+        Self::Decode { record, ty: std::any::type_name::<M>(), source: source.into() }
     }
 
-    /// The error of an app's closure: our own, if the closure passed one on.
+    /// The error of an app's closure: our own, if it is about what the closure staged.
+    ///
+    /// Any other may come from another replica, and would say of this one what is not so.
     pub(crate) fn from_closure(error: BoxError) -> Self {
         match error.downcast::<Self>() {
-            Ok(own) => *own,
+            Ok(own) if own.is_about_the_call() => *own,
+            Ok(other) => Self::Aborted(other),
             Err(error) => Self::Aborted(error),
         }
+    }
+
+    fn is_about_the_call(&self) -> bool {
+        matches!(
+            self,
+            Self::UnregisteredModel { .. }
+                | Self::OtherModel { .. }
+                | Self::ReservedModel { .. }
+                | Self::NotOwner { .. }
+                | Self::TooLarge { .. }
+                | Self::Encode { .. }
+        )
     }
 
     /// The panic of an app's closure.
@@ -348,8 +367,11 @@ mod tests {
 
     #[test]
     fn a_closure_passes_our_own_errors_on() {
-        let own: BoxError = Box::new(Error::IdChanged { model: "tag" });
-        assert!(matches!(Error::from_closure(own), Error::IdChanged { .. }));
+        let own: BoxError = Box::new(Error::Encode { model: "tag", source: "no".into() });
+        assert!(matches!(Error::from_closure(own), Error::Encode { .. }));
+        // Of another replica: this one has not stopped.
+        let foreign: BoxError = Box::new(Error::Stopped(StopReason::Shutdown));
+        assert!(matches!(Error::from_closure(foreign), Error::Aborted(_)));
         assert!(matches!(Error::from_closure("no".into()), Error::Aborted(_)));
     }
 }

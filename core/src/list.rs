@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::events::RecordKey;
 use crate::manager::{Inner, read_record};
 use crate::storage::{Entry, KeyRange, Storage};
+use crate::stored::FormatError;
 use crate::syncable::{RecordId, Syncable};
 
 /// The records of a model, in the order of their ids. See [`TransactionManager::list`].
@@ -52,7 +53,8 @@ impl<M: Syncable, S: Storage> List<M, S> {
     /// Reads the next records: at least one, `None` after the last.
     ///
     /// # Errors
-    /// As [`get`](crate::TransactionManager::get). The next call tries the same page again.
+    /// As [`get`](crate::TransactionManager::get). If the store could not read, the next call tries the same page
+    /// again; if a record could not be read as `M`, the error names it and the next call goes on behind it.
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing: the next call reads the same page.
@@ -60,20 +62,27 @@ impl<M: Syncable, S: Storage> List<M, S> {
         self.inner.models().check::<M>()?;
         while !self.rest.is_empty() {
             let entries = self.inner.store().await?.store.scan(self.rest.clone(), self.page_size).await?;
-            let full = entries.len() >= self.page_size;
+            let mut at_end = entries.len() < self.page_size;
             let mut records = Vec::with_capacity(entries.len());
             let mut last = None;
             // Taken apart one by one: memory that was just freed is the next one's.
             for Entry { key, value } in entries {
-                let id = RecordKey::id_in::<M>(&key)
-                    .ok_or_else(|| Error::decode::<M>("its key holds no id of this model"))?;
-                records.extend(read_record(&id, &value)?);
+                match read_entry(&key, &value) {
+                    Ok(record) => records.extend(record),
+                    Err(error) if records.is_empty() => {
+                        self.go_on_after(&key);
+                        return Err(error);
+                    }
+                    // First the records before it; the next page begins with it.
+                    Err(_) => {
+                        at_end = false;
+                        break;
+                    }
+                }
                 last = Some(key);
             }
             match last {
-                Some(last) if full => {
-                    self.rest = std::mem::replace(&mut self.rest, KeyRange::all()).after(&last);
-                }
+                Some(last) if !at_end => self.go_on_after(&last),
                 _ => self.rest.end = Some(self.rest.start.clone()),
             }
             // A page of tombstones alone is not the end.
@@ -82,6 +91,10 @@ impl<M: Syncable, S: Storage> List<M, S> {
             }
         }
         Ok(None)
+    }
+
+    fn go_on_after(&mut self, key: &[u8]) {
+        self.rest = std::mem::replace(&mut self.rest, KeyRange::all()).after(key);
     }
 
     /// The records one by one.
@@ -97,6 +110,14 @@ impl<M: Syncable, S: Storage> List<M, S> {
                 }
             }
         })
+    }
+}
+
+/// The record in an entry of the model's range; `None` if it is a tombstone.
+fn read_entry<M: Syncable>(key: &[u8], value: &[u8]) -> Result<Option<M>, Error> {
+    match RecordKey::id_in::<M>(key) {
+        Some(id) => read_record(&id, value),
+        None => Err(FormatError::Damaged { what: "a record's key" }.into()),
     }
 }
 

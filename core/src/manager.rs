@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
+use futures::future::{Either, select};
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
 use crate::builder::Builder;
@@ -17,7 +19,7 @@ use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::limits::{Limit, Limits};
 use crate::list::List;
 use crate::model::{self, Registry};
-use crate::storage::{BoxError, Key, Storage};
+use crate::storage::{BoxError, Key, ReadError, Storage};
 use crate::stored::record;
 use crate::syncable::{DeviceOwned, Ownership, RecordId, Shared, Syncable};
 
@@ -189,16 +191,19 @@ impl<S: Storage> TransactionManager<S> {
         let saved = Arc::new(Mutex::new(None));
         let (save, value_bytes_max) = (Arc::clone(&saved), self.inner.limits.value_bytes_max);
         let update = move |current: Option<Current<'_>>| {
-            let old = current.map(model::decode::<M>).transpose()?;
-            let new = catch_unwind(AssertUnwindSafe(|| change(old)))
-                .map_err(|panic| Error::from_panic(&*panic))?
-                .map_err(Error::from_closure)?;
+            let old = current.map(|current| model::decode(&id, current)).transpose()?;
+            let new = change(old).map_err(Error::from_closure)?;
             if new.sync_id() != id {
                 return Err(Error::IdChanged { model: M::SYNC_MODEL });
             }
             let value = model::encode(&new, value_bytes_max)?;
             *save.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
             Ok(value)
+        };
+        // Not only the closure is the app's: so are decoding, migrating and encoding. All of it runs in the driver,
+        // which must outlive it.
+        let update = move |current: Option<Current<'_>>| {
+            catch_unwind(AssertUnwindSafe(|| update(current))).map_err(|panic| Error::from_panic(&*panic))?
         };
         let bytes = record.id_bytes().len();
         let change = Staged { record, action: Action::Update(Box::new(update)) };
@@ -238,6 +243,9 @@ impl<S: Storage> TransactionManager<S> {
         self.inner.models.check::<M>()?;
         let keys: Vec<Key> = ids.iter().map(|id| RecordKey::new::<M>(id).into_bytes()).collect();
         let values = self.inner.store().await?.store.get_many(&keys).await?;
+        if values.len() != keys.len() {
+            return Err(ReadError::new(format!("{} values for {} keys", values.len(), keys.len())).into());
+        }
         let records = ids.iter().zip(values);
         records.map(|(id, value)| value.map_or(Ok(None), |value| read_record(id, &value))).collect()
     }
@@ -285,7 +293,9 @@ impl<S: Storage> TransactionManager<S> {
         let (reply, answer) = oneshot::channel();
         // What cannot be sent drops its reply, which is the answer.
         let _ = self.inner.control.send(Control::Status(reply));
-        let Ok(snapshot) = answer.await else { return Err(Error::Stopped(self.inner.stopped().await)) };
+        let Some(snapshot) = self.answer(answer).await else {
+            return Err(Error::Stopped(self.inner.stopped().await));
+        };
         Ok(Status {
             group: snapshot.identity.group,
             device: snapshot.identity.device,
@@ -302,7 +312,8 @@ impl<S: Storage> TransactionManager<S> {
         })
     }
 
-    /// Serves what was committed before, stops the driver and releases the store.
+    /// Serves the commits that were sent before, stops the driver and releases the store. Callers that still wait
+    /// for room in the queue get [`Error::Stopped`].
     ///
     /// # Errors
     /// [`Error::Stopped`] if the driver had stopped for another reason before.
@@ -324,6 +335,9 @@ impl<S: Storage> TransactionManager<S> {
     }
 
     async fn submit(&self, commit: Commit) -> Result<(), Error> {
+        if commit.changes.is_empty() {
+            return self.inner.store().await.map(drop);
+        }
         let weight = weight(commit.bytes, commit.changes.len());
         self.submit_weighing(commit, weight).await
     }
@@ -336,13 +350,25 @@ impl<S: Storage> TransactionManager<S> {
         let (reply, answer) = oneshot::channel();
         // What cannot be sent drops its reply, which is the answer.
         let _ = self.inner.commits.send((commit, Waiting { reply, _share: share }));
-        match answer.await {
-            Ok(Err(error @ (Error::Stopped(_) | Error::Unknown(_)))) => {
+        match self.answer(answer).await {
+            Some(Err(error @ (Error::Stopped(_) | Error::Unknown(_)))) => {
                 self.inner.stopped().await;
                 Err(error)
             }
-            Ok(result) => result,
-            Err(_) => Err(Error::Stopped(self.inner.stopped().await)),
+            Some(result) => result,
+            None => Err(Error::Stopped(self.inner.stopped().await)),
+        }
+    }
+
+    /// Waits for an answer of the driver; `None` if it has stopped without giving one.
+    ///
+    /// What is sent just while the driver stops may lie in its channel for ever, unread and not dropped: so the
+    /// answer is never waited for alone. The driver answers what it took before it releases the store.
+    async fn answer<T>(&self, mut answer: oneshot::Receiver<T>) -> Option<T> {
+        let mut released = self.inner.released.clone();
+        match select(&mut answer, pin!(released.changed())).await {
+            Either::Left((given, _)) => given.ok(),
+            Either::Right(_) => answer.try_recv().ok(),
         }
     }
 }
@@ -360,11 +386,11 @@ pub(crate) fn read_record<M: Syncable>(id: &RecordId<M>, stored: &[u8]) -> Resul
     if header.tombstone {
         return Ok(None);
     }
-    let model: M = model::decode(Current { schema: header.schema, value })?;
+    let model: M = model::decode(id, Current { schema: header.schema, value })?;
     if model.sync_id() == *id {
         Ok(Some(model))
     } else {
-        Err(Error::decode::<M>("it has another id than its key"))
+        Err(Error::decode::<M>(id, "it has another id than its key"))
     }
 }
 
@@ -488,4 +514,36 @@ pub struct Status {
     pub clock: Hlc,
     /// The bytes of the queue that commits occupy while they wait for the store.
     pub queued_bytes: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    /// Goal: a call returns although its message lies in a channel that nobody reads any more, as one does that is
+    /// sent just while the driver stops. Method: receivers that are kept and never read, a store that is released.
+    #[test]
+    fn a_message_that_nobody_takes_does_not_hang_its_caller() {
+        let (commits, _never_read) = mpsc::unbounded_channel();
+        let (control, _never_read_either) = mpsc::unbounded_channel();
+        let (_, released) = watch::channel(());
+        let manager = TransactionManager::<Box<dyn Storage>>::new(Inner {
+            store: Weak::new(),
+            commits,
+            control,
+            queue: Arc::new(Semaphore::new(1_000_000)),
+            notices: broadcast::channel(1).0.downgrade(),
+            released,
+            stop_reason: Arc::new(OnceLock::from(StopReason::Fenced)),
+            device: DeviceId(uuid::Uuid::nil()),
+            models: Registry::new(),
+            limits: Limits::default(),
+        });
+        let commit = manager.submit_weighing(Commit { changes: Vec::new(), bytes: 0 }, 1);
+        assert!(matches!(commit.now_or_never(), Some(Err(Error::Stopped(StopReason::Fenced)))));
+        assert!(matches!(manager.status().now_or_never(), Some(Err(Error::Stopped(StopReason::Fenced)))));
+        assert!(matches!(manager.shutdown().now_or_never(), Some(Err(Error::Stopped(StopReason::Fenced)))));
+    }
 }

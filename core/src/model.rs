@@ -7,11 +7,12 @@ use serde::de::DeserializeOwned;
 
 use crate::engine::{Current, NewValue};
 use crate::error::{Error, OpenError};
+use crate::events::RecordKey;
 use crate::limits::Limit;
 use crate::member::{Member, RESERVED_PREFIX};
 use crate::storage::BoxError;
 use crate::stored::{digest, record};
-use crate::syncable::{MODEL_BYTES_MAX, Ownership, Syncable};
+use crate::syncable::{MODEL_BYTES_MAX, Ownership, RecordId, Syncable};
 
 /// What is known of a registered model.
 #[derive(Clone, Copy, Debug)]
@@ -102,14 +103,14 @@ pub(crate) fn encode<M: Syncable>(model: &M, value_bytes_max: usize) -> Result<N
 /// Most values are smaller: one allocation does.
 const VALUE_BYTES_GUESS: usize = 220;
 
-/// Decodes a stored value as the model `M`, migrating it if an older schema wrote it.
-pub(crate) fn decode<M: Syncable>(current: Current<'_>) -> Result<M, Error> {
+/// Decodes the stored value of the record `id` as the model `M`, migrating it if an older schema wrote it.
+pub(crate) fn decode<M: Syncable>(id: &RecordId<M>, current: Current<'_>) -> Result<M, Error> {
     let Current { schema, value } = current;
     if schema > M::SCHEMA {
-        return Err(Error::NewerSchema { model: M::SYNC_MODEL.into(), stored: schema, known: M::SCHEMA });
+        return Err(Error::NewerSchema { record: RecordKey::new::<M>(id), stored: schema, known: M::SCHEMA });
     }
-    if schema == M::SCHEMA { decode_bytes(value) } else { M::migrate(schema, value) }
-        .map_err(Error::decode::<M>)
+    let decoded = if schema == M::SCHEMA { decode_bytes(value) } else { M::migrate(schema, value) };
+    decoded.map_err(|error| Error::decode::<M>(id, error))
 }
 
 /// Decodes all of `value`: bytes that are left over are an error too.
@@ -141,8 +142,11 @@ mod tests {
         let encoded = encode(&member, usize::MAX).unwrap();
         assert_eq!(record::value_of(&encoded.record), golden);
         assert_eq!(encoded.digest, digest(&golden));
-        assert_eq!(decode::<Member>(Current { schema: 1, value: &golden }).unwrap(), member);
+        assert_eq!(decode::<Member>(&member.replica, Current { schema: 1, value: &golden }).unwrap(), member);
         golden.push(0);
-        assert!(matches!(decode::<Member>(Current { schema: 1, value: &golden }), Err(Error::Decode { .. })));
+        assert!(matches!(
+            decode::<Member>(&member.replica, Current { schema: 1, value: &golden }),
+            Err(Error::Decode { .. })
+        ));
     }
 }

@@ -72,12 +72,15 @@ pub(crate) struct Decision {
     pub(crate) batch: WriteBatch,
     /// Calls that the write does not concern.
     pub(crate) settled: Vec<(Ticket, Result<(), Error>)>,
-    /// Calls to answer once the write is durable.
-    pub(crate) waiting: Vec<Ticket>,
+    /// Calls to answer once the write is durable, with what they are then told: a failure that rests on an
+    /// earlier commit of the same group is one only if that commit is.
+    pub(crate) waiting: Vec<(Ticket, Result<(), Error>)>,
     /// What to tell then.
     pub(crate) notices: Vec<Notice>,
     /// The own head after the write.
     pub(crate) head: Head,
+    /// The clock's high-water that the write stores.
+    pub(crate) clock: Hlc,
 }
 
 /// A change that takes effect.
@@ -90,12 +93,11 @@ struct Effective {
 }
 
 /// What a commit comes to, given what was there before it.
-enum Outcome {
-    Effective(Vec<Effective>),
-    /// Nothing changes. `durable` unless that is so because of an earlier commit of the same group.
-    Nothing {
-        durable: bool,
-    },
+struct Outcome {
+    /// The changes that take effect, perhaps none; or why there is none.
+    changes: Result<Vec<Effective>, Error>,
+    /// Whether that rests on nothing but what is durable already.
+    durable: bool,
 }
 
 /// A group while its commits are decided one after the other.
@@ -127,24 +129,27 @@ impl Engine {
                 waiting: Vec::new(),
                 notices: Vec::new(),
                 head: durable,
+                clock: self.clock.high_water(),
             },
         };
         let mut values = values.into_iter();
         for (ticket, commit) in commits {
             // Every commit takes its values, also one that fails at its first change.
             let stored: Vec<_> = values.by_ref().take(commit.changes.len()).collect();
-            match group.outcome(commit, stored) {
-                Ok(Outcome::Nothing { durable: true }) => group.decision.settled.push((ticket, Ok(()))),
-                Ok(Outcome::Nothing { durable: false }) => group.decision.waiting.push(ticket),
-                Ok(Outcome::Effective(changes)) => match self.stamp() {
+            let Outcome { changes, durable } = group.outcome(commit, stored);
+            let (result, waits) = match changes {
+                Ok(changes) if changes.is_empty() => (Ok(()), !durable),
+                Ok(changes) => match self.stamp() {
                     Ok(stamp) => {
                         self.apply(&mut group, stamp, changes);
-                        group.decision.waiting.push(ticket);
+                        (Ok(()), true)
                     }
-                    Err(error) => group.decision.settled.push((ticket, Err(error))),
+                    Err(error) => (Err(error), false),
                 },
-                Err(error) => group.decision.settled.push((ticket, Err(error))),
-            }
+                Err(error) => (Err(error), !durable),
+            };
+            let answers = if waits { &mut group.decision.waiting } else { &mut group.decision.settled };
+            answers.push((ticket, result));
         }
         self.finish(group, durable)
     }
@@ -232,48 +237,56 @@ impl Engine {
         }
         batch.put(keys::head(replica), head.to_value());
         batch.put(keys::clock(), clock_value(self.clock.high_water()));
-        decision.head = head;
+        (decision.head, decision.clock) = (head, self.clock.high_water());
         decision
     }
 }
 
 impl Group {
     /// Judges a commit against the store and the commits before it in the group, without touching either.
-    fn outcome(&self, commit: Commit, stored: Vec<Option<Value>>) -> Result<Outcome, Error> {
+    fn outcome(&self, commit: Commit, stored: Vec<Option<Value>>) -> Outcome {
         let mut effective = Vec::with_capacity(commit.changes.len());
         let mut durable = true;
-        for (Staged { record: key, action }, stored) in commit.changes.into_iter().zip(stored) {
-            let in_group = self.records.get(&key);
-            let stored = match stored {
-                Some(bytes) if in_group.is_none() => Some((record::parse(&bytes)?.0, bytes)),
-                _ => None,
-            };
-            let old = in_group.or(stored.as_ref()).filter(|(header, _)| !header.tombstone);
-            let current =
-                old.map(|(header, bytes)| Current { schema: header.schema, value: record::value_of(bytes) });
-            let new = match action {
-                Action::Put(new) => Some(new),
-                Action::Delete => None,
-                Action::Update(update) => Some(update(current)?),
-            };
-            let kind = match (current, &new) {
-                (None, None) => None,
-                (None, Some(_)) => Some(ChangeKind::Insert),
-                (Some(_), None) => Some(ChangeKind::Delete),
-                (Some(old), Some(new)) if old.schema > new.schema => {
-                    let model = key.model().to_owned();
-                    return Err(Error::NewerSchema { model, stored: old.schema, known: new.schema });
-                }
-                (Some(old), Some(new)) => {
-                    let same = old.schema == new.schema && old.value == record::value_of(&new.record);
-                    (!same).then_some(ChangeKind::Update)
-                }
-            };
-            match kind {
-                Some(kind) => effective.push(Effective { record: key, new, stored, kind }),
-                None => durable &= in_group.is_none(),
+        for (staged, stored) in commit.changes.into_iter().zip(stored) {
+            durable &= !self.records.contains_key(&staged.record);
+            match self.judge(staged, stored) {
+                Ok(change) => effective.extend(change),
+                Err(error) => return Outcome { changes: Err(error), durable },
             }
         }
-        Ok(if effective.is_empty() { Outcome::Nothing { durable } } else { Outcome::Effective(effective) })
+        Outcome { changes: Ok(effective), durable }
+    }
+
+    /// Judges one change; `None` if it changes nothing.
+    fn judge(&self, staged: Staged, stored: Option<Value>) -> Result<Option<Effective>, Error> {
+        let Staged { record: key, action } = staged;
+        let in_group = self.records.get(&key);
+        let stored = match stored {
+            Some(bytes) if in_group.is_none() => Some((record::parse(&bytes)?.0, bytes)),
+            _ => None,
+        };
+        let old = in_group.or(stored.as_ref()).filter(|(header, _)| !header.tombstone);
+        let current =
+            old.map(|(header, bytes)| Current { schema: header.schema, value: record::value_of(bytes) });
+        let new = match action {
+            Action::Put(new) => Some(new),
+            Action::Delete => None,
+            Action::Update(update) => Some(update(current)?),
+        };
+        let kind = match (current, &new) {
+            (None, None) => return Ok(None),
+            (None, Some(_)) => ChangeKind::Insert,
+            (Some(_), None) => ChangeKind::Delete,
+            (Some(old), Some(new)) if old.schema > new.schema => {
+                return Err(Error::NewerSchema { record: key, stored: old.schema, known: new.schema });
+            }
+            (Some(old), Some(new))
+                if old.schema == new.schema && old.value == record::value_of(&new.record) =>
+            {
+                return Ok(None);
+            }
+            (Some(_), Some(_)) => ChangeKind::Update,
+        };
+        Ok(Some(Effective { record: key, new, stored, kind }))
     }
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use crate::clock::{Mono, Now, WallMs};
 use crate::error::{Error, SharedError, StopReason};
 use crate::events::{Event, Notice};
-use crate::hlc::HlcGenerator;
+use crate::hlc::{Hlc, HlcGenerator};
 use crate::ids::ReplicaId;
 use crate::limits::Limits;
 use crate::member::MemberState;
@@ -77,6 +77,8 @@ pub(crate) struct Engine {
     limits: Limits,
     rules: Rules,
     clock: HlcGenerator,
+    /// The clock's high-water that is stored: the only one that may be shown.
+    durable_clock: Hlc,
     /// Every stream known here, by its writer.
     heads: BTreeMap<ReplicaId, Head>,
     members: BTreeMap<ReplicaId, MemberState>,
@@ -103,7 +105,7 @@ enum Step {
 pub(crate) struct Snapshot {
     pub(crate) identity: Identity,
     pub(crate) head: Head,
-    pub(crate) high_water: crate::hlc::Hlc,
+    pub(crate) high_water: Hlc,
     pub(crate) members: Vec<ReplicaId>,
 }
 
@@ -113,7 +115,7 @@ impl Engine {
         Snapshot {
             identity: self.identity,
             head: self.own_head(),
-            high_water: self.clock.high_water(),
+            high_water: self.durable_clock,
             members: self.members.keys().copied().collect(),
         }
     }
@@ -158,9 +160,12 @@ impl Engine {
                 open.extend(commits.into_iter().map(|(ticket, _)| (ticket, Error::Stopped(reason.clone()))));
             }
             Step::Writing(decision) => {
-                let error =
+                let written =
                     if matches!(reason, StopReason::Fenced) { Error::Stopped } else { Error::Unknown };
-                open.extend(decision.waiting.into_iter().map(|ticket| (ticket, error(reason.clone()))));
+                open.extend(decision.waiting.into_iter().map(|(ticket, result)| {
+                    let error = if result.is_ok() { written } else { Error::Stopped };
+                    (ticket, error(reason.clone()))
+                }));
             }
         }
         open.extend(self.pending.drain(..).map(|(ticket, _)| (ticket, Error::Stopped(reason.clone()))));
@@ -186,7 +191,9 @@ impl Engine {
         let (mut commits, mut keys, mut bytes) = (Vec::new(), Vec::new(), 0);
         while let Some((_, next)) = self.pending.front() {
             bytes += next.bytes;
-            let full = bytes > self.limits.commit_bytes_max || commits.len() >= self.limits.group_commits_max;
+            let full = bytes > self.limits.commit_bytes_max
+                || keys.len() + next.changes.len() > self.limits.commit_changes_max
+                || commits.len() >= self.limits.group_commits_max;
             if full && !commits.is_empty() {
                 break;
             }
@@ -244,14 +251,15 @@ impl Engine {
         match result {
             Ok(()) => {
                 self.heads.insert(self.identity.replica, decision.head);
-                for ticket in decision.waiting {
-                    self.effects.push_back(Effect::Reply(ticket, Ok(())));
-                }
+                self.durable_clock = decision.clock;
+                // Events first: whoever gets a reply finds them, and whoever subscribes after it hears none of them.
                 self.effects.extend(decision.notices.into_iter().map(Effect::Notify));
+                let replies = decision.waiting.into_iter();
+                self.effects.extend(replies.map(|(ticket, result)| Effect::Reply(ticket, result)));
             }
             // Head and log are as before. The clock is not set back: a stamp is never drawn twice.
             Err(error) => {
-                for ticket in decision.waiting {
+                for (ticket, _) in decision.waiting {
                     self.effects.push_back(Effect::Reply(ticket, Err(Error::Rejected(Arc::clone(&error)))));
                 }
             }

@@ -106,6 +106,7 @@ fn create(ask: Ask, found: &Found, registry: &Registry, now: Now) -> Result<(Eng
     batch.put(keys::identity(), identity.to_value());
     note_models(&mut batch, registry, &BTreeMap::new(), &location)?;
     engine.heads.insert(identity.replica, decision.head);
+    engine.durable_clock = decision.clock;
     engine.members.insert(identity.replica, founder.state);
     Ok((engine, batch))
 }
@@ -124,6 +125,7 @@ fn blank(ask: Ask, identity: Identity, clock: HlcGenerator, now: Now) -> Engine 
         identity,
         limits: ask.limits,
         rules: ask.rules,
+        durable_clock: clock.high_water(),
         clock,
         heads: BTreeMap::new(),
         members: BTreeMap::new(),

@@ -228,7 +228,8 @@ fn untag(id: u32) -> Staged {
 /// Appends to the name of a tag.
 fn rename(id: u32, more: &'static str) -> Staged {
     let update = move |current: Option<Current<'_>>| {
-        let name = current.map_or_else(String::new, |current| model::decode::<Tag>(current).unwrap().name);
+        let name =
+            current.map_or_else(String::new, |current| model::decode::<Tag>(&id, current).unwrap().name);
         model::encode(&Tag { id, name: name + more }, usize::MAX)
     };
     Staged { record: RecordKey::new::<Tag>(&id), action: Action::Update(Box::new(update)) }
@@ -372,6 +373,67 @@ fn a_commit_that_an_earlier_one_of_its_group_made_empty_waits_for_the_write() {
 }
 
 #[test]
+fn a_failure_that_an_earlier_commit_of_its_group_caused_waits_for_the_write() {
+    let insert_only = || Staged {
+        record: RecordKey::new::<Tag>(&1),
+        action: Action::Update(Box::new(|current| {
+            assert!(current.is_some());
+            Err(Error::Aborted("exists already".into()))
+        })),
+    };
+    for rejected in [false, true] {
+        let mut world = World::new(Rules::default());
+        world.submit(vec![tag(1, "a")]);
+        world.submit(vec![insert_only()]);
+        let batch = world.up_to_write().unwrap();
+        assert!(world.replies.is_empty(), "it may never have been there");
+        if rejected {
+            let no: SharedError = Arc::from(Box::<dyn std::error::Error + Send + Sync>::from("no"));
+            world.engine.handle(world.now.clone(), Input::Written(Err(no)));
+        } else {
+            world.written(batch);
+        }
+        world.settle();
+        let [(1, first), (2, second)] = &world.replies[..] else { panic!("{:?}", world.replies) };
+        assert_eq!(first.is_ok(), !rejected);
+        assert_eq!(matches!(second, Err(Error::Aborted(_))), !rejected);
+        assert_eq!(matches!(second, Err(Error::Rejected(_))), rejected);
+    }
+    // Stopped in between, the failing commit is certainly not made.
+    let mut world = World::new(Rules::default());
+    world.submit(vec![tag(1, "a")]);
+    world.submit(vec![insert_only()]);
+    world.up_to_write().unwrap();
+    let open = world.engine.stop(&StopReason::DriverDropped);
+    assert!(matches!(open[..], [(_, Error::Unknown(_)), (_, Error::Stopped(_))]), "{open:?}");
+}
+
+#[test]
+fn a_stamp_is_not_shown_before_it_is_durable() {
+    let mut world = World::new(Rules::default());
+    let before = world.engine.snapshot().high_water;
+    world.now = now(5000);
+    world.submit(vec![tag(1, "a")]);
+    let batch = world.up_to_write().unwrap();
+    assert_eq!(world.engine.snapshot().high_water, before);
+    world.written(batch);
+    world.settle();
+    assert_eq!(world.engine.snapshot().high_water, world.engine.snapshot().head.stamp);
+    assert!(world.engine.snapshot().high_water > before);
+}
+
+#[test]
+fn events_are_told_before_the_reply() {
+    let mut world = World::new(Rules::default());
+    world.submit(vec![tag(1, "a")]);
+    let batch = world.up_to_write().unwrap();
+    block_on(world.store.write(batch)).unwrap();
+    world.engine.handle(world.now.clone(), Input::Written(Ok(())));
+    assert!(matches!(world.engine.next_effect(), Some(Effect::Notify(_))));
+    assert!(matches!(world.engine.next_effect(), Some(Effect::Reply(Ticket(1), Ok(())))));
+}
+
+#[test]
 fn an_update_sees_the_earlier_commits_of_its_group() {
     let mut world = World::new(Rules::default());
     for more in ["a", "b", "c"] {
@@ -450,7 +512,8 @@ fn a_rejected_write_leaves_no_hole() {
     world.settle();
     assert!(matches!(world.replies[..], [(2, Err(Error::Rejected(_))), (3, Err(Error::Rejected(_)))]));
     assert_eq!(world.engine.snapshot().head, before.head);
-    assert!(world.engine.snapshot().high_water > before.high_water, "a stamp is never drawn twice");
+    assert_eq!(world.engine.snapshot().high_water, before.high_water, "what is not stored is not shown");
+    assert!(world.engine.clock.high_water() > before.high_water, "a stamp is never drawn twice");
     world.commit(vec![tag(2, "b")]).unwrap();
     assert_eq!(world.changes(), [(2, ChangeKind::Insert), (3, ChangeKind::Insert)]);
     assert_eq!(world.audit(), []);

@@ -113,7 +113,8 @@ impl Head {
         let digest = reader.array()?;
         let floor = reader.u64()?;
         let floor_digest = reader.array()?;
-        if floor > seq {
+        // There is no commit after the last number, so no stream ever gets there.
+        if floor > seq || seq == u64::MAX {
             return Err(reader.damaged());
         }
         reader.end()?;
@@ -168,11 +169,13 @@ mod tests {
 
     #[test]
     fn damage_is_an_error() {
-        let head = Head { floor: 1, ..Head::start(replica()) }.to_value();
-        assert!(
-            matches!(Head::parse(replica(), &head), Err(FormatError::Damaged { .. })),
-            "floor above head"
-        );
+        for (seq, floor) in [(0, 1), (u64::MAX, u64::MAX), (u64::MAX, 0)] {
+            let head = Head { seq, floor, ..Head::start(replica()) }.to_value();
+            assert!(
+                matches!(Head::parse(replica(), &head), Err(FormatError::Damaged { .. })),
+                "{seq} {floor}"
+            );
+        }
         assert!(matches!(Identity::parse(&[2]), Err(FormatError::Version { found: 2, .. })));
         for value in [&[][..], &[1], &[1, 0], &[1; 100]] {
             assert!(Identity::parse(value).is_err() && clock_from_value(replica(), value).is_err());

@@ -1,9 +1,12 @@
 //! What is shared, and what is bounded.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use futures::future::{join, join_all, join3};
 use syncline::{Lagged, Limits};
 
 use super::app::{Note, ask, assert_whole, note, open_store, run, run_on, settle};
+use crate::poll::give_way;
 use crate::{Fixture, Gate, Gated};
 
 /// Commits that wait while the store writes share its next write.
@@ -89,6 +92,28 @@ pub async fn a_stuck_subscriber_delays_nobody<F: Fixture>(fixture: &F) {
     })
     .await
     .unwrap();
+}
+
+/// A replica that is never idle answers `status` and `shutdown` all the same.
+pub async fn a_busy_replica_answers<F: Fixture>(fixture: &F) {
+    let (library, driver) = ask(open_store(fixture).await).open().await.unwrap();
+    let made = AtomicU32::new(0);
+    let busy = async {
+        for n in 0..2000 {
+            if library.commit(note(1, n.to_string())).await.is_err() {
+                break;
+            }
+            made.store(n + 1, Ordering::Relaxed);
+        }
+    };
+    let asking = async {
+        give_way().await;
+        library.status().await.unwrap();
+        assert!(made.load(Ordering::Relaxed) < 100, "status waited for {made:?} commits");
+        library.shutdown().await.unwrap();
+        assert!(made.load(Ordering::Relaxed) < 200, "shutdown waited for {made:?} commits");
+    };
+    join3(driver.run(), busy, asking).await.0.unwrap();
 }
 
 /// A shutdown serves what was sent before it, ends the subscriptions, and releases the store.

@@ -33,8 +33,8 @@ pub use atomicity::{
     cancelling_leaves_all_or_nothing, dropping_the_driver_loses_nothing, every_fault_leaves_a_whole_store,
 };
 pub use bounds::{
-    a_full_queue_makes_callers_wait, a_stuck_subscriber_delays_nobody, commits_share_writes,
-    shutting_down_serves_what_was_sent,
+    a_busy_replica_answers, a_full_queue_makes_callers_wait, a_stuck_subscriber_delays_nobody,
+    commits_share_writes, shutting_down_serves_what_was_sent,
 };
 pub use openings::{a_contradiction_leaves_the_store_untouched, identity_comes_from_the_store};
 pub use order::{
@@ -72,6 +72,7 @@ macro_rules! for_each_replica_property {
             commits_share_writes
             a_full_queue_makes_callers_wait
             a_stuck_subscriber_delays_nobody
+            a_busy_replica_answers
             shutting_down_serves_what_was_sent
             identity_comes_from_the_store
             a_contradiction_leaves_the_store_untouched
