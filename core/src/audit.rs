@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::hlc::Hlc;
-use crate::ids::ReplicaId;
+use crate::ids::{DeviceId, ReplicaId};
 use crate::member::Member;
 use crate::model;
 use crate::pages::{PAGE_ENTRIES, Pages};
@@ -14,7 +14,6 @@ use crate::stored::log::chain;
 use crate::stored::{
     Digest, Head, Identity, LogEntry, ModelSeen, Reference, clock_from_value, digest, record,
 };
-use crate::syncable::Syncable;
 
 /// Something in a store that must not be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +41,8 @@ pub enum Rule {
     Format,
     /// There is one identity, a clock and a head of the own stream, or nothing at all.
     Complete,
+    /// Identity, member records, log and the owners of records agree about which replica is on which device.
+    Devices,
     /// The clock stands at or above every stamp.
     Clock,
     /// The log of a stream holds every commit above the floor up to the head, in rising stamps, and nothing else.
@@ -69,6 +70,7 @@ pub async fn audit(storage: &dyn Storage) -> Vec<Violation> {
         heads: BTreeMap::new(),
         clock: None,
         named: BTreeMap::new(),
+        devices: BTreeMap::new(),
         violations: Vec::new(),
     };
     if let Err(error) = audit.run().await {
@@ -83,6 +85,8 @@ struct Audit<'a> {
     clock: Option<Hlc>,
     /// For each stream, how many changes of its log are what their record holds.
     named: BTreeMap<ReplicaId, u64>,
+    /// The device of each member.
+    devices: BTreeMap<ReplicaId, DeviceId>,
     violations: Vec<Violation>,
 }
 
@@ -128,11 +132,45 @@ impl<'a> Audit<'a> {
         if self.get(keys::head(identity.replica)).await?.is_none() {
             self.report(Rule::Complete, "the head of the own stream is missing");
         }
-        let founder = self.get(RecordKey::new::<Member>(&identity.replica).into_bytes()).await?;
-        if founder.is_none() {
-            self.report(Rule::Complete, "the own member record is missing");
+        self.check_members(identity).await
+    }
+
+    async fn check_members(&mut self, identity: Identity) -> Result<(), ReadError> {
+        let mut pages = self.pages(RecordKey::range_of_model::<Member>());
+        while let Some(page) = pages.next().await? {
+            for Entry { key, value } in &page {
+                let Ok((header, value)) = record::parse(value) else { continue };
+                if header.tombstone {
+                    continue;
+                }
+                match model::decode_bytes::<Member>(value) {
+                    Ok(member) if RecordKey::id_in::<Member>(key) == Some(member.replica) => {
+                        self.devices.insert(member.replica, member.device);
+                    }
+                    Ok(member) => {
+                        self.report(Rule::Format, format!("{} is under another key", member.replica));
+                    }
+                    Err(error) => self.report(Rule::Format, format!("member record {key:02x?}: {error}")),
+                }
+            }
+        }
+        match self.devices.get(&identity.replica) {
+            None => self.report(Rule::Complete, "the own member record is missing"),
+            Some(device) if *device != identity.device => {
+                let detail = format!("the store is of {}, its member record of {device}", identity.device);
+                self.report(Rule::Devices, detail);
+            }
+            Some(_) => {}
         }
         Ok(())
+    }
+
+    /// Reports a device that a replica is not on.
+    fn check_device(&mut self, replica: ReplicaId, device: DeviceId, what: impl fmt::Display) {
+        if let Some(known) = self.devices.get(&replica).filter(|known| **known != device) {
+            let detail = format!("{what} is of device {device}, replica {replica} is on {known}");
+            self.report(Rule::Devices, detail);
+        }
     }
 
     /// Reports what cannot be read.
@@ -157,25 +195,22 @@ impl<'a> Audit<'a> {
                             self.heads.insert(replica, head);
                         }
                     }
-                    Some(StoredKey::Record(record)) => self.check_record_format(&record, value),
-                    // The rest is read where it is checked.
-                    Some(
-                        StoredKey::Identity | StoredKey::Clock | StoredKey::Log(..) | StoredKey::Kept(..),
-                    ) => {}
+                    Some(StoredKey::Record(record)) => {
+                        self.note(record::parse(value), format!("record {record}"));
+                    }
+                    // All heads come before them.
+                    Some(StoredKey::Log(replica, seq) | StoredKey::Kept(replica, seq, _)) => {
+                        if !self.heads.contains_key(&replica) {
+                            let detail = format!("commit {seq} is of {replica}, which has no head");
+                            self.report(Rule::LogIsWhole, detail);
+                        }
+                    }
+                    // They have been read before.
+                    Some(StoredKey::Identity | StoredKey::Clock) => {}
                 }
             }
         }
         Ok(())
-    }
-
-    fn check_record_format(&mut self, record: &RecordKey, value: &[u8]) {
-        let parsed = self.note(record::parse(value), format!("record {record}"));
-        let member = record.model() == Member::SYNC_MODEL && record.owner().is_none();
-        if let Some((header, value)) = parsed.filter(|(header, _)| member && !header.tombstone)
-            && let Err(error) = model::decode_bytes::<Member>(value)
-        {
-            self.report(Rule::Format, format!("record {record}, schema {}: {error}", header.schema));
-        }
     }
 
     async fn check_log(&mut self, replica: ReplicaId, head: Head) -> Result<(), ReadError> {
@@ -185,7 +220,7 @@ impl<'a> Audit<'a> {
         while let Some(page) = pages.next().await? {
             for Entry { key, value } in &page {
                 let Some(StoredKey::Log(_, seq)) = StoredKey::parse(key) else { continue };
-                if seq != at.0 + 1 || seq > head.seq {
+                if at.0.checked_add(1) != Some(seq) || seq > head.seq {
                     let (first, last) = (head.floor + 1, head.seq);
                     let detail =
                         format!("{replica}: commit {seq} follows {}, the log is {first}..={last}", at.0);
@@ -201,6 +236,7 @@ impl<'a> Audit<'a> {
                         );
                     }
                     self.check_clock(entry.stamp, || format!("commit {seq} of {replica}"));
+                    self.check_device(replica, entry.device, format_args!("commit {seq}"));
                     if seq <= head.seq {
                         self.check_references(seq, entry).await?;
                     }
@@ -228,6 +264,11 @@ impl<'a> Audit<'a> {
 
     /// Every reference of a log entry resolves, to its record or to a kept value.
     async fn check_references(&mut self, seq: u64, entry: &LogEntry) -> Result<(), ReadError> {
+        let distinct: BTreeSet<_> = entry.changes.iter().map(|change| &change.record).collect();
+        if distinct.len() < entry.changes.len() {
+            let detail = format!("commit {seq} of {} names a record twice", entry.stamp.replica());
+            self.report(Rule::LogIsWhole, detail);
+        }
         for references in entry.changes.chunks(PAGE_ENTRIES) {
             let keys: Vec<Key> =
                 references.iter().map(|reference| reference.record.as_bytes().to_vec()).collect();
@@ -317,7 +358,14 @@ impl<'a> Audit<'a> {
     fn check_record(&mut self, record: &RecordKey, header: &record::Header) -> bool {
         let (replica, seq) = (header.stamp.replica(), header.seq);
         self.check_clock(header.stamp, || format!("record {record}"));
+        if let Some(owner) = record.owner() {
+            self.check_device(replica, owner, format_args!("record {record}"));
+        }
         let (at, floor) = self.heads.get(&replica).map_or((0, 0), |head| (head.seq, head.floor));
+        if self.heads.get(&replica).is_some_and(|head| header.stamp > head.stamp) {
+            let detail = format!("record {record} is of {}, after the head of its stream", header.stamp);
+            self.report(Rule::LogExplainsRecord, detail);
+        }
         if seq > at {
             let detail = format!("record {record} is of commit {seq} of {replica}, whose head is {at}");
             self.report(Rule::LogExplainsRecord, detail);
@@ -333,7 +381,7 @@ impl<'a> Audit<'a> {
                 let (replica, seq) = (header.stamp.replica(), header.seq);
                 let expected =
                     self.heads.get(&replica).is_some_and(|head| seq > head.floor && seq <= head.seq);
-                if expected && !log.names(self.storage, replica, seq, &record).await? {
+                if expected && log.change(self.storage, replica, seq, &record).await?.is_none() {
                     let detail = format!("commit {seq} of {replica} does not name record {record}");
                     self.report(Rule::LogExplainsRecord, detail);
                 }
@@ -352,7 +400,9 @@ impl<'a> Audit<'a> {
                     Some(Ok((header, _))) => header.seq == seq && header.stamp.replica() == replica,
                     _ => false,
                 };
-                if held || !log.names(self.storage, replica, seq, &record).await? {
+                // Only a shared value that the commit put can be missed.
+                let put = log.change(self.storage, replica, seq, &record).await? == Some(Put(true));
+                if held || !put || record.owner().is_some() {
                     let detail = format!("record {record} of commit {seq} of {replica} is kept for nothing");
                     self.report(Rule::KeptIsNeeded, detail);
                 }
@@ -379,17 +429,21 @@ fn parsed(page: &[Entry]) -> impl Iterator<Item = (RecordKey, record::Header)> {
 
 /// The log entry that was looked at last: neighbours often ask for the same, and it may be large.
 #[derive(Default)]
-struct LastEntry(Option<((ReplicaId, u64), BTreeSet<RecordKey>)>);
+struct LastEntry(Option<((ReplicaId, u64), BTreeMap<RecordKey, Put>)>);
+
+/// Whether a change puts a value, or deletes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Put(bool);
 
 impl LastEntry {
-    /// Whether the commit names the record.
-    async fn names(
+    /// What the commit did to the record, if it names it.
+    async fn change(
         &mut self,
         storage: &dyn Storage,
         replica: ReplicaId,
         seq: u64,
         record: &RecordKey,
-    ) -> Result<bool, ReadError> {
+    ) -> Result<Option<Put>, ReadError> {
         let at = (replica, seq);
         let named = match self.0.take() {
             Some((last, named)) if last == at => named,
@@ -397,9 +451,9 @@ impl LastEntry {
                 let entry = storage.get_many(&[keys::log(replica, seq)]).await?.into_iter().next().flatten();
                 let entry = entry.and_then(|entry| LogEntry::parse(replica, &entry).ok());
                 let changes = entry.map(|entry| entry.changes).unwrap_or_default();
-                changes.into_iter().map(|change| change.record).collect()
+                changes.into_iter().map(|change| (change.record, Put(change.value.is_some()))).collect()
             }
         };
-        Ok(self.0.insert((at, named)).1.contains(record))
+        Ok(self.0.insert((at, named)).1.get(record).copied())
     }
 }

@@ -4,6 +4,12 @@ use std::fmt;
 
 /// Caps on what a replica takes. Everything is checked before any work is done with it.
 ///
+/// What bounds memory: commits that wait, by [`queue_bytes_max`](Limits::queue_bytes_max); the records that one group
+/// replaces and so reads, by [`commit_changes_max`](Limits::commit_changes_max) times
+/// [`value_bytes_max`](Limits::value_bytes_max), which is the number to lower where values are large; events that a
+/// slow subscriber has not taken, by [`event_commits_max`](Limits::event_commits_max) times the keys of a commit. A
+/// caller that waits for the queue holds its own commit.
+///
 /// ```
 /// let limits = syncline::Limits { value_bytes_max: 64 * 1024, ..syncline::Limits::default() };
 /// ```
@@ -13,7 +19,7 @@ pub struct Limits {
     pub id_bytes_max: usize,
     /// The largest value, encoded. Default 1 MiB.
     pub value_bytes_max: usize,
-    /// The most changes of one commit. Default 65,536.
+    /// The most changes of one commit, and of the commits that share one write. Default 65,536.
     pub commit_changes_max: usize,
     /// The largest commit: the ids and values of its changes. Default 16 MiB.
     pub commit_bytes_max: usize,

@@ -97,7 +97,7 @@ pub(crate) struct Engine {
 enum Step {
     Idle,
     Reading(Vec<(Ticket, Commit)>),
-    Writing(group::Decision),
+    Writing(Box<group::Decision>),
 }
 
 /// What a replica says of itself.
@@ -239,7 +239,7 @@ impl Engine {
         }
         let batch = std::mem::take(&mut decision.batch);
         if !batch.is_empty() {
-            self.step = Step::Writing(decision);
+            self.step = Step::Writing(Box::new(decision));
             self.effects.push_back(Effect::Write(batch));
         }
     }
