@@ -58,10 +58,19 @@ fn removal_of(op: &WriteOp, kind: u8) -> bool {
     }
 }
 
-/// Whether the property holds on a store that drops what matches.
-fn survives(property: fn(&Crippled), dropped: fn(&WriteOp) -> bool) -> bool {
+/// What the property says of a store that drops what matches; empty if it holds.
+fn verdict(property: fn(&Crippled), dropped: fn(&WriteOp) -> bool) -> String {
     let fixture = Crippled { disk: Disk::new(), founded: Arc::default(), dropped };
-    catch_unwind(AssertUnwindSafe(|| property(&fixture))).is_ok()
+    match catch_unwind(AssertUnwindSafe(|| property(&fixture))) {
+        Ok(()) => String::new(),
+        Err(panic) => panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "no message".into()),
+    }
+}
+
+/// The fault is named: by the rule of the audit that it breaks, or by what a reader misses.
+fn assert_named(property: fn(&Crippled), dropped: fn(&WriteOp) -> bool, name: &str) {
+    let said = verdict(property, dropped);
+    assert!(said.contains(name), "instead of {name} the property says: {said}");
 }
 
 fn read_back(fixture: &Crippled) {
@@ -74,46 +83,46 @@ fn kept(fixture: &Crippled) {
 
 #[test]
 fn nothing_left_out_is_fine() {
-    assert!(survives(read_back, |_| false) && survives(kept, |_| false));
+    assert_eq!((verdict(read_back, |_| false), verdict(kept, |_| false)), (String::new(), String::new()));
 }
 
 #[test]
 fn a_commit_without_its_shared_record_is_noticed() {
-    assert!(!survives(read_back, |op| put_in(op, SHARED)));
+    assert_named(read_back, |op| put_in(op, SHARED), "listed");
 }
 
 #[test]
 fn a_commit_without_its_owned_record_is_noticed() {
-    assert!(!survives(kept, |op| put_in(op, OWNED)));
+    assert_named(kept, |op| put_in(op, OWNED), "RecordFollowsLog");
 }
 
 #[test]
 fn a_commit_without_its_log_entry_is_noticed() {
-    assert!(!survives(read_back, |op| put_of(op, LOG)));
+    assert_named(read_back, |op| put_of(op, LOG), "LogIsWhole");
 }
 
 #[test]
 fn a_commit_without_its_head_is_noticed() {
-    assert!(!survives(read_back, |op| put_of(op, HEAD)));
+    assert_named(read_back, |op| put_of(op, HEAD), "LogIsWhole");
 }
 
 #[test]
 fn a_commit_without_its_clock_is_noticed() {
     let clock = |op: &WriteOp| matches!(op, WriteOp::Put { key, .. } if key == b"\x01clock");
-    assert!(!survives(read_back, clock));
+    assert_named(read_back, clock, "Clock");
 }
 
 #[test]
 fn a_displaced_value_that_is_not_kept_is_noticed() {
-    assert!(!survives(kept, |op| put_of(op, KEPT)));
+    assert_named(kept, |op| put_of(op, KEPT), "LogResolves");
 }
 
 #[test]
 fn a_log_that_is_not_pruned_is_noticed() {
-    assert!(!survives(read_back, |op| removal_of(op, LOG)));
+    assert_named(read_back, |op| removal_of(op, LOG), "LogIsWhole");
 }
 
 #[test]
 fn a_kept_value_that_is_not_pruned_is_noticed() {
-    assert!(!survives(kept, |op| removal_of(op, KEPT)));
+    assert_named(kept, |op| removal_of(op, KEPT), "KeptIsNeeded");
 }
