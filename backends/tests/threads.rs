@@ -1,0 +1,86 @@
+//! Goal: on a runtime with many threads every call returns when the driver goes, and the store is free at once.
+//! Method: tasks that commit until they are refused, a driver that is dropped in the midst of them, over and over.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use serde::{Deserialize, Serialize};
+use syncline::{DeviceId, Error, GroupId, Storage, Syncable, TransactionManager, Uuid, audit};
+use syncline_backends::{MemoryDisk, MemoryStorage};
+
+#[derive(Clone, Debug, Serialize, Deserialize, Syncable)]
+#[sync(model = "counter")]
+struct Counter {
+    #[sync(id)]
+    id: u32,
+    count: u64,
+}
+
+const CALLERS: u32 = 8;
+
+/// Drops the driver in each round after some commits, and opens the store again with `open`.
+async fn drop_drivers<S: Storage>(rounds: u64, open: impl Fn() -> S) {
+    let mut told = vec![0; CALLERS as usize];
+    for round in 0..rounds {
+        let (library, driver) = TransactionManager::builder(open())
+            .device(DeviceId(Uuid::from_u128(1)))
+            .found(GroupId(Uuid::from_u128(2)))
+            .model::<Counter>()
+            .open()
+            .await
+            .unwrap();
+        let driver = tokio::spawn(driver.run());
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|id| {
+                let (library, mut count) = (library.clone(), told[id as usize]);
+                tokio::spawn(async move {
+                    loop {
+                        match library.commit(Counter { id, count: count + 1 }).await {
+                            Ok(_) => count += 1,
+                            Err(Error::Stopped(_)) => return (count, count),
+                            // There or not, and the next round looks.
+                            Err(Error::Unknown(_)) => return (count, count + 1),
+                            Err(other) => panic!("{other}"),
+                        }
+                        // Now and then something that needs no write.
+                        let _ = library.status().await;
+                    }
+                })
+            })
+            .collect();
+        for n in 0..round % 7 {
+            library.commit(Counter { id: CALLERS, count: n }).await.unwrap();
+        }
+        driver.abort();
+        let mut possible = Vec::new();
+        for caller in callers {
+            possible.push(caller.await.unwrap());
+        }
+        assert!(matches!(library.shutdown().await, Err(Error::Stopped(_))));
+
+        let store = open();
+        let violations = audit(&store).await;
+        assert!(violations.is_empty(), "round {round}: {violations:?}");
+        let (library, driver) = TransactionManager::builder(store).model::<Counter>().open().await.unwrap();
+        tokio::spawn(driver.run());
+        for (id, (least, most)) in (0..).zip(possible) {
+            let found = library.get::<Counter>(id).await.unwrap().map_or(0, |counter| counter.count);
+            assert!((least..=most).contains(&found), "round {round}: {found} is not in {least}..={most}");
+            told[id as usize] = found;
+        }
+        library.shutdown().await.unwrap();
+    }
+    assert!(told.iter().sum::<u64>() > rounds, "the callers hardly committed anything");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_call_returns_when_the_driver_goes_on_memory() {
+    let disk = MemoryDisk::new();
+    drop_drivers(300, || MemoryStorage::open(&disk)).await;
+}
+
+#[cfg(feature = "redb")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_call_returns_when_the_driver_goes_on_redb() {
+    let directory = tempfile::tempdir().unwrap();
+    drop_drivers(40, || syncline_backends::RedbStorage::open(directory.path().join("store.redb")).unwrap())
+        .await;
+}
