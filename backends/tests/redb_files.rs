@@ -233,6 +233,10 @@ fn a_creation_that_was_cut_short_is_begun_again() {
     // One byte of content is enough to show that it was more than that.
     *header.last_mut().unwrap() = 1;
     assert_left_alone(&path, &header, is_corrupt);
+    // So is something else where the header would be.
+    let mut foreign = vec![0; header.len()];
+    foreign[100] = 1;
+    assert_left_alone(&path, &foreign, is_corrupt);
 }
 
 #[test]

@@ -150,3 +150,23 @@ pub use poll::{interleave, poll_at_most, poll_at_most_until_woken};
 pub use recording::{Recording, Request, Trace, TraceEvent, TraceOutcome};
 pub use reference::{Disk, Reference};
 pub use seed::seed;
+
+/// A module with one test for each property of a list, which is the module of this crate named first.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! test_module {
+    ([$list:ident, $module:ident, $fixture:expr] $($property:ident)*) => {
+        mod $module {
+            #[allow(unused_imports, reason = "the expression may need nothing from outside")]
+            use super::*;
+
+            $(
+                #[test]
+                fn $property() {
+                    let fixture = $fixture;
+                    $crate::block_on($crate::$list::$property(&fixture));
+                }
+            )*
+        }
+    };
+}

@@ -25,6 +25,9 @@ const NEW_BYTES_MAX: u64 = 2 << 20;
 const HEADER_BYTES: usize = 320;
 /// The magic number comes first in the header and is written last.
 const MAGIC_BYTES: usize = 9;
+/// Behind it, a byte of flags and two of padding, the header has the size of redb's pages, little-endian.
+const PAGE_SIZE_AT: usize = 12;
+const PAGE_SIZE: [u8; 4] = 4096_u32.to_le_bytes();
 
 impl<B: StorageBackend> Medium<B> {
     pub(super) const fn new(inner: B) -> Self {
@@ -35,14 +38,18 @@ impl<B: StorageBackend> Medium<B> {
         if len != HEADER_BYTES as u64 && !(NEW_BYTES_MIN..=NEW_BYTES_MAX).contains(&len) {
             return Ok(false);
         }
-        let mut start = [0; MAGIC_BYTES];
+        let mut start = [0; PAGE_SIZE_AT + 4];
         self.inner.read(0, &mut start)?;
-        if start != [0; MAGIC_BYTES] {
+        let (before, page_size) = start.split_at(PAGE_SIZE_AT);
+        let magic_is_missing = before.iter().take(MAGIC_BYTES).all(|&byte| byte == 0);
+        if !magic_is_missing || (page_size != PAGE_SIZE && page_size != [0; 4]) {
             return Ok(false);
         }
         let mut all = vec![0; usize::try_from(len).map_err(io::Error::other)?];
         self.inner.read(0, &mut all)?;
-        Ok(all.iter().skip(HEADER_BYTES).all(|&byte| byte == 0))
+        // A header that never reached the disk is all zero, and then so is everything.
+        let zero_from = if page_size == PAGE_SIZE { HEADER_BYTES } else { 0 };
+        Ok(all.iter().skip(zero_from).all(|&byte| byte == 0))
     }
 }
 

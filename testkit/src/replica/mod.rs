@@ -86,25 +86,6 @@ macro_rules! for_each_replica_property {
 #[macro_export]
 macro_rules! replica_tests {
     ($module:ident, $fixture:expr $(,)?) => {
-        $crate::for_each_replica_property! { [$crate::replica_test_module] $module, $fixture }
-    };
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! replica_test_module {
-    ([$module:ident, $fixture:expr] $($property:ident)*) => {
-        mod $module {
-            #[allow(unused_imports, reason = "the expression may need nothing from outside")]
-            use super::*;
-
-            $(
-                #[test]
-                fn $property() {
-                    let fixture = $fixture;
-                    $crate::block_on($crate::replica::$property(&fixture));
-                }
-            )*
-        }
+        $crate::for_each_replica_property! { [$crate::test_module] replica, $module, $fixture }
     };
 }

@@ -75,26 +75,7 @@ macro_rules! for_each_storage_property {
 #[macro_export]
 macro_rules! storage_tests {
     ($module:ident, $fixture:expr $(,)?) => {
-        $crate::for_each_storage_property! { [$crate::storage_test_module] $module, $fixture }
-    };
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! storage_test_module {
-    ([$module:ident, $fixture:expr] $($property:ident)*) => {
-        mod $module {
-            #[allow(unused_imports, reason = "the expression may need nothing from outside")]
-            use super::*;
-
-            $(
-                #[test]
-                fn $property() {
-                    let fixture = $fixture;
-                    $crate::block_on($crate::storage::$property(&fixture));
-                }
-            )*
-        }
+        $crate::for_each_storage_property! { [$crate::test_module] storage, $module, $fixture }
     };
 }
 
