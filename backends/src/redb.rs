@@ -228,13 +228,12 @@ impl Default for RedbBuilder {
 #[async_trait]
 impl Storage for RedbStorage {
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
-        self.shared.read(|transaction| {
-            let mut tables = tables::Reading::new(transaction);
-            let value = |key: &Key| match tables.of(key)? {
-                Some(table) => Ok(table.get(key.as_slice())?.map(|value| value.value().to_vec())),
-                None => Ok(None),
-            };
-            keys.iter().map(value).collect()
+        self.shared.read(|transaction| match keys {
+            [key] => Ok(vec![tables::get(transaction, key)?]),
+            keys => {
+                let mut tables = tables::Reading::new(transaction);
+                keys.iter().map(|key| tables.get(key)).collect()
+            }
         })
     }
 

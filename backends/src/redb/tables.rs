@@ -12,9 +12,10 @@ use std::collections::btree_map::Entry;
 use std::ops::RangeInclusive;
 
 use ::redb::{
-    Error, ReadOnlyTable, ReadTransaction, Table, TableDefinition, TableError, TableHandle, WriteTransaction,
+    Error, ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, TableError, TableHandle,
+    WriteTransaction,
 };
-use syncline::KeyRange;
+use syncline::{Key, KeyRange, Value};
 
 /// A table by the first byte of its keys. The empty key has one of its own, before all others.
 type Name = Option<u8>;
@@ -84,7 +85,13 @@ pub(super) fn reading_of(transaction: &ReadTransaction, range: &KeyRange) -> Res
 pub(super) struct Reading<'t> {
     transaction: &'t ReadTransaction,
     /// The one used last: keys of one table usually come together.
-    current: Option<(Name, Option<ReadTable>)>,
+    current: Option<(Name, Option<Current>)>,
+}
+
+/// A table and its last key.
+struct Current {
+    table: ReadTable,
+    last: Key,
 }
 
 impl<'t> Reading<'t> {
@@ -92,15 +99,37 @@ impl<'t> Reading<'t> {
         Self { transaction, current: None }
     }
 
-    /// The table of `key`, if there is one.
-    pub(super) fn of(&mut self, key: &[u8]) -> Result<Option<&ReadTable>, Error> {
+    /// The value of `key`, one of many.
+    pub(super) fn get(&mut self, key: &[u8]) -> Result<Option<Value>, Error> {
         let name = name_of(key);
-        let table = match self.current.take() {
+        let current = match self.current.take() {
             Some((current, table)) if current == name => table,
-            _ => open(self.transaction, name)?,
+            _ => Current::open(self.transaction, name)?,
         };
-        Ok(self.current.insert((name, table)).1.as_ref())
+        match &self.current.insert((name, current)).1 {
+            // New records with time-ordered ids stand behind everything that is there: then there is nothing to find.
+            Some(current) if key <= current.last.as_slice() => value_in(&current.table, key),
+            _ => Ok(None),
+        }
     }
+}
+
+impl Current {
+    /// `None` for a table that is empty or not there.
+    fn open(transaction: &ReadTransaction, name: Name) -> Result<Option<Self>, Error> {
+        let Some(table) = open(transaction, name)? else { return Ok(None) };
+        let last = table.last()?.map(|(key, _)| key.value().to_vec());
+        Ok(last.map(|last| Self { table, last }))
+    }
+}
+
+/// The value of `key` alone.
+pub(super) fn get(transaction: &ReadTransaction, key: &[u8]) -> Result<Option<Value>, Error> {
+    open(transaction, name_of(key))?.map_or(Ok(None), |table| value_in(&table, key))
+}
+
+fn value_in(table: &ReadTable, key: &[u8]) -> Result<Option<Value>, Error> {
+    Ok(table.get(key)?.map(|value| value.value().to_vec()))
 }
 
 /// The tables of a write transaction, each opened once.
