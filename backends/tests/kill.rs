@@ -14,7 +14,6 @@
 )]
 
 use std::io::{BufRead, BufReader, Write as _};
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -105,7 +104,8 @@ fn kill_9_loses_nothing_acknowledged() -> Result<(), Failed> {
         }
         child.kill()?;
         let status = child.wait()?;
-        if status.signal() != Some(9) {
+        // Whoever is killed has no exit code; elsewhere the kill gives one.
+        if cfg!(unix) && status.code().is_some() {
             return Err(format!("cycle {cycle}: the child ended by itself: {status}").into());
         }
         // What it managed to say before it died. A line is one write to the pipe, so none is cut off.
