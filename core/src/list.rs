@@ -97,7 +97,7 @@ impl<M: Syncable, S: Storage> List<M, S> {
         self.rest = std::mem::replace(&mut self.rest, KeyRange::all()).after(key);
     }
 
-    /// The records one by one.
+    /// The records one by one. The stream ends with the first error; [`next_page`](List::next_page) can go on.
     pub fn into_stream(self) -> impl Stream<Item = Result<M, Error>> + Send {
         try_unfold((self, Vec::new().into_iter()), |(mut list, mut page)| async move {
             loop {
