@@ -48,7 +48,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         })
         .await?;
     assert_eq!(library.get::<Tag>(tag.id).await?.map(|t| t.name), Some("beach".into()));
-    println!("committed three times: {:?}", library.status().await?);
+    println!("{:#?}", library.status().await?);
     library.shutdown().await?;
     Ok(())
 }

@@ -506,7 +506,8 @@ pub struct Status {
     pub replica: ReplicaId,
     /// The replicas of the group, in the order of their ids.
     pub members: Vec<ReplicaId>,
-    /// How many commits its stream has: the sequence number of the last durable one.
+    /// How many commits its stream has: the sequence number of the last durable one. The first is the founding of
+    /// the group.
     pub commits: u64,
     /// The sequence number up to which its log has been pruned.
     pub pruned: u64,
