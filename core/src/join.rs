@@ -1,0 +1,82 @@
+//! The second storage seam, for stores with a transaction object: the app's own statements and a batch of ours in
+//! one native transaction.
+//!
+//! `with_tx` and projections run on it.
+
+use async_trait::async_trait;
+
+use crate::storage::{BoxError, Key, ReadError, Storage, Value, WriteBatch, WriteError};
+
+/// A native transaction that is open for writing.
+pub trait JoinTx {
+    /// The engine's own transaction: `rusqlite::Transaction<'t>`, `redb::WriteTransaction`.
+    type Native;
+
+    /// The engine's own transaction, for the app's statements.
+    fn native(&self) -> &Self::Native;
+
+    /// Returns the values of `keys`, in their order, as this transaction sees them: what it has applied included.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store could not read.
+    fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError>;
+
+    /// Adds `batch` to the transaction. Nothing is durable before the transaction is.
+    ///
+    /// # Errors
+    /// Whatever the store reports. The job must then fail.
+    fn apply(&self, batch: &WriteBatch) -> Result<(), BoxError>;
+}
+
+/// Work inside one native transaction: `Ok` commits it, an error undoes all of it.
+pub type JoinJob<S> = Box<dyn for<'t> FnOnce(&<S as JoinStorage>::Tx<'t>) -> Result<(), BoxError> + Send>;
+
+/// The native transaction of a store, as the app's statements see it.
+pub type Native<'t, S> = <<S as JoinStorage>::Tx<'t> as JoinTx>::Native;
+
+/// A store that lends its native transaction.
+///
+/// # Contract
+/// One property each in `syncline-testkit`, under the same name. A joined write is a write: everything that
+/// [`Storage`] promises of writes holds for it, and the caller never has two writes in flight, joined or not.
+///
+/// - `join_is_atomic`: what the job did through the native transaction and what it applied are there together, or
+///   nothing of either, after any error, panic or crash.
+/// - `join_is_durable`: once `join` has returned `Ok`, both survive whatever the store claims to survive.
+/// - `join_sees_its_own_writes`: `get_many` sees the state that the last write left, and what this transaction has
+///   applied; nobody else sees that before `join` has returned.
+/// - `join_error_leaves_no_trace`: if the job fails or panics, `join` returns [`WriteError::Rejected`] with what the
+///   job returned, nothing of it is there, and the store goes on.
+/// - `join_runs_its_job_once`: never twice; not at all only if `join` fails.
+/// - `join_cannot_be_ended_from_inside`: a statement of the app that ends the transaction, or undoes all of it, makes
+///   `join` fail with [`WriteError::Rejected`] of a [`TransactionEnded`], and nothing of the job is there. A store
+///   whose native transaction gives no way to end it through a shared reference has nothing to do.
+/// - `joins_and_writes_are_ordered`: joins and writes take effect in the order in which they were called.
+/// - `cancelled_join_is_all_or_nothing`: a future dropped at any point leaves all or nothing, and the store usable.
+#[async_trait]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no transaction that the app's own statements could join",
+    label = "this store does not implement `JoinStorage`",
+    note = "`with_tx` and projections need a store with a native transaction: `SqliteStorage`, `RedbStorage`"
+)]
+pub trait JoinStorage: Storage + Sized {
+    /// A native transaction with ours in it.
+    type Tx<'t>: JoinTx;
+
+    /// Runs `job` in one native transaction, off the async threads, and returns once that is durable.
+    ///
+    /// # Errors
+    /// [`WriteError`], whose variants say whether the transaction was committed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves all of the transaction or nothing of it.
+    async fn join(&self, job: JoinJob<Self>) -> Result<(), WriteError>;
+}
+
+/// The app's own statements ended the transaction that they were part of. All of it was undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a statement of the app ended the transaction it was part of (`COMMIT`, `ROLLBACK` or `OR ROLLBACK`); nothing of \
+     it was kept: leave it to `with_tx` to end it, and return an error to undo it"
+)]
+pub struct TransactionEnded;
