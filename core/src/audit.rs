@@ -12,7 +12,7 @@ use crate::storage::{Entry, Key, KeyRange, ReadError, Storage};
 use crate::stored::keys::{self, RecordKey, StoredKey};
 use crate::stored::log::chain;
 use crate::stored::{
-    Digest, Head, Identity, LogEntry, ModelSeen, Reference, clock_from_value, digest, record,
+    Digest, Head, Identity, LogEntry, ModelSeen, ProjectionRow, Reference, clock_from_value, digest, record,
 };
 
 /// Something in a store that must not be.
@@ -187,6 +187,9 @@ impl<'a> Audit<'a> {
                     None => self.report(Rule::Format, format!("an unknown key {key:02x?}")),
                     Some(StoredKey::Model(name)) => {
                         self.note(ModelSeen::parse(value), format!("model {name}"));
+                    }
+                    Some(StoredKey::Projection(name)) => {
+                        self.note(ProjectionRow::parse(value), format!("projection {name}"));
                     }
                     Some(StoredKey::Head(replica)) => {
                         if let Some(head) =

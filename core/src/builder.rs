@@ -1,5 +1,6 @@
 //! Opening a store: what the app asks for, and the reads and the write that answer it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -15,9 +16,11 @@ use crate::manager::{Inner, TransactionManager};
 use crate::member::Member;
 use crate::model::Registry;
 use crate::pages::Pages;
+use crate::projection::{Declared, Projecting};
 use crate::storage::{KeyRange, ReadError, Storage};
+use crate::stored::FormatError;
 use crate::stored::keys::{self, RecordKey};
-use crate::syncable::Syncable;
+use crate::syncable::{MODEL_BYTES_MAX, Syncable};
 
 /// Says what a store shall be, then [opens](Builder::open) it.
 ///
@@ -32,6 +35,7 @@ pub struct Builder<S> {
     clock: Arc<dyn Clock>,
     limits: Limits,
     rules: Rules,
+    pub(crate) projections: Option<Arc<dyn Projecting<S>>>,
 }
 
 impl<S: Storage> Builder<S> {
@@ -45,6 +49,7 @@ impl<S: Storage> Builder<S> {
             clock: Arc::new(SystemClock::new()),
             limits: Limits::default(),
             rules: Rules::default(),
+            projections: None,
         }
     }
 
@@ -97,6 +102,11 @@ impl<S: Storage> Builder<S> {
         self
     }
 
+    pub(crate) fn with_projections(mut self, projections: Arc<dyn Projecting<S>>) -> Self {
+        self.projections = Some(projections);
+        self
+    }
+
     /// Rules that tests switch off to see that something fails without them.
     #[doc(hidden)]
     #[must_use]
@@ -118,29 +128,41 @@ impl<S: Storage> Builder<S> {
     /// # Cancel safety
     /// Dropping the future releases the store. A first opening is there whole or not at all.
     pub async fn open(self) -> Result<(TransactionManager<S>, Driver<S>), OpenError> {
-        let Self { storage, device, group, replica, models, clock, limits, rules } = self;
+        let Self { storage, device, group, replica, models, clock, limits, rules, projections } = self;
         let models = models?;
         check(&limits)?;
+        let declared = projections.as_ref().map_or_else(Vec::new, |all| all.declared());
+        check_names(&declared)?;
         let location = storage.location();
-        let found =
-            find(&storage).await.map_err(|source| OpenError::Read { location: location.clone(), source })?;
+        let found = find(&storage).await.map_err(|error| error.at(&location))?;
         let replica = replica.unwrap_or_else(ReplicaId::new);
-        let ask = Ask { device, group, limits: limits.clone(), rules, replica, location: location.clone() };
+        let ask = Ask {
+            device,
+            group,
+            limits: limits.clone(),
+            rules,
+            replica,
+            projections: declared,
+            location: location.clone(),
+        };
         let (engine, batch) = engine::open(ask, &found, &models, read_clock(&*clock))?;
         if !batch.is_empty() {
             storage.write(batch).await.map_err(|source| OpenError::Write { location, source })?;
         }
+        if let Some(all) = &projections {
+            all.begin(&found.projections);
+        }
 
         let (released, when_released) = watch::channel(());
         let store = Arc::new(Held { store: storage, _released: released });
-        let (send_commit, commits) = mpsc::unbounded_channel();
+        let (send_request, requests) = mpsc::unbounded_channel();
         let (send_control, control) = mpsc::unbounded_channel();
         let queue = Arc::new(Semaphore::new(limits.queue_bytes_max));
         let (notices, _) = broadcast::channel(limits.event_commits_max);
         let stop_reason = Arc::new(OnceLock::new());
         let manager = TransactionManager::new(Inner {
             store: Arc::downgrade(&store),
-            commits: send_commit,
+            requests: send_request,
             control: send_control,
             queue: Arc::clone(&queue),
             notices: notices.downgrade(),
@@ -149,9 +171,10 @@ impl<S: Storage> Builder<S> {
             device: engine.snapshot().identity.device,
             models,
             limits,
+            projections: projections.clone(),
         });
-        let channels = Channels { commits, control, queue, notices: Some(notices), stop_reason };
-        Ok((manager, Driver::new(engine, store, clock, channels)))
+        let channels = Channels { requests, control, queue, notices: Some(notices), stop_reason };
+        Ok((manager, Driver::new(engine, store, clock, channels, projections)))
     }
 }
 
@@ -167,16 +190,59 @@ impl<S: Storage> fmt::Debug for Builder<S> {
     }
 }
 
-async fn find(storage: &impl Storage) -> Result<Found, ReadError> {
+/// Why a store could not be looked at.
+enum NotFound {
+    Read(ReadError),
+    Format(FormatError),
+}
+
+impl NotFound {
+    fn at(self, location: &str) -> OpenError {
+        let location = location.to_owned();
+        match self {
+            Self::Read(source) => OpenError::Read { location, source },
+            Self::Format(source) => OpenError::Format { location, source },
+        }
+    }
+}
+
+impl From<ReadError> for NotFound {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
+impl From<FormatError> for NotFound {
+    fn from(error: FormatError) -> Self {
+        Self::Format(error)
+    }
+}
+
+async fn find(storage: &impl Storage) -> Result<Found, NotFound> {
     let mut values = storage.get_many(&Found::keys()).await?.into_iter();
     Ok(Found {
         identity: values.next().flatten(),
         clock: values.next().flatten(),
         any: !storage.scan(KeyRange::all(), 1).await?.is_empty(),
         models: Pages::new(storage, keys::models()).all().await?,
+        projections: engine::read_projections(&Pages::new(storage, keys::projections()).all().await?)?,
         heads: Pages::new(storage, keys::heads()).all().await?,
         members: Pages::new(storage, RecordKey::range_of_model::<Member>()).all().await?,
     })
+}
+
+fn check_names(projections: &[Declared]) -> Result<(), OpenError> {
+    let mut names = BTreeSet::new();
+    for &Declared { name: projection, .. } in projections {
+        let fail = |rule| Err(OpenError::ProjectionName { projection, rule });
+        if projection.is_empty() || projection.len() > MODEL_BYTES_MAX {
+            return fail("a name has 1 to 64 bytes");
+        }
+        if !names.insert(projection) {
+            return fail("another projection has it");
+        }
+    }
+    Ok(())
 }
 
 fn check(limits: &Limits) -> Result<(), OpenError> {
@@ -187,7 +253,7 @@ fn check(limits: &Limits) -> Result<(), OpenError> {
     const SOME: &str = "at least 1";
     const EVENTS: &str = "from 1 to 1,048,576";
     let u32_max = u32::MAX as usize;
-    let least_queue = crate::manager::weight(limits.commit_bytes_max, limits.commit_changes_max);
+    let least_queue = crate::batch::weight(limits.commit_bytes_max, limits.commit_changes_max);
     let rules = [
         ("id_bytes_max", limits.id_bytes_max, 1, usize::from(u16::MAX), ID),
         (

@@ -15,7 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, wat
 use crate::clock::{Clock, Now};
 use crate::engine::{Commit, Effect, Engine, Input, Snapshot, Ticket};
 use crate::error::{Error, StopReason, panic_message};
-use crate::events::Notice;
+use crate::events::{Event, Notice};
+use crate::joined::Work;
+use crate::projection::Projecting;
 use crate::storage::{Storage, WriteError};
 
 /// What a manager asks of the driver beside commits: answered also while the store writes.
@@ -25,10 +27,18 @@ pub(crate) enum Control {
     Shutdown,
 }
 
+/// What a manager wants written.
+pub(crate) enum Request<S> {
+    /// Changes that need nothing of the store but a batch: they share a write with others.
+    Commit(Commit),
+    /// A write of its own, in the store's native transaction.
+    Join(Work<S>),
+}
+
 /// The driver's ends of the channels that it shares with its managers.
-pub(crate) struct Channels {
+pub(crate) struct Channels<S> {
     /// Taken only between two writes: what waits here forms the next group.
-    pub(crate) commits: mpsc::UnboundedReceiver<(Commit, Waiting)>,
+    pub(crate) requests: mpsc::UnboundedReceiver<(Request<S>, Waiting)>,
     pub(crate) control: mpsc::UnboundedReceiver<Control>,
     /// Bytes that commits may still occupy.
     pub(crate) queue: Arc<Semaphore>,
@@ -67,8 +77,12 @@ pub struct Driver<S: Storage> {
     /// `None` once stopped.
     store: Option<Arc<Held<S>>>,
     clock: Arc<dyn Clock>,
-    channels: Channels,
+    channels: Channels<S>,
     waiting: HashMap<Ticket, Waiting>,
+    /// The joined writes that the engine has not come to yet.
+    joins: HashMap<Ticket, Work<S>>,
+    /// Until there is nothing more to rebuild.
+    rebuilds: Option<Arc<dyn Projecting<S>>>,
     next_ticket: u64,
 }
 
@@ -77,9 +91,19 @@ impl<S: Storage> Driver<S> {
         engine: Engine,
         store: Arc<Held<S>>,
         clock: Arc<dyn Clock>,
-        channels: Channels,
+        channels: Channels<S>,
+        rebuilds: Option<Arc<dyn Projecting<S>>>,
     ) -> Self {
-        Self { engine, store: Some(store), clock, channels, waiting: HashMap::new(), next_ticket: 0 }
+        Self {
+            engine,
+            store: Some(store),
+            clock,
+            channels,
+            waiting: HashMap::new(),
+            joins: HashMap::new(),
+            rebuilds,
+            next_ticket: 0,
+        }
     }
 
     /// Runs until [`shutdown`](crate::TransactionManager::shutdown) is called or the last manager is dropped.
@@ -99,7 +123,7 @@ impl<S: Storage> Driver<S> {
     async fn serve(&mut self) -> StopReason {
         loop {
             while let Ok(control) = self.channels.control.try_recv() {
-                answer(&self.engine, &mut self.channels.commits, control);
+                answer(&self.engine, &mut self.channels.requests, control);
             }
             let closed = self.take_what_has_arrived();
             let mut replied = false;
@@ -109,7 +133,16 @@ impl<S: Storage> Driver<S> {
                     return reason;
                 }
             }
-            if replied {
+            // One page between two groups, so that neither waits for the other.
+            let rebuilt = match closed {
+                false => self.rebuild().await,
+                true => Ok(false),
+            };
+            let rebuilt = match rebuilt {
+                Ok(rebuilt) => rebuilt,
+                Err(reason) => return reason,
+            };
+            if replied || rebuilt {
                 // Callers that were just answered often commit again at once. Letting them run first makes
                 // one group of their commits instead of a group of one and a group of all others.
                 Yield::default().await;
@@ -124,30 +157,37 @@ impl<S: Storage> Driver<S> {
     /// Takes every commit that waits; says whether there will never be another.
     fn take_what_has_arrived(&mut self) -> bool {
         loop {
-            match self.channels.commits.try_recv() {
-                Ok((commit, waiting)) => self.take(commit, waiting),
+            match self.channels.requests.try_recv() {
+                Ok((request, waiting)) => self.take(request, waiting),
                 Err(error) => return error == mpsc::error::TryRecvError::Disconnected,
             }
         }
     }
 
-    fn take(&mut self, commit: Commit, waiting: Waiting) {
+    fn take(&mut self, request: Request<S>, waiting: Waiting) {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         self.waiting.insert(ticket, waiting);
-        self.engine.handle(read_clock(&*self.clock), Input::Commit(ticket, commit));
+        let input = match request {
+            Request::Commit(commit) => Input::Commit(ticket, commit),
+            Request::Join(work) => {
+                self.joins.insert(ticket, work);
+                Input::Join(ticket)
+            }
+        };
+        self.engine.handle(read_clock(&*self.clock), input);
     }
 
     /// Waits for a commit, or for anything else that changes what is to be done.
     async fn wait(&mut self) {
-        let Channels { commits, control, .. } = &mut self.channels;
-        let arrived = match select(pin!(commits.recv()), pin!(control.recv())).await {
-            Either::Left((commit, _)) => Either::Left(commit),
+        let Channels { requests, control, .. } = &mut self.channels;
+        let arrived = match select(pin!(requests.recv()), pin!(control.recv())).await {
+            Either::Left((request, _)) => Either::Left(request),
             Either::Right((control, _)) => Either::Right(control),
         };
         match arrived {
-            Either::Left(Some((commit, waiting))) => self.take(commit, waiting),
-            Either::Right(Some(control)) => answer(&self.engine, &mut self.channels.commits, control),
+            Either::Left(Some((request, waiting))) => self.take(request, waiting),
+            Either::Right(Some(control)) => answer(&self.engine, &mut self.channels.requests, control),
             // Both close when the last manager goes.
             Either::Left(None) | Either::Right(None) => {}
         }
@@ -166,6 +206,13 @@ impl<S: Storage> Driver<S> {
                 Err(WriteError::Unknown(error)) => return Err(StopReason::Unknown(Arc::from(error))),
                 Err(WriteError::Fenced) => return Err(StopReason::Fenced),
             },
+            Effect::Join(ticket, pen) => match self.joins.remove(&ticket) {
+                Some(work) => {
+                    Input::Joined(while_answering(engine, channels, work(&held.store, ticket, *pen)).await??)
+                }
+                // Every joined write brings its work.
+                None => Input::Joined(Err(Error::Stopped(StopReason::DriverDropped))),
+            },
             Effect::Reply(ticket, result) => {
                 if let Some(waiting) = self.waiting.remove(&ticket) {
                     // The caller may have gone; its commit stands all the same.
@@ -174,10 +221,7 @@ impl<S: Storage> Driver<S> {
                 return Ok(());
             }
             Effect::Notify(notice) => {
-                if let Some(notices) = &self.channels.notices {
-                    // Nobody may listen.
-                    let _ = notices.send(notice);
-                }
+                self.notify(notice);
                 return Ok(());
             }
         };
@@ -185,15 +229,40 @@ impl<S: Storage> Driver<S> {
         Ok(())
     }
 
+    /// Rebuilds a page of a projection; says whether there was one to rebuild.
+    async fn rebuild(&mut self) -> Result<bool, StopReason> {
+        let (Some(all), Some(held)) = (&self.rebuilds, &self.store) else { return Ok(false) };
+        let page = all.rebuild(&held.store);
+        match while_answering(&mut self.engine, &mut self.channels, page).await?? {
+            Some(told) => {
+                if let Some(status) = told {
+                    self.notify(Notice::from([Event::Projection(status)]));
+                }
+                Ok(true)
+            }
+            None => {
+                self.rebuilds = None;
+                Ok(false)
+            }
+        }
+    }
+
+    fn notify(&self, notice: Notice) {
+        if let Some(notices) = &self.channels.notices {
+            // Nobody may listen.
+            let _ = notices.send(notice);
+        }
+    }
+
     /// Answers everybody, then releases the store. Callers return to the app only once it is released.
     fn stop(&mut self, reason: StopReason) {
-        let Channels { commits, control, queue, notices, stop_reason } = &mut self.channels;
+        let Channels { requests, control, queue, notices, stop_reason } = &mut self.channels;
         let reason = stop_reason.get_or_init(|| reason);
         queue.close();
-        commits.close();
+        requests.close();
         control.close();
         // What is still in the channels is answered by being dropped.
-        while commits.try_recv().is_ok() {}
+        while requests.try_recv().is_ok() {}
         while control.try_recv().is_ok() {}
         for (ticket, error) in self.engine.stop(reason) {
             if let Some(waiting) = self.waiting.remove(&ticket) {
@@ -201,17 +270,18 @@ impl<S: Storage> Driver<S> {
             }
         }
         self.waiting.clear();
+        self.joins.clear();
         *notices = None;
         self.store = None;
     }
 }
 
-fn answer(engine: &Engine, commits: &mut mpsc::UnboundedReceiver<(Commit, Waiting)>, control: Control) {
+fn answer<T>(engine: &Engine, requests: &mut mpsc::UnboundedReceiver<T>, control: Control) {
     match control {
         // The caller may have gone.
         Control::Status(reply) => drop(reply.send(engine.snapshot())),
         // What was sent before is still served.
-        Control::Shutdown => commits.close(),
+        Control::Shutdown => requests.close(),
     }
 }
 
@@ -230,18 +300,18 @@ impl<S: Storage> fmt::Debug for Driver<S> {
 /// Waits for the store, and answers what needs no store meanwhile.
 ///
 /// A panic of the store becomes a reason to stop: it may have happened in the middle of a write.
-async fn while_answering<T>(
+async fn while_answering<T, S>(
     // Alone with it, since it is held across an await and what callers staged need not be `Sync`.
     engine: &mut Engine,
-    channels: &mut Channels,
+    channels: &mut Channels<S>,
     operation: impl Future<Output = T>,
 ) -> Result<T, StopReason> {
-    let Channels { commits, control, .. } = channels;
+    let Channels { requests, control, .. } = channels;
     let mut operation = pin!(AssertUnwindSafe(operation).catch_unwind());
     let result = loop {
         match select(operation.as_mut(), pin!(control.recv())).await {
             Either::Left((result, _)) => break result,
-            Either::Right((Some(control), _)) => answer(engine, commits, control),
+            Either::Right((Some(control), _)) => answer(engine, requests, control),
             Either::Right((None, _)) => break operation.await,
         }
     };

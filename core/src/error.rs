@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::clock::ClockError;
 use crate::events::RecordKey;
 use crate::ids::{DeviceId, GroupId};
+use crate::join::TransactionEnded;
 use crate::limits::Limit;
 use crate::storage::{BoxError, ReadError, WriteError};
 use crate::stored::FormatError;
@@ -115,6 +116,20 @@ pub enum Error {
     Panicked {
         /// The panic's message.
         message: String,
+    },
+
+    /// A statement of the app's closure ended the transaction. Nothing of it was kept.
+    #[error(transparent)]
+    TransactionEnded(#[from] TransactionEnded),
+    /// A projection refused a change, so its commit was undone.
+    #[error("the projection `{projection}` refused the record {record}: {source}; nothing was written")]
+    Projection {
+        /// The projection's name.
+        projection: &'static str,
+        /// The record.
+        record: RecordKey,
+        /// What it reported.
+        source: BoxError,
     },
 
     // Retry, or report.
@@ -291,6 +306,14 @@ pub enum OpenError {
         model: &'static str,
         /// The type.
         ty: &'static str,
+    },
+    /// Two projections have the same name, or a name is empty or too long.
+    #[error("`{projection}` cannot be the name of a projection here: {rule}")]
+    ProjectionName {
+        /// The name.
+        projection: &'static str,
+        /// What it must be.
+        rule: &'static str,
     },
     /// A model that was shared is device-owned now, or the other way round.
     #[error(

@@ -7,6 +7,7 @@ use tokio::sync::broadcast;
 
 use crate::hlc::Hlc;
 use crate::ids::DeviceId;
+use crate::projection::ProjectionStatus;
 pub use crate::stored::keys::RecordKey;
 
 /// Something an app may want to react to.
@@ -21,6 +22,8 @@ pub enum Event {
         /// By how many milliseconds; negative if back.
         by_ms: i64,
     },
+    /// A projection began to be rebuilt, got on with it, is complete or failed.
+    Projection(ProjectionStatus),
 }
 
 /// One change of one record.

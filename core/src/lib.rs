@@ -35,6 +35,7 @@
 //! | stable | the sequence number that every member has acknowledged |
 
 mod audit;
+mod batch;
 mod builder;
 pub mod clock;
 mod driver;
@@ -44,17 +45,21 @@ mod events;
 mod hlc;
 mod ids;
 pub mod join;
+mod joined;
 mod limits;
 mod list;
 mod manager;
 mod member;
 mod model;
 mod pages;
+mod projection;
 pub mod storage;
 mod stored;
 pub mod syncable;
+mod tx;
 
 pub use audit::{Rule, Violation, audit};
+pub use batch::Batch;
 pub use builder::Builder;
 pub use clock::{Clock, ClockError, Mono, Now, SystemClock, WallMs};
 pub use driver::Driver;
@@ -67,12 +72,14 @@ pub use ids::{DeviceId, GroupId, ReplicaId};
 pub use join::{JoinJob, JoinStorage, JoinTx, Native, TransactionEnded};
 pub use limits::{Limit, Limits};
 pub use list::List;
-pub use manager::{Batch, Status, TransactionManager};
+pub use manager::{Status, TransactionManager};
 pub use member::{Member, MemberState};
+pub use projection::{Projection, ProjectionState, ProjectionStatus};
 pub use storage::{
     BoxError, Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp,
 };
 pub use stored::FormatError;
 pub use syncable::{DeviceOwned, Ownership, RecordId, Shared, SyncId, Syncable};
 pub use syncline_derive::Syncable;
+pub use tx::Tx;
 pub use uuid::{self, Uuid};

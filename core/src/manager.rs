@@ -1,6 +1,5 @@
 //! The app's handle: commits, reads, events.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -9,19 +8,21 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use futures::future::{Either, select};
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
+use crate::batch::{Batch, weight};
 use crate::builder::Builder;
-use crate::driver::{Control, Held, Waiting};
+use crate::driver::{Control, Held, Request, Waiting};
 use crate::engine::{Action, Commit, Current, Staged};
 use crate::error::{Error, StopReason};
 use crate::events::{Events, Notice, RecordKey};
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
-use crate::limits::{Limit, Limits};
+use crate::limits::Limits;
 use crate::list::List;
 use crate::model::{self, Registry};
+use crate::projection::{Projecting, ProjectionStatus};
 use crate::storage::{BoxError, Key, ReadError, Storage};
 use crate::stored::record;
-use crate::syncable::{DeviceOwned, Ownership, RecordId, Shared, Syncable};
+use crate::syncable::{DeviceOwned, RecordId, Shared, Syncable};
 
 /// Commits and reads the records of one store.
 ///
@@ -37,14 +38,14 @@ use crate::syncable::{DeviceOwned, Ownership, RecordId, Shared, Syncable};
 /// Every call fails with [`Error::Stopped`], commits that were being written with [`Error::Unknown`], both with
 /// the reason. They return only once the store is released, so that it can be opened again at once.
 pub struct TransactionManager<S: Storage = Box<dyn Storage>> {
-    inner: Arc<Inner<S>>,
+    pub(crate) inner: Arc<Inner<S>>,
 }
 
 /// What the handles of one store share.
 pub(crate) struct Inner<S> {
     /// Weak, so that the store is released when the driver stops, whoever still holds a handle.
     pub(crate) store: Weak<Held<S>>,
-    pub(crate) commits: mpsc::UnboundedSender<(Commit, Waiting)>,
+    pub(crate) requests: mpsc::UnboundedSender<(Request<S>, Waiting)>,
     pub(crate) control: mpsc::UnboundedSender<Control>,
     /// Bytes that commits may still occupy.
     pub(crate) queue: Arc<Semaphore>,
@@ -54,6 +55,7 @@ pub(crate) struct Inner<S> {
     pub(crate) device: DeviceId,
     pub(crate) models: Registry,
     pub(crate) limits: Limits,
+    pub(crate) projections: Option<Arc<dyn Projecting<S>>>,
 }
 
 impl<S> Inner<S> {
@@ -71,6 +73,11 @@ impl<S> Inner<S> {
             Some(held) => Ok(held),
             None => Err(Error::Stopped(self.stopped().await)),
         }
+    }
+
+    /// An empty batch.
+    pub(crate) const fn batch(&self) -> Batch<'_> {
+        Batch::new(self.device, &self.models, &self.limits)
     }
 
     pub(crate) fn models(&self) -> &Registry {
@@ -309,6 +316,7 @@ impl<S: Storage> TransactionManager<S> {
                 .limits
                 .queue_bytes_max
                 .saturating_sub(self.inner.queue.available_permits()),
+            projections: self.inner.projections.as_ref().map_or_else(Vec::new, |all| all.status()),
         })
     }
 
@@ -330,8 +338,7 @@ impl<S: Storage> TransactionManager<S> {
     }
 
     fn batch(&self) -> Batch<'_> {
-        let Inner { device, models, limits, .. } = &*self.inner;
-        Batch { device: *device, models, limits, changes: BTreeMap::new(), bytes: 0 }
+        self.inner.batch()
     }
 
     async fn submit(&self, commit: Commit) -> Result<(), Error> {
@@ -343,13 +350,24 @@ impl<S: Storage> TransactionManager<S> {
     }
 
     async fn submit_weighing(&self, commit: Commit, weight: usize) -> Result<(), Error> {
+        let request = match &self.inner.projections {
+            Some(all) if commit.changes.iter().any(|change| all.concern(&change.record)) => {
+                Request::Join(Arc::clone(all).work(commit))
+            }
+            _ => Request::Commit(commit),
+        };
+        self.request(request, weight).await
+    }
+
+    /// Sends a request, which occupies `weight` bytes of the queue until it is answered.
+    pub(crate) async fn request(&self, request: Request<S>, weight: usize) -> Result<(), Error> {
         // The builder has checked that the largest commit fits the queue, and the queue a `u32`.
         let weight = u32::try_from(weight.min(self.inner.limits.queue_bytes_max)).unwrap_or(u32::MAX);
         let share = Arc::clone(&self.inner.queue).acquire_many_owned(weight).await;
         let Ok(share) = share else { return Err(Error::Stopped(self.inner.stopped().await)) };
         let (reply, answer) = oneshot::channel();
         // What cannot be sent drops its reply, which is the answer.
-        let _ = self.inner.commits.send((commit, Waiting { reply, _share: share }));
+        let _ = self.inner.requests.send((request, Waiting { reply, _share: share }));
         match self.answer(answer).await {
             Some(Err(error @ (Error::Stopped(_) | Error::Unknown(_)))) => {
                 self.inner.stopped().await;
@@ -371,13 +389,6 @@ impl<S: Storage> TransactionManager<S> {
             Either::Right(_) => answer.try_recv().ok(),
         }
     }
-}
-
-/// What a commit counts for in the queue: its bytes and what its changes take beside them.
-pub(crate) fn weight(bytes: usize, changes: usize) -> usize {
-    /// Keys, headers, digests and the containers around them, about.
-    const CHANGE_BYTES: usize = 256;
-    changes.saturating_mul(CHANGE_BYTES).saturating_add(bytes)
 }
 
 /// Reads a stored record as the model `M` named `id`; `None` if it is a tombstone.
@@ -406,94 +417,6 @@ impl<S: Storage> fmt::Debug for TransactionManager<S> {
     }
 }
 
-/// Changes that are committed together. See [`TransactionManager::commit_batch`].
-pub struct Batch<'a> {
-    device: DeviceId,
-    models: &'a Registry,
-    limits: &'a Limits,
-    /// In key order, in which the store is read and written.
-    changes: BTreeMap<RecordKey, (Action, usize)>,
-    bytes: usize,
-}
-
-impl Batch<'_> {
-    /// Stages putting `model` under its id.
-    ///
-    /// # Errors
-    /// [`Error::UnregisteredModel`], [`Error::NotOwner`], [`Error::TooLarge`], [`Error::Encode`]. The batch is as
-    /// before.
-    pub fn put<M: Syncable>(&mut self, model: &M) -> Result<(), Error> {
-        let key = self.name::<M>(&model.sync_id())?;
-        let value = model::encode(model, self.limits.value_bytes_max)?;
-        let bytes = key.id_bytes().len() + record::value_of(&value.record).len();
-        self.stage(key, Action::Put(value), bytes)
-    }
-
-    /// Stages deleting a record, if it is there.
-    ///
-    /// # Errors
-    /// As [`put`](Batch::put).
-    #[allow(
-        clippy::needless_pass_by_value,
-        reason = "ids are small, and `delete` of the manager takes one too"
-    )]
-    pub fn delete<M: Syncable>(&mut self, id: RecordId<M>) -> Result<(), Error> {
-        let key = self.name::<M>(&id)?;
-        let bytes = key.id_bytes().len();
-        self.stage(key, Action::Delete, bytes)
-    }
-
-    /// The number of records that the batch changes.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.changes.len()
-    }
-
-    /// Whether nothing is staged.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
-    }
-
-    /// The key of a record that this device may commit.
-    fn name<M: Syncable>(&self, id: &RecordId<M>) -> Result<RecordKey, Error> {
-        self.models.check_commit::<M>()?;
-        if let Some(owner) = M::Ownership::split(id).0.filter(|owner| *owner != self.device) {
-            return Err(Error::NotOwner { model: M::SYNC_MODEL, owner, device: self.device });
-        }
-        let key = RecordKey::new::<M>(id);
-        let limit = Limit { name: "id_bytes_max", max: self.limits.id_bytes_max };
-        within(key.id_bytes().len(), limit)?;
-        Ok(key)
-    }
-
-    fn stage(&mut self, key: RecordKey, action: Action, bytes: usize) -> Result<(), Error> {
-        let replaced = self.changes.get(&key).map(|(_, bytes)| *bytes);
-        let count = self.changes.len() + usize::from(replaced.is_none());
-        let total = self.bytes + bytes - replaced.unwrap_or(0);
-        within(count, Limit { name: "commit_changes_max", max: self.limits.commit_changes_max })?;
-        within(total, Limit { name: "commit_bytes_max", max: self.limits.commit_bytes_max })?;
-        self.changes.insert(key, (action, bytes));
-        self.bytes = total;
-        Ok(())
-    }
-
-    fn into_commit(self) -> Commit {
-        let changes = self.changes.into_iter().map(|(record, (action, _))| Staged { record, action });
-        Commit { changes: changes.collect(), bytes: self.bytes }
-    }
-}
-
-impl fmt::Debug for Batch<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch").field("changes", &self.changes.len()).field("bytes", &self.bytes).finish()
-    }
-}
-
-fn within(size: usize, limit: Limit) -> Result<(), Error> {
-    if size <= limit.max { Ok(()) } else { Err(Error::TooLarge { size, limit }) }
-}
-
 /// Where a replica stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -515,6 +438,8 @@ pub struct Status {
     pub clock: Hlc,
     /// The bytes of the queue that commits occupy while they wait for the store.
     pub queued_bytes: usize,
+    /// The projections, in the order of their registration.
+    pub projections: Vec<ProjectionStatus>,
 }
 
 #[cfg(test)]
@@ -527,12 +452,12 @@ mod tests {
     /// sent just while the driver stops. Method: receivers that are kept and never read, a store that is released.
     #[test]
     fn a_message_that_nobody_takes_does_not_hang_its_caller() {
-        let (commits, _never_read) = mpsc::unbounded_channel();
+        let (requests, _never_read) = mpsc::unbounded_channel();
         let (control, _never_read_either) = mpsc::unbounded_channel();
         let (_, released) = watch::channel(());
         let manager = TransactionManager::<Box<dyn Storage>>::new(Inner {
             store: Weak::new(),
-            commits,
+            requests,
             control,
             queue: Arc::new(Semaphore::new(1_000_000)),
             notices: broadcast::channel(1).0.downgrade(),
@@ -541,6 +466,7 @@ mod tests {
             device: DeviceId(uuid::Uuid::nil()),
             models: Registry::new(),
             limits: Limits::default(),
+            projections: None,
         });
         let commit = manager.submit_weighing(Commit { changes: Vec::new(), bytes: 0 }, 1);
         assert!(matches!(commit.now_or_never(), Some(Err(Error::Stopped(StopReason::Fenced)))));

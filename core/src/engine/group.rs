@@ -1,18 +1,40 @@
 //! What a group of commits decides: from the records it read to one batch, its replies and its events.
+//!
+//! The decision is the same wherever the records were read: by the driver for a group, or inside a native transaction
+//! for a joined write. What it needs beside them is the [`Pen`].
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Engine, Ticket};
+use super::Ticket;
+use crate::clock::{ClockError, WallMs};
 use crate::error::Error;
 use crate::events::{Change, ChangeKind, Event, Notice};
-use crate::hlc::Hlc;
+use crate::hlc::{Hlc, HlcGenerator};
 use crate::ids::ReplicaId;
 use crate::storage::{Key, Value, WriteBatch};
 use crate::stored::keys::{self, RecordKey};
 use crate::stored::log::{LogEntryWriter, chain};
 use crate::stored::record::{self, Header};
-use crate::stored::{Digest, Head, clock_value};
+use crate::stored::{Digest, Head, Identity, clock_value};
+
+/// The right to stamp: all that a commit takes beside the records it changes.
+///
+/// There is one per replica. For a joined write the engine lends a copy and decides nothing until that write has
+/// ended; if it is durable, the engine goes on with the copy, otherwise with its own.
+#[derive(Clone, Debug)]
+pub(crate) struct Pen {
+    pub(crate) identity: Identity,
+    pub(crate) clock: HlcGenerator,
+    /// Every stream known here, by its writer.
+    pub(crate) heads: BTreeMap<ReplicaId, Head>,
+    /// No kept value of the own stream stands above this sequence number, so that writes need not look for any.
+    pub(crate) kept_up_to: u64,
+    /// Physical time, as last read.
+    pub(crate) wall: Result<WallMs, ClockError>,
+    /// The own commits that every member has: the next write prunes them from the log.
+    pub(crate) stable: u64,
+}
 
 /// What the app wants committed together: at most one change per record.
 #[derive(Debug)]
@@ -112,15 +134,19 @@ struct Group {
     decision: Decision,
 }
 
-impl Engine {
+impl Pen {
+    /// The head of the own stream.
+    pub(crate) fn head(&self) -> Head {
+        let replica = self.identity.replica;
+        self.heads.get(&replica).copied().unwrap_or_else(|| Head::start(replica))
+    }
+
     /// Decides a group, given the values of the records it names, in their order.
-    pub(super) fn decide(&mut self, commits: Vec<(Ticket, Commit)>, values: Vec<Option<Value>>) -> Decision {
-        let durable = self.own_head();
-        // A commit is stable once every member has it. Alone, that is once it is durable here.
-        let floor = if self.rules.prune && self.is_alone() { durable.seq } else { durable.floor };
+    pub(crate) fn decide(&mut self, commits: Vec<(Ticket, Commit)>, values: Vec<Option<Value>>) -> Decision {
+        let durable = self.head();
         let mut group = Group {
             head: durable,
-            floor,
+            floor: self.stable.clamp(durable.floor, durable.seq),
             records: BTreeMap::new(),
             rest: Vec::new(),
             decision: Decision {
@@ -155,7 +181,7 @@ impl Engine {
     }
 
     fn stamp(&mut self) -> Result<Hlc, Error> {
-        let wall = self.now.wall.clone()?;
+        let wall = self.wall.clone()?;
         Ok(self.clock.stamp(wall)?)
     }
 

@@ -8,6 +8,9 @@
 //! At most one write is in flight. Commits that arrive meanwhile form the next group and share its write: group
 //! commit without a timer. A group takes three steps: read the records it touches ([`Effect::Read`]), decide
 //! ([`group`]), write ([`Effect::Write`]).
+//!
+//! A joined write is one step instead ([`Effect::Join`]): reading, deciding and writing happen in one native
+//! transaction of the store, with the [`Pen`] that the engine lends for it.
 
 mod group;
 mod opening;
@@ -18,15 +21,15 @@ use std::sync::Arc;
 use crate::clock::{Mono, Now, WallMs};
 use crate::error::{Error, SharedError, StopReason};
 use crate::events::{Event, Notice};
-use crate::hlc::{Hlc, HlcGenerator};
+use crate::hlc::Hlc;
 use crate::ids::ReplicaId;
 use crate::limits::Limits;
 use crate::member::MemberState;
 use crate::storage::{Key, ReadError, Value, WriteBatch};
 use crate::stored::{Head, Identity};
 
-pub(crate) use group::{Action, Commit, Current, NewValue, Staged};
-pub(crate) use opening::{Ask, Found, open};
+pub(crate) use group::{Action, Commit, Current, Decision, NewValue, Pen, Staged};
+pub(crate) use opening::{Ask, Found, open, read_projections};
 
 /// Names a call that waits for a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,11 +40,15 @@ pub(crate) struct Ticket(pub(crate) u64);
 pub(crate) enum Input {
     /// The app wants this committed.
     Commit(Ticket, Commit),
+    /// The app wants a joined write; the driver has the work that belongs to the ticket.
+    Join(Ticket),
     /// The values that the last [`Effect::Read`] asked for, in its order.
     Read(Result<Vec<Option<Value>>, ReadError>),
     /// The last [`Effect::Write`] is durable, or certainly not applied. Any other outcome is no input: the
     /// driver drops the engine, and the app reopens the store.
     Written(Result<(), SharedError>),
+    /// The last [`Effect::Join`] is durable, with the pen as it left it and what it decided; or certainly undone.
+    Joined(Result<Box<(Pen, Decision)>, Error>),
 }
 
 /// What an engine wants done, in this order.
@@ -51,6 +58,8 @@ pub(crate) enum Effect {
     Read(Vec<Key>),
     /// Write this, then tell [`Input::Written`].
     Write(WriteBatch),
+    /// Do the work of this ticket in one native transaction, then tell [`Input::Joined`].
+    Join(Ticket, Box<Pen>),
     /// Answer a call.
     Reply(Ticket, Result<(), Error>),
     /// Tell the subscribers.
@@ -73,23 +82,24 @@ impl Default for Rules {
 /// One replica: everything it knows beside its store.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    identity: Identity,
+    pen: Pen,
     limits: Limits,
     rules: Rules,
-    clock: HlcGenerator,
     /// The clock's high-water that is stored: the only one that may be shown.
     durable_clock: Hlc,
-    /// Every stream known here, by its writer.
-    heads: BTreeMap<ReplicaId, Head>,
     members: BTreeMap<ReplicaId, MemberState>,
-    /// No kept value of the own stream stands above this sequence number, so that writes need not look for any.
-    kept_up_to: u64,
-    now: Now,
     /// The last reading of both clocks that did not fail, from which a jump is measured.
     last_reading: Option<(WallMs, Mono)>,
-    pending: VecDeque<(Ticket, Commit)>,
+    pending: VecDeque<(Ticket, Request)>,
     step: Step,
     effects: VecDeque<Effect>,
+}
+
+/// What a caller waits for.
+#[derive(Debug)]
+enum Request {
+    Commit(Commit),
+    Join,
 }
 
 /// Where the current group stands.
@@ -97,7 +107,8 @@ pub(crate) struct Engine {
 enum Step {
     Idle,
     Reading(Vec<(Ticket, Commit)>),
-    Writing(Box<group::Decision>),
+    Writing(Box<Decision>),
+    Joining(Ticket),
 }
 
 /// What a replica says of itself.
@@ -113,30 +124,33 @@ impl Engine {
     /// What the engine knows of itself.
     pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot {
-            identity: self.identity,
-            head: self.own_head(),
+            identity: self.pen.identity,
+            head: self.pen.head(),
             high_water: self.durable_clock,
             members: self.members.keys().copied().collect(),
         }
     }
 
-    fn own_head(&self) -> Head {
-        let replica = self.identity.replica;
-        self.heads.get(&replica).copied().unwrap_or_else(|| Head::start(replica))
-    }
-
     /// Whether this replica is the only member, so that what it has is what everybody has.
     fn is_alone(&self) -> bool {
-        self.members.len() == 1 && self.members.contains_key(&self.identity.replica)
+        self.members.len() == 1 && self.members.contains_key(&self.pen.identity.replica)
+    }
+
+    /// The own commits that every member has. Alone, that is every durable one.
+    fn stable(&self) -> u64 {
+        let head = self.pen.head();
+        if self.rules.prune && self.is_alone() { head.seq } else { head.floor }
     }
 
     /// Takes what has happened.
     pub(crate) fn handle(&mut self, now: Now, input: Input) {
         self.pass_time(now);
         match input {
-            Input::Commit(ticket, commit) => self.pending.push_back((ticket, commit)),
+            Input::Commit(ticket, commit) => self.pending.push_back((ticket, Request::Commit(commit))),
+            Input::Join(ticket) => self.pending.push_back((ticket, Request::Join)),
             Input::Read(values) => self.handle_read(values),
             Input::Written(result) => self.handle_written(result),
+            Input::Joined(result) => self.handle_joined(result),
         }
     }
 
@@ -145,7 +159,7 @@ impl Engine {
     /// A group is formed only when nothing else is left to do, so that it takes everything that has arrived.
     pub(crate) fn next_effect(&mut self) -> Option<Effect> {
         if self.effects.is_empty() {
-            self.form_group();
+            self.begin_next();
         }
         self.effects.pop_front()
     }
@@ -154,14 +168,14 @@ impl Engine {
     /// unless the store was fenced: then it was not written.
     pub(crate) fn stop(&mut self, reason: &StopReason) -> Vec<(Ticket, Error)> {
         let mut open = Vec::new();
+        let written = if matches!(reason, StopReason::Fenced) { Error::Stopped } else { Error::Unknown };
         match std::mem::replace(&mut self.step, Step::Idle) {
             Step::Idle => {}
             Step::Reading(commits) => {
                 open.extend(commits.into_iter().map(|(ticket, _)| (ticket, Error::Stopped(reason.clone()))));
             }
+            Step::Joining(ticket) => open.push((ticket, written(reason.clone()))),
             Step::Writing(decision) => {
-                let written =
-                    if matches!(reason, StopReason::Fenced) { Error::Stopped } else { Error::Unknown };
                 open.extend(decision.waiting.into_iter().map(|(ticket, result)| {
                     let error = if result.is_ok() { written } else { Error::Stopped };
                     (ticket, error(reason.clone()))
@@ -181,15 +195,29 @@ impl Engine {
                 self.effects.push_back(Effect::Notify(Notice::from([Event::ClockJumped { by_ms }])));
             }
         }
-        self.now = now;
+        self.pen.wall = now.wall;
     }
 
-    fn form_group(&mut self) {
+    fn begin_next(&mut self) {
         if !matches!(self.step, Step::Idle) {
             return;
         }
+        self.pen.stable = self.stable();
+        match self.pending.front() {
+            None => {}
+            Some((_, Request::Commit(_))) => self.form_group(),
+            Some(&(ticket, Request::Join)) => {
+                self.pending.pop_front();
+                self.step = Step::Joining(ticket);
+                self.effects.push_back(Effect::Join(ticket, Box::new(self.pen.clone())));
+            }
+        }
+    }
+
+    /// Takes the commits at the front of the queue, as many as fit, and none behind a joined write.
+    fn form_group(&mut self) {
         let (mut commits, mut keys, mut bytes) = (Vec::new(), Vec::new(), 0);
-        while let Some((_, next)) = self.pending.front() {
+        while let Some((_, Request::Commit(next))) = self.pending.front() {
             bytes += next.bytes;
             let full = bytes > self.limits.commit_bytes_max
                 || keys.len() + next.changes.len() > self.limits.commit_changes_max
@@ -198,7 +226,9 @@ impl Engine {
                 break;
             }
             keys.extend(next.changes.iter().map(|change| change.record.as_bytes().to_vec()));
-            commits.extend(self.pending.pop_front());
+            if let Some((ticket, Request::Commit(commit))) = self.pending.pop_front() {
+                commits.push((ticket, commit));
+            }
         }
         if !commits.is_empty() {
             self.step = Step::Reading(commits);
@@ -221,7 +251,7 @@ impl Engine {
         });
         match values {
             Ok(values) => {
-                let decision = self.decide(commits, values);
+                let decision = self.pen.decide(commits, values);
                 self.perform(decision);
             }
             Err(error) => {
@@ -233,7 +263,7 @@ impl Engine {
         }
     }
 
-    fn perform(&mut self, mut decision: group::Decision) {
+    fn perform(&mut self, mut decision: Decision) {
         for (ticket, result) in decision.settled.drain(..) {
             self.effects.push_back(Effect::Reply(ticket, result));
         }
@@ -249,14 +279,7 @@ impl Engine {
             return;
         };
         match result {
-            Ok(()) => {
-                self.heads.insert(self.identity.replica, decision.head);
-                self.durable_clock = decision.clock;
-                // Events first: whoever gets a reply finds them, and whoever subscribes after it hears none of them.
-                self.effects.extend(decision.notices.into_iter().map(Effect::Notify));
-                let replies = decision.waiting.into_iter();
-                self.effects.extend(replies.map(|(ticket, result)| Effect::Reply(ticket, result)));
-            }
+            Ok(()) => self.announce(*decision),
             // Head and log are as before. The clock is not set back: a stamp is never drawn twice.
             Err(error) => {
                 for (ticket, _) in decision.waiting {
@@ -264,6 +287,30 @@ impl Engine {
                 }
             }
         }
+    }
+
+    fn handle_joined(&mut self, result: Result<Box<(Pen, Decision)>, Error>) {
+        let Step::Joining(ticket) = std::mem::replace(&mut self.step, Step::Idle) else {
+            return;
+        };
+        match result {
+            Ok(joined) => {
+                let (pen, decision) = *joined;
+                self.pen = Pen { wall: self.pen.wall.clone(), ..pen };
+                self.announce(decision);
+            }
+            Err(error) => self.effects.push_back(Effect::Reply(ticket, Err(error))),
+        }
+    }
+
+    /// A decision has become durable: everybody may hear of it.
+    fn announce(&mut self, decision: Decision) {
+        self.pen.heads.insert(self.pen.identity.replica, decision.head);
+        self.durable_clock = decision.clock;
+        // Events first: whoever gets a reply finds them, and whoever subscribes after it hears none of them.
+        self.effects.extend(decision.notices.into_iter().map(Effect::Notify));
+        let replies = decision.waiting.into_iter();
+        self.effects.extend(replies.map(|(ticket, result)| Effect::Reply(ticket, result)));
     }
 }
 

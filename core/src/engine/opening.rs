@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{Action, Commit, Engine, NewValue, Rules, Staged, Step, Ticket};
+use super::{Action, Commit, Engine, NewValue, Pen, Rules, Staged, Step, Ticket};
 use crate::clock::Now;
 use crate::error::{Error, OpenError};
 use crate::hlc::HlcGenerator;
@@ -10,9 +10,10 @@ use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::limits::Limits;
 use crate::member::{Member, MemberState};
 use crate::model::{self, Registry};
+use crate::projection::Declared;
 use crate::storage::{Entry, Key, Value, WriteBatch};
 use crate::stored::keys::{self, RecordKey, StoredKey};
-use crate::stored::{FormatError, Head, Identity, ModelSeen, clock_from_value, record};
+use crate::stored::{FormatError, Head, Identity, ModelSeen, ProjectionRow, clock_from_value, record};
 use crate::syncable::Syncable;
 
 /// What the app asked for.
@@ -24,6 +25,8 @@ pub(crate) struct Ask {
     pub(crate) rules: Rules,
     /// The replica to be, should the store be new.
     pub(crate) replica: ReplicaId,
+    /// The projections that the app registered.
+    pub(crate) projections: Vec<Declared>,
     /// Where the store lies, for messages.
     pub(crate) location: String,
 }
@@ -37,6 +40,7 @@ pub(crate) struct Found {
     /// Whether there is any entry at all.
     pub(crate) any: bool,
     pub(crate) models: Vec<Entry>,
+    pub(crate) projections: BTreeMap<String, ProjectionRow>,
     pub(crate) heads: Vec<Entry>,
     pub(crate) members: Vec<Entry>,
 }
@@ -78,9 +82,13 @@ pub(crate) fn open(
     let members = read_members(&found.members).map_err(format)?;
     let seen = read_models(&found.models).map_err(format)?;
     note_models(&mut batch, registry, &seen, &location)?;
+    forget_projections(&mut batch, &ask.projections, &found.projections);
     let kept_up_to = own.seq;
     let clock = HlcGenerator::new(clock, ask.limits.max_drift_ms);
-    Ok((Engine { heads, members, kept_up_to, ..blank(ask, identity, clock, now) }, batch))
+    let mut engine = blank(ask, identity, clock, now);
+    engine.pen = Pen { heads, kept_up_to, ..engine.pen };
+    engine.members = members;
+    Ok((engine, batch))
 }
 
 /// The first opening of an empty store.
@@ -98,14 +106,15 @@ fn create(ask: Ask, found: &Found, registry: &Registry, now: Now) -> Result<(Eng
     let founder = Member { replica: identity.replica, device, state: MemberState::Active };
     let record = RecordKey::new::<Member>(&founder.sync_id());
     let change = Staged { record, action: Action::Put(new_member(&founder)?) };
-    let decision = engine.decide(vec![(Ticket(0), Commit { changes: vec![change], bytes: 0 })], vec![None]);
+    let decision =
+        engine.pen.decide(vec![(Ticket(0), Commit { changes: vec![change], bytes: 0 })], vec![None]);
     if let Some((_, Err(Error::Clock(error)))) = decision.settled.into_iter().next() {
         return Err(OpenError::Clock(error));
     }
     let mut batch = decision.batch;
     batch.put(keys::identity(), identity.to_value());
     note_models(&mut batch, registry, &BTreeMap::new(), &location)?;
-    engine.heads.insert(identity.replica, decision.head);
+    engine.pen.heads.insert(identity.replica, decision.head);
     engine.durable_clock = decision.clock;
     engine.members.insert(identity.replica, founder.state);
     Ok((engine, batch))
@@ -121,16 +130,14 @@ fn new_member(member: &Member) -> Result<NewValue, OpenError> {
 
 fn blank(ask: Ask, identity: Identity, clock: HlcGenerator, now: Now) -> Engine {
     let last_reading = now.wall.as_ref().ok().map(|wall| (*wall, now.mono));
+    let durable_clock = clock.high_water();
+    let pen = Pen { identity, clock, heads: BTreeMap::new(), kept_up_to: 0, wall: now.wall, stable: 0 };
     Engine {
-        identity,
+        pen,
         limits: ask.limits,
         rules: ask.rules,
-        durable_clock: clock.high_water(),
-        clock,
-        heads: BTreeMap::new(),
+        durable_clock,
         members: BTreeMap::new(),
-        kept_up_to: 0,
-        now,
         last_reading,
         pending: VecDeque::new(),
         step: Step::Idle,
@@ -161,6 +168,32 @@ fn note_models(
         }
     }
     Ok(())
+}
+
+/// Forgets how far a projection was which this app does not have, or has in another version: it will not follow the
+/// commits from here on, so it must be rebuilt before it is used again.
+fn forget_projections(
+    batch: &mut WriteBatch,
+    declared: &[Declared],
+    found: &BTreeMap<String, ProjectionRow>,
+) {
+    for (name, row) in found {
+        if !declared.iter().any(|projection| projection.name == name && projection.fits(row)) {
+            batch.delete(keys::projection(name));
+        }
+    }
+}
+
+/// Reads the rows of projections.
+pub(crate) fn read_projections(entries: &[Entry]) -> Result<BTreeMap<String, ProjectionRow>, FormatError> {
+    let mut projections = BTreeMap::new();
+    for Entry { key, value } in entries {
+        let Some(StoredKey::Projection(name)) = StoredKey::parse(key) else {
+            return Err(FormatError::Damaged { what: "a projection's key" });
+        };
+        projections.insert(name, ProjectionRow::parse(value)?);
+    }
+    Ok(projections)
 }
 
 fn read_heads(entries: &[Entry]) -> Result<BTreeMap<ReplicaId, Head>, FormatError> {

@@ -94,6 +94,10 @@ struct World {
     store: Map,
     now: Now,
     next_ticket: u64,
+    /// What the joined writes commit that have not had their turn.
+    joins: BTreeMap<Ticket, Commit>,
+    /// The joined write whose transaction is open.
+    joined: Option<Box<(Pen, Decision)>>,
     replies: Vec<(u64, Result<(), Error>)>,
     notices: Vec<Notice>,
     writes: Vec<WriteBatch>,
@@ -110,6 +114,7 @@ fn ask(rules: Rules) -> Ask {
         limits: Limits::default(),
         rules,
         replica: REPLICA,
+        projections: Vec::new(),
         location: "the map".into(),
     }
 }
@@ -126,6 +131,7 @@ fn open_engine(store: &Map, ask: Ask, now: Now) -> Result<Engine, OpenError> {
         clock: values.next().unwrap(),
         any: !all(KeyRange::all()).is_empty(),
         models: all(keys::models()),
+        projections: read_projections(&all(keys::projections())).unwrap(),
         heads: all(keys::heads()),
         members: all(RecordKey::range_of_model::<crate::Member>()),
     };
@@ -139,7 +145,8 @@ impl World {
         let store = Map::default();
         let engine = open_engine(&store, ask(rules), now(1000)).unwrap();
         let (replies, notices, writes) = (Vec::new(), Vec::new(), Vec::new());
-        Self { engine, store, now: now(1000), next_ticket: 1, replies, notices, writes }
+        let (joins, joined) = (BTreeMap::new(), None);
+        Self { engine, store, now: now(1000), next_ticket: 1, joins, joined, replies, notices, writes }
     }
 
     /// A world whose log is not pruned, as if a member were away.
@@ -154,6 +161,34 @@ impl World {
         ticket
     }
 
+    fn submit_joined(&mut self, changes: Vec<Staged>) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.joins.insert(Ticket(ticket), Commit { changes, bytes: 100 });
+        self.engine.handle(self.now.clone(), Input::Join(Ticket(ticket)));
+        ticket
+    }
+
+    /// Decides as a joined write does, with the pen it was lent. A write that has nothing to write is over.
+    fn join(&mut self, ticket: Ticket, mut pen: Pen) -> Option<WriteBatch> {
+        let commit = self.joins.remove(&ticket).unwrap();
+        let keys: Vec<_> = commit.changes.iter().map(|change| change.record.as_bytes().to_vec()).collect();
+        let values = block_on(self.store.get_many(&keys)).unwrap();
+        let mut decision = pen.decide(vec![(ticket, commit)], values);
+        decision.waiting.append(&mut decision.settled);
+        let input = match decision.waiting.pop_if(|(_, result)| result.is_err()) {
+            Some((_, Err(error))) => Input::Joined(Err(error)),
+            _ if decision.batch.is_empty() => Input::Joined(Ok(Box::new((pen, decision)))),
+            _ => {
+                let batch = std::mem::take(&mut decision.batch);
+                self.joined = Some(Box::new((pen, decision)));
+                return Some(batch);
+            }
+        };
+        self.engine.handle(self.now.clone(), input);
+        None
+    }
+
     /// Performs effects up to and with the next write, which it hands over instead of applying it.
     fn up_to_write(&mut self) -> Option<WriteBatch> {
         while let Some(effect) = self.engine.next_effect() {
@@ -163,6 +198,11 @@ impl World {
                     self.engine.handle(self.now.clone(), Input::Read(values));
                 }
                 Effect::Write(batch) => return Some(batch),
+                Effect::Join(ticket, pen) => {
+                    if let Some(batch) = self.join(ticket, *pen) {
+                        return Some(batch);
+                    }
+                }
                 Effect::Reply(Ticket(ticket), result) => self.replies.push((ticket, result)),
                 Effect::Notify(notice) => self.notices.push(notice),
             }
@@ -173,7 +213,20 @@ impl World {
     fn written(&mut self, batch: WriteBatch) {
         block_on(self.store.write(batch.clone())).unwrap();
         self.writes.push(batch);
-        self.engine.handle(self.now.clone(), Input::Written(Ok(())));
+        let input = match self.joined.take() {
+            Some(joined) => Input::Joined(Ok(joined)),
+            None => Input::Written(Ok(())),
+        };
+        self.engine.handle(self.now.clone(), input);
+    }
+
+    fn rejected(&mut self) {
+        let no: SharedError = Arc::from(Box::<dyn std::error::Error + Send + Sync>::from("no"));
+        let input = match self.joined.take() {
+            Some(_) => Input::Joined(Err(Error::Rejected(no))),
+            None => Input::Written(Err(no)),
+        };
+        self.engine.handle(self.now.clone(), input);
     }
 
     /// Performs everything.
@@ -206,7 +259,7 @@ impl World {
         let events = self.notices.iter().flat_map(|notice| notice.iter());
         let changes = events.filter_map(|event| match event {
             Event::Changed(change) => Some((change.seq, change.kind)),
-            Event::ClockJumped { .. } => None,
+            _ => None,
         });
         changes.collect()
     }
@@ -294,6 +347,51 @@ fn commits_that_arrive_during_a_write_share_the_next_one() {
     assert_eq!(world.writes.len(), 2);
     assert_eq!(world.changes(), (2..=7).map(|seq| (seq, ChangeKind::Insert)).collect::<Vec<_>>());
     assert_eq!(world.audit(), []);
+}
+
+#[test]
+fn a_joined_write_is_a_write_of_its_own_in_the_order_of_the_calls() {
+    let mut world = World::new(Rules::default());
+    world.submit(vec![tag(1, "a")]);
+    let first = world.up_to_write().unwrap();
+    world.submit(vec![tag(2, "b")]);
+    world.submit_joined(vec![rename(2, "+")]);
+    world.submit(vec![rename(2, "+")]);
+    world.submit(vec![rename(2, "+")]);
+    world.written(first);
+    world.settle();
+    assert_eq!(world.writes.len(), 4, "alone, before, joined, behind");
+    assert_eq!(world.changes().iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [2, 3, 4, 5, 6]);
+    assert_eq!(world.stored_tags()[&2], "b+++");
+    assert_eq!(world.audit(), []);
+}
+
+#[test]
+fn a_joined_write_that_was_undone_leaves_the_pen_as_it_was() {
+    let mut world = World::new(Rules::default());
+    let (before, stamped) = (world.engine.snapshot(), world.engine.pen.clock.high_water());
+    world.submit_joined(vec![tag(1, "a")]);
+    world.up_to_write().unwrap();
+    world.rejected();
+    world.settle();
+    assert!(matches!(world.replies[..], [(1, Err(Error::Rejected(_)))]));
+    assert_eq!(world.engine.pen.clock.high_water(), stamped, "no stamp was shown");
+    assert_eq!(world.engine.snapshot().head, before.head);
+    world.submit_joined(vec![tag(1, "a")]);
+    world.settle();
+    assert_eq!(world.changes(), [(2, ChangeKind::Insert)]);
+    assert_eq!(world.audit(), []);
+}
+
+#[test]
+fn a_joined_write_that_changes_nothing_is_answered_without_an_event() {
+    let mut world = World::new(Rules::default());
+    world.commit(vec![tag(1, "a")]).unwrap();
+    world.notices.clear();
+    let ticket = world.submit_joined(vec![tag(1, "a")]);
+    world.settle();
+    assert!(matches!(world.replies[..], [(replied, Ok(()))] if replied == ticket));
+    assert!(world.notices.is_empty() && world.writes.len() == 1);
 }
 
 #[test]
@@ -513,7 +611,7 @@ fn a_rejected_write_leaves_no_hole() {
     assert!(matches!(world.replies[..], [(2, Err(Error::Rejected(_))), (3, Err(Error::Rejected(_)))]));
     assert_eq!(world.engine.snapshot().head, before.head);
     assert_eq!(world.engine.snapshot().high_water, before.high_water, "what is not stored is not shown");
-    assert!(world.engine.clock.high_water() > before.high_water, "a stamp is never drawn twice");
+    assert!(world.engine.pen.clock.high_water() > before.high_water, "a stamp is never drawn twice");
     world.commit(vec![tag(2, "b")]).unwrap();
     assert_eq!(world.changes(), [(2, ChangeKind::Insert), (3, ChangeKind::Insert)]);
     assert_eq!(world.audit(), []);
@@ -614,7 +712,7 @@ fn a_jump_of_the_wall_clock_is_an_event_and_stamping_goes_on() {
             .flat_map(|notice| notice.iter())
             .filter_map(|event| match event {
                 Event::ClockJumped { by_ms } => Some(*by_ms),
-                Event::Changed(_) => None,
+                _ => None,
             })
             .collect();
         assert_eq!(jumps, jumped.into_iter().collect::<Vec<_>>(), "at {mono}");
@@ -839,18 +937,20 @@ proptest! {
     /// C1, C5, H2, H12, I1, I3 to I5: whatever happens, a store is whole after every write and every crash, holds
     /// exactly what its app was told, has no holes in its stream, and its stamps rise for ever.
     #[test]
-    fn every_history_leaves_a_whole_store(steps in prop::collection::vec(any_step(), 1..60), prune: bool) {
+    fn every_history_leaves_a_whole_store(
+        steps in prop::collection::vec((any_step(), prop::bool::weighted(0.3)), 1..60),
+        prune: bool,
+    ) {
         let rules = Rules { prune };
         let mut world = World::new(rules);
         let mut belief = Belief::default();
         let mut told = (1, world.engine.snapshot().high_water);
-        for step in steps {
+        for (step, joined) in steps {
             match step {
                 Step::Settle => world.settle(),
                 Step::Reject => {
                     if world.up_to_write().is_some() {
-                        let no: SharedError = Arc::from(Box::<dyn std::error::Error + Send + Sync>::from("no"));
-                        world.engine.handle(world.now.clone(), Input::Written(Err(no)));
+                        world.rejected();
                         world.settle();
                     }
                 }
@@ -869,12 +969,14 @@ proptest! {
                             }
                         }
                     }
+                    (world.joins, world.joined) = (BTreeMap::new(), None);
                     // Time may have stepped back meanwhile: the stored clock alone must prevent old stamps.
                     world.engine = open_engine(&world.store, ask(rules), now(500)).unwrap();
                 }
                 Step::Wall(ms) => world.now = Now { wall: WallMs::new(ms), mono: Mono(ms) },
                 commit => {
-                    let ticket = world.submit(World::stage(&commit));
+                    let staged = World::stage(&commit);
+                    let ticket = if joined { world.submit_joined(staged) } else { world.submit(staged) };
                     belief.open.insert(ticket, commit);
                 }
             }
@@ -893,7 +995,7 @@ proptest! {
                     told = (change.seq, change.stamp);
                 }
             }
-            prop_assert!(world.engine.own_head().seq >= told.0);
+            prop_assert!(world.engine.pen.head().seq >= told.0);
         }
     }
 }

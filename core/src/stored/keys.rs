@@ -190,6 +190,7 @@ pub(crate) enum StoredKey {
     Identity,
     Clock,
     Model(String),
+    Projection(String),
     Head(ReplicaId),
     Record(RecordKey),
     Log(ReplicaId, u64),
@@ -204,8 +205,11 @@ impl StoredKey {
             META if rest == IDENTITY => Some(Self::Identity),
             META if rest == CLOCK => Some(Self::Clock),
             META => {
-                let name = std::str::from_utf8(rest.strip_prefix(MODEL)?).ok()?;
-                Some(Self::Model(name.into()))
+                let (name, kind): (_, fn(String) -> Self) = match rest.strip_prefix(MODEL) {
+                    Some(name) => (name, Self::Model),
+                    None => (rest.strip_prefix(PROJECTION)?, Self::Projection),
+                };
+                Some(kind(std::str::from_utf8(name).ok()?.into()))
             }
             HEAD => Some(Self::Head(ReplicaId::from_bytes(rest.try_into().ok()?))),
             SHARED..RECORDS_END => RecordKey::from_bytes(key).map(Self::Record),
@@ -226,6 +230,7 @@ impl StoredKey {
 const IDENTITY: &[u8] = b"store";
 const CLOCK: &[u8] = b"clock";
 const MODEL: &[u8] = b"model";
+const PROJECTION: &[u8] = b"projection";
 
 pub(crate) fn identity() -> Key {
     [&[META], IDENTITY].concat()
@@ -241,6 +246,14 @@ pub(crate) fn model(name: &str) -> Key {
 
 pub(crate) fn models() -> KeyRange {
     KeyRange::prefix([&[META], MODEL].concat())
+}
+
+pub(crate) fn projection(name: &str) -> Key {
+    [&[META], PROJECTION, name.as_bytes()].concat()
+}
+
+pub(crate) fn projections() -> KeyRange {
+    KeyRange::prefix([&[META], PROJECTION].concat())
 }
 
 pub(crate) fn head(replica: ReplicaId) -> Key {
@@ -297,6 +310,7 @@ mod tests {
         assert_eq!(identity(), b"\x01store");
         assert_eq!(clock(), b"\x01clock");
         assert_eq!(model("tag"), b"\x01modeltag");
+        assert_eq!(projection("tag"), b"\x01projectiontag");
         assert_eq!(head(replica()), [&[2][..], &replica_bytes].concat());
         assert_eq!(shared.as_bytes(), b"\x4a\x03tagid");
         assert_eq!(owned.as_bytes(), [b"\xc5\x08location".as_slice(), owner.as_bytes(), b"id"].concat());
@@ -314,6 +328,7 @@ mod tests {
             (identity(), StoredKey::Identity),
             (clock(), StoredKey::Clock),
             (model("a"), StoredKey::Model("a".into())),
+            (projection("a"), StoredKey::Projection("a".into())),
             (head(replica()), StoredKey::Head(replica())),
             (record.clone().into_bytes(), StoredKey::Record(record.clone())),
             (log(replica(), 7), StoredKey::Log(replica(), 7)),
@@ -321,7 +336,7 @@ mod tests {
         ] {
             assert_eq!(StoredKey::parse(&key), Some(parsed));
             // A cut key is never taken for another one of its own kind, unless its tail is free text.
-            if !matches!(StoredKey::parse(&key), Some(StoredKey::Model(_))) {
+            if !matches!(StoredKey::parse(&key), Some(StoredKey::Model(_) | StoredKey::Projection(_))) {
                 assert_eq!(StoredKey::parse(&key[..key.len() - 1]), None, "{key:?}");
             }
         }

@@ -5,6 +5,7 @@
 //! | `01 "store"` | [`Identity`]: format version, group, device, replica |
 //! | `01 "clock"` | [`Clock high-water`](clock_value): the highest stamp issued or seen |
 //! | `01 "model" name` | [`ModelSeen`]: whether the model is device-owned, its newest schema seen here |
+//! | `01 "projection" name` | [`ProjectionRow`]: version, schema of its model, how far it is |
 //! | `02 replica` | [`Head`]: the stream's last commit known and its floor |
 //! | `10..70 model id`, `70..d0 model owner id` | [record](record): stamp, dot, schema, flags, value |
 //! | `06 replica seq` | [`LogEntry`]: the commit as its author made it, each change as a reference |
@@ -23,7 +24,7 @@ pub(crate) mod record;
 mod rows;
 
 pub(crate) use log::{LogEntry, Reference};
-pub(crate) use rows::{Head, Identity, ModelSeen, clock_from_value, clock_value};
+pub(crate) use rows::{Head, Identity, ModelSeen, Progress, ProjectionRow, clock_from_value, clock_value};
 
 /// The first byte of every value this version writes, and the version of the whole layout in [`Identity`].
 pub(crate) const FORMAT: u8 = 1;

@@ -1,11 +1,11 @@
-//! The small rows: identity, clock, models seen, heads.
+//! The small rows: identity, clock, models seen, projections, heads.
 
 use super::log::CHAIN_START;
 use super::{Digest, FORMAT, FormatError, Reader};
 use crate::clock::WallMs;
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
-use crate::storage::Value;
+use crate::storage::{Key, Value};
 
 /// Who a store is. Written when it is created and never changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,59 @@ impl ModelSeen {
         let schema = reader.u16()?;
         reader.end()?;
         Ok(Self { device_owned, schema })
+    }
+}
+
+/// How far a projection is. A projection without a row has not begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ProjectionRow {
+    pub(crate) version: u32,
+    /// The schema of its model that it was built with.
+    pub(crate) schema: u16,
+    pub(crate) progress: Progress,
+}
+
+/// Which records a projection has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Those up to this key, which is included.
+    Until(Key),
+    /// All.
+    Complete,
+}
+
+impl Progress {
+    pub(crate) fn covers(&self, key: &[u8]) -> bool {
+        match self {
+            Self::Until(last) => key <= last.as_slice(),
+            Self::Complete => true,
+        }
+    }
+}
+
+impl ProjectionRow {
+    pub(crate) fn to_value(&self) -> Value {
+        let (complete, until) = match &self.progress {
+            Progress::Until(key) => (0, key.as_slice()),
+            Progress::Complete => (1, &[][..]),
+        };
+        let (version, schema) = (self.version.to_be_bytes(), self.schema.to_be_bytes());
+        [&[FORMAT], &version[..], &schema, &[complete], until].concat()
+    }
+
+    pub(crate) fn parse(value: &[u8]) -> Result<Self, FormatError> {
+        let mut reader = Reader::new("a projection's row", value)?;
+        let version = reader.array().map(u32::from_be_bytes)?;
+        let schema = reader.u16()?;
+        let progress = match reader.byte()? {
+            0 => Progress::Until(reader.rest().to_vec()),
+            1 => {
+                reader.end()?;
+                Progress::Complete
+            }
+            _ => return Err(reader.damaged()),
+        };
+        Ok(Self { version, schema, progress })
     }
 }
 
@@ -158,6 +211,15 @@ mod tests {
         assert_eq!(model.to_value(), [1, 1, 2, 3]);
         assert_eq!(ModelSeen::parse(&[1, 1, 2, 3]).unwrap(), model);
 
+        let golden = b"\x01\x00\x00\x00\x07\x02\x03\x00key";
+        let row = ProjectionRow { version: 7, schema: 0x0203, progress: Progress::Until(b"key".to_vec()) };
+        assert_eq!(row.to_value(), golden);
+        assert_eq!(ProjectionRow::parse(golden).unwrap(), row);
+        let golden = b"\x01\x00\x00\x00\x07\x02\x03\x01";
+        let row = ProjectionRow { progress: Progress::Complete, ..row };
+        assert_eq!(row.to_value(), golden);
+        assert_eq!(ProjectionRow::parse(golden).unwrap(), row);
+
         let head = Head { seq: 9, stamp: stamp(), digest: [0xaa; 32], floor: 8, floor_digest: [0xbb; 32] };
         let mut golden = vec![1, 0, 0, 0, 0, 0, 0, 0, 9, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88];
         golden.extend([0xaa; 32]);
@@ -180,6 +242,7 @@ mod tests {
         for value in [&[][..], &[1], &[1, 0], &[1; 100]] {
             assert!(Identity::parse(value).is_err() && clock_from_value(replica(), value).is_err());
             assert!(ModelSeen::parse(value).is_err() && Head::parse(replica(), value).is_err());
+            assert!(ProjectionRow::parse(value).is_err());
         }
     }
 }

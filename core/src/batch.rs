@@ -1,0 +1,121 @@
+//! Changes that the app stages to commit them together.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::engine::{Action, Commit, Staged};
+use crate::error::Error;
+use crate::events::RecordKey;
+use crate::ids::DeviceId;
+use crate::limits::{Limit, Limits};
+use crate::model::{self, Registry};
+use crate::stored::record;
+use crate::syncable::{Ownership, RecordId, Syncable};
+
+/// Changes that are committed together. See [`commit_batch`](crate::TransactionManager::commit_batch).
+pub struct Batch<'a> {
+    device: DeviceId,
+    models: &'a Registry,
+    limits: &'a Limits,
+    /// In key order, in which the store is read and written.
+    changes: BTreeMap<RecordKey, (Action, usize)>,
+    bytes: usize,
+}
+
+impl<'a> Batch<'a> {
+    pub(crate) const fn new(device: DeviceId, models: &'a Registry, limits: &'a Limits) -> Self {
+        Self { device, models, limits, changes: BTreeMap::new(), bytes: 0 }
+    }
+
+    /// Stages putting `model` under its id.
+    ///
+    /// # Errors
+    /// [`Error::UnregisteredModel`], [`Error::NotOwner`], [`Error::TooLarge`], [`Error::Encode`]. The batch is as
+    /// before.
+    pub fn put<M: Syncable>(&mut self, model: &M) -> Result<(), Error> {
+        let key = self.name::<M>(&model.sync_id())?;
+        let value = model::encode(model, self.limits.value_bytes_max)?;
+        let bytes = key.id_bytes().len() + record::value_of(&value.record).len();
+        self.stage(key, Action::Put(value), bytes)
+    }
+
+    /// Stages deleting a record, if it is there.
+    ///
+    /// # Errors
+    /// As [`put`](Batch::put).
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "ids are small, and `delete` of the manager takes one too"
+    )]
+    pub fn delete<M: Syncable>(&mut self, id: RecordId<M>) -> Result<(), Error> {
+        let key = self.name::<M>(&id)?;
+        let bytes = key.id_bytes().len();
+        self.stage(key, Action::Delete, bytes)
+    }
+
+    /// The number of records that the batch changes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// Whether nothing is staged.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    pub(crate) const fn models(&self) -> &Registry {
+        self.models
+    }
+
+    /// What is staged for a record.
+    pub(crate) fn staged(&self, record: &RecordKey) -> Option<&Action> {
+        self.changes.get(record).map(|(action, _)| action)
+    }
+
+    /// The key of a record that this device may commit.
+    pub(crate) fn name<M: Syncable>(&self, id: &RecordId<M>) -> Result<RecordKey, Error> {
+        self.models.check_commit::<M>()?;
+        if let Some(owner) = M::Ownership::split(id).0.filter(|owner| *owner != self.device) {
+            return Err(Error::NotOwner { model: M::SYNC_MODEL, owner, device: self.device });
+        }
+        let key = RecordKey::new::<M>(id);
+        let limit = Limit { name: "id_bytes_max", max: self.limits.id_bytes_max };
+        within(key.id_bytes().len(), limit)?;
+        Ok(key)
+    }
+
+    fn stage(&mut self, key: RecordKey, action: Action, bytes: usize) -> Result<(), Error> {
+        let replaced = self.changes.get(&key).map(|(_, bytes)| *bytes);
+        let count = self.changes.len() + usize::from(replaced.is_none());
+        let total = self.bytes + bytes - replaced.unwrap_or(0);
+        within(count, Limit { name: "commit_changes_max", max: self.limits.commit_changes_max })?;
+        within(total, Limit { name: "commit_bytes_max", max: self.limits.commit_bytes_max })?;
+        self.changes.insert(key, (action, bytes));
+        self.bytes = total;
+        Ok(())
+    }
+
+    pub(crate) fn into_commit(self) -> Commit {
+        let changes = self.changes.into_iter().map(|(record, (action, _))| Staged { record, action });
+        Commit { changes: changes.collect(), bytes: self.bytes }
+    }
+}
+
+impl fmt::Debug for Batch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("changes", &self.changes.len()).field("bytes", &self.bytes).finish()
+    }
+}
+
+fn within(size: usize, limit: Limit) -> Result<(), Error> {
+    if size <= limit.max { Ok(()) } else { Err(Error::TooLarge { size, limit }) }
+}
+
+/// What a commit counts for in the queue: its bytes and what its changes take beside them.
+pub(crate) fn weight(bytes: usize, changes: usize) -> usize {
+    /// Keys, headers, digests and the containers around them, about.
+    const CHANGE_BYTES: usize = 256;
+    changes.saturating_mul(CHANGE_BYTES).saturating_add(bytes)
+}

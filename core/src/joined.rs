@@ -1,0 +1,95 @@
+//! Joined writes: a commit that is read, decided and written inside one native transaction of the store.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use crate::engine::{Commit, Decision, Pen, Ticket};
+use crate::error::{Error, StopReason};
+use crate::join::{JoinJob, JoinStorage, JoinTx, TransactionEnded};
+use crate::projection::Projections;
+use crate::storage::{BoxError, Key, ReadError, WriteError};
+
+/// A joined write, for the driver to perform when its turn comes.
+pub(crate) type Work<S> =
+    Box<dyn for<'a> FnOnce(&'a S, Ticket, Pen) -> BoxFuture<'a, Result<Outcome, StopReason>> + Send>;
+
+/// Durable, with the pen as the write left it; or certainly undone.
+pub(crate) type Outcome = Result<Box<(Pen, Decision)>, Error>;
+
+/// The joined write that commits what `stage` stages in the transaction, and projects it.
+pub(crate) fn work<S: JoinStorage>(
+    stage: impl FnOnce(&S::Tx<'_>) -> Result<Commit, Error> + Send + 'static,
+    projections: Option<Arc<Projections<S>>>,
+) -> Work<S> {
+    Box::new(move |store, ticket, pen| {
+        async move {
+            let slot = Arc::new(Mutex::new(None));
+            let fill = Arc::clone(&slot);
+            let job: JoinJob<S> = Box::new(move |tx| {
+                let outcome = catch_unwind(AssertUnwindSafe(|| {
+                    let commit = stage(tx)?;
+                    perform(tx, projections.as_deref(), ticket, pen, commit)
+                }));
+                let outcome = outcome.unwrap_or_else(|panic| Err(Error::from_panic(&*panic)));
+                let result = match &outcome {
+                    Ok(_) => Ok(()),
+                    Err(error) => Err(BoxError::from(error.to_string())),
+                };
+                *fill.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+                result
+            });
+            let joined = store.join(job).await;
+            let outcome = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+            match joined {
+                Ok(()) => match outcome {
+                    Some(Ok(done)) => Ok(Ok(done)),
+                    _ => Err(StopReason::Unknown(Arc::from(BoxError::from(COMMITTED_A_FAILURE)))),
+                },
+                Err(WriteError::Rejected(error)) if error.is::<TransactionEnded>() => {
+                    Ok(Err(TransactionEnded.into()))
+                }
+                Err(WriteError::Rejected(error)) => match outcome {
+                    Some(Err(own)) => Ok(Err(own)),
+                    _ => Ok(Err(Error::Rejected(Arc::from(error)))),
+                },
+                Err(WriteError::Unknown(error)) => Err(StopReason::Unknown(Arc::from(error))),
+                Err(WriteError::Fenced) => Err(StopReason::Fenced),
+            }
+        }
+        .boxed()
+    })
+}
+
+/// A store that commits what its job wanted undone, or what it never ran, has lost track of its writes.
+const COMMITTED_A_FAILURE: &str = "the store committed a joined write whose job had failed";
+
+fn perform<S: JoinStorage>(
+    tx: &S::Tx<'_>,
+    projections: Option<&Projections<S>>,
+    ticket: Ticket,
+    mut pen: Pen,
+    commit: Commit,
+) -> Outcome {
+    let keys: Vec<Key> = commit.changes.iter().map(|change| change.record.as_bytes().to_vec()).collect();
+    let values = tx.get_many(&keys)?;
+    if values.len() != keys.len() {
+        return Err(ReadError::new(format!("{} values for {} keys", values.len(), keys.len())).into());
+    }
+    let mut decision = pen.decide(vec![(ticket, commit)], values);
+    // Nothing of this group is durable before the transaction is, so every answer waits for it; a failure ends it.
+    decision.waiting.append(&mut decision.settled);
+    if let Some((_, Err(error))) = decision.waiting.pop_if(|(_, result)| result.is_err()) {
+        return Err(error);
+    }
+    let batch = std::mem::take(&mut decision.batch);
+    if !batch.is_empty() {
+        tx.apply(&batch).map_err(|error| Error::Rejected(Arc::from(error)))?;
+        if let Some(projections) = projections {
+            projections.follow(tx, &batch)?;
+        }
+    }
+    Ok(Box::new((pen, decision)))
+}
