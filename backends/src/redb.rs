@@ -3,6 +3,7 @@
 //! Reads run where they are called, beside a write; long scans run on the `blocking` pool; writes run one after
 //! the other on a thread of their own. redb allows one opener per file, so a second one is refused.
 
+mod join;
 mod medium;
 mod tables;
 
@@ -19,11 +20,14 @@ use ::redb::{
     StorageError, WriteTransaction,
 };
 use async_trait::async_trait;
-use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
+use syncline::{BoxError, Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
 
 use crate::OpenError;
 use crate::worker::{Worker, contain};
 use medium::Medium;
+
+pub use ::redb;
+pub use join::RedbTx;
 
 /// A store in one redb file.
 ///
@@ -342,12 +346,16 @@ impl Shared {
         // Set before anything changes and lifted only by a certain outcome, so that a panic leaves it set even
         // though nobody may be waiting for this write any more.
         let doubt = Doubt(self);
-        let outcome = transact(database, self.commit, batch);
+        let outcome = transact(database, self.commit, &batch);
         doubt.lift();
-        outcome.map_err(|error| match error {
-            NotWritten::Rejected(error) => WriteError::rejected(error),
+        outcome.map_err(|error| self.not_written(error))
+    }
+
+    fn not_written(&self, error: NotWritten) -> WriteError {
+        match error {
+            NotWritten::Rejected(error) => WriteError::Rejected(error),
             NotWritten::InDoubt(error) => WriteError::unknown(self.fail(&error)),
-        })
+        }
     }
 }
 
@@ -396,7 +404,7 @@ impl Drop for AwaitClosed {
 }
 
 enum NotWritten {
-    Rejected(Error),
+    Rejected(BoxError),
     InDoubt(Error),
 }
 
@@ -406,32 +414,37 @@ impl<E: Into<Error>> From<E> for NotWritten {
     }
 }
 
-fn transact(database: &Database, options: CommitOptions, batch: WriteBatch) -> Result<(), NotWritten> {
+fn begin(database: &Database, options: CommitOptions) -> Result<WriteTransaction, NotWritten> {
     let mut transaction = database.begin_write()?;
     transaction.set_two_phase_commit(options.two_phase);
     transaction.set_quick_repair(options.quick_repair);
+    Ok(transaction)
+}
+
+fn transact(database: &Database, options: CommitOptions, batch: &WriteBatch) -> Result<(), NotWritten> {
+    let transaction = begin(database, options)?;
     match stage(&transaction, batch) {
         Ok(()) => Ok(transaction.commit()?),
         Err(error @ Error::ValueTooLarge(_)) => {
             transaction.abort()?;
-            Err(NotWritten::Rejected(error))
+            Err(NotWritten::Rejected(error.into()))
         }
         Err(error) => Err(error.into()),
     }
 }
 
-fn stage(transaction: &WriteTransaction, batch: WriteBatch) -> Result<(), Error> {
+fn stage(transaction: &WriteTransaction, batch: &WriteBatch) -> Result<(), Error> {
     let mut tables = tables::Writing::new(transaction);
-    for op in batch {
+    for op in batch.ops() {
         match op {
             WriteOp::Put { key, value } => {
-                drop(tables.of(&key)?.insert(key.as_slice(), value.as_slice())?);
+                drop(tables.of(key)?.insert(key.as_slice(), value.as_slice())?);
             }
-            WriteOp::Delete { key } => drop(tables.of(&key)?.remove(key.as_slice())?),
+            WriteOp::Delete { key } => drop(tables.of(key)?.remove(key.as_slice())?),
             // Some versions of redb took a range whose end lies before its start for one without an end.
             WriteOp::DeleteRange { range } if range.is_empty() => {}
             WriteOp::DeleteRange { range } => tables
-                .each_of(&range, |table| Ok(table.retain_in::<&[u8], _>(bounds(&range), |_, _| false)?))?,
+                .each_of(range, |table| Ok(table.retain_in::<&[u8], _>(bounds(range), |_, _| false)?))?,
         }
     }
     Ok(())
@@ -528,7 +541,7 @@ fn io_error(path: &Path, source: io::Error) -> OpenError {
     }
 }
 
-fn corrupt(path: &Path, source: impl Into<syncline::BoxError>) -> OpenError {
+fn corrupt(path: &Path, source: impl Into<BoxError>) -> OpenError {
     OpenError::Corrupt { path: path.to_owned(), source: source.into() }
 }
 

@@ -148,6 +148,11 @@ impl<'t> Writing<'t> {
         self.named(name_of(key))
     }
 
+    /// The value of `key`, as the transaction sees it.
+    pub(super) fn get(&mut self, key: &[u8]) -> Result<Option<Value>, Error> {
+        Ok(self.of(key)?.get(key)?.map(|value| value.value().to_vec()))
+    }
+
     fn named(&mut self, name: Name) -> Result<&mut WriteTable<'t>, Error> {
         Ok(match self.open.entry(name) {
             Entry::Occupied(entry) => entry.into_mut(),
