@@ -254,7 +254,7 @@ impl Storage for RedbStorage {
         check_sizes(&batch).map_err(WriteError::rejected)?;
         let shared = Arc::clone(&self.shared);
         self.writer
-            .run(move || shared.write(batch))
+            .run(move || shared.write(&batch))
             .await
             .unwrap_or_else(|panicked| Err(WriteError::unknown(panicked)))
     }
@@ -338,7 +338,7 @@ impl Shared {
     }
 
     /// Runs on the writer's thread, and to its end.
-    fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
+    fn write(&self, batch: &WriteBatch) -> Result<(), WriteError> {
         let database = self.database().map_err(WriteError::unknown)?;
         if batch.is_empty() {
             return Ok(());
@@ -346,7 +346,7 @@ impl Shared {
         // Set before anything changes and lifted only by a certain outcome, so that a panic leaves it set even
         // though nobody may be waiting for this write any more.
         let doubt = Doubt(self);
-        let outcome = transact(database, self.commit, &batch);
+        let outcome = transact(database, self.commit, batch);
         doubt.lift();
         outcome.map_err(|error| self.not_written(error))
     }

@@ -46,7 +46,7 @@ impl JoinTx for RedbTx<'_> {
 
     fn apply(&self, batch: &WriteBatch) -> Result<(), BoxError> {
         check_sizes(batch)?;
-        Ok(self.note(stage(self.transaction, batch))?)
+        self.note(stage(self.transaction, batch))
     }
 }
 
