@@ -17,6 +17,8 @@
 //! - Start with [`TransactionManager`], and [`Syncable`] for your types.
 //! - Choose a store from `syncline-backends`, or write one: [`Storage`] is three methods and a contract.
 //! - Prove it with `syncline-testkit`: one test for each line of that contract.
+//! - On a store with native transactions ([`JoinStorage`]), [`with_tx`](TransactionManager::with_tx) puts the app's own
+//!   SQL into the commit, and a [`Projection`] keeps a table or an index of the app in step with its records.
 //!
 //! # Words
 //!
@@ -31,6 +33,8 @@
 //! | stream | all commits of one replica: 1, 2, 3 … without holes, stamps rising |
 //! | head | sequence number, stamp and digest of the last commit known of a stream |
 //! | write | what a *store* does: one atomic, durable batch. Replicas commit, stores write |
+//! | joined write | a write in the store's native transaction, together with the app's own statements |
+//! | projection | what the app derives from its records in tables of its own, in the same transaction |
 //! | floor | the sequence number up to which a stream's log has been pruned |
 //! | stable | the sequence number that every member has acknowledged |
 

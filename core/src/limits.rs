@@ -8,7 +8,8 @@ use std::fmt;
 /// replaces and so reads, by [`commit_changes_max`](Limits::commit_changes_max) times
 /// [`value_bytes_max`](Limits::value_bytes_max), which is the number to lower where values are large; events that a
 /// slow subscriber has not taken, by [`event_commits_max`](Limits::event_commits_max) times the keys of a commit. A
-/// caller that waits for the queue holds its own commit.
+/// caller that waits for the queue holds its own commit. What `with_tx` stages, one call at a time, is bounded as a
+/// commit is.
 ///
 /// ```
 /// let limits = syncline::Limits { value_bytes_max: 64 * 1024, ..syncline::Limits::default() };

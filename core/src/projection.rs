@@ -31,6 +31,10 @@ use crate::syncable::{RecordId, Syncable};
 /// It runs inside the native transaction of every commit that changes such a record, so what it writes is always
 /// exactly in step: there with the commit, undone with it. An error in it, or a panic, rejects the commit.
 ///
+/// Such a commit is a joined write of its own and shares it with no other, so that an error in one commit is none in
+/// another: many changes at once belong into one [`commit_batch`](crate::TransactionManager::commit_batch). A record
+/// that a newer version of the app wrote is not in it until this app is updated.
+///
 /// Opening a store with a projection that is new, or that has another [`VERSION`](Projection::VERSION) or another
 /// schema of its model than before, rebuilds it from the records, a page at a time beside the commits. The same
 /// happens if the store was opened without it in between. [`Status::projections`](crate::Status::projections) and

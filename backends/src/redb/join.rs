@@ -1,21 +1,18 @@
 //! The app's own tables and ours in one redb transaction.
 
-use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
-use ::redb::{Error, WriteTransaction};
+use ::redb::WriteTransaction;
 use async_trait::async_trait;
 use syncline::{BoxError, JoinJob, JoinStorage, JoinTx, Key, ReadError, Value, WriteBatch, WriteError};
 
 use super::{Doubt, NotWritten, RedbStorage, Shared, begin, check_sizes, stage, tables};
-use crate::worker::{Panicked, contain};
+use crate::worker::contain;
 
 /// A redb transaction that the app's own tables share with the store's, whose names begin with `syncline/`.
 pub struct RedbTx<'t> {
     transaction: &'t WriteTransaction,
-    /// Whether redb failed at what the store asked of it, so that even undoing is not to be trusted.
-    failed: &'t Cell<Option<Error>>,
 }
 
 #[async_trait]
@@ -40,27 +37,12 @@ impl JoinTx for RedbTx<'_> {
 
     fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
         let mut tables = tables::Writing::new(self.transaction);
-        let values = keys.iter().map(|key| tables.get(key)).collect();
-        self.note(values).map_err(ReadError::new)
+        keys.iter().map(|key| tables.get(key)).collect::<Result<_, _>>().map_err(ReadError::new)
     }
 
     fn apply(&self, batch: &WriteBatch) -> Result<(), BoxError> {
         check_sizes(batch)?;
-        self.note(stage(self.transaction, batch))
-    }
-}
-
-impl RedbTx<'_> {
-    /// Remembers that redb failed, which a job could hide from the store.
-    fn note<T>(&self, result: Result<T, Error>) -> Result<T, BoxError> {
-        result.map_err(|error| {
-            let told = error.to_string();
-            // A table that the app holds open is its own mistake, and undone like any other.
-            if !matches!(error, Error::TableAlreadyOpen(..)) {
-                self.failed.set(Some(error));
-            }
-            told.into()
-        })
+        Ok(stage(self.transaction, batch)?)
     }
 }
 
@@ -76,15 +58,11 @@ impl Shared {
 }
 
 fn transact(transaction: WriteTransaction, job: JoinJob<RedbStorage>) -> Result<(), NotWritten> {
-    let failed = Cell::new(None);
-    let done = contain(|| job(&RedbTx { transaction: &transaction, failed: &failed }));
-    if let Some(error) = failed.take() {
-        return Err(error.into());
-    }
-    match done {
+    match contain(|| job(&RedbTx { transaction: &transaction })) {
+        // After a failure of the medium redb refuses this, also if the job hid it.
         Ok(Ok(())) => Ok(transaction.commit()?),
         Ok(Err(error)) => undo(transaction, error),
-        Err(panicked @ Panicked(_)) => undo(transaction, panicked.into()),
+        Err(panicked) => undo(transaction, panicked.into()),
     }
 }
 
