@@ -1,10 +1,13 @@
 #![forbid(unsafe_code)]
-//! Prints the table: `cargo bench -p syncline-benches [-- [--quick] [case]...]`.
+//! Prints the table: `cargo bench -p syncline-benches [-- [--quick] [engine]... [case]...]`.
 
 use std::path::Path;
 
-use syncline_benches::cases::{self, Bench, LIST_IN_CHILD};
+use syncline_benches::cases::{self, Bench, Case, LIST_IN_CHILD};
+use syncline_benches::hand_written::HandWritten;
 use syncline_benches::hand_written::redb::Redb;
+use syncline_benches::hand_written::sled::Sled;
+use syncline_benches::hand_written::sqlite::Sqlite;
 use syncline_benches::rounds::Spread;
 use syncline_benches::stopwatch::Stopwatch;
 use syncline_benches::{Result, disk, table};
@@ -17,21 +20,34 @@ fn main() -> Result<()> {
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().build()?;
-    if let [_, child, path, records] = arguments.as_slice()
+    if let [_, child, engine, path, records] = arguments.as_slice()
         && child == LIST_IN_CHILD
     {
-        return cases::list_in_child::<Redb>(&runtime, Path::new(path), records.parse()?);
+        let (path, records) = (Path::new(path), records.parse()?);
+        return match engine.as_str() {
+            Redb::ENGINE => cases::list_in_child::<Redb>(&runtime, path, records),
+            Sled::ENGINE => cases::list_in_child::<Sled>(&runtime, path, records),
+            Sqlite::ENGINE => cases::list_in_child::<Sqlite>(&runtime, path, records),
+            other => Err(format!("there is no engine {other}").into()),
+        };
     }
     let quick = arguments.iter().any(|argument| argument == "--quick");
     let names: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let bench = Bench { runtime: &runtime, dir: dir.path(), quick };
 
+    let cases: Vec<Case> = std::iter::once(cases::stamp())
+        .chain(cases::of::<Redb>())
+        .chain([cases::join_of::<Redb>()])
+        .chain(cases::of::<Sled>())
+        .chain(cases::of::<Sqlite>())
+        .chain([cases::join_of::<Sqlite>()])
+        .collect();
     let mut rows = Vec::new();
     let mut flushes_us = Vec::new();
-    for case in cases::all::<Redb>() {
-        if names.is_empty() || names.iter().any(|name| case.name.contains(name.as_str())) {
-            eprintln!("{}", case.name);
+    for case in &cases {
+        if is_selected(case, &cases, &names) {
+            eprintln!("{} {}", case.engine, case.name);
             flushes_us.push(disk::flush_cost(dir.path(), 100)?.as_secs_f64() * 1e6);
             let stopwatch = Stopwatch::start();
             rows.extend((case.run)(&bench)?);
@@ -39,8 +55,8 @@ fn main() -> Result<()> {
         }
     }
     if rows.is_empty() {
-        let known = cases::all::<Redb>().map(|case| case.name).join(", ");
-        return Err(format!("no case is called so; there are {known}").into());
+        let known: Vec<_> = cases.iter().map(|case| format!("{} {}", case.engine, case.name)).collect();
+        return Err(format!("no case is called so; there are {}", known.join(", ")).into());
     }
     flushes_us.push(disk::flush_cost(dir.path(), 100)?.as_secs_f64() * 1e6);
     let Spread { median, min, max } = Spread::of(&flushes_us);
@@ -50,4 +66,12 @@ fn main() -> Result<()> {
          A flush (fdatasync after appending 4 KiB) took {median:.0} µs, {min:.0}..{max:.0} between the cases."
     );
     Ok(())
+}
+
+/// Whether `case` is of an engine that was named, or of any if none was, and the same with what is measured.
+fn is_selected(case: &Case, all: &[Case], names: &[&String]) -> bool {
+    let is_engine = |name: &&&String| all.iter().any(|case| case.engine == name.as_str());
+    let (engines, cases): (Vec<_>, Vec<_>) = names.iter().partition(is_engine);
+    let of_engine = engines.is_empty() || engines.iter().any(|engine| case.engine == engine.as_str());
+    of_engine && (cases.is_empty() || cases.iter().any(|name| case.name.contains(name.as_str())))
 }

@@ -1,6 +1,6 @@
 //! What the disk itself costs, so that the rates can be read.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -23,4 +23,16 @@ pub fn flush_cost(dir: &Path, count: usize) -> Result<Duration> {
     }
     times.sort();
     Ok(times.get(count / 2).copied().unwrap_or_default())
+}
+
+/// The bytes of the file or directory at `path`, all that is in it included.
+///
+/// # Errors
+/// Those of the file system.
+pub fn size(path: &Path) -> Result<u64> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_dir() {
+        return Ok(metadata.len());
+    }
+    fs::read_dir(path)?.map(|entry| size(&entry?.path())).sum()
 }

@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
 //! Measures syncline beside the hand-written way, in the same run: `cargo bench -p syncline-benches`.
 //!
-//! One command prints one Markdown table. An argument selects the cases whose name contains it, `-- --quick`
-//! measures less. Progress goes to stderr.
+//! One command prints one Markdown table. An argument selects an engine, or the cases whose name contains it:
+//! `-- sqlite commit` measures commits on SQLite. `-- --quick` measures less. Progress goes to stderr.
 //!
 //! # What it is compared with
 //! [`HandWritten`]: what a good engineer would code for one app. A record row, a log row with the value and one

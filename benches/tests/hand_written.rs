@@ -1,11 +1,37 @@
-//! What the table compares with must be honest work: the hand-written store stores the record, the log row with
+//! What the table compares with must be honest work: every hand-written store stores the record, the log row with
 //! the value and the head, and finds them again.
 
 use std::sync::Arc;
 
-use syncline_benches::hand_written::redb::{Redb, RedbCommit};
+use syncline_benches::hand_written::redb::Redb;
+use syncline_benches::hand_written::sled::Sled;
+use syncline_benches::hand_written::sqlite::Sqlite;
 use syncline_benches::hand_written::{CACHE_BYTES, HandWritten, Row, Writer};
 use syncline_benches::item::{Ids, Item, Items, copy_out_and_decode, decode_in_place};
+
+macro_rules! for_each_engine {
+    ($($name:ident: $engine:ty,)*) => {$(
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn stores_record_log_and_head() {
+                super::stores_record_log_and_head::<$engine>();
+            }
+
+            #[test]
+            fn can_keep_the_rows_alone() {
+                super::can_keep_the_rows_alone::<$engine>();
+            }
+        }
+    )*};
+}
+
+for_each_engine! {
+    redb: Redb,
+    sled: Sled,
+    sqlite: Sqlite,
+}
 
 fn sorted(mut items: Vec<Item>) -> Vec<Item> {
     items.sort_by_key(|item| item.id);
@@ -14,14 +40,13 @@ fn sorted(mut items: Vec<Item>) -> Vec<Item> {
 
 /// Goal: record, log row and head for every item, also after reopening. Method: through the writer, several
 /// callers at once, then look.
-#[test]
-fn redb_stores_record_log_and_head() {
+fn stores_record_log_and_head<H: HandWritten>() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("hand");
     let items = Items::new(Ids::Random, 1).take(40);
 
-    let store = Redb::open(&path, RedbCommit::OnePhase, CACHE_BYTES).unwrap();
+    let store = H::open(&path, H::Commit::default(), CACHE_BYTES).unwrap();
     let writer = Arc::new(Writer::start(store));
     runtime.block_on(async {
         let callers: Vec<_> = items
@@ -37,7 +62,7 @@ fn redb_stores_record_log_and_head() {
     });
     drop(Arc::into_inner(writer).unwrap().stop().unwrap());
 
-    let store = Redb::open(&path, RedbCommit::TwoPhase, CACHE_BYTES).unwrap();
+    let store = H::open(&path, H::COMMITS[H::COMMITS.len() - 1], CACHE_BYTES).unwrap();
     let mut scanned = Vec::new();
     store.scan(decode_in_place, |item| scanned.push(item)).unwrap();
     let items = sorted(items);
@@ -54,11 +79,10 @@ fn redb_stores_record_log_and_head() {
     assert_eq!(store.get(syncline::Uuid::nil(), decode_in_place).unwrap(), None);
 }
 
-#[test]
-fn redb_can_keep_the_rows_alone() {
+fn can_keep_the_rows_alone<H: HandWritten>() {
     let dir = tempfile::tempdir().unwrap();
     let items = Items::new(Ids::TimeOrdered, 1).take(10);
-    let mut store = Redb::open(&dir.path().join("rows"), RedbCommit::TwoPhase, CACHE_BYTES).unwrap();
+    let mut store = H::open(&dir.path().join("rows"), H::Commit::default(), CACHE_BYTES).unwrap();
     store.commit_rows_alone(&Row::all(&items).unwrap()).unwrap();
     let mut scanned = Vec::new();
     store.scan(decode_in_place, |item| scanned.push(item)).unwrap();

@@ -186,20 +186,20 @@ impl<'a> Audit<'a> {
                 match StoredKey::parse(key) {
                     None => self.report(Rule::Format, format!("an unknown key {key:02x?}")),
                     Some(StoredKey::Model(name)) => {
-                        self.note(ModelSeen::parse(value), format!("model {name}"));
+                        self.note(ModelSeen::parse(value), format_args!("model {name}"));
                     }
                     Some(StoredKey::Projection(name)) => {
-                        self.note(ProjectionRow::parse(value), format!("projection {name}"));
+                        self.note(ProjectionRow::parse(value), format_args!("projection {name}"));
                     }
                     Some(StoredKey::Head(replica)) => {
                         if let Some(head) =
-                            self.note(Head::parse(replica, value), format!("the head of {replica}"))
+                            self.note(Head::parse(replica, value), format_args!("the head of {replica}"))
                         {
                             self.heads.insert(replica, head);
                         }
                     }
                     Some(StoredKey::Record(record)) => {
-                        self.note(record::parse(value), format!("record {record}"));
+                        self.note(record::parse(value), format_args!("record {record}"));
                     }
                     // All heads come before them.
                     Some(StoredKey::Log(replica, seq) | StoredKey::Kept(replica, seq, _)) => {
@@ -230,7 +230,7 @@ impl<'a> Audit<'a> {
                     self.report(Rule::LogIsWhole, detail);
                 }
                 let entry =
-                    self.note(LogEntry::parse(replica, value), format!("log entry {seq} of {replica}"));
+                    self.note(LogEntry::parse(replica, value), format_args!("log entry {seq} of {replica}"));
                 if let Some(entry) = &entry {
                     if at.2.is_some_and(|before| entry.stamp <= before) {
                         self.report(

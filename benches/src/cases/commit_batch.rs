@@ -62,7 +62,7 @@ pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
             beside: Some(Quantity::Rate(Spread::of(&hand).median)),
             bare: Some(Quantity::Rate(Spread::of(&bare).median)),
             figure: Spread::of_ratios(&ours, &hand),
-            bar: Some(Bar::AtLeast(0.9)),
+            bar: Some(Bar::AtLeast(H::BARS.batch)),
         }])
     })
 }

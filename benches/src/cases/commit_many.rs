@@ -76,7 +76,7 @@ pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
             beside: rate(&one),
             bare: None,
             figure: Spread::of_ratios(&ours, &one),
-            bar: Some(Bar::AtLeast(8.)),
+            bar: H::BARS.more.map(|bars| Bar::AtLeast(bars.beside_one)),
             ..row.clone()
         };
         Ok(vec![row, beside_one])

@@ -61,7 +61,7 @@ pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
             beside: Some(Quantity::Rate(Spread::of(&hand).median)),
             bare: Some(Quantity::Rate(Spread::of(&bare).median)),
             figure: Spread::of_ratios(&ours, &hand),
-            bar: Some(Bar::AtLeast(0.85)),
+            bar: Some(Bar::AtLeast(H::BARS.one)),
         }])
     })
 }

@@ -44,7 +44,11 @@ pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
             1 => get_many_by_hand(&hand, ids, copy_out_and_decode),
             _ => get_many_by_hand(&hand, ids, decode_in_place),
         })?;
-        for (case, [ours, hand, in_place], bar) in [("`get`", one, 0.5), ("`get_many` of 1,000", many, 0.7)] {
+        let bars = H::BARS.more;
+        for (case, [ours, hand, in_place], bar) in [
+            ("`get`", one, bars.map(|bars| bars.get)),
+            ("`get_many` of 1,000", many, bars.map(|bars| bars.get_many)),
+        ] {
             rows.push(Row {
                 case: format!("{}: {case}, of {records} records", H::ENGINE),
                 ids: ids.name(),
@@ -53,7 +57,7 @@ pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
                 beside: Some(Quantity::Rate(Spread::of(&hand).median)),
                 bare: Some(Quantity::Rate(Spread::of(&in_place).median)),
                 figure: Spread::of_ratios(&ours, &hand),
-                bar: Some(Bar::AtLeast(bar)),
+                bar: bar.map(Bar::AtLeast),
             });
         }
         bench.wait(ours.close())?;

@@ -64,10 +64,10 @@ pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
             beside: Some(Quantity::Rate(Spread::of(&scanned).median)),
             bare: Some(Quantity::Rate(Spread::of(&in_place).median)),
             figure: Spread::of_ratios(&listed, &scanned),
-            bar: Some(Bar::AtLeast(0.6)),
+            bar: H::BARS.more.map(|bars| Bar::AtLeast(bars.list)),
         };
         rows.push(rate.clone());
-        if peak_mib(&path, 1)?.is_none() {
+        if peak_mib::<H>(&path, 1)?.is_none() {
             continue;
         }
         let [all, tenth] = paired(
@@ -75,7 +75,7 @@ pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
             || (),
             |(), side| {
                 let records = if side == 0 { records } else { records / 10 };
-                Ok(peak_mib(&path, records)?.unwrap_or(f64::NAN))
+                Ok(peak_mib::<H>(&path, records)?.unwrap_or(f64::NAN))
             },
         )?;
         let growth: Vec<_> = all.iter().zip(&tenth).map(|(all, tenth)| all - tenth).collect();
@@ -128,9 +128,9 @@ const CHILD_CACHE_BYTES: usize = 1 << 20;
 /// The peak memory of a process that opens the store and lists `records` of it; `None` where it cannot be told.
 ///
 /// A process of its own: what this one has freed, and the caches of its stores, would hide what a listing takes.
-fn peak_mib(path: &Path, records: usize) -> Result<Option<f64>> {
+fn peak_mib<H: HandWritten>(path: &Path, records: usize) -> Result<Option<f64>> {
     let mut child = Command::new(std::env::current_exe()?);
-    child.arg("--bench").arg(LIST_IN_CHILD).arg(path).arg(records.to_string());
+    child.arg("--bench").arg(LIST_IN_CHILD).arg(H::ENGINE).arg(path).arg(records.to_string());
     let output = child.output()?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into());

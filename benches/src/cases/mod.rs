@@ -8,13 +8,14 @@ mod list;
 mod size;
 mod stamp;
 mod stores;
+mod with_tx;
 
 use std::path::Path;
 
 use tokio::runtime::Runtime;
 
 use crate::Result;
-use crate::hand_written::HandWritten;
+use crate::hand_written::{HandWritten, HandWrittenJoin};
 use crate::item::Ids;
 use crate::table::Row;
 
@@ -46,24 +47,37 @@ impl Bench<'_> {
 /// Something that is measured and gives lines of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
-    /// What the command line selects it by.
+    /// The engine, if it is about one; the command line selects by it.
+    pub engine: &'static str,
+    /// What else the command line selects it by.
     pub name: &'static str,
     /// Measures it.
     pub run: fn(&Bench<'_>) -> Result<Vec<Row>>,
 }
 
-/// All cases over one engine.
+/// The cases over one engine.
 #[must_use]
-pub fn all<H: HandWritten>() -> [Case; 7] {
+pub fn of<H: HandWritten>() -> [Case; 6] {
     [
-        Case { name: "commit-one", run: commit_one::run::<H> },
-        Case { name: "commit-64", run: commit_many::run::<H> },
-        Case { name: "commit-batch", run: commit_batch::run::<H> },
-        Case { name: "get", run: get::run::<H> },
-        Case { name: "stamp", run: stamp::run },
-        Case { name: "list", run: list::run::<H> },
-        Case { name: "size", run: size::run::<H> },
+        Case { engine: H::ENGINE, name: "commit-one", run: commit_one::run::<H> },
+        Case { engine: H::ENGINE, name: "commit-64", run: commit_many::run::<H> },
+        Case { engine: H::ENGINE, name: "commit-batch", run: commit_batch::run::<H> },
+        Case { engine: H::ENGINE, name: "get", run: get::run::<H> },
+        Case { engine: H::ENGINE, name: "list", run: list::run::<H> },
+        Case { engine: H::ENGINE, name: "size", run: size::run::<H> },
     ]
+}
+
+/// The case of an engine whose transaction the app's own statements can join.
+#[must_use]
+pub const fn join_of<H: HandWrittenJoin>() -> Case {
+    Case { engine: H::ENGINE, name: "with-tx", run: with_tx::run::<H> }
+}
+
+/// The case of the clock, which needs no engine.
+#[must_use]
+pub const fn stamp() -> Case {
+    Case { engine: "", name: "stamp", run: stamp::run }
 }
 
 /// Measures `case` with both kinds of ids and every kind of commit.

@@ -1,12 +1,14 @@
 //! The hand-written way, for one engine a file.
 
 pub mod redb;
+pub mod sled;
+pub mod sqlite;
 mod writer;
 
 use std::fmt;
 use std::path::Path;
 
-use syncline::{Storage, Uuid};
+use syncline::{JoinStorage, Native, Storage, Uuid};
 
 use crate::Result;
 use crate::item::{self, Item};
@@ -27,6 +29,9 @@ pub trait HandWritten: Sized + Send + 'static {
     /// The choices to compare, the default first.
     const COMMITS: &'static [Self::Commit];
 
+    /// What syncline over this engine must reach.
+    const BARS: Bars;
+
     /// The engine behind syncline.
     type Storage: Storage;
 
@@ -42,11 +47,11 @@ pub trait HandWritten: Sized + Send + 'static {
     /// Those of the engine.
     fn open(path: &Path, commit: Self::Commit, cache_bytes: usize) -> Result<Self>;
 
-    /// Shortens a closed file, of either side, to what its content needs.
+    /// Shortens a closed store, of either side, to what its content needs; says whether the engine can.
     ///
     /// # Errors
     /// Those of the engine.
-    fn compact(path: &Path) -> Result<()>;
+    fn compact(path: &Path) -> Result<bool>;
 
     /// Puts the rows, a log row with the value for each, and the head, in one durable transaction.
     ///
@@ -89,6 +94,57 @@ pub trait HandWritten: Sized + Send + 'static {
     /// # Errors
     /// Those of the engine.
     fn head(&self) -> Result<u64>;
+}
+
+/// The ratios of rates that an engine's cases must reach.
+#[derive(Clone, Copy, Debug)]
+pub struct Bars {
+    /// One caller.
+    pub one: f64,
+    /// Batches of 1,000.
+    pub batch: f64,
+    /// What else must be reached, where it was asked for.
+    pub more: Option<MoreBars>,
+}
+
+/// What group commit, reads and sizes must reach.
+#[derive(Clone, Copy, Debug)]
+pub struct MoreBars {
+    /// 64 callers, beside one.
+    pub beside_one: f64,
+    /// One record.
+    pub get: f64,
+    /// Many records.
+    pub get_many: f64,
+    /// All records.
+    pub list: f64,
+    /// Bytes on disk, beside the rows alone.
+    pub size: f64,
+}
+
+/// The same for engines whose transaction the app's own statements can join.
+pub trait HandWrittenJoin: HandWritten<Storage: JoinStorage> {
+    /// Creates the app's own table, on either side.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn create_notes(tx: &Native<'_, Self::Storage>) -> Result<()>;
+
+    /// The app's own statement, on either side: adds a row to its table.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn add_note(tx: &Native<'_, Self::Storage>, note: u64) -> Result<()>;
+
+    /// Runs `job` and then commits `rows` as [`commit`](HandWritten::commit) does, all in one transaction.
+    ///
+    /// # Errors
+    /// Those of the engine and of `job`.
+    fn join(
+        &mut self,
+        rows: &[Row],
+        job: impl FnOnce(&Native<'_, Self::Storage>) -> Result<()>,
+    ) -> Result<()>;
 }
 
 /// How a stored value becomes an item.

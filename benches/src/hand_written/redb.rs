@@ -7,7 +7,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTran
 use syncline::Uuid;
 use syncline_backends::RedbStorage;
 
-use super::{Decode, HandWritten, Row};
+use super::{Bars, Decode, HandWritten, HandWrittenJoin, MoreBars, Row};
 use crate::Result;
 use crate::item::{self, Item};
 
@@ -17,6 +17,8 @@ const RECORDS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new
 const LOG: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("log");
 /// Sequence number and clock of the last commit.
 const HEAD: TableDefinition<'static, (), (u64, u64)> = TableDefinition::new("head");
+/// The app's own.
+const NOTES: TableDefinition<'static, u64, &str> = TableDefinition::new("notes");
 
 /// A hand-written store in one redb file.
 #[derive(Debug)]
@@ -54,6 +56,12 @@ impl HandWritten for Redb {
 
     const COMMITS: &'static [RedbCommit] = &[RedbCommit::TwoPhase, RedbCommit::OnePhase];
 
+    const BARS: Bars = Bars {
+        one: 0.85,
+        batch: 0.9,
+        more: Some(MoreBars { beside_one: 8., get: 0.5, get_many: 0.7, list: 0.6, size: 1.25 }),
+    };
+
     type Storage = RedbStorage;
 
     fn storage(path: &Path, commit: RedbCommit, cache_bytes: usize) -> Result<RedbStorage> {
@@ -71,31 +79,13 @@ impl HandWritten for Redb {
         Ok(Self { database, commit, seq, clock, log_value: Vec::new() })
     }
 
-    fn compact(path: &Path) -> Result<()> {
+    fn compact(path: &Path) -> Result<bool> {
         RedbStorage::compact(path)?;
-        Ok(())
+        Ok(true)
     }
 
     fn commit(&mut self, rows: &[Row]) -> Result<()> {
-        let transaction = self.begin()?;
-        let (mut seq, mut clock) = (self.seq, self.clock);
-        {
-            let mut records = transaction.open_table(RECORDS)?;
-            let mut log = transaction.open_table(LOG)?;
-            for Row { id, value } in rows {
-                seq += 1;
-                clock += 1;
-                self.log_value.clear();
-                self.log_value.extend_from_slice(&clock.to_be_bytes());
-                self.log_value.extend_from_slice(value);
-                records.insert(id.as_bytes(), value.as_slice())?;
-                log.insert(seq, self.log_value.as_slice())?;
-            }
-            transaction.open_table(HEAD)?.insert((), (seq, clock))?;
-        }
-        transaction.commit()?;
-        (self.seq, self.clock) = (seq, clock);
-        Ok(())
+        self.join(rows, |_| Ok(()))
     }
 
     fn commit_rows_alone(&mut self, rows: &[Row]) -> Result<()> {
@@ -142,6 +132,41 @@ impl HandWritten for Redb {
     fn head(&self) -> Result<u64> {
         let head = self.database.begin_read()?.open_table(HEAD)?;
         Ok(head.get(())?.map_or(0, |head| head.value().0))
+    }
+}
+
+impl HandWrittenJoin for Redb {
+    fn create_notes(tx: &WriteTransaction) -> Result<()> {
+        tx.open_table(NOTES)?;
+        Ok(())
+    }
+
+    fn add_note(tx: &WriteTransaction, note: u64) -> Result<()> {
+        tx.open_table(NOTES)?.insert(note, "a note")?;
+        Ok(())
+    }
+
+    fn join(&mut self, rows: &[Row], job: impl FnOnce(&WriteTransaction) -> Result<()>) -> Result<()> {
+        let transaction = self.begin()?;
+        let (mut seq, mut clock) = (self.seq, self.clock);
+        job(&transaction)?;
+        {
+            let mut records = transaction.open_table(RECORDS)?;
+            let mut log = transaction.open_table(LOG)?;
+            for Row { id, value } in rows {
+                seq += 1;
+                clock += 1;
+                self.log_value.clear();
+                self.log_value.extend_from_slice(&clock.to_be_bytes());
+                self.log_value.extend_from_slice(value);
+                records.insert(id.as_bytes(), value.as_slice())?;
+                log.insert(seq, self.log_value.as_slice())?;
+            }
+            transaction.open_table(HEAD)?.insert((), (seq, clock))?;
+        }
+        transaction.commit()?;
+        (self.seq, self.clock) = (seq, clock);
+        Ok(())
     }
 }
 

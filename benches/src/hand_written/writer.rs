@@ -11,13 +11,20 @@ use crate::Result;
 /// A hand-written store on a thread of its own.
 #[derive(Debug)]
 pub struct Writer<H> {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<Job<H>>,
     thread: JoinHandle<H>,
 }
 
-struct Job {
-    rows: Vec<Row>,
+struct Job<H> {
+    work: Work<H>,
     done: oneshot::Sender<std::result::Result<(), String>>,
+}
+
+enum Work<H> {
+    /// Rows that share a transaction with what else waits.
+    Commit(Vec<Row>),
+    /// Something in a transaction of its own.
+    Alone(Box<dyn FnOnce(&mut H) -> Result<()> + Send>),
 }
 
 impl<H: HandWritten> Writer<H> {
@@ -26,19 +33,33 @@ impl<H: HandWritten> Writer<H> {
     /// Whatever waits when a transaction begins shares it, up to 1,024 jobs. With one caller that is one job.
     #[must_use]
     pub fn start(mut store: H) -> Self {
-        let (jobs, received) = mpsc::channel::<Job>();
+        let (jobs, received) = mpsc::channel::<Job<H>>();
         let thread = thread::spawn(move || {
             let (mut rows, mut waiting) = (Vec::new(), Vec::new());
             while let Ok(first) = received.recv() {
+                let mut alone = None;
                 for job in std::iter::once(first).chain(received.try_iter()).take(GROUP_JOBS_MAX) {
-                    rows.extend(job.rows);
-                    waiting.push(job.done);
+                    match job.work {
+                        Work::Commit(more) => {
+                            rows.extend(more);
+                            waiting.push(job.done);
+                        }
+                        Work::Alone(work) => {
+                            alone = Some((work, job.done));
+                            break;
+                        }
+                    }
                 }
-                let outcome = store.commit(&rows).map_err(|error| error.to_string());
-                rows.clear();
-                for done in waiting.drain(..) {
-                    // Nobody may wait any more; the rows are committed all the same.
-                    let _ = done.send(outcome.clone());
+                if !rows.is_empty() {
+                    let outcome = store.commit(&rows).map_err(|error| error.to_string());
+                    rows.clear();
+                    for done in waiting.drain(..) {
+                        // Nobody may wait any more; the rows are committed all the same.
+                        let _ = done.send(outcome.clone());
+                    }
+                }
+                if let Some((work, done)) = alone {
+                    let _ = done.send(work(&mut store).map_err(|error| error.to_string()));
                 }
             }
             store
@@ -51,8 +72,20 @@ impl<H: HandWritten> Writer<H> {
     /// # Errors
     /// Those of the engine.
     pub async fn commit(&self, rows: Vec<Row>) -> Result<()> {
+        self.send(Work::Commit(rows)).await
+    }
+
+    /// Does `work` between two transactions and waits for it.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub async fn run(&self, work: impl FnOnce(&mut H) -> Result<()> + Send + 'static) -> Result<()> {
+        self.send(Work::Alone(Box::new(work))).await
+    }
+
+    async fn send(&self, work: Work<H>) -> Result<()> {
         let (done, outcome) = oneshot::channel();
-        self.jobs.send(Job { rows, done })?;
+        self.jobs.send(Job { work, done }).map_err(|_| "the writer is gone")?;
         Ok(outcome.await??)
     }
 
@@ -68,9 +101,3 @@ impl<H: HandWritten> Writer<H> {
 
 /// As many as share a write of syncline.
 const GROUP_JOBS_MAX: usize = 1024;
-
-impl std::fmt::Debug for Job {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Job").field("rows", &self.rows.len()).finish_non_exhaustive()
-    }
-}
