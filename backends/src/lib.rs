@@ -5,6 +5,7 @@
 //! |---|---|---|---|
 //! | [`MemoryStorage`] | always on | nothing: what was written ends with the process | takes over, the first is fenced |
 //! | `RedbStorage` | `redb` | crashes of the process and loss of power | is refused with [`OpenError::AlreadyOpen`] |
+//! | `SledStorage` | `sled` | as redb; experimental | is refused with [`OpenError::AlreadyOpen`] |
 //!
 //! A feature adds a module and changes nothing else. Every store keeps the contract of
 //! [`Storage`](syncline::Storage); its own page says what it costs and what can be set.
@@ -13,13 +14,17 @@ pub mod memory;
 mod open_error;
 #[cfg(feature = "redb")]
 pub mod redb;
-#[cfg(feature = "redb")]
+#[cfg(feature = "sled")]
+pub mod sled;
+#[cfg(any(feature = "redb", feature = "sled", feature = "sqlite"))]
 mod worker;
 
 pub use memory::{MemoryDisk, MemoryStorage};
 pub use open_error::OpenError;
 #[cfg(feature = "redb")]
 pub use redb::RedbStorage;
+#[cfg(feature = "sled")]
+pub use sled::SledStorage;
 
 /// The README's program is compiled and run as a test.
 #[cfg(all(doctest, feature = "redb"))]

@@ -47,6 +47,7 @@ fn advice(error: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => "allow reading and writing it",
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space, then try again",
         io::ErrorKind::IsADirectory => "name a file, not a directory",
+        io::ErrorKind::NotADirectory => "name a directory, not a file",
         _ => "check the medium, then try again",
     }
 }

@@ -95,3 +95,31 @@ mod with_redb {
 
     storage_tests!(redb_on_failing_medium, RedbOnFailingMedium::default());
 }
+
+#[cfg(feature = "sled")]
+mod with_sled {
+    use super::*;
+    use syncline_backends::SledStorage;
+    use tempfile::TempDir;
+
+    /// A directory in a directory of its own.
+    struct Sled(TempDir);
+
+    impl Sled {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+    }
+
+    #[async_trait]
+    impl Fixture for Sled {
+        type Store = SledStorage;
+
+        async fn open(&self) -> Result<SledStorage, BoxError> {
+            Ok(SledStorage::open(self.0.path().join("store.sled"))?)
+        }
+    }
+
+    storage_tests!(sled, Sled::new());
+    replica_tests!(sled_replica, Sled::new());
+}

@@ -22,10 +22,11 @@ use futures::future::{join, join_all};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde::{Deserialize, Serialize};
 use syncline::{DeviceId, GroupId, Storage, Syncable, TransactionManager, Uuid, audit};
-use syncline_backends::RedbStorage;
+use syncline_backends::OpenError;
 
-/// Where the child finds its store; not set in the parent.
+/// Where the child finds its store, and which one it is; not set in the parent.
 const CHILD: &str = "SYNCLINE_KILL_CHILD";
+const CHILD_STORE: &str = "SYNCLINE_KILL_CHILD_STORE";
 
 const CYCLES: u64 = 25;
 const CALLERS: u32 = 4;
@@ -39,17 +40,38 @@ struct Counter {
     count: u64,
 }
 
+/// Opens one of the stores at a path.
+type Open = fn(&Path) -> Result<Box<dyn Storage>, OpenError>;
+
+/// The stores that live in files, by name.
+const STORES: &[(&str, Open)] = &[
+    #[cfg(feature = "redb")]
+    ("redb", |path| Ok(Box::new(syncline_backends::RedbStorage::open(path)?))),
+    #[cfg(feature = "sled")]
+    ("sled", |path| Ok(Box::new(syncline_backends::SledStorage::open(path)?))),
+];
+
 fn main() -> ExitCode {
     if let Some(path) = std::env::var_os(CHILD) {
-        block_on(commit_for_ever(Path::new(&path)));
+        let name = std::env::var(CHILD_STORE).unwrap();
+        let (_, open) = STORES.iter().find(|(store, _)| *store == name).unwrap();
+        block_on(commit_for_ever(Path::new(&path), *open));
         return ExitCode::SUCCESS;
     }
-    let test = Trial::test("kill_9_loses_nothing_acknowledged", kill_9_loses_nothing_acknowledged);
-    libtest_mimic::run(&Arguments::from_args(), vec![test]).exit_code()
+    let test = |(name, store): &(&'static str, Open)| {
+        let (name, store) = (*name, *store);
+        Trial::test(format!("{name}::kill_9_loses_nothing_acknowledged"), move || {
+            kill_9_loses_nothing_acknowledged(name, store)
+        })
+    };
+    libtest_mimic::run(&Arguments::from_args(), STORES.iter().map(test).collect()).exit_code()
 }
 
-async fn open(path: &Path) -> (TransactionManager<RedbStorage>, syncline::Driver<RedbStorage>) {
-    TransactionManager::builder(RedbStorage::open(path).unwrap())
+async fn open(
+    path: &Path,
+    store: Open,
+) -> (TransactionManager<Box<dyn Storage>>, syncline::Driver<Box<dyn Storage>>) {
+    TransactionManager::builder(store(path).unwrap())
         .device(DeviceId(Uuid::from_u128(1)))
         .found(GroupId(Uuid::from_u128(2)))
         .model::<Counter>()
@@ -59,8 +81,8 @@ async fn open(path: &Path) -> (TransactionManager<RedbStorage>, syncline::Driver
 }
 
 /// Counts in pairs of records, each pair in one batch, and prints each acknowledged count.
-async fn commit_for_ever(path: &Path) {
-    let (library, driver) = open(path).await;
+async fn commit_for_ever(path: &Path, store: Open) {
+    let (library, driver) = open(path, store).await;
     let caller = async |caller: u32| {
         let mut count = counts(&library, caller).await[0];
         loop {
@@ -82,17 +104,17 @@ async fn counts<S: Storage>(library: &TransactionManager<S>, caller: u32) -> [u6
     [0, 1].map(|at| pair[at].as_ref().map_or(0, |counter| counter.count))
 }
 
-fn kill_9_loses_nothing_acknowledged() -> Result<(), Failed> {
+fn kill_9_loses_nothing_acknowledged(name: &str, store: Open) -> Result<(), Failed> {
     let seed = syncline_testkit::seed();
     eprintln!("seed {seed:#x}");
     let directory = tempfile::tempdir()?;
-    let path = directory.path().join("store.redb");
+    let path = directory.path().join("store");
     let mut acknowledged = vec![0; CALLERS as usize];
     for cycle in 0..CYCLES {
         // From before the first commit to some way on.
         let kill_after = seed.wrapping_add(cycle).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58;
-        let mut child =
-            Command::new(std::env::current_exe()?).env(CHILD, &path).stdout(Stdio::piped()).spawn()?;
+        let mut command = Command::new(std::env::current_exe()?);
+        let mut child = command.env(CHILD, &path).env(CHILD_STORE, name).stdout(Stdio::piped()).spawn()?;
         let mut lines = BufReader::new(child.stdout.take().ok_or("the child has no output")?).lines();
         let mut note = |line: String| -> Result<(), Failed> {
             let (caller, count) = line.split_once(' ').ok_or("a line has two numbers")?;
@@ -113,7 +135,7 @@ fn kill_9_loses_nothing_acknowledged() -> Result<(), Failed> {
             note(line?)?;
         }
         // The next child goes on from what is there, told or not.
-        acknowledged = block_on(check(&path, &acknowledged))
+        acknowledged = block_on(check(&path, store, &acknowledged))
             .map_err(|what| format!("cycle {cycle}, seed {seed:#x}: {what}"))?;
     }
     if acknowledged.iter().sum::<u64>() < CYCLES {
@@ -123,12 +145,12 @@ fn kill_9_loses_nothing_acknowledged() -> Result<(), Failed> {
 }
 
 /// Looks for everything that was acknowledged, and returns what is there.
-async fn check(path: &Path, acknowledged: &[u64]) -> Result<Vec<u64>, String> {
-    let violations = audit(&RedbStorage::open(path).map_err(|error| error.to_string())?).await;
+async fn check(path: &Path, store: Open, acknowledged: &[u64]) -> Result<Vec<u64>, String> {
+    let violations = audit(&store(path).map_err(|error| error.to_string())?).await;
     if !violations.is_empty() {
         return Err(format!("the store is not whole: {violations:?}"));
     }
-    let (library, driver) = open(path).await;
+    let (library, driver) = open(path, store).await;
     let look = async {
         let library = library;
         let mut found = Vec::new();

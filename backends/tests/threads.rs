@@ -84,3 +84,11 @@ async fn every_call_returns_when_the_driver_goes_on_redb() {
     drop_drivers(40, || syncline_backends::RedbStorage::open(directory.path().join("store.redb")).unwrap())
         .await;
 }
+
+#[cfg(feature = "sled")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_call_returns_when_the_driver_goes_on_sled() {
+    let directory = tempfile::tempdir().unwrap();
+    drop_drivers(40, || syncline_backends::SledStorage::open(directory.path().join("store.sled")).unwrap())
+        .await;
+}

@@ -1,0 +1,518 @@
+//! A store in one [sled](https://docs.rs/sled) directory: pure Rust, a log with a lock-free tree in memory. Experimental.
+//!
+//! Reads run where they are called, scans of many entries on the `blocking` pool, writes one after the other on a
+//! thread of their own; a read that meets a write waits until it is durable. One opener per directory, a second is
+//! refused.
+
+mod directory;
+mod rows;
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+
+use ::sled::Config;
+use async_trait::async_trait;
+use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
+use tokio::sync::RwLock;
+
+use crate::OpenError;
+use crate::worker::{Worker, contain};
+use directory::Directory;
+use rows::{KEY_BYTES_MAX, RowError, Rows, SEGMENT_BYTES, VALUE_BYTES_MAX};
+
+/// A store in one sled directory. **Experimental**: choose another store for data that you cannot lose.
+///
+/// sled calls itself beta, and says "if reliability is your primary constraint, use SQLite". Its last stable
+/// release, 0.34.7, is from 2021; the 1.0 alphas have no batches over a whole database and are not supported. It pulls
+/// in two crates that are not maintained any more, `fxhash` and `instant`. What this store can make up for, it does: it
+/// syncs the file that sled only hands to the system, keeps values out of files that sled never syncs, and removes the
+/// snapshots that a crash cut short, over which sled would not open. What it cannot: sled may wait for ever for a log
+/// whose writing failed, notices lost or changed bytes of its log only in part, and may keep half of a batch in the
+/// middle of which it failed to read its own file.
+///
+/// The directory holds nothing else. Keys have at most 4 KiB, values at most 1 GiB; what is larger is
+/// [`WriteError::Rejected`].
+///
+/// # Reads beside a write
+/// sled shows a batch row by row, and before it is durable. So a write keeps reads out from its first row until its
+/// last byte is on the medium: they wait for a flush at most, without blocking a thread. A scan likewise holds up the
+/// write that comes after it, and the reads that come after that.
+///
+/// # Errors
+/// A write that is too large is [`WriteError::Rejected`]; every failure of the engine is [`WriteError::Unknown`].
+/// After one of those, and after a read that failed, the store refuses everything until it is dropped and opened
+/// again: what sled holds in memory is not to be trusted any more.
+///
+/// # Cancel safety
+/// A write whose future is dropped runs to its end, and the next write comes after it.
+///
+/// # Drop
+/// Dropping the store releases the directory before it returns, so that the path can be opened again at once. For that
+/// it blocks until the writes that were sent have ended, until a scan whose future was dropped has noticed, and until
+/// sled's own threads have let go of the file.
+#[derive(Debug)]
+pub struct SledStorage {
+    // Dropped in this order: the last write ends, this handle lets go of the database, and whoever still reads it
+    // is waited for.
+    writer: Worker,
+    shared: Arc<Shared>,
+    _closed: AwaitClosed,
+}
+
+/// How a [`SledStorage`] is opened.
+#[derive(Clone, Debug)]
+pub struct SledBuilder {
+    cache_bytes: usize,
+}
+
+/// Enough for the hot part of a large store, small enough for a phone.
+const CACHE_BYTES_DEFAULT: usize = 128 << 20;
+
+/// Up to here a scan runs where it is called, as point reads do: handing it to another thread and back costs as much
+/// as the scan itself. A page of `list` is that long.
+const SCAN_INLINE_ENTRIES_MAX: usize = 256;
+
+impl SledStorage {
+    /// Opens the store in the directory at `path`, or creates it, with the defaults of [`SledBuilder`].
+    ///
+    /// # Errors
+    /// As [`SledBuilder::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::builder().open(path)
+    }
+
+    /// Begins to describe how a store is opened.
+    #[must_use]
+    pub const fn builder() -> SledBuilder {
+        SledBuilder { cache_bytes: CACHE_BYTES_DEFAULT }
+    }
+}
+
+impl SledBuilder {
+    /// How many bytes of pages sled may keep in memory. Default 128 MiB; less than 1 MiB counts as that.
+    ///
+    /// The table of all pages, and a log buffer of 8 MiB or a few of them, come on top.
+    #[must_use]
+    pub const fn cache_bytes(mut self, bytes: usize) -> Self {
+        self.cache_bytes = bytes;
+        self
+    }
+
+    /// Opens the store in the directory at `path`, or creates it. The directory above must be there.
+    ///
+    /// Blocks, for as long as reading what was written since it was last opened takes.
+    ///
+    /// # Errors
+    /// [`OpenError`], whose variants say what to do.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<SledStorage, OpenError> {
+        self.open_with(path.as_ref(), File::sync_data)
+    }
+
+    fn open_with(
+        &self,
+        path: &Path,
+        sync: impl Fn(&File) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Result<SledStorage, OpenError> {
+        let failed = |error| io_error(path, error);
+        let mut directory = Directory::claim(path, SEGMENT_BYTES)?;
+        // sled's thread that flushes twice a second is of no use: every write flushes.
+        let config = Config::new()
+            .path(path)
+            .segment_size(SEGMENT_BYTES)
+            .cache_capacity(self.cache_bytes.max(CACHE_BYTES_MIN) as u64)
+            .flush_every_ms(None);
+        // Declared after the directory, so that on a way out the database goes first.
+        let rows = open_rows(&config, &mut directory)?;
+        directory.complete().map_err(failed)?;
+        let log = directory.open_log().map_err(failed)?;
+        let writer = Worker::start("syncline-sled").map_err(failed)?;
+        let (open, closed) = mpsc::channel();
+        let shared = Shared {
+            rows: Some(rows),
+            directory,
+            log: Log { file: log, sync: Box::new(sync) },
+            gate: Arc::default(),
+            failure: OnceLock::new(),
+            closing: AtomicBool::new(false),
+            _open: open,
+        };
+        Ok(SledStorage { writer, shared: Arc::new(shared), _closed: AwaitClosed(Mutex::new(closed)) })
+    }
+}
+
+/// Below this some of sled's shares of its cache would be empty, which it does not allow.
+const CACHE_BYTES_MIN: usize = 1 << 20;
+
+impl Default for SledBuilder {
+    fn default() -> Self {
+        SledStorage::builder()
+    }
+}
+
+#[async_trait]
+impl Storage for SledStorage {
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+        let _gate = self.shared.gate.read().await;
+        self.shared.read(|rows| rows.get_many(keys))
+    }
+
+    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        let gate = Arc::clone(&self.shared.gate).read_owned().await;
+        if limit <= SCAN_INLINE_ENTRIES_MAX {
+            return self.shared.scan(&range, limit);
+        }
+        let shared = Arc::clone(&self.shared);
+        blocking::unblock(move || {
+            let _gate = gate;
+            shared.scan(&range, limit)
+        })
+        .await
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
+        // Here, where nothing has begun, so that the answer is certain.
+        check_sizes(&batch).map_err(WriteError::rejected)?;
+        let shared = Arc::clone(&self.shared);
+        self.writer
+            .run(move || shared.write(batch))
+            .await
+            .unwrap_or_else(|panicked| Err(WriteError::unknown(panicked)))
+    }
+
+    fn location(&self) -> String {
+        self.shared.directory.path().display().to_string()
+    }
+}
+
+impl Drop for SledStorage {
+    fn drop(&mut self) {
+        self.shared.closing.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What the handle, a write in progress and the scans in progress share. The last of them closes the database.
+#[derive(Debug)]
+struct Shared {
+    /// `None` only while it is being closed.
+    rows: Option<Rows>,
+    directory: Directory,
+    log: Log,
+    /// Held by every read, and by a write alone. It is fair: reads that keep coming cannot keep a write out.
+    gate: Arc<RwLock<()>>,
+    /// Why the store refuses to go on, if it does.
+    failure: OnceLock<String>,
+    /// Whether the handle is gone, so that nobody waits for what is being read.
+    closing: AtomicBool,
+    /// Never sent on: it ends [`AwaitClosed`] when it goes, after the directory.
+    _open: mpsc::Sender<()>,
+}
+
+/// The file that holds every row, and how it is made durable.
+struct Log {
+    file: File,
+    /// Replaced in tests, which see by it when, and that, the file is synced.
+    sync: Box<SyncFile>,
+}
+
+type SyncFile = dyn Fn(&File) -> io::Result<()> + Send + Sync;
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.file.fmt(f)
+    }
+}
+
+impl Shared {
+    /// The rows, unless an earlier failure forbids using them.
+    fn rows(&self) -> Result<&Rows, Failed> {
+        match (&self.rows, self.failure.get()) {
+            (Some(rows), None) => Ok(rows),
+            (_, cause) => Err(self.failed(cause.map_or("it is being closed", String::as_str))),
+        }
+    }
+
+    fn failed(&self, cause: &str) -> Failed {
+        Failed { location: self.directory.path().display().to_string(), cause: cause.to_owned() }
+    }
+
+    /// Refuses everything from now on, because of `error`, the first time it is called.
+    fn fail(&self, error: &dyn ToString) -> Failed {
+        self.failed(self.failure.get_or_init(|| error.to_string()))
+    }
+
+    /// What `work` finds in the rows as they are now. The caller holds the gate.
+    fn read<T>(&self, work: impl FnOnce(&Rows) -> Result<T, RowError>) -> Result<T, ReadError> {
+        let rows = self.rows().map_err(ReadError::new)?;
+        // sled asserts much of what it reads from its files, so reading a damaged one may panic.
+        let done = contain(|| work(rows));
+        done.map_err(|panicked| ReadError::new(self.fail(&panicked)))?.map_err(|error| match error {
+            // Nobody waits for it. The writes that were sent are still to run.
+            RowError::Closing => ReadError::new(self.failed("it is being closed")),
+            error => ReadError::new(self.fail(&error)),
+        })
+    }
+
+    fn scan(&self, range: &KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        self.read(|rows| rows.scan(range, limit, &self.closing))
+    }
+
+    /// Runs on the writer's thread, and to its end.
+    fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
+        // Until the batch is durable: what a read has seen must not be lost by a crash. Taken before the doubt, so
+        // that after a panic no read comes in before the failure is noted.
+        let _gate = self.gate.blocking_write();
+        let rows = self.rows().map_err(WriteError::unknown)?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        // Set before anything changes and lifted only by a certain outcome, so that a panic leaves it set even
+        // though nobody may be waiting for this write any more.
+        let doubt = Doubt(self);
+        let outcome = self.apply(rows, batch);
+        doubt.lift();
+        outcome.map_err(|error| WriteError::unknown(self.fail(&error)))
+    }
+
+    fn apply(&self, rows: &Rows, batch: WriteBatch) -> Result<(), Box<dyn std::error::Error>> {
+        let staged = rows.stage(batch)?;
+        rows.apply(staged)?;
+        // On Linux sled's flush ends with `sync_file_range`, which neither syncs what finds the bytes again, nor asks
+        // the medium to keep them.
+        (self.log.sync)(&self.log.file)?;
+        Ok(())
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let rows = self.rows.take();
+        // Closing flushes, and may fail or, after a failure, panic. Nothing is lost by it: every write was durable
+        // when it was acknowledged.
+        drop(contain(move || drop(rows)));
+    }
+}
+
+/// A failure of the engine, after which only opening again helps.
+#[derive(Debug, thiserror::Error)]
+#[error("{location} failed: {cause}: drop this store and open it again")]
+struct Failed {
+    location: String,
+    cause: String,
+}
+
+/// A write that has begun and whose outcome nobody knows yet.
+struct Doubt<'a>(&'a Shared);
+
+impl Doubt<'_> {
+    fn lift(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        self.0.fail(&"a write panicked");
+    }
+}
+
+/// Blocks on drop until the database is closed.
+#[derive(Debug)]
+struct AwaitClosed(Mutex<mpsc::Receiver<()>>);
+
+impl Drop for AwaitClosed {
+    fn drop(&mut self) {
+        let closed = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // Nothing is ever sent: this ends, with an error, when the sender is gone.
+        let _ = closed.recv();
+    }
+}
+
+/// A key or value beyond what this store keeps.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a key of {key_bytes} bytes with a value of {value_bytes} bytes is too large: \
+     a key may have {KEY_BYTES_MAX} bytes, a value {VALUE_BYTES_MAX}"
+)]
+struct TooLarge {
+    key_bytes: usize,
+    value_bytes: usize,
+}
+
+fn check_sizes(batch: &WriteBatch) -> Result<(), TooLarge> {
+    batch.ops().iter().try_for_each(|op| match op {
+        WriteOp::Put { key, value } => check_size(key.len(), value.len()),
+        WriteOp::Delete { .. } | WriteOp::DeleteRange { .. } => Ok(()),
+    })
+}
+
+const fn check_size(key_bytes: usize, value_bytes: usize) -> Result<(), TooLarge> {
+    let fits = key_bytes <= KEY_BYTES_MAX && value_bytes <= VALUE_BYTES_MAX;
+    if fits { Ok(()) } else { Err(TooLarge { key_bytes, value_bytes }) }
+}
+
+/// Opens sled on files that are not trusted: it may panic over damaged ones.
+fn open_rows(config: &Config, directory: &mut Directory) -> Result<Rows, OpenError> {
+    let path = directory.path().to_owned();
+    let opened = contain(|| -> Result<Rows, OpenError> {
+        let database = match config.open() {
+            Err(error) if is_locked(&error) => return Err(OpenError::AlreadyOpen { path: path.clone() }),
+            outcome => {
+                directory.note_use();
+                outcome.map_err(|error| open_error(&path, error))?
+            }
+        };
+        let rows = Rows::new(database).map_err(|error| row_error(&path, error))?;
+        if !directory.is_complete() {
+            rows.begin().map_err(|error| row_error(&path, error))?;
+        }
+        match rows.are_ours() {
+            Ok(true) => Ok(rows),
+            // sled has lost what every store begins with, and perhaps all the rest.
+            outcome => Err(row_error(&path, outcome.err().unwrap_or(RowError::Damaged))),
+        }
+    });
+    opened.unwrap_or_else(|panicked| {
+        directory.note_use();
+        Err(corrupt(&path, panicked))
+    })
+}
+
+/// How sled reports that someone who opened its files without this library holds them; it has no variant for it.
+fn is_locked(error: &::sled::Error) -> bool {
+    matches!(error, ::sled::Error::Io(error) if error.to_string().starts_with("could not acquire lock"))
+}
+
+fn row_error(path: &Path, error: RowError) -> OpenError {
+    match error {
+        RowError::Sled(error) => open_error(path, error),
+        other => corrupt(path, other),
+    }
+}
+
+fn open_error(path: &Path, error: ::sled::Error) -> OpenError {
+    match error {
+        ::sled::Error::Io(source) => io_error(path, source),
+        ::sled::Error::Unsupported(ref what) if what.contains("pagecache version") => {
+            OpenError::Upgrade { path: path.to_owned(), source: error.into() }
+        }
+        other => corrupt(path, other),
+    }
+}
+
+fn io_error(path: &Path, source: io::Error) -> OpenError {
+    match source.kind() {
+        // A file that ends too early, or holds what sled did not write.
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => corrupt(path, source),
+        _ => OpenError::Io { path: path.to_owned(), source },
+    }
+}
+
+fn corrupt(path: &Path, source: impl Into<syncline::BoxError>) -> OpenError {
+    OpenError::Corrupt { path: path.to_owned(), source: source.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::executor::block_on;
+    use std::fs;
+    use std::sync::atomic::AtomicUsize;
+    use tempfile::TempDir;
+
+    fn put(key: &str, value: &str) -> WriteBatch {
+        let mut batch = WriteBatch::new();
+        batch.put(key, value);
+        batch
+    }
+
+    /// Goal: what is acknowledged is durable. Method: the sync of the file is replaced by one that looks whether sled
+    /// has handed everything to the system before it, which is all that a sync can make durable.
+    #[test]
+    fn every_write_is_synced_before_it_is_acknowledged_and_after_sled_has_flushed() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("store");
+        let (log, synced) = (path.join("db"), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&synced);
+        let sync = move |_: &File| {
+            let value = format!("value number {}", count.fetch_add(1, Ordering::SeqCst));
+            let bytes = fs::read(&log)?;
+            assert!(
+                bytes.windows(value.len()).any(|window| window == value.as_bytes()),
+                "{value} is missing"
+            );
+            Ok(())
+        };
+        let store = SledStorage::builder().open_with(&path, sync).unwrap();
+        for number in 0..5 {
+            block_on(store.write(put("key", &format!("value number {number}")))).unwrap();
+            assert_eq!(synced.load(Ordering::SeqCst), number + 1);
+        }
+    }
+
+    #[test]
+    fn a_sync_that_failed_leaves_the_outcome_unknown_and_the_store_refuses_everything_until_reopened() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("store");
+        let broken = Arc::new(AtomicBool::new(false));
+        for panics in [false, true] {
+            let fails = Arc::clone(&broken);
+            let sync = move |file: &File| match fails.load(Ordering::SeqCst) {
+                true if panics => panic!("pulled out"),
+                true => Err(io::Error::other("pulled out")),
+                false => file.sync_data(),
+            };
+            broken.store(false, Ordering::SeqCst);
+            let store = SledStorage::builder().open_with(&path, sync).unwrap();
+            block_on(store.write(put("before", "it"))).unwrap();
+            broken.store(true, Ordering::SeqCst);
+            let error = block_on(store.write(put("doubtful", "one"))).unwrap_err();
+            assert!(matches!(error, WriteError::Unknown(_)), "{error}");
+            broken.store(false, Ordering::SeqCst);
+            block_on(store.get_many(&[b"doubtful".to_vec()])).unwrap_err();
+            block_on(store.scan(KeyRange::all(), 1)).unwrap_err();
+            let error = block_on(store.write(put("another", "one"))).unwrap_err();
+            assert!(matches!(error, WriteError::Unknown(_)), "{error}");
+            drop(store);
+            let store = SledStorage::open(&path).unwrap();
+            let keys = [b"before".to_vec(), b"another".to_vec()];
+            assert_eq!(block_on(store.get_many(&keys)).unwrap(), [Some(b"it".to_vec()), None]);
+        }
+    }
+
+    /// Goal: nothing is told before it is durable. Method: a read that is polled in the midst of the sync.
+    #[test]
+    fn a_read_beside_a_write_waits_until_it_is_durable() {
+        use futures::FutureExt as _;
+
+        let directory = TempDir::new().unwrap();
+        let (reached, at_sync) = mpsc::channel();
+        let (go_on, may_go_on) = mpsc::channel::<()>();
+        let (reached, may_go_on) = (Mutex::new(reached), Mutex::new(may_go_on));
+        let sync = move |_: &File| {
+            reached.lock().unwrap().send(()).unwrap();
+            may_go_on.lock().unwrap().recv().map_err(io::Error::other)
+        };
+        let store = SledStorage::builder().open_with(&directory.path().join("store"), sync).unwrap();
+        let keys = [b"key".to_vec()];
+        let write = store.write(put("key", "value"));
+        let mut write = std::pin::pin!(write);
+        assert!(write.as_mut().now_or_never().is_none());
+        at_sync.recv().unwrap();
+        let mut read = store.get_many(&keys);
+        let early = read.as_mut().now_or_never();
+        go_on.send(()).unwrap();
+        assert!(early.is_none(), "it saw what a crash could still take away");
+        assert_eq!(block_on(read).unwrap(), [Some(b"value".to_vec())]);
+        block_on(write).unwrap();
+    }
+
+    #[test]
+    fn sizes_are_refused_above_what_the_store_promises() {
+        assert!(check_size(KEY_BYTES_MAX, VALUE_BYTES_MAX).is_ok());
+        assert!(check_size(KEY_BYTES_MAX + 1, 0).is_err() && check_size(0, VALUE_BYTES_MAX + 1).is_err());
+    }
+}
