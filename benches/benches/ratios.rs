@@ -70,8 +70,9 @@ fn main() -> Result<()> {
 
 /// Whether `case` is of an engine that was named, or of any if none was, and the same with what is measured.
 fn is_selected(case: &Case, all: &[Case], names: &[&String]) -> bool {
-    let is_engine = |name: &&&String| all.iter().any(|case| case.engine == name.as_str());
-    let (engines, cases): (Vec<_>, Vec<_>) = names.iter().partition(is_engine);
-    let of_engine = engines.is_empty() || engines.iter().any(|engine| case.engine == engine.as_str());
-    of_engine && (cases.is_empty() || cases.iter().any(|name| case.name.contains(name.as_str())))
+    let is_engine = |name: &str| all.iter().any(|case| case.engine == name);
+    let (engines, cases): (Vec<&str>, Vec<&str>) =
+        names.iter().map(|name| name.as_str()).partition(|name| is_engine(name));
+    (engines.is_empty() || engines.contains(&case.engine))
+        && (cases.is_empty() || cases.iter().any(|name| case.name.contains(name)))
 }

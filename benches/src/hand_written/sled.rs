@@ -16,6 +16,9 @@ const RECORD: u8 = b'r';
 const LOG: u8 = b'l';
 const HEAD: &[u8] = b"h";
 
+/// As large as on the other side: faster in batches than the default of 512 KiB.
+const SEGMENT_BYTES: usize = 8 << 20;
+
 /// A hand-written store in one sled directory.
 #[derive(Debug)]
 pub struct Sled {
@@ -52,7 +55,11 @@ impl HandWritten for Sled {
     }
 
     fn open(path: &Path, _: FlushAndSync, cache_bytes: usize) -> Result<Self> {
-        let config = Config::new().path(path).cache_capacity(cache_bytes as u64).flush_every_ms(None);
+        let config = Config::new()
+            .path(path)
+            .cache_capacity(cache_bytes as u64)
+            .flush_every_ms(None)
+            .segment_size(SEGMENT_BYTES);
         let db = config.open()?;
         let file = File::open(path.join("db"))?;
         let head = db.get(HEAD)?;
