@@ -5,6 +5,8 @@
 //!
 //! `cargo run -p syncline-backends --features sqlite --example sql_join`
 
+#![allow(clippy::disallowed_methods, reason = "an app draws its ids as it likes")]
+
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};

@@ -5,7 +5,8 @@
 //! |---|---|---|---|
 //! | [`MemoryStorage`] | always on | nothing: what was written ends with the process | takes over, the first is fenced |
 //! | `RedbStorage` | `redb` | crashes of the process and loss of power | is refused with [`OpenError::AlreadyOpen`] |
-//! | `SledStorage` | `sled` | as redb; experimental | is refused with [`OpenError::AlreadyOpen`] |
+//! | `SqliteStorage` | `sqlite` | crashes of the process and loss of power | is refused with [`OpenError::AlreadyOpen`] |
+//! | `SledStorage` | `sled` | the same, as far as sled can be trusted: experimental | is refused with [`OpenError::AlreadyOpen`] |
 //!
 //! A feature adds a module and changes nothing else. Every store keeps the contract of
 //! [`Storage`](syncline::Storage); its own page says what it costs and what can be set.
@@ -16,6 +17,8 @@ mod open_error;
 pub mod redb;
 #[cfg(feature = "sled")]
 pub mod sled;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 #[cfg(any(feature = "redb", feature = "sled", feature = "sqlite"))]
 mod worker;
 
@@ -25,6 +28,8 @@ pub use open_error::OpenError;
 pub use redb::RedbStorage;
 #[cfg(feature = "sled")]
 pub use sled::SledStorage;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteStorage;
 
 /// The README's program is compiled and run as a test.
 #[cfg(all(doctest, feature = "redb"))]

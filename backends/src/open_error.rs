@@ -31,6 +31,16 @@ pub enum OpenError {
         /// What the engine found.
         source: BoxError,
     },
+    /// The engine that the program is linked with has a fault that loses data: link a newer one.
+    #[error("{} was not opened, because {found} can lose data: link {needed} or newer", path.display())]
+    EngineTooOld {
+        /// Where the store lies.
+        path: PathBuf,
+        /// The engine that is linked.
+        found: String,
+        /// The first one that is safe.
+        needed: String,
+    },
     /// The medium failed or is not accessible; the message says what to check.
     #[error("{} cannot be opened: {source}: {}", path.display(), advice(source))]
     Io {

@@ -123,3 +123,31 @@ mod with_sled {
     storage_tests!(sled, Sled::new());
     replica_tests!(sled_replica, Sled::new());
 }
+
+#[cfg(feature = "sqlite")]
+mod with_sqlite {
+    use super::*;
+    use syncline_backends::SqliteStorage;
+    use tempfile::TempDir;
+
+    /// A file in a directory of its own.
+    struct Sqlite(TempDir);
+
+    impl Sqlite {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+    }
+
+    #[async_trait]
+    impl Fixture for Sqlite {
+        type Store = SqliteStorage;
+
+        async fn open(&self) -> Result<SqliteStorage, BoxError> {
+            Ok(SqliteStorage::open(self.0.path().join("store.sqlite"))?)
+        }
+    }
+
+    storage_tests!(sqlite, Sqlite::new());
+    replica_tests!(sqlite_replica, Sqlite::new());
+}

@@ -49,6 +49,8 @@ const STORES: &[(&str, Open)] = &[
     ("redb", |path| Ok(Box::new(syncline_backends::RedbStorage::open(path)?))),
     #[cfg(feature = "sled")]
     ("sled", |path| Ok(Box::new(syncline_backends::SledStorage::open(path)?))),
+    #[cfg(feature = "sqlite")]
+    ("sqlite", |path| Ok(Box::new(syncline_backends::SqliteStorage::open(path)?))),
 ];
 
 fn main() -> ExitCode {

@@ -92,3 +92,13 @@ async fn every_call_returns_when_the_driver_goes_on_sled() {
     drop_drivers(40, || syncline_backends::SledStorage::open(directory.path().join("store.sled")).unwrap())
         .await;
 }
+
+#[cfg(feature = "sqlite")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_call_returns_when_the_driver_goes_on_sqlite() {
+    let directory = tempfile::tempdir().unwrap();
+    drop_drivers(40, || {
+        syncline_backends::SqliteStorage::open(directory.path().join("store.sqlite")).unwrap()
+    })
+    .await;
+}

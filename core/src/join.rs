@@ -49,8 +49,9 @@ pub type Native<'t, S> = <<S as JoinStorage>::Tx<'t> as JoinTx>::Native;
 ///   job returned, nothing of it is there, and the store goes on.
 /// - `join_runs_its_job_once`: never twice; not at all only if `join` fails.
 /// - `join_cannot_be_ended_from_inside`: a statement of the app that ends the transaction, or undoes all of it, makes
-///   `join` fail with [`WriteError::Rejected`] of a [`TransactionEnded`], and nothing of the job is there. A store
-///   whose native transaction gives no way to end it through a shared reference has nothing to do.
+///   `join` fail with [`WriteError::Rejected`] of a [`TransactionEnded`] whatever the job returned, and nothing of the
+///   job is there. If a statement failed and undid everything by that, what the job returned is told if it is an
+///   error. A store whose native transaction gives no way to end it through a shared reference has nothing to do.
 /// - `joins_and_writes_are_ordered`: joins and writes take effect in the order in which they were called.
 /// - `cancelled_join_is_all_or_nothing`: a future dropped at any point leaves all or nothing, and the store usable.
 #[async_trait]

@@ -1,0 +1,578 @@
+//! A store in one [SQLite](https://sqlite.org) database, which may also hold the app's own tables.
+//!
+//! Reads run where they are called, beside a write, on connections of their own; long scans run on the `blocking`
+//! pool; writes and joins run one after the other on a thread of their own, on the one connection that writes. The
+//! database is in WAL mode and every commit is flushed.
+
+mod connection;
+mod entries;
+mod guard;
+mod owner;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::time::Duration;
+
+use async_trait::async_trait;
+/// The version of rusqlite that [`SqliteTx`] lends a transaction of.
+pub use rusqlite;
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use syncline::{
+    BoxError, Entry, JoinJob, JoinStorage, JoinTx, Key, KeyRange, ReadError, Storage, TransactionEnded,
+    Value, WriteBatch, WriteError, WriteOp,
+};
+
+use crate::OpenError;
+use crate::worker::{Panicked, Worker, contain};
+use guard::{Fate, Guard};
+use owner::Owner;
+
+/// A store in one SQLite database.
+///
+/// # The app's own tables
+/// The app may keep its own tables in the same file; the names of ours begin with `syncline_` and are not to be
+/// touched. It may open the file with connections of its own to read, at any time. To write its tables it should join
+/// the store's transactions: while a connection of its own writes, a write of the store waits for the
+/// [`busy_timeout`](SqliteBuilder::busy_timeout) and is then [`WriteError::Rejected`]. A read transaction that is kept
+/// open keeps the log (the file that ends in `-wal`) from being cut off for as long as it lasts, so such transactions
+/// should be short; see [`wal_bytes_max`](SqliteBuilder::wal_bytes_max).
+///
+/// The statements of a join run on a connection with `trusted_schema` off, so that views and triggers can call
+/// built-in functions and no others, and otherwise with the defaults of the SQLite that is linked: the bundled one
+/// enforces foreign keys. Statements that end the transaction, `ATTACH`, and the pragmas that would change how the
+/// store stores are refused there.
+///
+/// # Files
+/// Beside the database lie its log (`-wal`, `-shm`), without which it must not be copied or moved while it is open,
+/// and an empty file (`-syncline-lock`) whose lock makes the store the only one that writes. Locks and shared memory
+/// of the kind that WAL needs do not exist on network file systems. A database with several names (hard links) is
+/// refused, symbolic links are followed.
+///
+/// SQLite has no checksums on what it stores, so a changed byte in a value goes unnoticed.
+///
+/// # Errors
+/// A write that met an I/O error, a damaged page or a lack of memory is [`WriteError::Unknown`], and after that the
+/// store refuses everything until it is dropped and opened again. Every other failure, such as a full disk or a lock
+/// held by another connection, is [`WriteError::Rejected`] once the transaction has been rolled back.
+///
+/// # Cancel safety
+/// A write whose future is dropped runs to its end, and the next write comes after it.
+///
+/// # Drop
+/// Dropping the store closes the database before it returns, so that the path can be opened again at once. For that
+/// it blocks until the writes that were sent have ended, and until a scan whose future was dropped has noticed.
+#[derive(Debug)]
+pub struct SqliteStorage {
+    // Dropped in this order: the last write ends, this handle lets go of the database, and whoever still reads it
+    // is waited for.
+    writer: Worker,
+    shared: Arc<Shared>,
+    _closed: AwaitClosed,
+}
+
+/// How a [`SqliteStorage`] is opened.
+#[derive(Clone, Debug)]
+pub struct SqliteBuilder {
+    options: Options,
+}
+
+/// A write transaction of a [`SqliteStorage`], with the app's statements in it.
+#[derive(Debug)]
+pub struct SqliteTx<'t> {
+    native: Transaction<'t>,
+}
+
+#[derive(Clone, Debug)]
+struct Options {
+    cache_bytes: usize,
+    busy_timeout: Duration,
+    wal_bytes_max: u64,
+    verify: bool,
+}
+
+/// The largest row that SQLite stores, unless it was built to store less.
+const ROW_BYTES_MAX: u64 = 1_000_000_000;
+/// What a row has beside its key and its value, at most.
+const ROW_HEADER_BYTES_MAX: u64 = 32;
+
+/// For each connection: more hardly helps, since whoever reads drops its cache after each write of another.
+const CACHE_BYTES_DEFAULT: usize = 16 << 20;
+
+/// The log is copied into the database at a quarter of it, four times as late as by SQLite's default: writes with
+/// random ids touch the same pages of the index again and again, so copying them less often is a quarter faster.
+const WAL_BYTES_MAX_DEFAULT: u64 = 64 << 20;
+
+/// How long the writer waits for readers that keep it from cutting off a log beyond its limit.
+const CHECKPOINT_WAIT: Duration = Duration::from_millis(100);
+
+/// As many readers as are kept open. More may read at once, and open and close a connection each time.
+const IDLE_READERS_MAX: usize = 8;
+
+/// Up to here a scan runs where it is called, as point reads do: handing it to another thread and back, and freeing
+/// there what was allocated here, costs as much as the scan itself. A page of `list` is that long.
+const SCAN_INLINE_ENTRIES_MAX: usize = 256;
+
+impl SqliteStorage {
+    /// Opens the store at `path`, or creates it, with the defaults of [`SqliteBuilder`].
+    ///
+    /// # Errors
+    /// As [`SqliteBuilder::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::builder().open(path)
+    }
+
+    /// Begins to describe how a store is opened.
+    #[must_use]
+    pub const fn builder() -> SqliteBuilder {
+        SqliteBuilder {
+            options: Options {
+                cache_bytes: CACHE_BYTES_DEFAULT,
+                busy_timeout: connection::BUSY_TIMEOUT_DEFAULT,
+                wal_bytes_max: WAL_BYTES_MAX_DEFAULT,
+                verify: false,
+            },
+        }
+    }
+}
+
+impl SqliteBuilder {
+    /// How many bytes each connection may cache: the one that writes, and as many as read at once. Default 16 MiB.
+    #[must_use]
+    pub const fn cache_bytes(mut self, bytes: usize) -> Self {
+        self.options.cache_bytes = bytes;
+        self
+    }
+
+    /// How long a write waits while another connection writes the same file, before it is rejected. Default 1 s.
+    #[must_use]
+    pub const fn busy_timeout(mut self, timeout: Duration) -> Self {
+        self.options.busy_timeout = timeout;
+        self
+    }
+
+    /// How long the log may be after a write, unless somebody reads for long. Default 64 MiB.
+    ///
+    /// A log beyond it is copied into the database and cut off, for which the writer waits a moment for readers. A
+    /// read transaction of the app that stays open all the time makes the log grow on; it shrinks again with the
+    /// writes after that one has ended.
+    #[must_use]
+    pub const fn wal_bytes_max(mut self, bytes: u64) -> Self {
+        self.options.wal_bytes_max = bytes;
+        self
+    }
+
+    /// Whether opening checks that the whole file is well-formed and that index and table agree. Default false.
+    ///
+    /// True takes as long as reading the file. Otherwise such damage shows when it is read.
+    #[must_use]
+    pub const fn verify(mut self, enabled: bool) -> Self {
+        self.options.verify = enabled;
+        self
+    }
+
+    /// Opens the store at `path`, or creates it: the file, or its table in a database that is there.
+    ///
+    /// Does not wait for another store that holds it. Blocks, after a crash for as long as reading the log takes.
+    ///
+    /// # Errors
+    /// [`OpenError`], whose variants say what to do.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<SqliteStorage, OpenError> {
+        let path = path.as_ref();
+        connection::check_version(path, rusqlite::version_number())?;
+        let owner = Owner::claim(path)?;
+        let (connection, guard) = contain(|| connection::writer(&owner.database, path, &self.options))
+            .unwrap_or_else(|panicked| {
+                Err(OpenError::Corrupt { path: path.to_owned(), source: panicked.into() })
+            })?;
+        let writer = Worker::start("syncline-sqlite")
+            .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+        let (open, closed) = mpsc::channel();
+        let shared = Shared {
+            readers: Mutex::new(Vec::new()),
+            writer: Mutex::new(Writer { connection, guard, checkpoint_from: self.options.wal_bytes_max }),
+            wal: owner::beside(&owner.database, "-wal"),
+            owner,
+            path: path.to_owned(),
+            options: self.options.clone(),
+            failure: OnceLock::new(),
+            closing: AtomicBool::new(false),
+            _open: open,
+        };
+        Ok(SqliteStorage { writer, shared: Arc::new(shared), _closed: AwaitClosed(Mutex::new(closed)) })
+    }
+}
+
+impl Default for SqliteBuilder {
+    fn default() -> Self {
+        SqliteStorage::builder()
+    }
+}
+
+#[async_trait]
+impl Storage for SqliteStorage {
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+        self.shared.read(|connection| match keys {
+            [key] => Ok(vec![entries::get(connection, key)?]),
+            keys => {
+                // If anything fails in between, the connection goes and its transaction with it.
+                connection.prepare_cached("BEGIN")?.execute([])?;
+                let values = entries::get_many(connection, keys)?;
+                connection.prepare_cached("COMMIT")?.execute([])?;
+                Ok(values)
+            }
+        })
+    }
+
+    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        if limit <= SCAN_INLINE_ENTRIES_MAX {
+            return self.shared.scan(&range, limit);
+        }
+        let shared = Arc::clone(&self.shared);
+        blocking::unblock(move || shared.scan(&range, limit)).await
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
+        // Here, where nothing has begun, so that the answer is certain.
+        check_sizes(&batch).map_err(WriteError::rejected)?;
+        let shared = Arc::clone(&self.shared);
+        self.writer
+            .run(move || shared.write(&batch))
+            .await
+            .unwrap_or_else(|panicked| Err(WriteError::unknown(panicked)))
+    }
+
+    fn location(&self) -> String {
+        self.shared.path.display().to_string()
+    }
+}
+
+#[async_trait]
+impl JoinStorage for SqliteStorage {
+    type Tx<'t> = SqliteTx<'t>;
+
+    async fn join(&self, job: JoinJob<Self>) -> Result<(), WriteError> {
+        let shared = Arc::clone(&self.shared);
+        self.writer
+            .run(move || shared.join(job))
+            .await
+            .unwrap_or_else(|panicked| Err(WriteError::unknown(panicked)))
+    }
+}
+
+impl<'t> JoinTx for SqliteTx<'t> {
+    type Native = Transaction<'t>;
+
+    fn native(&self) -> &Transaction<'t> {
+        &self.native
+    }
+
+    fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+        entries::get_many(&self.native, keys).map_err(ReadError::new)
+    }
+
+    fn apply(&self, batch: &WriteBatch) -> Result<(), BoxError> {
+        Ok(entries::apply(&self.native, batch)?)
+    }
+}
+
+impl Drop for SqliteStorage {
+    fn drop(&mut self) {
+        self.shared.closing.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What the handle, a write in progress and the scans in progress share. The last of them closes the database.
+#[derive(Debug)]
+struct Shared {
+    // Dropped in this order: the connection that writes is the last one, and clears the log away; then others may
+    // open the database.
+    readers: Mutex<Vec<Connection>>,
+    writer: Mutex<Writer>,
+    owner: Owner,
+    path: PathBuf,
+    wal: PathBuf,
+    options: Options,
+    /// Why the store refuses to go on, if it does.
+    failure: OnceLock<String>,
+    /// Whether the handle is gone, so that nobody waits for what is being read.
+    closing: AtomicBool,
+    /// Never sent on: it ends [`AwaitClosed`] when it goes, after the database.
+    _open: mpsc::Sender<()>,
+}
+
+/// The connection that writes.
+#[derive(Debug)]
+struct Writer {
+    connection: Connection,
+    guard: Arc<Guard>,
+    /// The length of the log from which on it is cut off.
+    checkpoint_from: u64,
+}
+
+impl Shared {
+    /// Refuses if an earlier failure forbids using the database.
+    fn check(&self) -> Result<(), Failed> {
+        self.failure.get().map_or(Ok(()), |cause| Err(self.failed(cause)))
+    }
+
+    fn failed(&self, cause: &str) -> Failed {
+        Failed { path: self.path.clone(), cause: cause.to_owned() }
+    }
+
+    /// Refuses everything from now on, because of `error`, the first time it is called.
+    fn fail(&self, error: &dyn ToString) -> Failed {
+        self.failed(self.failure.get_or_init(|| error.to_string()))
+    }
+
+    /// What `work` finds, on a connection that nobody else uses.
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, ReadError> {
+        self.check().map_err(ReadError::new)?;
+        let idle = lock(&self.readers).pop();
+        let done = contain(|| {
+            let connection = match idle {
+                Some(connection) => connection,
+                None => connection::reader(&self.owner.database, &self.options)?,
+            };
+            // A connection whose work has failed is not used again.
+            let found = work(&connection)?;
+            Ok((connection, found))
+        });
+        let (connection, found) =
+            done.map_err(ReadError::new)?.map_err(|error: BoxError| ReadError(error))?;
+        let mut readers = lock(&self.readers);
+        if readers.len() < IDLE_READERS_MAX {
+            readers.push(connection);
+        }
+        Ok(found)
+    }
+
+    fn scan(&self, range: &KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.read(|connection| entries::scan(connection, range, limit, &self.closing))
+    }
+
+    /// Runs on the writer's thread, and to its end.
+    fn write(&self, batch: &WriteBatch) -> Result<(), WriteError> {
+        if batch.is_empty() {
+            return self.check().map_err(WriteError::unknown);
+        }
+        self.transact(|transaction| Ok(entries::apply(&transaction.native, batch)?))
+    }
+
+    /// Runs on the writer's thread, and to its end.
+    fn join(&self, job: JoinJob<SqliteStorage>) -> Result<(), WriteError> {
+        self.transact(|transaction| {
+            let done = contain(|| job(transaction));
+            done.map_err(|Panicked(message)| NotWritten::rejected(JobPanicked(message)))?
+                .map_err(NotWritten::Rejected)
+        })
+    }
+
+    fn transact(&self, work: impl FnOnce(&SqliteTx<'_>) -> Result<(), NotWritten>) -> Result<(), WriteError> {
+        self.check().map_err(WriteError::unknown)?;
+        let mut writer = lock(&self.writer);
+        // Set before anything changes and lifted only by a certain outcome, so that a panic leaves it set even
+        // though nobody may be waiting for this write any more.
+        let doubt = Doubt(self);
+        let outcome = writer.transact(work);
+        if outcome.is_ok() {
+            writer.cut_off_log(self);
+        }
+        doubt.lift();
+        outcome.map_err(|error| match error {
+            NotWritten::Rejected(error) => WriteError::Rejected(error),
+            NotWritten::InDoubt(error) => WriteError::unknown(self.fail(&error)),
+        })
+    }
+}
+
+impl Writer {
+    fn transact(
+        &mut self,
+        work: impl FnOnce(&SqliteTx<'_>) -> Result<(), NotWritten>,
+    ) -> Result<(), NotWritten> {
+        let outcome = self.commit(work);
+        // A transaction that was not committed is rolled back when it goes, which says nothing if it fails.
+        if self.connection.is_autocommit() {
+            return outcome;
+        }
+        Err(NotWritten::InDoubt("the transaction could not be rolled back".into()))
+    }
+
+    fn commit(
+        &mut self,
+        work: impl FnOnce(&SqliteTx<'_>) -> Result<(), NotWritten>,
+    ) -> Result<(), NotWritten> {
+        // Immediate: a transaction that begins by reading cannot always go on to write.
+        let native = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction = SqliteTx { native };
+        // Goes before the transaction, if the work panics, so that this can be rolled back.
+        let armed = self.guard.arm();
+        let done = work(&transaction);
+        let fate = armed.disarm();
+        if fate != Fate::Refused {
+            done?;
+        }
+        if fate != Fate::Open || transaction.native.is_autocommit() {
+            return Err(NotWritten::rejected(TransactionEnded));
+        }
+        transaction.native.commit().map_err(not_committed)
+    }
+
+    /// Keeps the log within its limit. The write stands whether or not this succeeds, and a later one tries again.
+    fn cut_off_log(&mut self, shared: &Shared) {
+        // By its name only: closing a handle of it would drop locks of SQLite.
+        let log_bytes = || fs::metadata(&shared.wal).map_or(0, |log| log.len());
+        if log_bytes() <= self.checkpoint_from {
+            return;
+        }
+        let options = &shared.options;
+        drop(self.connection.busy_timeout(options.busy_timeout.min(CHECKPOINT_WAIT)));
+        drop(connection::checkpoint(&self.connection, "TRUNCATE"));
+        drop(self.connection.busy_timeout(options.busy_timeout));
+        // Whoever reads for long is not waited for after every write.
+        let log_bytes = log_bytes();
+        let is_too_long = log_bytes > options.wal_bytes_max;
+        let next = if is_too_long { log_bytes.saturating_add(options.wal_bytes_max / 4) } else { 0 };
+        self.checkpoint_from = next.max(options.wal_bytes_max);
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        Guard::off(&mut self.connection);
+    }
+}
+
+/// Takes a lock. A panic while it was held changed nothing that it guards, or left a [`Doubt`].
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A failure of the engine, after which only opening again helps.
+#[derive(Debug, thiserror::Error)]
+#[error("{} failed: {cause}: drop this store and open it again", path.display())]
+struct Failed {
+    path: PathBuf,
+    cause: String,
+}
+
+/// The app's own work panicked. All of it was undone.
+#[derive(Debug, thiserror::Error)]
+#[error("the job panicked: {0}")]
+struct JobPanicked(String);
+
+/// A write that has begun and whose outcome nobody knows yet.
+struct Doubt<'a>(&'a Shared);
+
+impl Doubt<'_> {
+    fn lift(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        self.0.fail(&"a write panicked");
+    }
+}
+
+/// Blocks on drop until the database is closed.
+#[derive(Debug)]
+struct AwaitClosed(Mutex<mpsc::Receiver<()>>);
+
+impl Drop for AwaitClosed {
+    fn drop(&mut self) {
+        let closed = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // Nothing is ever sent: this ends, with an error, when the sender is gone.
+        let _ = closed.recv();
+    }
+}
+
+/// Why a transaction was not committed, given that it has been rolled back.
+enum NotWritten {
+    Rejected(BoxError),
+    InDoubt(BoxError),
+}
+
+impl NotWritten {
+    fn rejected(error: impl Into<BoxError>) -> Self {
+        Self::Rejected(error.into())
+    }
+}
+
+/// A failure before the commit. It is certain that nothing was applied; whether the store can go on is not, if the
+/// medium failed.
+impl From<rusqlite::Error> for NotWritten {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(
+                ErrorCode::SystemIoFailure
+                | ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                | ErrorCode::OutOfMemory
+                | ErrorCode::InternalMalfunction,
+            ) => Self::InDoubt(error.into()),
+            _ => Self::Rejected(error.into()),
+        }
+    }
+}
+
+/// A failure of the commit itself, which may have come after the last byte of the transaction was written. Only these
+/// are known to come before that.
+fn not_committed(error: rusqlite::Error) -> NotWritten {
+    match error.sqlite_error_code() {
+        Some(
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::DiskFull
+            | ErrorCode::ConstraintViolation,
+        ) => NotWritten::Rejected(error.into()),
+        _ => NotWritten::InDoubt(error.into()),
+    }
+}
+
+/// A key and value beyond what SQLite stores.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a key of {key_bytes} bytes with a value of {value_bytes} bytes is too large: both together may have {} bytes",
+    ROW_BYTES_MAX - ROW_HEADER_BYTES_MAX
+)]
+struct TooLarge {
+    key_bytes: u64,
+    value_bytes: u64,
+}
+
+fn check_sizes(batch: &WriteBatch) -> Result<(), TooLarge> {
+    batch.ops().iter().try_for_each(|op| match op {
+        WriteOp::Put { key, value } => check_size(key.len() as u64, value.len() as u64),
+        WriteOp::Delete { .. } | WriteOp::DeleteRange { .. } => Ok(()),
+    })
+}
+
+const fn check_size(key_bytes: u64, value_bytes: u64) -> Result<(), TooLarge> {
+    if key_bytes.saturating_add(value_bytes) <= ROW_BYTES_MAX - ROW_HEADER_BYTES_MAX {
+        Ok(())
+    } else {
+        Err(TooLarge { key_bytes, value_bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_refused_before_sqlite_refuses_them() {
+        let most = ROW_BYTES_MAX - ROW_HEADER_BYTES_MAX;
+        assert!(
+            check_size(most, 0).is_ok() && check_size(0, most).is_ok() && check_size(1, most - 1).is_ok()
+        );
+        assert!(check_size(most + 1, 0).is_err() && check_size(0, most + 1).is_err());
+        assert!(check_size(1, most).is_err() && check_size(u64::MAX, 1).is_err());
+    }
+}

@@ -1,0 +1,222 @@
+//! Opens connections: the one that writes and those that read, with every setting that the store relies on read back.
+
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, Error, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
+use syncline::BoxError;
+
+use super::guard::Guard;
+use super::{Options, entries};
+use crate::OpenError;
+
+/// The first version without the fault by which a checkpoint beside a write could lose commits in WAL mode.
+const VERSION_MIN: i32 = 3_051_003;
+
+/// On every connection. Schemas from elsewhere are not trusted, damaged pages are noticed early, and files are read
+/// and written rather than mapped, since a stray write to mapped memory would be a write to the file.
+const ALWAYS: [(&str, i64); 3] = [("trusted_schema", 0), ("cell_size_check", 1), ("mmap_size", 0)];
+
+/// On the connection that writes: a commit has reached the medium when it returns. Without a full fsync an Apple
+/// system leaves it in the cache of the drive; the setting does nothing elsewhere.
+const DURABLE: [(&str, i64); 3] = [("synchronous", 2), ("fullfsync", 1), ("checkpoint_fullfsync", 1)];
+
+/// Enough for our statements beside those that the app caches on the same connection.
+const CACHED_STATEMENTS_MAX: usize = 256;
+
+/// Why a connection was not opened.
+#[derive(Debug, thiserror::Error)]
+enum NotOpened {
+    #[error(transparent)]
+    Engine(#[from] Error),
+    #[error("{name} is {found} and cannot be set to {wanted}, which keeps commits safe")]
+    NotInForce { name: &'static str, found: String, wanted: String },
+    #[error("{0}")]
+    NotOurs(String),
+}
+
+/// Whether SQLite of version `number` is safe to use.
+pub(super) fn check_version(path: &Path, number: i32) -> Result<(), OpenError> {
+    if number >= VERSION_MIN {
+        return Ok(());
+    }
+    let text =
+        |number: i32| format!("SQLite {}.{}.{}", number / 1_000_000, number / 1_000 % 1_000, number % 1_000);
+    Err(OpenError::EngineTooOld { path: path.to_owned(), found: text(number), needed: text(VERSION_MIN) })
+}
+
+/// Opens the connection that writes to `database`, creating that and the table as needed. `path` is for messages.
+pub(super) fn writer(
+    database: &Path,
+    path: &Path,
+    options: &Options,
+) -> Result<(Connection, Arc<Guard>), OpenError> {
+    try_writer(database, options).map_err(|error| open_error(path, error))
+}
+
+fn try_writer(database: &Path, options: &Options) -> Result<(Connection, Arc<Guard>), NotOpened> {
+    // SQLite takes it for an empty file, and would overwrite it.
+    if database.metadata().is_ok_and(|file| file.len() == 1) {
+        return Err(NotOpened::NotOurs("it has one byte".into()));
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let mut connection = connect(database, flags, options)?;
+    // Before anything is changed: a file that is not ours is left as it was.
+    let table_exists = check_table(&connection)?;
+    if options.verify {
+        verify(&connection)?;
+    }
+    use_wal(&connection)?;
+    set(&connection, &DURABLE)?;
+    bound_wal(&connection, options.wal_bytes_max)?;
+    connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS_MAX);
+    if !table_exists {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(entries::CREATE)?;
+        transaction.commit()?;
+    }
+    // What the last owner left in the log may not have reached the medium. This copies it to where it belongs and
+    // flushes that, before anybody relies on having read it.
+    checkpoint(&connection, "PASSIVE")?;
+    let guard = Guard::on(&mut connection)?;
+    Ok((connection, guard))
+}
+
+/// Opens a connection that only reads.
+pub(super) fn reader(database: &Path, options: &Options) -> Result<Connection, BoxError> {
+    let connection = connect(database, OpenFlags::SQLITE_OPEN_READ_ONLY, options)?;
+    set(&connection, &[("query_only", 1)])?;
+    Ok(connection)
+}
+
+/// Copies the log into the database, as far as readers allow. Returns whether it did all that `mode` says.
+pub(super) fn checkpoint(connection: &Connection, mode: &str) -> Result<bool, Error> {
+    let sql = format!("PRAGMA wal_checkpoint({mode})");
+    connection.query_row(&sql, [], |row| row.get::<_, i64>(0)).map(|busy| busy == 0)
+}
+
+fn connect(database: &Path, access: OpenFlags, options: &Options) -> Result<Connection, NotOpened> {
+    // Each connection is used by one thread at a time.
+    let connection = Connection::open_with_flags(database, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(options.busy_timeout)?;
+    set(&connection, &ALWAYS)?;
+    let cache_kib = i64::try_from(options.cache_bytes >> 10).unwrap_or(i64::MAX);
+    connection.execute_batch(&format!("PRAGMA cache_size = -{cache_kib}"))?;
+    Ok(connection)
+}
+
+fn set(connection: &Connection, settings: &[(&'static str, i64)]) -> Result<(), NotOpened> {
+    for &(name, wanted) in settings {
+        connection.execute_batch(&format!("PRAGMA {name} = {wanted}"))?;
+        // One that SQLite was built without has no value, and is off.
+        let found = connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).optional()?;
+        let found = found.unwrap_or(0);
+        if found != wanted {
+            let (found, wanted) = (found.to_string(), wanted.to_string());
+            return Err(NotOpened::NotInForce { name, found, wanted });
+        }
+    }
+    Ok(())
+}
+
+fn use_wal(connection: &Connection) -> Result<(), NotOpened> {
+    // Returns the mode that is really in force.
+    let found: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if found == "wal" {
+        return Ok(());
+    }
+    Err(NotOpened::NotInForce { name: "journal_mode", found, wanted: "wal".into() })
+}
+
+fn bound_wal(connection: &Connection, wal_bytes_max: u64) -> Result<(), NotOpened> {
+    let wal_bytes_max = i64::try_from(wal_bytes_max).unwrap_or(i64::MAX);
+    let page_bytes: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    // Long before the limit, so that short readers in the way of some checkpoints do not matter.
+    let checkpoint_pages = (wal_bytes_max / 4 / page_bytes.max(1)).clamp(1, i64::from(i32::MAX));
+    set(connection, &[("wal_autocheckpoint", checkpoint_pages), ("journal_size_limit", wal_bytes_max)])
+}
+
+/// Returns whether our table is there.
+fn check_table(connection: &Connection) -> Result<bool, NotOpened> {
+    let sql = "SELECT sql FROM sqlite_schema WHERE name = ?1";
+    let found: Option<Option<String>> =
+        connection.query_row(sql, [entries::TABLE], |row| row.get(0)).optional()?;
+    match found {
+        None => Ok(false),
+        Some(Some(sql)) if sql == entries::CREATE => Ok(true),
+        Some(sql) => Err(NotOpened::NotOurs(format!(
+            "its table {} was made by something else: {}",
+            entries::TABLE,
+            sql.unwrap_or_default()
+        ))),
+    }
+}
+
+fn verify(connection: &Connection) -> Result<(), NotOpened> {
+    let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    if found == "ok" { Ok(()) } else { Err(NotOpened::NotOurs(found)) }
+}
+
+fn open_error(path: &Path, error: NotOpened) -> OpenError {
+    let path = path.to_owned();
+    let io = |kind, error: Error| io::Error::new(kind, error);
+    let source = match error {
+        NotOpened::NotOurs(_) => return OpenError::Corrupt { path, source: error.into() },
+        NotOpened::NotInForce { .. } => io::Error::new(ErrorKind::Unsupported, error),
+        NotOpened::Engine(error) => match error.sqlite_error_code() {
+            // Whoever holds the lock may write, so it is no mere reader.
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                return OpenError::AlreadyOpen { path };
+            }
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+                return OpenError::Corrupt { path, source: error.into() };
+            }
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => io(ErrorKind::PermissionDenied, error),
+            Some(ErrorCode::DiskFull) => io(ErrorKind::StorageFull, error),
+            // A schema that says what SQLite never writes.
+            None => return OpenError::Corrupt { path, source: error.into() },
+            Some(_) => io(ErrorKind::Other, error),
+        },
+    };
+    OpenError::Io { path, source }
+}
+
+/// How long a connection waits for a lock that somebody else holds.
+pub(super) const BUSY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_that_can_lose_commits_is_refused() {
+        let path = Path::new("store.db");
+        for number in [3_007_000, 3_050_004, 3_051_002] {
+            let error = check_version(path, number).unwrap_err();
+            assert!(matches!(error, OpenError::EngineTooOld { .. }));
+            assert!(error.to_string().contains("link SQLite 3.51.3 or newer"), "{error}");
+        }
+        for number in [VERSION_MIN, 3_053_000, 4_000_000, rusqlite::version_number()] {
+            check_version(path, number).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_database_that_cannot_do_wal_is_refused() {
+        let error = use_wal(&Connection::open_in_memory().unwrap()).unwrap_err();
+        assert!(error.to_string().contains("journal_mode is memory"), "{error}");
+        assert!(matches!(open_error(Path::new("store.db"), error), OpenError::Io { .. }));
+    }
+
+    #[test]
+    fn a_setting_that_is_not_in_force_is_an_error() {
+        let connection = Connection::open_in_memory().unwrap();
+        set(&connection, &ALWAYS).unwrap();
+        set(&connection, &DURABLE).unwrap();
+        // SQLite passes over a size that is no power of two.
+        let error = set(&connection, &[("page_size", 12_345)]).unwrap_err();
+        assert!(matches!(error, NotOpened::NotInForce { name: "page_size", .. }), "{error}");
+    }
+}

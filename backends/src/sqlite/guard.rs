@@ -1,0 +1,162 @@
+//! Keeps the app's own statements from ending the transaction that they are part of.
+//!
+//! Three hooks of SQLite, since none sees everything. The authorizer sees statements before they run, and refuses
+//! those that end a transaction or change how a later one is stored. What a statement does while it runs, such as
+//! `INSERT OR ROLLBACK` or `RAISE(ROLLBACK)` in a trigger, only the rollback hook sees. What runs after that is in no
+//! transaction, and would commit by itself: the commit hook turns that into a rollback.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::{Connection, Result};
+
+/// What the hooks of one connection know about the job that uses it.
+#[derive(Debug, Default)]
+pub(super) struct Guard {
+    /// Whether a job runs. Otherwise the hooks let everything pass.
+    armed: AtomicBool,
+    /// Whether a statement that ends the transaction of the job was refused.
+    refused: AtomicBool,
+    /// Whether the transaction was rolled back.
+    rolled_back: AtomicBool,
+}
+
+/// What became of a transaction while the job ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is still open.
+    Open,
+    /// It was rolled back, by the app's choice or by a failure that SQLite does not survive otherwise. What the job
+    /// returned says more, if it is an error.
+    RolledBack,
+    /// The app tried to end it, or went on without it.
+    Refused,
+}
+
+impl Guard {
+    /// Guards `connection` for as long as it lives.
+    pub(super) fn on(connection: &mut Connection) -> Result<Arc<Self>> {
+        let guard = Arc::new(Self::default());
+        let (statements, commits, rollbacks) = (Arc::clone(&guard), Arc::clone(&guard), Arc::clone(&guard));
+        connection.authorizer(Some(move |context: AuthContext<'_>| statements.judge(&context.action)))?;
+        connection.commit_hook(Some(move || commits.refuse()))?;
+        connection.rollback_hook(Some(move || {
+            rollbacks.rolled_back.fetch_or(rollbacks.armed.load(Relaxed), Relaxed);
+        }))?;
+        Ok(guard)
+    }
+
+    /// Takes the hooks off, which has to be done before `connection` is closed: closing it frees them first and rolls
+    /// back afterwards, if a transaction is open, which calls them.
+    pub(super) fn off(connection: &mut Connection) {
+        drop(connection.rollback_hook(None::<fn()>));
+        drop(connection.commit_hook(None::<fn() -> bool>));
+        drop(connection.authorizer(None::<fn(AuthContext<'_>) -> Authorization>));
+    }
+
+    /// A job begins, which ends when what this returns goes.
+    pub(super) fn arm(&self) -> Armed<'_> {
+        self.refused.store(false, Relaxed);
+        self.rolled_back.store(false, Relaxed);
+        self.armed.store(true, Relaxed);
+        Armed(self)
+    }
+
+    /// Whether to refuse the end of a transaction: while a job runs.
+    fn refuse(&self) -> bool {
+        let armed = self.armed.load(Relaxed);
+        self.refused.fetch_or(armed, Relaxed);
+        armed
+    }
+
+    fn judge(&self, action: &AuthAction<'_>) -> Authorization {
+        let forbidden = match action {
+            AuthAction::Transaction { .. } => self.refuse(),
+            AuthAction::Attach { .. } | AuthAction::Detach { .. } => self.armed.load(Relaxed),
+            AuthAction::Pragma { pragma_name, pragma_value } => {
+                self.armed.load(Relaxed) && changes_the_store(pragma_name, *pragma_value)
+            }
+            _ => false,
+        };
+        if forbidden { Authorization::Deny } else { Authorization::Allow }
+    }
+}
+
+/// A job that runs.
+pub(super) struct Armed<'g>(&'g Guard);
+
+impl Armed<'_> {
+    /// The job has ended. Returns what became of its transaction.
+    pub(super) fn disarm(self) -> Fate {
+        if self.0.refused.load(Relaxed) {
+            Fate::Refused
+        } else if self.0.rolled_back.load(Relaxed) {
+            Fate::RolledBack
+        } else {
+            Fate::Open
+        }
+    }
+}
+
+impl Drop for Armed<'_> {
+    fn drop(&mut self) {
+        self.0.armed.store(false, Relaxed);
+    }
+}
+
+/// Whether a pragma changes what this store relies on. Asking for the value of one does not.
+fn changes_the_store(name: &str, value: Option<&str>) -> bool {
+    // These act without a value.
+    let acts = ["wal_checkpoint", "incremental_vacuum"];
+    let sets = [
+        "busy_timeout",
+        "cell_size_check",
+        "checkpoint_fullfsync",
+        "fullfsync",
+        "ignore_check_constraints",
+        "journal_mode",
+        "journal_size_limit",
+        "locking_mode",
+        "mmap_size",
+        "query_only",
+        "read_uncommitted",
+        "synchronous",
+        "trusted_schema",
+        "wal_autocheckpoint",
+        "writable_schema",
+    ];
+    let is = |other: &&str| name.eq_ignore_ascii_case(other);
+    acts.iter().any(is) || (value.is_some() && sets.iter().any(is))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_without_its_hooks_can_be_closed_in_the_middle_of_a_transaction() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let guard = Guard::on(&mut connection).unwrap();
+        connection.execute_batch("BEGIN; CREATE TABLE t (id)").unwrap();
+        let armed = guard.arm();
+        Guard::off(&mut connection);
+        assert_eq!(Arc::strong_count(&guard), 1, "a hook is still there");
+        drop(connection);
+        assert_eq!(armed.disarm(), Fate::Open, "a hook was called");
+    }
+
+    #[test]
+    fn a_guard_that_is_not_armed_lets_everything_pass() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let guard = Guard::on(&mut connection).unwrap();
+        drop(guard.arm());
+        connection.execute_batch("BEGIN; CREATE TABLE t (id); COMMIT; BEGIN; ROLLBACK").unwrap();
+        connection.execute_batch("PRAGMA synchronous = OFF; ATTACH ':memory:' AS other").unwrap();
+        let armed = guard.arm();
+        connection.execute_batch("INSERT INTO t VALUES (1)").unwrap_err();
+        assert_eq!(armed.disarm(), Fate::Refused);
+        connection.execute_batch("INSERT INTO t VALUES (1)").unwrap();
+        Guard::off(&mut connection);
+    }
+}
