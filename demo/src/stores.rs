@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use syncline_backends::RedbStorage;
+use syncline_backends::{RedbStorage, SledStorage, SqliteStorage};
 
 use crate::Result;
 use crate::data_dir::DataDir;
@@ -16,8 +16,8 @@ const CACHE_BYTES: usize = 4 << 20;
 
 stores! {
     Redb: |dir: &Path| RedbStorage::builder().cache_bytes(CACHE_BYTES).open(dir.join("store.redb")),
-    // Sled: |dir: &Path| syncline_backends::SledStorage::open(dir),
-    // Sqlite: |dir: &Path| syncline_backends::SqliteStorage::open(dir.join("store.sqlite")),
+    Sled: |dir: &Path| SledStorage::builder().cache_bytes(CACHE_BYTES).open(dir.join("store.sled")),
+    Sqlite: |dir: &Path| SqliteStorage::builder().cache_bytes(CACHE_BYTES).open(dir.join("store.sqlite")),
 }
 
 /// Makes the enum of the stores, and runs the demo on each with the storage that its line opens.

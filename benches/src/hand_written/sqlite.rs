@@ -16,8 +16,9 @@ use crate::item::{self, Item};
 #[derive(Debug)]
 pub struct Sqlite {
     connection: Connection,
-    seq: u64,
-    clock: u64,
+    // As SQLite counts.
+    seq: i64,
+    clock: i64,
 }
 
 /// How SQLite commits.
@@ -63,9 +64,8 @@ impl HandWritten for Sqlite {
         // Negative: in KiB instead of pages.
         connection.pragma_update(None, "cache_size", -i64::try_from(cache_bytes / 1024)?)?;
         connection.execute_batch(CREATE)?;
-        let head = connection.query_row("SELECT seq, clock FROM head", (), |row| {
-            Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?))
-        });
+        let head =
+            connection.query_row("SELECT seq, clock FROM head", (), |row| Ok((row.get(0)?, row.get(1)?)));
         let (seq, clock) = head.optional()?.unwrap_or_default();
         Ok(Self { connection, seq, clock })
     }
@@ -114,17 +114,17 @@ impl HandWritten for Sqlite {
 
     fn log(&self) -> Result<Vec<(u64, Item)>> {
         let mut log = self.connection.prepare("SELECT seq, value FROM log ORDER BY seq")?;
-        let rows = log.query_map((), |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+        let rows = log.query_map((), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
         rows.map(|row| {
             let (seq, value) = row?;
-            Ok((seq, item::decode_in_place(&value)?))
+            Ok((u64::try_from(seq)?, item::decode_in_place(&value)?))
         })
         .collect()
     }
 
     fn head(&self) -> Result<u64> {
-        let head = self.connection.query_row("SELECT seq FROM head", (), |row| row.get(0));
-        Ok(head.optional()?.unwrap_or_default())
+        let head = self.connection.query_row("SELECT seq FROM head", (), |row| row.get::<_, i64>(0));
+        Ok(u64::try_from(head.optional()?.unwrap_or_default())?)
     }
 }
 

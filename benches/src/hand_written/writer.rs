@@ -20,11 +20,13 @@ struct Job<H> {
     done: oneshot::Sender<std::result::Result<(), String>>,
 }
 
+type Alone<H> = Box<dyn FnOnce(&mut H) -> Result<()> + Send>;
+
 enum Work<H> {
     /// Rows that share a transaction with what else waits.
     Commit(Vec<Row>),
     /// Something in a transaction of its own.
-    Alone(Box<dyn FnOnce(&mut H) -> Result<()> + Send>),
+    Alone(Alone<H>),
 }
 
 impl<H: HandWritten> Writer<H> {
