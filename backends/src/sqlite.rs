@@ -10,8 +10,9 @@ mod guard;
 mod owner;
 
 use std::fs;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -191,7 +192,13 @@ impl SqliteBuilder {
         let (open, closed) = mpsc::channel();
         let shared = Shared {
             readers: Mutex::new(Vec::new()),
-            writer: Mutex::new(Writer { connection, guard, checkpoint_from: self.options.wal_bytes_max }),
+            writer: Mutex::new(Writer {
+                connection,
+                guard,
+                checkpoint_from: self.options.wal_bytes_max,
+                unseen_bytes: 0,
+            }),
+            writes: AtomicUsize::new(0),
             wal: owner::beside(&owner.database, "-wal"),
             owner,
             path: path.to_owned(),
@@ -213,16 +220,14 @@ impl Default for SqliteBuilder {
 #[async_trait]
 impl Storage for SqliteStorage {
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
-        self.shared.read(|connection| match keys {
-            [key] => Ok(vec![entries::get(connection, key)?]),
-            keys => {
-                // If anything fails in between, the connection goes and its transaction with it.
-                connection.prepare_cached("BEGIN")?.execute([])?;
-                let values = entries::get_many(connection, keys)?;
-                connection.prepare_cached("COMMIT")?.execute([])?;
-                Ok(values)
-            }
-        })
+        let read = |connection: &Connection| match keys {
+            [_] => entries::get_many(connection, keys),
+            keys => in_one_state(connection, || entries::get_many(connection, keys)),
+        };
+        match self.shared.read_beside_no_write(&read) {
+            Some(found) => found,
+            None => self.shared.read(read),
+        }
     }
 
     async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
@@ -236,7 +241,7 @@ impl Storage for SqliteStorage {
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
         // Here, where nothing has begun, so that the answer is certain.
         check_sizes(&batch).map_err(WriteError::rejected)?;
-        let shared = Arc::clone(&self.shared);
+        let shared = self.shared.writing();
         self.writer
             .run(move || shared.write(&batch))
             .await
@@ -253,7 +258,7 @@ impl JoinStorage for SqliteStorage {
     type Tx<'t> = SqliteTx<'t>;
 
     async fn join(&self, job: JoinJob<Self>) -> Result<(), WriteError> {
-        let shared = Arc::clone(&self.shared);
+        let shared = self.shared.writing();
         self.writer
             .run(move || shared.join(job))
             .await
@@ -290,6 +295,8 @@ struct Shared {
     // open the database.
     readers: Mutex<Vec<Connection>>,
     writer: Mutex<Writer>,
+    /// How many writes were sent and have not ended.
+    writes: AtomicUsize,
     owner: Owner,
     path: PathBuf,
     wal: PathBuf,
@@ -302,6 +309,23 @@ struct Shared {
     _open: mpsc::Sender<()>,
 }
 
+/// A write that was sent and has not ended.
+struct Writing(Arc<Shared>);
+
+impl Deref for Writing {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.writes.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The connection that writes.
 #[derive(Debug)]
 struct Writer {
@@ -309,6 +333,8 @@ struct Writer {
     guard: Arc<Guard>,
     /// The length of the log from which on it is cut off.
     checkpoint_from: u64,
+    /// About how much was written to the log since its length was looked at.
+    unseen_bytes: u64,
 }
 
 impl Shared {
@@ -324,6 +350,32 @@ impl Shared {
     /// Refuses everything from now on, because of `error`, the first time it is called.
     fn fail(&self, error: &dyn ToString) -> Failed {
         self.failed(self.failure.get_or_init(|| error.to_string()))
+    }
+
+    /// Notes that a write was sent, until what this returns goes.
+    fn writing(self: &Arc<Self>) -> Writing {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        Writing(Arc::clone(self))
+    }
+
+    /// What `work` finds on the connection that writes; `None` while there is something to write.
+    ///
+    /// That one knows the pages that it wrote. Any other reads all of them again after each write, and a commit begins
+    /// by reading the records that it changes.
+    fn read_beside_no_write<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Option<Result<T, ReadError>> {
+        // Otherwise reads that keep coming could keep a write waiting.
+        if self.writes.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
+        let writer = self.writer.try_lock().ok()?;
+        let found = self.check().map_err(ReadError::new).and_then(|()| {
+            let done = contain(|| work(&writer.connection));
+            done.map_err(|panicked| ReadError::new(self.fail(&panicked)))?.map_err(ReadError::new)
+        });
+        Some(found)
     }
 
     /// What `work` finds, on a connection that nobody else uses.
@@ -352,7 +404,10 @@ impl Shared {
         if range.is_empty() {
             return Ok(Vec::new());
         }
-        self.read(|connection| entries::scan(connection, range, limit, &self.closing))
+        self.read(|connection| {
+            let scan = || entries::scan(connection, range, limit, &self.closing);
+            if entries::is_in_one_table(range) { scan() } else { in_one_state(connection, scan) }
+        })
     }
 
     /// Runs on the writer's thread, and to its end.
@@ -360,19 +415,24 @@ impl Shared {
         if batch.is_empty() {
             return self.check().map_err(WriteError::unknown);
         }
-        self.transact(|transaction| Ok(entries::apply(&transaction.native, batch)?))
+        self.transact(log_bytes(batch), |transaction| Ok(entries::apply(&transaction.native, batch)?))
     }
 
     /// Runs on the writer's thread, and to its end.
     fn join(&self, job: JoinJob<SqliteStorage>) -> Result<(), WriteError> {
-        self.transact(|transaction| {
+        self.transact(JOIN_LOG_BYTES, |transaction| {
             let done = contain(|| job(transaction));
             done.map_err(|Panicked(message)| NotWritten::rejected(JobPanicked(message)))?
                 .map_err(NotWritten::Rejected)
         })
     }
 
-    fn transact(&self, work: impl FnOnce(&SqliteTx<'_>) -> Result<(), NotWritten>) -> Result<(), WriteError> {
+    /// Runs `work` in a transaction that makes the log about `log_bytes` longer.
+    fn transact(
+        &self,
+        log_bytes: u64,
+        work: impl FnOnce(&SqliteTx<'_>) -> Result<(), NotWritten>,
+    ) -> Result<(), WriteError> {
         self.check().map_err(WriteError::unknown)?;
         let mut writer = lock(&self.writer);
         // Set before anything changes and lifted only by a certain outcome, so that a panic leaves it set even
@@ -380,7 +440,7 @@ impl Shared {
         let doubt = Doubt(self);
         let outcome = writer.transact(work);
         if outcome.is_ok() {
-            writer.cut_off_log(self);
+            writer.bound_log(self, log_bytes);
         }
         doubt.lift();
         outcome.map_err(|error| match error {
@@ -423,6 +483,18 @@ impl Writer {
         transaction.native.commit().map_err(not_committed)
     }
 
+    /// Looks at the log's length now and then, and keeps it within its limit.
+    ///
+    /// Not after every write: where the system keeps fine timestamps of files that are looked at (Linux since 6.13),
+    /// the write that follows changes the file's time, and flushing that too makes a commit a third slower.
+    fn bound_log(&mut self, shared: &Shared, log_bytes: u64) {
+        self.unseen_bytes = self.unseen_bytes.saturating_add(log_bytes);
+        if self.unseen_bytes >= shared.options.wal_bytes_max / 8 {
+            self.unseen_bytes = 0;
+            self.cut_off_log(shared);
+        }
+    }
+
     /// Keeps the log within its limit. The write stands whether or not this succeeds, and a later one tries again.
     fn cut_off_log(&mut self, shared: &Shared) {
         // By its name only: closing a handle of it would drop locks of SQLite.
@@ -446,6 +518,31 @@ impl Drop for Writer {
     fn drop(&mut self) {
         Guard::off(&mut self.connection);
     }
+}
+
+/// What a joined write is taken to add to the log. Only the app knows what its statements do.
+const JOIN_LOG_BYTES: u64 = 256 << 10;
+
+/// About what `batch` adds to the log: for each entry a page of each tree and one more, and what it holds.
+fn log_bytes(batch: &WriteBatch) -> u64 {
+    const PAGES_BYTES: u64 = 3 * 4096;
+    let bytes = |op: &WriteOp| match op {
+        WriteOp::Put { key, value } => (key.len() + value.len()) as u64,
+        WriteOp::Delete { .. } | WriteOp::DeleteRange { .. } => 0,
+    };
+    batch.ops().iter().map(|op| PAGES_BYTES.saturating_add(bytes(op))).fold(0, u64::saturating_add)
+}
+
+/// Lets several statements of `work` read the same state.
+fn in_one_state<T>(
+    connection: &Connection,
+    work: impl FnOnce() -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    // Rolled back if anything fails in between.
+    let transaction = connection.unchecked_transaction()?;
+    let found = work()?;
+    transaction.commit()?;
+    Ok(found)
 }
 
 /// Takes a lock. A panic while it was held changed nothing that it guards, or left a [`Doubt`].

@@ -145,7 +145,7 @@ fn a_second_process_may_read_but_not_write_and_one_that_ends_without_closing_lea
             Ok(store) => store,
             Err(OpenError::AlreadyOpen { .. }) => {
                 let reader = Connection::open(&path).unwrap();
-                let count = "SELECT count(*) FROM syncline_entries";
+                let count = "SELECT count(*) FROM (SELECT key FROM syncline_state UNION ALL SELECT key FROM syncline_records)";
                 assert_eq!(reader.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap(), 161);
                 std::process::exit(REFUSED)
             }
@@ -310,11 +310,15 @@ fn damaged_bytes_never_panic() {
 #[test]
 fn a_verified_open_finds_an_index_that_lost_an_entry() {
     let directory = TempDir::new().unwrap();
-    let (path, bytes, _) = store_file(&directory);
-    // The keys stand in the table and in the index; change one of them.
-    let value = [vec![7_u8, 3], vec![7; 107]].concat();
-    let at = bytes.windows(value.len()).position(|found| found == value).unwrap();
-    let mut damaged = bytes;
+    let (path, _, _) = store_file(&directory);
+    // The keys of records stand in the table and in the index; change one of them.
+    let (key, value) = ([0x70, 3], [7; 107]);
+    let mut batch = WriteBatch::new();
+    batch.put(key, value);
+    write(&SqliteStorage::open(&path).unwrap(), &batch).unwrap();
+    let mut damaged = fs::read(&path).unwrap();
+    let row = [&key[..], &value].concat();
+    let at = damaged.windows(row.len()).position(|found| found == row).unwrap();
     damaged[at + 1] = 200;
     fs::write(&path, &damaged).unwrap();
     drop(SqliteStorage::open(&path).unwrap());
@@ -326,9 +330,9 @@ fn a_verified_open_finds_an_index_that_lost_an_entry() {
 fn a_table_in_our_place_is_refused_and_left_as_it_is() {
     let directory = TempDir::new().unwrap();
     for sql in [
-        "CREATE TABLE syncline_entries (key TEXT UNIQUE, value BLOB)",
-        "CREATE TABLE syncline_entries (key BLOB NOT NULL, value BLOB NOT NULL) STRICT",
-        "CREATE VIEW syncline_entries AS SELECT 1 AS key, 2 AS value",
+        "CREATE TABLE syncline_records (key TEXT UNIQUE, value BLOB)",
+        "CREATE TABLE syncline_records (key BLOB NOT NULL, value BLOB NOT NULL) STRICT",
+        "CREATE VIEW syncline_records AS SELECT 1 AS key, 2 AS value",
     ] {
         let path = directory.path().join("foreign");
         let _ = fs::remove_file(&path);
@@ -350,7 +354,7 @@ fn the_tables_of_an_app_stay_beside_ours_and_its_connections_read_both() {
     assert_eq!(content(&store).unwrap().len(), 1);
     let read_only = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     for reader in [&app, &read_only] {
-        let row = "SELECT text || value FROM app, syncline_entries";
+        let row = "SELECT text || value FROM app, syncline_records";
         let both: Vec<u8> =
             reader.query_row(row, [], |row| Ok(row.get_ref(0)?.as_bytes()?.to_vec())).unwrap();
         assert_eq!(both, b"theirsvalue");
@@ -404,7 +408,7 @@ fn the_log_grows_while_somebody_reads_and_shrinks_again_afterwards() {
     let store = builder.open(&path).unwrap();
     write(&store, &put("first", "value")).unwrap();
     let reader = Connection::open(&path).unwrap();
-    let count = || reader.query_row("SELECT count(*) FROM syncline_entries", [], |row| row.get::<_, i64>(0));
+    let count = || reader.query_row("SELECT count(*) FROM syncline_records", [], |row| row.get::<_, i64>(0));
     reader.execute_batch("BEGIN").unwrap();
     assert_eq!(count().unwrap(), 1);
     for n in 0..30 {
@@ -440,11 +444,11 @@ fn a_read_after_a_foreign_fault_says_so_and_the_next_one_reads() {
     let store = SqliteStorage::open(&path).unwrap();
     write(&store, &put("key", "value")).unwrap();
     let app = Connection::open(&path).unwrap();
-    app.execute_batch("ALTER TABLE syncline_entries RENAME TO elsewhere").unwrap();
+    app.execute_batch("ALTER TABLE syncline_records RENAME TO elsewhere").unwrap();
     block_on(store.get_many(&[b"key".to_vec()])).unwrap_err();
     block_on(store.scan(KeyRange::all(), 10)).unwrap_err();
     assert!(matches!(write(&store, &put("key", "other")), Err(WriteError::Rejected(_))));
-    app.execute_batch("ALTER TABLE elsewhere RENAME TO syncline_entries").unwrap();
+    app.execute_batch("ALTER TABLE elsewhere RENAME TO syncline_records").unwrap();
     assert_eq!(content(&store).unwrap().len(), 1);
     write(&store, &put("key", "other")).unwrap();
 }

@@ -341,7 +341,7 @@ fn a_join_sees_what_it_applied_and_others_see_it_afterwards() {
                 values.iter().map(Option::is_some).collect::<Vec<_>>(),
                 [true, false, true, true, false]
             );
-            let count = "SELECT count(*) FROM syncline_entries";
+            let count = "SELECT count(*) FROM syncline_records";
             assert_eq!(other.query_row(count, [], |row| row.get::<_, i64>(0))?, 1);
             Ok(())
         })

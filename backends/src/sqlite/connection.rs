@@ -8,6 +8,7 @@ use std::time::Duration;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
 use syncline::BoxError;
 
+use super::entries::Table;
 use super::guard::Guard;
 use super::{Options, entries};
 use crate::OpenError;
@@ -64,7 +65,12 @@ fn try_writer(database: &Path, options: &Options) -> Result<(Connection, Arc<Gua
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let mut connection = connect(database, flags, options)?;
     // Before anything is changed: a file that is not ours is left as it was.
-    let table_exists = check_table(&connection)?;
+    let mut missing = Vec::new();
+    for table in entries::TABLES {
+        if !exists(&connection, table)? {
+            missing.push(table.create);
+        }
+    }
     if options.verify {
         verify(&connection)?;
     }
@@ -72,9 +78,9 @@ fn try_writer(database: &Path, options: &Options) -> Result<(Connection, Arc<Gua
     set(&connection, &DURABLE)?;
     bound_wal(&connection, options.wal_bytes_max)?;
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS_MAX);
-    if !table_exists {
+    if !missing.is_empty() {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute_batch(entries::CREATE)?;
+        missing.into_iter().try_for_each(|create| transaction.execute_batch(create))?;
         transaction.commit()?;
     }
     // What the last owner left in the log may not have reached the medium. This copies it to where it belongs and
@@ -138,17 +144,17 @@ fn bound_wal(connection: &Connection, wal_bytes_max: u64) -> Result<(), NotOpene
     set(connection, &[("wal_autocheckpoint", checkpoint_pages), ("journal_size_limit", wal_bytes_max)])
 }
 
-/// Returns whether our table is there.
-fn check_table(connection: &Connection) -> Result<bool, NotOpened> {
+/// Returns whether a table of ours is there.
+fn exists(connection: &Connection, table: &Table) -> Result<bool, NotOpened> {
     let sql = "SELECT sql FROM sqlite_schema WHERE name = ?1";
     let found: Option<Option<String>> =
-        connection.query_row(sql, [entries::TABLE], |row| row.get(0)).optional()?;
+        connection.query_row(sql, [table.name], |row| row.get(0)).optional()?;
     match found {
         None => Ok(false),
-        Some(Some(sql)) if sql == entries::CREATE => Ok(true),
+        Some(Some(sql)) if sql == table.create => Ok(true),
         Some(sql) => Err(NotOpened::NotOurs(format!(
             "its table {} was made by something else: {}",
-            entries::TABLE,
+            table.name,
             sql.unwrap_or_default()
         ))),
     }

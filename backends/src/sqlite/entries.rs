@@ -1,10 +1,14 @@
-//! The statements on the table of entries: what reads, joins and writes do with a connection.
+//! The statements on the two tables of entries: what reads, joins and writes do with a connection.
 //!
-//! A table with a row id and an index on the key, because a write then appends its values and only a small index is
-//! touched at random. Measured against `WITHOUT ROWID`, with WAL and full sync, batches of 1,000 records and keys of
-//! this library: random ids are written 3 times as fast, time-ordered ids and single commits alike; point reads run
-//! at 0.85 of the speed, scans over random ids at 0.55, over time-ordered ids alike. A second table for everything
-//! but records gains nothing, and neither do larger pages.
+//! **Records** lie in a table with a row id and an index on the key, because a write then appends its values and only
+//! a small index is touched at random. Measured against `WITHOUT ROWID`, with WAL and full sync, batches of 1,000
+//! records and keys of this library: random ids are written 3 times as fast, time-ordered ids and single commits
+//! alike; point reads run at 0.85 of the speed, scans over random ids at 0.55, over time-ordered ids alike. Larger
+//! pages gain nothing.
+//!
+//! **What stands before the records** (identity, clock, heads, log) is small, and a part of it changes with every
+//! commit. In a table that is clustered by its key it mostly fits a page, so that a single commit writes 3 or 4 pages
+//! instead of 7.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,43 +16,123 @@ use rusqlite::ffi::{self, SQLITE_INTERRUPT};
 use rusqlite::{Connection, Error, OptionalExtension, Result};
 use syncline::{Entry, Key, KeyRange, Value, WriteBatch, WriteOp};
 
-/// The table's name in the schema, and the words that made it: a table made by other words is not ours.
-///
-/// `STRICT` keeps text out, which another connection could put there and which would compare in another order.
-pub(super) const TABLE: &str = "syncline_entries";
-pub(super) const CREATE: &str =
-    "CREATE TABLE syncline_entries (key BLOB NOT NULL UNIQUE, value BLOB NOT NULL) STRICT";
+/// A table and its statements.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// Its name in the schema.
+    pub(super) name: &'static str,
+    /// The words that made it: a table made by other words is not ours.
+    ///
+    /// `STRICT` keeps text out, which another connection could put there and which would compare in another order.
+    pub(super) create: &'static str,
+    get: &'static str,
+    /// The key or the next one behind it. The value only for the key itself: it lies elsewhere, and is not read unless
+    /// it is asked for.
+    nearest: &'static str,
+    scan: &'static str,
+    scan_to_the_end: &'static str,
+    put: &'static str,
+    delete: &'static str,
+    delete_range: &'static str,
+    delete_to_the_end: &'static str,
+}
 
-const GET: &str = "SELECT value FROM syncline_entries WHERE key = ?1";
-/// The key or the next one behind it. The value only for the key itself: it lies elsewhere, and is not read unless it
-/// is asked for.
-const NEAREST: &str = "SELECT key, CASE WHEN key = ?1 THEN value END FROM syncline_entries \
-    INDEXED BY sqlite_autoindex_syncline_entries_1 WHERE key >= ?1 ORDER BY key LIMIT 1";
-// The index is named, because statistics that the app gathers with `ANALYZE` might make the planner read and sort
-// the whole table.
-const SCAN: &str = "SELECT key, value FROM syncline_entries INDEXED BY sqlite_autoindex_syncline_entries_1 \
-    WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT ?3";
-const SCAN_TO_THE_END: &str = "SELECT key, value FROM syncline_entries \
-    INDEXED BY sqlite_autoindex_syncline_entries_1 WHERE key >= ?1 ORDER BY key LIMIT ?2";
+macro_rules! table {
+    ($name:literal, $columns:literal, $by_key:literal) => {
+        Table {
+            name: $name,
+            create: concat!("CREATE TABLE ", $name, " ", $columns),
+            get: concat!("SELECT value FROM ", $name, " WHERE key = ?1"),
+            nearest: concat!(
+                "SELECT key, CASE WHEN key = ?1 THEN value END FROM ",
+                $name,
+                $by_key,
+                " WHERE key >= ?1 ORDER BY key LIMIT 1"
+            ),
+            scan: concat!(
+                "SELECT key, value FROM ",
+                $name,
+                $by_key,
+                " WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT ?3"
+            ),
+            scan_to_the_end: concat!(
+                "SELECT key, value FROM ",
+                $name,
+                $by_key,
+                " WHERE key >= ?1 ORDER BY key LIMIT ?2"
+            ),
+            // Not `REPLACE`, which deletes the row, runs the app's triggers for that and appends another.
+            put: concat!(
+                "INSERT INTO ",
+                $name,
+                " (key, value) VALUES (?1, ?2) ",
+                "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+            ),
+            delete: concat!("DELETE FROM ", $name, " WHERE key = ?1"),
+            delete_range: concat!("DELETE FROM ", $name, " WHERE key >= ?1 AND key < ?2"),
+            delete_to_the_end: concat!("DELETE FROM ", $name, " WHERE key >= ?1"),
+        }
+    };
+}
 
-// Not `REPLACE`, which deletes the row, runs the app's triggers for that and appends another.
-const PUT: &str = "INSERT INTO syncline_entries (key, value) VALUES (?1, ?2) \
-    ON CONFLICT (key) DO UPDATE SET value = excluded.value";
-const DELETE: &str = "DELETE FROM syncline_entries WHERE key = ?1";
-const DELETE_RANGE: &str = "DELETE FROM syncline_entries WHERE key >= ?1 AND key < ?2";
-const DELETE_TO_THE_END: &str = "DELETE FROM syncline_entries WHERE key >= ?1";
+/// What stands before the records.
+pub(super) const STATE: Table = table!(
+    "syncline_state",
+    "(key BLOB NOT NULL PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID",
+    ""
+);
+
+/// The records.
+pub(super) const RECORDS: Table = table!(
+    "syncline_records",
+    "(key BLOB NOT NULL UNIQUE, value BLOB NOT NULL) STRICT",
+    // Named, because statistics that the app gathers with `ANALYZE` might make the planner read and sort the table.
+    " INDEXED BY sqlite_autoindex_syncline_records_1"
+);
+
+/// Both, in the order of their keys.
+pub(super) const TABLES: [&Table; 2] = [&STATE, &RECORDS];
+
+/// The first key of [`RECORDS`]. Nothing breaks if other keys than records lie there, only speed depends on it.
+const RECORDS_START: &[u8] = &[0x10];
+
+fn table_of(key: &[u8]) -> &'static Table {
+    if key < RECORDS_START { &STATE } else { &RECORDS }
+}
+
+/// Whether the keys of a range lie in one table.
+pub(super) fn is_in_one_table(range: &KeyRange) -> bool {
+    range.start.as_slice() >= RECORDS_START || range.end.as_deref().is_some_and(|end| end <= RECORDS_START)
+}
+
+/// The parts of a range, by table and in order.
+fn parts(range: &KeyRange) -> impl Iterator<Item = (&'static Table, KeyRange)> {
+    let at = RECORDS_START;
+    let before = KeyRange {
+        start: range.start.clone(),
+        end: Some(range.end.as_deref().map_or(at, |end| end.min(at)).to_vec()),
+    };
+    let behind = KeyRange { start: range.start.as_slice().max(at).to_vec(), end: range.end.clone() };
+    TABLES.into_iter().zip([before, behind]).filter(|(_, part)| !part.is_empty())
+}
 
 /// The value of `key`.
 pub(super) fn get(connection: &Connection, key: &[u8]) -> Result<Option<Value>> {
-    connection.prepare_cached(GET)?.query_row([key], |row| row.get(0)).optional()
+    connection.prepare_cached(table_of(key).get)?.query_row([key], |row| row.get(0)).optional()
 }
 
 /// The values of `keys`. The caller sees to it that they are from one state.
 pub(super) fn get_many(connection: &Connection, keys: &[Key]) -> Result<Vec<Option<Value>>> {
-    let mut nearest = connection.prepare_cached(NEAREST)?;
+    if let [key] = keys {
+        return Ok(vec![get(connection, key)?]);
+    }
+    let mut nearest = connection.prepare_cached(RECORDS.nearest)?;
     let mut gap: Option<Gap<'_>> = None;
     keys.iter()
         .map(|key| {
+            if key.as_slice() < RECORDS_START {
+                return get(connection, key);
+            }
             // New records with time-ordered ids lie side by side where there is nothing yet.
             if gap.as_ref().is_some_and(|gap| gap.contains(key)) {
                 return Ok(None);
@@ -65,7 +149,7 @@ pub(super) fn get_many(connection: &Connection, keys: &[Key]) -> Result<Vec<Opti
         .collect()
 }
 
-/// A stretch between two keys where no key lies, as a lookup has found it.
+/// A stretch of records between two keys where no key lies, as a lookup has found it.
 struct Gap<'k> {
     start: &'k Key,
     end: Option<Key>,
@@ -78,45 +162,86 @@ impl Gap<'_> {
 }
 
 /// The first `limit` entries of `range`. Gives up once `closing` is set: then nobody waits for them.
+///
+/// The caller sees to it that they are from one state, unless the range [is in one table](is_in_one_table).
 pub(super) fn scan(
     connection: &Connection,
     range: &KeyRange,
     limit: usize,
     closing: &AtomicBool,
 ) -> Result<Vec<Entry>> {
-    let rows_max = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut statement =
-        connection.prepare_cached(if range.end.is_some() { SCAN } else { SCAN_TO_THE_END })?;
-    let mut rows = match &range.end {
-        Some(end) => statement.query((&range.start, end, rows_max))?,
-        None => statement.query((&range.start, rows_max))?,
-    };
     let mut entries = Vec::new();
-    while let Some(row) = rows.next()? {
-        if closing.load(Ordering::Relaxed) {
-            let error = ffi::Error::new(SQLITE_INTERRUPT);
-            return Err(Error::SqliteFailure(error, Some("the store is being closed".into())));
+    for (table, part) in parts(range) {
+        let rows_max = i64::try_from(limit - entries.len()).unwrap_or(i64::MAX);
+        let mut statement =
+            connection.prepare_cached(if part.end.is_some() { table.scan } else { table.scan_to_the_end })?;
+        let mut rows = match &part.end {
+            Some(end) => statement.query((&part.start, end, rows_max))?,
+            None => statement.query((&part.start, rows_max))?,
+        };
+        while let Some(row) = rows.next()? {
+            if closing.load(Ordering::Relaxed) {
+                let error = ffi::Error::new(SQLITE_INTERRUPT);
+                return Err(Error::SqliteFailure(error, Some("the store is being closed".into())));
+            }
+            entries.push(Entry { key: row.get(0)?, value: row.get(1)? });
         }
-        entries.push(Entry { key: row.get(0)?, value: row.get(1)? });
     }
     Ok(entries)
 }
 
 /// Applies `batch` in the transaction that is open.
 pub(super) fn apply(connection: &Connection, batch: &WriteBatch) -> Result<()> {
-    let mut put = connection.prepare_cached(PUT)?;
-    let mut delete = connection.prepare_cached(DELETE)?;
+    // Most of a batch are records.
+    let mut put_record = connection.prepare_cached(RECORDS.put)?;
     for op in batch.ops() {
         match op {
-            WriteOp::Put { key, value } => put.execute((key, value))?,
-            WriteOp::Delete { key } => delete.execute([key])?,
-            WriteOp::DeleteRange { range: KeyRange { start, end: Some(end) } } => {
-                connection.prepare_cached(DELETE_RANGE)?.execute([start, end])?
+            WriteOp::Put { key, value } if key.as_slice() >= RECORDS_START => {
+                put_record.execute((key, value))?;
             }
-            WriteOp::DeleteRange { range: KeyRange { start, end: None } } => {
-                connection.prepare_cached(DELETE_TO_THE_END)?.execute([start])?
+            WriteOp::Put { key, value } => {
+                connection.prepare_cached(STATE.put)?.execute((key, value))?;
             }
-        };
+            WriteOp::Delete { key } => {
+                connection.prepare_cached(table_of(key).delete)?.execute([key])?;
+            }
+            WriteOp::DeleteRange { range } => {
+                for (table, part) in parts(range) {
+                    match &part.end {
+                        Some(end) => {
+                            connection.prepare_cached(table.delete_range)?.execute([&part.start, end])?
+                        }
+                        None => connection.prepare_cached(table.delete_to_the_end)?.execute([&part.start])?,
+                    };
+                }
+            }
+        }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_parted_where_the_tables_meet() {
+        let names = |range: KeyRange| {
+            let parts: Vec<_> = parts(&range).map(|(table, part)| (table.name, part)).collect();
+            assert_eq!(parts.len() <= 1, is_in_one_table(&range) || range.is_empty(), "{range:?}");
+            parts
+        };
+        let (state, records) = (STATE.name, RECORDS.name);
+        let from = |start: &[u8]| KeyRange { start: start.to_vec(), end: None };
+        assert_eq!(names(KeyRange::all()), [(state, KeyRange::new([], [0x10])), (records, from(&[0x10]))]);
+        assert_eq!(names(KeyRange::new([1], [0x10])), [(state, KeyRange::new([1], [0x10]))]);
+        assert_eq!(
+            names(KeyRange::new([1], [0x10, 0])),
+            [(state, KeyRange::new([1], [0x10])), (records, KeyRange::new([0x10], [0x10, 0]))]
+        );
+        assert_eq!(names(KeyRange::new([0x10], [0x11])), [(records, KeyRange::new([0x10], [0x11]))]);
+        assert_eq!(names(from(&[0x7f, 1])), [(records, from(&[0x7f, 1]))]);
+        assert_eq!(names(KeyRange::new([2], [1])), []);
+        assert_eq!(names(KeyRange::new([0x20], [0x11])), []);
+    }
 }
