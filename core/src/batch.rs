@@ -1,6 +1,5 @@
 //! Changes that the app stages to commit them together.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::engine::{Action, Commit, Staged};
@@ -9,6 +8,7 @@ use crate::events::RecordKey;
 use crate::ids::DeviceId;
 use crate::limits::{Limit, Limits};
 use crate::model::{self, Registry};
+use crate::sorted::SortedMap;
 use crate::stored::record;
 use crate::syncable::{Ownership, RecordId, Syncable};
 
@@ -18,13 +18,13 @@ pub struct Batch<'a> {
     models: &'a Registry,
     limits: &'a Limits,
     /// In key order, in which the store is read and written.
-    changes: BTreeMap<RecordKey, (Action, usize)>,
+    changes: SortedMap<RecordKey, (Action, usize)>,
     bytes: usize,
 }
 
 impl<'a> Batch<'a> {
     pub(crate) const fn new(device: DeviceId, models: &'a Registry, limits: &'a Limits) -> Self {
-        Self { device, models, limits, changes: BTreeMap::new(), bytes: 0 }
+        Self { device, models, limits, changes: SortedMap::new(), bytes: 0 }
     }
 
     /// Stages putting `model` under its id.
@@ -62,7 +62,7 @@ impl<'a> Batch<'a> {
     /// Whether nothing is staged.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
+        self.len() == 0
     }
 
     pub(crate) const fn models(&self) -> &Registry {

@@ -198,7 +198,8 @@ impl<S: Storage> Driver<S> {
         let (engine, channels) = (&mut self.engine, &mut self.channels);
         let input = match effect {
             Effect::Read(keys) => {
-                Input::Read(while_answering(engine, channels, held.store.get_many(&keys)).await?)
+                let values = while_answering(engine, channels, held.store.get_many(&keys)).await?;
+                Input::Read(keys, values)
             }
             Effect::Write(batch) => match while_answering(engine, channels, held.store.write(batch)).await? {
                 Ok(()) => Input::Written(Ok(())),
@@ -236,7 +237,7 @@ impl<S: Storage> Driver<S> {
         match while_answering(&mut self.engine, &mut self.channels, page).await?? {
             Some(told) => {
                 if let Some(status) = told {
-                    self.notify(Notice::from([Event::Projection(status)]));
+                    self.notify(Notice::new(vec![Event::Projection(status)]));
                 }
                 Ok(true)
             }

@@ -54,7 +54,7 @@ pub enum ChangeKind {
 }
 
 /// What the engine tells at once: events that became true together, in their order.
-pub(crate) type Notice = Arc<[Event]>;
+pub(crate) type Notice = Arc<Vec<Event>>;
 
 /// A subscription to the events of a replica.
 ///

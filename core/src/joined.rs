@@ -71,13 +71,14 @@ fn perform<S: JoinStorage>(
     projections: Option<&Projections<S>>,
     ticket: Ticket,
     mut pen: Pen,
-    commit: Commit,
+    mut commit: Commit,
 ) -> Outcome {
-    let keys: Vec<Key> = commit.changes.iter().map(|change| change.record.as_bytes().to_vec()).collect();
+    let keys: Vec<Key> = commit.changes.iter_mut().map(|change| change.record.lend()).collect();
     let values = tx.get_many(&keys)?;
     if values.len() != keys.len() {
         return Err(ReadError::new(format!("{} values for {} keys", values.len(), keys.len())).into());
     }
+    commit.changes.iter_mut().zip(keys).for_each(|(change, key)| change.record.take_back(key));
     let mut decision = pen.decide(vec![(ticket, commit)], values);
     // Nothing of this group is durable before the transaction is, so every answer waits for it; a failure ends it.
     decision.waiting.append(&mut decision.settled);

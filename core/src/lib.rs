@@ -57,6 +57,7 @@ mod member;
 mod model;
 mod pages;
 mod projection;
+mod sorted;
 pub mod storage;
 mod stored;
 pub mod syncable;

@@ -50,8 +50,8 @@ pub(super) const VALUE_BYTES_MAX: usize = 1 << 30;
 /// The largest value that lies in one row, and the length of every piece but the last.
 pub(super) const PIECE_BYTES: usize = 16 << 10;
 
-/// A search for a gap costs as much as a few for a key.
-const SEARCHES_PER_GAP: usize = 64;
+/// How many times longer to wait after a search for a gap that was of no use.
+const GAP_PATIENCE_GROWTH: u64 = 8;
 
 /// The first byte of a row's key.
 const HEAD: u8 = 0;
@@ -101,20 +101,26 @@ impl Rows {
     }
 
     pub(super) fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, RowError> {
-        let mut gap = None;
-        let get = |(number, key): (usize, &Key)| {
-            if gap.as_ref().is_some_and(|gap: &KeyRange| gap.contains(key)) {
+        let mut gap: Option<KeyRange> = None;
+        // Where one new record belongs, all of them do if their ids are time-ordered: then the first search for a gap
+        // is the last one of all. If they are not, a search costs as much as a few lookups, so each one that was of no
+        // use makes the next one later.
+        let (mut misses, mut patience) = (0, 1);
+        let get = |key: &Key| {
+            if gap.as_ref().is_some_and(|gap| gap.contains(key)) {
                 return Ok(None);
             }
             let value = self.get(key)?;
-            // Where one new record belongs, all of them do if their ids are time-ordered: then this is the last
-            // search. If they are not, it is one more among many.
-            if value.is_none() && number % SEARCHES_PER_GAP == 0 && keys.len() > 1 {
-                gap = Some(self.gap(key)?);
+            if value.is_none() && keys.len() > 1 {
+                misses += 1;
+                if misses >= patience {
+                    gap = Some(self.gap(key)?);
+                    (misses, patience) = (0, patience * GAP_PATIENCE_GROWTH);
+                }
             }
             Ok(value)
         };
-        keys.iter().enumerate().map(get).collect()
+        keys.iter().map(get).collect()
     }
 
     /// The range from `key`, which is not there, up to the first key that is.

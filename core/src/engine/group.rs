@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::events::{Change, ChangeKind, Event, Notice};
 use crate::hlc::{Hlc, HlcGenerator};
 use crate::ids::ReplicaId;
+use crate::sorted::SortedMap;
 use crate::storage::{Key, Value, WriteBatch};
 use crate::stored::keys::{self, RecordKey};
 use crate::stored::log::{LogEntryWriter, chain};
@@ -128,7 +129,7 @@ struct Group {
     /// The log is pruned up to here by the same write.
     floor: u64,
     /// The records as the group leaves them, in key order: also the order in which stores like to be written.
-    records: BTreeMap<RecordKey, (Header, Value)>,
+    records: SortedMap<RecordKey, (Header, Value)>,
     /// Log entries and kept values.
     rest: Vec<(Key, Value)>,
     decision: Decision,
@@ -147,7 +148,7 @@ impl Pen {
         let mut group = Group {
             head: durable,
             floor: self.stable.clamp(durable.floor, durable.seq),
-            records: BTreeMap::new(),
+            records: SortedMap::new(),
             rest: Vec::new(),
             decision: Decision {
                 batch: WriteBatch::new(),
@@ -207,7 +208,7 @@ impl Pen {
         let entry = entry.finish();
         group.head = Head { seq, stamp, digest: chain(&group.head.digest, &entry), ..group.head };
         group.rest.push((keys::log(self.identity.replica, seq), entry));
-        group.decision.notices.push(Notice::from(events));
+        group.decision.notices.push(Notice::new(events));
     }
 
     /// Keeps a displaced value if a log entry here still needs it. Owned values are not kept: owned data
@@ -274,7 +275,7 @@ impl Group {
         let mut effective = Vec::with_capacity(commit.changes.len());
         let mut durable = true;
         for (staged, stored) in commit.changes.into_iter().zip(stored) {
-            durable &= !self.records.contains_key(&staged.record);
+            durable &= self.records.get(&staged.record).is_none();
             match self.judge(staged, stored) {
                 Ok(change) => effective.extend(change),
                 Err(error) => return Outcome { changes: Err(error), durable },

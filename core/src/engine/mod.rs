@@ -42,8 +42,8 @@ pub(crate) enum Input {
     Commit(Ticket, Commit),
     /// The app wants a joined write; the driver has the work that belongs to the ticket.
     Join(Ticket),
-    /// The values that the last [`Effect::Read`] asked for, in its order.
-    Read(Result<Vec<Option<Value>>, ReadError>),
+    /// The keys of the last [`Effect::Read`], and their values in the same order.
+    Read(Vec<Key>, Result<Vec<Option<Value>>, ReadError>),
     /// The last [`Effect::Write`] is durable, or certainly not applied. Any other outcome is no input: the
     /// driver drops the engine, and the app reopens the store.
     Written(Result<(), SharedError>),
@@ -54,7 +54,7 @@ pub(crate) enum Input {
 /// What an engine wants done, in this order.
 #[derive(Debug)]
 pub(crate) enum Effect {
-    /// Read these keys, then tell [`Input::Read`].
+    /// Read these keys, then tell [`Input::Read`], with the keys: they are lent, not copied.
     Read(Vec<Key>),
     /// Write this, then tell [`Input::Written`].
     Write(WriteBatch),
@@ -148,7 +148,7 @@ impl Engine {
         match input {
             Input::Commit(ticket, commit) => self.pending.push_back((ticket, Request::Commit(commit))),
             Input::Join(ticket) => self.pending.push_back((ticket, Request::Join)),
-            Input::Read(values) => self.handle_read(values),
+            Input::Read(keys, values) => self.handle_read(keys, values),
             Input::Written(result) => self.handle_written(result),
             Input::Joined(result) => self.handle_joined(result),
         }
@@ -192,7 +192,7 @@ impl Engine {
         {
             let by_ms = jump(before, (wall, now.mono));
             if by_ms.unsigned_abs() > self.limits.max_jump_ms {
-                self.effects.push_back(Effect::Notify(Notice::from([Event::ClockJumped { by_ms }])));
+                self.effects.push_back(Effect::Notify(Notice::new(vec![Event::ClockJumped { by_ms }])));
             }
         }
         self.pen.wall = now.wall;
@@ -225,8 +225,8 @@ impl Engine {
             if full && !commits.is_empty() {
                 break;
             }
-            keys.extend(next.changes.iter().map(|change| change.record.as_bytes().to_vec()));
-            if let Some((ticket, Request::Commit(commit))) = self.pending.pop_front() {
+            if let Some((ticket, Request::Commit(mut commit))) = self.pending.pop_front() {
+                keys.extend(commit.changes.iter_mut().map(|change| change.record.lend()));
                 commits.push((ticket, commit));
             }
         }
@@ -236,8 +236,8 @@ impl Engine {
         }
     }
 
-    fn handle_read(&mut self, values: Result<Vec<Option<Value>>, ReadError>) {
-        let Step::Reading(commits) = std::mem::replace(&mut self.step, Step::Idle) else {
+    fn handle_read(&mut self, keys: Vec<Key>, values: Result<Vec<Option<Value>>, ReadError>) {
+        let Step::Reading(mut commits) = std::mem::replace(&mut self.step, Step::Idle) else {
             return;
         };
         let asked: usize = commits.iter().map(|(_, commit)| commit.changes.len()).sum();
@@ -249,6 +249,8 @@ impl Engine {
                 Err(ReadError(format!("{got} values for {asked} keys").into()))
             }
         });
+        let changes = commits.iter_mut().flat_map(|(_, commit)| &mut commit.changes);
+        changes.zip(keys).for_each(|(change, key)| change.record.take_back(key));
         match values {
             Ok(values) => {
                 let decision = self.pen.decide(commits, values);

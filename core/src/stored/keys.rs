@@ -94,6 +94,15 @@ impl RecordKey {
         &self.0
     }
 
+    /// Lends the bytes of the key, which must be [given back](RecordKey::take_back) before it is used again.
+    pub(crate) fn lend(&mut self) -> Key {
+        std::mem::take(&mut self.0)
+    }
+
+    pub(crate) fn take_back(&mut self, key: Key) {
+        self.0 = key;
+    }
+
     pub(crate) fn into_bytes(self) -> Key {
         self.0
     }
