@@ -224,7 +224,7 @@ impl Storage for SqliteStorage {
             [_] => entries::get_many(connection, keys),
             keys => in_one_state(connection, || entries::get_many(connection, keys)),
         };
-        match self.shared.read_beside_no_write(&read) {
+        match self.shared.read_beside_no_write(read) {
             Some(found) => found,
             None => self.shared.read(read),
         }

@@ -44,7 +44,7 @@ pub type Native<'t, S> = <<S as JoinStorage>::Tx<'t> as JoinTx>::Native;
 ///   nothing of either, after any error, panic or crash.
 /// - `join_is_durable`: once `join` has returned `Ok`, both survive whatever the store claims to survive.
 /// - `join_sees_its_own_writes`: `get_many` sees the state that the last write left, and what this transaction has
-///   applied; nobody else sees that before `join` has returned.
+///   applied; nobody else sees that before it is committed.
 /// - `join_error_leaves_no_trace`: if the job fails or panics, `join` returns [`WriteError::Rejected`] with what the
 ///   job returned, nothing of it is there, and the store goes on.
 /// - `join_runs_its_job_once`: never twice; not at all only if `join` fails.

@@ -9,6 +9,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt;
@@ -167,6 +168,8 @@ pub(crate) type Told = Option<ProjectionStatus>;
 pub(crate) struct Projections<S: JoinStorage> {
     all: Vec<Arc<dyn Erased<S>>>,
     states: Mutex<Vec<ProjectionState>>,
+    /// The last one whose rebuild was told to have begun.
+    told: AtomicUsize,
 }
 
 /// A projection whose model is known to itself alone.
@@ -183,7 +186,7 @@ const TELL_EVERY_RECORDS: u64 = 10_000;
 impl<S: JoinStorage> Projections<S> {
     fn new(all: Vec<Arc<dyn Erased<S>>>) -> Self {
         let states = all.iter().map(|_| ProjectionState::Rebuilding { records: 0 }).collect();
-        Self { all, states: Mutex::new(states) }
+        Self { all, states: Mutex::new(states), told: AtomicUsize::new(usize::MAX) }
     }
 
     /// The projections behind the trait; there is only this type behind it.
@@ -290,7 +293,9 @@ impl<S: JoinStorage> Projecting<S> for Projections<S> {
                 Ok((_, true)) => (ProjectionState::Complete, true),
                 Ok((taken, false)) => {
                     let records = before + taken;
-                    let tell = taken == 0 || records / TELL_EVERY_RECORDS > before / TELL_EVERY_RECORDS;
+                    // One after the other. Also one that goes on where an earlier opening left it begins now.
+                    let begins = self.told.swap(at, Relaxed) != at;
+                    let tell = begins || records / TELL_EVERY_RECORDS > before / TELL_EVERY_RECORDS;
                     (ProjectionState::Rebuilding { records }, tell)
                 }
                 Err(NotRebuilt::Failed(error)) => {
@@ -339,7 +344,7 @@ impl<S: JoinStorage, P: Projection<S>> Erased<S> for Typed<S, P> {
     }
 
     fn reset(&self, tx: &Native<'_, S>) -> Result<(), BoxError> {
-        self.projection.reset(tx)
+        contain(|| self.projection.reset(tx))
     }
 
     fn project(&self, tx: &Native<'_, S>, key: &[u8], stored: &[u8]) -> Result<(), Error> {
@@ -348,9 +353,10 @@ impl<S: JoinStorage, P: Projection<S>> Erased<S> for Typed<S, P> {
         let done = if header.tombstone || header.schema > P::Model::SCHEMA {
             // What a newer app wrote cannot be read here, so it is not there until this app is updated: its schema
             // then differs, and the projection is rebuilt.
-            self.projection.delete(tx, &id)
+            contain(|| self.projection.delete(tx, &id))
         } else {
-            self.projection.put(tx, &model::decode(&id, Current { schema: header.schema, value })?)
+            let model = model::decode(&id, Current { schema: header.schema, value })?;
+            contain(|| self.projection.put(tx, &model))
         };
         done.map_err(|source| Error::Projection {
             projection: P::NAME,
@@ -358,6 +364,12 @@ impl<S: JoinStorage, P: Projection<S>> Erased<S> for Typed<S, P> {
             source,
         })
     }
+}
+
+/// Runs the app's code. A panic in it is an error like any other: the transaction is undone either way.
+fn contain(work: impl FnOnce() -> Result<(), BoxError>) -> Result<(), BoxError> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| Err(format!("it panicked: {}", panic_message(&*panic)).into()))
 }
 
 /// How far the projection is, as the transaction sees it. Without a row its rebuild has not begun.
@@ -380,16 +392,14 @@ impl<E: Into<BoxError>> From<E> for NotRebuilt {
     }
 }
 
-/// Runs `job` in one native transaction. A panic of the app's code is an error like any other.
+/// Runs `job` in one native transaction.
 async fn join<S, F>(store: &S, job: F) -> Result<(), NotRebuilt>
 where
     S: JoinStorage,
     F: FnOnce(&S::Tx<'_>) -> Result<(), BoxError> + Send + 'static,
 {
-    let job: JoinJob<S> = Box::new(move |tx| {
-        catch_unwind(AssertUnwindSafe(|| job(tx)))
-            .unwrap_or_else(|panic| Err(format!("it panicked: {}", panic_message(&*panic)).into()))
-    });
+    // Decoding and migrating are the app's code too.
+    let job: JoinJob<S> = Box::new(move |tx| contain(|| job(tx)));
     store.join(job).await.map_err(|error| match error {
         WriteError::Rejected(error) => NotRebuilt::Failed(error),
         WriteError::Unknown(error) => NotRebuilt::Stop(StopReason::Unknown(SharedError::from(error))),

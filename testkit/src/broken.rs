@@ -1,6 +1,7 @@
 //! Stores that break the contract, one way each: the proof that the list finds what it looks for.
 
 mod flaw;
+mod joins;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ use async_trait::async_trait;
 use syncline::{BoxError, Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
 
 pub use flaw::Flaw;
+pub use joins::{BrokenJoins, BrokenJoinsDisk, BrokenTx, JoinFlaw};
 
 use crate::sorted_map::{self, SortedMap};
 use crate::{Disk, Fixture, MediumFault, Reference};

@@ -1,10 +1,13 @@
 //! Faults above the store: what its callers must survive, one operation after the other.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError};
+use syncline::{
+    Entry, JoinJob, JoinStorage, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError,
+};
 
 /// When and how a [`Faulty`] store fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,16 +35,19 @@ impl Fault {
     }
 }
 
-/// How an operation fails.
+/// How an operation fails. A joined write is a write; what happens to its job is said where it differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FaultKind {
     /// A read returns an error.
     ReadError,
-    /// A write is rejected, and was not applied.
+    /// A write is rejected, and was not applied. The job of a joined write was not run.
     Rejected,
+    /// A joined write is rejected after its job ran, and was undone.
+    Undone,
     /// A write has an unknown outcome, and was applied. The store stops.
     UnknownApplied,
-    /// A write has an unknown outcome, and was not applied. The store stops.
+    /// A write has an unknown outcome, and was not applied: the job of a joined write ran, and was undone. The store
+    /// stops.
     UnknownLost,
     /// A read or write panics before it does anything. The store stops.
     PanicBefore,
@@ -53,9 +59,10 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All kinds, for sweeps.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::ReadError,
         Self::Rejected,
+        Self::Undone,
         Self::UnknownApplied,
         Self::UnknownLost,
         Self::PanicBefore,
@@ -67,8 +74,9 @@ impl FaultKind {
         match self {
             Self::PanicBefore | Self::PanicAfter => true,
             Self::ReadError => matches!(operation, Operation::Read),
+            Self::Undone => matches!(operation, Operation::Join),
             Self::Rejected | Self::UnknownApplied | Self::UnknownLost | Self::Fenced => {
-                matches!(operation, Operation::Write)
+                matches!(operation, Operation::Write | Operation::Join)
             }
         }
     }
@@ -136,7 +144,7 @@ impl Faults {
         self.plan().reads
     }
 
-    /// How many writes have started since the plan last changed.
+    /// How many writes have started, joined or not, since the plan last changed.
     #[must_use]
     pub fn writes(&self) -> u64 {
         self.plan().writes
@@ -154,7 +162,7 @@ impl Faults {
         let mut plan = self.plan();
         match operation {
             Operation::Read => plan.reads += 1,
-            Operation::Write => plan.writes += 1,
+            Operation::Write | Operation::Join => plan.writes += 1,
         }
         let fault = plan.fault.filter(|fault| fault.kind.fits(operation))?;
         let seen = plan.fitting;
@@ -173,6 +181,7 @@ impl Faults {
 enum Operation {
     Read,
     Write,
+    Join,
 }
 
 /// A store that fails as its [`Faults`] say, and otherwise passes everything on.
@@ -206,6 +215,22 @@ impl<S: Storage> Faulty<S> {
         panic!("injected panic {when} the operation");
     }
 
+    /// How the next write must fail, unless the store has stopped already.
+    fn next_write(&self, operation: Operation) -> Result<Option<FaultKind>, WriteError> {
+        if self.has_stopped() {
+            return Err(WriteError::unknown("the store stopped after an injected fault, reopen it"));
+        }
+        if self.fenced.load(Ordering::SeqCst) {
+            return Err(WriteError::Fenced);
+        }
+        Ok(self.faults.next(operation))
+    }
+
+    fn fence(&self) -> Result<(), WriteError> {
+        self.fenced.store(true, Ordering::SeqCst);
+        Err(WriteError::Fenced)
+    }
+
     async fn read<T>(&self, read: impl Future<Output = Result<T, ReadError>>) -> Result<T, ReadError> {
         if self.has_stopped() {
             return Err(ReadError::new("the store stopped after an injected fault, reopen it"));
@@ -233,14 +258,8 @@ impl<S: Storage> Storage for Faulty<S> {
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
-        if self.has_stopped() {
-            return Err(WriteError::unknown("the store stopped after an injected fault, reopen it"));
-        }
-        if self.fenced.load(Ordering::SeqCst) {
-            return Err(WriteError::Fenced);
-        }
-        match self.faults.next(Operation::Write) {
-            None | Some(FaultKind::ReadError) => self.inner.write(batch).await,
+        match self.next_write(Operation::Write)? {
+            None | Some(FaultKind::ReadError | FaultKind::Undone) => self.inner.write(batch).await,
             Some(FaultKind::Rejected) => Err(WriteError::rejected("injected rejection")),
             Some(FaultKind::UnknownApplied) => {
                 self.inner.write(batch).await?;
@@ -256,10 +275,7 @@ impl<S: Storage> Storage for Faulty<S> {
                 self.inner.write(batch).await?;
                 self.stop_and_panic("after")
             }
-            Some(FaultKind::Fenced) => {
-                self.fenced.store(true, Ordering::SeqCst);
-                Err(WriteError::Fenced)
-            }
+            Some(FaultKind::Fenced) => self.fence(),
         }
     }
 
@@ -268,11 +284,65 @@ impl<S: Storage> Storage for Faulty<S> {
     }
 }
 
+/// A joined write counts as a write. What its job reads inside the transaction passes: the medium of a fixture makes
+/// that fail. A job that fails by itself does so whatever was armed.
+#[async_trait]
+impl<S: JoinStorage> JoinStorage for Faulty<S> {
+    type Tx<'t> = S::Tx<'t>;
+
+    async fn join(&self, job: JoinJob<Self>) -> Result<(), WriteError> {
+        match self.next_write(Operation::Join)? {
+            None | Some(FaultKind::ReadError) => self.inner.join(job).await,
+            Some(FaultKind::Rejected) => Err(WriteError::rejected("injected rejection")),
+            Some(FaultKind::Undone) => self.inner.join(undone(job)).await,
+            Some(FaultKind::UnknownApplied) => {
+                self.inner.join(job).await?;
+                self.stop();
+                Err(WriteError::unknown("injected, and the join was applied"))
+            }
+            Some(FaultKind::UnknownLost) => match self.inner.join(undone(job)).await {
+                Err(WriteError::Rejected(error)) if error.is::<Undone>() => {
+                    self.stop();
+                    Err(WriteError::unknown("injected, and the join was undone"))
+                }
+                other => other,
+            },
+            Some(FaultKind::PanicBefore) => self.stop_and_panic("before"),
+            Some(FaultKind::PanicAfter) => {
+                self.inner.join(job).await?;
+                self.stop_and_panic("after")
+            }
+            Some(FaultKind::Fenced) => self.fence(),
+        }
+    }
+}
+
+/// A job that fails after it went well.
+fn undone<S: JoinStorage>(job: JoinJob<S>) -> JoinJob<S> {
+    Box::new(move |tx| {
+        job(tx)?;
+        Err(Undone.into())
+    })
+}
+
+/// Why a join was undone.
+#[derive(Debug)]
+struct Undone;
+
+impl fmt::Display for Undone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("injected rejection after the job")
+    }
+}
+
+impl std::error::Error for Undone {}
+
 #[cfg(test)]
 mod tests {
     use std::panic::AssertUnwindSafe;
 
     use futures::FutureExt as _;
+    use syncline::JoinTx as _;
 
     use super::*;
     use crate::{Disk, Fixture as _, block_on};
@@ -312,6 +382,39 @@ mod tests {
                 assert_eq!(has(&store, b"failed").await, applied, "{kind:?}");
                 assert_eq!(has(&store, b"later").await, goes_on, "{kind:?}");
                 store.write(put(b"reopened")).await.unwrap();
+            });
+        }
+    }
+
+    #[test]
+    fn each_fault_makes_the_join_or_not_as_it_says() {
+        for (kind, applied, goes_on, runs) in [
+            (FaultKind::Rejected, false, true, 0),
+            (FaultKind::Undone, false, true, 1),
+            (FaultKind::UnknownApplied, true, false, 1),
+            (FaultKind::UnknownLost, false, false, 1),
+            (FaultKind::PanicBefore, false, false, 0),
+            (FaultKind::PanicAfter, true, false, 1),
+            (FaultKind::Fenced, false, false, 0),
+        ] {
+            block_on(async {
+                let (disk, faults) = (Disk::new(), Faults::new());
+                let store = Faulty::new(disk.open().await.unwrap(), faults.clone());
+                faults.arm(Fault::once(0, kind));
+                let ran = Arc::new(Mutex::new(0));
+                let count = Arc::clone(&ran);
+                let job: JoinJob<crate::Reference> = Box::new(move |tx| {
+                    *count.lock().unwrap() += 1;
+                    tx.native().put(1, "row")?;
+                    tx.apply(&put(b"joined"))
+                });
+                let failed = AssertUnwindSafe(store.join(job)).catch_unwind().await;
+                assert!(!matches!(failed, Ok(Ok(()))) && faults.fired(), "{kind:?}");
+                assert_eq!(store.join(Box::new(|_| Ok(()))).await.is_ok(), goes_on, "{kind:?}");
+                assert_eq!((*ran.lock().unwrap(), faults.writes()), (runs, if goes_on { 2 } else { 1 }));
+                drop(store);
+                let store = disk.open().await.unwrap();
+                assert_eq!(has(&store, b"joined").await, applied, "{kind:?}");
             });
         }
     }

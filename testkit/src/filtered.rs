@@ -1,15 +1,23 @@
 //! Leaves writes out of batches: how a test shows that a commit path needs every one of them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
+use syncline::{
+    BoxError, Entry, JoinJob, JoinStorage, JoinTx, Key, KeyRange, ReadError, Storage, Value, WriteBatch,
+    WriteError, WriteOp,
+};
+
+use crate::{Reference, ReferenceRows, ReferenceTx};
 
 /// A store that drops chosen operations from every batch, and passes everything else on.
 pub struct Filtered<S> {
     inner: S,
-    dropped: Box<dyn Fn(&WriteOp) -> bool + Send + Sync>,
+    dropped: Dropped,
 }
+
+type Dropped = Arc<dyn Fn(&WriteOp) -> bool + Send + Sync>;
 
 impl<S: Storage> Filtered<S> {
     /// Drops the operations on keys that match. A range matches by its start.
@@ -24,7 +32,7 @@ impl<S: Storage> Filtered<S> {
 
     /// Drops the operations that match.
     pub fn without_ops(inner: S, matches: impl Fn(&WriteOp) -> bool + Send + Sync + 'static) -> Self {
-        Self { inner, dropped: Box::new(matches) }
+        Self { inner, dropped: Arc::new(matches) }
     }
 }
 
@@ -45,12 +53,56 @@ impl<S: Storage> Storage for Filtered<S> {
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
-        let kept: Vec<_> = batch.into_iter().filter(|op| !(self.dropped)(op)).collect();
-        self.inner.write(kept.into()).await
+        self.inner.write(without(batch, &self.dropped)).await
     }
 
     fn location(&self) -> String {
         self.inner.location()
+    }
+}
+
+fn without(batch: WriteBatch, dropped: &Dropped) -> WriteBatch {
+    batch.into_iter().filter(|op| !dropped(op)).collect::<Vec<_>>().into()
+}
+
+/// What a job applies is filtered like what is written; the rows of the app pass.
+///
+/// Only over the [`Reference`]: a transaction that borrows cannot be wrapped in one that borrows it.
+#[async_trait]
+impl JoinStorage for Filtered<Reference> {
+    type Tx<'t> = FilteredTx<'t>;
+
+    async fn join(&self, job: JoinJob<Self>) -> Result<(), WriteError> {
+        let dropped = Arc::clone(&self.dropped);
+        self.inner.join(Box::new(move |tx| job(&FilteredTx { inner: tx, dropped: &dropped }))).await
+    }
+}
+
+/// A transaction of a [`Filtered`] store.
+pub struct FilteredTx<'t> {
+    inner: &'t ReferenceTx,
+    dropped: &'t Dropped,
+}
+
+impl JoinTx for FilteredTx<'_> {
+    type Native = ReferenceRows;
+
+    fn native(&self) -> &ReferenceRows {
+        self.inner.native()
+    }
+
+    fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+        self.inner.get_many(keys)
+    }
+
+    fn apply(&self, batch: &WriteBatch) -> Result<(), BoxError> {
+        self.inner.apply(&without(batch.clone(), self.dropped))
+    }
+}
+
+impl fmt::Debug for FilteredTx<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FilteredTx").field("inner", &self.inner).finish_non_exhaustive()
     }
 }
 
@@ -70,6 +122,12 @@ mod tests {
             store.write(batch).await.unwrap();
             let entries = store.scan(KeyRange::all(), 9).await.unwrap();
             assert_eq!(entries, [Entry { key: b"record/1".to_vec(), value: b"value".to_vec() }]);
+            let mut batch = WriteBatch::new();
+            batch.put(*b"log/2", *b"entry");
+            batch.put(*b"record/1", *b"joined");
+            store.join(Box::new(move |tx| tx.apply(&batch))).await.unwrap();
+            let entries = store.scan(KeyRange::all(), 9).await.unwrap();
+            assert_eq!(entries, [Entry { key: b"record/1".to_vec(), value: b"joined".to_vec() }]);
         });
     }
 }

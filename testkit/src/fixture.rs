@@ -3,7 +3,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use syncline::{BoxError, Storage};
+use syncline::{BoxError, JoinStorage, Native, Storage};
 
 /// A place where a store can be opened, dropped and opened again.
 ///
@@ -31,6 +31,59 @@ pub trait Fixture: Send + Sync + 'static {
     fn break_medium(&self, fault: Option<MediumFault>) -> bool {
         let _ = fault;
         false
+    }
+}
+
+/// A place for a store that lends its native transaction, with a table of the app's in it: numbers and texts.
+///
+/// The numbers are below 2⁶³, so that they fit a signed column and keep their order there.
+///
+/// Each function takes the engine's own transaction and may be the first that touches the table: whoever comes first
+/// creates it, unless [`open`](Fixture::open) does. On SQLite each of them is one statement:
+/// `INSERT OR REPLACE INTO app_row VALUES (?, ?)`, `DELETE FROM app_row WHERE key = ?`,
+/// `SELECT key, value FROM app_row ORDER BY key`.
+pub trait JoinFixture: Fixture<Store: JoinStorage> {
+    /// Puts `value` under `key`, in place of what is there.
+    ///
+    /// # Errors
+    /// What the engine reports.
+    fn put_row(tx: &Native<'_, Self::Store>, key: u64, value: &str) -> Result<(), BoxError>;
+
+    /// Deletes what is under `key`, if anything is.
+    ///
+    /// # Errors
+    /// What the engine reports.
+    fn delete_row(tx: &Native<'_, Self::Store>, key: u64) -> Result<(), BoxError>;
+
+    /// Returns all rows, as the transaction sees them, by their keys.
+    ///
+    /// # Errors
+    /// What the engine reports.
+    fn rows(tx: &Native<'_, Self::Store>) -> Result<Vec<(u64, String)>, BoxError>;
+
+    /// Ways in which a statement of the app's ends the transaction that it is part of, or undoes all of it.
+    ///
+    /// By default there is none, as for an engine that ends a transaction by taking it away from its owner.
+    #[must_use]
+    fn endings() -> Vec<Ending<Self::Store>> {
+        Vec::new()
+    }
+}
+
+/// A way in which a statement of the app's ends the transaction that it is part of.
+pub struct Ending<S: JoinStorage> {
+    /// What goes into a failure message, such as `ROLLBACK`.
+    pub name: &'static str,
+    /// Runs the statement. It may be refused, as long as it then has no effect on the transaction at all.
+    pub end: EndingFn<S>,
+}
+
+/// Runs a statement of the app's.
+pub type EndingFn<S> = fn(&Native<'_, S>) -> Result<(), BoxError>;
+
+impl<S: JoinStorage> fmt::Debug for Ending<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Ending").field(&self.name).finish()
     }
 }
 

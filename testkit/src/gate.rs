@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use async_trait::async_trait;
-use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError};
+use syncline::{
+    Entry, JoinJob, JoinStorage, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError,
+};
 
 /// The handle that opens and closes a [`Gated`] store. Clones share one gate, which starts open.
 #[derive(Clone, Debug, Default)]
@@ -106,5 +108,16 @@ impl<S: Storage> Storage for Gated<S> {
 
     fn location(&self) -> String {
         self.inner.location()
+    }
+}
+
+/// A joined write is a write: it waits before its job runs, and what that reads passes.
+#[async_trait]
+impl<S: JoinStorage> JoinStorage for Gated<S> {
+    type Tx<'t> = S::Tx<'t>;
+
+    async fn join(&self, job: JoinJob<Self>) -> Result<(), WriteError> {
+        self.pass(false).await;
+        self.inner.join(job).await
     }
 }

@@ -89,12 +89,28 @@
 //! A store whose medium can be replaced overrides [`Fixture::break_medium`]: then the medium fails and panics at each of
 //! its operations in turn, and every error path is walked.
 //!
+//! # Stores with a native transaction
+//! A store that implements [`JoinStorage`](syncline::JoinStorage) gets two more lists. Its fixture says how a table of
+//! the app's is reached through the native transaction, with the three short functions of [`JoinFixture`] and, if the
+//! engine lets a statement end the transaction, the [`Ending`]s it knows:
+//!
+//! ```
+//! # use syncline_testkit::Disk;
+//! syncline_testkit::join_tests!(join, Disk::new());
+//! syncline_testkit::joined_replica_tests!(joined_replica, Disk::new());
+//! ```
+//!
+//! The first has one [property](join) for each bullet of that contract, the second runs `with_tx` and projections of a
+//! [whole replica](joined_replica) over the store.
+//!
 //! # What else is here
-//! - [`Faulty`], [`Recording`] and [`Filtered`] wrap a store, to test what is above it: errors, unknown outcomes and
-//!   panics at every operation; the order of writes and replies; writes left out.
+//! - [`Faulty`], [`Recording`], [`Gated`] and [`Filtered`] wrap a store, to test what is above it: errors, unknown
+//!   outcomes and panics at every operation; the order of writes and replies; writes that wait; writes left out. Over a
+//!   store that lends its transaction they lend it too, and a joined write is one write to them.
 //! - [`poll_at_most`] and [`interleave`] stop futures where a test wants them, [`seed`] is where randomness comes from.
-//! - [`Disk`] holds the [`Reference`] store, which is correct; [`BrokenDisk`] holds stores with one [`Flaw`] each. The
-//!   list must fail every one of them by the property that names its flaw: `tests/kill_matrix.rs` prints the matrix.
+//! - [`Disk`] holds the [`Reference`] store, which is correct; [`BrokenDisk`] and [`BrokenJoinsDisk`] hold stores with
+//!   one [`Flaw`] or [`JoinFlaw`] each. The lists must fail every one of them by the property that names its flaw:
+//!   `tests/kill_matrix.rs` prints the matrices.
 //!
 //! # What is checked, and what is not
 //! The properties that storage engines have broken, and where each one is checked:
@@ -110,7 +126,7 @@
 //! | S7 | a failed sync is not forgotten | `write_is_durable`, `writes_are_ordered`, with `break_medium` |
 //! | S8 | a read sees one state | `reads_are_never_torn`. A read is one call, so there are no anomalies between reads to look for |
 //! | S9 | no lost update | nothing to check: the seam has one writer and no read-modify-write; `second_owner_is_fenced` keeps it so |
-//! | S10 | a transaction sees its own writes | nothing to check: a batch is data and cannot be read. The order of its operations: `later_ops_win` |
+//! | S10 | a transaction sees its own writes | `join_sees_its_own_writes` of the [joins](join). A batch is data and cannot be read; the order of its operations: `later_ops_win` |
 //! | S11 | after `Ok` every read sees it | `reads_see_last_write` |
 //! | S12 | scans in order and in bounds | `scan_is_ordered`. There are no reverse scans |
 //! | S13 | empty keys and values | `empty_is_not_absent` |
@@ -129,6 +145,8 @@ mod faults;
 mod filtered;
 mod fixture;
 mod gate;
+pub mod join;
+pub mod joined_replica;
 mod poll;
 mod recording;
 mod reference;
@@ -138,17 +156,17 @@ mod sorted_map;
 pub mod storage;
 mod threads;
 
-pub use broken::{Broken, BrokenDisk, Flaw};
+pub use broken::{Broken, BrokenDisk, BrokenJoins, BrokenJoinsDisk, BrokenTx, Flaw, JoinFlaw};
 pub use clock::ManualClock;
 pub use faults::{Fault, FaultKind, Faults, Faulty};
-pub use filtered::Filtered;
-pub use fixture::{Fixture, MediumFault, MediumFaultKind};
+pub use filtered::{Filtered, FilteredTx};
+pub use fixture::{Ending, EndingFn, Fixture, JoinFixture, MediumFault, MediumFaultKind};
 #[doc(hidden)]
 pub use futures::executor::block_on;
 pub use gate::{Gate, Gated};
 pub use poll::{interleave, poll_at_most, poll_at_most_until_woken};
 pub use recording::{Recording, Request, Trace, TraceEvent, TraceOutcome};
-pub use reference::{Disk, Reference};
+pub use reference::{Disk, Reference, ReferenceRows, ReferenceTx};
 pub use seed::seed;
 
 /// A module with one test for each property of a list, which is the module of this crate named first.

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError};
+use syncline::{
+    Entry, JoinJob, JoinStorage, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError,
+};
 
 /// One line of a [`Trace`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub enum Request {
     Scan(KeyRange, usize),
     /// `write` of this batch.
     Write(WriteBatch),
+    /// `join` of a job. What the job does inside its transaction is not recorded.
+    Join,
 }
 
 /// How an operation ended.
@@ -82,7 +86,7 @@ impl Trace {
         std::mem::take(&mut *self.lines())
     }
 
-    /// The batches whose writes returned `Ok`, in that order. With `before`, those that had done so when this mark was
+    /// The batches whose writes returned `Ok`, in that order; joined writes are left out. With `before`, those that had done so when this mark was
     /// made first.
     #[must_use]
     pub fn written(&self, before: Option<&str>) -> Vec<WriteBatch> {
@@ -108,14 +112,20 @@ impl Trace {
             .collect()
     }
 
-    /// Whether a write ever started while another one ran: the caller broke its side of the contract.
+    /// Whether a write, joined or not, ever started while another one ran: the caller broke its side of the contract.
     #[must_use]
     pub fn writes_overlap(&self) -> bool {
         let mut running = None;
         for event in self.events() {
             match event {
-                TraceEvent::Started { request: Request::Write(_), .. } if running.is_some() => return true,
-                TraceEvent::Started { operation, request: Request::Write(_) } => running = Some(operation),
+                TraceEvent::Started { request: Request::Write(_) | Request::Join, .. }
+                    if running.is_some() =>
+                {
+                    return true;
+                }
+                TraceEvent::Started { operation, request: Request::Write(_) | Request::Join } => {
+                    running = Some(operation);
+                }
                 TraceEvent::Ended { operation, .. } if running == Some(operation) => running = None,
                 _ => {}
             }
@@ -186,15 +196,30 @@ impl<S: Storage> Storage for Recording<S> {
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
         let running = self.start(Request::Write(batch.clone()));
-        running.end(self.inner.write(batch).await, |error| match error {
-            WriteError::Rejected(_) => TraceOutcome::Rejected,
-            WriteError::Unknown(_) => TraceOutcome::Unknown,
-            WriteError::Fenced => TraceOutcome::Fenced,
-        })
+        running.end(self.inner.write(batch).await, outcome)
     }
 
     fn location(&self) -> String {
         self.inner.location()
+    }
+}
+
+/// A joined write is one line at its start and one at its end.
+#[async_trait]
+impl<S: JoinStorage> JoinStorage for Recording<S> {
+    type Tx<'t> = S::Tx<'t>;
+
+    async fn join(&self, job: JoinJob<Self>) -> Result<(), WriteError> {
+        let running = self.start(Request::Join);
+        running.end(self.inner.join(job).await, outcome)
+    }
+}
+
+const fn outcome(error: &WriteError) -> TraceOutcome {
+    match error {
+        WriteError::Rejected(_) => TraceOutcome::Rejected,
+        WriteError::Unknown(_) => TraceOutcome::Unknown,
+        WriteError::Fenced => TraceOutcome::Fenced,
     }
 }
 
@@ -238,6 +263,14 @@ mod tests {
     fn overlapping_writes_are_seen() {
         let (store, trace) = recording();
         let (first, second, overlapped) = interleave(1, store.write(put(b"a")), store.write(put(b"b")));
+        assert!(first.is_ok() && second.is_ok() && overlapped);
+        assert!(trace.writes_overlap());
+
+        let (store, trace) = recording();
+        block_on(store.join(Box::new(|_| Ok(())))).unwrap();
+        assert!(!trace.writes_overlap() && trace.written(None).is_empty());
+        let (first, second, overlapped) =
+            interleave(1, store.join(Box::new(|_| Ok(()))), store.write(put(b"b")));
         assert!(first.is_ok() && second.is_ok() && overlapped);
         assert!(trace.writes_overlap());
     }

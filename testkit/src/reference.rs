@@ -1,11 +1,16 @@
 //! A correct store, small enough to be read in one go: what the broken ones are measured against.
 
+mod join;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures::lock::Mutex as AsyncMutex;
 use syncline::{BoxError, Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
+
+pub use join::{ReferenceRows, ReferenceTx};
+pub(crate) use join::{Rows, run_job};
 
 use crate::poll::give_way;
 use crate::sorted_map::{self, SortedMap};
@@ -27,6 +32,7 @@ pub struct Disk {
 #[derive(Debug, Default)]
 struct Image {
     entries: SortedMap,
+    rows: Rows,
     owner: Option<u64>,
     openings: u64,
     fault: Option<MediumFault>,
@@ -70,6 +76,12 @@ impl Disk {
     pub(crate) fn edit<T>(&self, change: impl FnOnce(&mut SortedMap) -> T) -> T {
         change(&mut self.image().entries)
     }
+
+    /// As [`edit`](Self::edit), with the rows of the app.
+    pub(crate) fn edit_all<T>(&self, change: impl FnOnce(&mut SortedMap, &mut Rows) -> T) -> T {
+        let image = &mut *self.image();
+        change(&mut image.entries, &mut image.rows)
+    }
 }
 
 #[async_trait]
@@ -102,7 +114,10 @@ impl Fixture for Disk {
     }
 }
 
-/// A correct store on a [`Disk`].
+/// Held for a whole write.
+pub(crate) type Turn<'a> = futures::lock::MutexGuard<'a, ()>;
+
+/// A correct store on a [`Disk`], whose native transaction has a table of rows for the app.
 ///
 /// It gives way between its steps, so that every interleaving and every place to drop a future can be reached.
 #[derive(Debug)]
@@ -131,6 +146,16 @@ impl Reference {
     /// Keeps the disk owned when the store is dropped; until then the store goes on.
     pub(crate) fn keep_when_dropped(&self) {
         self.kept.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until the write before it has ended, dropped or not.
+    pub(crate) async fn turn(&self) -> Result<Turn<'_>, WriteError> {
+        let turn = self.turn.lock().await;
+        give_way().await;
+        if self.stopped.load(Ordering::SeqCst) {
+            return Err(WriteError::unknown("an earlier write has an unknown outcome, reopen the store"));
+        }
+        Ok(turn)
     }
 
     fn readable(&self) -> Result<(), ReadError> {
@@ -167,26 +192,23 @@ impl Storage for Reference {
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
-        let _turn = self.turn.lock().await;
-        give_way().await;
-        if self.stopped.load(Ordering::SeqCst) {
-            return Err(WriteError::unknown("an earlier write has an unknown outcome, reopen the store"));
-        }
+        let _turn = self.turn().await?;
         check_sizes(&batch)?;
         // The log. What fails here was not applied: there is no commit mark yet.
         for _ in batch.ops() {
             self.disk.image().operate().map_err(WriteError::Rejected)?;
         }
         give_way().await;
-        self.commit(&batch)?;
+        self.commit(|entries, _| sorted_map::apply(entries, batch.ops()))?;
         give_way().await;
         Ok(())
     }
 }
 
 impl Reference {
-    fn commit(&self, batch: &WriteBatch) -> Result<(), WriteError> {
-        let mut image = self.disk.image();
+    /// Makes what `change` makes of the disk durable, or nothing of it.
+    pub(crate) fn commit(&self, change: impl FnOnce(&mut SortedMap, &mut Rows)) -> Result<(), WriteError> {
+        let image = &mut *self.disk.image();
         if image.owner != Some(self.owner) {
             return Err(WriteError::Fenced);
         }
@@ -196,7 +218,7 @@ impl Reference {
         };
         // The commit mark: it failed before it got to the disk.
         image.operate().map_err(stop)?;
-        sorted_map::apply(&mut image.entries, batch.ops());
+        change(&mut image.entries, &mut image.rows);
         // The sync: it failed, although everything had got there.
         image.operate().map_err(stop)
     }

@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use syncline::{BoxError, WriteOp};
-use syncline_testkit::{Disk, Filtered, Fixture, Reference, block_on, replica};
+use syncline_testkit::{
+    Disk, Filtered, Fixture, JoinFixture, Reference, ReferenceRows, block_on, joined_replica, replica,
+};
 
 const HEAD: u8 = 2;
 const LOG: u8 = 6;
@@ -39,6 +41,20 @@ impl Fixture for Crippled {
             founded.load(Ordering::Relaxed) && dropped(op)
         };
         Ok(Filtered::without_ops(self.disk.open().await?, dropped))
+    }
+}
+
+impl JoinFixture for Crippled {
+    fn put_row(tx: &ReferenceRows, key: u64, value: &str) -> Result<(), BoxError> {
+        Disk::put_row(tx, key, value)
+    }
+
+    fn delete_row(tx: &ReferenceRows, key: u64) -> Result<(), BoxError> {
+        Disk::delete_row(tx, key)
+    }
+
+    fn rows(tx: &ReferenceRows) -> Result<Vec<(u64, String)>, BoxError> {
+        Disk::rows(tx)
     }
 }
 
@@ -81,9 +97,33 @@ fn kept(fixture: &Crippled) {
     block_on(replica::overwritten_values_are_kept(fixture));
 }
 
+fn joined(fixture: &Crippled) {
+    block_on(joined_replica::with_tx_commits_all_together(fixture));
+}
+
 #[test]
 fn nothing_left_out_is_fine() {
-    assert_eq!((verdict(read_back, |_| false), verdict(kept, |_| false)), (String::new(), String::new()));
+    for property in [read_back, kept, joined] {
+        assert_eq!(verdict(property, |_| false), "");
+    }
+}
+
+#[test]
+fn a_joined_commit_without_its_record_is_noticed() {
+    assert_named(joined, |op| put_in(op, SHARED), "RecordFollowsLog");
+    assert_named(joined, |op| put_in(op, OWNED), "RecordFollowsLog");
+}
+
+#[test]
+fn a_joined_commit_without_its_log_entry_or_head_is_noticed() {
+    assert_named(joined, |op| put_of(op, LOG), "LogIsWhole");
+    assert_named(joined, |op| put_of(op, HEAD), "LogIsWhole");
+}
+
+#[test]
+fn a_joined_commit_without_its_clock_is_noticed() {
+    let clock = |op: &WriteOp| matches!(op, WriteOp::Put { key, .. } if key == b"\x01clock");
+    assert_named(joined, clock, "Clock");
 }
 
 #[test]

@@ -1,17 +1,29 @@
-//! The list and the contract say the same: a bullet without a property, or the other way round, fails here.
+//! The lists and the contracts say the same: a bullet without a property, or the other way round, fails here.
+#![allow(clippy::unwrap_used, reason = "a helper of tests, not itself marked as one")]
 
-use syncline_testkit::Disk;
-use syncline_testkit::storage::properties;
+use syncline_testkit::{Disk, join, storage};
+
+/// The names of the bullets in a source file of the library.
+fn bullets(file: &str) -> Vec<String> {
+    let source =
+        std::fs::read_to_string(format!("{}/../core/src/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    source
+        .lines()
+        .filter_map(|line| line.strip_prefix("/// - `")?.split_once("`:"))
+        .map(|(name, _)| name.to_owned())
+        .collect()
+}
 
 #[test]
 fn every_bullet_of_the_contract_is_a_property() {
-    let source =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../core/src/storage.rs")).unwrap();
-    let bullets: Vec<_> = source
-        .lines()
-        .filter_map(|line| line.strip_prefix("/// - `")?.split_once("`:"))
-        .map(|(name, _)| name)
-        .collect();
-    let names: Vec<_> = properties::<Disk>().iter().map(|property| property.name).collect();
-    assert_eq!(names.split_last(), Some((&"behaves_like_a_sorted_map", bullets.as_slice())));
+    let mut expected = bullets("storage.rs");
+    expected.push("behaves_like_a_sorted_map".into());
+    let names: Vec<_> = storage::properties::<Disk>().iter().map(|property| property.name).collect();
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn every_bullet_of_the_contract_of_joins_is_a_property() {
+    let names: Vec<_> = join::properties::<Disk>().iter().map(|property| property.name).collect();
+    assert_eq!(names, bullets("join.rs"));
 }

@@ -7,92 +7,128 @@
 )]
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, Once};
 use std::thread;
 
-use syncline_testkit::storage::{Property, properties};
-use syncline_testkit::{BrokenDisk, Disk, Fixture, Flaw};
+use syncline_testkit::storage::Property;
+use syncline_testkit::{BrokenDisk, BrokenJoinsDisk, Disk, Fixture, Flaw, JoinFlaw, join, storage};
 
-/// The thread of the test itself. The others panic because a store is broken, which is what they are for.
-const MATRIX: &str = "every_broken_store_is_caught";
+/// The threads of the tests themselves. The others panic because a store is broken, which is what they are for.
+const MATRICES: [&str; 2] = ["every_broken_store_is_caught", "every_broken_join_is_caught"];
 
 #[test]
 fn every_broken_store_is_caught() {
     only_news_is_printed();
-    for disk in [Disk::new, Disk::fencing] {
-        for property in properties::<Disk>() {
-            assert!(!fails(&property, &disk()), "the correct store fails {}", property.name);
-        }
-    }
-    let properties = properties::<BrokenDisk>();
-    let killed_by = run_all(&properties);
-    print(&properties, &killed_by);
-
-    let mut survivors = Vec::new();
-    for (flaw, killers) in Flaw::ALL.iter().zip(&killed_by) {
-        assert!(
-            properties.iter().any(|property| property.name == flaw.named_by()),
-            "{flaw} is named by no property of the list"
-        );
-        if !killers.contains(flaw.named_by()) {
-            survivors.push(format!("{flaw} passes {}", flaw.named_by()));
-        }
-    }
-    assert!(survivors.is_empty(), "{survivors:#?}");
-    for property in &properties {
-        assert!(
-            Flaw::ALL.iter().any(|flaw| flaw.named_by() == property.name),
-            "{} names no flaw: nothing shows that it can fail",
-            property.name
-        );
-    }
+    let matrix = Matrix {
+        properties: storage::properties(),
+        flaws: Flaw::ALL,
+        named_by: Flaw::named_by,
+        disk: BrokenDisk::new,
+    };
+    matrix.check(&storage::properties());
 }
 
-/// For each flaw, the properties that it fails.
-fn run_all(properties: &[Property<BrokenDisk>]) -> Vec<BTreeSet<&'static str>> {
-    let killed_by: Vec<_> = Flaw::ALL.iter().map(|_| Mutex::new(BTreeSet::new())).collect();
-    let next = AtomicUsize::new(0);
-    let workers = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                loop {
-                    let cell = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(flaw) = Flaw::ALL.get(cell / properties.len()) else { break };
-                    let property = &properties[cell % properties.len()];
-                    if fails(property, &BrokenDisk::new(*flaw)) {
-                        killed_by[cell / properties.len()].lock().unwrap().insert(property.name);
-                    }
-                }
-            });
+#[test]
+fn every_broken_join_is_caught() {
+    only_news_is_printed();
+    let matrix = Matrix {
+        properties: join::properties(),
+        flaws: JoinFlaw::ALL,
+        named_by: JoinFlaw::named_by,
+        disk: BrokenJoinsDisk::new,
+    };
+    matrix.check(&join::properties());
+}
+
+/// A list, and the flaws that it must find.
+struct Matrix<F, W: 'static> {
+    properties: Vec<Property<F>>,
+    flaws: &'static [W],
+    named_by: fn(W) -> &'static str,
+    disk: fn(W) -> F,
+}
+
+impl<F: Fixture, W: Copy + Display + Sync> Matrix<F, W> {
+    /// Checks that each flaw is found by the property that names it, each property names one, and the correct store
+    /// has none.
+    fn check(&self, of_correct: &[Property<Disk>]) {
+        for disk in [Disk::new, Disk::fencing] {
+            for property in of_correct {
+                assert!(!fails(property, &disk()), "the correct store fails {}", property.name);
+            }
         }
-    });
-    killed_by.into_iter().map(|killers| killers.into_inner().unwrap()).collect()
+        let killed_by = self.run_all();
+        self.print(&killed_by);
+
+        let mut survivors = Vec::new();
+        for (flaw, killers) in self.flaws.iter().zip(&killed_by) {
+            let name = (self.named_by)(*flaw);
+            assert!(
+                self.properties.iter().any(|property| property.name == name),
+                "{flaw} is named by no property of the list"
+            );
+            if !killers.contains(name) {
+                survivors.push(format!("{flaw} passes {name}"));
+            }
+        }
+        assert!(survivors.is_empty(), "{survivors:#?}");
+        for property in &self.properties {
+            assert!(
+                self.flaws.iter().any(|flaw| (self.named_by)(*flaw) == property.name),
+                "{} names no flaw: nothing shows that it can fail",
+                property.name
+            );
+        }
+    }
+
+    /// For each flaw, the properties that it fails.
+    fn run_all(&self) -> Vec<BTreeSet<&'static str>> {
+        let killed_by: Vec<_> = self.flaws.iter().map(|_| Mutex::new(BTreeSet::new())).collect();
+        let next = AtomicUsize::new(0);
+        let workers = thread::available_parallelism().map_or(1, usize::from);
+        thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(|| {
+                    loop {
+                        let cell = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(flaw) = self.flaws.get(cell / self.properties.len()) else { break };
+                        let property = &self.properties[cell % self.properties.len()];
+                        if fails(property, &(self.disk)(*flaw)) {
+                            killed_by[cell / self.properties.len()].lock().unwrap().insert(property.name);
+                        }
+                    }
+                });
+            }
+        });
+        killed_by.into_iter().map(|killers| killers.into_inner().unwrap()).collect()
+    }
+
+    /// One line per flaw, one column per property: `X` where the property that names the flaw caught it, `x` where
+    /// another did.
+    fn print(&self, killed_by: &[BTreeSet<&'static str>]) {
+        for (column, property) in self.properties.iter().enumerate() {
+            println!("{:26}{}{}", "", "| ".repeat(column), property.name);
+        }
+        for (flaw, killers) in self.flaws.iter().zip(killed_by) {
+            let cells: String = self
+                .properties
+                .iter()
+                .map(|property| match killers.contains(property.name) {
+                    true if property.name == (self.named_by)(*flaw) => "X ",
+                    true => "x ",
+                    false => ". ",
+                })
+                .collect();
+            println!("{:26}{cells}", flaw.to_string());
+        }
+    }
 }
 
 fn fails<F: Fixture>(property: &Property<F>, fixture: &F) -> bool {
     catch_unwind(AssertUnwindSafe(|| property.check(fixture))).is_err()
-}
-
-/// One line per flaw, one column per property: `X` where the property that names the flaw caught it, `x` where another
-/// did.
-fn print(properties: &[Property<BrokenDisk>], killed_by: &[BTreeSet<&'static str>]) {
-    for (column, property) in properties.iter().enumerate() {
-        println!("{:26}{}{}", "", "| ".repeat(column), property.name);
-    }
-    for (flaw, killers) in Flaw::ALL.iter().zip(killed_by) {
-        let cells: String = properties
-            .iter()
-            .map(|property| match killers.contains(property.name) {
-                true if property.name == flaw.named_by() => "X ",
-                true => "x ",
-                false => ". ",
-            })
-            .collect();
-        println!("{:26}{cells}", flaw.to_string());
-    }
 }
 
 fn only_news_is_printed() {
@@ -100,7 +136,7 @@ fn only_news_is_printed() {
     ONCE.call_once(|| {
         let print = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            if thread::current().name() == Some(MATRIX) {
+            if thread::current().name().is_some_and(|name| MATRICES.contains(&name)) {
                 print(panic);
             }
         }));

@@ -1,17 +1,19 @@
 //! The table of flaws, each with the property that names it.
 
-use std::fmt;
-
 macro_rules! flaws {
-    ($($property:ident { $($(#[doc = $doc:literal])+ $flaw:ident,)+ })+) => {
-        /// What is wrong with a [`Broken`](super::Broken) store. Most were found in shipped systems.
+    (
+        $(#[doc = $what:literal])+
+        $name:ident
+        $($property:ident { $($(#[doc = $doc:literal])+ $flaw:ident,)+ })+
+    ) => {
+        $(#[doc = $what])+
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
-        pub enum Flaw {
+        pub enum $name {
             $($($(#[doc = $doc])+ $flaw,)+)+
         }
 
-        impl Flaw {
+        impl $name {
             /// All flaws.
             pub const ALL: &[Self] = &[$($(Self::$flaw,)+)+];
 
@@ -23,10 +25,21 @@ macro_rules! flaws {
                 }
             }
         }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Debug::fmt(self, f)
+            }
+        }
     };
 }
 
+pub(super) use flaws;
+
 flaws! {
+    /// What is wrong with a [`Broken`](super::Broken) store. Most were found in shipped systems.
+    Flaw
+
     reads_see_last_write {
         /// A cache of values read that forgets puts and deletes, but not range deletes.
         StaleCache,
@@ -182,11 +195,5 @@ flaws! {
         DeleteLeavesEmpty,
         /// Every sixteenth write loses the last key.
         CompactionLosesKey,
-    }
-}
-
-impl fmt::Display for Flaw {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
     }
 }

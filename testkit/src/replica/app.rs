@@ -19,39 +19,39 @@ use crate::{Fixture, ManualClock};
 /// A shared record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Syncable)]
 #[sync(model = "note")]
-pub(super) struct Note {
+pub(crate) struct Note {
     #[sync(id)]
-    pub(super) id: u32,
-    pub(super) text: String,
+    pub(crate) id: u32,
+    pub(crate) text: String,
 }
 
 /// A record of a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Syncable)]
 #[sync(model = "place")]
-pub(super) struct Place {
+pub(crate) struct Place {
     #[sync(id)]
-    pub(super) id: u32,
-    pub(super) device_id: DeviceId,
-    pub(super) text: String,
+    pub(crate) id: u32,
+    pub(crate) device_id: DeviceId,
+    pub(crate) text: String,
 }
 
-pub(super) const DEVICE: DeviceId = DeviceId(Uuid::from_u128(0xd0));
-pub(super) const GROUP: GroupId = GroupId(Uuid::from_u128(0x60));
-pub(super) const REPLICA: ReplicaId = ReplicaId(Uuid::from_u128(0xe0));
+pub(crate) const DEVICE: DeviceId = DeviceId(Uuid::from_u128(0xd0));
+pub(crate) const GROUP: GroupId = GroupId(Uuid::from_u128(0x60));
+pub(crate) const REPLICA: ReplicaId = ReplicaId(Uuid::from_u128(0xe0));
 
 /// Where the clocks of the properties start.
-pub(super) const START_MS: u64 = 1_700_000_000_000;
+pub(crate) const START_MS: u64 = 1_700_000_000_000;
 
-pub(super) fn note(id: u32, text: impl Into<String>) -> Note {
+pub(crate) fn note(id: u32, text: impl Into<String>) -> Note {
     Note { id, text: text.into() }
 }
 
-pub(super) fn place(id: u32, text: impl Into<String>) -> Place {
+pub(crate) fn place(id: u32, text: impl Into<String>) -> Place {
     Place { id, device_id: DEVICE, text: text.into() }
 }
 
 /// Asks for the app's store on `storage`, with everything that is random or slow taken out.
-pub(super) fn ask<S: Storage>(storage: S) -> Builder<S> {
+pub(crate) fn ask<S: Storage>(storage: S) -> Builder<S> {
     TransactionManager::builder(storage)
         .device(DEVICE)
         .found(GROUP)
@@ -62,15 +62,15 @@ pub(super) fn ask<S: Storage>(storage: S) -> Builder<S> {
 }
 
 /// Keeps every log entry, as if a member were away.
-pub(super) const UNPRUNED: Rules = Rules { prune: false };
+pub(crate) const UNPRUNED: Rules = Rules { prune: false };
 
 /// Opens the fixture's store, which must work.
-pub(super) async fn open_store<F: Fixture>(fixture: &F) -> F::Store {
+pub(crate) async fn open_store<F: Fixture>(fixture: &F) -> F::Store {
     fixture.open().await.expect("the store opens")
 }
 
 /// Runs `app` with a manager, beside its driver, until the app is done and its managers are gone.
-pub(super) async fn run<S: Storage, T>(
+pub(crate) async fn run<S: Storage, T>(
     builder: Builder<S>,
     app: impl AsyncFnOnce(TransactionManager<S>) -> T,
 ) -> Result<T, OpenError> {
@@ -80,7 +80,7 @@ pub(super) async fn run<S: Storage, T>(
 }
 
 /// As [`run`], on the fixture's store, where nothing must go wrong.
-pub(super) async fn run_on<F: Fixture, T>(
+pub(crate) async fn run_on<F: Fixture, T>(
     fixture: &F,
     app: impl AsyncFnOnce(TransactionManager<F::Store>) -> T,
 ) -> T {
@@ -88,14 +88,14 @@ pub(super) async fn run_on<F: Fixture, T>(
 }
 
 /// As [`run`], over a store that may fail and panic while it is opened.
-pub(super) async fn try_run<S: Storage>(builder: Builder<S>, app: impl AsyncFnOnce(TransactionManager<S>)) {
+pub(crate) async fn try_run<S: Storage>(builder: Builder<S>, app: impl AsyncFnOnce(TransactionManager<S>)) {
     let Ok(Ok((manager, driver))) = AssertUnwindSafe(builder.open()).catch_unwind().await else { return };
     // The driver may end for the reason that the fault gave it.
     let _ = join(driver.run(), app(manager)).await;
 }
 
 /// Polls `future` at most `polls` times, then drops it; everything around it goes on.
-pub(super) async fn at_most<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn at_most<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
     let mut left = polls;
     let mut future = pin!(future);
     poll_fn(|context| {
@@ -111,14 +111,14 @@ pub(super) async fn at_most<T>(polls: usize, future: impl Future<Output = T>) ->
 }
 
 /// Lets everything else run until nothing moves any more, unless it waits for something outside.
-pub(super) async fn settle() {
+pub(crate) async fn settle() {
     for _ in 0..64 {
         crate::poll::give_way().await;
     }
 }
 
 /// What `future` comes to before everything has settled; dropped if it does not get that far.
-pub(super) async fn soon<T>(future: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> Option<T> {
     match select(pin!(future), pin!(settle())).await {
         Either::Left((output, _)) => Some(output),
         Either::Right(((), _)) => None,
@@ -126,7 +126,7 @@ pub(super) async fn soon<T>(future: impl Future<Output = T>) -> Option<T> {
 }
 
 /// The events that are there by now.
-pub(super) async fn drain(events: &mut Events) -> Vec<Event> {
+pub(crate) async fn drain(events: &mut Events) -> Vec<Event> {
     let mut seen = Vec::new();
     while let Some(Some(Ok(event))) = at_most(1, events.next()).await {
         seen.push(event);
@@ -135,7 +135,7 @@ pub(super) async fn drain(events: &mut Events) -> Vec<Event> {
 }
 
 /// Asserts that the store of the fixture is whole.
-pub(super) async fn assert_whole<F: Fixture>(fixture: &F, when: &str) {
+pub(crate) async fn assert_whole<F: Fixture>(fixture: &F, when: &str) {
     let store = open_store(fixture).await;
     let violations = audit(&store).await;
     assert!(violations.is_empty(), "{when}: the store is not whole: {violations:#?}");
@@ -143,7 +143,7 @@ pub(super) async fn assert_whole<F: Fixture>(fixture: &F, when: &str) {
 
 /// What the app was told of its commits, and so what it may find.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     /// The texts that a note may have: what was last acknowledged, and what was unknown since.
     notes: BTreeMap<u32, Vec<Option<String>>>,
 }
@@ -152,7 +152,8 @@ pub(super) struct Ledger {
 const PAIR: [u32; 2] = [10, 11];
 
 impl Ledger {
-    fn note(&mut self, id: u32, text: Option<String>, result: &Result<(), Error>) {
+    /// Notes that the app was told `result` of giving a note this text.
+    pub(crate) fn note(&mut self, id: u32, text: Option<String>, result: &Result<(), Error>) {
         let allowed = self.notes.entry(id).or_insert_with(|| vec![None]);
         match result {
             Ok(()) => *allowed = vec![text],
@@ -163,7 +164,7 @@ impl Ledger {
     }
 
     /// A bit of everything, told apart by `round`. Every call must return, whatever happens to the store.
-    pub(super) async fn work<S: Storage>(&mut self, library: &TransactionManager<S>, round: u64) {
+    pub(crate) async fn work<S: Storage>(&mut self, library: &TransactionManager<S>, round: u64) {
         let put = async |id: u32, text: String| library.commit_shared(note(id, text)).await.map(drop);
         let batch = async |text: String| {
             library
@@ -205,7 +206,7 @@ impl Ledger {
     }
 
     /// Asserts that the store holds what the app was told, no more and no less.
-    pub(super) async fn check<S: Storage>(&mut self, library: &TransactionManager<S>, when: &str) {
+    pub(crate) async fn check<S: Storage>(&mut self, library: &TransactionManager<S>, when: &str) {
         for (id, allowed) in &mut self.notes {
             let found = library.get::<Note>(*id).await.expect("the note can be read").map(|note| note.text);
             assert!(allowed.contains(&found), "{when}: note {id} is {found:?}, the app was told {allowed:?}");

@@ -20,7 +20,7 @@
 //! | B2 | `a_stuck_subscriber_delays_nobody` |
 //! | B6 | vacuous: nothing is spawned |
 
-mod app;
+pub(crate) mod app;
 mod atomicity;
 mod bounds;
 mod openings;

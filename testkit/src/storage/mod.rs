@@ -10,12 +10,12 @@ mod reads_keep_request_order;
 mod reads_see_last_write;
 mod rejected_leaves_no_trace;
 mod reopening_changes_nothing;
-mod samples;
+pub(crate) mod samples;
 mod scan_is_ordered;
 mod second_owner_is_fenced;
 mod sizes_are_kept;
-mod subject;
-mod sweep;
+pub(crate) mod subject;
+pub(crate) mod sweep;
 mod write_is_atomic;
 mod write_is_durable;
 mod writes_are_ordered;
@@ -83,7 +83,7 @@ macro_rules! storage_tests {
 pub struct Property<F> {
     /// Its name: the bullet of the contract.
     pub name: &'static str,
-    check: fn(&F),
+    pub(crate) check: fn(&F),
 }
 
 impl<F: Fixture> Property<F> {

@@ -1,0 +1,406 @@
+//! Stores whose joined writes break the contract, one way each.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use syncline::{
+    BoxError, Entry, JoinJob, JoinStorage, JoinTx, Key, KeyRange, ReadError, Storage, TransactionEnded,
+    Value, WriteBatch, WriteError,
+};
+
+use super::flaw::flaws;
+use super::{OnDrop, lock};
+use crate::poll::give_way;
+use crate::reference::{Rows, run_job};
+use crate::sorted_map::SortedMap;
+use crate::{Disk, Ending, Fixture, JoinFixture, MediumFault, Reference, ReferenceRows, ReferenceTx};
+
+flaws! {
+    /// What is wrong with the joined writes of a [`BrokenJoins`] store.
+    JoinFlaw
+
+    join_is_atomic {
+        /// The rows of the app are committed first, the batch after them.
+        CommitsRowsFirst,
+        /// A commit that fails leaves the rows of the app.
+        FailedCommitKeepsRows,
+        /// Only the batch is committed.
+        LosesRows,
+    }
+    join_is_durable {
+        /// The last join is still in memory when it returns.
+        LosesLastJoin,
+        /// A sync that fails is taken for one that worked.
+        FailedSyncIsForgotten,
+        /// The last join is durable with its rows, but without its batch.
+        LosesLastBatch,
+    }
+    join_sees_its_own_writes {
+        /// A job reads beside its transaction.
+        ReadsOutside,
+        /// What a job applies is visible at once, and taken back if it fails.
+        ShowsEarly,
+        /// A job reads the state that the last join left, not the last write.
+        ReadsLastJoin,
+    }
+    join_error_leaves_no_trace {
+        /// A job that failed leaves its rows.
+        ErrorKeepsRows,
+        /// A job that failed leaves its batch.
+        ErrorKeepsBatch,
+        /// The error of a job is swallowed; nothing of it is there, and the join says `Ok`.
+        ErrorIsSwallowed,
+        /// Another error than that of the job is returned.
+        ErrorIsReplaced,
+        /// The outcome of a job that failed is unknown.
+        ErrorIsUnknown,
+        /// A job that panicked is not rolled back.
+        PanicKeepsAll,
+        /// After a panic the store rejects everything.
+        PanicStops,
+        /// The panic of a job goes through.
+        PanicGoesThrough,
+        /// The rows of a job that failed go along with the next join.
+        ErrorIsSweptUp,
+    }
+    join_runs_its_job_once {
+        /// The job is dropped, and the join says `Ok`.
+        NeverRuns,
+        /// The job runs when the next join does.
+        RunsLate,
+    }
+    join_cannot_be_ended_from_inside {
+        /// A transaction that was ended is undone, and the join says `Ok`.
+        EndedSaysOk,
+        /// What came after the end is committed.
+        EndedKeepsRest,
+        /// The join tells of the end, but the rows of the app are kept.
+        EndedKeepsRows,
+        /// A transaction that was ended is rejected like any other.
+        EndedIsRejected,
+        /// If the job returns an error, that is told instead of the end.
+        EndedTellsOtherError,
+        /// A transaction that was ended has an unknown outcome.
+        EndedIsUnknown,
+    }
+    joins_and_writes_are_ordered {
+        /// The batch of a join is applied after the write that follows it.
+        LandsAfterNextWrite,
+        /// A batch that is written directly after a join is lost where the join has put the same keys.
+        JoinWinsOverWrite,
+    }
+    cancelled_join_is_all_or_nothing {
+        /// A dropped join leaves its rows.
+        CancelKeepsRows,
+        /// A dropped join leaves its batch.
+        CancelKeepsBatch,
+        /// A dropped join keeps the lock.
+        CancelKeepsLock,
+        /// A dropped join is applied after the write that follows it.
+        CancelledLandsLate,
+    }
+}
+
+/// A place for a store with one flaw in its joined writes.
+#[derive(Debug)]
+pub struct BrokenJoinsDisk {
+    flaw: JoinFlaw,
+    disk: Disk,
+    lost: Arc<Mutex<Option<Everything>>>,
+}
+
+type Everything = (SortedMap, Rows);
+
+impl BrokenJoinsDisk {
+    /// An empty place for a store with `flaw`.
+    #[must_use]
+    pub fn new(flaw: JoinFlaw) -> Self {
+        Self { flaw, disk: Disk::new(), lost: Arc::default() }
+    }
+}
+
+#[async_trait]
+impl Fixture for BrokenJoinsDisk {
+    type Store = BrokenJoins;
+
+    async fn open(&self) -> Result<BrokenJoins, BoxError> {
+        let store = self.disk.open().await?;
+        if let Some(lost) = lock(&self.lost).take() {
+            self.disk.edit_all(|entries, rows| (*entries, *rows) = lost);
+        }
+        let last = self.disk.edit(|entries| entries.clone());
+        Ok(BrokenJoins {
+            flaw: self.flaw,
+            store,
+            disk: self.disk.clone(),
+            lost: Arc::clone(&self.lost),
+            locked: AtomicBool::new(false),
+            state: Mutex::new(State { last, ..State::default() }),
+        })
+    }
+
+    fn break_medium(&self, fault: Option<MediumFault>) -> bool {
+        self.disk.break_medium(fault)
+    }
+}
+
+impl JoinFixture for BrokenJoinsDisk {
+    fn put_row(tx: &ReferenceRows, key: u64, value: &str) -> Result<(), BoxError> {
+        Disk::put_row(tx, key, value)
+    }
+
+    fn delete_row(tx: &ReferenceRows, key: u64) -> Result<(), BoxError> {
+        Disk::delete_row(tx, key)
+    }
+
+    fn rows(tx: &ReferenceRows) -> Result<Vec<(u64, String)>, BoxError> {
+        Disk::rows(tx)
+    }
+
+    fn endings() -> Vec<Ending<BrokenJoins>> {
+        let end = |tx: &ReferenceRows| {
+            tx.end();
+            Ok(())
+        };
+        vec![Ending { name: "end", end }]
+    }
+}
+
+/// A store with one flaw in its joined writes, and otherwise correct.
+#[derive(Debug)]
+pub struct BrokenJoins {
+    flaw: JoinFlaw,
+    store: Reference,
+    disk: Disk,
+    /// What the next opening finds instead of what is there.
+    lost: Arc<Mutex<Option<Everything>>>,
+    locked: AtomicBool,
+    state: Mutex<State>,
+}
+
+/// What a flaw keeps while the store is open.
+#[derive(Default)]
+struct State {
+    /// What the last join left.
+    last: SortedMap,
+    late: Option<JoinJob<BrokenJoins>>,
+    batch: Option<SortedMap>,
+    leftover: Rows,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").finish_non_exhaustive()
+    }
+}
+
+/// A transaction of a [`BrokenJoins`].
+#[derive(Debug)]
+pub struct BrokenTx<'t> {
+    inner: &'t ReferenceTx,
+    disk: &'t Disk,
+    flaw: JoinFlaw,
+    last: &'t SortedMap,
+}
+
+impl JoinTx for BrokenTx<'_> {
+    type Native = ReferenceRows;
+
+    fn native(&self) -> &ReferenceRows {
+        self.inner.native()
+    }
+
+    fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+        let of = |entries: &SortedMap| keys.iter().map(|key| entries.get(key).cloned()).collect();
+        match self.flaw {
+            JoinFlaw::ReadsOutside => Ok(self.disk.edit(|entries| of(entries))),
+            JoinFlaw::ReadsLastJoin if *self.inner.entries.borrow() == self.disk.edit(|now| now.clone()) => {
+                Ok(of(self.last))
+            }
+            _ => self.inner.get_many(keys),
+        }
+    }
+
+    fn apply(&self, batch: &WriteBatch) -> Result<(), BoxError> {
+        self.inner.apply(batch)?;
+        if self.flaw == JoinFlaw::ShowsEarly {
+            self.disk.edit(|entries| *entries = self.inner.entries.borrow().clone());
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Storage for BrokenJoins {
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+        self.store.get_many(keys).await
+    }
+
+    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        self.store.scan(range, limit).await
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
+        self.unlocked()?;
+        self.store.write(batch).await?;
+        let late = lock(&self.state).batch.take();
+        if let Some(late) = late {
+            match self.flaw {
+                JoinFlaw::JoinWinsOverWrite => self.disk.edit(|entries| {
+                    let both =
+                        late.into_iter().filter(|(key, _)| entries.contains_key(key)).collect::<Vec<_>>();
+                    entries.extend(both);
+                }),
+                _ => self.disk.edit(|entries| *entries = late),
+            }
+        }
+        *lock(&self.lost) = None;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl JoinStorage for BrokenJoins {
+    type Tx<'t> = BrokenTx<'t>;
+
+    async fn join(&self, job: JoinJob<Self>) -> Result<(), WriteError> {
+        self.unlocked()?;
+        let _turn = self.store.turn().await?;
+        *lock(&self.lost) = None;
+        let before = self.disk.edit_all(|entries, rows| (entries.clone(), rows.clone()));
+        let job = match self.flaw {
+            JoinFlaw::NeverRuns => return Ok(()),
+            JoinFlaw::RunsLate => {
+                let Some(earlier) = lock(&self.state).late.replace(job) else { return Ok(()) };
+                earlier
+            }
+            _ => job,
+        };
+        let (entries, rows) = self.run(job, &before)?;
+        self.commit(&before, (entries, rows)).await
+    }
+}
+
+impl BrokenJoins {
+    fn unlocked(&self) -> Result<(), WriteError> {
+        if self.locked.load(Ordering::SeqCst) {
+            // What would wait for ever says so instead, so that the list fails rather than hangs.
+            return Err(WriteError::rejected("the lock is held for good"));
+        }
+        Ok(())
+    }
+
+    /// What `job` makes of everything, and what the flaw makes of that.
+    fn run(&self, job: JoinJob<Self>, before: &Everything) -> Result<Everything, WriteError> {
+        let tx = self.store.begin();
+        let leftover = std::mem::take(&mut lock(&self.state).leftover);
+        tx.native().rows.borrow_mut().extend(leftover);
+        let last = lock(&self.state).last.clone();
+        let broken = BrokenTx { inner: &tx, disk: &self.disk, flaw: self.flaw, last: &last };
+        let done = if self.flaw == JoinFlaw::PanicGoesThrough {
+            job(&broken)
+        } else {
+            run_job(|_| job(&broken), &tx)
+        };
+        let ended = tx.native().ended.get();
+        let (entries, rows) = tx.into_parts();
+        if ended {
+            return match self.flaw {
+                JoinFlaw::EndedSaysOk => Ok(before.clone()),
+                JoinFlaw::EndedKeepsRest => Ok((entries, rows)),
+                JoinFlaw::EndedKeepsRows => {
+                    self.disk.edit_all(|_, found| *found = rows);
+                    Err(WriteError::rejected(TransactionEnded))
+                }
+                JoinFlaw::EndedTellsOtherError => Err(done
+                    .err()
+                    .map_or_else(|| WriteError::rejected(TransactionEnded), WriteError::Rejected)),
+                JoinFlaw::EndedIsRejected => Err(WriteError::rejected("there is no transaction")),
+                JoinFlaw::EndedIsUnknown => Err(WriteError::unknown("there is no transaction")),
+                _ => Err(WriteError::rejected(TransactionEnded)),
+            };
+        }
+        let Err(error) = done else { return Ok((entries, rows)) };
+        let panicked = error.to_string().contains("panicked");
+        match self.flaw {
+            JoinFlaw::ErrorKeepsRows => self.disk.edit_all(|_, found| *found = rows),
+            JoinFlaw::ErrorKeepsBatch => self.disk.edit(|found| *found = entries),
+            JoinFlaw::ErrorIsSwallowed => return Ok(before.clone()),
+            JoinFlaw::ErrorIsReplaced => return Err(WriteError::rejected("the job failed")),
+            JoinFlaw::ErrorIsUnknown => return Err(WriteError::Unknown(error)),
+            JoinFlaw::PanicKeepsAll if panicked => {
+                self.disk.edit_all(|found, found_rows| (*found, *found_rows) = (entries, rows));
+            }
+            JoinFlaw::PanicStops if panicked => self.locked.store(true, Ordering::SeqCst),
+            JoinFlaw::ErrorIsSweptUp => lock(&self.state).leftover = rows,
+            JoinFlaw::ShowsEarly => self.disk.edit(|found| *found = before.0.clone()),
+            _ => {}
+        }
+        Err(WriteError::Rejected(error))
+    }
+
+    async fn commit(&self, before: &Everything, after: Everything) -> Result<(), WriteError> {
+        let (entries, rows) = after.clone();
+        let put_all = |(new, new_rows): Everything| {
+            move |found: &mut SortedMap, found_rows: &mut Rows| (*found, *found_rows) = (new, new_rows)
+        };
+        let cancelled = OnDrop::new(|| match self.flaw {
+            JoinFlaw::CancelKeepsRows => self.disk.edit_all(|_, found| *found = rows.clone()),
+            JoinFlaw::CancelKeepsBatch => self.disk.edit(|found| *found = entries.clone()),
+            JoinFlaw::CancelKeepsLock => self.locked.store(true, Ordering::SeqCst),
+            JoinFlaw::CancelledLandsLate => lock(&self.state).batch = Some(entries.clone()),
+            _ => {}
+        });
+        give_way().await;
+        let result = match self.flaw {
+            JoinFlaw::CommitsRowsFirst => {
+                self.store.commit(|_, found| *found = rows.clone())?;
+                give_way().await;
+                self.store.commit(|found, _| *found = entries.clone())
+            }
+            JoinFlaw::LosesRows => self.store.commit(|found, _| *found = entries.clone()),
+            JoinFlaw::LandsAfterNextWrite => {
+                lock(&self.state).batch = Some(entries.clone());
+                self.store.commit(put_all(after.clone()))
+            }
+            JoinFlaw::JoinWinsOverWrite => {
+                lock(&self.state).batch = Some(
+                    entries
+                        .clone()
+                        .into_iter()
+                        .filter(|(key, value)| before.0.get(key) != Some(value))
+                        .collect(),
+                );
+                self.store.commit(put_all(after.clone()))
+            }
+            JoinFlaw::LosesLastJoin => {
+                *lock(&self.lost) = Some(before.clone());
+                self.store.commit(put_all(after.clone()))
+            }
+            JoinFlaw::LosesLastBatch => {
+                *lock(&self.lost) = Some((before.0.clone(), rows.clone()));
+                self.store.commit(put_all(after.clone()))
+            }
+            JoinFlaw::FailedCommitKeepsRows => {
+                let result = self.store.commit(put_all(after.clone()));
+                if result.is_err() {
+                    self.disk.edit_all(|found, found_rows| {
+                        (*found, *found_rows) = (before.0.clone(), rows.clone());
+                    });
+                }
+                result
+            }
+            JoinFlaw::FailedSyncIsForgotten => match self.store.commit(put_all(after.clone())) {
+                Err(WriteError::Unknown(_)) => Ok(()),
+                other => other,
+            },
+            _ => self.store.commit(put_all(after.clone())),
+        };
+        result?;
+        lock(&self.state).last = entries.clone();
+        give_way().await;
+        cancelled.disarm();
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! The list for a whole replica over a store that lends its native transaction: `with_tx` and projections.
+//!
+//! | promise | where |
+//! |---|---|
+//! | rows, records, log and clock together | `with_tx_commits_all_together`, `every_fault_leaves_rows_and_records_in_agreement` |
+//! | nothing of what failed | `a_failed_with_tx_leaves_nothing`, `a_failing_projection_rejects_the_commit` |
+//! | dropped futures | `cancelling_with_tx_leaves_all_or_nothing` |
+//! | one order, told when durable | `commits_and_with_tx_keep_their_order`, `with_tx_is_told_once_it_is_durable` |
+//! | a projection is exactly its records | `projections_follow_every_commit` |
+//! | rebuilds | `a_projection_is_rebuilt_when_it_must_be`, `a_rebuild_goes_on_after_a_crash`, `commits_go_on_during_a_rebuild`, `a_failed_rebuild_goes_on_at_the_next_opening` |
+
+mod app;
+mod failures;
+mod projections;
+mod rebuilds;
+mod with_tx;
+
+pub use failures::{
+    a_failed_with_tx_leaves_nothing, a_failing_projection_rejects_the_commit,
+    an_unknown_with_tx_is_said_to_be_unknown, cancelling_with_tx_leaves_all_or_nothing,
+    every_fault_leaves_rows_and_records_in_agreement,
+    every_medium_fault_leaves_rows_and_records_in_agreement,
+};
+pub use projections::projections_follow_every_commit;
+pub use rebuilds::{
+    a_failed_rebuild_goes_on_at_the_next_opening, a_projection_is_rebuilt_when_it_must_be,
+    a_rebuild_goes_on_after_a_crash, commits_go_on_during_a_rebuild,
+};
+pub use with_tx::{
+    commits_and_with_tx_keep_their_order, with_tx_commits_all_together, with_tx_is_told_once_it_is_durable,
+    with_tx_sees_what_it_stages, with_tx_without_changes_commits_the_app_alone,
+};
+
+/// The list. Calls the macro in brackets with the arguments and the name of every property.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! for_each_joined_replica_property {
+    ([$($callback:tt)*] $($arguments:tt)*) => {
+        $($callback)*! {
+            [$($arguments)*]
+            with_tx_commits_all_together
+            with_tx_sees_what_it_stages
+            with_tx_without_changes_commits_the_app_alone
+            with_tx_is_told_once_it_is_durable
+            commits_and_with_tx_keep_their_order
+            a_failed_with_tx_leaves_nothing
+            a_failing_projection_rejects_the_commit
+            cancelling_with_tx_leaves_all_or_nothing
+            an_unknown_with_tx_is_said_to_be_unknown
+            every_fault_leaves_rows_and_records_in_agreement
+            every_medium_fault_leaves_rows_and_records_in_agreement
+            projections_follow_every_commit
+            a_projection_is_rebuilt_when_it_must_be
+            a_rebuild_goes_on_after_a_crash
+            commits_go_on_during_a_rebuild
+            a_failed_rebuild_goes_on_at_the_next_opening
+        }
+    };
+}
+
+/// One test for each property of `with_tx` and projections over the store under test, in a module of the given name.
+///
+/// The expression makes a fresh [`JoinFixture`](crate::JoinFixture) for each test.
+#[macro_export]
+macro_rules! joined_replica_tests {
+    ($module:ident, $fixture:expr $(,)?) => {
+        $crate::for_each_joined_replica_property! { [$crate::test_module] joined_replica, $module, $fixture }
+    };
+}
