@@ -10,6 +10,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::unreachable,
     reason = "a test fails by panicking"
 )]
 
@@ -24,9 +25,9 @@ use serde::{Deserialize, Serialize};
 use syncline::{DeviceId, GroupId, Storage, Syncable, TransactionManager, Uuid, audit};
 use syncline_backends::OpenError;
 
-/// Where the child finds its store, and which one it is; not set in the parent.
+/// Where the child finds its store, and what it does there; not set in the parent.
 const CHILD: &str = "SYNCLINE_KILL_CHILD";
-const CHILD_STORE: &str = "SYNCLINE_KILL_CHILD_STORE";
+const CHILD_STORY: &str = "SYNCLINE_KILL_CHILD_STORY";
 
 const CYCLES: u64 = 25;
 const CALLERS: u32 = 4;
@@ -53,20 +54,40 @@ const STORES: &[(&str, Open)] = &[
     ("sqlite", |path| Ok(Box::new(syncline_backends::SqliteStorage::open(path)?))),
 ];
 
+/// What the children do to a store, and what the parent looks for in it.
+struct Story {
+    name: String,
+    commit_for_ever: Box<dyn Fn(&Path) + Send + Sync>,
+    check: Box<Check>,
+}
+
+/// Looks for what was acknowledged, and returns what is there.
+type Check = dyn Fn(&Path, &[u64]) -> Result<Vec<u64>, String> + Send + Sync;
+
+fn stories() -> Vec<Story> {
+    let batches = STORES.iter().map(|&(name, open)| Story {
+        name: format!("{name}::kill_9_loses_nothing_acknowledged"),
+        commit_for_ever: Box::new(move |path| block_on(commit_for_ever(path, open))),
+        check: Box::new(move |path, told| block_on(check(path, open, told))),
+    });
+    #[allow(unused_mut, reason = "there may be no store to join")]
+    let mut stories: Vec<_> = batches.collect();
+    #[cfg(feature = "redb")]
+    stories.push(joined::story::<syncline_backends::RedbStorage>("redb"));
+    #[cfg(feature = "sqlite")]
+    stories.push(joined::story::<syncline_backends::SqliteStorage>("sqlite"));
+    stories
+}
+
 fn main() -> ExitCode {
     if let Some(path) = std::env::var_os(CHILD) {
-        let name = std::env::var(CHILD_STORE).unwrap();
-        let (_, open) = STORES.iter().find(|(store, _)| *store == name).unwrap();
-        block_on(commit_for_ever(Path::new(&path), *open));
+        let name = std::env::var(CHILD_STORY).unwrap();
+        let story = stories().into_iter().find(|story| story.name == name).unwrap();
+        (story.commit_for_ever)(Path::new(&path));
         return ExitCode::SUCCESS;
     }
-    let test = |(name, store): &(&'static str, Open)| {
-        let (name, store) = (*name, *store);
-        Trial::test(format!("{name}::kill_9_loses_nothing_acknowledged"), move || {
-            kill_9_loses_nothing_acknowledged(name, store)
-        })
-    };
-    libtest_mimic::run(&Arguments::from_args(), STORES.iter().map(test).collect()).exit_code()
+    let test = |story: Story| Trial::test(story.name.clone(), move || kill_again_and_again(&story));
+    libtest_mimic::run(&Arguments::from_args(), stories().into_iter().map(test).collect()).exit_code()
 }
 
 async fn open(
@@ -91,13 +112,18 @@ async fn commit_for_ever(path: &Path, store: Open) {
             count += 1;
             let pair = [Counter { id: caller, count }, Counter { id: caller + CALLERS, count }];
             library.commit_batch(|batch| Ok(pair.iter().try_for_each(|c| batch.put(c))?)).await.unwrap();
-            let mut out = std::io::stdout().lock();
-            writeln!(out, "{caller} {count}").unwrap();
-            out.flush().unwrap();
+            tell(caller, count);
         }
     };
     let callers = join_all((0..CALLERS).map(caller));
     let _ = join(driver.run(), callers).await;
+}
+
+/// Tells the parent of an acknowledged count.
+fn tell(caller: u32, count: u64) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{caller} {count}").unwrap();
+    out.flush().unwrap();
 }
 
 /// The two records that a caller keeps equal.
@@ -106,7 +132,7 @@ async fn counts<S: Storage>(library: &TransactionManager<S>, caller: u32) -> [u6
     [0, 1].map(|at| pair[at].as_ref().map_or(0, |counter| counter.count))
 }
 
-fn kill_9_loses_nothing_acknowledged(name: &str, store: Open) -> Result<(), Failed> {
+fn kill_again_and_again(story: &Story) -> Result<(), Failed> {
     let seed = syncline_testkit::seed();
     eprintln!("seed {seed:#x}");
     let directory = tempfile::tempdir()?;
@@ -116,7 +142,8 @@ fn kill_9_loses_nothing_acknowledged(name: &str, store: Open) -> Result<(), Fail
         // From before the first commit to some way on.
         let kill_after = seed.wrapping_add(cycle).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58;
         let mut command = Command::new(std::env::current_exe()?);
-        let mut child = command.env(CHILD, &path).env(CHILD_STORE, name).stdout(Stdio::piped()).spawn()?;
+        let mut child =
+            command.env(CHILD, &path).env(CHILD_STORY, &story.name).stdout(Stdio::piped()).spawn()?;
         let mut lines = BufReader::new(child.stdout.take().ok_or("the child has no output")?).lines();
         let mut note = |line: String| -> Result<(), Failed> {
             let (caller, count) = line.split_once(' ').ok_or("a line has two numbers")?;
@@ -137,7 +164,7 @@ fn kill_9_loses_nothing_acknowledged(name: &str, store: Open) -> Result<(), Fail
             note(line?)?;
         }
         // The next child goes on from what is there, told or not.
-        acknowledged = block_on(check(&path, store, &acknowledged))
+        acknowledged = (story.check)(&path, &acknowledged)
             .map_err(|what| format!("cycle {cycle}, seed {seed:#x}: {what}"))?;
     }
     if acknowledged.iter().sum::<u64>() < CYCLES {
@@ -161,13 +188,198 @@ async fn check(path: &Path, store: Open, acknowledged: &[u64]) -> Result<Vec<u64
             if one != other {
                 return Err(format!("caller {caller}: half of a batch is there, {one} and {other}"));
             }
-            // One more may be there that the child did not live to tell.
-            if one != *told && one != told + 1 {
-                return Err(format!("caller {caller} was told {told} and finds {one}"));
-            }
+            expect(caller, *told, one)?;
             found.push(one);
         }
         Ok(found)
     };
     join(driver.run(), look).await.1
+}
+
+fn expect(caller: u32, told: u64, found: u64) -> Result<(), String> {
+    // One more may be there that the child did not live to tell.
+    if found == told || found == told + 1 {
+        return Ok(());
+    }
+    Err(format!("caller {caller} was told {told} and finds {found}"))
+}
+
+/// The same with rows of the app's own in the transactions, and with a projection.
+#[cfg(any(feature = "redb", feature = "sqlite"))]
+mod joined {
+    use std::sync::mpsc;
+
+    use syncline::{BoxError, Driver, JoinStorage, JoinTx, Native, Projection, ProjectionState};
+
+    use super::*;
+
+    /// A store with tables of the app's own.
+    pub(crate) trait Tables: JoinStorage {
+        fn open(path: &Path) -> Self;
+        fn create(tx: &Native<'_, Self>, table: &str) -> Result<(), BoxError>;
+        fn put(tx: &Native<'_, Self>, table: &str, id: u32, count: u64) -> Result<(), BoxError>;
+        fn count(tx: &Native<'_, Self>, table: &str, id: u32) -> Result<u64, BoxError>;
+    }
+
+    const WRITTEN: &str = "written";
+    const PROJECTED: &str = "projected";
+
+    struct Projected;
+
+    impl<S: Tables> Projection<S> for Projected {
+        type Model = Counter;
+        const NAME: &'static str = PROJECTED;
+        const VERSION: u32 = 1;
+
+        fn reset(&self, tx: &Native<'_, S>) -> Result<(), BoxError> {
+            S::create(tx, PROJECTED)
+        }
+
+        fn put(&self, tx: &Native<'_, S>, counter: &Counter) -> Result<(), BoxError> {
+            S::put(tx, PROJECTED, counter.id, counter.count)
+        }
+
+        fn delete(&self, _: &Native<'_, S>, _: &u32) -> Result<(), BoxError> {
+            unreachable!("nothing is deleted")
+        }
+    }
+
+    pub(crate) fn story<S: Tables>(store: &str) -> Story {
+        Story {
+            name: format!("{store}::kill_9_keeps_the_apps_row_the_record_and_the_projection_in_step"),
+            commit_for_ever: Box::new(|path| block_on(commit_for_ever::<S>(path))),
+            check: Box::new(|path, told| block_on(check::<S>(path, told))),
+        }
+    }
+
+    async fn open<S: Tables>(path: &Path) -> (TransactionManager<S>, Driver<S>) {
+        TransactionManager::builder(S::open(path))
+            .device(DeviceId(Uuid::from_u128(1)))
+            .found(GroupId(Uuid::from_u128(2)))
+            .project(Projected)
+            .open()
+            .await
+            .unwrap()
+    }
+
+    /// Counts in rows and records, each pair in one transaction, and prints each acknowledged count.
+    async fn commit_for_ever<S: Tables>(path: &Path) {
+        let (library, driver) = open::<S>(path).await;
+        let caller = async |caller: u32| {
+            // Before that, a commit may be ahead of the projection.
+            while library.status().await.unwrap().projections[0].state != ProjectionState::Complete {}
+            loop {
+                let count = library.with_tx(move |tx| {
+                    S::create(tx.native(), WRITTEN)?;
+                    let count = tx.get::<Counter>(caller)?.map_or(0, |counter| counter.count) + 1;
+                    S::put(tx.native(), WRITTEN, caller, count)?;
+                    tx.put(&Counter { id: caller, count })?;
+                    Ok(count)
+                });
+                tell(caller, count.await.unwrap());
+            }
+        };
+        let callers = join_all((0..CALLERS).map(caller));
+        let _ = join(driver.run(), callers).await;
+    }
+
+    async fn check<S: Tables>(path: &Path, acknowledged: &[u64]) -> Result<Vec<u64>, String> {
+        let store = S::open(path);
+        let violations = audit(&store).await;
+        if !violations.is_empty() {
+            return Err(format!("the store is not whole: {violations:?}"));
+        }
+        // As they lie, before any opening could rebuild something.
+        let (found, rows) = mpsc::channel();
+        let look = Box::new(move |tx: &S::Tx<'_>| {
+            [WRITTEN, PROJECTED].into_iter().try_for_each(|table| S::create(tx.native(), table))?;
+            for caller in 0..CALLERS {
+                let count = |table| S::count(tx.native(), table, caller);
+                found.send((count(WRITTEN)?, count(PROJECTED)?))?;
+            }
+            Ok(())
+        });
+        store.join(look).await.map_err(|error| error.to_string())?;
+        drop(store);
+        let rows: Vec<_> = rows.iter().collect();
+
+        let (library, driver) = open::<S>(path).await;
+        let look = async {
+            let library = library;
+            let mut found = Vec::new();
+            for ((caller, told), (written, projected)) in (0..).zip(acknowledged).zip(rows) {
+                let record = library.get::<Counter>(caller).await.unwrap().map_or(0, |counter| counter.count);
+                if (written, projected) != (record, record) {
+                    return Err(format!(
+                        "caller {caller}: row {written}, projection {projected}, record {record}"
+                    ));
+                }
+                expect(caller, *told, record)?;
+                found.push(record);
+            }
+            Ok(found)
+        };
+        join(driver.run(), look).await.1
+    }
+
+    #[cfg(feature = "redb")]
+    mod in_redb {
+        use syncline_backends::RedbStorage;
+        use syncline_backends::redb::redb::{ReadableTable as _, TableDefinition, WriteTransaction};
+
+        use super::*;
+
+        impl Tables for RedbStorage {
+            fn open(path: &Path) -> Self {
+                Self::open(path).unwrap()
+            }
+
+            fn create(tx: &WriteTransaction, table: &str) -> Result<(), BoxError> {
+                tx.open_table(TableDefinition::<u32, u64>::new(table))?;
+                Ok(())
+            }
+
+            fn put(tx: &WriteTransaction, table: &str, id: u32, count: u64) -> Result<(), BoxError> {
+                tx.open_table(TableDefinition::<u32, u64>::new(table))?.insert(id, count)?;
+                Ok(())
+            }
+
+            fn count(tx: &WriteTransaction, table: &str, id: u32) -> Result<u64, BoxError> {
+                let table = tx.open_table(TableDefinition::<u32, u64>::new(table))?;
+                Ok(table.get(id)?.map_or(0, |count| count.value()))
+            }
+        }
+    }
+
+    #[cfg(feature = "sqlite")]
+    mod in_sqlite {
+        use syncline_backends::SqliteStorage;
+        use syncline_backends::sqlite::rusqlite::{OptionalExtension as _, Transaction};
+
+        use super::*;
+
+        impl Tables for SqliteStorage {
+            fn open(path: &Path) -> Self {
+                Self::open(path).unwrap()
+            }
+
+            fn create(tx: &Transaction<'_>, table: &str) -> Result<(), BoxError> {
+                Ok(tx.execute_batch(&format!(
+                    "CREATE TABLE IF NOT EXISTS {table} (id INTEGER PRIMARY KEY, count INTEGER NOT NULL)"
+                ))?)
+            }
+
+            fn put(tx: &Transaction<'_>, table: &str, id: u32, count: u64) -> Result<(), BoxError> {
+                let sql = format!("INSERT OR REPLACE INTO {table} VALUES (?, ?)");
+                tx.execute(&sql, (id, count.cast_signed()))?;
+                Ok(())
+            }
+
+            fn count(tx: &Transaction<'_>, table: &str, id: u32) -> Result<u64, BoxError> {
+                let sql = format!("SELECT count FROM {table} WHERE id = ?");
+                let count = tx.query_row(&sql, [id], |row| row.get::<_, i64>(0)).optional()?;
+                Ok(count.unwrap_or(0).cast_unsigned())
+            }
+        }
+    }
 }
