@@ -278,8 +278,10 @@ impl Shared {
     }
 
     fn apply(&self, rows: &Rows, batch: WriteBatch) -> Result<(), Box<dyn std::error::Error>> {
+        let rows_max = batch.ops().len();
         let staged = rows.stage(batch)?;
         rows.apply(staged)?;
+        free_replaced(rows_max);
         // On Linux sled's flush ends with `sync_file_range`, which neither syncs what finds the bytes again, nor asks
         // the medium to keep them.
         (self.log.sync)(&self.log.file)?;
@@ -352,6 +354,18 @@ fn check_sizes(batch: &WriteBatch) -> Result<(), TooLarge> {
 const fn check_size(key_bytes: usize, value_bytes: usize) -> Result<(), TooLarge> {
     let fits = key_bytes <= KEY_BYTES_MAX && value_bytes <= VALUE_BYTES_MAX;
     if fits { Ok(()) } else { Err(TooLarge { key_bytes, value_bytes }) }
+}
+
+/// Lets sled free the pages that a batch of about so many rows has replaced.
+///
+/// It does so by itself only at every 128th access from outside a batch, some hundred pages each time: batches of
+/// many rows replace more than that, and memory would grow with everything that is ever written.
+fn free_replaced(rows: usize) {
+    /// About what one collection frees.
+    const COLLECTED_ROWS: usize = 256;
+    for _ in 0..=rows / COLLECTED_ROWS {
+        crossbeam_epoch::pin().flush();
+    }
 }
 
 /// Opens sled on files that are not trusted: it may panic over damaged ones.
