@@ -7,7 +7,7 @@ use futures::executor::block_on;
 use syncline::{Storage, WriteBatch};
 use syncline_backends::SledStorage;
 
-/// Twice of what it takes. Left to itself, sled keeps every page that a batch replaced: some 300 MiB by the end.
+/// A few times what it takes. Left to itself, sled keeps every page that a batch replaced: some 300 MiB by the end.
 const PEAK_MIB_MAX: u64 = 150;
 
 #[test]
