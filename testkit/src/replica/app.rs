@@ -75,7 +75,8 @@ pub(crate) async fn run<S: Storage, T>(
     app: impl AsyncFnOnce(TransactionManager<S>) -> T,
 ) -> Result<T, OpenError> {
     let (manager, driver) = builder.open().await?;
-    let (_, result) = join(driver.run(), app(manager)).await;
+    // The app first: what it subscribes to at once, it must not miss.
+    let (result, _) = join(app(manager), driver.run()).await;
     Ok(result)
 }
 
@@ -91,7 +92,7 @@ pub(crate) async fn run_on<F: Fixture, T>(
 pub(crate) async fn try_run<S: Storage>(builder: Builder<S>, app: impl AsyncFnOnce(TransactionManager<S>)) {
     let Ok(Ok((manager, driver))) = AssertUnwindSafe(builder.open()).catch_unwind().await else { return };
     // The driver may end for the reason that the fault gave it.
-    let _ = join(driver.run(), app(manager)).await;
+    let _ = join(app(manager), driver.run()).await;
 }
 
 /// Polls `future` at most `polls` times, then drops it; everything around it goes on.
