@@ -12,7 +12,7 @@ use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 
 use ::redb::backends::FileBackend;
 use ::redb::{
@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use syncline::{BoxError, Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
 
 use crate::OpenError;
-use crate::worker::{Worker, contain};
+use crate::worker::{AwaitClosed, Worker, contain};
 use medium::Medium;
 
 pub use ::redb;
@@ -210,7 +210,7 @@ impl RedbBuilder {
             Ok(database)
         })?;
         let writer = Worker::start("syncline-redb").map_err(|error| io_error(path, error))?;
-        let (open, closed) = mpsc::channel();
+        let (open, closed) = AwaitClosed::new();
         let shared = Shared {
             database: Some(database),
             path: path.to_owned(),
@@ -219,7 +219,7 @@ impl RedbBuilder {
             closing: AtomicBool::new(false),
             _open: open,
         };
-        Ok(RedbStorage { writer, shared: Arc::new(shared), _closed: AwaitClosed(Mutex::new(closed)) })
+        Ok(RedbStorage { writer, shared: Arc::new(shared), _closed: closed })
     }
 }
 
@@ -391,18 +391,6 @@ impl Drop for Doubt<'_> {
     }
 }
 
-/// Blocks on drop until the database is closed.
-#[derive(Debug)]
-struct AwaitClosed(Mutex<mpsc::Receiver<()>>);
-
-impl Drop for AwaitClosed {
-    fn drop(&mut self) {
-        let closed = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
-        // Nothing is ever sent: this ends, with an error, when the sender is gone.
-        let _ = closed.recv();
-    }
-}
-
 enum NotWritten {
     Rejected(BoxError),
     InDoubt(Error),
@@ -415,7 +403,9 @@ impl<E: Into<Error>> From<E> for NotWritten {
 }
 
 fn begin(database: &Database, options: CommitOptions) -> Result<WriteTransaction, NotWritten> {
-    let mut transaction = database.begin_write()?;
+    // Nobody else writes. If a transaction of an earlier job is still there, because the job leaked a table, waiting
+    // for it would never end.
+    let mut transaction = database.try_begin_write()?;
     transaction.set_two_phase_commit(options.two_phase);
     transaction.set_quick_repair(options.quick_repair);
     Ok(transaction)

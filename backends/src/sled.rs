@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 
 use ::sled::Config;
 use async_trait::async_trait;
@@ -20,7 +20,7 @@ use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, Writ
 use tokio::sync::RwLock;
 
 use crate::OpenError;
-use crate::worker::{Worker, contain};
+use crate::worker::{AwaitClosed, Worker, contain};
 use directory::Directory;
 use rows::{KEY_BYTES_MAX, RowError, Rows, SEGMENT_BYTES, VALUE_BYTES_MAX};
 
@@ -130,7 +130,7 @@ impl SledBuilder {
         directory.complete().map_err(failed)?;
         let log = directory.open_log().map_err(failed)?;
         let writer = Worker::start("syncline-sled").map_err(failed)?;
-        let (open, closed) = mpsc::channel();
+        let (open, closed) = AwaitClosed::new();
         let shared = Shared {
             rows: Some(rows),
             directory,
@@ -140,7 +140,7 @@ impl SledBuilder {
             closing: AtomicBool::new(false),
             _open: open,
         };
-        Ok(SledStorage { writer, shared: Arc::new(shared), _closed: AwaitClosed(Mutex::new(closed)) })
+        Ok(SledStorage { writer, shared: Arc::new(shared), _closed: closed })
     }
 }
 
@@ -321,18 +321,6 @@ impl Drop for Doubt<'_> {
     }
 }
 
-/// Blocks on drop until the database is closed.
-#[derive(Debug)]
-struct AwaitClosed(Mutex<mpsc::Receiver<()>>);
-
-impl Drop for AwaitClosed {
-    fn drop(&mut self) {
-        let closed = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
-        // Nothing is ever sent: this ends, with an error, when the sender is gone.
-        let _ = closed.recv();
-    }
-}
-
 /// A key or value beyond what this store keeps.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -431,6 +419,8 @@ fn corrupt(path: &Path, source: impl Into<syncline::BoxError>) -> OpenError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
     use futures::executor::block_on;
     use std::fs;

@@ -9,6 +9,7 @@ mod entries;
 mod guard;
 mod owner;
 
+use std::cell::RefCell;
 use std::fs;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ use syncline::{
 };
 
 use crate::OpenError;
-use crate::worker::{Panicked, Worker, contain};
+use crate::worker::{AwaitClosed, Panicked, Worker, contain};
 use guard::{Fate, Guard};
 use owner::Owner;
 
@@ -55,7 +56,8 @@ use owner::Owner;
 ///
 /// # Errors
 /// A write that met an I/O error, a damaged page or a lack of memory is [`WriteError::Unknown`], and after that the
-/// store refuses everything until it is dropped and opened again. Every other failure, such as a full disk or a lock
+/// store refuses everything until it is dropped and opened again. So is a join where the store itself met one; what the
+/// app's own statements met is the app's to judge. Every other failure, such as a full disk or a lock
 /// held by another connection, is [`WriteError::Rejected`] once the transaction has been rolled back.
 ///
 /// # Cancel safety
@@ -83,6 +85,8 @@ pub struct SqliteBuilder {
 #[derive(Debug)]
 pub struct SqliteTx<'t> {
     native: Transaction<'t>,
+    /// What kept the store itself from reading or writing, if it leaves the store in doubt.
+    in_doubt: RefCell<Option<BoxError>>,
 }
 
 #[derive(Clone, Debug)]
@@ -153,8 +157,9 @@ impl SqliteBuilder {
         self
     }
 
-    /// How long the log may be after a write, unless somebody reads for long. Default 64 MiB.
+    /// About how long the log may be after a write, unless somebody reads for long. Default 64 MiB.
     ///
+    /// A single write may pass it by what it writes; one of the writes after it cuts the log off.
     /// A log beyond it is copied into the database and cut off, for which the writer waits a moment for readers. A
     /// read transaction of the app that stays open all the time makes the log grow on; it shrinks again with the
     /// writes after that one has ended.
@@ -189,7 +194,7 @@ impl SqliteBuilder {
             })?;
         let writer = Worker::start("syncline-sqlite")
             .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-        let (open, closed) = mpsc::channel();
+        let (open, closed) = AwaitClosed::new();
         let shared = Shared {
             readers: Mutex::new(Vec::new()),
             writer: Mutex::new(Writer {
@@ -207,7 +212,7 @@ impl SqliteBuilder {
             closing: AtomicBool::new(false),
             _open: open,
         };
-        Ok(SqliteStorage { writer, shared: Arc::new(shared), _closed: AwaitClosed(Mutex::new(closed)) })
+        Ok(SqliteStorage { writer, shared: Arc::new(shared), _closed: closed })
     }
 }
 
@@ -274,11 +279,25 @@ impl<'t> JoinTx for SqliteTx<'t> {
     }
 
     fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
-        entries::get_many(&self.native, keys).map_err(ReadError::new)
+        entries::get_many(&self.native, keys).map_err(|error| ReadError(self.note(error)))
     }
 
     fn apply(&self, batch: &WriteBatch) -> Result<(), BoxError> {
-        Ok(entries::apply(&self.native, batch)?)
+        entries::apply(&self.native, batch).map_err(|error| self.note(error))
+    }
+}
+
+impl SqliteTx<'_> {
+    /// Remembers a failure after which the store cannot go on, whatever the job makes of it.
+    fn note(&self, error: rusqlite::Error) -> BoxError {
+        let text = error.to_string();
+        match NotWritten::from(error) {
+            NotWritten::Rejected(error) => error,
+            NotWritten::InDoubt(error) => {
+                *self.in_doubt.borrow_mut() = Some(error);
+                text.into()
+            }
+        }
     }
 }
 
@@ -469,11 +488,14 @@ impl Writer {
     ) -> Result<(), NotWritten> {
         // Immediate: a transaction that begins by reading cannot always go on to write.
         let native = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let transaction = SqliteTx { native };
+        let transaction = SqliteTx { native, in_doubt: RefCell::new(None) };
         // Goes before the transaction, if the work panics, so that this can be rolled back.
         let armed = self.guard.arm();
         let done = work(&transaction);
         let fate = armed.disarm();
+        if let Some(error) = transaction.in_doubt.take() {
+            return Err(NotWritten::InDoubt(error));
+        }
         if fate != Fate::Refused {
             done?;
         }
@@ -575,18 +597,6 @@ impl Doubt<'_> {
 impl Drop for Doubt<'_> {
     fn drop(&mut self) {
         self.0.fail(&"a write panicked");
-    }
-}
-
-/// Blocks on drop until the database is closed.
-#[derive(Debug)]
-struct AwaitClosed(Mutex<mpsc::Receiver<()>>);
-
-impl Drop for AwaitClosed {
-    fn drop(&mut self) {
-        let closed = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
-        // Nothing is ever sent: this ends, with an error, when the sender is gone.
-        let _ = closed.recv();
     }
 }
 

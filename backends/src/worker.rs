@@ -4,9 +4,10 @@
 //! more: that makes a dropped write all or nothing, and puts the next write after it.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread::{Builder, JoinHandle};
 
 use tokio::sync::oneshot;
@@ -35,8 +36,10 @@ impl Worker {
     /// What the system reports if it has no thread to give.
     pub(crate) fn start(name: &str) -> io::Result<Self> {
         let (jobs, received) = mpsc::channel::<Job>();
-        let thread =
-            Builder::new().name(name.to_owned()).spawn(move || received.into_iter().for_each(|job| job()))?;
+        let thread = Builder::new().name(name.to_owned()).spawn(move || {
+            ON_WORKER.set(true);
+            received.into_iter().for_each(|job| job());
+        })?;
         Ok(Self { jobs, _thread: Joined(Some(thread)) })
     }
 
@@ -75,12 +78,40 @@ fn message(payload: &(dyn Any + Send)) -> String {
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned()
 }
 
+thread_local! {
+    /// Whether this is the thread of a worker. A store that goes there, with a job that held on to it, must not wait
+    /// for that thread.
+    static ON_WORKER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Blocks on drop until the database is closed: until whoever still uses it has dropped the other end.
+#[derive(Debug)]
+pub(crate) struct AwaitClosed(Mutex<mpsc::Receiver<()>>);
+
+impl AwaitClosed {
+    /// The two ends.
+    pub(crate) fn new() -> (mpsc::Sender<()>, Self) {
+        let (open, closed) = mpsc::channel();
+        (open, Self(Mutex::new(closed)))
+    }
+}
+
+impl Drop for AwaitClosed {
+    fn drop(&mut self) {
+        if !ON_WORKER.get() {
+            let closed = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+            // Nothing is ever sent: this ends, with an error, when the sender is gone.
+            let _ = closed.recv();
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Joined(Option<JoinHandle<()>>);
 
 impl Drop for Joined {
     fn drop(&mut self) {
-        if let Some(thread) = self.0.take() {
+        if let Some(thread) = self.0.take().filter(|_| !ON_WORKER.get()) {
             // The jobs are contained: there is no panic to pass on.
             drop(thread.join());
         }
@@ -103,6 +134,23 @@ mod tests {
         }
         drop(worker);
         assert_eq!(*seen.lock().unwrap(), (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_worker_that_goes_with_its_own_job_waits_for_nobody() {
+        let worker = Arc::new(Mutex::new(None::<Worker>));
+        let (open, closed) = AwaitClosed::new();
+        let (done, is_done) = mpsc::channel();
+        *worker.lock().unwrap() = Some(Worker::start("test").unwrap());
+        let held = Arc::clone(&worker);
+        let job = worker.lock().unwrap().as_ref().unwrap().run(move || {
+            drop(held.lock().unwrap().take());
+            drop(closed);
+            done.send(()).unwrap();
+        });
+        drop(job);
+        is_done.recv().unwrap();
+        drop(open);
     }
 
     #[test]

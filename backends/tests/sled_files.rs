@@ -246,6 +246,8 @@ fn a_directory_that_holds_something_else_is_refused_and_left_as_it_is() {
     foreign(&[("notes.txt", b"mine".to_vec())]);
     foreign(&[(LOG, rng.bytes(100_000))]);
     foreign(&[(MARK, b"something else".to_vec()), ("notes.txt", b"mine".to_vec())]);
+    // What looks like a creation that was cut short.
+    foreign(&[(MARK, Vec::new()), ("conf", b"my settings".to_vec()), ("diary.txt", b"mine".to_vec())]);
     // A database of sled that another program keeps.
     fs::remove_dir_all(&path).unwrap();
     sled::open(&path).unwrap().insert("theirs", "theirs").unwrap();

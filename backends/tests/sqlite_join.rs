@@ -223,6 +223,8 @@ fn settings_that_the_store_relies_on_cannot_be_changed() {
         ("locking_mode", "EXCLUSIVE"),
         ("writable_schema", "1"),
         ("wal_autocheckpoint", "0"),
+        ("count_changes", "1"),
+        ("max_page_count", "1"),
     ];
     // As they are, after an attempt to change them inside the transaction, and after one once it has been ended.
     let read = |first: &'static str| {
@@ -384,4 +386,136 @@ fn many_statements_of_the_app_do_not_disturb_ours() {
             .unwrap();
         assert_eq!(content(&subject.store).unwrap()[&b"key"[..]], round.to_string().as_bytes());
     }
+}
+
+/// A table of the app's that is found before ours would take what is meant for it, and lose it when the store closes.
+#[test]
+fn a_temporary_table_of_our_name_takes_nothing_of_ours() {
+    let subject = Subject::new();
+    subject
+        .join(|tx| {
+            let native = tx.native();
+            native
+                .execute_batch("CREATE TEMP TABLE syncline_records (key BLOB NOT NULL UNIQUE, value BLOB)")?;
+            Ok(native.execute_batch("CREATE TEMP TABLE syncline_state (key BLOB PRIMARY KEY, value BLOB)")?)
+        })
+        .unwrap();
+    let mut batch = put("\u{7}state", "1");
+    batch.put("record", "2");
+    write(&subject.store, &batch).unwrap();
+    let other = subject.other_connection();
+    for table in ["syncline_records", "syncline_state"] {
+        let rows: i64 =
+            other.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, 1, "{table}");
+    }
+    assert_eq!(content(&subject.store).unwrap().len(), 2);
+}
+
+/// Damage that a write meets ends the store, also where the write is a join and whatever its job makes of it.
+#[test]
+fn damage_that_the_store_meets_in_a_join_is_no_mere_rejection() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.sqlite");
+    let batch = |value: &str| {
+        let mut batch = syncline::WriteBatch::new();
+        (0..500).for_each(|n| batch.put(format!("{n:05}"), value.repeat(300)));
+        batch
+    };
+    write(&SqliteStorage::open(&path).unwrap(), &batch("0123456789")).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes.chunks_mut(4096).skip(12).for_each(|page| page[..200].fill(0xee));
+    std::fs::write(&path, bytes).unwrap();
+    for hidden in [false, true] {
+        let store = SqliteStorage::open(&path).unwrap();
+        let batch = batch("other");
+        let outcome = block_on(store.join(Box::new(move |tx: &SqliteTx<'_>| match tx.apply(&batch) {
+            Err(_) if hidden => Ok(()),
+            done => done,
+        })));
+        assert!(matches!(outcome, Err(WriteError::Unknown(_))), "hidden {hidden}: {outcome:?}");
+        assert!(write(&store, &put("more", "")).is_err(), "hidden {hidden}: it goes on");
+    }
+}
+
+/// A record that says it is another one, as damage or a peer might leave it, cannot be read, and must not write the row
+/// of that other one.
+#[test]
+fn a_record_that_says_it_is_another_one_projects_nothing() {
+    use std::collections::BTreeMap;
+
+    use syncline::{Native, Projection, ProjectionState, Syncable, TransactionManager};
+
+    #[derive(Clone, serde::Serialize, serde::Deserialize, Syncable)]
+    #[sync(model = "word")]
+    struct Word {
+        #[sync(id)]
+        id: u32,
+        text: String,
+    }
+
+    struct Words;
+
+    impl Projection<SqliteStorage> for Words {
+        type Model = Word;
+        const NAME: &'static str = "words";
+        const VERSION: u32 = 1;
+
+        fn reset(&self, tx: &Native<'_, SqliteStorage>) -> Result<(), BoxError> {
+            Ok(tx.execute_batch("CREATE TABLE word (id INTEGER PRIMARY KEY, text TEXT)")?)
+        }
+
+        fn put(&self, tx: &Native<'_, SqliteStorage>, word: &Word) -> Result<(), BoxError> {
+            tx.execute("INSERT OR REPLACE INTO word VALUES (?, ?)", (word.id, &word.text))?;
+            Ok(())
+        }
+
+        fn delete(&self, tx: &Native<'_, SqliteStorage>, id: &u32) -> Result<(), BoxError> {
+            tx.execute("DELETE FROM word WHERE id = ?", [id])?;
+            Ok(())
+        }
+    }
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.sqlite");
+    let open = || {
+        TransactionManager::builder(SqliteStorage::open(&path).unwrap())
+            .device(syncline::DeviceId(syncline::Uuid::from_u128(1)))
+            .found(syncline::GroupId(syncline::Uuid::from_u128(2)))
+            .model::<Word>()
+    };
+    block_on(async {
+        let (library, driver) = open().open().await.unwrap();
+        let app = async {
+            let library = library;
+            for (id, text) in [(1, "one"), (2, "two")] {
+                library.commit(Word { id, text: text.into() }).await.unwrap();
+            }
+        };
+        futures::future::join(app, driver.run()).await.1.unwrap();
+    });
+    let app = rusqlite::Connection::open(&path).unwrap();
+    let one_over_two = "UPDATE syncline_records SET value = (SELECT value FROM syncline_records WHERE hex(key) LIKE \
+                        '%00000001') WHERE hex(key) LIKE '%00000002'";
+    assert_eq!(app.execute(one_over_two, []).unwrap(), 1);
+    drop(app);
+    block_on(async {
+        let (library, driver) = open().project(Words).open().await.unwrap();
+        let app = async {
+            let library = library;
+            let state = loop {
+                let state = library.status().await.unwrap().projections[0].state.clone();
+                if !matches!(state, ProjectionState::Rebuilding { .. }) {
+                    break state;
+                }
+            };
+            assert_eq!(state, ProjectionState::Complete);
+            assert!(library.get::<Word>(2).await.is_err());
+        };
+        futures::future::join(app, driver.run()).await.1.unwrap();
+    });
+    let app = rusqlite::Connection::open(&path).unwrap();
+    let mut words = app.prepare("SELECT id, text FROM word").unwrap();
+    let words = words.query_map([], |row| Ok((row.get::<_, u32>(0)?, row.get::<_, String>(1)?))).unwrap();
+    assert_eq!(words.collect::<Result<BTreeMap<_, _>, _>>().unwrap(), BTreeMap::from([(1, "one".into())]));
 }

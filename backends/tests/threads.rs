@@ -102,3 +102,65 @@ async fn every_call_returns_when_the_driver_goes_on_sqlite() {
     })
     .await;
 }
+
+/// What an app does inside its transaction must not keep a driver that goes, and whoever waits for it, for ever: a read
+/// of the manager returns, and a scan that still holds on to the store lets go of it where the store writes.
+#[cfg(any(feature = "redb", feature = "sqlite"))]
+async fn reads_inside_a_transaction_return<S: syncline::JoinStorage>(open: impl Fn() -> S) {
+    for inside in ["get", "list"] {
+        let (library, driver) = TransactionManager::builder(open())
+            .device(DeviceId(Uuid::from_u128(1)))
+            .found(GroupId(Uuid::from_u128(2)))
+            .model::<Counter>()
+            .open()
+            .await
+            .unwrap();
+        let driver = tokio::spawn(driver.run());
+        library.commit(Counter { id: 1, count: 1 }).await.unwrap();
+        let (reached, is_reached) = tokio::sync::oneshot::channel();
+        let (reader, caller) = (library.clone(), library.clone());
+        let call = tokio::spawn(async move {
+            let work = move |_: &mut syncline::Tx<'_, S::Tx<'_>>| {
+                reached.send(()).unwrap();
+                loop {
+                    let read = match inside {
+                        "get" => futures::executor::block_on(reader.get::<Counter>(1)).map(drop),
+                        // So large a page that it is read on another thread.
+                        _ => futures::executor::block_on(
+                            reader.list::<Counter>().page_size(100_000).next_page(),
+                        )
+                        .map(drop),
+                    };
+                    if let Err(error) = read {
+                        return Err::<(), _>(error.into());
+                    }
+                }
+            };
+            caller.with_tx(work).await
+        });
+        is_reached.await.unwrap();
+        driver.abort();
+        assert!(matches!(call.await.unwrap(), Err(Error::Unknown(_) | Error::Stopped(_))), "{inside}");
+        assert!(matches!(library.shutdown().await, Err(Error::Stopped(_))), "{inside}");
+    }
+}
+
+#[cfg(feature = "redb")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn reads_inside_a_transaction_return_when_the_driver_goes_on_redb() {
+    let directory = tempfile::tempdir().unwrap();
+    let opened = std::sync::atomic::AtomicU32::new(0);
+    let path =
+        || directory.path().join(opened.fetch_add(1, std::sync::atomic::Ordering::Relaxed).to_string());
+    reads_inside_a_transaction_return(|| syncline_backends::RedbStorage::open(path()).unwrap()).await;
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn reads_inside_a_transaction_return_when_the_driver_goes_on_sqlite() {
+    let directory = tempfile::tempdir().unwrap();
+    let opened = std::sync::atomic::AtomicU32::new(0);
+    let path =
+        || directory.path().join(opened.fetch_add(1, std::sync::atomic::Ordering::Relaxed).to_string());
+    reads_inside_a_transaction_return(|| syncline_backends::SqliteStorage::open(path()).unwrap()).await;
+}

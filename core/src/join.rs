@@ -77,7 +77,7 @@ pub trait JoinStorage: Storage + Sized {
 /// The app's own statements ended the transaction that they were part of. All of it was undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a statement of the app ended the transaction it was part of (`COMMIT`, `ROLLBACK` or `OR ROLLBACK`); nothing of \
-     it was kept: leave it to `with_tx` to end it, and return an error to undo it"
+    "a statement of the app began, ended or undid the transaction it was part of (`BEGIN`, `COMMIT`, `ROLLBACK`, \
+     `OR ROLLBACK`); nothing of it was kept: leave that to `with_tx`, return an error to undo it, use savepoints inside"
 )]
 pub struct TransactionEnded;

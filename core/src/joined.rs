@@ -1,5 +1,6 @@
 //! Joined writes: a commit that is read, decided and written inside one native transaction of the store.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,6 +12,24 @@ use crate::error::{Error, StopReason};
 use crate::join::{JoinJob, JoinStorage, JoinTx, TransactionEnded};
 use crate::projection::Projections;
 use crate::storage::{BoxError, Key, ReadError, WriteError};
+
+thread_local! {
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread runs the job of a joined write. The store cannot be released before that has ended, so nothing
+/// in it may wait for the release.
+pub(crate) fn is_inside() -> bool {
+    INSIDE.get()
+}
+
+/// Runs what belongs to the app inside a joined write. A panic of it is an error.
+pub(crate) fn inside<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    let before = INSIDE.replace(true);
+    let outcome = catch_unwind(AssertUnwindSafe(work));
+    INSIDE.set(before);
+    outcome.unwrap_or_else(|panic| Err(Error::from_panic(&*panic)))
+}
 
 /// A joined write, for the driver to perform when its turn comes.
 pub(crate) type Work<S> =
@@ -29,11 +48,10 @@ pub(crate) fn work<S: JoinStorage>(
             let slot = Arc::new(Mutex::new(None));
             let fill = Arc::clone(&slot);
             let job: JoinJob<S> = Box::new(move |tx| {
-                let outcome = catch_unwind(AssertUnwindSafe(|| {
+                let outcome = inside(|| {
                     let commit = stage(tx)?;
                     perform(tx, projections.as_deref(), ticket, pen, commit)
-                }));
-                let outcome = outcome.unwrap_or_else(|panic| Err(Error::from_panic(&*panic)));
+                });
                 let result = match &outcome {
                     Ok(_) => Ok(()),
                     Err(error) => Err(BoxError::from(error.to_string())),

@@ -16,6 +16,7 @@ use crate::error::{Error, StopReason};
 use crate::events::{Events, Notice, RecordKey};
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
+use crate::joined;
 use crate::limits::Limits;
 use crate::list::List;
 use crate::model::{self, Registry};
@@ -62,6 +63,9 @@ impl<S> Inner<S> {
     /// Waits until the store is released, then says why.
     async fn stopped(&self) -> StopReason {
         let mut released = self.released.clone();
+        if joined::is_inside() {
+            return self.stop_reason.get().cloned().unwrap_or(StopReason::DriverDropped);
+        }
         // Nothing is ever sent: the channel closes when the store has been dropped.
         while released.changed().await.is_ok() {}
         self.stop_reason.get().cloned().unwrap_or(StopReason::DriverDropped)

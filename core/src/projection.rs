@@ -9,7 +9,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt;
@@ -23,7 +23,7 @@ use crate::join::{JoinJob, JoinStorage, JoinTx, Native};
 use crate::joined::{self, Work};
 use crate::model;
 use crate::pages::PAGE_ENTRIES;
-use crate::storage::{BoxError, Entry, Key, KeyRange, Storage, WriteBatch, WriteError, WriteOp};
+use crate::storage::{BoxError, Entry, Key, KeyRange, ReadError, Storage, WriteBatch, WriteError, WriteOp};
 use crate::stored::{FormatError, Progress, ProjectionRow, keys, record};
 use crate::syncable::{RecordId, Syncable};
 
@@ -39,20 +39,22 @@ use crate::syncable::{RecordId, Syncable};
 /// Opening a store with a projection that is new, or that has another [`VERSION`](Projection::VERSION) or another
 /// schema of its model than before, rebuilds it from the records, a page at a time beside the commits. The same
 /// happens if the store was opened without it in between. [`Status::projections`](crate::Status::projections) and
-/// [`Event::Projection`](crate::Event::Projection) say how far it is. An error in a rebuild ends it until the next
-/// opening, visibly in both; what is not rebuilt yet is missing in it, the records are there.
+/// [`Event::Projection`](crate::Event::Projection) say how far it is. An error of the projection in a rebuild ends that
+/// until the next opening, visibly in both, and so does a store that fails again and again; what is not rebuilt yet is
+/// missing in it, the records are there.
 ///
 /// # Contract
 /// - It depends on its arguments and on what it wrote itself, and writes nothing that somebody else writes.
 /// - Records may come in any order. On one device a commit is seen whole, but a device-owned record that was
 ///   replaced before it could be sent arrives as its last state alone. So a projection of a device-owned model must
 ///   not enforce foreign keys to another projection; look the other side up with an outer join.
-/// - It must not end the transaction, and leaves tables whose names begin with `syncline` alone.
+/// - It must not end the transaction, calls nothing of the manager, and leaves tables whose names begin with `syncline` alone.
 pub trait Projection<S: JoinStorage>: Send + Sync + 'static {
     /// The model that it derives from. Registering the projection registers it.
     type Model: Syncable;
 
-    /// Its name, unlike that of every other projection of the app: 1 to 64 bytes.
+    /// Its name, unlike that of every other projection of the app: 1 to 64 bytes. To the library, one with another
+    /// name is another projection; what the old one wrote is the app's to drop.
     const NAME: &'static str;
 
     /// Rises whenever what it writes changes.
@@ -289,7 +291,12 @@ impl<S: JoinStorage> Projecting<S> for Projections<S> {
             });
             let Some((at, before)) = next else { return Ok(None) };
             let Some(projection) = self.all.get(at).cloned() else { return Ok(None) };
-            let (state, tell) = match self.page(store, projection).await {
+            let mut page = self.page(store, Arc::clone(&projection)).await;
+            for _ in 1..TRIES_MAX {
+                let Err(NotRebuilt::Store(_)) = page else { break };
+                page = self.page(store, Arc::clone(&projection)).await;
+            }
+            let (state, tell) = match page {
                 Ok((_, true)) => (ProjectionState::Complete, true),
                 Ok((taken, false)) => {
                     let records = before + taken;
@@ -298,7 +305,7 @@ impl<S: JoinStorage> Projecting<S> for Projections<S> {
                     let tell = begins || records / TELL_EVERY_RECORDS > before / TELL_EVERY_RECORDS;
                     (ProjectionState::Rebuilding { records }, tell)
                 }
-                Err(NotRebuilt::Failed(error)) => {
+                Err(NotRebuilt::App(error) | NotRebuilt::Store(error)) => {
                     (ProjectionState::Failed { error: error.to_string() }, true)
                 }
                 Err(NotRebuilt::Stop(reason)) => return Err(reason),
@@ -355,8 +362,13 @@ impl<S: JoinStorage, P: Projection<S>> Erased<S> for Typed<S, P> {
             // then differs, and the projection is rebuilt.
             contain(|| self.projection.delete(tx, &id))
         } else {
-            let model = model::decode(&id, Current { schema: header.schema, value })?;
-            contain(|| self.projection.put(tx, &model))
+            let model: P::Model = model::decode(&id, Current { schema: header.schema, value })?;
+            // One that says it is another record must not write that one's row. It cannot be read either.
+            if model.sync_id() == id {
+                contain(|| self.projection.put(tx, &model))
+            } else {
+                contain(|| self.projection.delete(tx, &id))
+            }
         };
         done.map_err(|source| Error::Projection {
             projection: P::NAME,
@@ -382,13 +394,25 @@ fn progress_in(tx: &impl JoinTx, name: &str) -> Result<Progress, Error> {
 
 /// Why a page was not taken.
 enum NotRebuilt {
-    Failed(BoxError),
+    /// What the app does with the records failed: it would again.
+    App(BoxError),
+    /// The store could not read or write, which may pass.
+    Store(BoxError),
     Stop(StopReason),
 }
 
-impl<E: Into<BoxError>> From<E> for NotRebuilt {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
+/// How often a page is tried if the store fails.
+const TRIES_MAX: u32 = 3;
+
+impl From<ReadError> for NotRebuilt {
+    fn from(error: ReadError) -> Self {
+        Self::Store(error.0)
+    }
+}
+
+impl From<FormatError> for NotRebuilt {
+    fn from(error: FormatError) -> Self {
+        Self::App(error.into())
     }
 }
 
@@ -398,10 +422,20 @@ where
     S: JoinStorage,
     F: FnOnce(&S::Tx<'_>) -> Result<(), BoxError> + Send + 'static,
 {
+    let failed = Arc::new(AtomicBool::new(false));
+    let note = Arc::clone(&failed);
     // Decoding and migrating are the app's code too.
-    let job: JoinJob<S> = Box::new(move |tx| contain(|| job(tx)));
+    let job: JoinJob<S> = Box::new(move |tx| {
+        let done = joined::inside(|| job(tx).map_err(Error::Aborted));
+        note.store(done.is_err(), Relaxed);
+        done.map_err(|error| match error {
+            Error::Aborted(error) => error,
+            panicked => panicked.into(),
+        })
+    });
     store.join(job).await.map_err(|error| match error {
-        WriteError::Rejected(error) => NotRebuilt::Failed(error),
+        WriteError::Rejected(error) if failed.load(Relaxed) => NotRebuilt::App(error),
+        WriteError::Rejected(error) => NotRebuilt::Store(error),
         WriteError::Unknown(error) => NotRebuilt::Stop(StopReason::Unknown(SharedError::from(error))),
         WriteError::Fenced => NotRebuilt::Stop(StopReason::Fenced),
     })

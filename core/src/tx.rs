@@ -37,8 +37,9 @@ impl<S: Storage> TransactionManager<S> {
     ///
     /// The app's rows, the records, the log entry and the clock are there together or not at all: an error, a panic
     /// or a statement that ends the transaction undoes all of it. A closure that stages nothing commits its own
-    /// statements alone. It runs once, where the store writes, with no other commit beside it, and may block there;
-    /// waiting in it for another commit of the same replica waits for ever.
+    /// statements alone. It runs once, where the store writes, with no other commit beside it, and may block there.
+    /// It should call nothing of the manager: a read sees the state before the transaction, where
+    /// [`tx.get`](Tx::get) sees this one, and waiting for another commit or for `shutdown` waits for ever.
     ///
     /// # Errors
     /// The error of `work`: one of ours about what it staged as it is, any other as [`Error::Aborted`], a panic as

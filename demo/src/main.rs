@@ -20,7 +20,7 @@ use syncline_demo::{Result, report};
 /// every kind of them. A later run commits only what changed since. Then every store is audited.
 ///
 /// A run may be stopped at any moment; the next one commits the rest. What cannot be read is counted, and what the
-/// stores know of it stays. Links are not followed.
+/// stores know of it stays. Links are not followed. A place where nothing is mounted now looks like an empty directory.
 ///
 /// Exit code: 0 if all is well, 1 if an audit found a violation, 2 if the run could not be done.
 #[derive(Debug, Parser)]

@@ -16,8 +16,8 @@ pub struct PathId(#[serde(with = "serde_bytes")] Vec<u8>);
 /// Between two names.
 const SEPARATOR: u8 = 0;
 
-/// The longest path, in bytes: what Linux takes in one call, and four times the default of the library.
-pub const ID_BYTES_MAX: usize = 4096;
+/// The longest path, in bytes: about what Linux takes in one call, and a key of it is what every store takes.
+pub const ID_BYTES_MAX: usize = 4000;
 
 impl PathId {
     /// The walked directory itself.

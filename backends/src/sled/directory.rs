@@ -29,6 +29,7 @@ const MARK_TEXT_BEGIN: &[u8] = b"syncline sled ";
 /// sled's log, its settings, and what it calls a snapshot that is being written.
 const LOG: &str = "db";
 const SETTINGS: &str = "conf";
+const BLOBS: &str = "blobs";
 const SNAPSHOT_BEGIN: &str = "snap.";
 const SNAPSHOT_UNFINISHED: &str = ".generating";
 
@@ -80,6 +81,9 @@ impl Directory {
         if is_complete {
             directory.check(segment_bytes)?;
         } else if MARK_TEXT.starts_with(&text) {
+            if !directory.holds_only_sled().map_err(failed)? {
+                return Err(corrupt(path, NotAStore::Foreign));
+            }
             directory.begin_again().map_err(failed)?;
         } else if text.starts_with(MARK_TEXT_BEGIN) {
             let source = String::from_utf8_lossy(&text).into_owned().into();
@@ -142,6 +146,19 @@ impl Directory {
             }
         }
         Err(corrupt(&self.path, NotAStore::Unreadable))
+    }
+
+    /// Whether there is nothing beside the mark but what sled makes: an empty file of the mark's name may be anybody's.
+    fn holds_only_sled(&self) -> io::Result<bool> {
+        for entry in fs::read_dir(&self.path)? {
+            let name = entry?.file_name();
+            let name = name.to_string_lossy();
+            let is_ours = [MARK, LOG, SETTINGS, BLOBS].contains(&&*name) || name.starts_with(SNAPSHOT_BEGIN);
+            if !is_ours {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Removes settings that were cut short: sled would refuse them for ever although nothing was stored yet.

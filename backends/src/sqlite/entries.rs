@@ -42,35 +42,35 @@ macro_rules! table {
         Table {
             name: $name,
             create: concat!("CREATE TABLE ", $name, " ", $columns),
-            get: concat!("SELECT value FROM ", $name, " WHERE key = ?1"),
+            get: concat!("SELECT value FROM main.", $name, " WHERE key = ?1"),
             nearest: concat!(
-                "SELECT key, CASE WHEN key = ?1 THEN value END FROM ",
+                "SELECT key, CASE WHEN key = ?1 THEN value END FROM main.",
                 $name,
                 $by_key,
                 " WHERE key >= ?1 ORDER BY key LIMIT 1"
             ),
             scan: concat!(
-                "SELECT key, value FROM ",
+                "SELECT key, value FROM main.",
                 $name,
                 $by_key,
                 " WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT ?3"
             ),
             scan_to_the_end: concat!(
-                "SELECT key, value FROM ",
+                "SELECT key, value FROM main.",
                 $name,
                 $by_key,
                 " WHERE key >= ?1 ORDER BY key LIMIT ?2"
             ),
             // Not `REPLACE`, which deletes the row, runs the app's triggers for that and appends another.
             put: concat!(
-                "INSERT INTO ",
+                "INSERT INTO main.",
                 $name,
                 " (key, value) VALUES (?1, ?2) ",
                 "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
             ),
-            delete: concat!("DELETE FROM ", $name, " WHERE key = ?1"),
-            delete_range: concat!("DELETE FROM ", $name, " WHERE key >= ?1 AND key < ?2"),
-            delete_to_the_end: concat!("DELETE FROM ", $name, " WHERE key >= ?1"),
+            delete: concat!("DELETE FROM main.", $name, " WHERE key = ?1"),
+            delete_range: concat!("DELETE FROM main.", $name, " WHERE key >= ?1 AND key < ?2"),
+            delete_to_the_end: concat!("DELETE FROM main.", $name, " WHERE key >= ?1"),
         }
     };
 }

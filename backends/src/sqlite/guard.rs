@@ -105,29 +105,29 @@ impl Drop for Armed<'_> {
     }
 }
 
-/// Whether a pragma changes what this store relies on. Asking for the value of one does not.
+/// Whether a pragma may change what this store relies on. Those that are not known to be harmless may.
 fn changes_the_store(name: &str, value: Option<&str>) -> bool {
     // These act without a value.
-    let acts = ["wal_checkpoint", "incremental_vacuum"];
-    let sets = [
-        "busy_timeout",
-        "cell_size_check",
-        "checkpoint_fullfsync",
-        "fullfsync",
-        "ignore_check_constraints",
-        "journal_mode",
-        "journal_size_limit",
-        "locking_mode",
-        "mmap_size",
-        "query_only",
-        "read_uncommitted",
-        "synchronous",
-        "trusted_schema",
-        "wal_autocheckpoint",
-        "writable_schema",
+    const ACT: [&str; 2] = ["wal_checkpoint", "incremental_vacuum"];
+    // These end with the transaction, belong to the app, or only ask about what their value names.
+    const HARMLESS: [&str; 14] = [
+        "application_id",
+        "defer_foreign_keys",
+        "foreign_key_check",
+        "foreign_key_list",
+        "index_info",
+        "index_list",
+        "index_xinfo",
+        "integrity_check",
+        "optimize",
+        "quick_check",
+        "table_info",
+        "table_list",
+        "table_xinfo",
+        "user_version",
     ];
     let is = |other: &&str| name.eq_ignore_ascii_case(other);
-    acts.iter().any(is) || (value.is_some() && sets.iter().any(is))
+    ACT.iter().any(is) || (value.is_some() && !HARMLESS.iter().any(is))
 }
 
 #[cfg(test)]

@@ -297,7 +297,11 @@ impl Engine {
         };
         match result {
             Ok(joined) => {
-                let (pen, decision) = *joined;
+                let (pen, mut decision) = *joined;
+                // Without a commit nothing was stored, also not the clock.
+                if decision.head.seq == self.pen.head().seq {
+                    decision.clock = self.durable_clock;
+                }
                 self.pen = Pen { wall: self.pen.wall.clone(), ..pen };
                 self.announce(decision);
             }

@@ -395,6 +395,19 @@ fn a_joined_write_that_changes_nothing_is_answered_without_an_event() {
 }
 
 #[test]
+fn a_joined_write_that_stores_no_clock_shows_none() {
+    let mut world = World::new(Rules::default());
+    let shown = world.engine.snapshot().high_water;
+    world.submit(vec![tag(1, "a")]);
+    world.up_to_write().unwrap();
+    world.rejected();
+    world.submit_joined(Vec::new());
+    world.settle();
+    assert!(world.engine.pen.clock.high_water() > shown, "a stamp was drawn");
+    assert_eq!(world.engine.snapshot().high_water, shown, "and never stored");
+}
+
+#[test]
 fn a_group_is_bounded_in_commits_and_bytes() {
     let limits = Limits { group_commits_max: 3, commit_bytes_max: 250, ..Limits::default() };
     for (limits, groups) in [
