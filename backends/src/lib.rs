@@ -11,6 +11,8 @@
 //! A feature adds a module and changes nothing else. Every store keeps the contract of
 //! [`Storage`](syncline::Storage); its own page says what it costs and what can be set.
 
+#[cfg(any(feature = "redb", feature = "sled", feature = "sqlite"))]
+mod health;
 pub mod memory;
 mod open_error;
 #[cfg(feature = "redb")]

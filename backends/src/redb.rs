@@ -10,9 +10,9 @@ mod tables;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Bound;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, mpsc};
 
 use ::redb::backends::FileBackend;
 use ::redb::{
@@ -23,6 +23,7 @@ use async_trait::async_trait;
 use syncline::{BoxError, Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
 
 use crate::OpenError;
+use crate::health::{Failed, Health};
 use crate::worker::{AwaitClosed, Worker, contain};
 use medium::Medium;
 
@@ -213,9 +214,8 @@ impl RedbBuilder {
         let (open, closed) = AwaitClosed::new();
         let shared = Shared {
             database: Some(database),
-            path: path.to_owned(),
+            health: Health::new(path),
             commit: self.commit,
-            failure: OnceLock::new(),
             closing: AtomicBool::new(false),
             _open: open,
         };
@@ -260,7 +260,7 @@ impl Storage for RedbStorage {
     }
 
     fn location(&self) -> String {
-        self.shared.path.display().to_string()
+        self.shared.health.location().to_owned()
     }
 }
 
@@ -275,10 +275,8 @@ impl Drop for RedbStorage {
 struct Shared {
     /// `None` only while it is being closed.
     database: Option<Database>,
-    path: PathBuf,
     commit: CommitOptions,
-    /// Why the store refuses to go on, if it does.
-    failure: OnceLock<String>,
+    health: Health,
     /// Whether the handle is gone, so that nobody waits for what is being read.
     closing: AtomicBool,
     /// Never sent on: it ends [`AwaitClosed`] when it goes, after the database.
@@ -288,19 +286,8 @@ struct Shared {
 impl Shared {
     /// The database, unless an earlier failure forbids using it.
     fn database(&self) -> Result<&Database, Failed> {
-        match (&self.database, self.failure.get()) {
-            (Some(database), None) => Ok(database),
-            (_, cause) => Err(self.failed(cause.map_or("it is being closed", String::as_str))),
-        }
-    }
-
-    fn failed(&self, cause: &str) -> Failed {
-        Failed { path: self.path.clone(), cause: cause.to_owned() }
-    }
-
-    /// Refuses everything from now on, because of `error`, the first time it is called.
-    fn fail(&self, error: &dyn ToString) -> Failed {
-        self.failed(self.failure.get_or_init(|| error.to_string()))
+        self.health.check()?;
+        self.database.as_ref().ok_or_else(|| self.health.failed("it is being closed"))
     }
 
     /// What `work` finds in the tables as they are now.
@@ -308,10 +295,10 @@ impl Shared {
         let database = self.database().map_err(ReadError::new)?;
         // redb trusts its file, so reading a damaged one may panic.
         let done = contain(|| work(&database.begin_read()?));
-        done.map_err(|panicked| ReadError::new(self.fail(&panicked)))?.map_err(|error| match error {
+        done.map_err(|panicked| ReadError::new(self.health.fail(&panicked)))?.map_err(|error| match error {
             // A scan that stopped because nobody waits for it. The writes that were sent are still to run.
-            Error::DatabaseClosed => ReadError::new(self.failed("it is being closed")),
-            error => ReadError::new(self.fail(&error)),
+            Error::DatabaseClosed => ReadError::new(self.health.failed("it is being closed")),
+            error => ReadError::new(self.health.fail(&error)),
         })
     }
 
@@ -343,9 +330,7 @@ impl Shared {
         if batch.is_empty() {
             return Ok(());
         }
-        // Set before anything changes and lifted only by a certain outcome, so that a panic leaves it set even
-        // though nobody may be waiting for this write any more.
-        let doubt = Doubt(self);
+        let doubt = self.health.doubt();
         let outcome = transact(database, self.commit, batch);
         doubt.lift();
         outcome.map_err(|error| self.not_written(error))
@@ -354,7 +339,7 @@ impl Shared {
     fn not_written(&self, error: NotWritten) -> WriteError {
         match error {
             NotWritten::Rejected(error) => WriteError::Rejected(error),
-            NotWritten::InDoubt(error) => WriteError::unknown(self.fail(&error)),
+            NotWritten::InDoubt(error) => WriteError::unknown(self.health.fail(&error)),
         }
     }
 }
@@ -365,29 +350,6 @@ impl Drop for Shared {
         // Closing writes down which pages are free, and may fail or, after a failure, panic. Nothing is lost by it:
         // every write was durable when it was acknowledged, and the next opener repairs the rest.
         drop(contain(move || drop(database)));
-    }
-}
-
-/// A failure of the engine, after which only opening again helps.
-#[derive(Debug, thiserror::Error)]
-#[error("{} failed: {cause}: drop this store and open it again", path.display())]
-struct Failed {
-    path: PathBuf,
-    cause: String,
-}
-
-/// A write that has begun and whose outcome nobody knows yet.
-struct Doubt<'a>(&'a Shared);
-
-impl Doubt<'_> {
-    fn lift(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Doubt<'_> {
-    fn drop(&mut self) {
-        self.0.fail(&"a write panicked");
     }
 }
 

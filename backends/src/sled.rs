@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, mpsc};
 
 use ::sled::Config;
 use async_trait::async_trait;
@@ -20,6 +20,7 @@ use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, Writ
 use tokio::sync::RwLock;
 
 use crate::OpenError;
+use crate::health::{Failed, Health};
 use crate::worker::{AwaitClosed, Worker, contain};
 use directory::Directory;
 use rows::{KEY_BYTES_MAX, RowError, Rows, SEGMENT_BYTES, VALUE_BYTES_MAX};
@@ -133,10 +134,10 @@ impl SledBuilder {
         let (open, closed) = AwaitClosed::new();
         let shared = Shared {
             rows: Some(rows),
-            directory,
+            _directory: directory,
             log: Log { file: log, sync: Box::new(sync) },
             gate: Arc::default(),
-            failure: OnceLock::new(),
+            health: Health::new(path),
             closing: AtomicBool::new(false),
             _open: open,
         };
@@ -184,7 +185,7 @@ impl Storage for SledStorage {
     }
 
     fn location(&self) -> String {
-        self.shared.directory.path().display().to_string()
+        self.shared.health.location().to_owned()
     }
 }
 
@@ -199,12 +200,12 @@ impl Drop for SledStorage {
 struct Shared {
     /// `None` only while it is being closed.
     rows: Option<Rows>,
-    directory: Directory,
+    /// Lets go of the directory when it goes, after the rows.
+    _directory: Directory,
     log: Log,
     /// Held by every read, and by a write alone. It is fair: reads that keep coming cannot keep a write out.
     gate: Arc<RwLock<()>>,
-    /// Why the store refuses to go on, if it does.
-    failure: OnceLock<String>,
+    health: Health,
     /// Whether the handle is gone, so that nobody waits for what is being read.
     closing: AtomicBool,
     /// Never sent on: it ends [`AwaitClosed`] when it goes, after the directory.
@@ -229,19 +230,8 @@ impl fmt::Debug for Log {
 impl Shared {
     /// The rows, unless an earlier failure forbids using them.
     fn rows(&self) -> Result<&Rows, Failed> {
-        match (&self.rows, self.failure.get()) {
-            (Some(rows), None) => Ok(rows),
-            (_, cause) => Err(self.failed(cause.map_or("it is being closed", String::as_str))),
-        }
-    }
-
-    fn failed(&self, cause: &str) -> Failed {
-        Failed { location: self.directory.path().display().to_string(), cause: cause.to_owned() }
-    }
-
-    /// Refuses everything from now on, because of `error`, the first time it is called.
-    fn fail(&self, error: &dyn ToString) -> Failed {
-        self.failed(self.failure.get_or_init(|| error.to_string()))
+        self.health.check()?;
+        self.rows.as_ref().ok_or_else(|| self.health.failed("it is being closed"))
     }
 
     /// What `work` finds in the rows as they are now. The caller holds the gate.
@@ -249,10 +239,10 @@ impl Shared {
         let rows = self.rows().map_err(ReadError::new)?;
         // sled asserts much of what it reads from its files, so reading a damaged one may panic.
         let done = contain(|| work(rows));
-        done.map_err(|panicked| ReadError::new(self.fail(&panicked)))?.map_err(|error| match error {
+        done.map_err(|panicked| ReadError::new(self.health.fail(&panicked)))?.map_err(|error| match error {
             // Nobody waits for it. The writes that were sent are still to run.
-            RowError::Closing => ReadError::new(self.failed("it is being closed")),
-            error => ReadError::new(self.fail(&error)),
+            RowError::Closing => ReadError::new(self.health.failed("it is being closed")),
+            error => ReadError::new(self.health.fail(&error)),
         })
     }
 
@@ -269,12 +259,10 @@ impl Shared {
         if batch.is_empty() {
             return Ok(());
         }
-        // Set before anything changes and lifted only by a certain outcome, so that a panic leaves it set even
-        // though nobody may be waiting for this write any more.
-        let doubt = Doubt(self);
+        let doubt = self.health.doubt();
         let outcome = self.apply(rows, batch);
         doubt.lift();
-        outcome.map_err(|error| WriteError::unknown(self.fail(&error)))
+        outcome.map_err(|error| WriteError::unknown(self.health.fail(&error)))
     }
 
     fn apply(&self, rows: &Rows, batch: WriteBatch) -> Result<(), Box<dyn std::error::Error>> {
@@ -295,29 +283,6 @@ impl Drop for Shared {
         // Closing flushes, and may fail or, after a failure, panic. Nothing is lost by it: every write was durable
         // when it was acknowledged.
         drop(contain(move || drop(rows)));
-    }
-}
-
-/// A failure of the engine, after which only opening again helps.
-#[derive(Debug, thiserror::Error)]
-#[error("{location} failed: {cause}: drop this store and open it again")]
-struct Failed {
-    location: String,
-    cause: String,
-}
-
-/// A write that has begun and whose outcome nobody knows yet.
-struct Doubt<'a>(&'a Shared);
-
-impl Doubt<'_> {
-    fn lift(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Doubt<'_> {
-    fn drop(&mut self) {
-        self.0.fail(&"a write panicked");
     }
 }
 

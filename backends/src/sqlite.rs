@@ -14,7 +14,7 @@ use std::fs;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,6 +27,7 @@ use syncline::{
 };
 
 use crate::OpenError;
+use crate::health::Health;
 use crate::worker::{AwaitClosed, Panicked, Worker, contain};
 use guard::{Fate, Guard};
 use owner::Owner;
@@ -206,9 +207,8 @@ impl SqliteBuilder {
             writes: AtomicUsize::new(0),
             wal: owner::beside(&owner.database, "-wal"),
             owner,
-            path: path.to_owned(),
             options: self.options.clone(),
-            failure: OnceLock::new(),
+            health: Health::new(path),
             closing: AtomicBool::new(false),
             _open: open,
         };
@@ -254,7 +254,7 @@ impl Storage for SqliteStorage {
     }
 
     fn location(&self) -> String {
-        self.shared.path.display().to_string()
+        self.shared.health.location().to_owned()
     }
 }
 
@@ -317,11 +317,9 @@ struct Shared {
     /// How many writes were sent and have not ended.
     writes: AtomicUsize,
     owner: Owner,
-    path: PathBuf,
     wal: PathBuf,
     options: Options,
-    /// Why the store refuses to go on, if it does.
-    failure: OnceLock<String>,
+    health: Health,
     /// Whether the handle is gone, so that nobody waits for what is being read.
     closing: AtomicBool,
     /// Never sent on: it ends [`AwaitClosed`] when it goes, after the database.
@@ -357,20 +355,6 @@ struct Writer {
 }
 
 impl Shared {
-    /// Refuses if an earlier failure forbids using the database.
-    fn check(&self) -> Result<(), Failed> {
-        self.failure.get().map_or(Ok(()), |cause| Err(self.failed(cause)))
-    }
-
-    fn failed(&self, cause: &str) -> Failed {
-        Failed { path: self.path.clone(), cause: cause.to_owned() }
-    }
-
-    /// Refuses everything from now on, because of `error`, the first time it is called.
-    fn fail(&self, error: &dyn ToString) -> Failed {
-        self.failed(self.failure.get_or_init(|| error.to_string()))
-    }
-
     /// Notes that a write was sent, until what this returns goes.
     fn writing(self: &Arc<Self>) -> Writing {
         self.writes.fetch_add(1, Ordering::Relaxed);
@@ -390,16 +374,16 @@ impl Shared {
             return None;
         }
         let writer = self.writer.try_lock().ok()?;
-        let found = self.check().map_err(ReadError::new).and_then(|()| {
+        let found = self.health.check().map_err(ReadError::new).and_then(|()| {
             let done = contain(|| work(&writer.connection));
-            done.map_err(|panicked| ReadError::new(self.fail(&panicked)))?.map_err(ReadError::new)
+            done.map_err(|panicked| ReadError::new(self.health.fail(&panicked)))?.map_err(ReadError::new)
         });
         Some(found)
     }
 
     /// What `work` finds, on a connection that nobody else uses.
     fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, ReadError> {
-        self.check().map_err(ReadError::new)?;
+        self.health.check().map_err(ReadError::new)?;
         let idle = lock(&self.readers).pop();
         let done = contain(|| {
             let connection = match idle {
@@ -432,7 +416,7 @@ impl Shared {
     /// Runs on the writer's thread, and to its end.
     fn write(&self, batch: &WriteBatch) -> Result<(), WriteError> {
         if batch.is_empty() {
-            return self.check().map_err(WriteError::unknown);
+            return self.health.check().map_err(WriteError::unknown);
         }
         self.transact(log_bytes(batch), |transaction| Ok(entries::apply(&transaction.native, batch)?))
     }
@@ -452,11 +436,9 @@ impl Shared {
         log_bytes: u64,
         work: impl FnOnce(&SqliteTx<'_>) -> Result<(), NotWritten>,
     ) -> Result<(), WriteError> {
-        self.check().map_err(WriteError::unknown)?;
+        self.health.check().map_err(WriteError::unknown)?;
         let mut writer = lock(&self.writer);
-        // Set before anything changes and lifted only by a certain outcome, so that a panic leaves it set even
-        // though nobody may be waiting for this write any more.
-        let doubt = Doubt(self);
+        let doubt = self.health.doubt();
         let outcome = writer.transact(work);
         if outcome.is_ok() {
             writer.bound_log(self, log_bytes);
@@ -464,7 +446,7 @@ impl Shared {
         doubt.lift();
         outcome.map_err(|error| match error {
             NotWritten::Rejected(error) => WriteError::Rejected(error),
-            NotWritten::InDoubt(error) => WriteError::unknown(self.fail(&error)),
+            NotWritten::InDoubt(error) => WriteError::unknown(self.health.fail(&error)),
         })
     }
 }
@@ -572,33 +554,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A failure of the engine, after which only opening again helps.
-#[derive(Debug, thiserror::Error)]
-#[error("{} failed: {cause}: drop this store and open it again", path.display())]
-struct Failed {
-    path: PathBuf,
-    cause: String,
-}
-
 /// The app's own work panicked. All of it was undone.
 #[derive(Debug, thiserror::Error)]
 #[error("the job panicked: {0}")]
 struct JobPanicked(String);
-
-/// A write that has begun and whose outcome nobody knows yet.
-struct Doubt<'a>(&'a Shared);
-
-impl Doubt<'_> {
-    fn lift(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Doubt<'_> {
-    fn drop(&mut self) {
-        self.0.fail(&"a write panicked");
-    }
-}
 
 /// Why a transaction was not committed, given that it has been rolled back.
 enum NotWritten {

@@ -134,11 +134,7 @@ impl<S: Storage> Driver<S> {
                 }
             }
             // One page between two groups, so that neither waits for the other.
-            let rebuilt = match closed {
-                false => self.rebuild().await,
-                true => Ok(false),
-            };
-            let rebuilt = match rebuilt {
+            let rebuilt = match self.rebuild(closed).await {
                 Ok(rebuilt) => rebuilt,
                 Err(reason) => return reason,
             };
@@ -230,9 +226,12 @@ impl<S: Storage> Driver<S> {
         Ok(())
     }
 
-    /// Rebuilds a page of a projection; says whether there was one to rebuild.
-    async fn rebuild(&mut self) -> Result<bool, StopReason> {
+    /// Rebuilds a page of a projection, unless the replica is `closing`; says whether there was one to rebuild.
+    async fn rebuild(&mut self, closing: bool) -> Result<bool, StopReason> {
         let (Some(all), Some(held)) = (&self.rebuilds, &self.store) else { return Ok(false) };
+        if closing {
+            return Ok(false);
+        }
         let page = all.rebuild(&held.store);
         match while_answering(&mut self.engine, &mut self.channels, page).await?? {
             Some(told) => {

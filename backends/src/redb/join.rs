@@ -7,7 +7,7 @@ use ::redb::WriteTransaction;
 use async_trait::async_trait;
 use syncline::{BoxError, JoinJob, JoinStorage, JoinTx, Key, ReadError, Value, WriteBatch, WriteError};
 
-use super::{Doubt, NotWritten, RedbStorage, Shared, begin, check_sizes, stage, tables};
+use super::{NotWritten, RedbStorage, Shared, begin, check_sizes, stage, tables};
 use crate::worker::contain;
 
 /// A redb transaction that the app's own tables share with the store's, whose names begin with `syncline/`.
@@ -50,7 +50,7 @@ impl Shared {
     /// Runs on the writer's thread, and to its end.
     fn join(&self, job: JoinJob<RedbStorage>) -> Result<(), WriteError> {
         let database = self.database().map_err(WriteError::unknown)?;
-        let doubt = Doubt(self);
+        let doubt = self.health.doubt();
         let outcome = begin(database, self.commit).and_then(|transaction| transact(transaction, job));
         doubt.lift();
         outcome.map_err(|error| self.not_written(error))
