@@ -177,11 +177,11 @@ impl Storage for SledStorage {
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
         // Here, where nothing has begun, so that the answer is certain.
         check_sizes(&batch).map_err(WriteError::rejected)?;
-        let shared = Arc::clone(&self.shared);
-        self.writer
-            .run(move || shared.write(batch))
-            .await
-            .unwrap_or_else(|panicked| Err(WriteError::unknown(panicked)))
+        let (shared, rows) = (Arc::clone(&self.shared), batch.ops().len());
+        let written = self.writer.run(move || shared.write(batch));
+        // Behind it, so that nobody waits for this.
+        drop(self.writer.run(move || free_replaced(rows)));
+        written.await.unwrap_or_else(|panicked| Err(WriteError::unknown(panicked)))
     }
 
     fn location(&self) -> String {
@@ -266,10 +266,8 @@ impl Shared {
     }
 
     fn apply(&self, rows: &Rows, batch: WriteBatch) -> Result<(), Box<dyn std::error::Error>> {
-        let rows_max = batch.ops().len();
         let staged = rows.stage(batch)?;
         rows.apply(staged)?;
-        free_replaced(rows_max);
         // On Linux sled's flush ends with `sync_file_range`, which neither syncs what finds the bytes again, nor asks
         // the medium to keep them.
         (self.log.sync)(&self.log.file)?;
