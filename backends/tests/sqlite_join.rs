@@ -484,21 +484,26 @@ fn a_record_that_says_it_is_another_one_projects_nothing() {
             .found(syncline::GroupId(syncline::Uuid::from_u128(2)))
             .model::<Word>()
     };
-    block_on(async {
-        let (library, driver) = open().open().await.unwrap();
-        let app = async {
-            let library = library;
-            for (id, text) in [(1, "one"), (2, "two")] {
-                library.commit(Word { id, text: text.into() }).await.unwrap();
-            }
-        };
-        futures::future::join(app, driver.run()).await.1.unwrap();
-    });
+    let commit = |words: &[(u32, &str)]| {
+        block_on(async {
+            let (library, driver) = open().open().await.unwrap();
+            let app = async {
+                let library = library;
+                for &(id, text) in words {
+                    library.commit(Word { id, text: text.into() }).await.unwrap();
+                }
+            };
+            futures::future::join(app, driver.run()).await.1.unwrap();
+        });
+    };
+    commit(&[(1, "old"), (2, "two")]);
     let app = rusqlite::Connection::open(&path).unwrap();
     let one_over_two = "UPDATE syncline_records SET value = (SELECT value FROM syncline_records WHERE hex(key) LIKE \
                         '%00000001') WHERE hex(key) LIKE '%00000002'";
     assert_eq!(app.execute(one_over_two, []).unwrap(), 1);
     drop(app);
+    // The second record comes later, and says that the first one is "old".
+    commit(&[(1, "new")]);
     block_on(async {
         let (library, driver) = open().project(Words).open().await.unwrap();
         let app = async {
@@ -517,5 +522,5 @@ fn a_record_that_says_it_is_another_one_projects_nothing() {
     let app = rusqlite::Connection::open(&path).unwrap();
     let mut words = app.prepare("SELECT id, text FROM word").unwrap();
     let words = words.query_map([], |row| Ok((row.get::<_, u32>(0)?, row.get::<_, String>(1)?))).unwrap();
-    assert_eq!(words.collect::<Result<BTreeMap<_, _>, _>>().unwrap(), BTreeMap::from([(1, "one".into())]));
+    assert_eq!(words.collect::<Result<BTreeMap<_, _>, _>>().unwrap(), BTreeMap::from([(1, "new".into())]));
 }
