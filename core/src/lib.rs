@@ -61,6 +61,7 @@ mod sorted;
 pub mod storage;
 mod stored;
 pub mod syncable;
+pub mod transport;
 mod tx;
 
 pub use audit::{Rule, Violation, audit};
@@ -86,5 +87,6 @@ pub use storage::{
 pub use stored::FormatError;
 pub use syncable::{DeviceOwned, Ownership, RecordId, Shared, SyncId, Syncable};
 pub use syncline_derive::Syncable;
+pub use transport::{Incoming, Transport, TransportError};
 pub use tx::Tx;
 pub use uuid::{self, Uuid};
