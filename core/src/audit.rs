@@ -10,9 +10,10 @@ use crate::model;
 use crate::pages::{PAGE_ENTRIES, Pages};
 use crate::storage::{Entry, Key, KeyRange, ReadError, Storage};
 use crate::stored::keys::{self, RecordKey, StoredKey};
-use crate::stored::log::chain;
+use crate::stored::log::{chain, split_row};
 use crate::stored::{
-    Digest, Head, Identity, LogEntry, ModelSeen, ProjectionRow, Reference, clock_from_value, digest, record,
+    Digest, Head, Identity, LogEntry, ModelSeen, ProjectionRow, Reference, ValueRef, clock_from_value, digest,
+    fork_from_value, introducer_from_value, peer_from_value, record,
 };
 
 /// Something in a store that must not be.
@@ -49,6 +50,8 @@ pub enum Rule {
     LogIsWhole,
     /// The digests of the log lead from the one at the floor to the one of the head.
     Chain,
+    /// What a commit of the log rests on is here too.
+    CausesAreHere,
     /// A record stands at or above every commit of the log that changes it.
     RecordFollowsLog,
     /// A record whose commit is still in the log is what that commit made it.
@@ -57,6 +60,8 @@ pub enum Rule {
     LogResolves,
     /// A value is kept only if the log refers to it and no record holds it.
     KeptIsNeeded,
+    /// A value lies beside a record only if that says so and is of the same epoch.
+    BesideBelongs,
 }
 
 /// Checks a whole store and returns what is wrong with it: nothing, if it is as it must be.
@@ -69,6 +74,7 @@ pub async fn audit(storage: &dyn Storage) -> Vec<Violation> {
         storage,
         heads: BTreeMap::new(),
         clock: None,
+        own: None,
         named: BTreeMap::new(),
         devices: BTreeMap::new(),
         violations: Vec::new(),
@@ -83,6 +89,7 @@ struct Audit<'a> {
     storage: &'a dyn Storage,
     heads: BTreeMap<ReplicaId, Head>,
     clock: Option<Hlc>,
+    own: Option<ReplicaId>,
     /// For each stream, how many changes of its log are what their record holds.
     named: BTreeMap<ReplicaId, u64>,
     /// The device of each member.
@@ -101,7 +108,8 @@ impl<'a> Audit<'a> {
             self.check_log(replica, head).await?;
         }
         self.check_records().await?;
-        self.check_kept().await
+        self.check_kept().await?;
+        self.check_besides().await
     }
 
     fn report(&mut self, rule: Rule, detail: impl Into<String>) {
@@ -125,6 +133,7 @@ impl<'a> Audit<'a> {
             Some(value) => self.note(Identity::parse(&value), "the identity"),
         };
         let Some(identity) = identity else { return Ok(()) };
+        self.own = Some(identity.replica);
         match self.get(keys::clock()).await? {
             None => self.report(Rule::Complete, "the clock is missing"),
             Some(value) => self.clock = self.note(clock_from_value(identity.replica, &value), "the clock"),
@@ -154,7 +163,9 @@ impl<'a> Audit<'a> {
                 }
             }
         }
+        let joining = self.get(keys::introducer()).await?.is_some();
         match self.devices.get(&identity.replica) {
+            None if joining => {}
             None => self.report(Rule::Complete, "the own member record is missing"),
             Some(device) if *device != identity.device => {
                 let detail = format!("the store is of {}, its member record of {device}", identity.device);
@@ -208,6 +219,18 @@ impl<'a> Audit<'a> {
                             self.report(Rule::LogIsWhole, detail);
                         }
                     }
+                    Some(StoredKey::Introducer) => {
+                        self.note(introducer_from_value(value), "the introducer");
+                    }
+                    Some(StoredKey::Fork(replica)) => {
+                        self.note(fork_from_value(value), format_args!("the fork of {replica}"));
+                    }
+                    Some(StoredKey::Peer(replica)) => {
+                        self.note(peer_from_value(value), format_args!("the row of peer {replica}"));
+                    }
+                    Some(StoredKey::Beside(record, ..)) => {
+                        self.note(record::parse(value), format_args!("a value beside record {record}"));
+                    }
                     // They have been read before.
                     Some(StoredKey::Identity | StoredKey::Clock) => {}
                 }
@@ -229,8 +252,25 @@ impl<'a> Audit<'a> {
                         format!("{replica}: commit {seq} follows {}, the log is {first}..={last}", at.0);
                     self.report(Rule::LogIsWhole, detail);
                 }
-                let entry =
-                    self.note(LogEntry::parse(replica, value), format_args!("log entry {seq} of {replica}"));
+                let row = split_row(value).and_then(|(previous, entry)| {
+                    Ok((previous, entry, LogEntry::parse(replica, entry)?))
+                });
+                let row = self.note(row, format_args!("log entry {seq} of {replica}"));
+                if value.len() > usize::try_from(head.row_bytes_max).unwrap_or(usize::MAX) {
+                    let detail = format!("{replica}: commit {seq} is longer than its head says rows are");
+                    self.report(Rule::LogIsWhole, detail);
+                }
+                let digest = match &row {
+                    Some((previous, entry, _)) => {
+                        if *previous != at.1 {
+                            let detail = format!("{replica}: commit {seq} follows another digest");
+                            self.report(Rule::Chain, detail);
+                        }
+                        chain(previous, entry)
+                    }
+                    None => at.1,
+                };
+                let entry = row.map(|(_, _, entry)| entry);
                 if let Some(entry) = &entry {
                     if at.2.is_some_and(|before| entry.stamp <= before) {
                         self.report(
@@ -240,11 +280,18 @@ impl<'a> Audit<'a> {
                     }
                     self.check_clock(entry.stamp, || format!("commit {seq} of {replica}"));
                     self.check_device(replica, entry.device, format_args!("commit {seq}"));
+                    for (cause, cause_seq) in &entry.after {
+                        if self.heads.get(cause).is_none_or(|head| head.seq < *cause_seq) {
+                            let detail =
+                                format!("commit {seq} of {replica} rests on commit {cause_seq} of {cause}");
+                            self.report(Rule::CausesAreHere, detail);
+                        }
+                    }
                     if seq <= head.seq {
                         self.check_references(seq, entry).await?;
                     }
                 }
-                at = (seq, chain(&at.1, value), entry.map(|entry| entry.stamp).or(at.2));
+                at = (seq, digest, entry.map(|entry| entry.stamp).or(at.2));
             }
         }
         let (seq, digest, stamp) = at;
@@ -290,19 +337,26 @@ impl<'a> Audit<'a> {
         reference: &Reference,
         stored: Option<Vec<u8>>,
     ) -> Result<(), ReadError> {
-        let Reference { record: key, value } = reference;
+        let Reference { record: key, value, epoch } = reference;
         let what = || format!("record {key} of commit {seq} of {}", stamp.replica());
+        // What another device replaced may have come without the value, before the commit that replaced it.
+        let superseded = key.owner().is_some() && Some(stamp.replica()) != self.own;
         let Some(stored) = stored else {
-            self.report(Rule::RecordFollowsLog, format!("{} is missing", what()));
+            if !superseded {
+                self.report(Rule::RecordFollowsLog, format!("{} is missing", what()));
+            }
             return Ok(());
         };
         // What cannot be read has been reported already.
         let Ok((header, held)) = record::parse(&stored) else { return Ok(()) };
-        if header.stamp < stamp {
-            self.report(Rule::RecordFollowsLog, format!("{} is older, of {}", what(), header.stamp));
+        let same_dot = header.seq == seq && header.stamp.replica() == stamp.replica();
+        if header.rank() < (*epoch, stamp) && !superseded {
+            let beside = self.get(keys::beside(key, stamp.replica(), seq)).await?;
+            if beside.is_none() {
+                self.report(Rule::RecordFollowsLog, format!("{} is older, of {}", what(), header.stamp));
+            }
         }
-        let holds = header.seq == seq && header.stamp.replica() == stamp.replica();
-        if holds {
+        if same_dot {
             *self.named.entry(stamp.replica()).or_default() += 1;
             if header.stamp != stamp {
                 self.report(
@@ -310,16 +364,22 @@ impl<'a> Audit<'a> {
                     format!("{} has another stamp, {}", what(), header.stamp),
                 );
             }
+            if header.rank().0 != *epoch {
+                self.report(Rule::LogExplainsRecord, format!("{} is of another epoch", what()));
+            }
+        }
+        if header.holds(stamp.replica(), seq) {
             let same = match value {
                 None => header.tombstone,
-                Some((schema, expected)) => {
-                    !header.tombstone && header.schema == *schema && digest(held) == *expected
+                Some(ValueRef { schema, len, digest: expected }) => {
+                    let same_len = u32::try_from(held.len()) == Ok(*len);
+                    !header.tombstone && header.schema == *schema && same_len && digest(held) == *expected
                 }
             };
             if !same {
                 self.report(Rule::LogResolves, format!("{} has another value", what()));
             }
-        } else if let (Some((_, expected)), None) = (value, key.owner()) {
+        } else if let (Some(ValueRef { digest: expected, .. }), None) = (value, key.owner()) {
             let kept = self.get(keys::kept(stamp.replica(), seq, key)).await?;
             self.check_kept_value(kept, expected, what);
         }
@@ -344,6 +404,11 @@ impl<'a> Audit<'a> {
         let mut pages = self.pages(keys::records());
         while let Some(page) = pages.next().await? {
             for (record, header) in parsed(&page) {
+                let beside = header.merge.is_some_and(|merge| merge.beside);
+                if beside && self.storage.scan(keys::besides_of(&record), 1).await?.is_empty() {
+                    let detail = format!("record {record} says that values lie beside it, and none do");
+                    self.report(Rule::BesideBelongs, detail);
+                }
                 if self.check_record(&record, &header) {
                     *claimed.entry(header.stamp.replica()).or_default() += 1;
                 }
@@ -400,7 +465,7 @@ impl<'a> Audit<'a> {
             for Entry { key, .. } in &page {
                 let Some(StoredKey::Kept(replica, seq, record)) = StoredKey::parse(key) else { continue };
                 let held = match self.get(record.as_bytes().to_vec()).await?.as_deref().map(record::parse) {
-                    Some(Ok((header, _))) => header.seq == seq && header.stamp.replica() == replica,
+                    Some(Ok((header, _))) => header.holds(replica, seq),
                     _ => false,
                 };
                 // Only a shared value that the commit put can be missed.
@@ -408,6 +473,27 @@ impl<'a> Audit<'a> {
                 if held || !put || record.owner().is_some() {
                     let detail = format!("record {record} of commit {seq} of {replica} is kept for nothing");
                     self.report(Rule::KeptIsNeeded, detail);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_besides(&mut self) -> Result<(), ReadError> {
+        let mut pages = self.pages(keys::besides());
+        while let Some(page) = pages.next().await? {
+            for Entry { key, value } in &page {
+                let Some(StoredKey::Beside(record, replica, seq)) = StoredKey::parse(key) else { continue };
+                let Ok((beside, _)) = record::parse(value) else { continue };
+                self.check_clock(beside.stamp, || format!("a value beside record {record}"));
+                let stored = self.get(record.as_bytes().to_vec()).await?;
+                let header = stored.as_deref().and_then(|stored| record::parse(stored).ok());
+                let merge = header.and_then(|(header, _)| header.merge);
+                let named = beside.seq == seq && beside.stamp.replica() == replica && !beside.tombstone;
+                let epoch = beside.merge.map(|merge| merge.epoch);
+                if !named || !merge.is_some_and(|merge| merge.beside && Some(merge.epoch) == epoch) {
+                    let detail = format!("commit {seq} of {replica} lies beside record {record} for nothing");
+                    self.report(Rule::BesideBelongs, detail);
                 }
             }
         }
@@ -452,7 +538,7 @@ impl LastEntry {
             Some((last, named)) if last == at => named,
             _ => {
                 let entry = storage.get_many(&[keys::log(replica, seq)]).await?.into_iter().next().flatten();
-                let entry = entry.and_then(|entry| LogEntry::parse(replica, &entry).ok());
+                let entry = entry.and_then(|row| LogEntry::parse(replica, split_row(&row).ok()?.1).ok());
                 let changes = entry.map(|entry| entry.changes).unwrap_or_default();
                 changes.into_iter().map(|change| (change.record, Put(change.value.is_some()))).collect()
             }

@@ -1,8 +1,9 @@
 //! Changes that the app stages to commit them together.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::engine::{Action, Commit, Staged};
+use crate::engine::{Action, Commit, Current, Staged};
 use crate::error::Error;
 use crate::events::RecordKey;
 use crate::ids::DeviceId;
@@ -12,13 +13,20 @@ use crate::sorted::SortedMap;
 use crate::stored::record;
 use crate::syncable::{Ownership, RecordId, Syncable};
 
+/// What is staged for a record.
+struct Change {
+    action: Action,
+    own_merge: bool,
+    bytes: usize,
+}
+
 /// Changes that are committed together. See [`commit_batch`](crate::TransactionManager::commit_batch).
 pub struct Batch<'a> {
     device: DeviceId,
     models: &'a Registry,
     limits: &'a Limits,
     /// In key order, in which the store is read and written.
-    changes: SortedMap<RecordKey, (Action, usize)>,
+    changes: SortedMap<RecordKey, Change>,
     bytes: usize,
 }
 
@@ -27,16 +35,28 @@ impl<'a> Batch<'a> {
         Self { device, models, limits, changes: SortedMap::new(), bytes: 0 }
     }
 
-    /// Stages putting `model` under its id.
+    /// Stages putting `model` under its id. If its model brings its own merge, what is put is merged into what is there.
     ///
     /// # Errors
     /// [`Error::UnregisteredModel`], [`Error::NotOwner`], [`Error::TooLarge`], [`Error::Encode`]. The batch is as
     /// before.
     pub fn put<M: Syncable>(&mut self, model: &M) -> Result<(), Error> {
+        if !M::OWN_MERGE {
+            return self.put_as_it_is(model);
+        }
+        let key = self.name::<M>(&model.sync_id())?;
+        // Whether it can be encoded is told now.
+        let value = model::encode(model, self.limits.value_bytes_max)?;
+        let bytes = key.id_bytes().len() + record::value_of(&value.record).len();
+        self.stage::<M>(key, merge_into(model.clone(), self.limits), bytes)
+    }
+
+    /// Stages what replaces the record, without merging it.
+    pub(crate) fn put_as_it_is<M: Syncable>(&mut self, model: &M) -> Result<(), Error> {
         let key = self.name::<M>(&model.sync_id())?;
         let value = model::encode(model, self.limits.value_bytes_max)?;
         let bytes = key.id_bytes().len() + record::value_of(&value.record).len();
-        self.stage(key, Action::Put(value), bytes)
+        self.stage::<M>(key, Action::Put(value), bytes)
     }
 
     /// Stages deleting a record, if it is there.
@@ -50,7 +70,7 @@ impl<'a> Batch<'a> {
     pub fn delete<M: Syncable>(&mut self, id: RecordId<M>) -> Result<(), Error> {
         let key = self.name::<M>(&id)?;
         let bytes = key.id_bytes().len();
-        self.stage(key, Action::Delete, bytes)
+        self.stage::<M>(key, Action::Delete, bytes)
     }
 
     /// The number of records that the batch changes.
@@ -71,7 +91,7 @@ impl<'a> Batch<'a> {
 
     /// What is staged for a record.
     pub(crate) fn staged(&self, record: &RecordKey) -> Option<&Action> {
-        self.changes.get(record).map(|(action, _)| action)
+        self.changes.get(record).map(|change| &change.action)
     }
 
     /// The key of a record that this device may commit.
@@ -86,21 +106,38 @@ impl<'a> Batch<'a> {
         Ok(key)
     }
 
-    fn stage(&mut self, key: RecordKey, action: Action, bytes: usize) -> Result<(), Error> {
-        let replaced = self.changes.get(&key).map(|(_, bytes)| *bytes);
+    fn stage<M: Syncable>(&mut self, key: RecordKey, action: Action, bytes: usize) -> Result<(), Error> {
+        let replaced = self.changes.get(&key).map(|change| change.bytes);
         let count = self.changes.len() + usize::from(replaced.is_none());
         let total = self.bytes + bytes - replaced.unwrap_or(0);
         within(count, Limit { name: "commit_changes_max", max: self.limits.commit_changes_max })?;
         within(total, Limit { name: "commit_bytes_max", max: self.limits.commit_bytes_max })?;
-        self.changes.insert(key, (action, bytes));
+        self.changes.insert(key, Change { action, own_merge: M::OWN_MERGE, bytes });
         self.bytes = total;
         Ok(())
     }
 
     pub(crate) fn into_commit(self) -> Commit {
-        let changes = self.changes.into_iter().map(|(record, (action, _))| Staged { record, action });
-        Commit { changes: changes.collect(), bytes: self.bytes }
+        let changes = self.changes.into_iter();
+        let staged =
+            changes.map(|(record, Change { action, own_merge, .. })| Staged { record, action, own_merge });
+        Commit { changes: staged.collect(), bytes: self.bytes }
     }
+}
+
+/// Puts what `model` and the record there merge to. All of it is the app's code, run in the driver, which must outlive
+/// it.
+pub(crate) fn merge_into<M: Syncable>(model: M, limits: &Limits) -> Action {
+    let value_bytes_max = limits.value_bytes_max;
+    Action::Update(Box::new(move |current: Option<Current<'_>>| {
+        let merged = || {
+            let id = model.sync_id();
+            let old = current.map(|current| model::decode::<M>(&id, current)).transpose()?;
+            let merged = old.map_or_else(|| model.clone(), |old| old.merge(model.clone()));
+            model::encode(&merged, value_bytes_max)
+        };
+        catch_unwind(AssertUnwindSafe(merged)).map_err(|panic| Error::from_panic(&*panic))?
+    }))
 }
 
 impl fmt::Debug for Batch<'_> {

@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
 use crate::clock::{Clock, SystemClock};
 use crate::driver::{Channels, Driver, Held, read_clock};
-use crate::engine::{self, Ask, Found, Rules};
+use crate::engine::{self, Ask, Engine, Found, Rules};
 use crate::error::OpenError;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::limits::Limits;
@@ -17,10 +17,11 @@ use crate::member::Member;
 use crate::model::Registry;
 use crate::pages::Pages;
 use crate::projection::{Declared, Projecting};
-use crate::storage::{KeyRange, ReadError, Storage};
+use crate::storage::{Entry, KeyRange, ReadError, Storage, WriteBatch};
 use crate::stored::FormatError;
-use crate::stored::keys::{self, RecordKey};
+use crate::stored::keys::{self, RecordKey, StoredKey};
 use crate::syncable::{MODEL_BYTES_MAX, Syncable};
+use crate::transport::Transport;
 
 /// Says what a store shall be, then [opens](Builder::open) it.
 ///
@@ -30,7 +31,10 @@ pub struct Builder<S> {
     storage: S,
     device: Option<DeviceId>,
     group: Option<GroupId>,
+    introducer: Option<ReplicaId>,
     replica: Option<ReplicaId>,
+    seed: Option<u64>,
+    transport: Option<Arc<dyn Transport>>,
     models: Result<Registry, OpenError>,
     clock: Arc<dyn Clock>,
     limits: Limits,
@@ -44,7 +48,10 @@ impl<S: Storage> Builder<S> {
             storage,
             device: None,
             group: None,
+            introducer: None,
             replica: None,
+            seed: None,
+            transport: None,
             models: Ok(Registry::new()),
             clock: Arc::new(SystemClock::new()),
             limits: Limits::default(),
@@ -64,6 +71,29 @@ impl<S: Storage> Builder<S> {
     #[must_use]
     pub fn found(mut self, group: GroupId) -> Self {
         self.group = Some(group);
+        self.introducer = None;
+        self
+    }
+
+    /// The group that a new store joins, and the member from whom it learns all about it.
+    ///
+    /// That member, or any other, must [add](TransactionManager::add_member) the new replica, whose id is in
+    /// [`status`](TransactionManager::status). Until that has arrived here, this replica listens to the introducer
+    /// alone, serves nobody and commits nothing.
+    #[must_use]
+    pub fn join(mut self, group: GroupId, introducer: ReplicaId) -> Self {
+        self.group = Some(group);
+        self.introducer = Some(introducer);
+        self
+    }
+
+    /// How this replica reaches its peers. Without one it works alone.
+    ///
+    /// A group of one that works alone prunes its log, since nobody needs it; a replica that joins it later could not
+    /// get what was pruned. So open with a transport from the first time on what is to be shared ever.
+    #[must_use]
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.transport = Some(Arc::new(transport));
         self
     }
 
@@ -102,6 +132,14 @@ impl<S: Storage> Builder<S> {
         self
     }
 
+    /// The seed of what is random at runtime: the session and the moments of retries. Drawn unless set, so that tests
+    /// can be repeated.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
     pub(crate) fn with_projections(mut self, projections: Arc<dyn Projecting<S>>) -> Self {
         self.projections = Some(projections);
         self
@@ -128,27 +166,36 @@ impl<S: Storage> Builder<S> {
     /// # Cancel safety
     /// Dropping the future releases the store. A first opening is there whole or not at all.
     pub async fn open(self) -> Result<(TransactionManager<S>, Driver<S>), OpenError> {
-        let Self { storage, device, group, replica, models, clock, limits, rules, projections } = self;
-        let models = models?;
+        let Self { storage, device, group, models, clock, rules, projections, transport, .. } = self;
+        let (limits, models) = (Arc::new(self.limits), Arc::new(models?));
         check(&limits)?;
         let declared = projections.as_ref().map_or_else(Vec::new, |all| all.declared());
         check_names(&declared)?;
         let location = storage.location();
         let found = find(&storage).await.map_err(|error| error.at(&location))?;
-        let replica = replica.unwrap_or_else(ReplicaId::new);
         let ask = Ask {
             device,
             group,
-            limits: limits.clone(),
+            introducer: self.introducer,
+            networked: transport.is_some(),
+            seed: self.seed.unwrap_or_else(random_seed),
+            limits: Arc::clone(&limits),
             rules,
-            replica,
+            replica: self.replica.unwrap_or_else(ReplicaId::new),
             projections: declared,
+            projected: projections.as_ref().map_or_else(Vec::new, |all| all.ranges()),
             location: location.clone(),
         };
-        let (engine, batch) = engine::open(ask, &found, &models, read_clock(&*clock))?;
-        if !batch.is_empty() {
-            storage.write(batch).await.map_err(|source| OpenError::Write { location, source })?;
+        let (mut engine, batch) = engine::open(ask, &found, &models, read_clock(&*clock))?;
+        let identity = engine.snapshot().identity;
+        if let Some(transport) = &transport {
+            let attached = transport.attach(identity.replica).await;
+            attached.map_err(|source| OpenError::Transport { location: location.clone(), source })?;
         }
+        if !batch.is_empty() {
+            write(&storage, batch).await?;
+        }
+        fold(&mut engine, &storage).await.map_err(|error| error.at(&location))?;
         if let Some(all) = &projections {
             all.begin(&found.projections);
         }
@@ -168,13 +215,13 @@ impl<S: Storage> Builder<S> {
             notices: notices.downgrade(),
             released: when_released,
             stop_reason: Arc::clone(&stop_reason),
-            device: engine.snapshot().identity.device,
+            device: identity.device,
             models,
             limits,
             projections: projections.clone(),
         });
         let channels = Channels { requests, control, queue, notices: Some(notices), stop_reason };
-        Ok((manager, Driver::new(engine, store, clock, channels, projections)))
+        Ok((manager, Driver::new(engine, store, clock, transport, channels, projections)))
     }
 }
 
@@ -194,6 +241,7 @@ impl<S: Storage> fmt::Debug for Builder<S> {
 enum NotFound {
     Read(ReadError),
     Format(FormatError),
+    Other(OpenError),
 }
 
 impl NotFound {
@@ -202,6 +250,7 @@ impl NotFound {
         match self {
             Self::Read(source) => OpenError::Read { location, source },
             Self::Format(source) => OpenError::Format { location, source },
+            Self::Other(error) => error,
         }
     }
 }
@@ -218,16 +267,59 @@ impl From<FormatError> for NotFound {
     }
 }
 
+impl From<OpenError> for NotFound {
+    fn from(error: OpenError) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// The store's randomness, where no seed is given. The ids are random too, and the one source of it.
+fn random_seed() -> u64 {
+    let [a, b, c, d, e, f, _, _, _, g, h, ..] = *ReplicaId::new().as_bytes();
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+async fn write(storage: &impl Storage, batch: WriteBatch) -> Result<(), OpenError> {
+    let written = storage.write(batch).await;
+    written.map_err(|source| OpenError::Write { location: storage.location(), source })
+}
+
+/// Merges what lies beside records and can be merged by now, some records at a time.
+async fn fold(engine: &mut Engine, storage: &impl Storage) -> Result<(), NotFound> {
+    let mut rest = keys::besides();
+    while let Some(entry) = storage.scan(rest.clone(), 1).await?.into_iter().next() {
+        let Some(StoredKey::Beside(record, ..)) = StoredKey::parse(&entry.key) else {
+            return Err(FormatError::Damaged { what: "the key of a value beside a record" }.into());
+        };
+        let range = keys::besides_of(&record);
+        if engine.can_merge(&record) {
+            let besides = Pages::new(storage, range.clone()).all().await?;
+            let besides = besides.into_iter().map(|Entry { key, value }| (key, value)).collect();
+            let stored = storage.get_many(&[record.as_bytes().to_vec()]).await?.into_iter().next().flatten();
+            let stored = stored.ok_or(FormatError::Damaged { what: "a record, which is missing," })?;
+            let batch = engine.fold(&record, stored, besides)?;
+            if !batch.is_empty() {
+                write(storage, batch).await?;
+            }
+        }
+        rest.start = range.end.unwrap_or_default();
+    }
+    Ok(())
+}
+
 async fn find(storage: &impl Storage) -> Result<Found, NotFound> {
     let mut values = storage.get_many(&Found::keys()).await?.into_iter();
     Ok(Found {
         identity: values.next().flatten(),
         clock: values.next().flatten(),
+        introducer: values.next().flatten(),
         any: !storage.scan(KeyRange::all(), 1).await?.is_empty(),
         models: Pages::new(storage, keys::models()).all().await?,
         projections: engine::read_projections(&Pages::new(storage, keys::projections()).all().await?)?,
         heads: Pages::new(storage, keys::heads()).all().await?,
         members: Pages::new(storage, RecordKey::range_of_model::<Member>()).all().await?,
+        peers: Pages::new(storage, keys::peers()).all().await?,
+        forks: Pages::new(storage, keys::forks()).all().await?,
     })
 }
 
@@ -252,7 +344,11 @@ fn check(limits: &Limits) -> Result<(), OpenError> {
         "from `commit_bytes_max` plus `commit_changes_max` * 256 to 4,294,967,295, or 512 MiB on 32 bits";
     const SOME: &str = "at least 1";
     const EVENTS: &str = "from 1 to 1,048,576";
+    const FRAME: &str =
+        "from `commit_bytes_max` plus `commit_changes_max` * 136 plus `members_max` * 32 plus 256 to 4,294,967,295";
+    const PAGE: &str = "from 1 to `frame_bytes_max`";
     let u32_max = u32::MAX as usize;
+    let least_frame = engine::frame_bytes(limits);
     let least_queue = crate::batch::weight(limits.commit_bytes_max, limits.commit_changes_max);
     let rules = [
         ("id_bytes_max", limits.id_bytes_max, 1, usize::from(u16::MAX), ID),
@@ -268,6 +364,9 @@ fn check(limits: &Limits) -> Result<(), OpenError> {
         ("group_commits_max", limits.group_commits_max, 1, usize::MAX, SOME),
         // The ring is reserved as a whole.
         ("event_commits_max", limits.event_commits_max, 1, 1 << 20, EVENTS),
+        ("frame_bytes_max", limits.frame_bytes_max, least_frame, u32_max, FRAME),
+        ("page_bytes_max", limits.page_bytes_max, 1, limits.frame_bytes_max, PAGE),
+        ("members_max", limits.members_max, 1, engine::STREAMS_MAX, "from 1 to 4,096"),
     ];
     for (name, value, min, max, rule) in rules {
         if value < min || value > max {

@@ -2,28 +2,33 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{Either, select};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 
-use crate::clock::{Clock, Now};
+use crate::clock::{Clock, Mono, Now};
 use crate::engine::{Commit, Effect, Engine, Input, Snapshot, Ticket};
 use crate::error::{Error, StopReason, panic_message};
 use crate::events::{Event, Notice};
 use crate::joined::Work;
 use crate::projection::Projecting;
+use crate::ids::ReplicaId;
 use crate::storage::{Storage, WriteError};
+use crate::transport::{Incoming, Transport, TransportError};
 
 /// What a manager asks of the driver beside commits: answered also while the store writes.
 #[derive(Debug)]
 pub(crate) enum Control {
     Status(oneshot::Sender<Snapshot>),
+    /// Let the held commits of a stream through; whether there were any.
+    Release(ReplicaId, oneshot::Sender<bool>),
     Shutdown,
 }
 
@@ -77,31 +82,40 @@ pub struct Driver<S: Storage> {
     /// `None` once stopped.
     store: Option<Arc<Held<S>>>,
     clock: Arc<dyn Clock>,
+    /// `None` without one, and once it has ended.
+    transport: Option<Arc<dyn Transport>>,
     channels: Channels<S>,
     waiting: HashMap<Ticket, Waiting>,
     /// The joined writes that the engine has not come to yet.
     joins: HashMap<Ticket, Work<S>>,
-    /// Until there is nothing more to rebuild.
-    rebuilds: Option<Arc<dyn Projecting<S>>>,
+    projections: Option<Arc<dyn Projecting<S>>>,
+    /// Whether there may be something to rebuild.
+    rebuilds: bool,
     next_ticket: u64,
 }
+
+/// How many frames are taken before the engine goes on with what they brought.
+const FRAMES_AT_ONCE: usize = 64;
 
 impl<S: Storage> Driver<S> {
     pub(crate) fn new(
         engine: Engine,
         store: Arc<Held<S>>,
         clock: Arc<dyn Clock>,
+        transport: Option<Arc<dyn Transport>>,
         channels: Channels<S>,
-        rebuilds: Option<Arc<dyn Projecting<S>>>,
+        projections: Option<Arc<dyn Projecting<S>>>,
     ) -> Self {
         Self {
             engine,
             store: Some(store),
             clock,
+            transport,
             channels,
             waiting: HashMap::new(),
             joins: HashMap::new(),
-            rebuilds,
+            rebuilds: projections.is_some(),
+            projections,
             next_ticket: 0,
         }
     }
@@ -121,31 +135,43 @@ impl<S: Storage> Driver<S> {
     }
 
     async fn serve(&mut self) -> StopReason {
+        // Whether there was a reply, and a write, since others last had their turn.
+        let (mut replied, mut wrote, mut closed) = (false, false, false);
         loop {
             while let Ok(control) = self.channels.control.try_recv() {
-                answer(&self.engine, &mut self.channels.requests, control);
+                answer(&mut self.engine, &mut self.channels.requests, control);
             }
-            let closed = self.take_what_has_arrived();
-            let mut replied = false;
-            while let Some(effect) = self.engine.next_effect() {
+            if self.engine.is_between_steps() {
+                if replied {
+                    // Callers that were just answered often commit again at once. Letting them run first makes
+                    // one group of their commits instead of a group of one and a group of all others.
+                    Yield::default().await;
+                    replied = false;
+                }
+                closed = self.take_what_has_arrived();
+                self.take_frames();
+                if wrote {
+                    // One page between two writes, so that neither waits for the other.
+                    wrote = false;
+                    if let Err(reason) = self.rebuild(closed).await {
+                        return reason;
+                    }
+                }
+            }
+            if let Some(effect) = self.engine.next_effect() {
                 replied |= matches!(effect, Effect::Reply(..));
+                wrote |= matches!(effect, Effect::Write(_) | Effect::Join(..) | Effect::Receive(..));
                 if let Err(reason) = self.perform(effect).await {
                     return reason;
                 }
+                continue;
             }
-            // One page between two groups, so that neither waits for the other.
-            let rebuilt = match self.rebuild(closed).await {
-                Ok(rebuilt) => rebuilt,
+            match self.rebuild(closed).await {
                 Err(reason) => return reason,
-            };
-            if replied || rebuilt {
-                // Callers that were just answered often commit again at once. Letting them run first makes
-                // one group of their commits instead of a group of one and a group of all others.
-                Yield::default().await;
-            } else if closed {
-                return StopReason::Shutdown;
-            } else {
-                self.wait().await;
+                // Whoever is ready runs between two pages.
+                Ok(true) => Yield::default().await,
+                Ok(false) if closed => return StopReason::Shutdown,
+                Ok(false) => self.wait().await,
             }
         }
     }
@@ -174,18 +200,77 @@ impl<S: Storage> Driver<S> {
         self.engine.handle(read_clock(&*self.clock), input);
     }
 
-    /// Waits for a commit, or for anything else that changes what is to be done.
+    /// Takes the frames that are there, as far as there is room for what they bring: where there is none they wait in
+    /// the transport, which drops what it cannot hold.
+    fn take_frames(&mut self) {
+        let Some(transport) = self.transport.clone() else { return };
+        for _ in 0..FRAMES_AT_ONCE {
+            if !self.engine.has_room() {
+                return;
+            }
+            match transport.receive().now_or_never() {
+                Some(incoming) => self.take_incoming(incoming),
+                None => return,
+            }
+        }
+    }
+
+    fn take_incoming(&mut self, incoming: Result<Incoming, TransportError>) {
+        let input = match incoming {
+            Ok(Incoming::Frame { from, bytes }) => Input::Frame(from, bytes),
+            Ok(Incoming::Up(peer)) => Input::Up(peer),
+            Ok(Incoming::Down(peer)) => Input::Down(peer),
+            Err(error) => {
+                if self.transport.take().is_some() {
+                    self.notify(Notice::new(vec![Event::TransportLost { error: error.to_string() }]));
+                }
+                return;
+            }
+        };
+        self.engine.handle(read_clock(&*self.clock), input);
+    }
+
+    /// Waits for a commit, a frame, the time, or for anything else that changes what is to be done.
     async fn wait(&mut self) {
-        let Channels { requests, control, .. } = &mut self.channels;
-        let arrived = match select(pin!(requests.recv()), pin!(control.recv())).await {
-            Either::Left((request, _)) => Either::Left(request),
-            Either::Right((control, _)) => Either::Right(control),
+        enum Arrived<S> {
+            Request(Option<(Request<S>, Waiting)>),
+            Control(Option<Control>),
+            Incoming(Result<Incoming, TransportError>),
+            Time,
+        }
+        let arrived = {
+            let Channels { requests, control, .. } = &mut self.channels;
+            let transport = self.transport.as_deref().filter(|_| self.engine.has_room());
+            let requests = requests.recv().map(Arrived::Request);
+            let control = control.recv().map(Arrived::Control);
+            let incoming = async {
+                match transport {
+                    Some(transport) => Arrived::Incoming(transport.receive().await),
+                    None => pending().await,
+                }
+            };
+            let timeout = self.engine.next_timeout();
+            let time = async {
+                match timeout {
+                    Some(at) => sleep_until(&*self.clock, at).await,
+                    None => pending().await,
+                }
+                Arrived::Time
+            };
+            let (requests, control, incoming, time) =
+                (pin!(requests), pin!(control), pin!(incoming), pin!(time));
+            match select(select(requests, control), select(incoming, time)).await {
+                Either::Left((Either::Left((arrived, _)) | Either::Right((arrived, _)), _))
+                | Either::Right((Either::Left((arrived, _)) | Either::Right((arrived, _)), _)) => arrived,
+            }
         };
         match arrived {
-            Either::Left(Some((request, waiting))) => self.take(request, waiting),
-            Either::Right(Some(control)) => answer(&self.engine, &mut self.channels.requests, control),
+            Arrived::Request(Some((request, waiting))) => self.take(request, waiting),
+            Arrived::Control(Some(control)) => answer(&mut self.engine, &mut self.channels.requests, control),
             // Both close when the last manager goes.
-            Either::Left(None) | Either::Right(None) => {}
+            Arrived::Request(None) | Arrived::Control(None) => {}
+            Arrived::Incoming(incoming) => self.take_incoming(incoming),
+            Arrived::Time => self.engine.handle(read_clock(&*self.clock), Input::Tick),
         }
     }
 
@@ -210,6 +295,33 @@ impl<S: Storage> Driver<S> {
                 // Every joined write brings its work.
                 None => Input::Joined(Err(Error::Stopped(StopReason::DriverDropped))),
             },
+            Effect::Receive(commits, pen) => match &self.projections {
+                Some(all) => {
+                    let work = Arc::clone(all).receive(commits);
+                    Input::Joined(while_answering(engine, channels, work(&held.store, Ticket(0), *pen)).await??)
+                }
+                // Only what projections derive from is received like this.
+                None => return Ok(()),
+            },
+            Effect::Scan(range, limit) => {
+                Input::Scanned(while_answering(engine, channels, held.store.scan(range, limit)).await?)
+            }
+            Effect::Peek(keys) => {
+                Input::Peeked(while_answering(engine, channels, held.store.get_many(&keys)).await?)
+            }
+            Effect::Send(to, frame) => {
+                if let Some(transport) = &self.transport {
+                    // What is lost is pulled.
+                    let _ = while_answering(engine, channels, transport.send(to, frame)).await?;
+                }
+                return Ok(());
+            }
+            Effect::Broadcast(frame) => {
+                if let Some(transport) = &self.transport {
+                    let _ = while_answering(engine, channels, transport.broadcast(frame)).await?;
+                }
+                return Ok(());
+            }
             Effect::Reply(ticket, result) => {
                 if let Some(waiting) = self.waiting.remove(&ticket) {
                     // The caller may have gone; its commit stands all the same.
@@ -228,8 +340,8 @@ impl<S: Storage> Driver<S> {
 
     /// Rebuilds a page of a projection, unless the replica is `closing`; says whether there was one to rebuild.
     async fn rebuild(&mut self, closing: bool) -> Result<bool, StopReason> {
-        let (Some(all), Some(held)) = (&self.rebuilds, &self.store) else { return Ok(false) };
-        if closing {
+        let (Some(all), Some(held)) = (&self.projections, &self.store) else { return Ok(false) };
+        if closing || !self.rebuilds {
             return Ok(false);
         }
         let page = all.rebuild(&held.store);
@@ -241,7 +353,7 @@ impl<S: Storage> Driver<S> {
                 Ok(true)
             }
             None => {
-                self.rebuilds = None;
+                self.rebuilds = false;
                 Ok(false)
             }
         }
@@ -272,14 +384,16 @@ impl<S: Storage> Driver<S> {
         self.waiting.clear();
         self.joins.clear();
         *notices = None;
+        self.transport = None;
         self.store = None;
     }
 }
 
-fn answer<T>(engine: &Engine, requests: &mut mpsc::UnboundedReceiver<T>, control: Control) {
+fn answer<T>(engine: &mut Engine, requests: &mut mpsc::UnboundedReceiver<T>, control: Control) {
     match control {
         // The caller may have gone.
         Control::Status(reply) => drop(reply.send(engine.snapshot())),
+        Control::Release(stream, reply) => drop(reply.send(engine.release_held(stream))),
         // What was sent before is still served.
         Control::Shutdown => requests.close(),
     }
@@ -316,6 +430,14 @@ async fn while_answering<T, S>(
         }
     };
     result.map_err(|panic| StopReason::Panicked(panic_message(&*panic)))
+}
+
+/// Waits until the timer shows `at`, or about so long: whoever waits looks at the timer again.
+async fn sleep_until(clock: &dyn Clock, at: Mono) {
+    let ms = at.since(clock.mono());
+    if ms > 0 {
+        clock.sleep(Duration::from_millis(ms)).await;
+    }
 }
 
 /// Lets the tasks that are ready run first.

@@ -4,13 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::clock::ClockError;
-use crate::events::RecordKey;
-use crate::ids::{DeviceId, GroupId};
+use crate::events::{RecordKey, Restored};
+use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::join::TransactionEnded;
 use crate::limits::Limit;
 use crate::storage::{BoxError, ReadError, WriteError};
 use crate::stored::FormatError;
 use crate::syncable::{RecordId, Syncable};
+use crate::transport::TransportError;
 
 /// An error that several callers share.
 pub type SharedError = Arc<dyn std::error::Error + Send + Sync + 'static>;
@@ -106,6 +107,28 @@ pub enum Error {
         /// What the codec or the migration reported.
         source: BoxError,
     },
+
+    /// The stream is not held, so there is nothing to release.
+    #[error("the stream of {stream} is not held; `status()` says which are")]
+    NotHeld {
+        /// The replica whose stream it is.
+        stream: ReplicaId,
+    },
+
+    // Wait, or give up.
+    /// This replica is joining its group and may not commit before its own member record has arrived.
+    #[error(
+        "the replica {replica} is not a member yet; let a member call `add_member` and wait until `status()` shows it"
+    )]
+    Joining {
+        /// This replica.
+        replica: ReplicaId,
+    },
+    /// This store was restored from a backup, or cloned, and so must not go on writing its stream.
+    #[error(
+        "this store was restored from a backup or cloned, {0}; it can be read, but to commit, open a new store and join"
+    )]
+    Restored(Restored),
 
     // The app's own closure.
     /// The app's closure returned this error.
@@ -262,7 +285,7 @@ pub enum OpenError {
         asked: DeviceId,
     },
     /// The store is new and nothing says to which group it shall belong.
-    #[error("{location} is empty; call `.found(group)` to found a group in it")]
+    #[error("{location} is empty; call `.found(group)` to found a group in it, or `.join(group, introducer)`")]
     NoGroup {
         /// Where the store lies.
         location: String,
@@ -330,6 +353,29 @@ pub enum OpenError {
         /// What the store has.
         stored_device_owned: bool,
     },
+    /// A model that brought its own merge does so no more, or the other way round.
+    #[error(
+        "{location} has `{model}` as a model that {} and `{ty}` is one that {}; give the type a new model name",
+        merge_kind(*.stored_own_merge), merge_kind(!*.stored_own_merge)
+    )]
+    MergeChanged {
+        /// Where the store lies.
+        location: String,
+        /// The model's name.
+        model: &'static str,
+        /// The type.
+        ty: &'static str,
+        /// What the store has.
+        stored_own_merge: bool,
+    },
+    /// The transport cannot serve this replica.
+    #[error("{location} was not opened: {source}")]
+    Transport {
+        /// Where the store lies.
+        location: String,
+        /// What the transport reported.
+        source: TransportError,
+    },
     /// The limits contradict each other or what a store can hold.
     #[error("{name} = {value} cannot be: {rule}")]
     Limits {
@@ -363,6 +409,10 @@ pub enum OpenError {
 
 fn ownership(device_owned: bool) -> &'static str {
     if device_owned { "device-owned" } else { "shared" }
+}
+
+fn merge_kind(own_merge: bool) -> &'static str {
+    if own_merge { "brings its own merge" } else { "the later commit wins" }
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! What a replica tells its app: every change, once it is durable.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::broadcast;
 
 use crate::hlc::Hlc;
-use crate::ids::DeviceId;
+use crate::ids::{DeviceId, ReplicaId};
 use crate::projection::ProjectionStatus;
 pub use crate::stored::keys::RecordKey;
 
@@ -22,8 +23,111 @@ pub enum Event {
         /// By how many milliseconds; negative if back.
         by_ms: i64,
     },
+    /// A stream goes no further here for now, and says why. The other streams do, but for what rests on it.
+    Stopped {
+        /// The replica whose stream it is.
+        stream: ReplicaId,
+        /// Why.
+        reason: StreamStop,
+    },
+    /// A stream that was held or whose projection failed goes on.
+    Resumed {
+        /// The replica whose stream it is.
+        stream: ReplicaId,
+    },
+    /// This store was restored from a backup or cloned: another replica knows commits of it that it has not. It
+    /// commits no more.
+    Restored(Restored),
+    /// A frame was refused. Told for the first one of a peer and then ever more rarely, so that a flood of them does
+    /// not drown the other events.
+    FrameRejected {
+        /// The replica that sent it.
+        from: ReplicaId,
+        /// What was wrong with it.
+        reason: String,
+        /// How many frames of this replica were refused since the store was opened.
+        count: u64,
+    },
+    /// What peers sent could not be written. It will be asked for again.
+    ReceiveFailed {
+        /// What the store or a stored record reported.
+        error: String,
+    },
+    /// The transport has ended. The replica goes on without its peers.
+    TransportLost {
+        /// What it reported.
+        error: String,
+    },
     /// A projection began to be rebuilt, got on with it, is complete or failed.
     Projection(ProjectionStatus),
+}
+
+/// Why a stream goes no further here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StreamStop {
+    /// Its next commit is stamped further ahead of physical time than [`max_drift_ms`](crate::Limits::max_drift_ms).
+    /// It goes through by itself when time has caught up, or with
+    /// [`release_held`](crate::TransactionManager::release_held).
+    Held {
+        /// The sequence number of the commit.
+        seq: u64,
+        /// Its stamp.
+        stamp: Hlc,
+    },
+    /// A projection refused its next commit, which is tried again now and then.
+    Projection {
+        /// The sequence number of the commit.
+        seq: u64,
+        /// What the projection reported.
+        error: String,
+    },
+    /// There are two histories of it: its writer's store was restored from a backup, or cloned. Nothing of either is
+    /// lost where it is.
+    Forked {
+        /// A sequence number at which the histories differ.
+        seq: u64,
+    },
+    /// Its next commit cannot be taken.
+    Refused {
+        /// The sequence number of the commit.
+        seq: u64,
+        /// Why not: a limit to raise, or a rule that the writer broke.
+        reason: String,
+    },
+}
+
+impl fmt::Display for StreamStop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Held { seq, stamp } => {
+                write!(f, "commit {seq} is stamped {stamp}, too far ahead of physical time; it waits for that")
+            }
+            Self::Projection { seq, error } => write!(f, "commit {seq} is tried again: {error}"),
+            Self::Forked { seq } => {
+                write!(f, "there are two histories from commit {seq} on: its store was restored or cloned")
+            }
+            Self::Refused { seq, reason } => write!(f, "commit {seq} cannot be taken: {reason}"),
+        }
+    }
+}
+
+/// How a replica learned that its store was restored from a backup, or cloned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Restored {
+    /// The stream of which a peer knows that this replica once had more, or other commits: its own, or one that it
+    /// had acknowledged.
+    pub stream: ReplicaId,
+    /// The sequence number in that stream.
+    pub seq: u64,
+}
+
+impl fmt::Display for Restored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { stream, seq } = self;
+        write!(f, "its peers know that it once had another commit {seq} of {stream}")
+    }
 }
 
 /// One change of one record.
@@ -70,6 +174,24 @@ pub struct Events {
 impl Events {
     pub(crate) fn new(notices: broadcast::Receiver<Notice>) -> Self {
         Self { notices, current: VecDeque::new() }
+    }
+
+    /// Waits for what comes next, as one: all changes of a commit, or another event alone; `None` once the driver has
+    /// stopped and everything was taken.
+    ///
+    /// Changes of one commit have the same `stamp` and `seq`, so an app can react to a whole transaction, its own and
+    /// those of other devices alike. What of a commit [`next`](Events::next) has returned already is not in it.
+    ///
+    /// # Errors
+    /// As [`next`](Events::next).
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses no event.
+    pub async fn next_together(&mut self) -> Option<Result<Vec<Event>, Lagged>> {
+        match self.next().await? {
+            Ok(event) => Some(Ok(std::iter::once(event).chain(self.current.drain(..)).collect())),
+            Err(lagged) => Some(Err(lagged)),
+        }
     }
 
     /// Waits for the next event; `None` once the driver has stopped and every event was taken.

@@ -26,6 +26,9 @@ impl Hlc {
     /// Bytes of an encoded stamp: 48 bits of milliseconds, 16 bits of counter, the replica.
     pub const LEN: usize = 24;
 
+    /// Below every stamp that was ever drawn.
+    pub(crate) const NEVER: Self = Self::new(WallMs::MIN, 0, ReplicaId::from_bytes([0; 16]));
+
     /// The stamp of `replica` at `wall` and `counter`.
     #[must_use]
     pub const fn new(wall: WallMs, counter: u16, replica: ReplicaId) -> Self {
@@ -183,6 +186,23 @@ impl HlcGenerator {
             self.last = Hlc { replica: self.last.replica, ..stamp };
         }
         Ok(())
+    }
+
+    /// Takes note of a stamp whose distance from physical time was judged before: every later stamp is above it.
+    ///
+    /// If it was let through although it is beyond the drift bound, counting goes on from there.
+    pub(crate) fn follow(&mut self, stamp: Hlc) {
+        if stamp.wall > self.physical_max.saturating_add(self.max_drift_ms) {
+            self.physical_max = stamp.wall;
+        }
+        if (stamp.wall, stamp.counter) > (self.last.wall, self.last.counter) {
+            self.last = Hlc { replica: self.last.replica, ..stamp };
+        }
+    }
+
+    /// Takes note of physical time, the base of the bound on carries.
+    pub(crate) fn see(&mut self, now: WallMs) {
+        self.physical_max = self.physical_max.max(now);
     }
 
     /// The highest stamp issued or seen, as this replica's own: what must be durable before a stamp is shown.

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use crate::engine::{Commit, Decision, Pen, Ticket};
+use crate::engine::{Commit, Decision, Pen, Received, Ticket};
 use crate::error::{Error, StopReason};
 use crate::join::{JoinJob, JoinStorage, JoinTx, TransactionEnded};
 use crate::projection::Projections;
-use crate::storage::{BoxError, Key, ReadError, WriteError};
+use crate::storage::{BoxError, Key, ReadError, Value, WriteError};
 
 thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
@@ -43,15 +43,32 @@ pub(crate) fn work<S: JoinStorage>(
     stage: impl FnOnce(&S::Tx<'_>) -> Result<Commit, Error> + Send + 'static,
     projections: Option<Arc<Projections<S>>>,
 ) -> Work<S> {
+    joined(move |tx, ticket, pen| {
+        let commit = stage(tx)?;
+        perform(tx, projections.as_deref(), ticket, pen, commit)
+    })
+}
+
+/// The joined write that applies what others committed, and projects it.
+pub(crate) fn receive<S: JoinStorage>(commits: Vec<Received>, projections: Arc<Projections<S>>) -> Work<S> {
+    joined(move |tx, _, mut pen| {
+        let keys: Vec<Key> = commits.iter().flat_map(Received::keys).collect();
+        let values = read(tx, &keys)?;
+        let mut decision = pen.receive(&commits, values)?;
+        apply(tx, Some(&*projections), &mut decision)?;
+        Ok(Box::new((pen, decision)))
+    })
+}
+
+fn joined<S: JoinStorage>(
+    decide: impl FnOnce(&S::Tx<'_>, Ticket, Pen) -> Outcome + Send + 'static,
+) -> Work<S> {
     Box::new(move |store, ticket, pen| {
         async move {
             let slot = Arc::new(Mutex::new(None));
             let fill = Arc::clone(&slot);
             let job: JoinJob<S> = Box::new(move |tx| {
-                let outcome = inside(|| {
-                    let commit = stage(tx)?;
-                    perform(tx, projections.as_deref(), ticket, pen, commit)
-                });
+                let outcome = inside(|| decide(tx, ticket, pen));
                 let result = match &outcome {
                     Ok(_) => Ok(()),
                     Err(error) => Err(BoxError::from(error.to_string())),
@@ -92,10 +109,7 @@ fn perform<S: JoinStorage>(
     mut commit: Commit,
 ) -> Outcome {
     let keys: Vec<Key> = commit.changes.iter_mut().map(|change| change.record.lend()).collect();
-    let values = tx.get_many(&keys)?;
-    if values.len() != keys.len() {
-        return Err(ReadError::new(format!("{} values for {} keys", values.len(), keys.len())).into());
-    }
+    let values = read(tx, &keys)?;
     commit.changes.iter_mut().zip(keys).for_each(|(change, key)| change.record.take_back(key));
     let mut decision = pen.decide(vec![(ticket, commit)], values);
     // Nothing of this group is durable before the transaction is, so every answer waits for it; a failure ends it.
@@ -103,6 +117,24 @@ fn perform<S: JoinStorage>(
     if let Some((_, Err(error))) = decision.waiting.pop_if(|(_, result)| result.is_err()) {
         return Err(error);
     }
+    apply(tx, projections, &mut decision)?;
+    Ok(Box::new((pen, decision)))
+}
+
+fn read(tx: &impl JoinTx, keys: &[Key]) -> Result<Vec<Option<Value>>, Error> {
+    let values = tx.get_many(keys)?;
+    if values.len() != keys.len() {
+        return Err(ReadError::new(format!("{} values for {} keys", values.len(), keys.len())).into());
+    }
+    Ok(values)
+}
+
+/// Writes what was decided into the transaction, and projects it.
+fn apply<S: JoinStorage>(
+    tx: &S::Tx<'_>,
+    projections: Option<&Projections<S>>,
+    decision: &mut Decision,
+) -> Result<(), Error> {
     let batch = std::mem::take(&mut decision.batch);
     if !batch.is_empty() {
         tx.apply(&batch).map_err(|error| Error::Rejected(Arc::from(error)))?;
@@ -110,5 +142,5 @@ fn perform<S: JoinStorage>(
             projections.follow(tx, &batch)?;
         }
     }
-    Ok(Box::new((pen, decision)))
+    Ok(())
 }

@@ -58,6 +58,7 @@ mod model;
 mod pages;
 mod projection;
 mod sorted;
+mod status;
 pub mod storage;
 mod stored;
 pub mod syncable;
@@ -72,15 +73,16 @@ pub use driver::Driver;
 #[doc(hidden)]
 pub use engine::Rules;
 pub use error::{Error, OpenError, SharedError, StopReason};
-pub use events::{Change, ChangeKind, Event, Events, Lagged, RecordKey};
+pub use events::{Change, ChangeKind, Event, Events, Lagged, RecordKey, Restored, StreamStop};
 pub use hlc::{DriftError, Hlc, HlcGenerator, HlcLengthError};
 pub use ids::{DeviceId, GroupId, ReplicaId};
 pub use join::{JoinJob, JoinStorage, JoinTx, Native, TransactionEnded};
 pub use limits::{Limit, Limits};
 pub use list::List;
-pub use manager::{Status, TransactionManager};
+pub use manager::TransactionManager;
 pub use member::{Member, MemberState};
 pub use projection::{Projection, ProjectionState, ProjectionStatus};
+pub use status::{PeerStatus, Status, StreamStatus};
 pub use storage::{
     BoxError, Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp,
 };

@@ -31,6 +31,15 @@ pub struct Limits {
     pub group_commits_max: usize,
     /// How many commits a subscriber to events may fall behind before it is told that it lags. Default 1,024.
     pub event_commits_max: usize,
+    /// The longest frame that is taken from a peer. It must hold the largest commit, so it is checked against the
+    /// limits above. Commits that a peer sent and the store has not taken yet occupy at most as much again. The limits
+    /// of all replicas of a group should be equal: a commit that is too large for one of them stops its stream there.
+    /// Default 32 MiB.
+    pub frame_bytes_max: usize,
+    /// How many bytes of commits a replica asks a peer for at once when it catches up. Default 1 MiB.
+    pub page_bytes_max: usize,
+    /// The most replicas of a group, those that were and those that are. Default 256.
+    pub members_max: usize,
     /// How far a stamp may stand ahead of physical time, in milliseconds. Default 5 minutes.
     pub max_drift_ms: u64,
     /// How far the wall clock may step against the timer between two readings before an event says so, in
@@ -49,6 +58,9 @@ impl Default for Limits {
             queue_bytes_max: 64 * MIB,
             group_commits_max: 1024,
             event_commits_max: 1024,
+            frame_bytes_max: 32 * MIB,
+            page_bytes_max: MIB,
+            members_max: 256,
             max_drift_ms: 5 * 60 * 1000,
             max_jump_ms: 60 * 1000,
         }

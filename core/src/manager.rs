@@ -8,19 +8,20 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use futures::future::{Either, select};
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
-use crate::batch::{Batch, weight};
+use crate::batch::{Batch, merge_into, weight};
 use crate::builder::Builder;
 use crate::driver::{Control, Held, Request, Waiting};
 use crate::engine::{Action, Commit, Current, Staged};
 use crate::error::{Error, StopReason};
 use crate::events::{Events, Notice, RecordKey};
-use crate::hlc::Hlc;
-use crate::ids::{DeviceId, GroupId, ReplicaId};
+use crate::ids::{DeviceId, ReplicaId};
 use crate::joined;
-use crate::limits::Limits;
+use crate::limits::{Limit, Limits};
 use crate::list::List;
+use crate::member::{Member, MemberState};
 use crate::model::{self, Registry};
-use crate::projection::{Projecting, ProjectionStatus};
+use crate::projection::Projecting;
+use crate::status::Status;
 use crate::storage::{BoxError, Key, ReadError, Storage};
 use crate::stored::record;
 use crate::syncable::{DeviceOwned, RecordId, Shared, Syncable};
@@ -54,8 +55,8 @@ pub(crate) struct Inner<S> {
     pub(crate) released: watch::Receiver<()>,
     pub(crate) stop_reason: Arc<OnceLock<StopReason>>,
     pub(crate) device: DeviceId,
-    pub(crate) models: Registry,
-    pub(crate) limits: Limits,
+    pub(crate) models: Arc<Registry>,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) projections: Option<Arc<dyn Projecting<S>>>,
 }
 
@@ -80,7 +81,7 @@ impl<S> Inner<S> {
     }
 
     /// An empty batch.
-    pub(crate) const fn batch(&self) -> Batch<'_> {
+    pub(crate) fn batch(&self) -> Batch<'_> {
         Batch::new(self.device, &self.models, &self.limits)
     }
 
@@ -101,12 +102,15 @@ impl<S: Storage> TransactionManager<S> {
 
     /// Commits a shared record: puts `model` under its id.
     ///
-    /// A value equal to the stored one changes nothing: no log entry, no event.
+    /// A value equal to the stored one changes nothing: no log entry, no event. If the model brings its own
+    /// [merge](Syncable::merge), what is put is merged into what is there, and the result is returned.
     ///
     /// # Errors
     /// [`Error::UnregisteredModel`], [`Error::TooLarge`] or [`Error::Encode`] for the call itself,
     /// [`Error::NewerSchema`] over a record of a newer app; [`Error::Clock`], [`Error::Read`] or
-    /// [`Error::Rejected`] for the moment: retry; [`Error::Unknown`] or [`Error::Stopped`]: open again.
+    /// [`Error::Rejected`] for the moment: retry; [`Error::Joining`] until this replica is a member,
+    /// [`Error::Restored`] if its store was restored from a backup; [`Error::Unknown`] or [`Error::Stopped`]: open
+    /// again.
     ///
     /// # Cancel safety
     /// Before the first poll nothing happens; after it, the commit is made whole or not at all.
@@ -138,6 +142,9 @@ impl<S: Storage> TransactionManager<S> {
     /// # Cancel safety
     /// Before the first poll nothing happens; after it, the commit is made whole or not at all.
     pub async fn commit<M: Syncable>(&self, model: M) -> Result<M, Error> {
+        if M::OWN_MERGE {
+            return self.update(model.sync_id(), move |_| Ok(model)).await;
+        }
         let mut batch = self.batch();
         batch.put(&model)?;
         self.submit(batch.into_commit()).await?;
@@ -186,7 +193,7 @@ impl<S: Storage> TransactionManager<S> {
     /// Changes a record by what it is: an atomic read-modify-write. Returns the saved model.
     ///
     /// `change` gets the stored model, `None` if there is none, and returns what to put in its place, under the
-    /// same id. It runs once, in the driver's task, so it should be quick; no other commit comes between.
+    /// same id; if the model brings its own [merge](Syncable::merge), that is merged with what is there. It runs once, in the driver's task, so it should be quick; no other commit comes between.
     ///
     /// # Errors
     /// [`Error::IdChanged`] if the id differs; otherwise as [`commit_batch`](TransactionManager::commit_batch).
@@ -202,10 +209,13 @@ impl<S: Storage> TransactionManager<S> {
         let saved = Arc::new(Mutex::new(None));
         let (save, value_bytes_max) = (Arc::clone(&saved), self.inner.limits.value_bytes_max);
         let update = move |current: Option<Current<'_>>| {
-            let old = current.map(|current| model::decode(&id, current)).transpose()?;
-            let new = change(old).map_err(Error::from_closure)?;
+            let old: Option<M> = current.map(|current| model::decode(&id, current)).transpose()?;
+            let mut new = change(old.clone()).map_err(Error::from_closure)?;
             if new.sync_id() != id {
                 return Err(Error::IdChanged { model: M::SYNC_MODEL });
+            }
+            if let Some(old) = old.filter(|_| M::OWN_MERGE) {
+                new = old.merge(new);
             }
             let value = model::encode(&new, value_bytes_max)?;
             *save.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
@@ -217,7 +227,7 @@ impl<S: Storage> TransactionManager<S> {
             catch_unwind(AssertUnwindSafe(|| update(current))).map_err(|panic| Error::from_panic(&*panic))?
         };
         let bytes = record.id_bytes().len();
-        let change = Staged { record, action: Action::Update(Box::new(update)) };
+        let change = Staged { record, action: Action::Update(Box::new(update)), own_merge: M::OWN_MERGE };
         let commit = Commit { changes: vec![change], bytes };
         // The new value is not known yet, so the queue reserves for the largest.
         self.submit_weighing(commit, weight(bytes + value_bytes_max, 1)).await?;
@@ -293,6 +303,53 @@ impl<S: Storage> TransactionManager<S> {
         }
     }
 
+    /// Adds a replica to the group, on the device that it says it is on: its store was opened with
+    /// [`join`](crate::Builder::join), and its [`status`](TransactionManager::status) tells both.
+    ///
+    /// Any member may add another one. To the group it is one from the moment this commit arrives there; the joiner
+    /// itself gets everything by then, and may commit.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if the group has [`members_max`](crate::Limits::members_max) members; otherwise as
+    /// [`commit`](TransactionManager::commit).
+    ///
+    /// # Cancel safety
+    /// Before the first poll nothing happens; after it, the commit is made whole or not at all.
+    pub async fn add_member(&self, replica: ReplicaId, device: DeviceId) -> Result<(), Error> {
+        let max = self.inner.limits.members_max;
+        let size = self.status().await?.members.len() + 1;
+        if size > max {
+            return Err(Error::TooLarge { size, limit: Limit { name: "members_max", max } });
+        }
+        let member = Member { replica, device, state: MemberState::Active };
+        let record = RecordKey::new::<Member>(&replica);
+        let bytes = record.id_bytes().len();
+        let action = merge_into(member, &self.inner.limits);
+        let change = Staged { record, action, own_merge: Member::OWN_MERGE };
+        self.submit(Commit { changes: vec![change], bytes }).await
+    }
+
+    /// Lets the commits of a stream through that are held because their stamps stand too far ahead of physical time,
+    /// until they are within the bound again.
+    ///
+    /// This replica's clock follows them, so its own commits are as far ahead from then on, and other replicas hold
+    /// those in turn: release on every device, or none. Waiting heals it too.
+    ///
+    /// # Errors
+    /// [`Error::NotHeld`] if the stream is not held, [`Error::Stopped`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not take the request back.
+    pub async fn release_held(&self, stream: ReplicaId) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.inner.control.send(Control::Release(stream, reply));
+        match self.answer(answer).await {
+            Some(true) => Ok(()),
+            Some(false) => Err(Error::NotHeld { stream }),
+            None => Err(Error::Stopped(self.inner.stopped().await)),
+        }
+    }
+
     /// Says where this replica stands.
     ///
     /// # Errors
@@ -307,21 +364,10 @@ impl<S: Storage> TransactionManager<S> {
         let Some(snapshot) = self.answer(answer).await else {
             return Err(Error::Stopped(self.inner.stopped().await));
         };
-        Ok(Status {
-            group: snapshot.identity.group,
-            device: snapshot.identity.device,
-            replica: snapshot.identity.replica,
-            members: snapshot.members,
-            commits: snapshot.head.seq,
-            pruned: snapshot.head.floor,
-            clock: snapshot.high_water,
-            queued_bytes: self
-                .inner
-                .limits
-                .queue_bytes_max
-                .saturating_sub(self.inner.queue.available_permits()),
-            projections: self.inner.projections.as_ref().map_or_else(Vec::new, |all| all.status()),
-        })
+        let queued_bytes =
+            self.inner.limits.queue_bytes_max.saturating_sub(self.inner.queue.available_permits());
+        let projections = self.inner.projections.as_ref().map_or_else(Vec::new, |all| all.status());
+        Ok(Status::new(snapshot, queued_bytes, projections))
     }
 
     /// Serves the commits that were sent before, stops the driver and releases the store. Callers that still wait
@@ -421,31 +467,6 @@ impl<S: Storage> fmt::Debug for TransactionManager<S> {
     }
 }
 
-/// Where a replica stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Status {
-    /// Its group.
-    pub group: GroupId,
-    /// Its device.
-    pub device: DeviceId,
-    /// Itself.
-    pub replica: ReplicaId,
-    /// The replicas of the group, in the order of their ids.
-    pub members: Vec<ReplicaId>,
-    /// How many commits its stream has: the sequence number of the last durable one. The first is the founding of
-    /// the group.
-    pub commits: u64,
-    /// The sequence number up to which its log has been pruned.
-    pub pruned: u64,
-    /// The highest stamp it issued or saw.
-    pub clock: Hlc,
-    /// The bytes of the queue that commits occupy while they wait for the store.
-    pub queued_bytes: usize,
-    /// The projections, in the order of their registration.
-    pub projections: Vec<ProjectionStatus>,
-}
-
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;
@@ -468,8 +489,8 @@ mod tests {
             released,
             stop_reason: Arc::new(OnceLock::from(StopReason::Fenced)),
             device: DeviceId(uuid::Uuid::nil()),
-            models: Registry::new(),
-            limits: Limits::default(),
+            models: Arc::new(Registry::new()),
+            limits: Arc::default(),
             projections: None,
         });
         let commit = manager.submit_weighing(Commit { changes: Vec::new(), bytes: 0 }, 1);

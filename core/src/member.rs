@@ -1,4 +1,7 @@
 //! The built-in model of members: the replicas of the group, replicated like every other record.
+//!
+//! Members are merged, not overwritten: a state only moves on, and should two members ever add the same replica under
+//! different devices, all of them settle for the same one.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +35,17 @@ impl Syncable for Member {
     type Id = ReplicaId;
     type Ownership = Shared;
 
+    const OWN_MERGE: bool = true;
+
     fn sync_id(&self) -> ReplicaId {
         self.replica
+    }
+
+    fn merge(self, other: Self) -> Self {
+        Self {
+            replica: self.replica,
+            device: self.device.min(other.device),
+            state: self.state.max(other.state),
+        }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::any::{TypeId, type_name};
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::de::DeserializeOwned;
 
 use crate::engine::{Current, NewValue};
-use crate::error::{Error, OpenError};
+use crate::error::{Error, OpenError, panic_message};
 use crate::events::RecordKey;
 use crate::limits::Limit;
 use crate::member::{Member, RESERVED_PREFIX};
@@ -21,7 +22,12 @@ pub(crate) struct Model {
     pub(crate) ty: &'static str,
     pub(crate) schema: u16,
     pub(crate) device_owned: bool,
+    /// The model's own merge, if it brings one.
+    pub(crate) merge: Option<Merge>,
 }
+
+/// Makes one value of two; fails if this version of the app cannot.
+pub(crate) type Merge = fn(Current<'_>, Current<'_>) -> Result<NewValue, BoxError>;
 
 /// The registered models, by name.
 #[derive(Clone, Debug)]
@@ -50,11 +56,13 @@ impl Registry {
     }
 
     fn insert<M: Syncable>(&mut self) -> Option<Model> {
+        const { assert!(!(M::OWN_MERGE && M::Ownership::DEVICE_OWNED), "a device-owned model has no merge of its own") };
         let model = Model {
             id: TypeId::of::<M>(),
             ty: type_name::<M>(),
             schema: M::SCHEMA,
             device_owned: M::Ownership::DEVICE_OWNED,
+            merge: M::OWN_MERGE.then_some(merge::<M> as Merge),
         };
         self.0.insert(M::SYNC_MODEL, model)
     }
@@ -82,6 +90,11 @@ impl Registry {
         self.check::<M>()
     }
 
+    /// The own merge of the model of that name, if this app knows it and it has one.
+    pub(crate) fn merge_of(&self, model: &str) -> Option<Merge> {
+        self.0.get(model).and_then(|model| model.merge)
+    }
+
     pub(crate) fn models(&self) -> impl Iterator<Item = (&'static str, &Model)> {
         self.0.iter().map(|(name, model)| (*name, model))
     }
@@ -89,7 +102,7 @@ impl Registry {
 
 /// Encodes a model's value, behind room for its record's header.
 pub(crate) fn encode<M: Syncable>(model: &M, value_bytes_max: usize) -> Result<NewValue, Error> {
-    let record = postcard::to_extend(model, record::with_room(VALUE_BYTES_GUESS))
+    let record = postcard::to_extend(model, record::with_room(M::OWN_MERGE, VALUE_BYTES_GUESS))
         .map_err(|source| Error::Encode { model: M::SYNC_MODEL, source: source.into() })?;
     let value = record::value_of(&record);
     if value.len() > value_bytes_max {
@@ -100,17 +113,33 @@ pub(crate) fn encode<M: Syncable>(model: &M, value_bytes_max: usize) -> Result<N
     Ok(NewValue { schema: M::SCHEMA, record, digest })
 }
 
+/// Makes one value of two of the model `M`. All of it is the app's code, so a panic is an error too.
+fn merge<M: Syncable>(one: Current<'_>, other: Current<'_>) -> Result<NewValue, BoxError> {
+    let merged = || {
+        let (one, other) = (read::<M>(one)?, read::<M>(other)?);
+        Ok(encode(&one.merge(other), usize::MAX)?)
+    };
+    catch_unwind(AssertUnwindSafe(merged)).unwrap_or_else(|panic| Err(panic_message(&*panic).into()))
+}
+
+/// Decodes a value, whatever its id.
+fn read<M: Syncable>(Current { schema, value }: Current<'_>) -> Result<M, BoxError> {
+    if schema > M::SCHEMA {
+        return Err(format!("schema {schema} is newer than {}", M::SCHEMA).into());
+    }
+    if schema == M::SCHEMA { decode_bytes(value) } else { M::migrate(schema, value) }
+}
+
 /// Most values are smaller: one allocation does.
 const VALUE_BYTES_GUESS: usize = 220;
 
 /// Decodes the stored value of the record `id` as the model `M`, migrating it if an older schema wrote it.
 pub(crate) fn decode<M: Syncable>(id: &RecordId<M>, current: Current<'_>) -> Result<M, Error> {
-    let Current { schema, value } = current;
+    let Current { schema, .. } = current;
     if schema > M::SCHEMA {
         return Err(Error::NewerSchema { record: RecordKey::new::<M>(id), stored: schema, known: M::SCHEMA });
     }
-    let decoded = if schema == M::SCHEMA { decode_bytes(value) } else { M::migrate(schema, value) };
-    decoded.map_err(|error| Error::decode::<M>(id, error))
+    read(current).map_err(|error| Error::decode::<M>(id, error))
 }
 
 /// Decodes all of `value`: bytes that are left over are an error too.

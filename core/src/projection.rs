@@ -16,7 +16,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::builder::Builder;
-use crate::engine::{Commit, Current};
+use crate::engine::{Commit, Current, Received};
 use crate::error::{Error, SharedError, StopReason, panic_message};
 use crate::events::RecordKey;
 use crate::join::{JoinJob, JoinStorage, JoinTx, Native};
@@ -154,6 +154,12 @@ pub(crate) trait Projecting<S: Storage>: Send + Sync {
     /// The joined write that makes `commit` and projects it.
     fn work(self: Arc<Self>, commit: Commit) -> Work<S>;
 
+    /// The joined write that applies what others committed and projects it.
+    fn receive(self: Arc<Self>, commits: Vec<Received>) -> Work<S>;
+
+    /// The records that they derive from.
+    fn ranges(&self) -> Vec<KeyRange>;
+
     /// Rebuilds one page of the first projection that is not complete, and says whether that became one to tell
     /// of; `None` if there is nothing to do.
     fn rebuild<'a>(&'a self, store: &'a S) -> BoxFuture<'a, Result<Option<Told>, StopReason>>;
@@ -281,6 +287,14 @@ impl<S: JoinStorage> Projecting<S> for Projections<S> {
 
     fn work(self: Arc<Self>, commit: Commit) -> Work<S> {
         joined::work(move |_| Ok(commit), Some(self))
+    }
+
+    fn receive(self: Arc<Self>, commits: Vec<Received>) -> Work<S> {
+        joined::receive(commits, self)
+    }
+
+    fn ranges(&self) -> Vec<KeyRange> {
+        self.all.iter().map(|projection| projection.range().clone()).collect()
     }
 
     fn rebuild<'a>(&'a self, store: &'a S) -> BoxFuture<'a, Result<Option<Told>, StopReason>> {

@@ -56,8 +56,29 @@ pub trait Syncable: Clone + Serialize + DeserializeOwned + Send + Sync + 'static
     /// [`Shared`] or [`DeviceOwned`].
     type Ownership: Ownership;
 
+    /// Whether the model brings its own [`merge`](Syncable::merge). Only a shared model may: a device-owned record
+    /// has one author. It never changes; a store that has seen the model the other way is not opened.
+    const OWN_MERGE: bool = false;
+
     /// Returns what names the record: its id, with its device before it if the model is device-owned.
     fn sync_id(&self) -> RecordId<Self>;
+
+    /// Makes one value of two that may have been committed at once, if [`OWN_MERGE`](Syncable::OWN_MERGE) says so;
+    /// otherwise the commit with the higher stamp wins and this is not called.
+    ///
+    /// Every commit merges: what is put is merged into what is there, here and on every other device. So a value can
+    /// only grow, as a set that is united or a counter per device. A delete begins anew: whatever was put without
+    /// knowing of it goes, whatever is put after it stays.
+    ///
+    /// # Contract
+    /// For all values `a`, `b` and `c` of one record, `a.merge(b)` has the same encoding as `b.merge(a)`,
+    /// `a.merge(b).merge(c)` as `a.merge(b.merge(c))`, and `a.merge(a)` as `a`; the id stays. Otherwise devices end
+    /// with different values. A panic does no harm, the two values are merged by a later version of the app.
+    #[must_use]
+    fn merge(self, other: Self) -> Self {
+        let _ = other;
+        self
+    }
 
     /// Reads a value that an older version of the app wrote under `schema`, which is below
     /// [`SCHEMA`](Syncable::SCHEMA).

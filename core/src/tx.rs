@@ -101,10 +101,14 @@ impl<T: JoinTx> Tx<'_, T> {
                 model::decode(&id, current).map(Some)
             }
             Some(_) => Ok(None),
-            None => match self.joined.get_many(&[key.into_bytes()])?.into_iter().next().flatten() {
-                Some(value) => read_record(&id, &value),
-                None => Ok(None),
-            },
+            None => self.stored(&id, key),
+        }
+    }
+
+    fn stored<M: Syncable>(&self, id: &RecordId<M>, key: RecordKey) -> Result<Option<M>, Error> {
+        match self.joined.get_many(&[key.into_bytes()])?.into_iter().next().flatten() {
+            Some(value) => read_record(id, &value),
+            None => Ok(None),
         }
     }
 
@@ -113,7 +117,17 @@ impl<T: JoinTx> Tx<'_, T> {
     /// # Errors
     /// As [`Batch::put`].
     pub fn put<M: Syncable>(&mut self, model: &M) -> Result<(), Error> {
-        self.batch.put(model)
+        if !M::OWN_MERGE {
+            return self.batch.put(model);
+        }
+        // Merged at once, so that it is read back as it will be. A delete that was staged before counts no more.
+        let id = model.sync_id();
+        let key = RecordKey::new::<M>(&id);
+        let there: Option<M> = match self.batch.staged(&key) {
+            Some(Action::Put(_)) => self.get(id)?,
+            _ => self.stored(&id, key)?,
+        };
+        self.batch.put_as_it_is(&there.map_or_else(|| model.clone(), |old| old.merge(model.clone())))
     }
 
     /// Stages deleting a record, if it is there.

@@ -14,6 +14,7 @@ pub(crate) fn expand(model: &Model<'_>) -> TokenStream {
     let ownership = ownership(model);
     let sync_id = sync_id(model);
     let migrate = migrate(model);
+    let merge = merge(model);
     quote! {
         #[automatically_derived]
         #[allow(deprecated, reason = "a model that is deprecated still implements `Syncable`")]
@@ -24,6 +25,7 @@ pub(crate) fn expand(model: &Model<'_>) -> TokenStream {
             #ownership
             #sync_id
             #migrate
+            #merge
         }
     }
 }
@@ -72,6 +74,21 @@ fn migrate(model: &Model<'_>) -> Option<TokenStream> {
             #schema: ::core::primitive::u16,
             #value: &[::core::primitive::u8],
         ) -> ::core::result::Result<Self, #syncline::BoxError> {
+            #call
+        }
+    })
+}
+
+fn merge(model: &Model<'_>) -> Option<TokenStream> {
+    let merge = model.merge.as_ref()?;
+    // At the path, which is the mistake if the types differ.
+    let span = merge.span();
+    let other = Ident::new("other", Span::mixed_site().located_at(span));
+    let call = quote_spanned!(Span::call_site().located_at(span)=> #merge(self, #other));
+    Some(quote! {
+        const OWN_MERGE: ::core::primitive::bool = true;
+
+        fn merge(self, #other: Self) -> Self {
             #call
         }
     })

@@ -15,7 +15,7 @@ pub(crate) enum Place {
 impl Place {
     fn keys(self) -> &'static [&'static str] {
         match self {
-            Place::Struct => &["model", "schema", "migrate", "shared", "crate"],
+            Place::Struct => &["model", "schema", "migrate", "merge", "shared", "crate"],
             Place::Field => &["id"],
         }
     }

@@ -50,6 +50,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `model = "tag"` | The model's name, the same on all devices and for ever: 1 to 64 bytes, not starting with `syncline.`. Required |
 /// | `schema = 2` | The version of the fields, 1 to 65535. 1 if absent |
 /// | `migrate = path::to::function` | What reads the values of earlier schemas: `fn(u16, &[u8]) -> Result<Self, E>`, where `E: Into<BoxError>`. Without it such values cannot be read |
+/// | `merge = path::to::function` | What makes one value of two of a shared model: `fn(Self, Self) -> Self`, see `Syncable::merge`. Without it the later commit wins |
 /// | `shared` | The model is shared even if it has a field `device_id`. On a model without one it changes nothing, but keeps it shared should it ever get one |
 /// | `crate = path` | Where `syncline` is, if not at `::syncline` |
 ///

@@ -20,6 +20,7 @@ pub(crate) struct Model<'a> {
     pub(crate) name: LitStr,
     pub(crate) schema: u16,
     pub(crate) migrate: Option<ExprPath>,
+    pub(crate) merge: Option<ExprPath>,
     pub(crate) id: &'a Ident,
     pub(crate) id_type: &'a Type,
     /// The field that holds the owner of a device-owned model.
@@ -54,9 +55,17 @@ pub(crate) fn read(input: &DeriveInput) -> syn::Result<Model<'_>> {
     errors.note(&device_id);
     errors.check()?;
 
-    let Header { syncline, name, schema, migrate, .. } = header?;
+    let Header { syncline, name, schema, migrate, merge, .. } = header?;
     let Body { id, id_type, .. } = body?;
     let where_clause = generics?;
+    let device_id = device_id?;
+    if let (Some(merge), Some(_)) = (&merge, device_id) {
+        return Err(Error::new_spanned(
+            merge,
+            "a device-owned record has one author, so there is nothing to merge: leave `merge` out, \
+             or add `shared`",
+        ));
+    }
     Ok(Model {
         ident: &input.ident,
         where_clause,
@@ -64,9 +73,10 @@ pub(crate) fn read(input: &DeriveInput) -> syn::Result<Model<'_>> {
         name,
         schema,
         migrate,
+        merge,
         id,
         id_type,
-        device_id: device_id?,
+        device_id,
     })
 }
 
@@ -76,6 +86,7 @@ struct Header {
     name: LitStr,
     schema: u16,
     migrate: Option<ExprPath>,
+    merge: Option<ExprPath>,
     shared: bool,
 }
 
@@ -96,12 +107,14 @@ fn header(input: &DeriveInput) -> syn::Result<Header> {
     };
     let schema = keys.find("schema").map_or(Ok(1), schema_version);
     let migrate = keys.find("migrate").map(|key| migration(key, &schema)).transpose();
+    let merge = keys.find("merge").map(own_merge).transpose();
     let shared = keys.find("shared").map(Key::no_value).transpose();
     let syncline = keys.find("crate").map_or_else(|| Ok(parse_quote!(::syncline)), crate_path);
 
     errors.note(&name);
     errors.note(&schema);
     errors.note(&migrate);
+    errors.note(&merge);
     errors.note(&shared);
     errors.note(&syncline);
     errors.check()?;
@@ -110,6 +123,7 @@ fn header(input: &DeriveInput) -> syn::Result<Header> {
         name: name?.ok_or_else(missing)?,
         schema: schema?,
         migrate: migrate?,
+        merge: merge?,
         shared: shared?.is_some(),
     })
 }
@@ -162,6 +176,16 @@ fn migration(key: &Key, schema: &syn::Result<u16>) -> syn::Result<ExprPath> {
         ));
     }
     Ok(function.clone())
+}
+
+fn own_merge(key: &Key) -> syn::Result<ExprPath> {
+    match key.value("merge = path::to::function")? {
+        Expr::Path(function) => Ok(function.clone()),
+        value => Err(Error::new_spanned(
+            value,
+            "a merge is the path of a function, without quotes or arguments: `merge = path::to::function`",
+        )),
+    }
 }
 
 fn crate_path(key: &Key) -> syn::Result<Path> {

@@ -1,23 +1,31 @@
-//! What a group of commits decides: from the records it read to one batch, its replies and its events.
+//! What a group of commits of this replica decides: from the records it read to one batch, its replies, its events and
+//! the frame that tells the peers.
 //!
 //! The decision is the same wherever the records were read: by the driver for a group, or inside a native transaction
 //! for a joined write. What it needs beside them is the [`Pen`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
-use super::Ticket;
+use bytes::Bytes;
+
+use super::draft::Draft;
+use super::wire::{CommitParts, MessageWriter};
+use super::{Rules, Ticket};
 use crate::clock::{ClockError, WallMs};
 use crate::error::Error;
 use crate::events::{Change, ChangeKind, Event, Notice};
 use crate::hlc::{Hlc, HlcGenerator};
 use crate::ids::ReplicaId;
-use crate::sorted::SortedMap;
-use crate::storage::{Key, Value, WriteBatch};
-use crate::stored::keys::{self, RecordKey};
-use crate::stored::log::{LogEntryWriter, chain};
-use crate::stored::record::{self, Header};
-use crate::stored::{Digest, Head, Identity, clock_value};
+use crate::limits::{Limit, Limits};
+use crate::member::Member;
+use crate::model::Registry;
+use crate::storage::{Value, WriteBatch};
+use crate::stored::keys::RecordKey;
+use crate::stored::log::{LogRowWriter, chain, split_row};
+use crate::stored::record::{self, Header, Merged};
+use crate::stored::{Digest, Head, Identity, ValueRef};
 
 /// The right to stamp: all that a commit takes beside the records it changes.
 ///
@@ -35,6 +43,13 @@ pub(crate) struct Pen {
     pub(crate) wall: Result<WallMs, ClockError>,
     /// The own commits that every member has: the next write prunes them from the log.
     pub(crate) stable: u64,
+    /// The streams of others that moved since the last own commit: what the next one comes after.
+    pub(crate) moved: BTreeSet<ReplicaId>,
+    /// Whether there is anybody to tell of a commit.
+    pub(crate) connected: bool,
+    pub(crate) models: Arc<Registry>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) rules: Rules,
 }
 
 /// What the app wants committed together: at most one change per record.
@@ -50,6 +65,8 @@ pub(crate) struct Commit {
 pub(crate) struct Staged {
     pub(crate) record: RecordKey,
     pub(crate) action: Action,
+    /// Whether the model brings its own merge.
+    pub(crate) own_merge: bool,
 }
 
 /// What the app wants done with a record.
@@ -88,7 +105,7 @@ pub(crate) struct NewValue {
     pub(crate) digest: Digest,
 }
 
-/// What a group decided.
+/// What a write decided.
 #[derive(Debug)]
 pub(crate) struct Decision {
     /// What to write; nothing if no commit changes anything.
@@ -100,10 +117,21 @@ pub(crate) struct Decision {
     pub(crate) waiting: Vec<(Ticket, Result<(), Error>)>,
     /// What to tell then.
     pub(crate) notices: Vec<Notice>,
-    /// The own head after the write.
-    pub(crate) head: Head,
+    /// The streams that the write moves, and their heads after it.
+    pub(crate) heads: Vec<(ReplicaId, Head)>,
     /// The clock's high-water that the write stores.
     pub(crate) clock: Hlc,
+    /// Members that are new or have changed.
+    pub(crate) members: Vec<Member>,
+    /// What to tell the peers.
+    pub(crate) frame: Option<Bytes>,
+}
+
+impl Decision {
+    /// That there is nothing to write and nothing to tell.
+    pub(super) fn nothing(clock: Hlc) -> Self {
+        Draft::new(clock).decision
+    }
 }
 
 /// A change that takes effect.
@@ -113,6 +141,8 @@ struct Effective {
     /// The record it replaces, if that is in the store and not in this group.
     stored: Option<(Header, Value)>,
     kind: ChangeKind,
+    /// For a model with its own merge, what its record said before.
+    merge: Option<Merged>,
 }
 
 /// What a commit comes to, given what was there before it.
@@ -121,18 +151,6 @@ struct Outcome {
     changes: Result<Vec<Effective>, Error>,
     /// Whether that rests on nothing but what is durable already.
     durable: bool,
-}
-
-/// A group while its commits are decided one after the other.
-struct Group {
-    head: Head,
-    /// The log is pruned up to here by the same write.
-    floor: u64,
-    /// The records as the group leaves them, in key order: also the order in which stores like to be written.
-    records: SortedMap<RecordKey, (Header, Value)>,
-    /// Log entries and kept values.
-    rest: Vec<(Key, Value)>,
-    decision: Decision,
 }
 
 impl Pen {
@@ -145,40 +163,37 @@ impl Pen {
     /// Decides a group, given the values of the records it names, in their order.
     pub(crate) fn decide(&mut self, commits: Vec<(Ticket, Commit)>, values: Vec<Option<Value>>) -> Decision {
         let durable = self.head();
-        let mut group = Group {
-            head: durable,
-            floor: self.stable.clamp(durable.floor, durable.seq),
-            records: SortedMap::new(),
-            rest: Vec::new(),
-            decision: Decision {
-                batch: WriteBatch::new(),
-                settled: Vec::new(),
-                waiting: Vec::new(),
-                notices: Vec::new(),
-                head: durable,
-                clock: self.clock.high_water(),
-            },
-        };
+        let mut draft = Draft::new(self.clock.high_water());
+        // Where the write leaves the floor: what it displaces below is not kept.
+        let floor = self.stable.clamp(durable.floor, durable.seq);
+        draft.heads.insert(self.identity.replica, Head { floor, ..durable });
+        let mut frame = self.connected.then(|| MessageWriter::live(self.identity.group));
         let mut values = values.into_iter();
         for (ticket, commit) in commits {
             // Every commit takes its values, also one that fails at its first change.
             let stored: Vec<_> = values.by_ref().take(commit.changes.len()).collect();
-            let Outcome { changes, durable } = group.outcome(commit, stored);
+            let Outcome { changes, durable } = self.outcome(&draft, commit, stored);
             let (result, waits) = match changes {
                 Ok(changes) if changes.is_empty() => (Ok(()), !durable),
                 Ok(changes) => match self.stamp() {
-                    Ok(stamp) => {
-                        self.apply(&mut group, stamp, changes);
-                        (Ok(()), true)
-                    }
+                    Ok(stamp) => (self.apply(&mut draft, &mut frame, stamp, changes), true),
                     Err(error) => (Err(error), false),
                 },
                 Err(error) => (Err(error), !durable),
             };
-            let answers = if waits { &mut group.decision.waiting } else { &mut group.decision.settled };
+            let answers = if waits { &mut draft.decision.waiting } else { &mut draft.decision.settled };
             answers.push((ticket, result));
         }
-        self.finish(group, durable)
+        if draft.rest.is_empty() {
+            draft.heads.clear();
+        } else {
+            let frame = frame.map(MessageWriter::finish);
+            draft.decision.frame = frame.filter(|frame| frame.len() <= self.limits.frame_bytes_max);
+            if let Some(head) = draft.heads.get_mut(&self.identity.replica) {
+                (head.floor, head.floor_digest) = (durable.floor, durable.floor_digest);
+            }
+        }
+        self.finish(draft, floor)
     }
 
     fn stamp(&mut self) -> Result<Hlc, Error> {
@@ -186,134 +201,127 @@ impl Pen {
         Ok(self.clock.stamp(wall)?)
     }
 
-    /// Adds a commit to the group: its records, what they displace, its log entry, its event.
-    fn apply(&mut self, group: &mut Group, stamp: Hlc, changes: Vec<Effective>) {
-        let (device, seq) = (self.identity.device, group.head.seq + 1);
-        let count = u32::try_from(changes.len()).unwrap_or(u32::MAX);
-        let mut entry = LogEntryWriter::new(device, stamp, count);
+    /// Adds a commit to the write: its records, what they displace, its log entry, its event.
+    fn apply(
+        &mut self,
+        draft: &mut Draft,
+        frame: &mut Option<MessageWriter>,
+        stamp: Hlc,
+        changes: Vec<Effective>,
+    ) -> Result<(), Error> {
+        let (device, replica) = (self.identity.device, self.identity.replica);
+        let head = self.head_in(draft, replica);
+        let seq = head.seq + 1;
+        let after = self.causes(&head);
+        let mut row = LogRowWriter::new(&head.digest, device, stamp, &after, changes.len());
         let mut events = Vec::with_capacity(changes.len());
+        let mut values = Vec::new();
         for change in changes {
-            let Effective { record: key, new, stored, kind } = change;
-            entry.push(&key, new.as_ref().map(|new| (new.schema, &new.digest)));
-            let (schema, mut bytes) =
-                new.map_or_else(|| (0, record::with_room(0)), |new| (new.schema, new.record));
-            let header = Header { tombstone: kind == ChangeKind::Delete, schema, stamp, seq };
+            let Effective { record: key, new, stored, kind, merge } = change;
+            let value = new.as_ref().map(|NewValue { schema, record, digest }| {
+                let value = record::value_of(record);
+                if frame.is_some() {
+                    values.extend_from_slice(value);
+                }
+                let len = u32::try_from(value.len()).unwrap_or(u32::MAX);
+                ValueRef { schema: *schema, len, digest: *digest }
+            });
+            row.push(&key, value, merge.map(|merge| if new.is_some() { merge.epoch } else { stamp }));
+            let merge = merge.map(|before| match new {
+                Some(_) => Merged { mixed: false, ..before },
+                None => {
+                    if before.beside {
+                        draft.drop_besides(&key);
+                    }
+                    Merged::plain(stamp)
+                }
+            });
+            let (schema, mut bytes) = new
+                .map_or_else(|| (0, record::with_room(merge.is_some(), 0)), |new| (new.schema, new.record));
+            let header = Header { tombstone: kind == ChangeKind::Delete, schema, stamp, seq, merge };
             header.write(&mut bytes);
-            let displaced = group.records.insert(key.clone(), (header, bytes)).or(stored);
-            if let Some((header, bytes)) = displaced {
-                self.keep(group, &key, header, bytes);
-            }
+            self.replace(draft, key.clone(), header, bytes, stored)?;
             events.push(Event::Changed(Change { record: key, kind, origin: device, stamp, seq }));
         }
-        let entry = entry.finish();
-        group.head = Head { seq, stamp, digest: chain(&group.head.digest, &entry), ..group.head };
-        group.rest.push((keys::log(self.identity.replica, seq), entry));
-        group.decision.notices.push(Notice::new(events));
+        let row = row.finish();
+        let (previous, entry) = split_row(&row)?;
+        let digest = chain(&head.digest, entry);
+        if let Some(frame) = frame {
+            let parts =
+                CommitParts { stream: replica, seq, previous: &previous, entry, superseded: &[], values: &values };
+            frame.push(&parts);
+        }
+        draft.log(&head, stamp, digest, row);
+        draft.tell(events);
+        Ok(())
     }
 
-    /// Keeps a displaced value if a log entry here still needs it. Owned values are not kept: owned data
-    /// replicates by state, and the record comes with the commit that replaced it.
-    fn keep(&mut self, group: &mut Group, key: &RecordKey, header: Header, mut bytes: Value) {
-        let author = header.stamp.replica();
-        if header.tombstone || key.owner().is_some() || header.seq <= self.floor_of(author, group) {
-            return;
+    /// The heads that moved since the last own commit, for the first commit of a write: the others add nothing.
+    fn causes(&self, head: &Head) -> Vec<(ReplicaId, u64)> {
+        if head.seq != self.head().seq {
+            return Vec::new();
         }
-        if author == self.identity.replica {
-            self.kept_up_to = self.kept_up_to.max(header.seq);
-        }
-        bytes.drain(..record::HEADER_LEN);
-        group.rest.push((keys::kept(author, header.seq, key), bytes));
+        let moved = self.moved.iter().filter_map(|replica| self.heads.get_key_value(replica));
+        moved.filter(|(_, head)| head.seq > 0).map(|(replica, head)| (*replica, head.seq)).collect()
     }
 
-    /// The sequence number up to which the log of a stream is gone once the group is written.
-    fn floor_of(&self, replica: ReplicaId, group: &Group) -> u64 {
-        if replica == self.identity.replica {
-            group.floor
-        } else {
-            self.heads.get(&replica).map_or(u64::MAX, |head| head.floor)
-        }
-    }
-
-    /// Turns the group into one batch.
-    fn finish(&self, group: Group, durable: Head) -> Decision {
-        let Group { mut head, floor, records, rest, mut decision } = group;
-        if rest.is_empty() {
-            return decision;
-        }
-        let replica = self.identity.replica;
-        let batch = &mut decision.batch;
-        if floor > durable.floor {
-            (head.floor, head.floor_digest) = (durable.seq, durable.digest);
-            let first = durable.floor + 1;
-            let [log, kept] = keys::log_and_kept(replica, first, floor);
-            // One entry is the rule: naming it is cheaper for a store than a range.
-            if first == floor {
-                batch.delete(keys::log(replica, first));
-            } else {
-                batch.delete_range(log);
-            }
-            if self.kept_up_to >= first {
-                batch.delete_range(kept);
-            }
-        }
-        for (key, value) in rest {
-            batch.put(key, value);
-        }
-        for (key, (_, value)) in records {
-            batch.put(key.into_bytes(), value);
-        }
-        batch.put(keys::head(replica), head.to_value());
-        batch.put(keys::clock(), clock_value(self.clock.high_water()));
-        (decision.head, decision.clock) = (head, self.clock.high_water());
-        decision
-    }
-}
-
-impl Group {
     /// Judges a commit against the store and the commits before it in the group, without touching either.
-    fn outcome(&self, commit: Commit, stored: Vec<Option<Value>>) -> Outcome {
+    fn outcome(&self, draft: &Draft, commit: Commit, stored: Vec<Option<Value>>) -> Outcome {
         let mut effective = Vec::with_capacity(commit.changes.len());
         let mut durable = true;
+        let mut bytes = 0_usize;
         for (staged, stored) in commit.changes.into_iter().zip(stored) {
-            durable &= self.records.get(&staged.record).is_none();
-            match self.judge(staged, stored) {
-                Ok(change) => effective.extend(change),
+            durable &= draft.records.get(&staged.record).is_none();
+            match judge(draft, staged, stored) {
+                Ok(Some(change)) => {
+                    let value = change.new.as_ref().map_or(0, |new| record::value_of(&new.record).len());
+                    bytes = bytes.saturating_add(change.record.id_bytes().len() + value);
+                    effective.push(change);
+                }
+                Ok(None) => {}
                 Err(error) => return Outcome { changes: Err(error), durable },
             }
         }
+        // What is merged may have grown since it was staged, and every commit must fit a frame.
+        let max = self.limits.commit_bytes_max.max(self.limits.value_bytes_max + self.limits.id_bytes_max);
+        if bytes > max {
+            let limit = Limit { name: "commit_bytes_max", max: self.limits.commit_bytes_max };
+            return Outcome { changes: Err(Error::TooLarge { size: bytes, limit }), durable };
+        }
         Outcome { changes: Ok(effective), durable }
     }
+}
 
-    /// Judges one change; `None` if it changes nothing.
-    fn judge(&self, staged: Staged, stored: Option<Value>) -> Result<Option<Effective>, Error> {
-        let Staged { record: key, action } = staged;
-        let in_group = self.records.get(&key);
-        let stored = match stored {
-            Some(bytes) if in_group.is_none() => Some((record::parse(&bytes)?.0, bytes)),
-            _ => None,
-        };
-        let old = in_group.or(stored.as_ref()).filter(|(header, _)| !header.tombstone);
-        let current =
-            old.map(|(header, bytes)| Current { schema: header.schema, value: record::value_of(bytes) });
-        let new = match action {
-            Action::Put(new) => Some(new),
-            Action::Delete => None,
-            Action::Update(update) => Some(update(current)?),
-        };
-        let kind = match (current, &new) {
-            (None, None) => return Ok(None),
-            (None, Some(_)) => ChangeKind::Insert,
-            (Some(_), None) => ChangeKind::Delete,
-            (Some(old), Some(new)) if old.schema > new.schema => {
-                return Err(Error::NewerSchema { record: key, stored: old.schema, known: new.schema });
-            }
-            (Some(old), Some(new))
-                if old.schema == new.schema && old.value == record::value_of(&new.record) =>
-            {
-                return Ok(None);
-            }
-            (Some(_), Some(_)) => ChangeKind::Update,
-        };
-        Ok(Some(Effective { record: key, new, stored, kind }))
-    }
+/// Judges one change; `None` if it changes nothing.
+fn judge(draft: &Draft, staged: Staged, stored: Option<Value>) -> Result<Option<Effective>, Error> {
+    let Staged { record: key, action, own_merge } = staged;
+    let stored = match stored {
+        Some(bytes) if draft.records.get(&key).is_none() => Some((record::parse(&bytes)?.0, bytes)),
+        _ => None,
+    };
+    let before = draft.before(&key, stored.as_ref());
+    let merge = own_merge.then(|| {
+        let known = before.and_then(|before| before.header.merge);
+        known.unwrap_or(Merged::plain(Hlc::NEVER))
+    });
+    let old = before.filter(|before| !before.header.tombstone);
+    let current = old.as_ref().map(|old| Current { schema: old.header.schema, value: old.value() });
+    let new = match action {
+        Action::Put(new) => Some(new),
+        Action::Delete => None,
+        Action::Update(update) => Some(update(current)?),
+    };
+    let kind = match (current, &new) {
+        (None, None) => return Ok(None),
+        (None, Some(_)) => ChangeKind::Insert,
+        (Some(_), None) => ChangeKind::Delete,
+        (Some(old), Some(new)) if old.schema > new.schema => {
+            return Err(Error::NewerSchema { record: key, stored: old.schema, known: new.schema });
+        }
+        (Some(old), Some(new)) if old.schema == new.schema && old.value == record::value_of(&new.record) => {
+            return Ok(None);
+        }
+        (Some(_), Some(_)) => ChangeKind::Update,
+    };
+    Ok(Some(Effective { record: key, new, stored, kind, merge }))
 }

@@ -11,25 +11,63 @@
 //!
 //! A joined write is one step instead ([`Effect::Join`]): reading, deciding and writing happen in one native
 //! transaction of the store, with the [`Pen`] that the engine lends for it.
+//!
+//! Commits of other replicas take the same three steps, many of them in one write, in turn with the app's own. Beside
+//! the writes the engine answers what peers ask for, from what the store holds ([`Effect::Scan`], [`Effect::Peek`]).
+//!
+//! | what | where |
+//! |---|---|
+//! | what the app's commits decide | [`group`] |
+//! | what others' commits do to the records here | [`merge`] |
+//! | the rows of one write | [`draft`] |
+//! | peers, hello, acknowledgements, timers, streams that stop | [`sync`] |
+//! | which commits of a frame are taken | [`inbox`] |
+//! | who is asked for what is missing | [`pull`] |
+//! | what answers a pull | [`serve`] |
+//! | bytes | [`wire`] |
 
+mod draft;
 mod group;
+mod inbox;
+mod merge;
 mod opening;
+mod pull;
+mod rules;
+mod serve;
+mod sync;
+mod wire;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::clock::{Mono, Now, WallMs};
 use crate::error::{Error, SharedError, StopReason};
-use crate::events::{Event, Notice};
+use crate::events::{Event, Notice, RecordKey, Restored, StreamStop};
 use crate::hlc::Hlc;
-use crate::ids::ReplicaId;
+use crate::ids::{DeviceId, ReplicaId};
 use crate::limits::Limits;
-use crate::member::MemberState;
-use crate::storage::{Key, ReadError, Value, WriteBatch};
-use crate::stored::{Head, Identity};
+use crate::member::Member;
+use crate::storage::{Entry, Key, KeyRange, ReadError, Value, WriteBatch};
+use crate::stored::{FormatError, Head, Identity};
 
 pub(crate) use group::{Action, Commit, Current, Decision, NewValue, Pen, Staged};
+pub(crate) use merge::Received;
 pub(crate) use opening::{Ask, Found, open, read_projections};
+pub use rules::Rules;
+use sync::{Replication, Side, Stop};
+
+/// The most streams of a group.
+pub(crate) const STREAMS_MAX: usize = wire::STREAMS_MAX;
+
+/// The longest frame that one commit may need.
+pub(crate) fn frame_bytes(limits: &Limits) -> usize {
+    // Beside its id and value, a change takes flags, names, digest, schema, length and epoch; a cause takes 24 bytes.
+    let changes = limits.commit_changes_max.saturating_mul(136);
+    let causes = limits.members_max.saturating_mul(32);
+    limits.commit_bytes_max.saturating_add(changes).saturating_add(causes).saturating_add(256)
+}
 
 /// Names a call that waits for a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,8 +85,21 @@ pub(crate) enum Input {
     /// The last [`Effect::Write`] is durable, or certainly not applied. Any other outcome is no input: the
     /// driver drops the engine, and the app reopens the store.
     Written(Result<(), SharedError>),
-    /// The last [`Effect::Join`] is durable, with the pen as it left it and what it decided; or certainly undone.
+    /// The last [`Effect::Join`] or [`Effect::Receive`] is durable, with the pen as it left it and what it decided; or
+    /// certainly undone.
     Joined(Result<Box<(Pen, Decision)>, Error>),
+    /// What the last [`Effect::Scan`] found.
+    Scanned(Result<Vec<Entry>, ReadError>),
+    /// The values of the last [`Effect::Peek`], in the order of its keys.
+    Peeked(Result<Vec<Option<Value>>, ReadError>),
+    /// A peer can be reached.
+    Up(ReplicaId),
+    /// A peer cannot be reached any more.
+    Down(ReplicaId),
+    /// A peer sent this.
+    Frame(ReplicaId, Bytes),
+    /// Time has passed.
+    Tick,
 }
 
 /// What an engine wants done, in this order.
@@ -60,34 +111,38 @@ pub(crate) enum Effect {
     Write(WriteBatch),
     /// Do the work of this ticket in one native transaction, then tell [`Input::Joined`].
     Join(Ticket, Box<Pen>),
+    /// Apply these commits of others in one native transaction, then tell [`Input::Joined`].
+    Receive(Vec<Received>, Box<Pen>),
+    /// Read the first entries of a range, then tell [`Input::Scanned`].
+    Scan(KeyRange, usize),
+    /// Read these keys, then tell [`Input::Peeked`].
+    Peek(Vec<Key>),
+    /// Send this to a peer.
+    Send(ReplicaId, Bytes),
+    /// Send this to every peer.
+    Broadcast(Bytes),
     /// Answer a call.
     Reply(Ticket, Result<(), Error>),
     /// Tell the subscribers.
     Notify(Notice),
 }
 
-/// Rules that tests switch off to see that something fails without them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rules {
-    /// Log entries that every member has acknowledged are pruned.
-    pub prune: bool,
-}
-
-impl Default for Rules {
-    fn default() -> Self {
-        Self { prune: true }
-    }
-}
-
 /// One replica: everything it knows beside its store.
 #[derive(Debug)]
 pub(crate) struct Engine {
     pen: Pen,
-    limits: Limits,
+    limits: Arc<Limits>,
     rules: Rules,
     /// The clock's high-water that is stored: the only one that may be shown.
     durable_clock: Hlc,
-    members: BTreeMap<ReplicaId, MemberState>,
+    members: BTreeMap<ReplicaId, Member>,
+    /// The records that projections derive from: what changes them is a joined write.
+    projected: Vec<KeyRange>,
+    sync: Replication,
+    /// The timer, as last read.
+    mono: Mono,
+    /// Whether the last write was the app's: the next one is a peer's, if any waits.
+    was_local: bool,
     /// The last reading of both clocks that did not fail, from which a jump is measured.
     last_reading: Option<(WallMs, Mono)>,
     pending: VecDeque<(Ticket, Request)>,
@@ -107,8 +162,21 @@ enum Request {
 enum Step {
     Idle,
     Reading(Vec<(Ticket, Commit)>),
-    Writing(Box<Decision>),
+    Writing(Box<Decision>, Source),
     Joining(Ticket),
+    /// Commits of others whose records are being read.
+    ReadingReceived(Vec<Received>),
+    /// So many commits of others that are applied in a native transaction, and the first of them.
+    Receiving { count: usize, stream: ReplicaId, seq: u64 },
+}
+
+/// Where a write comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    App,
+    Peers,
+    /// What the engine itself must not forget.
+    Own,
 }
 
 /// What a replica says of itself.
@@ -118,40 +186,163 @@ pub(crate) struct Snapshot {
     pub(crate) head: Head,
     pub(crate) high_water: Hlc,
     pub(crate) members: Vec<ReplicaId>,
+    pub(crate) joining: bool,
+    pub(crate) restored: Option<Restored>,
+    pub(crate) streams: Vec<StreamView>,
+    pub(crate) peers: Vec<PeerView>,
+    pub(crate) waiting: usize,
+}
+
+/// What a replica says of a stream.
+#[derive(Clone, Debug)]
+pub(crate) struct StreamView {
+    pub(crate) replica: ReplicaId,
+    pub(crate) device: Option<DeviceId>,
+    pub(crate) seq: u64,
+    pub(crate) floor: u64,
+    pub(crate) stop: Option<StreamStop>,
+}
+
+/// What a replica says of another one.
+#[derive(Clone, Debug)]
+pub(crate) struct PeerView {
+    pub(crate) replica: ReplicaId,
+    pub(crate) up: bool,
+    pub(crate) acked: u64,
+    pub(crate) missing: u64,
+    pub(crate) restored: bool,
+    pub(crate) stranger: bool,
+    pub(crate) pruned: bool,
+    pub(crate) rejected: u64,
 }
 
 impl Engine {
     /// What the engine knows of itself.
     pub(crate) fn snapshot(&self) -> Snapshot {
+        let members = self.members.keys();
+        let streams: std::collections::BTreeSet<_> = members
+            .chain(self.pen.heads.keys())
+            .chain(self.sync.stops.keys())
+            .copied()
+            .collect();
+        let streams = streams.into_iter().map(|replica| {
+            let head = self.pen.heads.get(&replica).copied().unwrap_or_else(|| Head::start(replica));
+            StreamView {
+                replica,
+                device: self.members.get(&replica).map(|member| member.device),
+                seq: head.seq,
+                floor: head.floor,
+                stop: self.sync.stops.get(&replica).map(Stop::describe),
+            }
+        });
+        let me = self.me();
+        let peers = self.sync.peers.iter().map(|(replica, peer)| PeerView {
+            replica: *replica,
+            up: peer.up,
+            acked: peer.acked.get(&me).map_or(0, |point| point.seq),
+            missing: self.missing(*replica),
+            restored: peer.restored,
+            stranger: peer.stranger,
+            pruned: peer.pruned,
+            rejected: peer.rejected,
+        });
         Snapshot {
             identity: self.pen.identity,
             head: self.pen.head(),
             high_water: self.durable_clock,
             members: self.members.keys().copied().collect(),
+            joining: self.is_joining(),
+            restored: self.sync.restored,
+            streams: streams.collect(),
+            peers: peers.collect(),
+            waiting: self.sync.inbox.commits.len(),
         }
     }
 
     /// Whether this replica is the only member, so that what it has is what everybody has.
     fn is_alone(&self) -> bool {
-        self.members.len() == 1 && self.members.contains_key(&self.pen.identity.replica)
+        self.members.len() == 1 && self.members.contains_key(&self.me())
     }
 
-    /// The own commits that every member has. Alone, that is every durable one.
+    /// The own commits that every member has. Alone, that is every durable one; but whoever has a transport may get
+    /// company, which then needs the log.
     fn stable(&self) -> u64 {
         let head = self.pen.head();
-        if self.rules.prune && self.is_alone() { head.seq } else { head.floor }
+        if self.rules.prune && self.is_alone() && !self.sync.on { head.seq } else { head.floor }
+    }
+
+    /// Whether there is room for what peers send.
+    pub(crate) fn has_room(&self) -> bool {
+        self.sync.inbox.bytes <= self.limits.frame_bytes_max
+    }
+
+    /// Whether this app knows how to merge values of the record's model.
+    pub(crate) fn can_merge(&self, record: &RecordKey) -> bool {
+        self.pen.models.merge_of(record.model()).is_some()
+    }
+
+    /// Merges what lies beside a record into it; says what to write.
+    pub(crate) fn fold(
+        &mut self,
+        record: &RecordKey,
+        stored: Value,
+        besides: Vec<(Key, Value)>,
+    ) -> Result<WriteBatch, FormatError> {
+        self.pen.fold(record, stored, besides)
+    }
+
+    /// Lets the held commits of a stream through; `false` if none are held.
+    pub(crate) fn release_held(&mut self, stream: ReplicaId) -> bool {
+        self.release(stream)
     }
 
     /// Takes what has happened.
     pub(crate) fn handle(&mut self, now: Now, input: Input) {
         self.pass_time(now);
         match input {
-            Input::Commit(ticket, commit) => self.pending.push_back((ticket, Request::Commit(commit))),
-            Input::Join(ticket) => self.pending.push_back((ticket, Request::Join)),
+            Input::Commit(ticket, commit) => self.take(ticket, Request::Commit(commit)),
+            Input::Join(ticket) => self.take(ticket, Request::Join),
             Input::Read(keys, values) => self.handle_read(keys, values),
             Input::Written(result) => self.handle_written(result),
             Input::Joined(result) => self.handle_joined(result),
+            Input::Scanned(rows) => self.handle_scanned(rows),
+            Input::Peeked(values) => self.handle_peeked(values),
+            Input::Up(peer) => self.handle_up(peer),
+            Input::Down(peer) => self.handle_down(peer),
+            Input::Frame(from, frame) => self.handle_frame(from, frame),
+            Input::Tick => self.handle_tick(),
         }
+    }
+
+    /// Takes a call, unless this replica may not commit.
+    fn take(&mut self, ticket: Ticket, request: Request) {
+        match self.refusal() {
+            Some(error) => self.effects.push_back(Effect::Reply(ticket, Err(error))),
+            None => self.pending.push_back((ticket, request)),
+        }
+    }
+
+    fn refusal(&self) -> Option<Error> {
+        if let Some(restored) = self.sync.restored {
+            return Some(Error::Restored(restored));
+        }
+        let waits = self.is_joining() && self.rules.joiner_waits;
+        waits.then(|| Error::Joining { replica: self.me() })
+    }
+
+    /// Answers the calls that have not begun, since this replica may not commit any more.
+    fn refuse_pending(&mut self) {
+        for (ticket, _) in std::mem::take(&mut self.pending) {
+            if let Some(error) = self.refusal() {
+                self.effects.push_back(Effect::Reply(ticket, Err(error)));
+            }
+        }
+    }
+
+    /// Whether nothing is left to do of what was begun: the moment to hand over what has arrived, and to let others
+    /// run.
+    pub(crate) fn is_between_steps(&self) -> bool {
+        self.effects.is_empty()
     }
 
     /// Gives the next thing to do; `None` until something happens.
@@ -160,6 +351,7 @@ impl Engine {
     pub(crate) fn next_effect(&mut self) -> Option<Effect> {
         if self.effects.is_empty() {
             self.begin_next();
+            self.begin_beside();
         }
         self.effects.pop_front()
     }
@@ -174,8 +366,10 @@ impl Engine {
             Step::Reading(commits) => {
                 open.extend(commits.into_iter().map(|(ticket, _)| (ticket, Error::Stopped(reason.clone()))));
             }
+            // Nobody waits for what others committed.
+            Step::ReadingReceived(_) | Step::Receiving { .. } => {}
             Step::Joining(ticket) => open.push((ticket, written(reason.clone()))),
-            Step::Writing(decision) => {
+            Step::Writing(decision, _) => {
                 open.extend(decision.waiting.into_iter().map(|(ticket, result)| {
                     let error = if result.is_ok() { written } else { Error::Stopped };
                     (ticket, error(reason.clone()))
@@ -195,13 +389,34 @@ impl Engine {
                 self.effects.push_back(Effect::Notify(Notice::new(vec![Event::ClockJumped { by_ms }])));
             }
         }
+        if let Ok(wall) = &now.wall {
+            self.pen.clock.see(*wall);
+        }
         self.pen.wall = now.wall;
+        self.mono = now.mono;
     }
 
+    /// Begins a write: the app's and the peers' take turns.
     fn begin_next(&mut self) {
         if !matches!(self.step, Step::Idle) {
             return;
         }
+        if self.sync.has_urgent_rows() {
+            let mut batch = WriteBatch::new();
+            self.sync.take_rows(&mut batch);
+            if !batch.is_empty() {
+                let decision = Decision::nothing(self.durable_clock);
+                self.step = Step::Writing(Box::new(decision), Source::Own);
+                self.effects.push_back(Effect::Write(batch));
+                return;
+            }
+        }
+        let peers_turn = self.was_local || self.pending.is_empty();
+        if peers_turn && !self.sync.inbox.commits.is_empty() {
+            self.was_local = false;
+            return self.form_received();
+        }
+        self.was_local = true;
         self.pen.stable = self.stable();
         match self.pending.front() {
             None => {}
@@ -212,6 +427,55 @@ impl Engine {
                 self.effects.push_back(Effect::Join(ticket, Box::new(self.pen.clone())));
             }
         }
+    }
+
+    /// Begins to read what peers want to know.
+    fn begin_beside(&mut self) {
+        if !matches!(self.sync.side, Side::Idle) {
+            return;
+        }
+        if let Some(check) = self.sync.checks.pop_front() {
+            self.begin_check(check);
+        } else if let Some((to, pull)) = self.sync.pulls.pop_front() {
+            self.begin_serving(to, pull);
+        }
+    }
+
+    /// Takes the commits at the front of the inbox, as many as fit into one write.
+    fn form_received(&mut self) {
+        let inbox = &mut self.sync.inbox;
+        let mut commits = Vec::<Received>::new();
+        let (mut changes, mut bytes) = (0, 0);
+        let most = if inbox.one_by_one > 0 { 1 } else { self.limits.event_commits_max };
+        inbox.one_by_one = inbox.one_by_one.saturating_sub(1);
+        while let Some(next) = inbox.commits.front() {
+            let weight = next.weight();
+            let full = changes + next.values.len() > self.limits.commit_changes_max
+                || bytes + weight > self.limits.frame_bytes_max
+                || commits.len() >= most;
+            if full && !commits.is_empty() {
+                break;
+            }
+            (changes, bytes) = (changes + next.values.len(), bytes + weight);
+            inbox.bytes = inbox.bytes.saturating_sub(weight);
+            commits.extend(inbox.commits.pop_front());
+        }
+        let Some(first) = commits.first() else { return };
+        let keys: Vec<Key> = commits.iter().flat_map(Received::keys).collect();
+        if keys.iter().any(|key| self.projected.iter().any(|range| range.contains(key))) {
+            self.step = Step::Receiving { count: commits.len(), stream: first.stream, seq: first.seq };
+            self.effects.push_back(Effect::Receive(commits, Box::new(self.pen.clone())));
+        } else {
+            self.step = Step::ReadingReceived(commits);
+            self.effects.push_back(Effect::Read(keys));
+        }
+    }
+
+    /// What was received could not be written: all that rests on it goes too, and is asked for again later.
+    fn receive_failed(&mut self, error: &dyn std::fmt::Display) {
+        self.sync.inbox.reset();
+        self.sync.failing.again(self.mono, &mut self.sync.rng);
+        self.tell(Event::ReceiveFailed { error: error.to_string() });
     }
 
     /// Takes the commits at the front of the queue, as many as fit, and none behind a joined write.
@@ -237,10 +501,7 @@ impl Engine {
     }
 
     fn handle_read(&mut self, keys: Vec<Key>, values: Result<Vec<Option<Value>>, ReadError>) {
-        let Step::Reading(mut commits) = std::mem::replace(&mut self.step, Step::Idle) else {
-            return;
-        };
-        let asked: usize = commits.iter().map(|(_, commit)| commit.changes.len()).sum();
+        let asked = keys.len();
         let values = values.and_then(|values| {
             let got = values.len();
             if got == asked {
@@ -249,12 +510,26 @@ impl Engine {
                 Err(ReadError(format!("{got} values for {asked} keys").into()))
             }
         });
+        let mut commits = match std::mem::replace(&mut self.step, Step::Idle) {
+            Step::Reading(commits) => commits,
+            Step::ReadingReceived(commits) => {
+                let decision = values.map_err(Error::from).and_then(|values| self.pen.receive(&commits, values));
+                return match decision {
+                    Ok(decision) => self.perform(decision, Source::Peers),
+                    Err(error) => self.receive_failed(&error),
+                };
+            }
+            other => {
+                self.step = other;
+                return;
+            }
+        };
         let changes = commits.iter_mut().flat_map(|(_, commit)| &mut commit.changes);
         changes.zip(keys).for_each(|(change, key)| change.record.take_back(key));
         match values {
             Ok(values) => {
                 let decision = self.pen.decide(commits, values);
-                self.perform(decision);
+                self.perform(decision, Source::App);
             }
             Err(error) => {
                 let error: SharedError = Arc::from(error.0);
@@ -265,58 +540,126 @@ impl Engine {
         }
     }
 
-    fn perform(&mut self, mut decision: Decision) {
+    fn perform(&mut self, mut decision: Decision, source: Source) {
         for (ticket, result) in decision.settled.drain(..) {
             self.effects.push_back(Effect::Reply(ticket, result));
         }
-        let batch = std::mem::take(&mut decision.batch);
+        let mut batch = std::mem::take(&mut decision.batch);
         if !batch.is_empty() {
-            self.step = Step::Writing(Box::new(decision));
+            self.sync.take_rows(&mut batch);
+            self.step = Step::Writing(Box::new(decision), source);
             self.effects.push_back(Effect::Write(batch));
         }
     }
 
     fn handle_written(&mut self, result: Result<(), SharedError>) {
-        let Step::Writing(decision) = std::mem::replace(&mut self.step, Step::Idle) else {
-            return;
+        let (decision, source) = match std::mem::replace(&mut self.step, Step::Idle) {
+            Step::Writing(decision, source) => (decision, source),
+            other => {
+                self.step = other;
+                return;
+            }
         };
-        match result {
-            Ok(()) => self.announce(*decision),
+        match (result, source) {
+            (Ok(()), Source::App) => self.announce(*decision),
+            (Ok(()), Source::Peers) => self.announce_received(*decision),
+            (Ok(()), Source::Own) => {}
             // Head and log are as before. The clock is not set back: a stamp is never drawn twice.
-            Err(error) => {
+            (Err(error), Source::App) => {
                 for (ticket, _) in decision.waiting {
                     self.effects.push_back(Effect::Reply(ticket, Err(Error::Rejected(Arc::clone(&error)))));
                 }
             }
+            (Err(error), Source::Peers) => self.receive_failed(&error),
+            // It is found out again after the next opening.
+            (Err(_), Source::Own) => {}
         }
     }
 
     fn handle_joined(&mut self, result: Result<Box<(Pen, Decision)>, Error>) {
-        let Step::Joining(ticket) = std::mem::replace(&mut self.step, Step::Idle) else {
-            return;
-        };
-        match result {
-            Ok(joined) => {
-                let (pen, mut decision) = *joined;
-                // Without a commit nothing was stored, also not the clock.
-                if decision.head.seq == self.pen.head().seq {
-                    decision.clock = self.durable_clock;
+        match std::mem::replace(&mut self.step, Step::Idle) {
+            Step::Joining(ticket) => match result {
+                Ok(joined) => {
+                    let (pen, mut decision) = *joined;
+                    // Without a commit nothing was stored, also not the clock.
+                    if decision.heads.is_empty() {
+                        decision.clock = self.durable_clock;
+                    }
+                    self.take_back(pen);
+                    self.announce(decision);
                 }
-                self.pen = Pen { wall: self.pen.wall.clone(), ..pen };
-                self.announce(decision);
-            }
-            Err(error) => self.effects.push_back(Effect::Reply(ticket, Err(error))),
+                Err(error) => self.effects.push_back(Effect::Reply(ticket, Err(error))),
+            },
+            Step::Receiving { count, stream, seq } => match result {
+                Ok(joined) => {
+                    let (pen, decision) = *joined;
+                    self.take_back(pen);
+                    self.announce_received(decision);
+                }
+                Err(error @ Error::Projection { .. }) if count > 1 => {
+                    // One of them: they come again, one by one.
+                    let _ = error;
+                    self.sync.inbox.reset();
+                    self.sync.inbox.one_by_one = count;
+                    self.maybe_pull();
+                }
+                Err(error @ Error::Projection { .. }) => {
+                    self.sync.refusing.entry(stream).or_default().again(self.mono, &mut self.sync.rng);
+                    self.sync.inbox.reset();
+                    self.stop_stream(stream, Stop::Projection { seq, error: error.to_string() });
+                    self.maybe_pull();
+                }
+                Err(error) => self.receive_failed(&error),
+            },
+            other => self.step = other,
         }
+    }
+
+    /// Goes on with the pen that was lent. What has happened meanwhile is known here.
+    fn take_back(&mut self, pen: Pen) {
+        let (wall, connected) = (self.pen.wall.clone(), self.pen.connected);
+        self.pen = Pen { wall, connected, ..pen };
     }
 
     /// A decision has become durable: everybody may hear of it.
     fn announce(&mut self, decision: Decision) {
-        self.pen.heads.insert(self.pen.identity.replica, decision.head);
+        if !decision.heads.is_empty() {
+            self.pen.moved.clear();
+        }
+        self.pen.heads.extend(decision.heads);
         self.durable_clock = decision.clock;
         // Events first: whoever gets a reply finds them, and whoever subscribes after it hears none of them.
         self.effects.extend(decision.notices.into_iter().map(Effect::Notify));
         let replies = decision.waiting.into_iter();
         self.effects.extend(replies.map(|(ticket, result)| Effect::Reply(ticket, result)));
+        self.effects.extend(decision.frame.map(Effect::Broadcast));
+        self.take_members(decision.members);
+    }
+
+    /// What others committed has become durable here.
+    fn announce_received(&mut self, decision: Decision) {
+        let streams: Vec<_> = decision.heads.iter().map(|(stream, _)| *stream).collect();
+        self.pen.moved.extend(streams.iter().copied());
+        self.pen.heads.extend(decision.heads);
+        self.durable_clock = decision.clock;
+        self.effects.extend(decision.notices.into_iter().map(Effect::Notify));
+        self.sync.inbox.settle();
+        self.sync.failing.reset();
+        streams.iter().for_each(|stream| drop(self.sync.refusing.remove(stream)));
+        self.take_members(decision.members);
+        self.acknowledge_later(streams);
+        self.maybe_pull();
+    }
+
+    /// Members that were added or changed.
+    fn take_members(&mut self, members: Vec<Member>) {
+        if members.is_empty() {
+            return;
+        }
+        self.members.extend(members.into_iter().map(|member| (member.replica, member)));
+        self.forget_introducer();
+        // Those who were strangers until now may wait for it.
+        self.say_hello_to_all();
     }
 }
 

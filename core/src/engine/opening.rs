@@ -1,19 +1,25 @@
 //! Opening a store: what must be read, and what it says.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
+use super::sync::{Replication, Stop};
 use super::{Action, Commit, Engine, NewValue, Pen, Rules, Staged, Step, Ticket};
 use crate::clock::Now;
 use crate::error::{Error, OpenError};
+use crate::events::Restored;
 use crate::hlc::HlcGenerator;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::limits::Limits;
 use crate::member::{Member, MemberState};
 use crate::model::{self, Registry};
 use crate::projection::Declared;
-use crate::storage::{Entry, Key, Value, WriteBatch};
+use crate::storage::{Entry, Key, KeyRange, Value, WriteBatch};
 use crate::stored::keys::{self, RecordKey, StoredKey};
-use crate::stored::{FormatError, Head, Identity, ModelSeen, ProjectionRow, clock_from_value, record};
+use crate::stored::{
+    FormatError, Head, Identity, ModelSeen, ProjectionRow, clock_from_value, clock_value, fork_from_value,
+    introducer_from_value, introducer_value, peer_from_value, record,
+};
 use crate::syncable::Syncable;
 
 /// What the app asked for.
@@ -21,12 +27,20 @@ use crate::syncable::Syncable;
 pub(crate) struct Ask {
     pub(crate) device: Option<DeviceId>,
     pub(crate) group: Option<GroupId>,
-    pub(crate) limits: Limits,
+    /// From whom a new store learns the group, if it does not found it.
+    pub(crate) introducer: Option<ReplicaId>,
+    /// Whether there is a transport.
+    pub(crate) networked: bool,
+    /// Where the engine's randomness comes from: its session and when it tries again.
+    pub(crate) seed: u64,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) rules: Rules,
     /// The replica to be, should the store be new.
     pub(crate) replica: ReplicaId,
     /// The projections that the app registered.
     pub(crate) projections: Vec<Declared>,
+    /// The records that they derive from.
+    pub(crate) projected: Vec<KeyRange>,
     /// Where the store lies, for messages.
     pub(crate) location: String,
 }
@@ -37,18 +51,21 @@ pub(crate) struct Found {
     /// The values of [`Found::keys`].
     pub(crate) identity: Option<Value>,
     pub(crate) clock: Option<Value>,
+    pub(crate) introducer: Option<Value>,
     /// Whether there is any entry at all.
     pub(crate) any: bool,
     pub(crate) models: Vec<Entry>,
     pub(crate) projections: BTreeMap<String, ProjectionRow>,
     pub(crate) heads: Vec<Entry>,
     pub(crate) members: Vec<Entry>,
+    pub(crate) peers: Vec<Entry>,
+    pub(crate) forks: Vec<Entry>,
 }
 
 impl Found {
     /// The keys to read first.
-    pub(crate) fn keys() -> [Key; 2] {
-        [keys::identity(), keys::clock()]
+    pub(crate) fn keys() -> [Key; 3] {
+        [keys::identity(), keys::clock(), keys::introducer()]
     }
 }
 
@@ -58,7 +75,7 @@ impl Found {
 pub(crate) fn open(
     ask: Ask,
     found: &Found,
-    registry: &Registry,
+    registry: &Arc<Registry>,
     now: Now,
 ) -> Result<(Engine, WriteBatch), OpenError> {
     let location = ask.location.clone();
@@ -85,14 +102,44 @@ pub(crate) fn open(
     forget_projections(&mut batch, &ask.projections, &found.projections);
     let kept_up_to = own.seq;
     let clock = HlcGenerator::new(clock, ask.limits.max_drift_ms);
-    let mut engine = blank(ask, identity, clock, now);
-    engine.pen = Pen { heads, kept_up_to, ..engine.pen };
+    let mut engine = blank(ask, identity, clock, registry, now);
+    // What other streams had when this one went on last is not stored, so its next commit comes after all of it.
+    let moved: BTreeSet<_> = heads.keys().copied().filter(|replica| *replica != identity.replica).collect();
+    engine.pen = Pen { heads, moved, kept_up_to, ..engine.pen };
     engine.members = members;
+    let introducer = found.introducer.as_deref().map(introducer_from_value).transpose().map_err(format)?;
+    engine.sync.introducer = introducer.filter(|_| !engine.members.contains_key(&identity.replica));
+    for (replica, value) in named(&found.peers, "a peer's key", |key| match key {
+        StoredKey::Peer(replica) => Some(replica),
+        _ => None,
+    })
+    .map_err(format)?
+    {
+        engine.sync.peers.entry(replica).or_default().acked = peer_from_value(value).map_err(format)?;
+    }
+    for (stream, value) in named(&found.forks, "a fork's key", |key| match key {
+        StoredKey::Fork(replica) => Some(replica),
+        _ => None,
+    })
+    .map_err(format)?
+    {
+        let seq = fork_from_value(value).map_err(format)?;
+        if stream == identity.replica {
+            engine.sync.restored = Some(Restored { stream, seq });
+        } else {
+            engine.sync.stops.insert(stream, Stop::Forked { seq });
+        }
+    }
     Ok((engine, batch))
 }
 
 /// The first opening of an empty store.
-fn create(ask: Ask, found: &Found, registry: &Registry, now: Now) -> Result<(Engine, WriteBatch), OpenError> {
+fn create(
+    ask: Ask,
+    found: &Found,
+    registry: &Arc<Registry>,
+    now: Now,
+) -> Result<(Engine, WriteBatch), OpenError> {
     let location = ask.location.clone();
     if found.any {
         return Err(OpenError::NotAStore { location });
@@ -101,11 +148,15 @@ fn create(ask: Ask, found: &Found, registry: &Registry, now: Now) -> Result<(Eng
     let Some(device) = ask.device else { return Err(OpenError::NoDevice { location }) };
     let identity = Identity { group, device, replica: ask.replica };
     let clock = HlcGenerator::fresh(identity.replica, ask.limits.max_drift_ms);
-    let mut engine = blank(ask, identity, clock, now);
+    let introducer = ask.introducer;
+    let mut engine = blank(ask, identity, clock, registry, now);
+    if let Some(introducer) = introducer {
+        return join(engine, introducer, registry, &location);
+    }
 
     let founder = Member { replica: identity.replica, device, state: MemberState::Active };
     let record = RecordKey::new::<Member>(&founder.sync_id());
-    let change = Staged { record, action: Action::Put(new_member(&founder)?) };
+    let change = Staged { record, action: Action::Put(new_member(&founder)?), own_merge: true };
     let decision =
         engine.pen.decide(vec![(Ticket(0), Commit { changes: vec![change], bytes: 0 })], vec![None]);
     if let Some((_, Err(Error::Clock(error)))) = decision.settled.into_iter().next() {
@@ -114,9 +165,29 @@ fn create(ask: Ask, found: &Found, registry: &Registry, now: Now) -> Result<(Eng
     let mut batch = decision.batch;
     batch.put(keys::identity(), identity.to_value());
     note_models(&mut batch, registry, &BTreeMap::new(), &location)?;
-    engine.pen.heads.insert(identity.replica, decision.head);
+    engine.pen.heads.extend(decision.heads);
     engine.durable_clock = decision.clock;
-    engine.members.insert(identity.replica, founder.state);
+    engine.members.insert(identity.replica, founder);
+    Ok((engine, batch))
+}
+
+/// The first opening of a store that joins a group: it has an identity, and nothing to say yet.
+fn join(
+    mut engine: Engine,
+    introducer: ReplicaId,
+    registry: &Registry,
+    location: &str,
+) -> Result<(Engine, WriteBatch), OpenError> {
+    let identity = engine.pen.identity;
+    let mut batch = WriteBatch::new();
+    batch.put(keys::identity(), identity.to_value());
+    batch.put(keys::clock(), clock_value(engine.pen.clock.high_water()));
+    batch.put(keys::introducer(), introducer_value(introducer));
+    let head = Head::start(identity.replica);
+    batch.put(keys::head(identity.replica), head.to_value());
+    note_models(&mut batch, registry, &BTreeMap::new(), location)?;
+    engine.pen.heads.insert(identity.replica, head);
+    engine.sync.introducer = Some(introducer);
     Ok((engine, batch))
 }
 
@@ -128,16 +199,38 @@ fn new_member(member: &Member) -> Result<NewValue, OpenError> {
     })
 }
 
-fn blank(ask: Ask, identity: Identity, clock: HlcGenerator, now: Now) -> Engine {
+fn blank(
+    ask: Ask,
+    identity: Identity,
+    clock: HlcGenerator,
+    models: &Arc<Registry>,
+    now: Now,
+) -> Engine {
     let last_reading = now.wall.as_ref().ok().map(|wall| (*wall, now.mono));
     let durable_clock = clock.high_water();
-    let pen = Pen { identity, clock, heads: BTreeMap::new(), kept_up_to: 0, wall: now.wall, stable: 0 };
+    let pen = Pen {
+        identity,
+        clock,
+        heads: BTreeMap::new(),
+        kept_up_to: 0,
+        wall: now.wall,
+        stable: 0,
+        moved: BTreeSet::new(),
+        connected: false,
+        models: Arc::clone(models),
+        limits: Arc::clone(&ask.limits),
+        rules: ask.rules,
+    };
     Engine {
         pen,
         limits: ask.limits,
         rules: ask.rules,
         durable_clock,
         members: BTreeMap::new(),
+        projected: ask.projected,
+        sync: Replication::new(ask.networked, ask.seed),
+        mono: now.mono,
+        was_local: false,
         last_reading,
         pending: VecDeque::new(),
         step: Step::Idle,
@@ -153,8 +246,17 @@ fn note_models(
     location: &str,
 ) -> Result<(), OpenError> {
     for (model, entry) in registry.models() {
-        let now = ModelSeen { device_owned: entry.device_owned, schema: entry.schema };
+        let own_merge = entry.merge.is_some();
+        let now = ModelSeen { device_owned: entry.device_owned, own_merge, schema: entry.schema };
         match seen.get(model) {
+            Some(before) if before.own_merge != own_merge => {
+                return Err(OpenError::MergeChanged {
+                    location: location.into(),
+                    model,
+                    ty: entry.ty,
+                    stored_own_merge: before.own_merge,
+                });
+            }
             Some(before) if before.device_owned != now.device_owned => {
                 return Err(OpenError::OwnershipChanged {
                     location: location.into(),
@@ -196,15 +298,25 @@ pub(crate) fn read_projections(entries: &[Entry]) -> Result<BTreeMap<String, Pro
     Ok(projections)
 }
 
+/// The replicas that the keys of `entries` name, and their values.
+fn named<'a>(
+    entries: &'a [Entry],
+    what: &'static str,
+    replica: impl Fn(StoredKey) -> Option<ReplicaId>,
+) -> Result<Vec<(ReplicaId, &'a [u8])>, FormatError> {
+    let named = entries.iter().map(|Entry { key, value }| {
+        let replica = StoredKey::parse(key).and_then(&replica).ok_or(FormatError::Damaged { what })?;
+        Ok((replica, value.as_slice()))
+    });
+    named.collect()
+}
+
 fn read_heads(entries: &[Entry]) -> Result<BTreeMap<ReplicaId, Head>, FormatError> {
-    let mut heads = BTreeMap::new();
-    for Entry { key, value } in entries {
-        let Some(StoredKey::Head(replica)) = StoredKey::parse(key) else {
-            return Err(FormatError::Damaged { what: "a head's key" });
-        };
-        heads.insert(replica, Head::parse(replica, value)?);
-    }
-    Ok(heads)
+    let heads = named(entries, "a head's key", |key| match key {
+        StoredKey::Head(replica) => Some(replica),
+        _ => None,
+    })?;
+    heads.into_iter().map(|(replica, value)| Ok((replica, Head::parse(replica, value)?))).collect()
 }
 
 fn read_models(entries: &[Entry]) -> Result<BTreeMap<String, ModelSeen>, FormatError> {
@@ -218,14 +330,14 @@ fn read_models(entries: &[Entry]) -> Result<BTreeMap<String, ModelSeen>, FormatE
     Ok(models)
 }
 
-fn read_members(entries: &[Entry]) -> Result<BTreeMap<ReplicaId, MemberState>, FormatError> {
+fn read_members(entries: &[Entry]) -> Result<BTreeMap<ReplicaId, Member>, FormatError> {
     let mut members = BTreeMap::new();
     for Entry { value, .. } in entries {
         let (header, value) = record::parse(value)?;
         if !header.tombstone {
             let member: Member =
                 model::decode_bytes(value).map_err(|_| FormatError::Damaged { what: "a member record" })?;
-            members.insert(member.replica, member.state);
+            members.insert(member.replica, member);
         }
     }
     Ok(members)

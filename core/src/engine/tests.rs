@@ -18,6 +18,7 @@ use crate::ids::{DeviceId, GroupId};
 use crate::model::{self, Registry};
 use crate::storage::{Entry, KeyRange, Storage, WriteError, WriteOp};
 use crate::stored::keys::{self, StoredKey};
+use crate::stored::log::split_row;
 use crate::stored::{LogEntry, record};
 use crate::syncable::{DeviceOwned, Shared, Syncable};
 use crate::{Rule, audit};
@@ -111,10 +112,14 @@ fn ask(rules: Rules) -> Ask {
     Ask {
         device: Some(DEVICE),
         group: Some(GroupId(Uuid::from_u128(0xf))),
-        limits: Limits::default(),
+        introducer: None,
+        networked: false,
+        seed: 1,
+        limits: Arc::default(),
         rules,
         replica: REPLICA,
         projections: Vec::new(),
+        projected: Vec::new(),
         location: "the map".into(),
     }
 }
@@ -123,19 +128,21 @@ fn open_engine(store: &Map, ask: Ask, now: Now) -> Result<Engine, OpenError> {
     let mut registry = Registry::new();
     registry.add::<Tag>().unwrap();
     registry.add::<Spot>().unwrap();
-    let [identity, clock] = Found::keys();
     let all = |range| block_on(store.scan(range, usize::MAX)).unwrap();
-    let mut values = block_on(store.get_many(&[identity, clock])).unwrap().into_iter();
+    let mut values = block_on(store.get_many(&Found::keys())).unwrap().into_iter();
     let found = Found {
         identity: values.next().unwrap(),
         clock: values.next().unwrap(),
+        introducer: values.next().unwrap(),
         any: !all(KeyRange::all()).is_empty(),
         models: all(keys::models()),
         projections: read_projections(&all(keys::projections())).unwrap(),
         heads: all(keys::heads()),
-        members: all(RecordKey::range_of_model::<crate::Member>()),
+        members: all(RecordKey::range_of_model::<Member>()),
+        peers: all(keys::peers()),
+        forks: all(keys::forks()),
     };
-    let (engine, batch) = open(ask, &found, &registry, now)?;
+    let (engine, batch) = open(ask, &found, &Arc::new(registry), now)?;
     block_on(store.write(batch)).unwrap();
     Ok(engine)
 }
@@ -151,7 +158,7 @@ impl World {
 
     /// A world whose log is not pruned, as if a member were away.
     fn unpruned() -> Self {
-        Self::new(Rules { prune: false })
+        Self::new(Rules { prune: false, ..Rules::ALL })
     }
 
     fn submit(&mut self, changes: Vec<Staged>) -> u64 {
@@ -203,6 +210,9 @@ impl World {
                         return Some(batch);
                     }
                 }
+                Effect::Receive(..) | Effect::Scan(..) | Effect::Peek(_) | Effect::Send(..) | Effect::Broadcast(_) => {
+                    panic!("a replica alone talks to nobody")
+                }
                 Effect::Reply(Ticket(ticket), result) => self.replies.push((ticket, result)),
                 Effect::Notify(notice) => self.notices.push(notice),
             }
@@ -247,6 +257,11 @@ impl World {
         block_on(self.store.get_many(&[key])).unwrap().remove(0)
     }
 
+    fn logged(&self, seq: u64) -> LogEntry {
+        let row = self.get(keys::log(REPLICA, seq)).unwrap();
+        LogEntry::parse(REPLICA, split_row(&row).unwrap().1).unwrap()
+    }
+
     fn kept(&self, seq: u64, id: u32) -> Option<Value> {
         self.get(keys::kept(REPLICA, seq, &RecordKey::new::<Tag>(&id)))
     }
@@ -267,7 +282,7 @@ impl World {
 
 fn put<M: Syncable>(model: &M) -> Staged {
     let record = RecordKey::new::<M>(&model.sync_id());
-    Staged { record, action: Action::Put(model::encode(model, usize::MAX).unwrap()) }
+    Staged { record, action: Action::Put(model::encode(model, usize::MAX).unwrap()), own_merge: false }
 }
 
 fn tag(id: u32, name: &str) -> Staged {
@@ -275,7 +290,7 @@ fn tag(id: u32, name: &str) -> Staged {
 }
 
 fn untag(id: u32) -> Staged {
-    Staged { record: RecordKey::new::<Tag>(&id), action: Action::Delete }
+    Staged { record: RecordKey::new::<Tag>(&id), action: Action::Delete, own_merge: false }
 }
 
 /// Appends to the name of a tag.
@@ -285,7 +300,8 @@ fn rename(id: u32, more: &'static str) -> Staged {
             current.map_or_else(String::new, |current| model::decode::<Tag>(&id, current).unwrap().name);
         model::encode(&Tag { id, name: name + more }, usize::MAX)
     };
-    Staged { record: RecordKey::new::<Tag>(&id), action: Action::Update(Box::new(update)) }
+    let action = Action::Update(Box::new(update));
+    Staged { record: RecordKey::new::<Tag>(&id), action, own_merge: false }
 }
 
 fn encoded(id: u32, name: &str) -> Value {
@@ -416,7 +432,7 @@ fn a_group_is_bounded_in_commits_and_bytes() {
         (Limits { commit_bytes_max: 10, ..limits }, vec![1; 7]),
     ] {
         let mut world = World::new(Rules::default());
-        world.engine.limits = limits;
+        world.engine.limits = Arc::new(limits);
         for id in 0..7 {
             world.submit(vec![tag(id, "x")]);
         }
@@ -436,6 +452,7 @@ fn a_failing_commit_leaves_the_others_of_its_group_untouched() {
     let fail = |id| Staged {
         record: RecordKey::new::<Tag>(&id),
         action: Action::Update(Box::new(|_| Err(Error::Aborted("no".into())))),
+        own_merge: false,
     };
     world.submit(vec![tag(1, "a")]);
     // Its first change would be fine, its second is not.
@@ -465,7 +482,7 @@ fn a_change_that_changes_nothing_writes_nothing() {
     assert_eq!(world.changes().len(), 1);
     // Beside a change that does something, it is left out of the commit.
     world.commit(vec![tag(1, "a"), tag(2, "b")]).unwrap();
-    let entry = LogEntry::parse(REPLICA, &world.get(keys::log(REPLICA, 3)).unwrap()).unwrap();
+    let entry = world.logged(3);
     assert_eq!(entry.changes.len(), 1);
     assert_eq!(world.audit(), []);
 }
@@ -491,6 +508,7 @@ fn a_failure_that_an_earlier_commit_of_its_group_caused_waits_for_the_write() {
             assert!(current.is_some());
             Err(Error::Aborted("exists already".into()))
         })),
+        own_merge: false,
     };
     for rejected in [false, true] {
         let mut world = World::new(Rules::default());
@@ -758,7 +776,7 @@ fn the_founder_is_the_first_member_and_the_first_commit() {
     let head = world.engine.snapshot().head;
     assert_eq!((head.seq, head.floor), (1, 0));
     assert!(world.engine.is_alone());
-    let entry = LogEntry::parse(REPLICA, &world.get(keys::log(REPLICA, 1)).unwrap()).unwrap();
+    let entry = world.logged(1);
     assert_eq!(entry.changes[0].record.model(), "syncline.member");
     assert_eq!(world.audit(), []);
 }
@@ -829,11 +847,13 @@ fn the_audit_notices_every_byte_that_matters() {
             }
         }
     }
-    // Nothing else in a store says which group it is of, or which schemas its apps have had; and a clock may stand
-    // above every stamp.
+    // Nothing else in a store says which group it is of, or which schemas its apps have had; a clock may stand above
+    // every stamp.
     unnoticed.retain(|(key, at)| match key {
         StoredKey::Identity => !(1..17).contains(at),
         StoredKey::Clock | StoredKey::Model(_) => *at == 0,
+        // Rows may be shorter than the head says.
+        StoredKey::Head(_) => *at < 89,
         _ => true,
     });
     assert_eq!(unnoticed, []);
@@ -955,7 +975,7 @@ proptest! {
         steps in prop::collection::vec((any_step(), prop::bool::weighted(0.3)), 1..60),
         prune: bool,
     ) {
-        let rules = Rules { prune };
+        let rules = Rules { prune, ..Rules::ALL };
         let mut world = World::new(rules);
         let mut belief = Belief::default();
         let mut told = (1, world.engine.snapshot().high_water);

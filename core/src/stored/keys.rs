@@ -8,8 +8,10 @@ use crate::syncable::{MODEL_BYTES_MAX, Ownership, RecordId, SyncId, Syncable};
 
 const META: u8 = 0x01;
 const HEAD: u8 = 0x02;
+const PEER: u8 = 0x03;
 const LOG: u8 = 0x06;
 const KEPT: u8 = 0x07;
+const BESIDE: u8 = 0x08;
 
 /// The first bytes of shared records, one bucket after the other, and behind them those of owned records.
 const SHARED: u8 = 0x10;
@@ -67,6 +69,12 @@ impl RecordKey {
         }
         key.extend_from_slice(id);
         Self(key)
+    }
+
+    /// As [`from_parts`](RecordKey::from_parts), for parts of a peer; `None` if they name no record.
+    pub(crate) fn checked(model: &str, owner: Option<DeviceId>, id: &[u8]) -> Option<Self> {
+        let named = !model.is_empty() && model.len() <= MODEL_BYTES_MAX;
+        named.then(|| Self::from_parts(model, owner, id))
     }
 
     /// All records of the model `M`.
@@ -202,8 +210,12 @@ pub(crate) enum StoredKey {
     Projection(String),
     Head(ReplicaId),
     Record(RecordKey),
+    Introducer,
+    Fork(ReplicaId),
+    Peer(ReplicaId),
     Log(ReplicaId, u64),
     Kept(ReplicaId, u64, RecordKey),
+    Beside(RecordKey, ReplicaId, u64),
 }
 
 impl StoredKey {
@@ -213,6 +225,11 @@ impl StoredKey {
         match kind {
             META if rest == IDENTITY => Some(Self::Identity),
             META if rest == CLOCK => Some(Self::Clock),
+            META if rest == INTRODUCER => Some(Self::Introducer),
+            META if rest.starts_with(FORK) => {
+                let replica = rest.strip_prefix(FORK)?.try_into().ok()?;
+                Some(Self::Fork(ReplicaId::from_bytes(replica)))
+            }
             META => {
                 let (name, kind): (_, fn(String) -> Self) = match rest.strip_prefix(MODEL) {
                     Some(name) => (name, Self::Model),
@@ -221,6 +238,16 @@ impl StoredKey {
                 Some(kind(std::str::from_utf8(name).ok()?.into()))
             }
             HEAD => Some(Self::Head(ReplicaId::from_bytes(rest.try_into().ok()?))),
+            PEER => Some(Self::Peer(ReplicaId::from_bytes(rest.try_into().ok()?))),
+            BESIDE => {
+                let (len, rest) = rest.split_first_chunk::<4>()?;
+                let len = usize::try_from(u32::from_be_bytes(*len)).ok()?;
+                let (record, rest) = rest.split_at_checked(len)?;
+                let (replica, seq) = rest.split_first_chunk::<16>()?;
+                let (replica, seq) =
+                    (ReplicaId::from_bytes(*replica), u64::from_be_bytes(seq.try_into().ok()?));
+                RecordKey::from_bytes(record).map(|record| Self::Beside(record, replica, seq))
+            }
             SHARED..RECORDS_END => RecordKey::from_bytes(key).map(Self::Record),
             LOG | KEPT => {
                 let (replica, rest) = rest.split_first_chunk::<16>()?;
@@ -240,6 +267,8 @@ const IDENTITY: &[u8] = b"store";
 const CLOCK: &[u8] = b"clock";
 const MODEL: &[u8] = b"model";
 const PROJECTION: &[u8] = b"projection";
+const INTRODUCER: &[u8] = b"introducer";
+const FORK: &[u8] = b"fork";
 
 pub(crate) fn identity() -> Key {
     [&[META], IDENTITY].concat()
@@ -263,6 +292,47 @@ pub(crate) fn projection(name: &str) -> Key {
 
 pub(crate) fn projections() -> KeyRange {
     KeyRange::prefix([&[META], PROJECTION].concat())
+}
+
+pub(crate) fn introducer() -> Key {
+    [&[META], INTRODUCER].concat()
+}
+
+pub(crate) fn fork(replica: ReplicaId) -> Key {
+    [&[META], FORK, replica.as_bytes()].concat()
+}
+
+pub(crate) fn forks() -> KeyRange {
+    KeyRange::prefix([&[META], FORK].concat())
+}
+
+pub(crate) fn peer(replica: ReplicaId) -> Key {
+    [&[PEER], &replica.as_bytes()[..]].concat()
+}
+
+pub(crate) fn peers() -> KeyRange {
+    KeyRange::prefix([PEER])
+}
+
+/// Where a value lies that could not be merged into `record` yet: the one that the commit `seq` of `replica` gave it.
+pub(crate) fn beside(record: &RecordKey, replica: ReplicaId, seq: u64) -> Key {
+    [&beside_prefix(record)[..], replica.as_bytes(), &seq.to_be_bytes()].concat()
+}
+
+/// All values beside `record`.
+pub(crate) fn besides_of(record: &RecordKey) -> KeyRange {
+    KeyRange::prefix(beside_prefix(record))
+}
+
+pub(crate) fn besides() -> KeyRange {
+    KeyRange::prefix([BESIDE])
+}
+
+/// With its length, so that no record's range reaches into another's.
+fn beside_prefix(record: &RecordKey) -> Key {
+    // Names and ids are checked against their limits.
+    let len = u32::try_from(record.as_bytes().len()).unwrap_or(u32::MAX);
+    [&[BESIDE], &len.to_be_bytes()[..], record.as_bytes()].concat()
 }
 
 pub(crate) fn head(replica: ReplicaId) -> Key {
@@ -291,6 +361,11 @@ pub(crate) fn kept(replica: ReplicaId, seq: u64, record: &RecordKey) -> Key {
 
 pub(crate) fn all_kept() -> KeyRange {
     KeyRange::prefix([KEPT])
+}
+
+/// The log rows of a stream from `first` on.
+pub(crate) fn logs_from(replica: ReplicaId, first: u64) -> KeyRange {
+    KeyRange { start: log(replica, first), ..logs(replica) }
 }
 
 /// The log entries and the kept values of a stream from `first` up to `last`, both included.
@@ -324,6 +399,13 @@ mod tests {
         assert_eq!(shared.as_bytes(), b"\x4a\x03tagid");
         assert_eq!(owned.as_bytes(), [b"\xc5\x08location".as_slice(), owner.as_bytes(), b"id"].concat());
         assert_eq!(log(replica(), 258), [&[6][..], &replica_bytes, &[0, 0, 0, 0, 0, 0, 1, 2]].concat());
+        assert_eq!(introducer(), b"\x01introducer");
+        assert_eq!(fork(replica()), [b"\x01fork", &replica_bytes[..]].concat());
+        assert_eq!(peer(replica()), [&[3][..], &replica_bytes].concat());
+        assert_eq!(
+            beside(&shared, replica(), 258),
+            [b"\x08\0\0\0\x07\x4a\x03tagid", &replica_bytes[..], &[0, 0, 0, 0, 0, 0, 1, 2]].concat()
+        );
         assert_eq!(
             kept(replica(), 258, &shared),
             [&[7][..], &replica_bytes, &[0, 0, 0, 0, 0, 0, 1, 2], b"\x4a\x03tagid"].concat()
@@ -339,6 +421,10 @@ mod tests {
             (model("a"), StoredKey::Model("a".into())),
             (projection("a"), StoredKey::Projection("a".into())),
             (head(replica()), StoredKey::Head(replica())),
+            (introducer(), StoredKey::Introducer),
+            (fork(replica()), StoredKey::Fork(replica())),
+            (peer(replica()), StoredKey::Peer(replica())),
+            (beside(&record, replica(), 7), StoredKey::Beside(record.clone(), replica(), 7)),
             (record.clone().into_bytes(), StoredKey::Record(record.clone())),
             (log(replica(), 7), StoredKey::Log(replica(), 7)),
             (kept(replica(), 7, &record), StoredKey::Kept(replica(), 7, record.clone())),
@@ -352,6 +438,14 @@ mod tests {
         assert_eq!(StoredKey::parse(b""), None);
         assert_eq!(StoredKey::parse(b"\xff"), None);
         assert_eq!(StoredKey::parse(b"\x4a\x00id"), None, "a model has a name");
+    }
+
+    #[test]
+    fn what_lies_beside_a_record_is_in_no_other_range() {
+        let (short, long) = (RecordKey::from_parts("a", None, b""), RecordKey::from_parts("a", None, b"b"));
+        assert!(besides_of(&short).contains(&beside(&short, replica(), 1)));
+        assert!(!besides_of(&short).contains(&beside(&long, replica(), 1)));
+        assert!(!besides_of(&long).contains(&beside(&short, replica(), 1)));
     }
 
     #[test]

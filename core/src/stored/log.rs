@@ -1,4 +1,7 @@
-//! A log entry as stored: the commit as its author made it, each change as a reference to its value.
+//! A log row as stored: the digest of the stream before a commit, then the commit as its author made it, each change as
+//! a reference to its value.
+//!
+//! The digest before it lets any row be served and checked without reading those before it.
 
 use super::{Digest, FORMAT, FormatError, Reader, keys::RecordKey};
 use crate::hlc::Hlc;
@@ -8,6 +11,12 @@ use crate::storage::Value;
 const WHAT: &str = "a log entry";
 const DELETE: u8 = 1;
 const OWNED: u8 = 2;
+/// The model brings its own merge.
+const MERGE: u8 = 4;
+/// An epoch other than the first one follows.
+const EPOCH: u8 = 8;
+/// The change is of the same model as the one before it, whose name is not repeated.
+const SAME: u8 = 16;
 
 /// A commit as logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +24,8 @@ pub(crate) struct LogEntry {
     /// The author's device, which owns the device-owned records of the commit.
     pub(crate) device: DeviceId,
     pub(crate) stamp: Hlc,
+    /// The heads of other streams that changed at the author since its commit before: what this commit may rest on.
+    pub(crate) after: Vec<(ReplicaId, u64)>,
     pub(crate) changes: Vec<Reference>,
 }
 
@@ -22,8 +33,19 @@ pub(crate) struct LogEntry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reference {
     pub(crate) record: RecordKey,
-    /// The schema and the digest of the value; `None` for a delete.
-    pub(crate) value: Option<(u16, Digest)>,
+    /// The value; `None` for a delete.
+    pub(crate) value: Option<ValueRef>,
+    /// For a model with its own merge, the epoch of the record that the author knew; a delete opens the one of its stamp.
+    pub(crate) epoch: Option<Hlc>,
+}
+
+/// What a value must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ValueRef {
+    pub(crate) schema: u16,
+    /// Its bytes: known before it is read, so that whoever reads many can tell how many fit.
+    pub(crate) len: u32,
+    pub(crate) digest: Digest,
 }
 
 /// The digest of a stream up to and including the commit `entry`: a hash chain, so one digest vouches for all
@@ -38,79 +60,174 @@ pub(crate) fn chain(previous: &Digest, entry: &[u8]) -> Digest {
 /// The digest of a stream before its first commit.
 pub(crate) const CHAIN_START: Digest = [0; 32];
 
-/// Writes a log entry change by change.
-pub(crate) struct LogEntryWriter(Value);
+/// Splits a log row into the digest before the commit and the commit.
+pub(crate) fn split_row(row: &[u8]) -> Result<(Digest, &[u8]), FormatError> {
+    let (previous, entry) = row.split_first_chunk().ok_or(FormatError::Damaged { what: WHAT })?;
+    Ok((*previous, entry))
+}
 
-impl LogEntryWriter {
-    pub(crate) fn new(device: DeviceId, stamp: Hlc, changes: u32) -> Self {
-        let mut out = Value::with_capacity(64 * (1 + usize::try_from(changes).unwrap_or(0)));
+/// The log row of the commit `entry`.
+pub(crate) fn row(previous: &Digest, entry: &[u8]) -> Value {
+    [previous, entry].concat()
+}
+
+/// Writes a log row change by change.
+pub(crate) struct LogRowWriter {
+    out: Value,
+    /// The model of the change before, and its flags.
+    last: Option<(Vec<u8>, u8)>,
+}
+
+impl LogRowWriter {
+    pub(crate) fn new(
+        previous: &Digest,
+        device: DeviceId,
+        stamp: Hlc,
+        after: &[(ReplicaId, u64)],
+        changes: usize,
+    ) -> Self {
+        let mut out = Value::with_capacity(80 + 24 * after.len() + 64 * changes);
+        out.extend_from_slice(previous);
         out.push(FORMAT);
         out.extend_from_slice(device.as_bytes());
         out.extend_from_slice(&stamp.time_bytes());
-        out.extend_from_slice(&changes.to_be_bytes());
-        Self(out)
+        // Both fit: members and changes are checked against their limits before.
+        out.extend_from_slice(&u16::try_from(after.len()).unwrap_or(u16::MAX).to_be_bytes());
+        for (replica, seq) in after {
+            out.extend_from_slice(replica.as_bytes());
+            out.extend_from_slice(&seq.to_be_bytes());
+        }
+        out.extend_from_slice(&u32::try_from(changes).unwrap_or(u32::MAX).to_be_bytes());
+        Self { out, last: None }
     }
 
-    /// Appends a change. An owned record goes without its owner: that is the author's device.
-    pub(crate) fn push(&mut self, record: &RecordKey, value: Option<(u16, &Digest)>) {
+    /// Appends a change; records ascend. An owned record goes without its owner: that is the author's device.
+    pub(crate) fn push(&mut self, record: &RecordKey, value: Option<ValueRef>, epoch: Option<Hlc>) {
         let (model, id) = (record.model().as_bytes(), record.id_bytes());
-        let delete = if value.is_none() { DELETE } else { 0 };
         let owned = if record.owner().is_some() { OWNED } else { 0 };
-        let out = &mut self.0;
-        out.push(delete | owned);
-        // Both fit: names and ids are checked against their limits before anything is staged.
-        out.push(u8::try_from(model.len()).unwrap_or(u8::MAX));
-        out.extend_from_slice(model);
+        let kind = owned | if epoch.is_some() { MERGE } else { 0 };
+        let delete = if value.is_none() { DELETE } else { 0 };
+        let epoch = epoch.filter(|epoch| *epoch != Hlc::NEVER && value.is_some());
+        let later = if epoch.is_some() { EPOCH } else { 0 };
+        let same = self.last.as_ref().is_some_and(|(last, flags)| last == model && *flags == kind);
+        let out = &mut self.out;
+        out.push(kind | delete | later | if same { SAME } else { 0 });
+        if !same {
+            // Fits, as the id does: both are checked against their limits before anything is staged.
+            out.push(u8::try_from(model.len()).unwrap_or(u8::MAX));
+            out.extend_from_slice(model);
+            self.last = Some((model.to_vec(), kind));
+        }
+        let out = &mut self.out;
         out.extend_from_slice(&u16::try_from(id.len()).unwrap_or(u16::MAX).to_be_bytes());
         out.extend_from_slice(id);
-        if let Some((schema, digest)) = value {
+        if let Some(epoch) = epoch {
+            out.extend_from_slice(&epoch.to_bytes());
+        }
+        if let Some(ValueRef { schema, len, digest }) = value {
             out.extend_from_slice(&schema.to_be_bytes());
-            out.extend_from_slice(digest);
+            out.extend_from_slice(&len.to_be_bytes());
+            out.extend_from_slice(&digest);
         }
     }
 
     pub(crate) fn finish(self) -> Value {
-        self.0
+        self.out
     }
 }
 
 impl LogEntry {
-    /// Reads the entry of the stream of `replica`.
+    /// Reads the entry of the stream of `replica`. No two byte strings are the same entry.
     pub(crate) fn parse(replica: ReplicaId, bytes: &[u8]) -> Result<Self, FormatError> {
+        Self::parse_capped(replica, bytes, usize::MAX)
+    }
+
+    /// As [`parse`](LogEntry::parse), for bytes of a peer: with more changes than `changes_max` it is refused before
+    /// any memory is taken for them.
+    pub(crate) fn parse_capped(
+        replica: ReplicaId,
+        bytes: &[u8],
+        changes_max: usize,
+    ) -> Result<Self, FormatError> {
         let mut reader = Reader::new(WHAT, bytes)?;
         let device = DeviceId::from_bytes(reader.array()?);
         let stamp = Hlc::from_time_bytes(reader.array()?, replica);
-        let count = reader.u32()?;
-        // The shortest change has four bytes: a count beyond what can follow must not reserve memory.
-        let count = usize::try_from(count).ok().filter(|count| *count <= reader.remaining() / 4);
-        let count = count.ok_or_else(|| reader.damaged())?;
-        let mut changes = Vec::with_capacity(count);
+        let count = usize::from(reader.u16()?);
+        // A count beyond what can follow must not reserve memory.
+        if count > reader.remaining() / 24 {
+            return Err(reader.damaged());
+        }
+        let mut after = Vec::with_capacity(count);
         for _ in 0..count {
-            changes.push(Reference::parse(device, &mut reader)?);
+            let cause = (ReplicaId::from_bytes(reader.array()?), reader.u64()?);
+            let rises = after.last().is_none_or(|(before, _)| *before < cause.0);
+            if !rises || cause.0 == replica || cause.1 == 0 {
+                return Err(reader.damaged());
+            }
+            after.push(cause);
+        }
+        let count = usize::try_from(reader.u32()?).ok();
+        // The shortest change has three bytes.
+        let max = changes_max.min(reader.remaining() / 3);
+        let count = count.filter(|count| *count <= max).ok_or_else(|| reader.damaged())?;
+        let mut changes = Vec::<Reference>::with_capacity(count);
+        let mut model = None;
+        for _ in 0..count {
+            let change = Reference::parse(device, stamp, &mut model, &mut reader)?;
+            // Each record once, in their order.
+            if changes.last().is_some_and(|before| before.record >= change.record) {
+                return Err(reader.damaged());
+            }
+            changes.push(change);
         }
         reader.end()?;
-        Ok(Self { device, stamp, changes })
+        Ok(Self { device, stamp, after, changes })
     }
 }
 
 impl Reference {
-    fn parse(device: DeviceId, reader: &mut Reader<'_>) -> Result<Self, FormatError> {
+    fn parse<'a>(
+        device: DeviceId,
+        stamp: Hlc,
+        last: &mut Option<(&'a str, u8)>,
+        reader: &mut Reader<'a>,
+    ) -> Result<Self, FormatError> {
         let flags = reader.byte()?;
-        if flags & !(DELETE | OWNED) != 0 {
+        let kind = flags & (OWNED | MERGE);
+        // Only a shared model brings its own merge, and only such a change has an epoch; a delete opens its own.
+        let unknown = flags & !(DELETE | OWNED | MERGE | EPOCH | SAME) != 0;
+        if unknown || kind == OWNED | MERGE || flags & EPOCH != 0 && flags & (MERGE | DELETE) != MERGE {
             return Err(reader.damaged());
         }
-        let model_len = reader.byte()?;
-        let model = std::str::from_utf8(reader.slice(model_len.into())?).map_err(|_| reader.damaged())?;
+        let model = if flags & SAME == 0 {
+            let len = reader.byte()?;
+            let model = std::str::from_utf8(reader.slice(len.into())?).map_err(|_| reader.damaged())?;
+            if *last == Some((model, kind)) {
+                return Err(reader.damaged());
+            }
+            *last = Some((model, kind));
+            model
+        } else {
+            last.filter(|(_, before)| *before == kind).ok_or_else(|| reader.damaged())?.0
+        };
         let id_len = reader.u16()?;
         let id = reader.slice(id_len.into())?;
-        let record = RecordKey::from_parts(model, (flags & OWNED != 0).then_some(device), id);
+        let owner = (flags & OWNED != 0).then_some(device);
         // An empty or overlong model name makes no record key.
-        let record = RecordKey::from_bytes(record.as_bytes()).ok_or_else(|| reader.damaged())?;
-        let value = match flags & DELETE {
-            0 => Some((reader.u16()?, reader.array()?)),
-            _ => None,
-        };
-        Ok(Self { record, value })
+        let record = RecordKey::checked(model, owner, id).ok_or_else(|| reader.damaged())?;
+        let mut epoch = (flags & MERGE != 0).then_some(Hlc::NEVER);
+        if flags & EPOCH != 0 {
+            let bytes: [u8; Hlc::LEN] = reader.array()?;
+            epoch = Hlc::from_bytes(&bytes).ok().filter(|epoch| *epoch != Hlc::NEVER);
+            if epoch.is_none() {
+                return Err(reader.damaged());
+            }
+        }
+        if flags & DELETE != 0 {
+            return Ok(Self { record, value: None, epoch: epoch.map(|_| stamp) });
+        }
+        let value = ValueRef { schema: reader.u16()?, len: reader.u32()?, digest: reader.array()? };
+        Ok(Self { record, value: Some(value), epoch })
     }
 }
 
@@ -127,35 +244,68 @@ mod tests {
     }
 
     fn encode(entry: &LogEntry) -> Value {
-        let count = u32::try_from(entry.changes.len()).unwrap();
-        let mut writer = LogEntryWriter::new(entry.device, entry.stamp, count);
-        for change in &entry.changes {
-            writer.push(&change.record, change.value.as_ref().map(|(schema, digest)| (*schema, digest)));
+        let LogEntry { device, stamp, after, changes } = entry;
+        let mut writer = LogRowWriter::new(&CHAIN_START, *device, *stamp, after, changes.len());
+        for change in changes {
+            writer.push(&change.record, change.value, change.epoch);
         }
-        writer.finish()
+        split_row(&writer.finish()).unwrap().1.to_vec()
     }
 
     fn example() -> LogEntry {
         let device = DeviceId(Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10));
         let stamp = Hlc::new(WallMs::new(0x1122_3344_5566).unwrap(), 0x7788, replica());
-        let put = Reference {
-            record: RecordKey::from_parts("tag", None, b"id"),
-            value: Some((0x0102, [0xaa; 32])),
-        };
-        let delete = Reference { record: RecordKey::from_parts("spot", Some(device), b"x"), value: None };
-        LogEntry { device, stamp, changes: vec![put, delete] }
+        let value = Some(ValueRef { schema: 0x0102, len: 0x0304, digest: [0xaa; 32] });
+        let change = |record, value, epoch| Reference { record, value, epoch };
+        let other = Hlc::new(WallMs::new(9).unwrap(), 8, ReplicaId(Uuid::from_u128(6)));
+        let changes = vec![
+            change(RecordKey::from_parts("set", None, b"a"), value, Some(Hlc::NEVER)),
+            change(RecordKey::from_parts("set", None, b"b"), value, Some(other)),
+            change(RecordKey::from_parts("set", None, b"c"), None, Some(stamp)),
+            change(RecordKey::from_parts("tag", None, b"id"), value, None),
+            change(RecordKey::from_parts("spot", Some(device), b"x"), None, None),
+        ];
+        LogEntry { device, stamp, after: vec![(ReplicaId(Uuid::from_u128(8)), 5)], changes }
     }
 
     #[test]
     fn golden_bytes() {
+        let value = [&b"\x01\x02\0\0\x03\x04"[..], &[0xaa; 32]].concat();
         let mut golden: Vec<u8> = vec![1];
         golden.extend(1..=16);
-        golden.extend([0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0, 0, 0, 2]);
-        golden.extend(b"\x00\x03tag\x00\x02id\x01\x02");
-        golden.extend([0xaa; 32]);
+        golden.extend([0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0, 1]);
+        golden.extend(8u128.to_be_bytes());
+        golden.extend(5u64.to_be_bytes());
+        golden.extend([0, 0, 0, 5]);
+        golden.extend([b"\x04\x03set\x00\x01a", &value[..]].concat());
+        golden.extend(b"\x1c\x00\x01b\0\0\0\0\0\x09\0\x08");
+        golden.extend(6u128.to_be_bytes());
+        golden.extend(&value);
+        golden.extend(b"\x15\x00\x01c");
+        golden.extend([b"\x00\x03tag\x00\x02id", &value[..]].concat());
         golden.extend(b"\x03\x04spot\x00\x01x");
         assert_eq!(encode(&example()), golden);
         assert_eq!(LogEntry::parse(replica(), &golden).unwrap(), example());
+        let row = row(&[7; 32], &golden);
+        assert_eq!(split_row(&row).unwrap(), ([7; 32], &golden[..]));
+        assert!(split_row(&row[..31]).is_err());
+    }
+
+    #[test]
+    fn an_entry_is_written_in_one_way_only() {
+        let swap = |change: fn(&mut LogEntry)| {
+            let mut entry = example();
+            change(&mut entry);
+            LogEntry::parse(replica(), &encode(&entry))
+        };
+        let damaged = Err(FormatError::Damaged { what: WHAT });
+        assert_eq!(swap(|entry| entry.changes.swap(0, 1)), damaged, "records ascend");
+        assert_eq!(swap(|entry| entry.changes.push(entry.changes[4].clone())), damaged, "each record once");
+        assert_eq!(swap(|entry| entry.after.push(entry.after[0])), damaged, "each cause once");
+        assert_eq!(swap(|entry| entry.after[0].0 = replica()), damaged, "no cause is its own");
+        assert_eq!(swap(|entry| entry.after[0].1 = 0), damaged, "no stream begins at 0");
+        let many = LogEntry::parse_capped(replica(), &encode(&example()), 4);
+        assert_eq!(many, damaged, "more changes than are allowed");
     }
 
     #[test]
@@ -169,7 +319,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic(cut in 0..200usize, at in 0..200usize, byte: u8, garbage: Vec<u8>) {
+        fn no_bytes_panic(cut in 0..400usize, at in 0..400usize, byte: u8, garbage: Vec<u8>) {
             let mut bytes = encode(&example());
             bytes.truncate(cut);
             if let Some(old) = bytes.get_mut(at) {

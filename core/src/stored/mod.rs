@@ -6,10 +6,14 @@
 //! | `01 "clock"` | [`Clock high-water`](clock_value): the highest stamp issued or seen |
 //! | `01 "model" name` | [`ModelSeen`]: whether the model is device-owned, its newest schema seen here |
 //! | `01 "projection" name` | [`ProjectionRow`]: version, schema of its model, how far it is |
+//! | `01 "introducer"` | from whom a replica learns the group, until its own member record arrives |
+//! | `01 "fork" replica` | that the stream has two histories; for the own stream: that this store was restored or cloned |
 //! | `02 replica` | [`Head`]: the stream's last commit known and its floor |
+//! | `03 replica` | [`Point`]s: what a peer has acknowledged of each stream |
 //! | `10..70 model id`, `70..d0 model owner id` | [record](record): stamp, dot, schema, flags, value |
-//! | `06 replica seq` | [`LogEntry`]: the commit as its author made it, each change as a reference |
+//! | `06 replica seq` | the digest before a commit, and the [`LogEntry`]: the commit as its author made it, each change as a reference |
 //! | `07 replica seq record-key` | kept: a shared value that a log entry needs and that its record does not hold |
+//! | `08 length record-key replica seq` | beside: a record whose value this version of the app cannot merge yet |
 //!
 //! Model names carry their length, so no model's keys can run into another's. Shared and device-owned records
 //! have first bytes of their own, so a key tells who may change it without knowing the model; which one of them
@@ -23,8 +27,11 @@ pub(crate) mod log;
 pub(crate) mod record;
 mod rows;
 
-pub(crate) use log::{LogEntry, Reference};
-pub(crate) use rows::{Head, Identity, ModelSeen, Progress, ProjectionRow, clock_from_value, clock_value};
+pub(crate) use log::{LogEntry, Reference, ValueRef};
+pub(crate) use rows::{
+    Head, Identity, ModelSeen, Point, Progress, ProjectionRow, clock_from_value, clock_value, fork_from_value,
+    fork_value, introducer_from_value, introducer_value, peer_from_value, peer_value,
+};
 
 /// The first byte of every value this version writes, and the version of the whole layout in [`Identity`].
 pub(crate) const FORMAT: u8 = 1;

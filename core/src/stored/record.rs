@@ -1,7 +1,7 @@
-//! A record as stored: a header of fixed length, then the value.
+//! A record as stored: a header, then the value.
 //!
-//! The header has a fixed length so that it can be filled in where it stands: a value is encoded once, behind
-//! room for the header, and from there on it only moves.
+//! The length of the header is known before it is filled in, so a value is encoded once, behind room for the header,
+//! and from there on it only moves.
 
 use std::io::Write;
 
@@ -15,6 +15,12 @@ pub(crate) const HEADER_LEN: usize = 1 + 1 + 2 + 8 + 16 + 8;
 
 const WHAT: &str = "a record";
 const TOMBSTONE: u8 = 1;
+/// The model brings its own merge, and the epoch follows the header.
+const MERGE: u8 = 2;
+/// The value is made of several, so it is not the one of the dot.
+const MIXED: u8 = 4;
+/// Values that could not be merged yet lie beside it.
+const BESIDE: u8 = 8;
 
 /// What a record says beside its value.
 ///
@@ -27,51 +33,111 @@ pub(crate) struct Header {
     pub(crate) schema: u16,
     pub(crate) stamp: Hlc,
     pub(crate) seq: u64,
+    /// What a record of a model with its own merge says in addition.
+    pub(crate) merge: Option<Merged>,
+}
+
+/// What a record of a model with its own merge says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Merged {
+    /// The stamp of the delete after which it was created; values of different epochs are never merged.
+    pub(crate) epoch: Hlc,
+    /// Whether the value is made of several, so that it is not the one of the dot.
+    pub(crate) mixed: bool,
+    /// Whether values that could not be merged yet lie beside it.
+    pub(crate) beside: bool,
+}
+
+impl Merged {
+    /// A record of `epoch` that holds the value of its dot.
+    pub(crate) const fn plain(epoch: Hlc) -> Self {
+        Self { epoch, mixed: false, beside: false }
+    }
 }
 
 impl Header {
     /// Fills in the header of `record`, which begins with room for it.
     pub(crate) fn write(&self, record: &mut [u8]) {
         let (time, replica, seq) = (self.stamp.time_bytes(), self.stamp.replica(), self.seq.to_be_bytes());
-        let flags = if self.tombstone { TOMBSTONE } else { 0 };
+        let mut flags = if self.tombstone { TOMBSTONE } else { 0 };
+        let mut epoch = Vec::new();
+        if let Some(merge) = self.merge {
+            flags |= MERGE | if merge.mixed { MIXED } else { 0 } | if merge.beside { BESIDE } else { 0 };
+            epoch.extend_from_slice(&merge.epoch.to_bytes());
+        }
         let schema = self.schema.to_be_bytes();
-        let fields = [&[FORMAT, flags][..], &schema, &time, replica.as_bytes(), &seq];
+        let fields = [&[FORMAT, flags][..], &schema, &time, replica.as_bytes(), &seq, &epoch];
         let mut room = record;
         for field in fields {
             // Every record begins with room for all of it.
             let _ = room.write_all(field);
         }
     }
+
+    /// Whether the record holds the value that the commit `seq` of `replica` gave it.
+    pub(crate) fn holds(&self, replica: ReplicaId, seq: u64) -> bool {
+        self.seq == seq && self.stamp.replica() == replica && !self.merge.is_some_and(|merge| merge.mixed)
+    }
+
+    /// What decides between two states of a record: the epoch, if the model brings its own merge, then the stamp.
+    pub(crate) fn rank(&self) -> (Option<Hlc>, Hlc) {
+        (self.merge.map(|merge| merge.epoch), self.stamp)
+    }
 }
 
-/// Room for a header, before a value that is encoded behind it.
-pub(crate) fn with_room(value_bytes: usize) -> Value {
-    let mut record = Value::with_capacity(HEADER_LEN + value_bytes);
-    record.resize(HEADER_LEN, 0);
+/// Room for the header of a record, before a value that is encoded behind it.
+pub(crate) fn with_room(merge: bool, value_bytes: usize) -> Value {
+    let len = HEADER_LEN + if merge { Hlc::LEN } else { 0 };
+    let mut record = Value::with_capacity(len + value_bytes);
+    record.extend_from_slice(&[FORMAT, if merge { MERGE } else { 0 }]);
+    record.resize(len, 0);
     record
+}
+
+/// A record of `header` with `value`.
+pub(crate) fn of(header: &Header, value: &[u8]) -> Value {
+    let mut record = with_room(header.merge.is_some(), value.len());
+    record.extend_from_slice(value);
+    header.write(&mut record);
+    record
+}
+
+/// Where the value begins in a record that begins with a header, or with room for one.
+pub(crate) fn value_at(record: &[u8]) -> usize {
+    let merge = record.get(1).is_some_and(|flags| flags & MERGE != 0);
+    HEADER_LEN + if merge { Hlc::LEN } else { 0 }
 }
 
 /// The value in a record that begins with a header, or with room for one.
 pub(crate) fn value_of(record: &[u8]) -> &[u8] {
-    record.get(HEADER_LEN..).unwrap_or_default()
+    record.get(value_at(record)..).unwrap_or_default()
 }
 
 /// Reads a stored record.
 pub(crate) fn parse(record: &[u8]) -> Result<(Header, &[u8]), FormatError> {
     let mut reader = Reader::new(WHAT, record)?;
-    let tombstone = match reader.byte()? {
-        0 => false,
-        TOMBSTONE => true,
-        _ => return Err(reader.damaged()),
-    };
+    let flags = reader.byte()?;
+    let tombstone = flags & TOMBSTONE != 0;
+    if flags & !(TOMBSTONE | MERGE | MIXED | BESIDE) != 0 {
+        return Err(reader.damaged());
+    }
     let schema = reader.u16()?;
     let time = reader.array()?;
     let replica = ReplicaId::from_bytes(reader.array()?);
     let seq = reader.u64()?;
-    if tombstone && (schema != 0 || reader.remaining() != 0) || seq == 0 {
+    let mut merge = None;
+    if flags & MERGE != 0 {
+        let bytes: [u8; Hlc::LEN] = reader.array()?;
+        let epoch = Hlc::from_bytes(&bytes).map_err(|_| reader.damaged())?;
+        merge = Some(Merged { epoch, mixed: flags & MIXED != 0, beside: flags & BESIDE != 0 });
+    } else if flags & (MIXED | BESIDE) != 0 {
         return Err(reader.damaged());
     }
-    let header = Header { tombstone, schema, stamp: Hlc::from_time_bytes(time, replica), seq };
+    let empty = schema == 0 && reader.remaining() == 0 && flags & (MIXED | BESIDE) == 0;
+    if tombstone && !empty || seq == 0 {
+        return Err(reader.damaged());
+    }
+    let header = Header { tombstone, schema, stamp: Hlc::from_time_bytes(time, replica), seq, merge };
     Ok((header, reader.rest()))
 }
 
@@ -85,12 +151,12 @@ mod tests {
     fn header(tombstone: bool) -> Header {
         let replica = ReplicaId(Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10));
         let stamp = Hlc::new(WallMs::new(0x1122_3344_5566).unwrap(), 0x7788, replica);
-        Header { tombstone, schema: if tombstone { 0 } else { 0x0203 }, stamp, seq: 9 }
+        Header { tombstone, schema: if tombstone { 0 } else { 0x0203 }, stamp, seq: 9, merge: None }
     }
 
     #[test]
     fn golden_bytes() {
-        let mut record = with_room(2);
+        let mut record = with_room(false, 2);
         record.extend_from_slice(b"hi");
         header(false).write(&mut record);
         let mut golden = vec![1, 0, 2, 3, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88];
@@ -102,8 +168,28 @@ mod tests {
     }
 
     #[test]
+    fn golden_bytes_of_a_model_with_its_own_merge() {
+        let epoch = Hlc::new(WallMs::new(7).unwrap(), 8, ReplicaId(Uuid::from_u128(9)));
+        let merge = Some(Merged { epoch, mixed: true, beside: true });
+        let header = Header { merge, ..header(false) };
+        let record = of(&header, b"hi");
+        let mut golden = vec![1, 0x0e, 2, 3, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88];
+        golden.extend(1..=16);
+        golden.extend([0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 7, 0, 8]);
+        golden.extend(9u128.to_be_bytes());
+        golden.extend(b"hi");
+        assert_eq!(record, golden);
+        assert_eq!(parse(&record).unwrap(), (header, b"hi".as_slice()));
+        assert_eq!(value_of(&record), b"hi");
+        let (holding, other) = (header.stamp.replica(), ReplicaId(Uuid::nil()));
+        assert!(!header.holds(holding, 9), "a mixed value is not the one of the dot");
+        let plain = Header { merge: Some(Merged::plain(epoch)), ..header };
+        assert!(plain.holds(holding, 9) && !plain.holds(holding, 8) && !plain.holds(other, 9));
+    }
+
+    #[test]
     fn damage_is_an_error() {
-        let mut record = with_room(0);
+        let mut record = with_room(false, 0);
         header(true).write(&mut record);
         assert_eq!(parse(&record).unwrap(), (header(true), b"".as_slice()));
         for len in 0..HEADER_LEN {
@@ -115,7 +201,9 @@ mod tests {
             parse(&record).map(|_| ())
         };
         assert_eq!(with(0, 2), Err(FormatError::Version { what: WHAT, found: 2, known: 1 }));
-        assert_eq!(with(1, 2), Err(FormatError::Damaged { what: WHAT }), "an unknown flag");
+        assert_eq!(with(1, 17), Err(FormatError::Damaged { what: WHAT }), "an unknown flag");
+        assert_eq!(with(1, 3), Err(FormatError::Damaged { what: WHAT }), "an epoch is missing");
+        assert_eq!(with(1, 5), Err(FormatError::Damaged { what: WHAT }), "mixed without a merge");
         assert_eq!(with(3, 1), Err(FormatError::Damaged { what: WHAT }), "a tombstone with a schema");
         assert_eq!(with(35, 0), Err(FormatError::Damaged { what: WHAT }), "a dot before the first commit");
         record.push(0);

@@ -1,5 +1,7 @@
 //! The small rows: identity, clock, models seen, projections, heads.
 
+use std::collections::BTreeMap;
+
 use super::log::CHAIN_START;
 use super::{Digest, FORMAT, FormatError, Reader};
 use crate::clock::WallMs;
@@ -49,25 +51,29 @@ pub(crate) fn clock_from_value(replica: ReplicaId, value: &[u8]) -> Result<Hlc, 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ModelSeen {
     pub(crate) device_owned: bool,
+    /// Whether it brings its own merge.
+    pub(crate) own_merge: bool,
     /// The newest schema that an app opened this store with.
     pub(crate) schema: u16,
 }
 
 impl ModelSeen {
     pub(crate) fn to_value(self) -> Value {
-        [&[FORMAT, u8::from(self.device_owned)], &self.schema.to_be_bytes()[..]].concat()
+        let flags = u8::from(self.device_owned) | u8::from(self.own_merge) << 1;
+        [&[FORMAT, flags], &self.schema.to_be_bytes()[..]].concat()
     }
 
     pub(crate) fn parse(value: &[u8]) -> Result<Self, FormatError> {
         let mut reader = Reader::new("a model's row", value)?;
-        let device_owned = match reader.byte()? {
-            0 => false,
-            1 => true,
+        let (device_owned, own_merge) = match reader.byte()? {
+            0 => (false, false),
+            1 => (true, false),
+            2 => (false, true),
             _ => return Err(reader.damaged()),
         };
         let schema = reader.u16()?;
         reader.end()?;
-        Ok(Self { device_owned, schema })
+        Ok(Self { device_owned, own_merge, schema })
     }
 }
 
@@ -124,6 +130,65 @@ impl ProjectionRow {
     }
 }
 
+/// What a replica is known to have of a stream: a sequence number and the digest there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Point {
+    pub(crate) seq: u64,
+    pub(crate) digest: Digest,
+}
+
+/// The row of a peer: what it has acknowledged of each stream.
+pub(crate) fn peer_value(acked: &BTreeMap<ReplicaId, Point>) -> Value {
+    let mut out = vec![FORMAT];
+    for (replica, Point { seq, digest }) in acked {
+        out.extend_from_slice(replica.as_bytes());
+        out.extend_from_slice(&seq.to_be_bytes());
+        out.extend_from_slice(digest);
+    }
+    out
+}
+
+/// Reads the row of a peer.
+pub(crate) fn peer_from_value(value: &[u8]) -> Result<BTreeMap<ReplicaId, Point>, FormatError> {
+    let mut reader = Reader::new("a peer's row", value)?;
+    let mut acked = BTreeMap::new();
+    while reader.remaining() > 0 {
+        let replica = ReplicaId::from_bytes(reader.array()?);
+        let point = Point { seq: reader.u64()?, digest: reader.array()? };
+        if acked.last_key_value().is_some_and(|(last, _)| *last >= replica) || point.seq == 0 {
+            return Err(reader.damaged());
+        }
+        acked.insert(replica, point);
+    }
+    Ok(acked)
+}
+
+/// The row of a stream that has two histories: where the other one was seen first.
+pub(crate) fn fork_value(seq: u64) -> Value {
+    [&[FORMAT], &seq.to_be_bytes()[..]].concat()
+}
+
+/// Reads the row of a stream that has two histories.
+pub(crate) fn fork_from_value(value: &[u8]) -> Result<u64, FormatError> {
+    let mut reader = Reader::new("a fork's row", value)?;
+    let seq = reader.u64()?;
+    reader.end()?;
+    Ok(seq)
+}
+
+/// The row that a replica has until its own member record arrives: from whom it learns the group.
+pub(crate) fn introducer_value(replica: ReplicaId) -> Value {
+    [&[FORMAT], &replica.as_bytes()[..]].concat()
+}
+
+/// Reads the introducer's row.
+pub(crate) fn introducer_from_value(value: &[u8]) -> Result<ReplicaId, FormatError> {
+    let mut reader = Reader::new("the introducer's row", value)?;
+    let replica = ReplicaId::from_bytes(reader.array()?);
+    reader.end()?;
+    Ok(replica)
+}
+
 /// The last commit known of a stream, and how far its log has been pruned here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
@@ -135,6 +200,8 @@ pub(crate) struct Head {
     pub(crate) floor: u64,
     /// The digest of the stream at the floor.
     pub(crate) floor_digest: Digest,
+    /// No log row of the stream is longer: how many of them may be read at once.
+    pub(crate) row_bytes_max: u32,
 }
 
 impl Head {
@@ -143,7 +210,19 @@ impl Head {
     /// The head of a stream without commits.
     pub(crate) fn start(replica: ReplicaId) -> Self {
         let stamp = Hlc::new(WallMs::MIN, 0, replica);
-        Self { seq: 0, stamp, digest: CHAIN_START, floor: 0, floor_digest: CHAIN_START }
+        Self { seq: 0, stamp, digest: CHAIN_START, floor: 0, floor_digest: CHAIN_START, row_bytes_max: 0 }
+    }
+
+    /// The head after the commit that `row` logs.
+    pub(crate) fn follow(&self, stamp: Hlc, digest: Digest, row: &[u8]) -> Self {
+        let row_bytes = u32::try_from(row.len()).unwrap_or(u32::MAX);
+        Self {
+            seq: self.seq + 1,
+            stamp,
+            digest,
+            row_bytes_max: self.row_bytes_max.max(row_bytes),
+            ..*self
+        }
     }
 
     pub(crate) fn to_value(self) -> Value {
@@ -154,6 +233,7 @@ impl Head {
             &self.digest,
             &self.floor.to_be_bytes(),
             &self.floor_digest,
+            &self.row_bytes_max.to_be_bytes(),
         ]
         .concat()
     }
@@ -166,12 +246,13 @@ impl Head {
         let digest = reader.array()?;
         let floor = reader.u64()?;
         let floor_digest = reader.array()?;
+        let row_bytes_max = reader.u32()?;
         // There is no commit after the last number, so no stream ever gets there.
         if floor > seq || seq == u64::MAX {
             return Err(reader.damaged());
         }
         reader.end()?;
-        Ok(Self { seq, stamp, digest, floor, floor_digest })
+        Ok(Self { seq, stamp, digest, floor, floor_digest, row_bytes_max })
     }
 }
 
@@ -207,9 +288,27 @@ mod tests {
         assert_eq!(clock_value(stamp()), golden);
         assert_eq!(clock_from_value(replica(), &golden).unwrap(), stamp());
 
-        let model = ModelSeen { device_owned: true, schema: 0x0203 };
-        assert_eq!(model.to_value(), [1, 1, 2, 3]);
-        assert_eq!(ModelSeen::parse(&[1, 1, 2, 3]).unwrap(), model);
+        for (flags, device_owned, own_merge) in [(0, false, false), (1, true, false), (2, false, true)] {
+            let model = ModelSeen { device_owned, own_merge, schema: 0x0203 };
+            assert_eq!(model.to_value(), [1, flags, 2, 3]);
+            assert_eq!(ModelSeen::parse(&[1, flags, 2, 3]).unwrap(), model);
+        }
+        assert!(ModelSeen::parse(&[1, 3, 2, 3]).is_err(), "a device-owned model has no merge of its own");
+
+        let acked = BTreeMap::from([(replica(), Point { seq: 9, digest: [0xcc; 32] })]);
+        let mut golden = vec![1];
+        golden.extend(1..=16);
+        golden.extend([0, 0, 0, 0, 0, 0, 0, 9]);
+        golden.extend([0xcc; 32]);
+        assert_eq!(peer_value(&acked), golden);
+        assert_eq!(peer_from_value(&golden).unwrap(), acked);
+        assert!(peer_from_value(&[&golden[..], &golden[1..]].concat()).is_err(), "each stream once");
+
+        assert_eq!(fork_value(9), [1, 0, 0, 0, 0, 0, 0, 0, 9]);
+        assert_eq!(fork_from_value(&fork_value(9)).unwrap(), 9);
+        let golden: Vec<u8> = (1..=1).chain(1..=16).collect();
+        assert_eq!(introducer_value(replica()), golden);
+        assert_eq!(introducer_from_value(&golden).unwrap(), replica());
 
         let golden = b"\x01\x00\x00\x00\x07\x02\x03\x00key";
         let row = ProjectionRow { version: 7, schema: 0x0203, progress: Progress::Until(b"key".to_vec()) };
@@ -220,11 +319,13 @@ mod tests {
         assert_eq!(row.to_value(), golden);
         assert_eq!(ProjectionRow::parse(golden).unwrap(), row);
 
-        let head = Head { seq: 9, stamp: stamp(), digest: [0xaa; 32], floor: 8, floor_digest: [0xbb; 32] };
+        let (digest, floor_digest) = ([0xaa; 32], [0xbb; 32]);
+        let head = Head { seq: 9, stamp: stamp(), digest, floor: 8, floor_digest, row_bytes_max: 0x0102_0304 };
         let mut golden = vec![1, 0, 0, 0, 0, 0, 0, 0, 9, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88];
         golden.extend([0xaa; 32]);
         golden.extend([0, 0, 0, 0, 0, 0, 0, 8]);
         golden.extend([0xbb; 32]);
+        golden.extend([1, 2, 3, 4]);
         assert_eq!(head.to_value(), golden);
         assert_eq!(Head::parse(replica(), &golden).unwrap(), head);
     }

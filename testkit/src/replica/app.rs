@@ -62,7 +62,7 @@ pub(crate) fn ask<S: Storage>(storage: S) -> Builder<S> {
 }
 
 /// Keeps every log entry, as if a member were away.
-pub(crate) const UNPRUNED: Rules = Rules { prune: false };
+pub(crate) const UNPRUNED: Rules = Rules { prune: false, ..Rules::ALL };
 
 /// Opens the fixture's store, which must work.
 pub(crate) async fn open_store<F: Fixture>(fixture: &F) -> F::Store {

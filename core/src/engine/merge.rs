@@ -1,0 +1,335 @@
+//! What commits of other replicas do to the records here: one write for many of them.
+//!
+//! A record is the join of all that was ever put under its key, so it depends neither on the order in which commits
+//! arrive nor on who brings them. Without a merge of its own the model's higher stamp wins. With one, values of the
+//! same epoch are merged, a higher epoch wins whole, and a value that this version of the app cannot merge lies beside
+//! the record until it can. Every shared value that does not end in its record is kept for the log.
+
+use bytes::Bytes;
+
+use super::Pen;
+use super::draft::{Before, Draft};
+use super::group::{Current, Decision, NewValue};
+use crate::error::Error;
+use crate::events::{Change, ChangeKind, Event};
+use crate::ids::ReplicaId;
+use crate::storage::{Key, Value, WriteBatch};
+use crate::stored::keys::{self, RecordKey};
+use crate::stored::record::{self, Header, Merged};
+use crate::stored::{Digest, FormatError, Head, LogEntry, Reference, log};
+
+/// A commit of another replica that was checked and may be applied after those before it.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    pub(crate) stream: ReplicaId,
+    pub(crate) seq: u64,
+    /// The digest of the stream before it, and with it.
+    pub(crate) previous: Digest,
+    pub(crate) digest: Digest,
+    pub(crate) entry: LogEntry,
+    /// The entry as its author wrote it.
+    pub(crate) raw: Bytes,
+    /// A value for every change; `None` for a delete, and for an owned record that a later commit replaced.
+    pub(crate) values: Vec<Option<Bytes>>,
+}
+
+impl Received {
+    /// What it occupies while it waits.
+    pub(crate) fn weight(&self) -> usize {
+        let values: usize = self.values.iter().flatten().map(Bytes::len).sum();
+        crate::batch::weight(self.raw.len() + values, 1 + self.values.len())
+    }
+
+    /// Whose values must be read to apply it.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
+        self.entry.changes.iter().map(|change| change.record.as_bytes().to_vec())
+    }
+}
+
+/// A record as a commit makes it.
+struct Incoming<'a> {
+    header: Header,
+    value: &'a [u8],
+}
+
+/// What becomes of a record and of the value that comes for it.
+enum Verdict {
+    /// What comes takes the record's place.
+    Replace,
+    /// The record stays as it is.
+    Stay,
+    /// Both make a new value; whether it is the one that came, unchanged.
+    Mix(Header, Value, bool),
+    /// What comes lies beside the record.
+    Beside,
+}
+
+impl Pen {
+    /// Applies `commits`, in their order, given the values of the records that they name.
+    ///
+    /// # Errors
+    /// [`Error::Format`] or [`Error::Decode`] if a stored record cannot be read. Nothing is decided.
+    pub(crate) fn receive(
+        &mut self,
+        commits: &[Received],
+        values: Vec<Option<Value>>,
+    ) -> Result<Decision, Error> {
+        let mut draft = Draft::new(self.clock.high_water());
+        let mut values = values.into_iter();
+        for commit in commits {
+            let mut events = Vec::with_capacity(commit.entry.changes.len());
+            for (change, value) in commit.entry.changes.iter().zip(&commit.values) {
+                let stored = match values.next().flatten() {
+                    Some(bytes) if draft.records.get(&change.record).is_none() => {
+                        Some((record::parse(&bytes)?.0, bytes))
+                    }
+                    _ => None,
+                };
+                if change.value.is_some() && value.is_none() {
+                    // The later commit brings the record.
+                    continue;
+                }
+                if let Some(kind) = self.change(&mut draft, commit, change, value.as_deref(), stored)? {
+                    events.push(Event::Changed(Change {
+                        record: change.record.clone(),
+                        kind,
+                        origin: commit.entry.device,
+                        stamp: commit.entry.stamp,
+                        seq: commit.seq,
+                    }));
+                }
+            }
+            // Their checks see to it that it is the next one.
+            let head = Head { seq: commit.seq.saturating_sub(1), ..self.head_in(&draft, commit.stream) };
+            let row = log::row(&commit.previous, &commit.raw);
+            draft.log(&head, commit.entry.stamp, commit.digest, row);
+            draft.tell(events);
+            if self.rules.clock_follows {
+                self.clock.follow(commit.entry.stamp);
+            }
+        }
+        Ok(self.finish(draft, 0))
+    }
+
+    /// Applies one change; says what a reader sees of it, if anything.
+    fn change(
+        &mut self,
+        draft: &mut Draft,
+        commit: &Received,
+        change: &Reference,
+        value: Option<&[u8]>,
+        stored: Option<(Header, Value)>,
+    ) -> Result<Option<ChangeKind>, Error> {
+        let Reference { record: key, value: reference, epoch } = change;
+        let new = Incoming {
+            header: Header {
+                tombstone: reference.is_none(),
+                schema: reference.map_or(0, |value| value.schema),
+                stamp: commit.entry.stamp,
+                seq: commit.seq,
+                merge: epoch.map(Merged::plain),
+            },
+            value: value.unwrap_or_default(),
+        };
+        let before = draft.before(key, stored.as_ref());
+        let visible = before.filter(|old| !old.header.tombstone);
+        let verdict = before.map_or(Verdict::Replace, |old| self.judge(key, old, &new));
+        let kind = match (&verdict, visible) {
+            (Verdict::Stay | Verdict::Beside, _) => None,
+            (Verdict::Replace, old) => {
+                let live = (!new.header.tombstone).then_some((new.header.schema, new.value));
+                kind(old.map(|old| (old.header.schema, old.value())), live)
+            }
+            (Verdict::Mix(header, bytes, _), old) => kind(
+                old.map(|old| (old.header.schema, old.value())),
+                Some((header.schema, record::value_of(bytes))),
+            ),
+        };
+        match verdict {
+            Verdict::Replace => {
+                if before.and_then(|old| old.header.merge).is_some_and(|merge| merge.beside) {
+                    draft.drop_besides(key);
+                }
+                let bytes = record::of(&new.header, new.value);
+                self.replace(draft, key.clone(), new.header, bytes, stored)?;
+            }
+            Verdict::Stay => self.keep_incoming(draft, key, &new),
+            Verdict::Mix(header, bytes, unchanged) => {
+                if !unchanged {
+                    self.keep_incoming(draft, key, &new);
+                }
+                self.replace(draft, key.clone(), header, bytes, stored)?;
+            }
+            Verdict::Beside => {
+                if self.rules.unmerged_lies_beside {
+                    let old = before.map(|old| (*old.header, old.bytes.to_vec()));
+                    let beside = keys::beside(key, commit.stream, commit.seq);
+                    draft.rest.push((beside, record::of(&new.header, new.value)));
+                    if let Some((header, mut bytes)) = old
+                        && let Some(merge) = header.merge.filter(|merge| !merge.beside)
+                    {
+                        let header = Header { merge: Some(Merged { beside: true, ..merge }), ..header };
+                        header.write(&mut bytes);
+                        self.replace(draft, key.clone(), header, bytes, None)?;
+                    }
+                }
+                self.keep_incoming(draft, key, &new);
+            }
+        }
+        Ok(kind)
+    }
+
+    /// Merges into a record what lies beside it, as far as this version of the app can, and returns what to write;
+    /// nothing if it can merge none of it.
+    ///
+    /// The record is then what it would be had the app known its model from the start.
+    pub(crate) fn fold(
+        &mut self,
+        key: &RecordKey,
+        stored: Value,
+        besides: Vec<(Key, Value)>,
+    ) -> Result<WriteBatch, FormatError> {
+        let mut draft = Draft::new(self.clock.high_water());
+        let mut stored = Some((record::parse(&stored)?.0, stored));
+        let mut left = false;
+        let mut folded = Vec::new();
+        for (beside, value) in besides {
+            let (header, value) = record::parse(&value)?;
+            let new = Incoming { header, value };
+            let Some(old) = draft.before(key, stored.as_ref()) else { continue };
+            match self.judge(key, old, &new) {
+                Verdict::Beside => {
+                    left = true;
+                    continue;
+                }
+                Verdict::Stay => {}
+                Verdict::Replace => {
+                    let bytes = record::of(&header, value);
+                    self.replace(&mut draft, key.clone(), header, bytes, stored.take())?;
+                    draft.drop_kept(keys::kept(header.stamp.replica(), header.seq, key));
+                }
+                Verdict::Mix(mixed, bytes, unchanged) => {
+                    self.replace(&mut draft, key.clone(), mixed, bytes, stored.take())?;
+                    if unchanged {
+                        draft.drop_kept(keys::kept(header.stamp.replica(), header.seq, key));
+                    }
+                }
+            }
+            folded.push(beside);
+        }
+        if folded.is_empty() {
+            return Ok(WriteBatch::new());
+        }
+        if !left && let Some(old) = draft.before(key, stored.as_ref()) {
+            let (header, mut bytes) = (*old.header, old.bytes.to_vec());
+            let header = Header { merge: header.merge.map(|merge| Merged { beside: false, ..merge }), ..header };
+            header.write(&mut bytes);
+            self.replace(&mut draft, key.clone(), header, bytes, None)?;
+        }
+        let mut batch = draft.into_batch();
+        folded.into_iter().for_each(|beside| batch.delete(beside));
+        Ok(batch)
+    }
+
+    fn keep_incoming(&mut self, draft: &mut Draft, key: &RecordKey, new: &Incoming<'_>) {
+        if !new.header.tombstone {
+            self.keep(draft, key, new.header.stamp.replica(), new.header.seq, new.value.to_vec());
+        }
+    }
+
+    fn judge(&self, key: &RecordKey, old: Before<'_>, new: &Incoming<'_>) -> Verdict {
+        let newer = new.header.rank() > old.header.rank() || !self.rules.higher_stamp_wins;
+        let by_rank = if newer { Verdict::Replace } else { Verdict::Stay };
+        let (Some(mine), Some(theirs)) = (old.header.merge, new.header.merge) else { return by_rank };
+        if mine.epoch != theirs.epoch && self.rules.epochs_are_kept_apart {
+            return by_rank;
+        }
+        match (old.header.tombstone, new.header.tombstone) {
+            (true, true) => by_rank,
+            // Nothing and something is something.
+            (true, false) if newer => Verdict::Replace,
+            (true, false) => Verdict::Mix(
+                Header { schema: new.header.schema, tombstone: false, ..mixed(old.header, mine) },
+                with_header_room(new.value),
+                false,
+            )
+            .written(),
+            (false, true) if newer => {
+                let merge = Some(Merged { mixed: true, ..mine });
+                let header = Header { schema: old.header.schema, tombstone: false, merge, ..new.header };
+                Verdict::Mix(header, old.bytes.to_vec(), true).written()
+            }
+            (false, true) => Verdict::Stay,
+            (false, false) => self.merge(key, old, mine, new, newer),
+        }
+    }
+
+    /// Makes one value of two, if this version of the app can.
+    fn merge(
+        &self,
+        key: &RecordKey,
+        old: Before<'_>,
+        mine: Merged,
+        new: &Incoming<'_>,
+        newer: bool,
+    ) -> Verdict {
+        let value_of_old = old.value();
+        if value_of_old == new.value && old.header.schema == new.header.schema {
+            // Equal values merge to the same, whether or not anybody knows how.
+            return if newer {
+                Verdict::Mix(Header { merge: Some(Merged { mixed: false, ..mine }), ..new.header }, old.bytes.to_vec(), true)
+                    .written()
+            } else {
+                Verdict::Stay
+            };
+        }
+        let merged = self.models.merge_of(key.model()).and_then(|merge| {
+            let one = Current { schema: old.header.schema, value: value_of_old };
+            merge(one, Current { schema: new.header.schema, value: new.value }).ok()
+        });
+        // What has grown beyond what a value may be is not stored either.
+        let fits = |merged: &NewValue| record::value_of(&merged.record).len() <= self.limits.value_bytes_max;
+        let Some(NewValue { schema, record, .. }) = merged.filter(fits) else { return Verdict::Beside };
+        let value = record::value_of(&record);
+        let is_old = value == value_of_old && schema == old.header.schema;
+        let is_new = value == new.value && schema == new.header.schema;
+        if is_old && !newer {
+            return Verdict::Stay;
+        }
+        let (source, unchanged) = if newer { (&new.header, is_new) } else { (old.header, false) };
+        let merge = Some(Merged { mixed: !unchanged, ..mine });
+        Verdict::Mix(Header { schema, merge, ..*source }, record, unchanged).written()
+    }
+}
+
+/// The header of a record that goes on under its dot with a value that is not only its own.
+fn mixed(header: &Header, merge: Merged) -> Header {
+    Header { merge: Some(Merged { mixed: true, ..merge }), ..*header }
+}
+
+/// A value behind room for the header of a model with its own merge.
+fn with_header_room(value: &[u8]) -> Value {
+    let mut record = record::with_room(true, value.len());
+    record.extend_from_slice(value);
+    record
+}
+
+impl Verdict {
+    /// Fills in the header of a mixed record.
+    fn written(mut self) -> Self {
+        if let Self::Mix(header, bytes, _) = &mut self {
+            header.write(bytes);
+        }
+        self
+    }
+}
+
+/// What a reader sees happen, given schema and value before and after.
+fn kind(before: Option<(u16, &[u8])>, after: Option<(u16, &[u8])>) -> Option<ChangeKind> {
+    match (before, after) {
+        (None, Some(_)) => Some(ChangeKind::Insert),
+        (Some(_), None) => Some(ChangeKind::Delete),
+        (Some(before), Some(after)) if before != after => Some(ChangeKind::Update),
+        _ => None,
+    }
+}

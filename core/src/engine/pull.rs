@@ -1,0 +1,132 @@
+//! Catching up: who is asked for what is missing, and when.
+//!
+//! The puller drives. One page is on its way at a time, so what a replica takes in is bounded by what it asked for, and
+//! nothing comes twice because two peers sent it. The next page is asked for as soon as one has arrived, while that is
+//! being written: asking and writing overlap, and there are never more than two pages in memory. A peer that does not
+//! answer, or not with what it said it has, is left alone for a while, longer every time, and another one is asked.
+
+use super::inbox::Admission;
+use super::wire::{self, Capped, PageHead, Pull, WireCommit, WireHead};
+use super::Engine;
+use crate::clock::Mono;
+use crate::ids::ReplicaId;
+
+/// How long a page may take.
+const PULL_TIMEOUT_MS: u64 = 10_000;
+
+/// A page that is on its way.
+#[derive(Debug)]
+pub(super) struct Pulling {
+    pub(super) peer: ReplicaId,
+    id: u32,
+    pub(super) deadline: Mono,
+}
+
+impl Engine {
+    /// Asks somebody for what is missing, if anything is and nobody was asked yet.
+    pub(super) fn maybe_pull(&mut self) {
+        let sync = &self.sync;
+        let room = sync.inbox.bytes <= self.limits.page_bytes_max.min(self.limits.frame_bytes_max / 2);
+        if sync.pull.is_some() || !room || !sync.failing.is_over(self.mono) {
+            return;
+        }
+        let able = sync.peers.iter().filter(|(_, peer)| peer.up && peer.backoff.is_over(self.mono));
+        let able = able.filter(|(replica, _)| self.is_trusted(**replica));
+        let missing = able.map(|(replica, _)| (self.missing(*replica), *replica)).filter(|(count, _)| *count > 0);
+        let missing: Vec<_> = missing.collect();
+        let Some(most) = missing.iter().map(|(count, _)| *count).max() else { return };
+        // Whoever has most; one of them, if they have the same.
+        let best: Vec<_> = missing.into_iter().filter(|(count, _)| *count == most).collect();
+        let at = self.sync.rng.usize(0..best.len());
+        if let Some((_, peer)) = best.get(at) {
+            self.pull_from(*peer);
+        }
+    }
+
+    /// How many commits the peer says it has that are neither here nor left out on purpose.
+    pub(super) fn missing(&self, peer: ReplicaId) -> u64 {
+        let Some(peer) = self.sync.peers.get(&peer) else { return 0 };
+        if peer.more {
+            return u64::MAX;
+        }
+        let wanted = peer.heads.iter().filter(|(stream, _)| {
+            **stream != self.me() && !self.sync.stops.contains_key(*stream) && self.is_known_stream(**stream)
+        });
+        wanted.map(|(stream, seq)| seq.saturating_sub(self.tip(*stream).seq)).fold(0, u64::saturating_add)
+    }
+
+    fn pull_from(&mut self, peer: ReplicaId) {
+        if let Some(peer) = self.sync.peers.get_mut(&peer) {
+            peer.more = false;
+        }
+        let heads = self.tips().map(|(stream, point)| WireHead { stream, seq: point.seq, digest: point.digest });
+        let heads = Capped(heads.collect());
+        // The own stream is nobody else's to tell.
+        let mut excluded = vec![self.me()];
+        if self.rules.pulls_exclude {
+            excluded.extend(self.sync.stops.keys().copied());
+        }
+        let id = self.sync.last_pull_id.wrapping_add(1);
+        self.sync.last_pull_id = id;
+        let budget = u32::try_from(self.limits.page_bytes_max).unwrap_or(u32::MAX);
+        let pull = Pull { id, budget, heads, excluded: Capped(excluded) };
+        let frame = wire::pull(self.pen.identity.group, &pull);
+        self.send(peer, frame);
+        let deadline = Mono(self.mono.0.saturating_add(PULL_TIMEOUT_MS));
+        self.sync.pull = Some(Pulling { peer, id, deadline });
+    }
+
+    pub(super) fn handle_page(&mut self, from: ReplicaId, head: &PageHead, commits: Vec<WireCommit>) {
+        let asked = self.sync.pull.take_if(|pull| pull.peer == from && pull.id == head.id).is_some();
+        let progress = self.take_commits(from, commits);
+        if !asked {
+            // Of an earlier session, or too late: what it brought is as good.
+            return self.maybe_pull();
+        }
+        let now = self.mono;
+        if let Some(peer) = self.sync.peers.get_mut(&from) {
+            peer.pruned = head.pruned;
+            peer.more = head.more && progress > 0;
+        }
+        // A page that brings nothing new, from a peer that said it has more, would be the same again at once.
+        let useless = progress == 0 && self.missing(from) > 0;
+        if let Some(peer) = self.sync.peers.get_mut(&from) {
+            if useless {
+                peer.backoff.again(now, &mut self.sync.rng);
+            } else {
+                peer.backoff.reset();
+            }
+        }
+        self.maybe_pull();
+    }
+
+    pub(super) fn handle_live(&mut self, from: ReplicaId, commits: Vec<WireCommit>) {
+        self.take_commits(from, commits);
+        self.maybe_pull();
+    }
+
+    /// Takes commits in their order; says how many were new.
+    fn take_commits(&mut self, from: ReplicaId, commits: Vec<WireCommit>) -> usize {
+        let mut progress = 0;
+        for commit in commits {
+            match self.admit(from, &commit) {
+                Admission::Queued => {
+                    progress += 1;
+                    // Whoever sends a commit has it.
+                    self.note_has(from, commit.stream, commit.seq);
+                }
+                Admission::Duplicate | Admission::Left | Admission::TooEarly => {}
+                Admission::Full => {
+                    // What follows may rest on it.
+                    self.note_has(from, commit.stream, commit.seq);
+                    break;
+                }
+                Admission::Wrong(reason) => {
+                    self.reject_because(from, reason.into());
+                    break;
+                }
+            }
+        }
+        progress
+    }
+}

@@ -1,0 +1,79 @@
+//! The rules of the protocol, each of which tests can switch off to see that something fails without it.
+
+/// Which rules hold: all of them, but in tests.
+#[allow(clippy::struct_excessive_bools, reason = "each rule is there or not, by itself")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// A replica alone in its group, and without a transport, prunes its log.
+    pub prune: bool,
+    /// Frames of other groups are refused.
+    pub groups_are_checked: bool,
+    /// Frames of replicas that are no members are refused.
+    pub peers_are_members: bool,
+    /// Commits of streams whose writer never was a member are refused.
+    pub authors_are_members: bool,
+    /// A commit's device is that of its author's member record.
+    pub devices_are_checked: bool,
+    /// A commit is applied only as the next one of its stream.
+    pub streams_have_no_holes: bool,
+    /// A commit is applied only on the history that its author wrote it on.
+    pub chains_are_checked: bool,
+    /// A commit is applied only after those it rests on.
+    pub causes_come_first: bool,
+    /// A value must have the digest that the commit names.
+    pub values_are_checked: bool,
+    /// A stamp beyond the drift bound holds its stream.
+    pub drift_is_held: bool,
+    /// The clock follows every stamp that is applied.
+    pub clock_follows: bool,
+    /// The higher stamp wins, not the later arrival.
+    pub higher_stamp_wins: bool,
+    /// Values of different epochs are not merged.
+    pub epochs_are_kept_apart: bool,
+    /// A value that a log entry here needs and no record holds is kept.
+    pub values_are_kept: bool,
+    /// What cannot be merged yet lies beside its record until it can.
+    pub unmerged_lies_beside: bool,
+    /// A joiner commits only once its own member record is here.
+    pub joiner_waits: bool,
+    /// A replica that learns that its store was restored or cloned stops committing.
+    pub restores_are_noticed: bool,
+    /// An acknowledgement covers only what is durable.
+    pub acks_are_durable: bool,
+    /// A pull leaves out held and forked streams, so that they do not keep others from a page.
+    pub pulls_exclude: bool,
+    /// A page is merged across streams in the order of stamps.
+    pub pages_are_in_stamp_order: bool,
+}
+
+impl Rules {
+    /// All rules.
+    pub const ALL: Self = Self {
+        prune: true,
+        groups_are_checked: true,
+        peers_are_members: true,
+        authors_are_members: true,
+        devices_are_checked: true,
+        streams_have_no_holes: true,
+        chains_are_checked: true,
+        causes_come_first: true,
+        values_are_checked: true,
+        drift_is_held: true,
+        clock_follows: true,
+        higher_stamp_wins: true,
+        epochs_are_kept_apart: true,
+        values_are_kept: true,
+        unmerged_lies_beside: true,
+        joiner_waits: true,
+        restores_are_noticed: true,
+        acks_are_durable: true,
+        pulls_exclude: true,
+        pages_are_in_stamp_order: true,
+    };
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self::ALL
+    }
+}

@@ -1,0 +1,639 @@
+//! What a replica knows of its peers: who they are, what they have, what they acknowledged, and when to talk to them.
+//!
+//! A replica says [`Hello`] when a peer comes up and then now and then, with its heads. Whoever is behind
+//! [pulls](super::pull); what was just committed is [broadcast](super::group); what was received is acknowledged once
+//! it is durable, which also tells those who were not reached directly that there is something to pull.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+
+use super::inbox::Inbox;
+use super::pull::Pulling;
+use super::serve::Serving;
+use super::wire::{self, Capped, Heads, Hello, Message, Messages, Pull, STREAMS_MAX, WireError, WireHead};
+use super::{Effect, Engine};
+use crate::clock::Mono;
+use crate::events::{Event, Notice, Restored, StreamStop};
+use crate::hlc::Hlc;
+use crate::ids::ReplicaId;
+use crate::storage::{Value, WriteBatch};
+use crate::stored::{Point, fork_value, keys, peer_value};
+
+/// How often a replica says hello to those it is connected with: what was lost is noticed by then.
+const HELLO_EVERY_MS: u64 = 30_000;
+/// How often a joiner asks whether it has been added.
+const JOIN_EVERY_MS: u64 = 2_000;
+/// What is applied within this time is acknowledged together.
+const ACK_AFTER_MS: u64 = 20;
+/// The first pause after a peer was of no use, doubled every time up to the longest.
+const BACKOFF_MS: u64 = 250;
+const BACKOFF_MS_MAX: u64 = 60_000;
+/// How often a held stream is looked at again at least: the wall clock may step.
+const HELD_RETRY_MS: u64 = 10_000;
+/// Peers that are remembered beyond the members: strangers, mostly.
+const STRANGERS_MAX: usize = 64;
+
+/// Everything that an engine knows of other replicas beside what is stored.
+#[derive(Debug)]
+pub(super) struct Replication {
+    /// Whether there is a transport at all.
+    pub(super) on: bool,
+    /// Drawn at the opening: tells peers that what they remember of this replica may be wrong.
+    pub(super) session: u64,
+    pub(super) rng: fastrand::Rng,
+    /// From whom this replica learns the group, until its own member record is here.
+    pub(super) introducer: Option<ReplicaId>,
+    pub(super) peers: BTreeMap<ReplicaId, Peer>,
+    pub(super) inbox: Inbox,
+    /// The streams that go no further here.
+    pub(super) stops: BTreeMap<ReplicaId, Stop>,
+    /// Streams whose last commit a projection refused: when it is tried again.
+    pub(super) refusing: BTreeMap<ReplicaId, Backoff>,
+    /// Streams whose held commits the operator has let through.
+    pub(super) released: BTreeSet<ReplicaId>,
+    pub(super) restored: Option<Restored>,
+    pub(super) pull: Option<Pulling>,
+    pub(super) last_pull_id: u32,
+    /// The pulls of peers that wait to be answered, one a peer.
+    pub(super) pulls: VecDeque<(ReplicaId, Pull)>,
+    /// Places in the own stream to compare with what a peer says of them.
+    pub(super) checks: VecDeque<Check>,
+    pub(super) side: Side,
+    hello_at: Option<Mono>,
+    ack_at: Option<Mono>,
+    /// What moved since the last acknowledgement.
+    unacked: BTreeSet<ReplicaId>,
+    /// Peers whose row is not what is known of them; written with the next write.
+    stale_rows: BTreeSet<ReplicaId>,
+    /// Forks that are not stored yet.
+    unstored_forks: BTreeSet<ReplicaId>,
+    /// Since the store failed to take what was received: when to go on, and how often it has failed.
+    pub(super) failing: Backoff,
+}
+
+/// What the engine reads beside its writes.
+#[derive(Debug)]
+pub(super) enum Side {
+    Idle,
+    Checking(Check),
+    Serving(Box<Serving>),
+}
+
+/// A place in the own stream, as a peer knows it.
+#[derive(Debug)]
+pub(super) struct Check {
+    pub(super) point: Point,
+}
+
+/// Another replica.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    pub(super) up: bool,
+    pub(super) session: Option<u64>,
+    /// The highest that it is known to have, of each stream.
+    pub(super) heads: BTreeMap<ReplicaId, u64>,
+    /// Its last page was full: there is more, whatever its heads were.
+    pub(super) more: bool,
+    /// What it acknowledged, ever.
+    pub(super) acked: BTreeMap<ReplicaId, Point>,
+    /// It says that it was restored: nothing that it acknowledges counts.
+    pub(super) restored: bool,
+    /// It says that this replica is no member.
+    pub(super) stranger: bool,
+    /// Its log begins behind what is here.
+    pub(super) pruned: bool,
+    pub(super) rejected: u64,
+    pub(super) backoff: Backoff,
+    /// The place in the own stream that was compared last.
+    checked: u64,
+}
+
+/// When to try again after failures in a row.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    pub(super) until: Option<Mono>,
+    tries: u32,
+}
+
+impl Backoff {
+    /// Waits twice as long as the last time, give or take a quarter so that peers do not try in step.
+    pub(super) fn again(&mut self, now: Mono, rng: &mut fastrand::Rng) {
+        let ms = (BACKOFF_MS << self.tries.min(16)).min(BACKOFF_MS_MAX);
+        self.tries = self.tries.saturating_add(1);
+        self.until = Some(Mono(now.0.saturating_add(jittered(ms, rng))));
+    }
+
+    pub(super) fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn is_over(&self, now: Mono) -> bool {
+        self.until.is_none_or(|until| until <= now)
+    }
+}
+
+fn jittered(ms: u64, rng: &mut fastrand::Rng) -> u64 {
+    ms - ms / 4 + rng.u64(0..=ms / 2)
+}
+
+/// Why a stream goes no further here.
+#[derive(Debug)]
+pub(super) enum Stop {
+    Held { seq: u64, stamp: Hlc },
+    Projection { seq: u64, error: String },
+    Forked { seq: u64 },
+    Refused { seq: u64, reason: String },
+}
+
+impl Stop {
+    pub(super) fn describe(&self) -> StreamStop {
+        match self {
+            Self::Held { seq, stamp } => StreamStop::Held { seq: *seq, stamp: *stamp },
+            Self::Projection { seq, error } => StreamStop::Projection { seq: *seq, error: error.clone() },
+            Self::Forked { seq } => StreamStop::Forked { seq: *seq },
+            Self::Refused { seq, reason } => StreamStop::Refused { seq: *seq, reason: reason.clone() },
+        }
+    }
+}
+
+impl Replication {
+    pub(super) fn new(on: bool, seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        Self {
+            on,
+            session: rng.u64(..),
+            rng,
+            introducer: None,
+            peers: BTreeMap::new(),
+            inbox: Inbox::default(),
+            stops: BTreeMap::new(),
+            refusing: BTreeMap::new(),
+            released: BTreeSet::new(),
+            restored: None,
+            pull: None,
+            last_pull_id: 0,
+            pulls: VecDeque::new(),
+            checks: VecDeque::new(),
+            side: Side::Idle,
+            hello_at: None,
+            ack_at: None,
+            unacked: BTreeSet::new(),
+            stale_rows: BTreeSet::new(),
+            unstored_forks: BTreeSet::new(),
+            failing: Backoff::default(),
+        }
+    }
+
+    /// The rows that are due: with the next write, or at once if they say that a stream has two histories.
+    pub(super) fn take_rows(&mut self, batch: &mut WriteBatch) {
+        for replica in std::mem::take(&mut self.stale_rows) {
+            if let Some(peer) = self.peers.get(&replica) {
+                batch.put(keys::peer(replica), peer_value(&peer.acked));
+            }
+        }
+        for replica in std::mem::take(&mut self.unstored_forks) {
+            let seq = match (self.stops.get(&replica), self.restored) {
+                (Some(Stop::Forked { seq }), _) => *seq,
+                (_, Some(restored)) => restored.seq,
+                _ => continue,
+            };
+            batch.put(keys::fork(replica), fork_value(seq));
+        }
+    }
+
+    pub(super) fn has_urgent_rows(&self) -> bool {
+        !self.unstored_forks.is_empty()
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.peers.values().any(|peer| peer.up)
+    }
+}
+
+impl Engine {
+    pub(super) fn me(&self) -> ReplicaId {
+        self.pen.identity.replica
+    }
+
+    /// Whether this replica waits for its own member record.
+    pub(super) fn is_joining(&self) -> bool {
+        self.sync.introducer.is_some() && !self.members.contains_key(&self.me())
+    }
+
+    /// Whether frames of this replica are listened to.
+    pub(super) fn is_trusted(&self, peer: ReplicaId) -> bool {
+        if !self.rules.peers_are_members {
+            return true;
+        }
+        if self.is_joining() {
+            return self.sync.introducer == Some(peer);
+        }
+        self.members.contains_key(&peer)
+    }
+
+    pub(super) fn send(&mut self, to: ReplicaId, frame: Bytes) {
+        self.effects.push_back(Effect::Send(to, frame));
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        self.effects.push_back(Effect::Notify(Notice::new(vec![event])));
+    }
+
+    /// The durable heads of all streams, as peers hear of them.
+    fn heads(&self) -> Heads {
+        let known = self.pen.heads.iter().filter(|(_, head)| head.seq > 0);
+        let heads = known.map(|(stream, head)| WireHead { stream: *stream, seq: head.seq, digest: head.digest });
+        Capped(heads.collect())
+    }
+
+    fn say_hello(&mut self, to: ReplicaId) {
+        let hello = Hello {
+            session: self.sync.session,
+            restored: self.sync.restored.is_some(),
+            heads: self.heads(),
+        };
+        let frame = wire::hello(self.pen.identity.group, &hello);
+        self.send(to, frame);
+    }
+
+    /// Says hello to everybody whom this replica listens to and is connected with.
+    pub(super) fn say_hello_to_all(&mut self) {
+        let up = self.sync.peers.iter().filter(|(_, peer)| peer.up).map(|(replica, _)| *replica);
+        let up: Vec<_> = up.filter(|replica| self.is_trusted(*replica)).collect();
+        up.into_iter().for_each(|replica| self.say_hello(replica));
+        self.say_hello_later();
+    }
+
+    // --- what the transport brings -----------------------------------------------------------------------------
+
+    pub(super) fn handle_up(&mut self, replica: ReplicaId) {
+        let strangers = self.limits.members_max.saturating_add(STRANGERS_MAX);
+        if replica == self.me() || self.sync.peers.len() >= strangers && !self.is_trusted(replica) {
+            return;
+        }
+        let peer = self.sync.peers.entry(replica).or_default();
+        peer.up = true;
+        peer.session = None;
+        peer.backoff.reset();
+        self.pen.connected = true;
+        if self.is_trusted(replica) {
+            self.say_hello(replica);
+        }
+        if self.sync.hello_at.is_none() {
+            self.say_hello_later();
+        }
+    }
+
+    fn say_hello_later(&mut self) {
+        let every = if self.is_joining() { JOIN_EVERY_MS } else { HELLO_EVERY_MS };
+        self.sync.hello_at = Some(Mono(self.mono.0.saturating_add(jittered(every, &mut self.sync.rng))));
+    }
+
+    pub(super) fn handle_down(&mut self, replica: ReplicaId) {
+        if let Some(peer) = self.sync.peers.get_mut(&replica) {
+            peer.up = false;
+            if peer.acked.is_empty() {
+                self.sync.peers.remove(&replica);
+            }
+        }
+        self.sync.pulls.retain(|(peer, _)| *peer != replica);
+        if self.sync.pull.as_ref().is_some_and(|pull| pull.peer == replica) {
+            self.sync.pull = None;
+        }
+        self.pen.connected = self.sync.is_connected();
+        self.maybe_pull();
+    }
+
+    pub(super) fn handle_frame(&mut self, from: ReplicaId, frame: Bytes) {
+        let group = self.rules.groups_are_checked.then_some(self.pen.identity.group);
+        let messages = Messages::new(frame, group, self.limits.frame_bytes_max);
+        match messages {
+            Err(error) => self.reject(from, &error),
+            Ok(mut messages) => {
+                while let Some(message) = messages.next() {
+                    match message {
+                        Ok(message) => self.handle_message(from, message),
+                        Err(error) => self.reject(from, &error),
+                    }
+                }
+            }
+        }
+    }
+
+    fn reject(&mut self, from: ReplicaId, error: &WireError) {
+        self.reject_because(from, error.to_string());
+    }
+
+    /// Counts a frame that was refused; tells of the first of a peer, and then ever more rarely.
+    pub(super) fn reject_because(&mut self, from: ReplicaId, reason: String) {
+        let room = self.sync.peers.len() < self.limits.members_max.saturating_add(STRANGERS_MAX);
+        if room {
+            self.sync.peers.entry(from).or_default();
+        }
+        let Some(peer) = self.sync.peers.get_mut(&from) else { return };
+        peer.rejected += 1;
+        let count = peer.rejected;
+        if count.is_power_of_two() {
+            self.tell(Event::FrameRejected { from, reason, count });
+        }
+    }
+
+    fn handle_message(&mut self, from: ReplicaId, message: Message) {
+        // A transport says that a peer is up before its first frame.
+        if !self.sync.peers.get(&from).is_some_and(|peer| peer.up) {
+            return;
+        }
+        if !self.is_trusted(from) {
+            if matches!(message, Message::Hello(_)) && !self.is_joining() {
+                let stranger = wire::stranger(self.pen.identity.group);
+                self.send(from, stranger);
+            }
+            return;
+        }
+        match message {
+            Message::Hello(hello) => self.handle_hello(from, hello),
+            Message::Stranger => {
+                if let Some(peer) = self.sync.peers.get_mut(&from) {
+                    peer.stranger = true;
+                }
+            }
+            Message::Pull(pull) => self.handle_pull(from, pull),
+            Message::Page(head, commits) => self.handle_page(from, &head, commits),
+            Message::Live(commits) => self.handle_live(from, commits),
+            Message::Ack(heads) => {
+                self.take_heads(from, &heads);
+                self.maybe_pull();
+            }
+            Message::Regressed(head) => self.handle_regressed(&head),
+        }
+    }
+
+    fn handle_hello(&mut self, from: ReplicaId, hello: Hello) {
+        let Some(peer) = self.sync.peers.get_mut(&from) else { return };
+        peer.stranger = false;
+        if peer.session != Some(hello.session) {
+            peer.session = Some(hello.session);
+            // What it said in an earlier session it may have lost since.
+            peer.heads.clear();
+            peer.pruned = false;
+            peer.backoff.reset();
+            self.say_hello(from);
+        }
+        self.note_regressions(from, &hello);
+        if let Some(peer) = self.sync.peers.get_mut(&from) {
+            peer.restored = hello.restored;
+        }
+        self.take_heads(from, &hello.heads);
+        self.check_own_place(from, &hello.heads);
+        self.maybe_pull();
+    }
+
+    /// Tells a peer that says it has less of a stream than it once acknowledged. It alone can judge: what came may be a
+    /// hello of an earlier session that was late.
+    fn note_regressions(&mut self, from: ReplicaId, hello: &Hello) {
+        if hello.restored || !self.rules.restores_are_noticed {
+            return;
+        }
+        let said: BTreeMap<_, _> = hello.heads.0.iter().map(|head| (head.stream, head.seq)).collect();
+        let Some(peer) = self.sync.peers.get(&from) else { return };
+        let less = peer.acked.iter().find(|(stream, point)| said.get(stream).copied().unwrap_or(0) < point.seq);
+        if let Some((stream, Point { seq, digest })) = less {
+            let head = WireHead { stream: *stream, seq: *seq, digest: *digest };
+            let frame = wire::regressed(self.pen.identity.group, &head);
+            self.send(from, frame);
+        }
+    }
+
+    fn handle_regressed(&mut self, head: &WireHead) {
+        // Acknowledgements cover only what is durable, so having less now is proof.
+        if self.pen.heads.get(&head.stream).map_or(0, |ours| ours.seq) < head.seq {
+            self.note_restored(head.stream, head.seq);
+        }
+    }
+
+    /// Takes note of what a peer has, and compares it with what is here where that costs nothing.
+    fn take_heads(&mut self, from: ReplicaId, heads: &Heads) {
+        for head in &heads.0 {
+            let ours = self.pen.heads.get(&head.stream).copied();
+            let same_place = ours.filter(|ours| ours.seq == head.seq && ours.seq > 0);
+            let differs = same_place.is_some_and(|ours| ours.digest != head.digest);
+            if head.stream == self.me() {
+                let behind = head.seq > self.pen.head().seq;
+                if behind || differs {
+                    self.note_restored(head.stream, head.seq);
+                    continue;
+                }
+            } else if differs {
+                self.note_fork(head.stream, head.seq);
+                continue;
+            }
+            if head.seq == 0 || !self.is_known_stream(head.stream) {
+                continue;
+            }
+            self.note_has(from, head.stream, head.seq);
+            let Some(peer) = self.sync.peers.get_mut(&from) else { return };
+            // It never moves back, and counts only while the peer's store is the one that acknowledged.
+            let rises = peer.acked.get(&head.stream).is_none_or(|point| point.seq < head.seq);
+            if rises && !peer.restored && peer.acked.len() < STREAMS_MAX {
+                peer.acked.insert(head.stream, head.point());
+                self.sync.stale_rows.insert(from);
+            }
+        }
+    }
+
+    /// Takes note of how much of a stream a peer has.
+    pub(super) fn note_has(&mut self, from: ReplicaId, stream: ReplicaId, seq: u64) {
+        let Some(peer) = self.sync.peers.get_mut(&from) else { return };
+        if peer.heads.len() < STREAMS_MAX || peer.heads.contains_key(&stream) {
+            let known = peer.heads.entry(stream).or_insert(0);
+            *known = seq.max(*known);
+        }
+    }
+
+    /// Compares what a peer has of the own stream with what was written there, if that is less than all.
+    fn check_own_place(&mut self, from: ReplicaId, heads: &Heads) {
+        let (me, own) = (self.me(), self.pen.head());
+        let Some(head) = heads.0.iter().find(|head| head.stream == me) else { return };
+        if head.seq >= own.seq || head.seq < own.floor || head.seq == 0 || !self.rules.restores_are_noticed {
+            return;
+        }
+        let Some(peer) = self.sync.peers.get_mut(&from) else { return };
+        if std::mem::replace(&mut peer.checked, head.seq) != head.seq {
+            self.sync.checks.push_back(Check { point: head.point() });
+        }
+    }
+
+    // --- what stops a stream -----------------------------------------------------------------------------------
+
+    /// A stream has two histories. It stops here, and whoever is asked says why.
+    pub(super) fn note_fork(&mut self, stream: ReplicaId, seq: u64) {
+        if matches!(self.sync.stops.get(&stream), Some(Stop::Forked { .. })) || !self.rules.chains_are_checked {
+            return;
+        }
+        self.stop_stream(stream, Stop::Forked { seq });
+        self.sync.unstored_forks.insert(stream);
+        // Its writer learns of it from the digest here.
+        if self.sync.peers.get(&stream).is_some_and(|peer| peer.up) {
+            self.say_hello(stream);
+        }
+    }
+
+    pub(super) fn stop_stream(&mut self, stream: ReplicaId, stop: Stop) {
+        self.tell(Event::Stopped { stream, reason: stop.describe() });
+        self.sync.stops.insert(stream, stop);
+    }
+
+    /// This store was restored or cloned: it must not go on writing a stream that another store may have written.
+    pub(super) fn note_restored(&mut self, stream: ReplicaId, seq: u64) {
+        if self.sync.restored.is_some() || !self.rules.restores_are_noticed {
+            return;
+        }
+        let restored = Restored { stream, seq };
+        self.sync.restored = Some(restored);
+        self.sync.unstored_forks.insert(self.me());
+        self.tell(Event::Restored(restored));
+        self.refuse_pending();
+        self.say_hello_to_all();
+    }
+
+    /// Lets the held commits of a stream through, until its stamps are within the bound again.
+    pub(super) fn release(&mut self, stream: ReplicaId) -> bool {
+        let held = matches!(self.sync.stops.get(&stream), Some(Stop::Held { .. }));
+        if held {
+            self.sync.released.insert(stream);
+            self.resume(stream);
+        }
+        held
+    }
+
+    fn resume(&mut self, stream: ReplicaId) {
+        self.sync.stops.remove(&stream);
+        self.tell(Event::Resumed { stream });
+        self.sync.peers.values_mut().for_each(|peer| peer.backoff.reset());
+        self.maybe_pull();
+    }
+
+    // --- time ----------------------------------------------------------------------------------------------------
+
+    /// Does what is due.
+    pub(super) fn handle_tick(&mut self) {
+        let now = self.mono;
+        if self.sync.hello_at.is_some_and(|at| at <= now) {
+            self.say_hello_to_all();
+        }
+        if self.sync.ack_at.is_some_and(|at| at <= now) {
+            self.acknowledge();
+        }
+        if self.sync.pull.as_ref().is_some_and(|pull| pull.deadline <= now)
+            && let Some(pull) = self.sync.pull.take()
+            && let Some(peer) = self.sync.peers.get_mut(&pull.peer)
+        {
+            peer.backoff.again(now, &mut self.sync.rng);
+        }
+        for stream in self.streams_to_retry() {
+            self.resume(stream);
+        }
+        self.maybe_pull();
+    }
+
+    fn streams_to_retry(&self) -> Vec<ReplicaId> {
+        let due = self.sync.stops.iter().filter(|(stream, stop)| match stop {
+            Stop::Held { stamp, .. } => self.is_within_drift(*stamp),
+            Stop::Projection { .. } => {
+                self.sync.refusing.get(*stream).is_none_or(|backoff| backoff.is_over(self.mono))
+            }
+            Stop::Forked { .. } | Stop::Refused { .. } => false,
+        });
+        due.map(|(stream, _)| *stream).collect()
+    }
+
+    /// Whether a stamp stands near enough to physical time. Nothing does if that cannot be told.
+    pub(super) fn is_within_drift(&self, stamp: Hlc) -> bool {
+        let wall = self.pen.wall.as_ref();
+        wall.is_ok_and(|now| stamp.wall() <= now.saturating_add(self.limits.max_drift_ms))
+    }
+
+    /// When time alone changes something.
+    pub(crate) fn next_timeout(&self) -> Option<Mono> {
+        let sync = &self.sync;
+        if !sync.on {
+            return None;
+        }
+        let connected = sync.is_connected();
+        let hello = sync.hello_at.filter(|_| connected);
+        let ack = sync.ack_at.filter(|_| connected);
+        let pull = sync.pull.as_ref().map(|pull| pull.deadline);
+        let peers = sync.peers.values().filter(|peer| peer.up && sync.pull.is_none());
+        let backoffs = peers.filter_map(|peer| peer.backoff.until).filter(|until| *until > self.mono).min();
+        let failing = sync.failing.until.filter(|until| *until > self.mono);
+        let stops = sync.stops.iter().filter_map(|(stream, stop)| match stop {
+            Stop::Held { stamp, .. } => Some(self.retry_held_at(*stamp)),
+            Stop::Projection { .. } => sync.refusing.get(stream).and_then(|backoff| backoff.until),
+            Stop::Forked { .. } | Stop::Refused { .. } => None,
+        });
+        [hello, ack, pull, backoffs, failing, stops.min()].into_iter().flatten().min()
+    }
+
+    /// When to look at a held stream again, as the last reading of the clocks has it.
+    fn retry_held_at(&self, stamp: Hlc) -> Mono {
+        let wait = self.pen.wall.as_ref().map_or(HELD_RETRY_MS, |now| {
+            let tolerated = now.saturating_add(self.limits.max_drift_ms);
+            stamp.wall().get().saturating_sub(tolerated.get())
+        });
+        Mono(self.mono.0.saturating_add(wait.clamp(1, HELD_RETRY_MS)))
+    }
+
+    // --- acknowledging -------------------------------------------------------------------------------------------
+
+    /// Streams of others have moved: they are acknowledged soon.
+    pub(super) fn acknowledge_later(&mut self, streams: impl IntoIterator<Item = ReplicaId>) {
+        self.sync.unacked.extend(streams);
+        if self.sync.ack_at.is_none() {
+            self.sync.ack_at = Some(Mono(self.mono.0.saturating_add(ACK_AFTER_MS)));
+        }
+    }
+
+    fn acknowledge(&mut self) {
+        self.sync.ack_at = None;
+        let moved = std::mem::take(&mut self.sync.unacked);
+        let heads = moved.into_iter().filter_map(|stream| {
+            let Point { seq, digest } = if self.rules.acks_are_durable {
+                self.pen.heads.get(&stream).map(|head| Point { seq: head.seq, digest: head.digest })?
+            } else {
+                self.tip(stream).point()
+            };
+            Some(WireHead { stream, seq, digest })
+        });
+        let heads = Capped(heads.collect());
+        if self.sync.is_connected() {
+            let frame = wire::ack(self.pen.identity.group, &heads);
+            self.effects.push_back(Effect::Broadcast(frame));
+        }
+    }
+
+    // --- comparing places of the own stream ------------------------------------------------------------------------
+
+    /// Begins to compare a place: the row behind it says which digest the stream had there.
+    pub(super) fn begin_check(&mut self, check: Check) {
+        let next = check.point.seq.saturating_add(1);
+        self.effects.push_back(Effect::Peek(vec![keys::log(self.me(), next)]));
+        self.sync.side = Side::Checking(check);
+    }
+
+    pub(super) fn handle_checked(&mut self, check: &Check, values: &[Option<Value>]) {
+        if let Some(Some(row)) = values.first()
+            && let Ok((previous, _)) = crate::stored::log::split_row(row)
+            && previous != check.point.digest
+        {
+            self.note_restored(self.me(), check.point.seq);
+        }
+    }
+
+    /// Once its own member record is here, a joiner listens to every member.
+    pub(super) fn forget_introducer(&mut self) {
+        if self.members.contains_key(&self.me()) && self.sync.introducer.take().is_some() {
+            self.say_hello_to_all();
+        }
+    }
+}
