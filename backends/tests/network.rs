@@ -644,7 +644,7 @@ fn a_clone_is_the_same_network() {
     assert_eq!(news_and_frames(&b), [Incoming::Up(A)]);
 }
 
-/// As many as a queue holds, and then some room for duplicates.
+/// Enough that shares come out near their chance.
 const FRAMES: u64 = 1000;
 
 /// What arrives at B of [`FRAMES`] numbered frames of A.
