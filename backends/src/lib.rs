@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Stores for `syncline`, one cargo feature each.
+//! Stores for `syncline`, one cargo feature each, and a network in memory.
 //!
 //! | store | feature | what survives | second opener |
 //! |---|---|---|---|
@@ -10,10 +10,14 @@
 //!
 //! A feature adds a module and changes nothing else. Every store keeps the contract of
 //! [`Storage`](syncline::Storage); its own page says what it costs and what can be set.
+//!
+//! [`MemoryNetwork`] is always on, as [`MemoryStorage`] is: replicas of one process talk over it, and an app's tests
+//! make it lose, delay and damage what they say.
 
 #[cfg(any(feature = "redb", feature = "sled", feature = "sqlite"))]
 mod health;
 pub mod memory;
+pub mod network;
 mod open_error;
 #[cfg(feature = "redb")]
 pub mod redb;
@@ -25,6 +29,7 @@ pub mod sqlite;
 mod worker;
 
 pub use memory::{MemoryDisk, MemoryStorage};
+pub use network::{Link, MemoryNetwork, MemoryNetworkBuilder, MemoryTransport, Traffic};
 pub use open_error::OpenError;
 #[cfg(feature = "redb")]
 pub use redb::RedbStorage;
