@@ -12,8 +12,8 @@ use crate::storage::{Entry, Key, KeyRange, ReadError, Storage};
 use crate::stored::keys::{self, RecordKey, StoredKey};
 use crate::stored::log::{chain, split_row};
 use crate::stored::{
-    Digest, Head, Identity, LogEntry, ModelSeen, ProjectionRow, Reference, ValueRef, clock_from_value, digest,
-    fork_from_value, introducer_from_value, peer_from_value, record,
+    Digest, Head, Identity, LogEntry, ModelSeen, ProjectionRow, Reference, ValueRef, clock_from_value,
+    digest, fork_from_value, introducer_from_value, peer_from_value, record,
 };
 
 /// Something in a store that must not be.
@@ -252,9 +252,8 @@ impl<'a> Audit<'a> {
                         format!("{replica}: commit {seq} follows {}, the log is {first}..={last}", at.0);
                     self.report(Rule::LogIsWhole, detail);
                 }
-                let row = split_row(value).and_then(|(previous, entry)| {
-                    Ok((previous, entry, LogEntry::parse(replica, entry)?))
-                });
+                let row = split_row(value)
+                    .and_then(|(previous, entry)| Ok((previous, entry, LogEntry::parse(replica, entry)?)));
                 let row = self.note(row, format_args!("log entry {seq} of {replica}"));
                 if value.len() > usize::try_from(head.row_bytes_max).unwrap_or(usize::MAX) {
                     let detail = format!("{replica}: commit {seq} is longer than its head says rows are");

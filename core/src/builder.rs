@@ -344,8 +344,7 @@ fn check(limits: &Limits) -> Result<(), OpenError> {
         "from `commit_bytes_max` plus `commit_changes_max` * 256 to 4,294,967,295, or 512 MiB on 32 bits";
     const SOME: &str = "at least 1";
     const EVENTS: &str = "from 1 to 1,048,576";
-    const FRAME: &str =
-        "from `commit_bytes_max` plus `commit_changes_max` * 136 plus `members_max` * 32 plus 256 to 4,294,967,295";
+    const FRAME: &str = "from `commit_bytes_max` plus `commit_changes_max` * 136 plus `members_max` * 32 plus 256 to 4,294,967,295";
     const PAGE: &str = "from 1 to `frame_bytes_max`";
     let u32_max = u32::MAX as usize;
     let least_frame = engine::frame_bytes(limits);

@@ -17,9 +17,9 @@ use crate::clock::{Clock, Mono, Now};
 use crate::engine::{Commit, Effect, Engine, Input, Snapshot, Ticket};
 use crate::error::{Error, StopReason, panic_message};
 use crate::events::{Event, Notice};
+use crate::ids::ReplicaId;
 use crate::joined::Work;
 use crate::projection::Projecting;
-use crate::ids::ReplicaId;
 use crate::storage::{Storage, WriteError};
 use crate::transport::{Incoming, Transport, TransportError};
 
@@ -298,7 +298,9 @@ impl<S: Storage> Driver<S> {
             Effect::Receive(commits, pen) => match &self.projections {
                 Some(all) => {
                     let work = Arc::clone(all).receive(commits);
-                    Input::Joined(while_answering(engine, channels, work(&held.store, Ticket(0), *pen)).await??)
+                    Input::Joined(
+                        while_answering(engine, channels, work(&held.store, Ticket(0), *pen)).await??,
+                    )
                 }
                 // Only what projections derive from is received like this.
                 None => return Ok(()),

@@ -285,7 +285,9 @@ pub enum OpenError {
         asked: DeviceId,
     },
     /// The store is new and nothing says to which group it shall belong.
-    #[error("{location} is empty; call `.found(group)` to found a group in it, or `.join(group, introducer)`")]
+    #[error(
+        "{location} is empty; call `.found(group)` to found a group in it, or `.join(group, introducer)`"
+    )]
     NoGroup {
         /// Where the store lies.
         location: String,

@@ -101,7 +101,10 @@ impl fmt::Display for StreamStop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Held { seq, stamp } => {
-                write!(f, "commit {seq} is stamped {stamp}, too far ahead of physical time; it waits for that")
+                write!(
+                    f,
+                    "commit {seq} is stamped {stamp}, too far ahead of physical time; it waits for that"
+                )
             }
             Self::Projection { seq, error } => write!(f, "commit {seq} is tried again: {error}"),
             Self::Forked { seq } => {

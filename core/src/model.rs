@@ -56,7 +56,12 @@ impl Registry {
     }
 
     fn insert<M: Syncable>(&mut self) -> Option<Model> {
-        const { assert!(!(M::OWN_MERGE && M::Ownership::DEVICE_OWNED), "a device-owned model has no merge of its own") };
+        const {
+            assert!(
+                !(M::OWN_MERGE && M::Ownership::DEVICE_OWNED),
+                "a device-owned model has no merge of its own"
+            )
+        };
         let model = Model {
             id: TypeId::of::<M>(),
             ty: type_name::<M>(),

@@ -67,7 +67,11 @@ impl Draft {
     }
 
     /// The record as this write leaves it so far, or as it is stored.
-    pub(super) fn before<'a>(&'a self, key: &RecordKey, stored: Option<&'a (Header, Value)>) -> Option<Before<'a>> {
+    pub(super) fn before<'a>(
+        &'a self,
+        key: &RecordKey,
+        stored: Option<&'a (Header, Value)>,
+    ) -> Option<Before<'a>> {
         let found = self.records.get(key).or(stored);
         found.map(|(header, bytes)| Before { header, bytes })
     }
@@ -127,7 +131,10 @@ impl Pen {
         if key.model() == Member::SYNC_MODEL && !header.tombstone {
             // What comes from a peer was checked before.
             let member = model::decode_bytes(record::value_of(&bytes));
-            draft.decision.members.push(member.map_err(|_| FormatError::Damaged { what: "a member record" })?);
+            draft
+                .decision
+                .members
+                .push(member.map_err(|_| FormatError::Damaged { what: "a member record" })?);
         }
         let displaced = draft.records.insert(key.clone(), (header, bytes)).or(stored);
         if let Some((old, mut value)) = displaced {

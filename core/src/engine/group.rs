@@ -247,8 +247,14 @@ impl Pen {
         let (previous, entry) = split_row(&row)?;
         let digest = chain(&head.digest, entry);
         if let Some(frame) = frame {
-            let parts =
-                CommitParts { stream: replica, seq, previous: &previous, entry, superseded: &[], values: &values };
+            let parts = CommitParts {
+                stream: replica,
+                seq,
+                previous: &previous,
+                entry,
+                superseded: &[],
+                values: &values,
+            };
             frame.push(&parts);
         }
         draft.log(&head, stamp, digest, row);

@@ -185,15 +185,18 @@ impl Engine {
                 return Admission::Left;
             }
         };
-        self.queue(Received {
-            stream,
-            seq,
-            previous: commit.previous,
-            digest: chain(&commit.previous, &commit.entry),
-            entry,
-            raw: commit.entry.clone(),
-            values,
-        }, members)
+        self.queue(
+            Received {
+                stream,
+                seq,
+                previous: commit.previous,
+                digest: chain(&commit.previous, &commit.entry),
+                entry,
+                raw: commit.entry.clone(),
+                values,
+            },
+            members,
+        )
     }
 
     fn queue(&mut self, commit: Received, members: Vec<Member>) -> Admission {
@@ -231,13 +234,21 @@ impl Engine {
             check(id, "id_bytes_max", limits.id_bytes_max)?;
             total = total.saturating_add(len).saturating_add(id);
         }
-        check(total, "commit_bytes_max", limits.commit_bytes_max.max(limits.value_bytes_max + limits.id_bytes_max))?;
+        check(
+            total,
+            "commit_bytes_max",
+            limits.commit_bytes_max.max(limits.value_bytes_max + limits.id_bytes_max),
+        )?;
         check(entry.after.len(), "members_max", limits.members_max)
     }
 }
 
 /// Cuts the values of a commit where its entry says, and checks each against its digest.
-fn cut_values(commit: &WireCommit, entry: &LogEntry, check: bool) -> Result<Vec<Option<Bytes>>, &'static str> {
+fn cut_values(
+    commit: &WireCommit,
+    entry: &LogEntry,
+    check: bool,
+) -> Result<Vec<Option<Bytes>>, &'static str> {
     let mut superseded = commit.superseded.iter().copied().peekable();
     let mut rest = commit.values.clone();
     let mut values = Vec::with_capacity(entry.changes.len());

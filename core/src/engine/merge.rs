@@ -222,7 +222,8 @@ impl Pen {
         }
         if !left && let Some(old) = draft.before(key, stored.as_ref()) {
             let (header, mut bytes) = (*old.header, old.bytes.to_vec());
-            let header = Header { merge: header.merge.map(|merge| Merged { beside: false, ..merge }), ..header };
+            let header =
+                Header { merge: header.merge.map(|merge| Merged { beside: false, ..merge }), ..header };
             header.write(&mut bytes);
             self.replace(&mut draft, key.clone(), header, bytes, None)?;
         }
@@ -277,8 +278,12 @@ impl Pen {
         if value_of_old == new.value && old.header.schema == new.header.schema {
             // Equal values merge to the same, whether or not anybody knows how.
             return if newer {
-                Verdict::Mix(Header { merge: Some(Merged { mixed: false, ..mine }), ..new.header }, old.bytes.to_vec(), true)
-                    .written()
+                Verdict::Mix(
+                    Header { merge: Some(Merged { mixed: false, ..mine }), ..new.header },
+                    old.bytes.to_vec(),
+                    true,
+                )
+                .written()
             } else {
                 Verdict::Stay
             };

@@ -167,7 +167,11 @@ enum Step {
     /// Commits of others whose records are being read.
     ReadingReceived(Vec<Received>),
     /// So many commits of others that are applied in a native transaction, and the first of them.
-    Receiving { count: usize, stream: ReplicaId, seq: u64 },
+    Receiving {
+        count: usize,
+        stream: ReplicaId,
+        seq: u64,
+    },
 }
 
 /// Where a write comes from.
@@ -220,11 +224,8 @@ impl Engine {
     /// What the engine knows of itself.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let members = self.members.keys();
-        let streams: std::collections::BTreeSet<_> = members
-            .chain(self.pen.heads.keys())
-            .chain(self.sync.stops.keys())
-            .copied()
-            .collect();
+        let streams: std::collections::BTreeSet<_> =
+            members.chain(self.pen.heads.keys()).chain(self.sync.stops.keys()).copied().collect();
         let streams = streams.into_iter().map(|replica| {
             let head = self.pen.heads.get(&replica).copied().unwrap_or_else(|| Head::start(replica));
             StreamView {
@@ -513,7 +514,8 @@ impl Engine {
         let mut commits = match std::mem::replace(&mut self.step, Step::Idle) {
             Step::Reading(commits) => commits,
             Step::ReadingReceived(commits) => {
-                let decision = values.map_err(Error::from).and_then(|values| self.pen.receive(&commits, values));
+                let decision =
+                    values.map_err(Error::from).and_then(|values| self.pen.receive(&commits, values));
                 return match decision {
                     Ok(decision) => self.perform(decision, Source::Peers),
                     Err(error) => self.receive_failed(&error),

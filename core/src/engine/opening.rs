@@ -199,13 +199,7 @@ fn new_member(member: &Member) -> Result<NewValue, OpenError> {
     })
 }
 
-fn blank(
-    ask: Ask,
-    identity: Identity,
-    clock: HlcGenerator,
-    models: &Arc<Registry>,
-    now: Now,
-) -> Engine {
+fn blank(ask: Ask, identity: Identity, clock: HlcGenerator, models: &Arc<Registry>, now: Now) -> Engine {
     let last_reading = now.wall.as_ref().ok().map(|wall| (*wall, now.mono));
     let durable_clock = clock.high_water();
     let pen = Pen {

@@ -5,9 +5,9 @@
 //! being written: asking and writing overlap, and there are never more than two pages in memory. A peer that does not
 //! answer, or not with what it said it has, is left alone for a while, longer every time, and another one is asked.
 
+use super::Engine;
 use super::inbox::Admission;
 use super::wire::{self, Capped, PageHead, Pull, WireCommit, WireHead};
-use super::Engine;
 use crate::clock::Mono;
 use crate::ids::ReplicaId;
 
@@ -32,7 +32,8 @@ impl Engine {
         }
         let able = sync.peers.iter().filter(|(_, peer)| peer.up && peer.backoff.is_over(self.mono));
         let able = able.filter(|(replica, _)| self.is_trusted(**replica));
-        let missing = able.map(|(replica, _)| (self.missing(*replica), *replica)).filter(|(count, _)| *count > 0);
+        let missing =
+            able.map(|(replica, _)| (self.missing(*replica), *replica)).filter(|(count, _)| *count > 0);
         let missing: Vec<_> = missing.collect();
         let Some(most) = missing.iter().map(|(count, _)| *count).max() else { return };
         // Whoever has most; one of them, if they have the same.
@@ -59,7 +60,8 @@ impl Engine {
         if let Some(peer) = self.sync.peers.get_mut(&peer) {
             peer.more = false;
         }
-        let heads = self.tips().map(|(stream, point)| WireHead { stream, seq: point.seq, digest: point.digest });
+        let heads =
+            self.tips().map(|(stream, point)| WireHead { stream, seq: point.seq, digest: point.digest });
         let heads = Capped(heads.collect());
         // The own stream is nobody else's to tell.
         let mut excluded = vec![self.me()];

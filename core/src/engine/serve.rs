@@ -201,7 +201,9 @@ impl Engine {
             let puts = row.entry.changes.iter().zip(found).filter(|(change, _)| change.value.is_some());
             for (put, (_, value)) in (0_u32..).zip(puts) {
                 match value {
-                    Some(Found { bytes, at }) => values.extend_from_slice(bytes.get(*at..).unwrap_or_default()),
+                    Some(Found { bytes, at }) => {
+                        values.extend_from_slice(bytes.get(*at..).unwrap_or_default())
+                    }
                     None => superseded.push(put),
                 }
             }
@@ -256,7 +258,8 @@ impl Serving {
     fn choose(&mut self, in_stamp_order: bool) -> Option<Effect> {
         let Step::Rows(_) = self.step else { return None };
         loop {
-            let unread = |cursor: &Cursor| !cursor.ended && cursor.rows.is_empty() && cursor.next <= cursor.last;
+            let unread =
+                |cursor: &Cursor| !cursor.ended && cursor.rows.is_empty() && cursor.next <= cursor.last;
             if let Some(at) = self.streams.iter().position(unread) {
                 self.step = Step::Rows(at);
                 let cursor = self.streams.get(at)?;
@@ -305,9 +308,8 @@ impl Serving {
                 Some(StoredKey::Log(stream, seq)) if stream == cursor.stream && seq == cursor.next => seq,
                 _ => break,
             };
-            let parsed = log::split_row(&value).and_then(|(previous, entry)| {
-                Ok((previous, LogEntry::parse(cursor.stream, entry)?))
-            });
+            let parsed = log::split_row(&value)
+                .and_then(|(previous, entry)| Ok((previous, LogEntry::parse(cursor.stream, entry)?)));
             let Ok((previous, entry)) = parsed else { break };
             if cursor.unchecked.take().is_some_and(|theirs| theirs != previous) {
                 self.forked.push((cursor.stream, seq - 1));
@@ -377,7 +379,8 @@ impl Serving {
                 }
                 _ => None,
             };
-            let shared = chosen.row.entry.changes.get(change).is_some_and(|change| change.record.owner().is_none());
+            let shared =
+                chosen.row.entry.changes.get(change).is_some_and(|change| change.record.owner().is_none());
             match found {
                 Some(found) => {
                     if let Some(slot) = chosen.values.get_mut(change) {

@@ -243,16 +243,14 @@ impl Engine {
     /// The durable heads of all streams, as peers hear of them.
     fn heads(&self) -> Heads {
         let known = self.pen.heads.iter().filter(|(_, head)| head.seq > 0);
-        let heads = known.map(|(stream, head)| WireHead { stream: *stream, seq: head.seq, digest: head.digest });
+        let heads =
+            known.map(|(stream, head)| WireHead { stream: *stream, seq: head.seq, digest: head.digest });
         Capped(heads.collect())
     }
 
     fn say_hello(&mut self, to: ReplicaId) {
-        let hello = Hello {
-            session: self.sync.session,
-            restored: self.sync.restored.is_some(),
-            heads: self.heads(),
-        };
+        let hello =
+            Hello { session: self.sync.session, restored: self.sync.restored.is_some(), heads: self.heads() };
         let frame = wire::hello(self.pen.identity.group, &hello);
         self.send(to, frame);
     }
@@ -397,7 +395,8 @@ impl Engine {
         }
         let said: BTreeMap<_, _> = hello.heads.0.iter().map(|head| (head.stream, head.seq)).collect();
         let Some(peer) = self.sync.peers.get(&from) else { return };
-        let less = peer.acked.iter().find(|(stream, point)| said.get(stream).copied().unwrap_or(0) < point.seq);
+        let less =
+            peer.acked.iter().find(|(stream, point)| said.get(stream).copied().unwrap_or(0) < point.seq);
         if let Some((stream, Point { seq, digest })) = less {
             let head = WireHead { stream: *stream, seq: *seq, digest: *digest };
             let frame = wire::regressed(self.pen.identity.group, &head);
@@ -468,7 +467,8 @@ impl Engine {
 
     /// A stream has two histories. It stops here, and whoever is asked says why.
     pub(super) fn note_fork(&mut self, stream: ReplicaId, seq: u64) {
-        if matches!(self.sync.stops.get(&stream), Some(Stop::Forked { .. })) || !self.rules.chains_are_checked {
+        if matches!(self.sync.stops.get(&stream), Some(Stop::Forked { .. })) || !self.rules.chains_are_checked
+        {
             return;
         }
         self.stop_stream(stream, Stop::Forked { seq });

@@ -210,7 +210,11 @@ impl World {
                         return Some(batch);
                     }
                 }
-                Effect::Receive(..) | Effect::Scan(..) | Effect::Peek(_) | Effect::Send(..) | Effect::Broadcast(_) => {
+                Effect::Receive(..)
+                | Effect::Scan(..)
+                | Effect::Peek(_)
+                | Effect::Send(..)
+                | Effect::Broadcast(_) => {
                     panic!("a replica alone talks to nobody")
                 }
                 Effect::Reply(Ticket(ticket), result) => self.replies.push((ticket, result)),

@@ -294,7 +294,11 @@ pub(super) struct Messages {
 
 impl Messages {
     /// The messages of `frame`, all of which must be of `group`, if one is given.
-    pub(super) fn new(frame: Bytes, group: Option<GroupId>, frame_bytes_max: usize) -> Result<Self, WireError> {
+    pub(super) fn new(
+        frame: Bytes,
+        group: Option<GroupId>,
+        frame_bytes_max: usize,
+    ) -> Result<Self, WireError> {
         if frame.len() > frame_bytes_max {
             return Err(WireError::TooLong);
         }

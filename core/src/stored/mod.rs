@@ -29,8 +29,8 @@ mod rows;
 
 pub(crate) use log::{LogEntry, Reference, ValueRef};
 pub(crate) use rows::{
-    Head, Identity, ModelSeen, Point, Progress, ProjectionRow, clock_from_value, clock_value, fork_from_value,
-    fork_value, introducer_from_value, introducer_value, peer_from_value, peer_value,
+    Head, Identity, ModelSeen, Point, Progress, ProjectionRow, clock_from_value, clock_value,
+    fork_from_value, fork_value, introducer_from_value, introducer_value, peer_from_value, peer_value,
 };
 
 /// The first byte of every value this version writes, and the version of the whole layout in [`Identity`].

@@ -216,13 +216,7 @@ impl Head {
     /// The head after the commit that `row` logs.
     pub(crate) fn follow(&self, stamp: Hlc, digest: Digest, row: &[u8]) -> Self {
         let row_bytes = u32::try_from(row.len()).unwrap_or(u32::MAX);
-        Self {
-            seq: self.seq + 1,
-            stamp,
-            digest,
-            row_bytes_max: self.row_bytes_max.max(row_bytes),
-            ..*self
-        }
+        Self { seq: self.seq + 1, stamp, digest, row_bytes_max: self.row_bytes_max.max(row_bytes), ..*self }
     }
 
     pub(crate) fn to_value(self) -> Value {
@@ -320,7 +314,8 @@ mod tests {
         assert_eq!(ProjectionRow::parse(golden).unwrap(), row);
 
         let (digest, floor_digest) = ([0xaa; 32], [0xbb; 32]);
-        let head = Head { seq: 9, stamp: stamp(), digest, floor: 8, floor_digest, row_bytes_max: 0x0102_0304 };
+        let head =
+            Head { seq: 9, stamp: stamp(), digest, floor: 8, floor_digest, row_bytes_max: 0x0102_0304 };
         let mut golden = vec![1, 0, 0, 0, 0, 0, 0, 0, 9, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88];
         golden.extend([0xaa; 32]);
         golden.extend([0, 0, 0, 0, 0, 0, 0, 8]);
