@@ -33,7 +33,7 @@ impl Drop for Busy<'_> {
 
 /// A store whose operations are counted while they are under way.
 #[derive(Debug)]
-pub struct Watched<S> {
+pub(crate) struct Watched<S> {
     inner: S,
     activity: Activity,
 }
