@@ -117,7 +117,9 @@ impl Engine {
                     // Whoever sends a commit has it.
                     self.note_has(from, commit.stream, commit.seq);
                 }
-                Admission::Duplicate | Admission::Left | Admission::TooEarly => {}
+                Admission::Duplicate | Admission::TooEarly => {}
+                // Its stream may go on before the peer says again what it has.
+                Admission::Left => self.note_has(from, commit.stream, commit.seq),
                 Admission::Full => {
                     // What follows may rest on it.
                     self.note_has(from, commit.stream, commit.seq);
