@@ -50,8 +50,8 @@ impl Case {
 
     /// What becomes of the basket: the last delete wins whole, and what was put after it by whoever knew of it.
     fn basket(&self) -> Option<Basket> {
-        let deleters = ORDERS[self.order].into_iter().filter(|peer| self.acts[*peer] != Act::Update);
-        match deleters.last() {
+        let mut deleters = ORDERS[self.order].into_iter().filter(|peer| self.acts[*peer] != Act::Update);
+        match deleters.next_back() {
             None => Some(basket(self.id, [FIRST, 0, 1, 2])),
             Some(last) if self.acts[last] == Act::Delete => None,
             Some(last) => Some(basket(self.id, [u32::try_from(last).unwrap()])),
