@@ -152,6 +152,7 @@ mod recording;
 mod reference;
 pub mod replica;
 mod seed;
+pub mod sim;
 mod sorted_map;
 pub mod storage;
 mod threads;

@@ -50,6 +50,8 @@ pub(crate) struct Pen {
     pub(crate) models: Arc<Registry>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) rules: Rules,
+    /// What has happened, for tests.
+    pub(crate) marks: u32,
 }
 
 /// What the app wants committed together: at most one change per record.

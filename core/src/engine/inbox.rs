@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::Engine;
+use super::{Engine, Mark};
 use super::merge::Received;
 use super::sync::Stop;
 use super::wire::WireCommit;
@@ -111,6 +111,17 @@ impl Engine {
 
     /// Checks a commit that `from` sent, and takes it if it may be applied after those that wait.
     pub(super) fn admit(&mut self, from: ReplicaId, commit: &WireCommit) -> Admission {
+        let admission = self.judge(from, commit);
+        match admission {
+            Admission::Duplicate => self.mark(Mark::Duplicate),
+            Admission::TooEarly => self.mark(Mark::TooEarly),
+            Admission::Full => self.mark(Mark::Full),
+            Admission::Queued | Admission::Left | Admission::Wrong(_) => {}
+        }
+        admission
+    }
+
+    fn judge(&mut self, from: ReplicaId, commit: &WireCommit) -> Admission {
         let (stream, seq) = (commit.stream, commit.seq);
         if stream == self.me() {
             if seq > self.pen.head().seq {

@@ -7,9 +7,9 @@
 
 use bytes::Bytes;
 
-use super::Pen;
 use super::draft::{Before, Draft};
 use super::group::{Current, Decision, NewValue};
+use super::{Mark, Pen};
 use crate::error::Error;
 use crate::events::{Change, ChangeKind, Event};
 use crate::ids::ReplicaId;
@@ -86,6 +86,7 @@ impl Pen {
                     _ => None,
                 };
                 if change.value.is_some() && value.is_none() {
+                    self.marks |= Mark::Superseded.bit();
                     // The later commit brings the record.
                     continue;
                 }
@@ -134,6 +135,9 @@ impl Pen {
         let before = draft.before(key, stored.as_ref());
         let visible = before.filter(|old| !old.header.tombstone);
         let verdict = before.map_or(Verdict::Replace, |old| self.judge(key, old, &new));
+        if let Some(old) = before {
+            self.marks |= marks_of(old.header, &new.header, &verdict);
+        }
         let kind = match (&verdict, visible) {
             (Verdict::Stay | Verdict::Beside, _) => None,
             (Verdict::Replace, old) => {
@@ -305,6 +309,27 @@ impl Pen {
         let merge = Some(Merged { mixed: !unchanged, ..mine });
         Verdict::Mix(Header { schema, merge, ..*source }, record, unchanged).written()
     }
+}
+
+/// What a test corpus should have seen.
+fn marks_of(old: &Header, new: &Header, verdict: &Verdict) -> u32 {
+    let mut marks = match verdict {
+        Verdict::Replace => 0,
+        Verdict::Stay if old.tombstone && !new.tombstone => Mark::LatePut.bit() | Mark::Beaten.bit(),
+        Verdict::Stay => Mark::Beaten.bit(),
+        Verdict::Mix(..) => Mark::Mixed.bit(),
+        Verdict::Beside => Mark::Beside.bit(),
+    };
+    if old.merge.map(|merge| merge.epoch) != new.merge.map(|merge| merge.epoch) {
+        marks |= Mark::OtherEpoch.bit();
+    }
+    if old.stamp.wall() == new.stamp.wall() && old.stamp.replica() != new.stamp.replica() {
+        marks |= Mark::TieOnWall.bit();
+        if old.stamp.counter() == new.stamp.counter() {
+            marks |= Mark::TieOnCounter.bit();
+        }
+    }
+    marks
 }
 
 /// The header of a record that goes on under its dot with a value that is not only its own.

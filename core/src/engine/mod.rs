@@ -55,7 +55,8 @@ use crate::stored::{FormatError, Head, Identity};
 pub(crate) use group::{Action, Commit, Current, Decision, NewValue, Pen, Staged};
 pub(crate) use merge::Received;
 pub(crate) use opening::{Ask, Found, open, read_projections};
-pub use rules::Rules;
+pub(crate) use rules::Mark;
+pub use rules::{MARKS, Rules};
 use sync::{Replication, Side, Stop};
 
 /// The most streams of a group.
@@ -195,6 +196,7 @@ pub(crate) struct Snapshot {
     pub(crate) streams: Vec<StreamView>,
     pub(crate) peers: Vec<PeerView>,
     pub(crate) waiting: usize,
+    pub(crate) marks: u32,
 }
 
 /// What a replica says of a stream.
@@ -257,6 +259,7 @@ impl Engine {
             streams: streams.collect(),
             peers: peers.collect(),
             waiting: self.sync.inbox.commits.len(),
+            marks: self.pen.marks,
         }
     }
 
@@ -290,6 +293,11 @@ impl Engine {
         besides: Vec<(Key, Value)>,
     ) -> Result<WriteBatch, FormatError> {
         self.pen.fold(record, stored, besides)
+    }
+
+    /// Takes note that something happened, for tests.
+    fn mark(&mut self, mark: Mark) {
+        self.pen.marks |= mark.bit();
     }
 
     /// Lets the held commits of a stream through; `false` if none are held.
@@ -474,6 +482,7 @@ impl Engine {
 
     /// What was received could not be written: all that rests on it goes too, and is asked for again later.
     fn receive_failed(&mut self, error: &dyn std::fmt::Display) {
+        self.mark(Mark::ReceiveFailed);
         self.sync.inbox.reset();
         self.sync.failing.again(self.mono, &mut self.sync.rng);
         self.tell(Event::ReceiveFailed { error: error.to_string() });
@@ -620,7 +629,8 @@ impl Engine {
     /// Goes on with the pen that was lent. What has happened meanwhile is known here.
     fn take_back(&mut self, pen: Pen) {
         let (wall, connected) = (self.pen.wall.clone(), self.pen.connected);
-        self.pen = Pen { wall, connected, ..pen };
+        let marks = self.pen.marks | pen.marks;
+        self.pen = Pen { wall, connected, marks, ..pen };
     }
 
     /// A decision has become durable: everybody may hear of it.

@@ -214,6 +214,7 @@ fn blank(ask: Ask, identity: Identity, clock: HlcGenerator, models: &Arc<Registr
         models: Arc::clone(models),
         limits: Arc::clone(&ask.limits),
         rules: ask.rules,
+        marks: 0,
     };
     Engine {
         pen,

@@ -77,3 +77,82 @@ impl Default for Rules {
         Self::ALL
     }
 }
+
+/// Something that happened in a replica and that a test corpus must have seen, or it proves less than it seems to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Mark {
+    /// A commit came that was here already.
+    Duplicate,
+    /// A commit came before one that it needs.
+    TooEarly,
+    /// A stamp was too far ahead.
+    Held,
+    /// A held stream went on.
+    Resumed,
+    /// A value was beaten on arrival.
+    Beaten,
+    /// A tombstone beat a put that came later.
+    LatePut,
+    /// Two values made a new one.
+    Mixed,
+    /// A value of another epoch was kept apart.
+    OtherEpoch,
+    /// A value could not be merged yet.
+    Beside,
+    /// An owned record came with the commit that replaced it.
+    Superseded,
+    /// A page did not hold everything.
+    MorePages,
+    /// A peer did not answer in time.
+    TimedOut,
+    /// A commit of somebody else was served.
+    Relayed,
+    /// What was received could not be written.
+    ReceiveFailed,
+    /// A joiner became a member.
+    Joined,
+    /// A store learned that it was restored.
+    Restored,
+    /// A stream had two histories.
+    Forked,
+    /// A frame was refused.
+    Rejected,
+    /// There was no room for a commit.
+    Full,
+    /// Two stamps had the same wall time.
+    TieOnWall,
+    /// Two stamps differed in their replica alone.
+    TieOnCounter,
+}
+
+impl Mark {
+    pub(crate) const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
+
+/// The names of all marks, in the order of their bits.
+pub const MARKS: [&str; 21] = [
+    "duplicate",
+    "too early",
+    "held",
+    "resumed",
+    "beaten",
+    "late put",
+    "mixed",
+    "other epoch",
+    "beside",
+    "superseded",
+    "more pages",
+    "timed out",
+    "relayed",
+    "receive failed",
+    "joined",
+    "restored",
+    "forked",
+    "rejected",
+    "full",
+    "tie on wall",
+    "tie on counter",
+];

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::wire::{CommitParts, MessageWriter, PageHead, Pull};
-use super::{Effect, Engine, Side};
+use super::{Effect, Engine, Mark, Side};
 use crate::ids::ReplicaId;
 use crate::limits::Limits;
 use crate::storage::{Entry, Key, ReadError, Value};
@@ -193,6 +193,12 @@ impl Engine {
             }
         }
         let mut page = MessageWriter::page(self.pen.identity.group, &PageHead { id, more, pruned }, bytes);
+        if chosen.iter().any(|chosen| chosen.stream != self.me()) {
+            self.mark(Mark::Relayed);
+        }
+        if more {
+            self.mark(Mark::MorePages);
+        }
         let mut values = Vec::new();
         for Chosen { stream, row, values: found } in &chosen {
             let Ok((previous, entry)) = log::split_row(&row.row) else { break };

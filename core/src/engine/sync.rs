@@ -12,7 +12,7 @@ use super::inbox::Inbox;
 use super::pull::Pulling;
 use super::serve::Serving;
 use super::wire::{self, Capped, Heads, Hello, Message, Messages, Pull, STREAMS_MAX, WireError, WireHead};
-use super::{Effect, Engine};
+use super::{Effect, Engine, Mark};
 use crate::clock::Mono;
 use crate::events::{Event, Notice, Restored, StreamStop};
 use crate::hlc::Hlc;
@@ -329,6 +329,7 @@ impl Engine {
         if room {
             self.sync.peers.entry(from).or_default();
         }
+        self.mark(Mark::Rejected);
         let Some(peer) = self.sync.peers.get_mut(&from) else { return };
         peer.rejected += 1;
         let count = peer.rejected;
@@ -480,6 +481,11 @@ impl Engine {
     }
 
     pub(super) fn stop_stream(&mut self, stream: ReplicaId, stop: Stop) {
+        match stop {
+            Stop::Held { .. } => self.mark(Mark::Held),
+            Stop::Forked { .. } => self.mark(Mark::Forked),
+            Stop::Projection { .. } | Stop::Refused { .. } => {}
+        }
         self.tell(Event::Stopped { stream, reason: stop.describe() });
         self.sync.stops.insert(stream, stop);
     }
@@ -490,6 +496,7 @@ impl Engine {
             return;
         }
         let restored = Restored { stream, seq };
+        self.mark(Mark::Restored);
         self.sync.restored = Some(restored);
         self.sync.unstored_forks.insert(self.me());
         self.tell(Event::Restored(restored));
@@ -508,6 +515,7 @@ impl Engine {
     }
 
     fn resume(&mut self, stream: ReplicaId) {
+        self.mark(Mark::Resumed);
         self.sync.stops.remove(&stream);
         self.tell(Event::Resumed { stream });
         self.sync.peers.values_mut().for_each(|peer| peer.backoff.reset());
@@ -530,6 +538,7 @@ impl Engine {
             && let Some(peer) = self.sync.peers.get_mut(&pull.peer)
         {
             peer.backoff.again(now, &mut self.sync.rng);
+            self.mark(Mark::TimedOut);
         }
         for stream in self.streams_to_retry() {
             self.resume(stream);
@@ -633,6 +642,7 @@ impl Engine {
     /// Once its own member record is here, a joiner listens to every member.
     pub(super) fn forget_introducer(&mut self) {
         if self.members.contains_key(&self.me()) && self.sync.introducer.take().is_some() {
+            self.mark(Mark::Joined);
             self.say_hello_to_all();
         }
     }
