@@ -34,7 +34,7 @@ pub struct LoggedChange {
     pub record: RecordKey,
     /// Whether it deletes.
     pub delete: bool,
-    /// The value that it puts, unless a later commit has replaced it.
+    /// The value that it puts.
     pub value: Option<Value>,
     /// The epoch, if the model brings its own merge.
     pub epoch: Option<Hlc>,

@@ -3,7 +3,7 @@
 //! A record is the join of all that was ever put under its key, so it depends neither on the order in which commits
 //! arrive nor on who brings them. Without a merge of its own the model's higher stamp wins. With one, values of the
 //! same epoch are merged, a higher epoch wins whole, and a value that this version of the app cannot merge lies beside
-//! the record until it can. Every shared value that does not end in its record is kept for the log.
+//! the record until it can. Every value that does not end in its record is kept for the log.
 
 use bytes::Bytes;
 
@@ -29,7 +29,7 @@ pub(crate) struct Received {
     pub(crate) entry: LogEntry,
     /// The entry as its author wrote it.
     pub(crate) raw: Bytes,
-    /// A value for every change; `None` for a delete, and for an owned record that a later commit replaced.
+    /// A value for every change; `None` for a delete.
     pub(crate) values: Vec<Option<Bytes>>,
 }
 
@@ -85,11 +85,6 @@ impl Pen {
                     }
                     _ => None,
                 };
-                if change.value.is_some() && value.is_none() {
-                    self.marks |= Mark::Superseded.bit();
-                    // The later commit brings the record.
-                    continue;
-                }
                 if let Some(kind) = self.change(&mut draft, commit, change, value.as_deref(), stored)? {
                     events.push(Event::Changed(Change {
                         record: change.record.clone(),
@@ -296,9 +291,8 @@ impl Pen {
             let one = Current { schema: old.header.schema, value: value_of_old };
             merge(one, Current { schema: new.header.schema, value: new.value }).ok()
         });
-        // What has grown beyond what a value may be is not stored either.
-        let fits = |merged: &NewValue| record::value_of(&merged.record).len() <= self.limits.value_bytes_max;
-        let Some(NewValue { schema, record, .. }) = merged.filter(fits) else { return Verdict::Beside };
+        // However long it is: it is never logged, so it need not fit a commit, and every replica must have it.
+        let Some(NewValue { schema, record, .. }) = merged else { return Verdict::Beside };
         let value = record::value_of(&record);
         let is_old = value == value_of_old && schema == old.header.schema;
         let is_new = value == new.value && schema == new.header.schema;

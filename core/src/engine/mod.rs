@@ -62,12 +62,17 @@ use sync::{Replication, Side, Stop};
 /// The most streams of a group.
 pub(crate) const STREAMS_MAX: usize = wire::STREAMS_MAX;
 
+/// The most bytes of the ids and values of one commit: a single record always fits.
+fn commit_bytes(limits: &Limits) -> usize {
+    limits.commit_bytes_max.max(limits.value_bytes_max.saturating_add(limits.id_bytes_max))
+}
+
 /// The longest frame that one commit may need.
 pub(crate) fn frame_bytes(limits: &Limits) -> usize {
     // Beside its id and value, a change takes flags, names, digest, schema, length and epoch; a cause takes 24 bytes.
     let changes = limits.commit_changes_max.saturating_mul(136);
     let causes = limits.members_max.saturating_mul(32);
-    limits.commit_bytes_max.saturating_add(changes).saturating_add(causes).saturating_add(256)
+    commit_bytes(limits).saturating_add(changes).saturating_add(causes).saturating_add(256)
 }
 
 /// Names a call that waits for a reply.
@@ -99,6 +104,8 @@ pub(crate) enum Input {
     Down(ReplicaId),
     /// A peer sent this.
     Frame(ReplicaId, Bytes),
+    /// No peer can be reached any more.
+    Offline,
     /// Time has passed.
     Tick,
 }
@@ -144,6 +151,8 @@ pub(crate) struct Engine {
     mono: Mono,
     /// Whether the last write was the app's: the next one is a peer's, if any waits.
     was_local: bool,
+    /// Whether only what the app asked for is still done.
+    closing: bool,
     /// The last reading of both clocks that did not fail, from which a jump is measured.
     last_reading: Option<(WallMs, Mono)>,
     pending: VecDeque<(Ticket, Request)>,
@@ -275,6 +284,11 @@ impl Engine {
         if self.rules.prune && self.is_alone() && !self.sync.on { head.seq } else { head.floor }
     }
 
+    /// Does only what the app has asked for from here on.
+    pub(crate) fn close(&mut self) {
+        self.closing = true;
+    }
+
     /// Whether there is room for what peers send.
     pub(crate) fn has_room(&self) -> bool {
         self.sync.inbox.bytes <= self.limits.frame_bytes_max
@@ -319,6 +333,7 @@ impl Engine {
             Input::Up(peer) => self.handle_up(peer),
             Input::Down(peer) => self.handle_down(peer),
             Input::Frame(from, frame) => self.handle_frame(from, frame),
+            Input::Offline => self.handle_offline(),
             Input::Tick => self.handle_tick(),
         }
     }
@@ -339,9 +354,26 @@ impl Engine {
         waits.then(|| Error::Joining { replica: self.me() })
     }
 
-    /// Answers the calls that have not begun, since this replica may not commit any more.
+    /// Answers the calls that are not being written, since this replica may not commit any more.
     fn refuse_pending(&mut self) {
-        for (ticket, _) in std::mem::take(&mut self.pending) {
+        let mut refused: Vec<_> =
+            std::mem::take(&mut self.pending).into_iter().map(|(ticket, _)| ticket).collect();
+        let writes = |effect: &Effect| matches!(effect, Effect::Write(_));
+        if let Step::Writing(_, Source::App) = self.step
+            && let Some(at) = self.effects.iter().position(writes)
+        {
+            // Decided, and not handed to the store yet.
+            self.effects.remove(at);
+            self.sync.put_rows_back();
+            if let Step::Writing(decision, _) = std::mem::replace(&mut self.step, Step::Idle) {
+                refused.extend(decision.waiting.into_iter().map(|(ticket, _)| ticket));
+            }
+        }
+        self.refuse(refused);
+    }
+
+    fn refuse(&mut self, tickets: Vec<Ticket>) {
+        for ticket in tickets {
             if let Some(error) = self.refusal() {
                 self.effects.push_back(Effect::Reply(ticket, Err(error)));
             }
@@ -359,6 +391,7 @@ impl Engine {
     /// A group is formed only when nothing else is left to do, so that it takes everything that has arrived.
     pub(crate) fn next_effect(&mut self) -> Option<Effect> {
         if self.effects.is_empty() {
+            self.say_what_is_owed();
             self.begin_next();
             self.begin_beside();
         }
@@ -410,7 +443,7 @@ impl Engine {
         if !matches!(self.step, Step::Idle) {
             return;
         }
-        if self.sync.has_urgent_rows() {
+        if self.sync.has_urgent_rows(self.mono) {
             let mut batch = WriteBatch::new();
             self.sync.take_rows(&mut batch);
             if !batch.is_empty() {
@@ -421,7 +454,7 @@ impl Engine {
             }
         }
         let peers_turn = self.was_local || self.pending.is_empty();
-        if peers_turn && !self.sync.inbox.commits.is_empty() {
+        if peers_turn && !self.closing && !self.sync.inbox.commits.is_empty() {
             self.was_local = false;
             return self.form_received();
         }
@@ -440,10 +473,10 @@ impl Engine {
 
     /// Begins to read what peers want to know.
     fn begin_beside(&mut self) {
-        if !matches!(self.sync.side, Side::Idle) {
+        if !matches!(self.sync.side, Side::Idle) || self.closing {
             return;
         }
-        if let Some(check) = self.sync.checks.pop_front() {
+        if let Some((_, check)) = self.sync.checks.pop_first() {
             self.begin_check(check);
         } else if let Some((to, pull)) = self.sync.pulls.pop_front() {
             self.begin_serving(to, pull);
@@ -538,6 +571,10 @@ impl Engine {
         let changes = commits.iter_mut().flat_map(|(_, commit)| &mut commit.changes);
         changes.zip(keys).for_each(|(change, key)| change.record.take_back(key));
         match values {
+            // It was found out meanwhile.
+            Ok(_) if self.refusal().is_some() => {
+                self.refuse(commits.into_iter().map(|(ticket, _)| ticket).collect());
+            }
             Ok(values) => {
                 let decision = self.pen.decide(commits, values);
                 self.perform(decision, Source::App);
@@ -571,6 +608,10 @@ impl Engine {
                 return;
             }
         };
+        match &result {
+            Ok(()) => self.sync.rows_written(),
+            Err(_) => self.sync.put_rows_back(),
+        }
         match (result, source) {
             (Ok(()), Source::App) => self.announce(*decision),
             (Ok(()), Source::Peers) => self.announce_received(*decision),
@@ -582,8 +623,7 @@ impl Engine {
                 }
             }
             (Err(error), Source::Peers) => self.receive_failed(&error),
-            // It is found out again after the next opening.
-            (Err(_), Source::Own) => {}
+            (Err(_), Source::Own) => self.sync.rows_failing.again(self.mono, &mut self.sync.rng),
         }
     }
 
@@ -607,20 +647,21 @@ impl Engine {
                     self.take_back(pen);
                     self.announce_received(decision);
                 }
-                Err(error @ Error::Projection { .. }) if count > 1 => {
-                    // One of them: they come again, one by one.
-                    let _ = error;
+                Err(error @ (Error::Rejected(_) | Error::Read(_) | Error::Stopped(_))) => {
+                    self.receive_failed(&error);
+                }
+                // The app's code, for one of them: they come again, one by one.
+                Err(_) if count > 1 => {
                     self.sync.inbox.reset();
                     self.sync.inbox.one_by_one = count;
                     self.maybe_pull();
                 }
-                Err(error @ Error::Projection { .. }) => {
+                Err(error) => {
                     self.sync.refusing.entry(stream).or_default().again(self.mono, &mut self.sync.rng);
                     self.sync.inbox.reset();
                     self.stop_stream(stream, Stop::Projection { seq, error: error.to_string() });
                     self.maybe_pull();
                 }
-                Err(error) => self.receive_failed(&error),
             },
             other => self.step = other,
         }
@@ -637,6 +678,10 @@ impl Engine {
     fn announce(&mut self, decision: Decision) {
         if !decision.heads.is_empty() {
             self.pen.moved.clear();
+            if decision.frame.is_none() && self.pen.connected {
+                // Too long for a frame: they hear that there is something to pull.
+                self.acknowledge_later([self.me()]);
+            }
         }
         self.pen.heads.extend(decision.heads);
         self.durable_clock = decision.clock;

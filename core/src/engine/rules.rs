@@ -42,8 +42,6 @@ pub struct Rules {
     pub acks_are_durable: bool,
     /// A pull leaves out held and forked streams, so that they do not keep others from a page.
     pub pulls_exclude: bool,
-    /// A page is merged across streams in the order of stamps.
-    pub pages_are_in_stamp_order: bool,
 }
 
 impl Rules {
@@ -68,7 +66,6 @@ impl Rules {
         restores_are_noticed: true,
         acks_are_durable: true,
         pulls_exclude: true,
-        pages_are_in_stamp_order: true,
     };
 }
 
@@ -100,8 +97,6 @@ pub(crate) enum Mark {
     OtherEpoch,
     /// A value could not be merged yet.
     Beside,
-    /// An owned record came with the commit that replaced it.
-    Superseded,
     /// A page did not hold everything.
     MorePages,
     /// A peer did not answer in time.
@@ -133,7 +128,7 @@ impl Mark {
 }
 
 /// The names of all marks, in the order of their bits.
-pub const MARKS: [&str; 21] = [
+pub const MARKS: [&str; 20] = [
     "duplicate",
     "too early",
     "held",
@@ -143,7 +138,6 @@ pub const MARKS: [&str; 21] = [
     "mixed",
     "other epoch",
     "beside",
-    "superseded",
     "more pages",
     "timed out",
     "relayed",

@@ -30,8 +30,6 @@ struct Commit {
 pub(super) struct Told {
     pub(super) author: usize,
     pub(super) outcome: Outcome,
-    /// Whether the record is shared, so that the value stays in the log.
-    pub(super) shared: bool,
 }
 
 /// What an app was told.
@@ -71,6 +69,11 @@ impl View {
     }
 }
 
+/// What a reader sees.
+fn state(view: &View) -> BTreeMap<&RecordKey, Option<&[u8]>> {
+    view.records.iter().map(|record| (&record.record, record.value.as_deref())).collect()
+}
+
 fn serials_in(record: &RecordKey, value: &[u8]) -> BTreeSet<u64> {
     match record.model() {
         Note::SYNC_MODEL => decode::<Note>(value).map(|note| [note.serial].into()).unwrap_or_default(),
@@ -97,7 +100,9 @@ impl Oracle {
 
     /// Judges one store at any moment: it is whole (I1), holds nothing that was not committed (Y3), exactly what its
     /// commits come to (Y2), every cause before its effect (I7), and both halves of what belongs together (C13).
-    pub(super) fn judge(&self, replica: ReplicaId, image: &Image) -> Result<View, Failure> {
+    ///
+    /// Sets are what their commits come to only where the app `knows_sets`: elsewhere they lie beside each other.
+    pub(super) fn judge(&self, replica: ReplicaId, image: &Image, knows_sets: bool) -> Result<View, Failure> {
         let violations = block_on(audit(image));
         if let Some(violation) = violations.first() {
             return fail("I1 a store is whole", format!("{replica}: {violation}"));
@@ -114,12 +119,14 @@ impl Oracle {
                 if here < *needed {
                     return fail(
                         "I7 causes come before effects",
-                        format!("{replica} has {stream} up to {seq}, which saw {cause} up to {needed}, but that up to {here} only"),
+                        format!(
+                            "{replica} has {stream} up to {seq}, which saw {cause} up to {needed}, but that up to {here} only"
+                        ),
                     );
                 }
             }
         }
-        check_fold(&view)?;
+        check_fold(&view, knows_sets)?;
         check_pair(&view)?;
         for serial in view.serials() {
             if self.told.get(&serial).is_some_and(|told| told.outcome == Outcome::Failed) {
@@ -162,7 +169,7 @@ impl Oracle {
                     ),
                 );
             };
-            if !same(&truth.logged, commit) {
+            if truth.logged != *commit {
                 return fail(
                     "Y3 nothing is invented",
                     format!("{}: {commit:?} is not {:?}", view.replica, truth.logged),
@@ -177,19 +184,20 @@ impl Oracle {
     pub(super) fn judge_all(&self, views: &[View], trusted: impl Fn(usize) -> bool) -> Result<(), Failure> {
         let Some(first) = views.first() else { return Ok(()) };
         for view in views {
-            let live = |view: &View| -> Vec<(RecordKey, Option<Vec<u8>>)> {
-                view.records.iter().map(|record| (record.record.clone(), record.value.clone())).collect()
-            };
-            if live(view) != live(first) {
+            let one: BTreeMap<_, _> = state(view);
+            let other = state(first);
+            if let Some((record, value)) =
+                one.iter().chain(&other).find(|(record, _)| one.get(*record) != other.get(*record))
+            {
                 return fail(
                     "I6 the same commits make the same state",
-                    format!("{} and {} differ", view.replica, first.replica),
+                    format!("{} and {} differ in {record}: {value:?}", view.replica, first.replica),
                 );
             }
         }
         let there = first.serials();
         for (serial, told) in &self.told {
-            let missing = told.outcome == Outcome::Committed && told.shared && !there.contains(serial);
+            let missing = told.outcome == Outcome::Committed && !there.contains(serial);
             if missing && trusted(told.author) {
                 return fail("I12 what was committed is everywhere", format!("serial {serial} is missing"));
             }
@@ -198,41 +206,33 @@ impl Oracle {
     }
 }
 
-/// Whether two stores have the same commit. Either may no longer have a value that a later commit has replaced.
-fn same(truth: &Logged, other: &Logged) -> bool {
-    let shape = |commit: &Logged| (commit.device, commit.stamp, commit.after.clone(), commit.changes.len());
-    if shape(truth) != shape(other) {
-        return false;
-    }
-    truth.changes.iter().zip(&other.changes).all(|(truth, other)| {
-        let same_value = other.value.is_none() || truth.value.is_none() || truth.value == other.value;
-        truth.record == other.record && truth.delete == other.delete && truth.epoch == other.epoch && same_value
-    })
-}
-
 /// What the commits of a log come to for one record.
 #[derive(Default)]
 struct Folded {
-    /// The latest, if the model has no merge of its own; its value, unless it was superseded.
-    latest: Option<(Hlc, Option<Option<Vec<u8>>>)>,
+    /// The latest, if the model has no merge of its own.
+    latest: Option<(Hlc, Option<Vec<u8>>)>,
     /// The highest epoch, and what was put in it.
     united: Option<(Hlc, Option<BTreeSet<u64>>)>,
 }
 
 /// The records are what the commits in the log come to, by the definition of last-writer-wins and of a union.
-fn check_fold(view: &View) -> Result<(), Failure> {
+fn check_fold(view: &View, knows_sets: bool) -> Result<(), Failure> {
+    let judged = |model: &str| match model {
+        Note::SYNC_MODEL | Place::SYNC_MODEL => true,
+        Set::SYNC_MODEL => knows_sets,
+        _ => false,
+    };
     let mut folded = BTreeMap::<RecordKey, Folded>::new();
     for commit in &view.history {
         for change in &commit.changes {
-            if !matches!(change.record.model(), Note::SYNC_MODEL | Place::SYNC_MODEL | Set::SYNC_MODEL) {
+            if !judged(change.record.model()) {
                 continue;
             }
             let fold = folded.entry(change.record.clone()).or_default();
             match change.epoch {
                 None => {
-                    let value = if change.delete { Some(None) } else { change.value.clone().map(Some) };
                     if fold.latest.as_ref().is_none_or(|(stamp, _)| *stamp < commit.stamp) {
-                        fold.latest = Some((commit.stamp, value));
+                        fold.latest = Some((commit.stamp, change.value.clone()));
                     }
                 }
                 Some(epoch) => {
@@ -257,7 +257,7 @@ fn check_fold(view: &View) -> Result<(), Failure> {
             let property = "Y2 a store is what its commits come to";
             fail(property, format!("{}: {key} is {record:?}, its commits come to {expected}", view.replica))
         };
-        if let Some((stamp, Some(value))) = &fold.latest
+        if let Some((stamp, value)) = &fold.latest
             && !record.is_some_and(|record| record.stamp == *stamp && record.value == *value)
         {
             return differs(format!("{value:?} of {stamp}"));
@@ -271,9 +271,11 @@ fn check_fold(view: &View) -> Result<(), Failure> {
         }
     }
     for record in &view.records {
-        let known = matches!(record.record.model(), Note::SYNC_MODEL | Place::SYNC_MODEL | Set::SYNC_MODEL);
-        if known && !folded.contains_key(&record.record) {
-            return fail("Y2 a store is what its commits come to", format!("{} is of no commit", record.record));
+        if judged(record.record.model()) && !folded.contains_key(&record.record) {
+            return fail(
+                "Y2 a store is what its commits come to",
+                format!("{} is of no commit", record.record),
+            );
         }
     }
     Ok(())

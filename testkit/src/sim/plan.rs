@@ -16,6 +16,10 @@ pub struct Plan {
     pub ids: u32,
     /// The bytes of a page of commits.
     pub page_bytes: u32,
+    /// Whether the other limits are as small as they may be.
+    pub tight: bool,
+    /// The replicas whose app does not know sets until the faults end: one bit each.
+    pub older_apps: u8,
     /// What happens, in order.
     pub steps: Vec<Step>,
 }
@@ -173,7 +177,8 @@ impl Plan {
             steps.push(Step { after_ms, action });
         }
         let page_bytes = *rng.choice(&[1, 400, 3_000, 1_000_000]).unwrap_or(&3_000);
-        Self { seed: rng.u64(..), replicas, ids, page_bytes, steps }
+        let older_apps = if rng.u8(0..4) == 0 { rng.u8(..) } else { 0 };
+        Self { seed: rng.u64(..), replicas, ids, page_bytes, tight: rng.u8(0..3) == 0, older_apps, steps }
     }
 
     /// The plan in one line, for [`Plan::parse`].
@@ -275,9 +280,7 @@ impl Swarm {
                 let count = rng.usize(2..6);
                 Action::Commit { at, edits: (0..count).map(|_| edit(rng)).collect(), cancelled: None }
             }
-            Kind::Cancelled => {
-                Action::Commit { at, edits: vec![edit(rng)], cancelled: Some(rng.u8(1..4)) }
-            }
+            Kind::Cancelled => Action::Commit { at, edits: vec![edit(rng)], cancelled: Some(rng.u8(1..4)) },
             Kind::Pair => Action::Pair { at },
             Kind::Crash => Action::Crash { at, applied: rng.bool(), down_ms: Some(down_ms) },
             // The founder introduces the others, so it is not the one that is lost.
@@ -293,7 +296,7 @@ impl Swarm {
             Kind::Full => Action::Full { at, full: rng.bool() },
             Kind::Slow => Action::Slow { at, write_ms: *rng.choice(&[0, 1, 5, 300]).unwrap_or(&1) },
             Kind::Backup => Action::Backup { at },
-            Kind::Restore => Action::Restore { at },
+            Kind::Restore => Action::Restore { at: at.max(1) },
             Kind::Link => {
                 let mut percent = || *rng.choice(&[0, 0, 5, 30]).unwrap_or(&0);
                 let percent = [percent(), percent(), percent(), percent()];

@@ -7,7 +7,8 @@ use std::rc::Rc;
 
 use futures::FutureExt as _;
 use syncline::{
-    DeviceId, Error, Event, GroupId, Limits, MARKS, ReplicaId, Rules, TransactionManager, Uuid,
+    DeviceId, Error, Event, GroupId, Limits, MARKS, ReplicaId, Rules, Status, StreamStop, TransactionManager,
+    Uuid,
 };
 use syncline_backends::{Link, MemoryNetwork};
 
@@ -16,7 +17,7 @@ use super::models::{Note, PAIR, Place, Set};
 use super::oracle::{Oracle, Outcome, Told, View};
 use super::plan::{Action, Edit, Plan, REPLICAS_MAX};
 use super::store::{Image, SimDisk, SimStore};
-use super::time::{SimClock, Timeline, Wall};
+use super::time::{EPOCH_MS, SimClock, Timeline, Wall};
 use super::{Failure, PEACE_MS, Report, fail};
 
 type Manager = TransactionManager<SimStore>;
@@ -49,6 +50,10 @@ struct Process {
     lost: bool,
     backup: Option<Image>,
     rolled_back: bool,
+    /// Whether its wall clock was ever wrong.
+    was_wrong: Rc<Cell<bool>>,
+    /// Whether its app knows sets.
+    knows_sets: bool,
     /// How often it was started.
     starts: u64,
     /// What its disk had seen when it was judged last.
@@ -121,6 +126,8 @@ impl World {
             lost: false,
             backup: None,
             rolled_back: false,
+            was_wrong: Rc::default(),
+            knows_sets: true,
             starts: 0,
             judged: 0,
         });
@@ -188,7 +195,8 @@ impl World {
             self.start_due();
             let now = self.timeline.now_ms();
             let processes = &self.processes;
-            let Some(polled) = self.executor.step(&mut self.rng, |at| processes[at].paused_until > now) else {
+            let Some(polled) = self.executor.step(&mut self.rng, |at| processes[at].paused_until > now)
+            else {
                 break;
             };
             self.polls += 1;
@@ -248,7 +256,22 @@ impl World {
         process.starts += 1;
         process.ended.set(false);
         let store = SimStore { disk: process.disk.clone(), timeline: self.timeline.clone() };
-        let limits = Limits { page_bytes_max: self.plan.page_bytes as usize, ..Limits::default() };
+        let knows_sets = self.peace || self.plan.older_apps >> (at % 8) & 1 == 0;
+        let mut limits = Limits { page_bytes_max: self.plan.page_bytes as usize, ..Limits::default() };
+        if self.plan.tight {
+            limits = Limits {
+                value_bytes_max: 512,
+                commit_changes_max: 16,
+                commit_bytes_max: 2048,
+                queue_bytes_max: 8192,
+                group_commits_max: 4,
+                event_commits_max: 4,
+                members_max: 8,
+                page_bytes_max: limits.page_bytes_max.min(6144),
+                frame_bytes_max: 6144,
+                ..limits
+            };
+        }
         let mut builder = TransactionManager::builder(store)
             .device(process.device)
             .replica(process.id)
@@ -258,8 +281,11 @@ impl World {
             .limits(limits)
             .rules(self.rules)
             .model::<Note>()
-            .model::<Place>()
-            .model::<Set>();
+            .model::<Place>();
+        if knows_sets {
+            builder = builder.model::<Set>();
+        }
+        process.knows_sets = knows_sets;
         builder = match process.introducer {
             None => builder.found(GROUP),
             Some(introducer) => builder.join(GROUP, introducer),
@@ -302,13 +328,21 @@ impl World {
 
     /// What somebody has to do now and then: members that could not be added are added, statuses are read.
     fn do_chores(&mut self) {
+        // Any member can add another; the founder is the one that is neither lost nor restored.
         let founder = self.manager(0);
         for at in 0..self.processes.len() {
             if let Some(manager) = self.manager(at) {
-                let marks = Rc::clone(&self.marks);
+                let (marks, found) = (Rc::clone(&self.marks), Rc::clone(&self.found));
+                let (rolled_back, timeline) = (self.processes[at].rolled_back, self.timeline.clone());
+                let was_wrong = Rc::clone(&self.processes[at].was_wrong);
                 self.executor.spawn(Some(at), async move {
                     if let Ok(status) = manager.status().await {
                         marks.set(marks.get() | status.marks);
+                        let right_ms = (!was_wrong.get()).then(|| EPOCH_MS + timeline.now_ms());
+                        let wrong = check_status(&status, rolled_back, right_ms);
+                        if let Err(failure) = wrong {
+                            *found.borrow_mut() = Some(failure);
+                        }
                     }
                 });
             }
@@ -402,7 +436,11 @@ impl World {
                 }
             }
             Action::Heal => self.network.heal(),
-            Action::Clock { at, wall } => self.processes[place(at)].clock.set(wall),
+            Action::Clock { at, wall } => {
+                let process = &mut self.processes[place(at)];
+                process.clock.set(wall);
+                process.was_wrong.set(true);
+            }
             Action::Pause { at, ms } => {
                 let until = self.timeline.now_ms() + u64::from(ms);
                 self.processes[place(at)].paused_until = until;
@@ -419,12 +457,8 @@ impl World {
     /// An old disk: what it lost of its own stream is gone, unless others have it. Its app only reads from here on, so
     /// that there are no two histories of which both are right.
     fn restore(&mut self, at: usize) -> Result<(), Failure> {
-        let Some(image) = self.processes[at].backup.take() else { return Ok(()) };
-        if at == 0 && self.processes.iter().any(|process| !process.added.get()) {
-            // Nobody could be added by it any more.
-            self.processes[at].backup = Some(image);
-            return Ok(());
-        }
+        // The founder adds the others.
+        let Some(image) = self.processes[at].backup.take().filter(|_| at != 0) else { return Ok(()) };
         self.processes[at].disk.set_applies_cut(false);
         self.kill(at);
         // What it committed until now stays true, wherever else it is.
@@ -438,9 +472,9 @@ impl World {
         Ok(())
     }
 
-    fn next_serial(&mut self, author: usize, shared: bool) -> u64 {
+    fn next_serial(&mut self, author: usize) -> u64 {
         self.serial += 1;
-        let told = Told { author, outcome: Outcome::Open, shared };
+        let told = Told { author, outcome: Outcome::Open };
         self.oracle.borrow_mut().expect(self.serial, told);
         self.serial
     }
@@ -460,9 +494,12 @@ impl World {
                 Edit::Place(id, put) => (1, id, put),
                 Edit::Set(id, put) => (2, id, put),
             };
+            if kind == 2 && !self.processes[at].knows_sets {
+                continue;
+            }
             // Of two edits of one record only the later would count.
             if named.insert((kind, id)) {
-                let serial = put.then(|| self.next_serial(at, kind != 1));
+                let serial = put.then(|| self.next_serial(at));
                 serials.extend(serial);
                 staged.push((edit, serial));
             }
@@ -497,7 +534,7 @@ impl World {
             return;
         }
         let Some(manager) = self.manager(at) else { return };
-        let serial = self.next_serial(at, true);
+        let serial = self.next_serial(at);
         let told = self.teller(vec![serial]);
         self.executor.spawn(Some(at), async move {
             let put = manager.commit_batch(|batch| {
@@ -531,14 +568,14 @@ impl World {
         for process in &mut self.processes {
             let writes = process.disk.writes();
             if std::mem::replace(&mut process.judged, writes) != writes && !process.rolled_back {
-                touched.push((process.id, process.disk.image()));
+                touched.push((process.id, process.disk.image(), process.knows_sets));
             }
         }
-        for (id, image) in &touched {
+        for (id, image, _) in &touched {
             self.oracle.borrow_mut().learn(*id, image)?;
         }
-        for (id, image) in &touched {
-            self.oracle.borrow().judge(*id, image)?;
+        for (id, image, knows_sets) in &touched {
+            self.oracle.borrow().judge(*id, image, *knows_sets)?;
         }
         Ok(())
     }
@@ -548,6 +585,12 @@ impl World {
         self.network.heal();
         self.network.set_all(Link::default());
         let now = self.timeline.now_ms();
+        // Apps are updated: what could not be merged before is merged now.
+        for at in 0..self.processes.len() {
+            if !self.processes[at].knows_sets {
+                self.kill(at);
+            }
+        }
         for process in &mut self.processes {
             process.clock.set(Wall::Off(0));
             process.disk.heal();
@@ -569,7 +612,7 @@ impl World {
             if !process.running || !process.added.get() {
                 return Ok(None);
             }
-            views.push(self.oracle.borrow().judge(process.id, &process.disk.image())?);
+            views.push(self.oracle.borrow().judge(process.id, &process.disk.image(), process.knows_sets)?);
         }
         let Some(first) = views.first() else { return Ok(Some(views)) };
         let heads = |view: &View| -> BTreeMap<_, _> {
@@ -593,11 +636,13 @@ impl World {
             let image = process.disk.image();
             let own = futures::executor::block_on(syncline::history::heads(&image)).unwrap_or_default();
             let own = own.iter().find(|(replica, ..)| *replica == process.id).map_or(0, |(_, seq, _)| *seq);
-            let known = self.processes.iter().filter(|other| !other.lost && !other.rolled_back).any(|other| {
-                let image = other.disk.image();
-                let heads = futures::executor::block_on(syncline::history::heads(&image)).unwrap_or_default();
-                heads.iter().any(|(replica, seq, _)| *replica == process.id && *seq > own)
-            });
+            let known =
+                self.processes.iter().filter(|other| !other.lost && !other.rolled_back).any(|other| {
+                    let image = other.disk.image();
+                    let heads =
+                        futures::executor::block_on(syncline::history::heads(&image)).unwrap_or_default();
+                    heads.iter().any(|(replica, seq, _)| *replica == process.id && *seq > own)
+                });
             let (manager, said) = (self.manager(at), Rc::new(Cell::new(false)));
             if let Some(manager) = manager {
                 let told = Rc::clone(&said);
@@ -618,9 +663,10 @@ impl World {
     fn explain(&self) -> String {
         let mut lines = Vec::new();
         for process in &self.processes {
-            let heads =
-                futures::executor::block_on(syncline::history::heads(&process.disk.image())).unwrap_or_default();
-            let heads: Vec<_> = heads.iter().map(|(id, seq, _)| format!("{:x}:{seq}", id.0.as_u128())).collect();
+            let heads = futures::executor::block_on(syncline::history::heads(&process.disk.image()))
+                .unwrap_or_default();
+            let heads: Vec<_> =
+                heads.iter().map(|(id, seq, _)| format!("{:x}:{seq}", id.0.as_u128())).collect();
             let Process { running, lost, rolled_back, .. } = process;
             let added = process.added.get();
             let id = process.id.0.as_u128();
@@ -633,6 +679,24 @@ impl World {
         lines.push(happened.map(|(_, mark)| mark).collect::<Vec<_>>().join(", "));
         lines.join("\n")
     }
+}
+
+/// Nobody says of itself or of another what is not so (H3), and no clock that is right is dragged ahead by others (H6).
+fn check_status(status: &Status, rolled_back: bool, right_ms: Option<u64>) -> Result<(), Failure> {
+    if let Some(restored) = status.restored.filter(|_| !rolled_back) {
+        return fail("H3 only what was restored is called so", format!("{}: {restored}", status.replica));
+    }
+    for stream in &status.streams {
+        if let Some(reason @ (StreamStop::Forked { .. } | StreamStop::Refused { .. })) = &stream.stopped {
+            let detail = format!("{} stops {}: {reason}", status.replica, stream.replica);
+            return fail("H3 honest streams are not stopped", detail);
+        }
+    }
+    let ahead = right_ms.map(|now| status.clock.wall().get().saturating_sub(now)).unwrap_or_default();
+    if ahead > Limits::default().max_drift_ms {
+        return fail("H6 no clock is dragged ahead", format!("{} stands {ahead} ms ahead", status.replica));
+    }
+    Ok(())
 }
 
 /// Follows the events of one life of a replica: each stream's in the order of its commits, and none twice (C4).
