@@ -97,10 +97,13 @@ pub(super) enum Side {
 }
 
 /// What a peer is owed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Owed {
-    Hello,
-    Stranger,
+#[derive(Clone, Copy, Debug, Default)]
+struct Owed {
+    hello: bool,
+    /// That it is no member.
+    stranger: bool,
+    /// That it once acknowledged this.
+    regressed: Option<WireHead>,
 }
 
 /// A place in the own stream, as a peer knows it.
@@ -296,18 +299,21 @@ impl Engine {
     }
 
     fn say_hello(&mut self, to: ReplicaId) {
-        self.sync.owed.insert(to, Owed::Hello);
+        self.sync.owed.entry(to).or_default().hello = true;
     }
 
     /// Answers those who are owed an answer.
     pub(super) fn say_what_is_owed(&mut self) {
-        for (to, owed) in std::mem::take(&mut self.sync.owed) {
-            match owed {
-                Owed::Hello => self.send_hello(to),
-                Owed::Stranger => {
-                    let stranger = wire::stranger(self.pen.identity.group);
-                    self.send(to, stranger);
-                }
+        let group = self.pen.identity.group;
+        for (to, Owed { hello, stranger, regressed }) in std::mem::take(&mut self.sync.owed) {
+            if hello {
+                self.send_hello(to);
+            }
+            if stranger {
+                self.send(to, wire::stranger(group));
+            }
+            if let Some(head) = regressed {
+                self.send(to, wire::regressed(group, &head));
             }
         }
     }
@@ -411,7 +417,7 @@ impl Engine {
         }
         let group = self.pen.identity.group;
         if !self.is_joining() && wire::begins_with_hello(frame, group) {
-            self.sync.owed.insert(from, Owed::Stranger);
+            self.sync.owed.entry(from).or_default().stranger = true;
         }
         false
     }
@@ -482,8 +488,7 @@ impl Engine {
             peer.acked.iter().find(|(stream, point)| said.get(stream).copied().unwrap_or(0) < point.seq);
         if let Some((stream, Point { seq, digest })) = less {
             let head = WireHead { stream: *stream, seq: *seq, digest: *digest };
-            let frame = wire::regressed(self.pen.identity.group, &head);
-            self.send(from, frame);
+            self.sync.owed.entry(from).or_default().regressed = Some(head);
         }
     }
 

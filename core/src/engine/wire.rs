@@ -277,6 +277,14 @@ pub(super) fn regressed(group: GroupId, head: &WireHead) -> Bytes {
     MessageWriter::new(REGRESSED, group, 64).with(head).finish()
 }
 
+/// A message of any kind and body, for tests that make up what no replica sends.
+#[cfg(test)]
+pub(super) fn sealed(group: GroupId, kind: u8, body: &[u8]) -> Bytes {
+    let mut message = MessageWriter::new(kind, group, body.len());
+    message.0.extend_from_slice(body);
+    message.finish()
+}
+
 /// Whether `frame` begins with a hello of `group`, as far as its first bytes tell.
 pub(super) fn begins_with_hello(frame: &[u8], group: GroupId) -> bool {
     let mut begins = MessageWriter::new(HELLO, group, 0).0;
