@@ -1,5 +1,5 @@
-//! Goal: every store keeps the contract, and a whole replica keeps its promises on every store. Method: the
-//! lists of the testkit, one line each for every store.
+//! Goal: every store keeps the contract, and one replica and several that talk keep their promises on every store.
+//! Method: the lists of the testkit, one line each for every store.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,7 +15,7 @@ mod support;
 use async_trait::async_trait;
 use syncline::BoxError;
 use syncline_backends::{MemoryDisk, MemoryStorage};
-use syncline_testkit::{Fixture, replica_tests, storage_tests};
+use syncline_testkit::{Fixture, replica_tests, replication_tests, storage_tests};
 
 /// A memory store's disk.
 #[derive(Default)]
@@ -32,6 +32,7 @@ impl Fixture for Memory {
 
 storage_tests!(memory, Memory::default());
 replica_tests!(memory_replica, Memory::default());
+replication_tests!(memory_replication, Memory::default);
 
 #[cfg(feature = "redb")]
 mod with_redb {
@@ -40,7 +41,9 @@ mod with_redb {
     use support::crash_disk::{CrashDisk, Fault, How, Kind};
     use syncline_backends::RedbStorage;
     use syncline_backends::redb::redb::{ReadableTable as _, TableDefinition, WriteTransaction};
-    use syncline_testkit::{JoinFixture, MediumFault, MediumFaultKind, join_tests, joined_replica_tests};
+    use syncline_testkit::{
+        JoinFixture, MediumFault, MediumFaultKind, join_tests, joined_replica_tests, joined_replication_tests,
+    };
     use tempfile::TempDir;
 
     /// The table of the app.
@@ -93,6 +96,8 @@ mod with_redb {
     join_tests!(redb_join, Redb::new());
     joined_replica_tests!(redb_joined_replica, Redb::new());
     replica_tests!(redb_replica, Redb::new());
+    replication_tests!(redb_replication, Redb::new);
+    joined_replication_tests!(redb_joined_replication, Redb::new);
 
     /// A medium that fails on demand, so that every error path of the store is walked.
     #[derive(Default)]
@@ -156,6 +161,7 @@ mod with_sled {
 
     storage_tests!(sled, Sled::new());
     replica_tests!(sled_replica, Sled::new());
+    replication_tests!(sled_replication, Sled::new);
 }
 
 #[cfg(feature = "sqlite")]
@@ -163,7 +169,7 @@ mod with_sqlite {
     use super::*;
     use syncline_backends::SqliteStorage;
     use syncline_backends::sqlite::rusqlite::Transaction;
-    use syncline_testkit::{Ending, JoinFixture, join_tests, joined_replica_tests};
+    use syncline_testkit::{Ending, JoinFixture, join_tests, joined_replica_tests, joined_replication_tests};
     use tempfile::TempDir;
 
     const TABLE: &str = "CREATE TABLE IF NOT EXISTS app_row (key INTEGER PRIMARY KEY, value TEXT NOT NULL)";
@@ -224,4 +230,6 @@ mod with_sqlite {
     join_tests!(sqlite_join, Sqlite::new());
     joined_replica_tests!(sqlite_joined_replica, Sqlite::new());
     replica_tests!(sqlite_replica, Sqlite::new());
+    replication_tests!(sqlite_replication, Sqlite::new);
+    joined_replication_tests!(sqlite_joined_replication, Sqlite::new);
 }

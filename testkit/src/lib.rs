@@ -151,9 +151,11 @@ mod poll;
 mod recording;
 mod reference;
 pub mod replica;
+pub mod replication;
 mod seed;
 pub mod sim;
 mod sorted_map;
+mod step_clock;
 pub mod storage;
 mod threads;
 
@@ -169,6 +171,7 @@ pub use poll::{interleave, poll_at_most, poll_at_most_until_woken};
 pub use recording::{Recording, Request, Trace, TraceEvent, TraceOutcome};
 pub use reference::{Disk, Reference, ReferenceRows, ReferenceTx};
 pub use seed::seed;
+pub use step_clock::StepClock;
 
 /// A module with one test for each property of a list, which is the module of this crate named first.
 #[doc(hidden)]

@@ -1,0 +1,168 @@
+//! Bytes from anybody: nothing changes, who sent them is told, and honest peers are served.
+
+use bytes::Bytes;
+use futures::future::join;
+use syncline::{Event, GroupId, ReplicaId, Transport as _, Uuid};
+
+use super::models::{Note, all, basket, note, place};
+use super::world::{all_models, play, replica_id};
+use crate::replica::app::drain;
+use crate::{Fixture, seed};
+
+/// One replica's frames, damaged in one place each.
+fn damaged(frames: &[Bytes], count: usize, random: &mut fastrand::Rng) -> Vec<Bytes> {
+    let damage = |_| {
+        let mut frame = frames[random.usize(..frames.len())].to_vec();
+        let at = random.usize(..frame.len());
+        if random.bool() {
+            frame.truncate(at.max(1));
+        } else {
+            frame[at] ^= random.u8(1..);
+        }
+        frame.into()
+    };
+    (0..count).map(damage).collect()
+}
+
+/// Bytes that are no frames; some begin as one.
+fn arbitrary(count: usize, random: &mut fastrand::Rng) -> Vec<Bytes> {
+    let draw = |_| {
+        let mut bytes: Vec<u8> = (0..random.usize(1..200)).map(|_| random.u8(..)).collect();
+        if random.bool() {
+            bytes.splice(..0, *b"SYNL\x00\x01");
+        }
+        bytes.into()
+    };
+    (0..count).map(draw).collect()
+}
+
+/// Goal: whatever bytes arrive from whomever, the store does not change, and a counter and an event say who sent them.
+/// Method: arbitrary bytes, damaged frames and frames of another group from a member; whole frames of a member from a
+/// stranger. The store before and after, byte by byte.
+///
+/// B1, I11, C15.
+pub async fn bad_frames_change_nothing_and_are_told<F: Fixture>(fresh: &impl Fn() -> F) {
+    const EACH: usize = 200;
+    play(fresh, async |world| {
+        let [mut a, mut b, mut c] = world.group().await;
+        let mut random = fastrand::Rng::with_seed(seed());
+        let foreign = foreign_frames(fresh).await;
+        for n in 0..20 {
+            a.commit(note(n, "good")).await.unwrap();
+            c.commit(basket(n, [n])).await.unwrap();
+        }
+        c.commit(place(c.device, 1, "good")).await.unwrap();
+        world.converged(&[&a, &b, &c]).await;
+        // The last that it does not have yet, but those who damage and replay have.
+        world.network.disconnect(a.id, b.id);
+        world.network.disconnect(c.id, b.id);
+        a.commit(note(1, "not here yet")).await.unwrap();
+        world.converged(&[&a, &c]).await;
+        b.close(world).await;
+        let before = b.entries().await;
+
+        b.reopen(world).await;
+        let stranger = world.network.transport();
+        stranger.attach(STRANGER).await.unwrap();
+        let mut events = b.events();
+        world.settle().await;
+        let frames = [a.tap.frames(), c.tap.frames()].concat();
+        let bad = [damaged(&frames, EACH, &mut random), arbitrary(EACH, &mut random), foreign].concat();
+        for from in [c.id, STRANGER] {
+            for frame in &bad {
+                world.network.inject(from, b.id, frame.clone()).unwrap();
+                world.settle().await;
+            }
+            let rejected = rejected(&b.status().await.unwrap(), from);
+            assert_eq!(rejected, bad.len() as u64, "frames of {from}");
+            let told = drain(&mut events).await.into_iter().filter_map(|event| match event {
+                Event::FrameRejected { from: who, count, .. } => Some((who, count)),
+                _ => None,
+            });
+            let expected: Vec<_> =
+                (0..).map(|n| (from, 1 << n)).take_while(|(_, count)| *count <= bad.len() as u64).collect();
+            assert_eq!(told.collect::<Vec<_>>(), expected, "told once, and then ever more rarely");
+        }
+        // What a member may say, a stranger may not.
+        for frame in &frames {
+            world.network.inject(STRANGER, b.id, frame.clone()).unwrap();
+            world.settle().await;
+        }
+        assert_eq!(b.get::<Note>(1).await.unwrap(), Some(note(1, "good")));
+        b.close(world).await;
+        assert!(b.entries().await == before, "the store has changed");
+
+        b.reopen(world).await;
+        world.network.connect(a.id, b.id);
+        world.network.connect(c.id, b.id);
+        world.converged(&[&a, &b, &c]).await;
+        assert_eq!(b.get::<Note>(1).await.unwrap(), Some(note(1, "not here yet")));
+        world.assert_equal(&mut [&mut a, &mut b, &mut c]).await;
+    })
+    .await;
+}
+
+const STRANGER: ReplicaId = replica_id(99);
+
+fn rejected(status: &syncline::Status, from: ReplicaId) -> u64 {
+    status.peers.iter().find(|peer| peer.replica == from).map_or(0, |peer| peer.rejected)
+}
+
+/// What the replicas of another group say to each other; the ids are the same.
+async fn foreign_frames<F: Fixture>(fresh: &impl Fn() -> F) -> Vec<Bytes> {
+    let mut frames = Vec::new();
+    play(fresh, async |world| {
+        const OTHER: GroupId = GroupId(Uuid::from_u128(0x61));
+        let (mut a, mut b) = (world.device(0), world.device(2));
+        a.open(world, |builder| all_models(builder).found(OTHER)).await.unwrap();
+        b.open(world, |builder| all_models(builder).join(OTHER, a.id)).await.unwrap();
+        world.admit(&b, &a).await;
+        b.commit(note(1, "foreign")).await.unwrap();
+        world.converged(&[&a, &b]).await;
+        frames.extend(a.tap.frames());
+        frames.extend(b.tap.frames());
+        a.close(world).await;
+        b.close(world).await;
+    })
+    .await;
+    frames
+}
+
+/// Goal: a flood of bad frames delays honest peers, no more. Method: a member that sends nothing else and never stops, a
+/// stranger that replays everything, and a third replica that commits meanwhile.
+///
+/// B1, B2, I11.
+pub async fn honest_peers_are_served_during_a_flood<F: Fixture>(fresh: &impl Fn() -> F) {
+    play(fresh, async |world| {
+        let [mut a, mut b, mut c] = world.group().await;
+        let mut random = fastrand::Rng::with_seed(seed());
+        c.commit(note(0, "good")).await.unwrap();
+        world.converged(&[&a, &b, &c]).await;
+        c.close(world).await;
+        let mallory = world.network.transport();
+        mallory.attach(c.id).await.unwrap();
+        let frames = [a.tap.frames(), c.tap.frames()].concat();
+        let flood = async {
+            for frame in damaged(&frames, 2_000, &mut random) {
+                // What does not fit is dropped, also of the honest ones.
+                world.network.inject(c.id, b.id, frame.clone()).unwrap();
+                world.network.inject(STRANGER, b.id, frame).unwrap();
+                world.settle_or_pass().await;
+            }
+        };
+        let work = async {
+            for n in 1..100 {
+                a.commit(note(n, "good")).await.unwrap();
+                b.commit(place(b.device, n, "good")).await.unwrap();
+            }
+            world.until("they agree during the flood", async || all::<Note, _>(&*b).await.len() == 100).await;
+        };
+        join(flood, work).await;
+        assert!(rejected(&b.status().await.unwrap(), c.id) > 0);
+        drop(mallory);
+        c.reopen(world).await;
+        world.converged(&[&a, &b, &c]).await;
+        world.assert_equal(&mut [&mut a, &mut b, &mut c]).await;
+    })
+    .await;
+}

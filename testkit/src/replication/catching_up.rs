@@ -1,0 +1,253 @@
+//! Whoever was away gets what is missing: all of it, and nothing else.
+
+use futures::future::{join, join_all};
+use syncline::{Builder, Limits, Storage, StreamStatus};
+
+use super::models::{Basket, Note, Place, all, basket, note, place};
+use super::world::{Peer, all_models, play, play_on};
+use crate::Fixture;
+
+/// Commits `count` notes, each by itself; those that wait together share a write.
+async fn commit_notes<F: Fixture>(peer: &Peer<F>, first: u32, count: u32) {
+    let commits = (first..first + count).map(|id| peer.commit(note(id, format!("{id:0>TEXT$}"))));
+    join_all(commits).await.into_iter().for_each(|saved| drop(saved.unwrap()));
+}
+
+/// What the texts of the notes take.
+const TEXT: usize = 60;
+
+/// How many commits of `author` a replica has.
+pub(super) async fn commits_of<F: Fixture>(peer: &Peer<F>, author: &Peer<F>) -> u64 {
+    let streams = peer.status().await.unwrap().streams;
+    streams
+        .into_iter()
+        .find(|stream| stream.replica == author.id)
+        .map_or(0, |StreamStatus { commits, .. }| commits)
+}
+
+/// Goal: whoever comes back gets what it missed and nothing that it has. Method: 10,000 commits that are there, 10,000
+/// while it is away, and the bytes that pass when it returns: with what is there they would be twice as many. When it
+/// comes again, next to nothing passes.
+///
+/// Y14, Y4.
+pub async fn coming_back_transfers_what_is_missing_and_nothing_else<F: Fixture>(fresh: &impl Fn() -> F) {
+    const COMMITS: u32 = 10_000;
+    play(fresh, async |world| {
+        let [mut a, mut b] = world.group().await;
+        commit_notes(&a, 0, COMMITS / 2).await;
+        world.converged(&[&a, &b]).await;
+        b.close(world).await;
+        commit_notes(&a, COMMITS, COMMITS).await;
+
+        world.network.reset_traffic();
+        b.reopen(world).await;
+        world.converged(&[&a, &b]).await;
+        let (brought, asked) = (world.network.traffic(a.id, b.id), world.network.traffic(b.id, a.id));
+        let values = u64::from(COMMITS) * TEXT as u64;
+        let most = u64::from(COMMITS) * (TEXT as u64 + 200);
+        assert!(
+            (values..most).contains(&brought.sent_bytes),
+            "{} bytes for {COMMITS} commits of {TEXT}",
+            brought.sent_bytes
+        );
+        let pages = most.div_ceil(1 << 20);
+        assert!(brought.sent_frames <= pages + 8, "{} frames for at most {pages} pages", brought.sent_frames);
+        assert!(asked.sent_frames <= 2 * pages + 8, "{} frames ask for {pages} pages", asked.sent_frames);
+        assert_eq!(brought.dropped_frames, 0);
+        assert_eq!(all::<Note, _>(&*b).await.len(), COMMITS as usize * 3 / 2);
+
+        world.network.reset_traffic();
+        b.close(world).await;
+        b.reopen(world).await;
+        world.converged(&[&a, &b]).await;
+        let total = world.network.total();
+        assert!(total.sent_bytes < 4096, "{} bytes for nothing", total.sent_bytes);
+        world.assert_equal(&mut [&mut a, &mut b]).await;
+    })
+    .await;
+}
+
+/// Goal: a transfer that was cut goes on where it was, and what is committed meanwhile is not missed. Method: 12,000
+/// records of one owner in small pages, the link cut half way, 3,000 more records and 500 new values of old ones while
+/// the transfer runs again.
+///
+/// Y4, Y10, C9.
+pub async fn a_cut_transfer_under_new_commits_ends_with_exactly_all<F: Fixture>(fresh: &impl Fn() -> F) {
+    const BEFORE: u32 = 12_000;
+    const MORE: u32 = 3_000;
+    const BATCH: u32 = 50;
+    const AGAIN: u32 = 500;
+    fn small_pages<S: Storage>(builder: Builder<S>) -> Builder<S> {
+        all_models(builder).limits(Limits { page_bytes_max: 16 << 10, ..Limits::default() })
+    }
+    play(fresh, async |world| {
+        let [mut a, mut b] = world.group().await;
+        let (device, author) = (a.device, a.id);
+        b.close(world).await;
+        let put = async |first: u32, text: &str| {
+            let batch = a.commit_batch(|batch| {
+                Ok((first..first + BATCH).try_for_each(|id| batch.put(&place(device, id, text)))?)
+            });
+            batch.await.unwrap();
+        };
+        for first in (0..BEFORE).step_by(BATCH as usize) {
+            put(first, "before").await;
+        }
+        let whole = commits_of(&a, &a).await;
+        world.network.reset_traffic();
+        b.open(world, small_pages).await.unwrap();
+        let bytes = || world.network.traffic(author, b.id).delivered_bytes;
+        world.as_soon_as("a third of it is over", || bytes() > u64::from(BEFORE) * 20).await;
+        world.network.disconnect(a.id, b.id);
+        world.settle().await;
+        let half = commits_of(&b, &a).await;
+        assert!(half > 1 && half < whole, "{half} of {whole} commits came before the cut");
+
+        let so_far = bytes();
+        world.network.connect(a.id, b.id);
+        let more = async {
+            world.as_soon_as("it goes on", || bytes() > so_far).await;
+            for first in (BEFORE..BEFORE + MORE).step_by(BATCH as usize) {
+                put(first, "more").await;
+            }
+            for first in (0..AGAIN).step_by(BATCH as usize) {
+                put(first, "again").await;
+            }
+        };
+        more.await;
+        world.converged(&[&a, &b]).await;
+        let places = all::<Place, _>(&*b).await;
+        assert_eq!(places.len(), (BEFORE + MORE) as usize);
+        for (id, place) in (0..).zip(&places) {
+            let text = match id {
+                ..AGAIN => "again",
+                AGAIN..BEFORE => "before",
+                _ => "more",
+            };
+            assert_eq!((place.id, place.text.as_str()), (id, text));
+        }
+        world.assert_equal(&mut [&mut a, &mut b]).await;
+    })
+    .await;
+}
+
+/// Goal: a peer that stops reading costs its sender nothing and catches up when it reads again. Method: a network that
+/// holds eight frames, a driver that is not polled during 200 commits, a third replica that gets them all meanwhile.
+///
+/// B1, B2, B3.
+pub async fn a_peer_that_stops_reading_catches_up_later<F: Fixture>(fresh: &impl Fn() -> F) {
+    const FRAMES: usize = 8;
+    play_on(
+        fresh,
+        |network| network.queue_frames_max(FRAMES),
+        async |world| {
+            let [mut a, mut b, mut c] = world.group().await;
+            world.settle().await;
+            b.pause();
+            world.network.reset_traffic();
+            for n in 0..200 {
+                a.commit(note(n, "while it does not read")).await.unwrap();
+                world.settle().await;
+            }
+            assert_eq!(commits_of(&c, &a).await, commits_of(&a, &a).await, "the others get everything");
+            let traffic = world.network.traffic(a.id, b.id);
+            assert_eq!(traffic.delivered_frames, 0);
+            let under_way = traffic.sent_frames - traffic.dropped_frames;
+            assert!(under_way <= FRAMES as u64, "{under_way} frames are held for it");
+
+            b.go_on().await;
+            world.converged(&[&a, &b, &c]).await;
+            assert_eq!(all::<Note, _>(&*b).await.len(), 200);
+            world.assert_equal(&mut [&mut a, &mut b, &mut c]).await;
+        },
+    )
+    .await;
+}
+
+/// Goal: a commit is seen whole at its receiver, however it comes. Method: batches of 1,000 over two models and some
+/// records of the author's, live and by pages that are smaller than one of them, and a reader that looks all the time and
+/// never sees a part.
+///
+/// The owned records are new ones every time: what of them a later commit replaced before it was sent comes with that.
+///
+/// C13, I2.
+pub async fn a_batch_shows_at_a_receiver_in_one_step<F: Fixture>(fresh: &impl Fn() -> F) {
+    const EACH: u32 = 500;
+    const OWNED: u32 = 20;
+    const ROUNDS: u32 = 6;
+    play(fresh, async |world| {
+        let [mut a, mut b] = world.group().await;
+        b.close(world).await;
+        let small = Limits { page_bytes_max: 4 << 10, ..Limits::default() };
+        b.open(world, |builder| all_models(builder).limits(small)).await.unwrap();
+        world.converged(&[&a, &b]).await;
+        let put = async |round: u32| {
+            let text = round.to_string();
+            let batch = a.commit_batch(|batch| {
+                (0..EACH).try_for_each(|id| batch.put(&note(id, &*text)))?;
+                (0..EACH).try_for_each(|id| batch.put(&basket(id, [round])))?;
+                let owned = round * OWNED..(round + 1) * OWNED;
+                Ok(owned.into_iter().try_for_each(|id| batch.put(&place(a.device, id, &*text)))?)
+            });
+            batch.await.unwrap();
+        };
+        let write = async {
+            for round in 1..=ROUNDS {
+                if round == ROUNDS / 2 {
+                    world.network.disconnect(a.id, b.id);
+                }
+                put(round).await;
+                if round == ROUNDS - 1 {
+                    world.network.connect(a.id, b.id);
+                }
+            }
+        };
+        let ids: Vec<_> = (0..EACH).collect();
+        let read = async {
+            let (mut last, mut seen) = (0, 0);
+            while last < ROUNDS {
+                for notes_first in [true, false] {
+                    let notes = async {
+                        let notes = b.get_many::<Note>(&ids).await.unwrap();
+                        one_round(notes.into_iter().map(|note| note.map(|note| note.text.parse().unwrap())))
+                    };
+                    let baskets = async {
+                        let baskets = b.get_many::<Basket>(&ids).await.unwrap();
+                        one_round(baskets.into_iter().map(|basket| basket?.items.last().copied()))
+                    };
+                    let (first, second) = if notes_first {
+                        let notes = notes.await;
+                        (notes, baskets.await)
+                    } else {
+                        let baskets = baskets.await;
+                        (baskets, notes.await)
+                    };
+                    assert!(first >= last && second >= first, "{last}, then {first}, then {second}");
+                    let owned: Vec<_> =
+                        (first * OWNED..(first + 1) * OWNED).map(|id| (a.device, id)).collect();
+                    let owned = b.get_many::<Place>(&owned).await.unwrap();
+                    assert!(
+                        first == 0 || owned.iter().all(Option::is_some),
+                        "without its owned records: {first}"
+                    );
+                    seen += u32::from(second > last);
+                    last = second;
+                }
+                world.settle_or_pass().await;
+            }
+            seen
+        };
+        let ((), seen) = join(write, read).await;
+        assert!(seen > 1, "the reader came too late to see anything happen");
+        world.converged(&[&a, &b]).await;
+        world.assert_equal(&mut [&mut a, &mut b]).await;
+    })
+    .await;
+}
+
+/// The round that all of them are of.
+fn one_round(rounds: impl Iterator<Item = Option<u32>>) -> u32 {
+    let rounds: Vec<_> = rounds.collect();
+    assert!(rounds.windows(2).all(|pair| pair[0] == pair[1]), "a part of a batch shows: {rounds:?}");
+    rounds.into_iter().next().flatten().unwrap_or(0)
+}

@@ -1,0 +1,137 @@
+//! The list for replicas that talk: the whole library over the store under test, several times, on a network in memory.
+//!
+//! Each scenario is a story that an app may live through. What each stands for, by the numbers of the catalogue of
+//! properties:
+//!
+//! | numbers | where |
+//! |---|---|
+//! | Y4, C15 | `a_shared_record_goes_round_and_an_owned_one_stays_its_authors` |
+//! | Y4, Y9 | `a_commit_reaches_the_end_of_a_line_although_its_author_is_gone` |
+//! | C9, Y10 | `older_edits_that_arrive_late_are_not_skipped` |
+//! | C9, C14 | `a_commit_never_shows_before_what_it_rests_on` |
+//! | C4, C13 | `a_remote_transaction_is_told_as_one`, `a_batch_shows_at_a_receiver_in_one_step` |
+//! | Y14 | `coming_back_transfers_what_is_missing_and_nothing_else` |
+//! | C9, Y10 | `a_cut_transfer_under_new_commits_ends_with_exactly_all` |
+//! | B1, B2, B3 | `a_peer_that_stops_reading_catches_up_later` |
+//! | C7, C8, C11 | `concurrent_changes_end_the_same_in_every_order` |
+//! | C1, Y3 | `a_late_joiner_gets_every_log_entry_whole` |
+//! | H5, H6, Y11 | `a_stream_from_the_future_is_held_alone_until_time_catches_up`, `a_held_stream_that_is_released_goes_through_at_once` |
+//! | H1, H2, Y11 | `a_clock_that_is_behind_or_frozen_delays_its_own_device_alone`, `a_clock_that_steps_back_every_day_converges` |
+//! | H3, Y8, Y15 | `a_restored_store_that_wrote_other_commits_loses_nothing_anywhere`, `a_restored_store_learns_of_it_from_those_who_know_more`, `a_restored_store_that_lost_what_it_acknowledged_is_found_out` |
+//! | C1, C6, Y4, X3 | `a_replica_that_stops_anywhere_goes_on_where_it_was` |
+//! | B1, B2, C15 | `bad_frames_change_nothing_and_are_told`, `honest_peers_are_served_during_a_flood` |
+//! | C10, C13, C16 | `projections_follow_what_others_commit`, `a_failing_projection_holds_one_stream_until_it_works_again` |
+//! | C16, Y13 | `a_model_that_is_registered_later_is_as_if_known_from_the_start`, `an_older_app_keeps_what_a_newer_one_writes` |
+
+mod bad_input;
+mod catching_up;
+mod clocks;
+mod crashes;
+mod merging;
+mod models;
+mod projections;
+mod restored;
+mod spreading;
+mod tap;
+mod unknown;
+mod watched;
+mod world;
+
+pub use bad_input::{bad_frames_change_nothing_and_are_told, honest_peers_are_served_during_a_flood};
+pub use catching_up::{
+    a_batch_shows_at_a_receiver_in_one_step, a_cut_transfer_under_new_commits_ends_with_exactly_all,
+    a_peer_that_stops_reading_catches_up_later, coming_back_transfers_what_is_missing_and_nothing_else,
+};
+pub use clocks::{
+    a_clock_that_is_behind_or_frozen_delays_its_own_device_alone,
+    a_clock_that_steps_back_every_day_converges, a_held_stream_that_is_released_goes_through_at_once,
+    a_stream_from_the_future_is_held_alone_until_time_catches_up,
+};
+pub use crashes::a_replica_that_stops_anywhere_goes_on_where_it_was;
+pub use merging::{a_late_joiner_gets_every_log_entry_whole, concurrent_changes_end_the_same_in_every_order};
+pub use projections::{
+    a_failing_projection_holds_one_stream_until_it_works_again, projections_follow_what_others_commit,
+};
+pub use restored::{
+    a_restored_store_learns_of_it_from_those_who_know_more,
+    a_restored_store_that_lost_what_it_acknowledged_is_found_out,
+    a_restored_store_that_wrote_other_commits_loses_nothing_anywhere,
+};
+pub use spreading::{
+    a_commit_never_shows_before_what_it_rests_on,
+    a_commit_reaches_the_end_of_a_line_although_its_author_is_gone, a_remote_transaction_is_told_as_one,
+    a_shared_record_goes_round_and_an_owned_one_stays_its_authors,
+    older_edits_that_arrive_late_are_not_skipped,
+};
+pub use unknown::{
+    a_model_that_is_registered_later_is_as_if_known_from_the_start,
+    an_older_app_keeps_what_a_newer_one_writes,
+};
+
+/// The list. Calls the macro in brackets with the arguments and the name of every scenario.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! for_each_replication_property {
+    ([$($callback:tt)*] $($arguments:tt)*) => {
+        $($callback)*! {
+            [$($arguments)*]
+            a_shared_record_goes_round_and_an_owned_one_stays_its_authors
+            a_commit_reaches_the_end_of_a_line_although_its_author_is_gone
+            older_edits_that_arrive_late_are_not_skipped
+            a_commit_never_shows_before_what_it_rests_on
+            a_remote_transaction_is_told_as_one
+            a_batch_shows_at_a_receiver_in_one_step
+            coming_back_transfers_what_is_missing_and_nothing_else
+            a_cut_transfer_under_new_commits_ends_with_exactly_all
+            a_peer_that_stops_reading_catches_up_later
+            concurrent_changes_end_the_same_in_every_order
+            a_late_joiner_gets_every_log_entry_whole
+            a_stream_from_the_future_is_held_alone_until_time_catches_up
+            a_held_stream_that_is_released_goes_through_at_once
+            a_clock_that_is_behind_or_frozen_delays_its_own_device_alone
+            a_clock_that_steps_back_every_day_converges
+            a_restored_store_that_wrote_other_commits_loses_nothing_anywhere
+            a_restored_store_learns_of_it_from_those_who_know_more
+            a_restored_store_that_lost_what_it_acknowledged_is_found_out
+            a_replica_that_stops_anywhere_goes_on_where_it_was
+            bad_frames_change_nothing_and_are_told
+            honest_peers_are_served_during_a_flood
+            a_model_that_is_registered_later_is_as_if_known_from_the_start
+            an_older_app_keeps_what_a_newer_one_writes
+        }
+    };
+}
+
+/// One test for each scenario of replicas over the store under test, in a module of the given name.
+///
+/// The expression is a function that makes a fresh [`Fixture`](crate::Fixture) each time it is called: a scenario needs
+/// several stores.
+#[macro_export]
+macro_rules! replication_tests {
+    ($module:ident, $fixture:expr $(,)?) => {
+        $crate::for_each_replication_property! { [$crate::test_module] replication, $module, $fixture }
+    };
+}
+
+/// The scenarios of projections. Calls the macro in brackets with the arguments and the name of every scenario.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! for_each_joined_replication_property {
+    ([$($callback:tt)*] $($arguments:tt)*) => {
+        $($callback)*! {
+            [$($arguments)*]
+            projections_follow_what_others_commit
+            a_failing_projection_holds_one_stream_until_it_works_again
+        }
+    };
+}
+
+/// One test for each scenario of projections that follow other replicas, in a module of the given name.
+///
+/// The expression is a function that makes a fresh [`JoinFixture`](crate::JoinFixture) each time it is called.
+#[macro_export]
+macro_rules! joined_replication_tests {
+    ($module:ident, $fixture:expr $(,)?) => {
+        $crate::for_each_joined_replication_property! { [$crate::test_module] replication, $module, $fixture }
+    };
+}

@@ -1,0 +1,245 @@
+//! Projections follow what other replicas commit, and hold what they cannot follow.
+//!
+//! A list of its own, for stores that lend their native transaction.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use syncline::{
+    BoxError, Builder, Event, JoinStorage as _, JoinTx as _, Native, Projection, ReplicaId, StreamStop,
+};
+
+use super::models::{Note, Place, all, basket, note, place};
+use super::world::{Peer, Store, World, all_models, play};
+use crate::JoinFixture;
+use crate::replica::app::drain;
+
+/// The rows of places lie behind those of notes.
+const PLACES: u64 = 1 << 32;
+
+/// The id of the note that the projection cannot bear, or `NONE`. Clones share it.
+#[derive(Clone, Debug)]
+struct Trouble(Arc<AtomicU32>);
+
+const NONE: u32 = u32::MAX;
+
+impl Trouble {
+    fn none() -> Self {
+        Self(Arc::new(AtomicU32::new(NONE)))
+    }
+
+    fn with(&self, id: u32) {
+        self.0.store(id, Ordering::SeqCst);
+    }
+}
+
+struct Notes<F>(Trouble, PhantomData<fn() -> F>);
+
+impl<F: JoinFixture> Projection<Store<F>> for Notes<F> {
+    type Model = Note;
+    const NAME: &'static str = "notes";
+    const VERSION: u32 = 1;
+
+    fn reset(&self, tx: &Native<'_, Store<F>>) -> Result<(), BoxError> {
+        clear::<F>(tx, |key| key < PLACES)
+    }
+
+    fn put(&self, tx: &Native<'_, Store<F>>, note: &Note) -> Result<(), BoxError> {
+        F::put_row(tx, u64::from(note.id), &note.text)?;
+        if self.0.0.load(Ordering::SeqCst) == note.id {
+            return Err("the projection cannot bear it".into());
+        }
+        Ok(())
+    }
+
+    fn delete(&self, tx: &Native<'_, Store<F>>, id: &u32) -> Result<(), BoxError> {
+        F::delete_row(tx, u64::from(*id))
+    }
+}
+
+/// The places of all devices: a row says which.
+struct Places<F>(PhantomData<fn() -> F>);
+
+impl<F: JoinFixture> Projection<Store<F>> for Places<F> {
+    type Model = Place;
+    const NAME: &'static str = "places";
+    const VERSION: u32 = 1;
+
+    fn reset(&self, tx: &Native<'_, Store<F>>) -> Result<(), BoxError> {
+        clear::<F>(tx, |key| key >= PLACES)
+    }
+
+    fn put(&self, tx: &Native<'_, Store<F>>, place: &Place) -> Result<(), BoxError> {
+        F::put_row(tx, place_key(place.device_id, place.id), &place.text)
+    }
+
+    fn delete(&self, tx: &Native<'_, Store<F>>, id: &syncline::RecordId<Place>) -> Result<(), BoxError> {
+        F::delete_row(tx, place_key(id.0, id.1))
+    }
+}
+
+fn place_key(device: syncline::DeviceId, id: u32) -> u64 {
+    let [.., last] = *device.as_bytes();
+    PLACES * (1 + u64::from(last)) + u64::from(id)
+}
+
+fn clear<F: JoinFixture>(tx: &Native<'_, Store<F>>, matching: impl Fn(u64) -> bool) -> Result<(), BoxError> {
+    let rows = F::rows(tx)?.into_iter().map(|(key, _)| key);
+    rows.filter(|key| matching(*key)).try_for_each(|key| F::delete_row(tx, key))
+}
+
+fn projecting<F: JoinFixture>(trouble: &Trouble) -> impl FnOnce(Builder<Store<F>>) -> Builder<Store<F>> {
+    let notes = Notes::<F>(trouble.clone(), PhantomData);
+    |builder| all_models(builder).project(notes).project(Places::<F>(PhantomData))
+}
+
+/// Opens the store of `peer` again, with projections.
+async fn project<F: JoinFixture>(world: &World<'_, F>, peer: &mut Peer<F>, trouble: &Trouble) {
+    peer.close(world).await;
+    peer.open(world, projecting::<F>(trouble)).await.unwrap();
+    world
+        .until("the projections are complete", async || {
+            let projections = peer.status().await.unwrap().projections;
+            projections.iter().all(|projection| projection.state == syncline::ProjectionState::Complete)
+        })
+        .await;
+}
+
+/// Asserts that the rows are what the records say. The replica is closed for it.
+async fn assert_in_step<F: JoinFixture>(world: &World<'_, F>, peer: &mut Peer<F>) {
+    let mut expected = BTreeMap::new();
+    expected.extend(all::<Note, _>(&**peer).await.into_iter().map(|note| (u64::from(note.id), note.text)));
+    let places = all::<Place, _>(&**peer).await;
+    expected.extend(places.into_iter().map(|place| (place_key(place.device_id, place.id), place.text)));
+    peer.close(world).await;
+    peer.entries().await;
+    let store = peer.disk.open().await.unwrap();
+    let rows = Arc::new(Mutex::new(BTreeMap::new()));
+    let found = Arc::clone(&rows);
+    let read = store.join(Box::new(move |tx| {
+        found.lock().unwrap_or_else(PoisonError::into_inner).extend(F::rows(tx.native())?);
+        Ok(())
+    }));
+    read.await.unwrap();
+    let rows = rows.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    assert_eq!(rows, expected, "the rows of {} are not what its records say", peer.id);
+}
+
+async fn stop_of<F: JoinFixture>(peer: &Peer<F>, stream: ReplicaId) -> Option<StreamStop> {
+    let streams = peer.status().await.unwrap().streams;
+    streams.into_iter().find(|known| known.replica == stream).and_then(|known| known.stopped)
+}
+
+/// Goal: a projection is exactly its records, whoever committed them. Method: commits of all kinds by others, live and
+/// caught up with, beside the replica's own; the rows and the records at the end.
+///
+/// C10, C13.
+pub async fn projections_follow_what_others_commit<F: JoinFixture>(fresh: &impl Fn() -> F) {
+    play(fresh, async |world| {
+        let [mut a, mut b, mut c] = world.group().await;
+        let trouble = Trouble::none();
+        project(world, &mut b, &trouble).await;
+        for round in 0..4 {
+            if round % 2 == 1 {
+                world.network.disconnect(a.id, b.id);
+            }
+            for id in 0..10 {
+                a.commit(note(id, format!("a {round}"))).await.unwrap();
+                a.commit(place(a.device, id, format!("a {round}"))).await.unwrap();
+                b.commit(note(id + 5, format!("b {round}"))).await.unwrap();
+                c.commit(note(id + 8, format!("c {round}"))).await.unwrap();
+            }
+            let batch = c.commit_batch(|batch| {
+                (20..40).try_for_each(|id| batch.put(&note(id, "batch")))?;
+                batch.delete::<Note>(1)?;
+                Ok(batch.put(&basket(1, [round]))?)
+            });
+            batch.await.unwrap();
+            a.delete::<Note>(round).await.unwrap();
+            a.delete::<Place>((a.device, round)).await.unwrap();
+            world.network.connect(a.id, b.id);
+            world.converged(&[&a, &b, &c]).await;
+        }
+        assert_in_step(world, &mut b).await;
+        project(world, &mut b, &trouble).await;
+        world.assert_equal(&mut [&mut a, &mut b, &mut c]).await;
+    })
+    .await;
+}
+
+/// Goal: a projection that fails on what another replica committed holds that stream, says so and loses nothing; other
+/// streams and the replica itself go on; when it fails no more, the stream goes through by itself. Method: one poisonous
+/// note among others, live and in a page; an opening in between.
+///
+/// C16, B4.
+pub async fn a_failing_projection_holds_one_stream_until_it_works_again<F: JoinFixture>(
+    fresh: &impl Fn() -> F,
+) {
+    const POISON: u32 = 500;
+    play(fresh, async |world| {
+        let [mut a, mut b, mut c] = world.group().await;
+        let trouble = Trouble::none();
+        project(world, &mut b, &trouble).await;
+        world.converged(&[&a, &b, &c]).await;
+        for live in [true, false] {
+            let poison = POISON + u32::from(live);
+            trouble.with(poison);
+            let mut events = b.events();
+            if !live {
+                world.network.disconnect(a.id, b.id);
+                world.network.disconnect(b.id, c.id);
+            }
+            // Neither rests on the other.
+            world.network.disconnect(a.id, c.id);
+            for n in 0..5 {
+                a.commit(note(n, format!("before, live: {live}"))).await.unwrap();
+                c.commit(note(20 + n, format!("before, live: {live}"))).await.unwrap();
+            }
+            a.commit(note(poison, "poison")).await.unwrap();
+            let at = a.status().await.unwrap().commits;
+            for n in 0..5 {
+                a.commit(note(10 + n, format!("after, live: {live}"))).await.unwrap();
+                c.commit(place(c.device, n, format!("after, live: {live}"))).await.unwrap();
+            }
+            world.network.connect(a.id, b.id);
+            world.network.connect(b.id, c.id);
+            world.until("the stream is held", async || stop_of(&b, a.id).await.is_some()).await;
+            let stop = stop_of(&b, a.id).await;
+            assert!(
+                matches!(&stop, Some(StreamStop::Projection { seq, error }) if *seq == at && error.contains("bear")),
+                "commit {at}: {stop:?}"
+            );
+            let told = drain(&mut events).await;
+            assert!(
+                told.iter().any(|event| matches!(event, Event::Stopped { stream, .. } if *stream == a.id)),
+                "{told:?}"
+            );
+            b.commit(note(900, format!("own, live: {live}"))).await.unwrap();
+            world.until("the other stream goes on", async || {
+                all::<Place, _>(&*b).await.iter().filter(|p| p.text.starts_with(&format!("after, live: {live}"))).count() == 5
+            })
+            .await;
+            assert_eq!(b.get::<Note>(0).await.unwrap().unwrap().text, format!("before, live: {live}"));
+            assert_eq!(b.get::<Note>(poison).await.unwrap(), None);
+            // Some tries later, and after an opening, it is still so.
+            world.pass(100_000).await;
+            project(world, &mut b, &trouble).await;
+            world.pass(60_000).await;
+            assert_eq!(b.get::<Note>(poison).await.unwrap(), None);
+            assert_eq!(stop_of(&b, c.id).await, None);
+            let mut events = b.events();
+            trouble.with(NONE);
+            world.until("it goes through", async || b.get::<Note>(poison).await.unwrap().is_some()).await;
+            world.converged(&[&a, &b]).await;
+            assert!(drain(&mut events).await.contains(&Event::Resumed { stream: a.id }));
+            world.network.connect(a.id, c.id);
+            world.converged(&[&a, &b, &c]).await;
+        }
+        assert_in_step(world, &mut b).await;
+        b.reopen(world).await;
+        world.assert_equal(&mut [&mut a, &mut b, &mut c]).await;
+    })
+    .await;
+}

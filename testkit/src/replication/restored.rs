@@ -1,0 +1,180 @@
+//! A store that was restored from a backup: it is found out, and nobody loses anything.
+
+use syncline::{Error, ReplicaId, Restored, StreamStop};
+
+use super::catching_up::commits_of;
+use super::models::{Contents, Note, basket, note, place};
+use super::world::{Peer, World, copy, play};
+use crate::Fixture;
+
+/// Three commits of all kinds.
+async fn three_commits<F: Fixture>(peer: &Peer<F>, text: &str, item: u32) {
+    peer.commit(note(1, text)).await.unwrap();
+    peer.commit(place(peer.device, 1, text)).await.unwrap();
+    peer.commit(basket(1, [item])).await.unwrap();
+}
+
+/// Puts the backup in the place of the store of `peer`, which is cut off from the others, and opens it.
+async fn restore<F: Fixture>(world: &World<'_, F>, peer: &mut Peer<F>, backup: F, others: [ReplicaId; 2]) {
+    peer.close(world).await;
+    peer.disk = backup;
+    others.into_iter().for_each(|other| world.network.disconnect(peer.id, other));
+    peer.reopen(world).await;
+}
+
+/// A copy of the store of `peer`, which is open before and after.
+async fn back_up<F: Fixture>(world: &World<'_, F>, peer: &mut Peer<F>) -> F {
+    peer.close(world).await;
+    let backup = world.disk();
+    copy(&peer.disk, &backup).await;
+    peer.reopen(world).await;
+    backup
+}
+
+async fn restored<F: Fixture>(peer: &Peer<F>) -> Option<Restored> {
+    peer.status().await.unwrap().restored
+}
+
+/// Whether `peer` says that `other` was restored.
+async fn says_restored<F: Fixture>(peer: &Peer<F>, other: &Peer<F>) -> bool {
+    let peers = peer.status().await.unwrap().peers;
+    peers.iter().any(|known| known.replica == other.id && known.restored)
+}
+
+async fn stop_of<F: Fixture>(peer: &Peer<F>, stream: &Peer<F>) -> Option<StreamStop> {
+    let streams = peer.status().await.unwrap().streams;
+    streams.into_iter().find(|known| known.replica == stream.id).and_then(|known| known.stopped)
+}
+
+async fn assert_refuses<F: Fixture>(peer: &Peer<F>) {
+    let refused = peer.commit(note(1, "one more")).await;
+    assert!(matches!(refused, Err(Error::Restored(_))), "{refused:?}");
+    let refused = peer.delete::<Note>(1).await;
+    assert!(matches!(refused, Err(Error::Restored(_))), "{refused:?}");
+}
+
+/// Goal: two histories of one stream never mix, and both stay where they are. Method: a replica publishes three commits,
+/// is restored to the backup before them, writes three others while it is alone, and meets the others; they go on, also
+/// through an opening and with a newcomer.
+///
+/// H3, Y15, I4.
+pub async fn a_restored_store_that_wrote_other_commits_loses_nothing_anywhere<F: Fixture>(
+    fresh: &impl Fn() -> F,
+) {
+    play(fresh, async |world| {
+        let [mut a, mut b, mut c] = world.group().await;
+        three_commits(&a, "before the backup", 1).await;
+        world.converged(&[&a, &b, &c]).await;
+        let backup = back_up(world, &mut a).await;
+        three_commits(&a, "published", 2).await;
+        world.converged(&[&a, &b, &c]).await;
+        restore(world, &mut a, backup, [b.id, c.id]).await;
+        three_commits(&a, "after the restore", 3).await;
+        let (at_a, at_b) = (Contents::of(&*a).await, Contents::of(&*b).await);
+        assert_eq!((&*at_a.notes[0].text, &*at_b.notes[0].text), ("after the restore", "published"));
+
+        world.network.connect(a.id, b.id);
+        world.network.connect(a.id, c.id);
+        world
+            .until("everybody knows", async || {
+                restored(&a).await.is_some() && says_restored(&b, &a).await && says_restored(&c, &a).await
+            })
+            .await;
+        for peer in [&b, &c] {
+            let stop = stop_of(peer, &a).await;
+            assert!(matches!(stop, Some(StreamStop::Forked { .. })), "{stop:?}");
+        }
+        assert_refuses(&a).await;
+        assert_eq!(Contents::of(&*a).await, at_a);
+        assert_eq!(Contents::of(&*b).await, at_b);
+        assert_eq!(Contents::of(&*c).await, at_b);
+
+        // It is not forgotten, here or there, and the others go on.
+        a.close(world).await;
+        b.close(world).await;
+        a.reopen(world).await;
+        b.reopen(world).await;
+        assert_refuses(&a).await;
+        assert!(matches!(stop_of(&b, &a).await, Some(StreamStop::Forked { .. })));
+        b.commit(note(2, "life goes on")).await.unwrap();
+        c.commit(note(3, "here too")).await.unwrap();
+        world.converged(&[&b, &c]).await;
+        let mut d = world.join(3, &b).await;
+        world.converged(&[&b, &c, &d]).await;
+        assert_eq!(d.get::<Note>(1).await.unwrap(), Some(note(1, "published")));
+        world.pass(60_000).await;
+        let own = a.get::<Note>(1).await.unwrap();
+        assert_eq!(own, Some(note(1, "after the restore")), "nothing of its own is overwritten");
+        world.assert_equal(&mut [&mut b, &mut c, &mut d]).await;
+        a.close(world).await;
+        a.entries().await;
+    })
+    .await;
+}
+
+/// Goal: a restored store is found out before it writes anything again. Method: as above, but it commits nothing after the
+/// restore: its peers know more of its stream than it does.
+///
+/// H3, Y15.
+pub async fn a_restored_store_learns_of_it_from_those_who_know_more<F: Fixture>(fresh: &impl Fn() -> F) {
+    play(fresh, async |world| {
+        let [mut a, mut b, mut c] = world.group().await;
+        three_commits(&a, "before the backup", 1).await;
+        world.converged(&[&a, &b, &c]).await;
+        let backup = back_up(world, &mut a).await;
+        three_commits(&a, "published", 2).await;
+        world.converged(&[&a, &b, &c]).await;
+        restore(world, &mut a, backup, [b.id, c.id]).await;
+        world.network.connect(a.id, b.id);
+        world.until("both know", async || restored(&a).await.is_some() && says_restored(&b, &a).await).await;
+        assert_eq!(restored(&a).await.unwrap().stream, a.id);
+        assert_refuses(&a).await;
+        assert_eq!(stop_of(&b, &a).await, None, "there is one history");
+        b.commit(note(2, "life goes on")).await.unwrap();
+        world.converged(&[&b, &c]).await;
+        assert_eq!(c.get::<Note>(1).await.unwrap(), Some(note(1, "published")));
+        a.close(world).await;
+        world.assert_equal(&mut [&mut b, &mut c]).await;
+    })
+    .await;
+}
+
+/// Goal: a store that lost only what it had acknowledged is found out too. Method: the backup lacks commits of another
+/// replica, which remembers the acknowledgement of them.
+///
+/// Y8, Y15.
+pub async fn a_restored_store_that_lost_what_it_acknowledged_is_found_out<F: Fixture>(
+    fresh: &impl Fn() -> F,
+) {
+    play(fresh, async |world| {
+        let [mut a, mut b, mut c] = world.group().await;
+        three_commits(&a, "before the backup", 1).await;
+        world.converged(&[&a, &b, &c]).await;
+        let backup = back_up(world, &mut a).await;
+        three_commits(&b, "acknowledged", 2).await;
+        world
+            .until("all of it is acknowledged", async || {
+                let status = b.status().await.unwrap();
+                let acked = status.peers.iter().find(|peer| peer.replica == a.id).unwrap().acknowledged;
+                acked == status.commits
+            })
+            .await;
+        restore(world, &mut a, backup, [b.id, c.id]).await;
+        world.network.connect(a.id, b.id);
+        world.until("both know", async || restored(&a).await.is_some() && says_restored(&b, &a).await).await;
+        assert_eq!(restored(&a).await.unwrap().stream, b.id);
+        assert_refuses(&a).await;
+        // Reads go on, and so does what it hears; none of its acknowledgements counts.
+        world
+            .until("it has everything again", async || commits_of(&a, &b).await == commits_of(&b, &b).await)
+            .await;
+        world.pass(1_000).await;
+        let peers = b.status().await.unwrap().peers;
+        assert!(peers.iter().any(|peer| peer.replica == a.id && peer.acknowledged == 0), "{peers:?}");
+        assert_eq!(a.get::<Note>(1).await.unwrap(), Some(note(1, "acknowledged")));
+        world.network.connect(a.id, c.id);
+        world.converged(&[&a, &b, &c]).await;
+        world.assert_equal(&mut [&mut a, &mut b, &mut c]).await;
+    })
+    .await;
+}

@@ -1,0 +1,77 @@
+//! A store that says whether anybody uses it: how a scenario knows that nothing moves any more.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use syncline::{
+    Entry, JoinJob, JoinStorage, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError,
+};
+
+/// How many operations of all stores of a scenario are under way. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Activity(Arc<AtomicUsize>);
+
+impl Activity {
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == 0
+    }
+
+    fn begin(&self) -> Busy<'_> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Busy(self)
+    }
+}
+
+struct Busy<'a>(&'a Activity);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        (self.0).0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A store whose operations are counted while they are under way.
+#[derive(Debug)]
+pub(crate) struct Watched<S> {
+    inner: S,
+    activity: Activity,
+}
+
+impl<S> Watched<S> {
+    pub(crate) const fn new(inner: S, activity: Activity) -> Self {
+        Self { inner, activity }
+    }
+}
+
+#[async_trait]
+impl<S: Storage> Storage for Watched<S> {
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+        let _busy = self.activity.begin();
+        self.inner.get_many(keys).await
+    }
+
+    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        let _busy = self.activity.begin();
+        self.inner.scan(range, limit).await
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
+        let _busy = self.activity.begin();
+        self.inner.write(batch).await
+    }
+
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+}
+
+#[async_trait]
+impl<S: JoinStorage> JoinStorage for Watched<S> {
+    type Tx<'t> = S::Tx<'t>;
+
+    async fn join(&self, job: JoinJob<Self>) -> Result<(), WriteError> {
+        let _busy = self.activity.begin();
+        self.inner.join(job).await
+    }
+}

@@ -1,0 +1,4 @@
+//! Goal: replicas that talk keep their promises over a correct store. Method: both lists, over the reference store.
+
+syncline_testkit::replication_tests!(reference_replication, syncline_testkit::Disk::new);
+syncline_testkit::joined_replication_tests!(reference_joined_replication, syncline_testkit::Disk::new);
