@@ -56,7 +56,7 @@ pub enum Rule {
     RecordFollowsLog,
     /// A record whose commit is still in the log is what that commit made it.
     LogExplainsRecord,
-    /// Every shared value that the log refers to is here, with exactly the bytes of its digest.
+    /// Every value that the log refers to is here, with exactly the bytes of its digest.
     LogResolves,
     /// A value is kept only if the log refers to it and no record holds it.
     KeptIsNeeded,
@@ -74,7 +74,6 @@ pub async fn audit(storage: &dyn Storage) -> Vec<Violation> {
         storage,
         heads: BTreeMap::new(),
         clock: None,
-        own: None,
         named: BTreeMap::new(),
         devices: BTreeMap::new(),
         violations: Vec::new(),
@@ -89,7 +88,6 @@ struct Audit<'a> {
     storage: &'a dyn Storage,
     heads: BTreeMap<ReplicaId, Head>,
     clock: Option<Hlc>,
-    own: Option<ReplicaId>,
     /// For each stream, how many changes of its log are what their record holds.
     named: BTreeMap<ReplicaId, u64>,
     /// The device of each member.
@@ -133,7 +131,6 @@ impl<'a> Audit<'a> {
             Some(value) => self.note(Identity::parse(&value), "the identity"),
         };
         let Some(identity) = identity else { return Ok(()) };
-        self.own = Some(identity.replica);
         match self.get(keys::clock()).await? {
             None => self.report(Rule::Complete, "the clock is missing"),
             Some(value) => self.clock = self.note(clock_from_value(identity.replica, &value), "the clock"),
@@ -338,18 +335,14 @@ impl<'a> Audit<'a> {
     ) -> Result<(), ReadError> {
         let Reference { record: key, value, epoch } = reference;
         let what = || format!("record {key} of commit {seq} of {}", stamp.replica());
-        // What another device replaced may have come without the value, before the commit that replaced it.
-        let superseded = key.owner().is_some() && Some(stamp.replica()) != self.own;
         let Some(stored) = stored else {
-            if !superseded {
-                self.report(Rule::RecordFollowsLog, format!("{} is missing", what()));
-            }
+            self.report(Rule::RecordFollowsLog, format!("{} is missing", what()));
             return Ok(());
         };
         // What cannot be read has been reported already.
         let Ok((header, held)) = record::parse(&stored) else { return Ok(()) };
         let same_dot = header.seq == seq && header.stamp.replica() == stamp.replica();
-        if header.rank() < (*epoch, stamp) && !superseded {
+        if header.rank() < (*epoch, stamp) {
             let beside = self.get(keys::beside(key, stamp.replica(), seq)).await?;
             if beside.is_none() {
                 self.report(Rule::RecordFollowsLog, format!("{} is older, of {}", what(), header.stamp));
@@ -378,7 +371,7 @@ impl<'a> Audit<'a> {
             if !same {
                 self.report(Rule::LogResolves, format!("{} has another value", what()));
             }
-        } else if let (Some(ValueRef { digest: expected, .. }), None) = (value, key.owner()) {
+        } else if let Some(ValueRef { digest: expected, .. }) = value {
             let kept = self.get(keys::kept(stamp.replica(), seq, key)).await?;
             self.check_kept_value(kept, expected, what);
         }
@@ -467,9 +460,9 @@ impl<'a> Audit<'a> {
                     Some(Ok((header, _))) => header.holds(replica, seq),
                     _ => false,
                 };
-                // Only a shared value that the commit put can be missed.
+                // Only a value that the commit put can be missed.
                 let put = log.change(self.storage, replica, seq, &record).await? == Some(Put(true));
-                if held || !put || record.owner().is_some() {
+                if held || !put {
                     let detail = format!("record {record} of commit {seq} of {replica} is kept for nothing");
                     self.report(Rule::KeptIsNeeded, detail);
                 }

@@ -127,7 +127,7 @@ impl<'a> Batch<'a> {
 
 /// Puts what `model` and the record there merge to. All of it is the app's code, run in the driver, which must outlive
 /// it.
-pub(crate) fn merge_into<M: Syncable>(model: M, limits: &Limits) -> Action {
+fn merge_into<M: Syncable>(model: M, limits: &Limits) -> Action {
     let value_bytes_max = limits.value_bytes_max;
     Action::Update(Box::new(move |current: Option<Current<'_>>| {
         let merged = || {

@@ -171,6 +171,7 @@ impl<S: Storage> Builder<S> {
         check(&limits)?;
         let declared = projections.as_ref().map_or_else(Vec::new, |all| all.declared());
         check_names(&declared)?;
+        let projected = projections.as_ref().map_or_else(Vec::new, |all| all.ranges());
         let location = storage.location();
         let found = find(&storage).await.map_err(|error| error.at(&location))?;
         let ask = Ask {
@@ -183,7 +184,7 @@ impl<S: Storage> Builder<S> {
             rules,
             replica: self.replica.unwrap_or_else(ReplicaId::new),
             projections: declared,
-            projected: projections.as_ref().map_or_else(Vec::new, |all| all.ranges()),
+            projected: projected.iter().map(|(_, range)| range.clone()).collect(),
             location: location.clone(),
         };
         let (mut engine, batch) = engine::open(ask, &found, &models, read_clock(&*clock))?;
@@ -195,7 +196,9 @@ impl<S: Storage> Builder<S> {
         if !batch.is_empty() {
             write(&storage, batch).await?;
         }
-        fold(&mut engine, &storage).await.map_err(|error| error.at(&location))?;
+        let stale = fold(&mut engine, &storage, &projected).await.map_err(|error| error.at(&location))?;
+        let mut found = found;
+        found.projections.retain(|name, _| !stale.contains(name.as_str()));
         if let Some(all) = &projections {
             all.begin(&found.projections);
         }
@@ -285,7 +288,14 @@ async fn write(storage: &impl Storage, batch: WriteBatch) -> Result<(), OpenErro
 }
 
 /// Merges what lies beside records and can be merged by now, some records at a time.
-async fn fold(engine: &mut Engine, storage: &impl Storage) -> Result<(), NotFound> {
+///
+/// Returns the projections that derive from what has changed by that: they are rebuilt.
+async fn fold(
+    engine: &mut Engine,
+    storage: &impl Storage,
+    projected: &[(&'static str, KeyRange)],
+) -> Result<BTreeSet<&'static str>, NotFound> {
+    let mut stale = BTreeSet::new();
     let mut rest = keys::besides();
     while let Some(entry) = storage.scan(rest.clone(), 1).await?.into_iter().next() {
         let Some(StoredKey::Beside(record, ..)) = StoredKey::parse(&entry.key) else {
@@ -297,14 +307,18 @@ async fn fold(engine: &mut Engine, storage: &impl Storage) -> Result<(), NotFoun
             let besides = besides.into_iter().map(|Entry { key, value }| (key, value)).collect();
             let stored = storage.get_many(&[record.as_bytes().to_vec()]).await?.into_iter().next().flatten();
             let stored = stored.ok_or(FormatError::Damaged { what: "a record, which is missing," })?;
-            let batch = engine.fold(&record, stored, besides)?;
+            let mut batch = engine.fold(&record, stored, besides)?;
             if !batch.is_empty() {
+                for (name, _) in projected.iter().filter(|(_, range)| range.contains(record.as_bytes())) {
+                    batch.delete(keys::projection(name));
+                    stale.insert(*name);
+                }
                 write(storage, batch).await?;
             }
         }
         rest.start = range.end.unwrap_or_default();
     }
-    Ok(())
+    Ok(stale)
 }
 
 async fn find(storage: &impl Storage) -> Result<Found, NotFound> {

@@ -149,7 +149,13 @@ impl<S: Storage> Driver<S> {
                     replied = false;
                 }
                 closed = self.take_what_has_arrived();
-                self.take_frames();
+                if closed {
+                    self.engine.close();
+                } else {
+                    // Frames that never end must not keep others from running either.
+                    replied = self.take_frames();
+                }
+                self.pass_time();
                 if wrote {
                     // One page between two writes, so that neither waits for the other.
                     wrote = false;
@@ -202,16 +208,27 @@ impl<S: Storage> Driver<S> {
 
     /// Takes the frames that are there, as far as there is room for what they bring: where there is none they wait in
     /// the transport, which drops what it cannot hold.
-    fn take_frames(&mut self) {
-        let Some(transport) = self.transport.clone() else { return };
-        for _ in 0..FRAMES_AT_ONCE {
+    ///
+    /// Says whether there were any.
+    fn take_frames(&mut self) -> bool {
+        let Some(transport) = self.transport.clone() else { return false };
+        for taken in 0..FRAMES_AT_ONCE {
             if !self.engine.has_room() {
-                return;
+                return taken > 0;
             }
             match transport.receive().now_or_never() {
                 Some(incoming) => self.take_incoming(incoming),
-                None => return,
+                None => return taken > 0,
             }
+        }
+        true
+    }
+
+    /// Tells the engine that something is due, also while there is never a moment to wait for it.
+    fn pass_time(&mut self) {
+        let timeout = self.engine.next_timeout();
+        if timeout.is_some_and(|at| at <= self.clock.mono()) {
+            self.engine.handle(read_clock(&*self.clock), Input::Tick);
         }
     }
 
@@ -222,6 +239,7 @@ impl<S: Storage> Driver<S> {
             Ok(Incoming::Down(peer)) => Input::Down(peer),
             Err(error) => {
                 if self.transport.take().is_some() {
+                    self.engine.handle(read_clock(&*self.clock), Input::Offline);
                     self.notify(Notice::new(vec![Event::TransportLost { error: error.to_string() }]));
                 }
                 return;
@@ -325,6 +343,8 @@ impl<S: Storage> Driver<S> {
                 return Ok(());
             }
             Effect::Reply(ticket, result) => {
+                // Refused before its turn came.
+                self.joins.remove(&ticket);
                 if let Some(waiting) = self.waiting.remove(&ticket) {
                     // The caller may have gone; its commit stands all the same.
                     let _ = waiting.reply.send(result);

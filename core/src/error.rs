@@ -108,6 +108,24 @@ pub enum Error {
         source: BoxError,
     },
 
+    /// Another app, or another version of this one, merges the records of this model in another way.
+    #[error(
+        "the record {record} was written by an app that merges its model in another way; use one merge everywhere"
+    )]
+    OtherMerge {
+        /// The record.
+        record: RecordKey,
+    },
+    /// The replica is a member already, on another device.
+    #[error("the replica {replica} is a member on device {stored}, not on {asked}")]
+    MemberOnOtherDevice {
+        /// The replica.
+        replica: ReplicaId,
+        /// Its device.
+        stored: DeviceId,
+        /// The device of the call.
+        asked: DeviceId,
+    },
     /// The stream is not held, so there is nothing to release.
     #[error("the stream of {stream} is not held; `status()` says which are")]
     NotHeld {

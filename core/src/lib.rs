@@ -46,6 +46,8 @@ mod driver;
 mod engine;
 mod error;
 mod events;
+#[doc(hidden)]
+pub mod history;
 mod hlc;
 mod ids;
 pub mod join;
@@ -71,7 +73,7 @@ pub use builder::Builder;
 pub use clock::{Clock, ClockError, Mono, Now, SystemClock, WallMs};
 pub use driver::Driver;
 #[doc(hidden)]
-pub use engine::Rules;
+pub use engine::{MARKS, Rules};
 pub use error::{Error, OpenError, SharedError, StopReason};
 pub use events::{Change, ChangeKind, Event, Events, Lagged, RecordKey, Restored, StreamStop};
 pub use hlc::{DriftError, Hlc, HlcGenerator, HlcLengthError};

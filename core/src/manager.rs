@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use futures::future::{Either, select};
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
-use crate::batch::{Batch, merge_into, weight};
+use crate::batch::{Batch, weight};
 use crate::builder::Builder;
 use crate::driver::{Control, Held, Request, Waiting};
 use crate::engine::{Action, Commit, Current, Staged};
@@ -310,7 +310,8 @@ impl<S: Storage> TransactionManager<S> {
     /// itself gets everything by then, and may commit.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if the group has [`members_max`](crate::Limits::members_max) members; otherwise as
+    /// [`Error::MemberOnOtherDevice`] if it is a member already, on another device, [`Error::TooLarge`] if the group has
+    /// [`members_max`](crate::Limits::members_max) members; otherwise as
     /// [`commit`](TransactionManager::commit).
     ///
     /// # Cancel safety
@@ -324,7 +325,18 @@ impl<S: Storage> TransactionManager<S> {
         let member = Member { replica, device, state: MemberState::Active };
         let record = RecordKey::new::<Member>(&replica);
         let bytes = record.id_bytes().len();
-        let action = merge_into(member, &self.inner.limits);
+        let value_bytes_max = self.inner.limits.value_bytes_max;
+        let action = Action::Update(Box::new(move |current: Option<Current<'_>>| {
+            let known: Option<Member> =
+                current.map(|current| model::decode(&replica, current)).transpose()?;
+            match known {
+                Some(known) if known.device != device => {
+                    Err(Error::MemberOnOtherDevice { replica, stored: known.device, asked: device })
+                }
+                Some(known) => model::encode(&known.merge(member), value_bytes_max),
+                None => model::encode(&member, value_bytes_max),
+            }
+        }));
         let change = Staged { record, action, own_merge: Member::OWN_MERGE };
         self.submit(Commit { changes: vec![change], bytes }).await
     }

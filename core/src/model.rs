@@ -100,6 +100,11 @@ impl Registry {
         self.0.get(model).and_then(|model| model.merge)
     }
 
+    /// Whether the model of that name brings its own merge, if this app knows it.
+    pub(crate) fn kind_of(&self, model: &str) -> Option<bool> {
+        self.0.get(model).map(|model| model.merge.is_some())
+    }
+
     pub(crate) fn models(&self) -> impl Iterator<Item = (&'static str, &Model)> {
         self.0.iter().map(|(name, model)| (*name, model))
     }

@@ -45,9 +45,8 @@ use crate::syncable::{RecordId, Syncable};
 ///
 /// # Contract
 /// - It depends on its arguments and on what it wrote itself, and writes nothing that somebody else writes.
-/// - Records may come in any order. On one device a commit is seen whole, but a device-owned record that was
-///   replaced before it could be sent arrives as its last state alone. So a projection of a device-owned model must
-///   not enforce foreign keys to another projection; look the other side up with an outer join.
+/// - A commit is seen whole, also one of another device, and its records come in any order. A record whose commit rests
+///   on another comes after it.
 /// - It must not end the transaction, calls nothing of the manager, and leaves tables whose names begin with `syncline` alone.
 pub trait Projection<S: JoinStorage>: Send + Sync + 'static {
     /// The model that it derives from. Registering the projection registers it.
@@ -157,8 +156,8 @@ pub(crate) trait Projecting<S: Storage>: Send + Sync {
     /// The joined write that applies what others committed and projects it.
     fn receive(self: Arc<Self>, commits: Vec<Received>) -> Work<S>;
 
-    /// The records that they derive from.
-    fn ranges(&self) -> Vec<KeyRange>;
+    /// The name of each, and the records that it derives from.
+    fn ranges(&self) -> Vec<(&'static str, KeyRange)>;
 
     /// Rebuilds one page of the first projection that is not complete, and says whether that became one to tell
     /// of; `None` if there is nothing to do.
@@ -293,8 +292,10 @@ impl<S: JoinStorage> Projecting<S> for Projections<S> {
         joined::receive(commits, self)
     }
 
-    fn ranges(&self) -> Vec<KeyRange> {
-        self.all.iter().map(|projection| projection.range().clone()).collect()
+    fn ranges(&self) -> Vec<(&'static str, KeyRange)> {
+        let named =
+            |projection: &Arc<dyn Erased<S>>| (projection.declared().name, projection.range().clone());
+        self.all.iter().map(named).collect()
     }
 
     fn rebuild<'a>(&'a self, store: &'a S) -> BoxFuture<'a, Result<Option<Told>, StopReason>> {

@@ -39,6 +39,9 @@ pub struct Status {
     pub queued_bytes: usize,
     /// The projections, in the order of their registration.
     pub projections: Vec<ProjectionStatus>,
+    /// What has happened since the store was opened, by the bits of [`MARKS`](crate::MARKS): for tests.
+    #[doc(hidden)]
+    pub marks: u32,
 }
 
 /// How far the stream of a replica is here.
@@ -106,6 +109,7 @@ impl Status {
             received: snapshot.waiting,
             queued_bytes,
             projections,
+            marks: snapshot.marks,
         }
     }
 }

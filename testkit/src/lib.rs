@@ -153,6 +153,7 @@ mod reference;
 pub mod replica;
 pub mod replication;
 mod seed;
+pub mod sim;
 mod sorted_map;
 mod step_clock;
 pub mod storage;

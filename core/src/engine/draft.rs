@@ -148,8 +148,7 @@ impl Pen {
         Ok(())
     }
 
-    /// Keeps a value that no record holds if a log entry here still needs it. Owned values are not kept: owned data
-    /// replicates by state, and the record comes with the commit that replaced it.
+    /// Keeps a value that no record holds if a log entry here still needs it.
     pub(super) fn keep(
         &mut self,
         draft: &mut Draft,
@@ -159,7 +158,7 @@ impl Pen {
         value: Value,
     ) {
         let floor = self.head_in(draft, author).floor;
-        if key.owner().is_some() || seq <= floor || !self.rules.values_are_kept {
+        if seq <= floor || !self.rules.values_are_kept {
             return;
         }
         if author == self.identity.replica {

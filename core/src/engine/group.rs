@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::draft::Draft;
 use super::wire::{CommitParts, MessageWriter};
-use super::{Rules, Ticket};
+use super::{Rules, Ticket, commit_bytes};
 use crate::clock::{ClockError, WallMs};
 use crate::error::Error;
 use crate::events::{Change, ChangeKind, Event, Notice};
@@ -50,6 +50,8 @@ pub(crate) struct Pen {
     pub(crate) models: Arc<Registry>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) rules: Rules,
+    /// What has happened, for tests.
+    pub(crate) marks: u32,
 }
 
 /// What the app wants committed together: at most one change per record.
@@ -247,14 +249,7 @@ impl Pen {
         let (previous, entry) = split_row(&row)?;
         let digest = chain(&head.digest, entry);
         if let Some(frame) = frame {
-            let parts = CommitParts {
-                stream: replica,
-                seq,
-                previous: &previous,
-                entry,
-                superseded: &[],
-                values: &values,
-            };
+            let parts = CommitParts { stream: replica, seq, previous: &previous, entry, values: &values };
             frame.push(&parts);
         }
         draft.log(&head, stamp, digest, row);
@@ -289,8 +284,7 @@ impl Pen {
             }
         }
         // What is merged may have grown since it was staged, and every commit must fit a frame.
-        let max = self.limits.commit_bytes_max.max(self.limits.value_bytes_max + self.limits.id_bytes_max);
-        if bytes > max {
+        if bytes > commit_bytes(&self.limits) {
             let limit = Limit { name: "commit_bytes_max", max: self.limits.commit_bytes_max };
             return Outcome { changes: Err(Error::TooLarge { size: bytes, limit }), durable };
         }
@@ -306,6 +300,11 @@ fn judge(draft: &Draft, staged: Staged, stored: Option<Value>) -> Result<Option<
         _ => None,
     };
     let before = draft.before(&key, stored.as_ref());
+    if let Some(before) = before
+        && before.header.merge.is_some() != own_merge
+    {
+        return Err(Error::OtherMerge { record: key });
+    }
     let merge = own_merge.then(|| {
         let known = before.and_then(|before| before.header.merge);
         known.unwrap_or(Merged::plain(Hlc::NEVER))

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::Engine;
 use super::merge::Received;
 use super::sync::Stop;
 use super::wire::WireCommit;
+use super::{Engine, Mark, commit_bytes};
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, ReplicaId};
 use crate::limits::Limit;
@@ -62,7 +62,7 @@ pub(super) enum Admission {
     TooEarly,
     /// There is no room for it now.
     Full,
-    /// No replica that keeps the rules sends it.
+    /// It was not sent as its author made it.
     Wrong(&'static str),
 }
 
@@ -111,6 +111,19 @@ impl Engine {
 
     /// Checks a commit that `from` sent, and takes it if it may be applied after those that wait.
     pub(super) fn admit(&mut self, from: ReplicaId, commit: &WireCommit) -> Admission {
+        let admission = self.judge(from, commit);
+        match admission {
+            Admission::Duplicate => self.mark(Mark::Duplicate),
+            Admission::TooEarly => self.mark(Mark::TooEarly),
+            Admission::Full => self.mark(Mark::Full),
+            Admission::Queued | Admission::Left | Admission::Wrong(_) => {}
+        }
+        // Whoever sends a commit has it, whatever becomes of it here.
+        self.note_has(from, commit.stream, commit.seq);
+        admission
+    }
+
+    fn judge(&mut self, from: ReplicaId, commit: &WireCommit) -> Admission {
         let (stream, seq) = (commit.stream, commit.seq);
         if stream == self.me() {
             if seq > self.pen.head().seq {
@@ -131,7 +144,7 @@ impl Engine {
         }
         let follows = seq == tip.seq + 1;
         if !follows && self.rules.streams_have_no_holes {
-            return self.note_missing(from, stream, seq);
+            return Admission::TooEarly;
         }
         if follows && commit.previous != tip.digest && self.rules.chains_are_checked {
             if tip.seq == 0 {
@@ -140,22 +153,24 @@ impl Engine {
             self.note_fork(stream, tip.seq);
             return Admission::Left;
         }
-        let Ok(entry) = LogEntry::parse_capped(stream, &commit.entry, self.limits.commit_changes_max) else {
-            return Admission::Wrong("a log entry is damaged, or has more changes than are allowed");
+        // From here on it is the next one of its history, so what is wrong with it is its author's, and stays.
+        let changes_max = self.limits.commit_changes_max;
+        let Ok(entry) = LogEntry::parse_capped(stream, &commit.entry, changes_max) else {
+            let limit = Limit { name: "commit_changes_max", max: changes_max };
+            let reason = format!("it is of a newer version, has more changes than {limit}, or is damaged");
+            return self.refuse_commit(stream, seq, reason);
         };
-        if entry.stamp <= tip.stamp || seq == u64::MAX {
-            return Admission::Wrong("the stamps of a stream do not rise");
-        }
-        let device = self.device_of(stream);
-        if device.is_some_and(|device| device != entry.device) && self.rules.devices_are_checked {
-            return Admission::Wrong("a commit names another device than its author's");
+        if let Err(reason) = self.check_entry(&tip, seq, &entry) {
+            return self.refuse_commit(stream, seq, reason);
         }
         for (cause, cause_seq) in entry.after.clone() {
             if cause == self.me() && cause_seq > self.pen.head().seq {
                 self.note_restored(cause, cause_seq);
             }
             if self.tip(cause).seq < cause_seq && self.rules.causes_come_first {
-                return self.note_missing(from, cause, cause_seq);
+                // Whoever has a commit has what it rests on.
+                self.note_has(from, cause, cause_seq);
+                return Admission::TooEarly;
             }
         }
         if !self.is_within_drift(entry.stamp) && self.rules.drift_is_held {
@@ -170,20 +185,13 @@ impl Engine {
         } else {
             self.sync.released.remove(&stream);
         }
-        if let Err(reason) = self.check_sizes(&entry) {
-            self.stop_stream(stream, Stop::Refused { seq, reason });
-            return Admission::Left;
-        }
         let values = match cut_values(commit, &entry, self.rules.values_are_checked) {
             Ok(values) => values,
             Err(wrong) => return Admission::Wrong(wrong),
         };
         let members = match members_in(&entry, &values) {
             Ok(members) => members,
-            Err(reason) => {
-                self.stop_stream(stream, Stop::Refused { seq, reason: reason.into() });
-                return Admission::Left;
-            }
+            Err(reason) => return self.refuse_commit(stream, seq, reason.into()),
         };
         self.queue(
             Received {
@@ -197,6 +205,11 @@ impl Engine {
             },
             members,
         )
+    }
+
+    fn refuse_commit(&mut self, stream: ReplicaId, seq: u64, reason: String) -> Admission {
+        self.stop_stream(stream, Stop::Refused { seq, reason });
+        Admission::Left
     }
 
     fn queue(&mut self, commit: Received, members: Vec<Member>) -> Admission {
@@ -213,32 +226,36 @@ impl Engine {
         Admission::Queued
     }
 
-    /// Whoever sent something that needs more has that too.
-    fn note_missing(&mut self, from: ReplicaId, stream: ReplicaId, seq: u64) -> Admission {
-        self.note_has(from, stream, seq);
-        Admission::TooEarly
-    }
-
-    /// Checks a commit against the limits here.
-    fn check_sizes(&self, entry: &LogEntry) -> Result<(), String> {
+    /// Checks what a commit says against the rules and the limits here.
+    fn check_entry(&self, tip: &Tip, seq: u64, entry: &LogEntry) -> Result<(), String> {
         let limits = &self.limits;
+        if entry.stamp <= tip.stamp || seq == u64::MAX {
+            return Err("its stamp does not rise".into());
+        }
+        let device = self.device_of(entry.stamp.replica()).filter(|_| self.rules.devices_are_checked);
+        if let Some(device) = device.filter(|device| *device != entry.device) {
+            return Err(format!("it names device {}, its author is on {device}", entry.device));
+        }
         let check = |size: usize, name, max| {
             let limit = Limit { name, max };
             if size > max { Err(format!("{size} is above the limit {limit} here; raise it")) } else { Ok(()) }
         };
         let mut total = 0_usize;
         for change in &entry.changes {
+            if change.value.is_some() && change.epoch.is_some_and(|epoch| epoch >= entry.stamp) {
+                return Err(format!("it puts {} in an epoch that comes after it", change.record));
+            }
+            let known = self.pen.models.kind_of(change.record.model());
+            if known.is_some_and(|own_merge| own_merge != change.epoch.is_some()) {
+                return Err(format!("its app merges {} in another way", change.record));
+            }
             let len = change.value.map_or(0, |value| usize::try_from(value.len).unwrap_or(usize::MAX));
             check(len, "value_bytes_max", limits.value_bytes_max)?;
             let id = change.record.id_bytes().len();
             check(id, "id_bytes_max", limits.id_bytes_max)?;
             total = total.saturating_add(len).saturating_add(id);
         }
-        check(
-            total,
-            "commit_bytes_max",
-            limits.commit_bytes_max.max(limits.value_bytes_max + limits.id_bytes_max),
-        )?;
+        check(total, "commit_bytes_max", commit_bytes(limits))?;
         check(entry.after.len(), "members_max", limits.members_max)
     }
 }
@@ -249,24 +266,13 @@ fn cut_values(
     entry: &LogEntry,
     check: bool,
 ) -> Result<Vec<Option<Bytes>>, &'static str> {
-    let mut superseded = commit.superseded.iter().copied().peekable();
     let mut rest = commit.values.clone();
     let mut values = Vec::with_capacity(entry.changes.len());
-    let mut puts = 0_u32;
     for change in &entry.changes {
         let Some(value) = change.value else {
             values.push(None);
             continue;
         };
-        let gone = superseded.next_if_eq(&puts).is_some();
-        puts += 1;
-        if gone {
-            if change.record.owner().is_none() {
-                return Err("a shared value is missing");
-            }
-            values.push(None);
-            continue;
-        }
         let len = usize::try_from(value.len).unwrap_or(usize::MAX);
         if len > rest.len() {
             return Err("a value is missing");
@@ -277,10 +283,7 @@ fn cut_values(
         }
         values.push(Some(bytes));
     }
-    if superseded.next().is_some() || !rest.is_empty() {
-        return Err("there are more values than changes");
-    }
-    Ok(values)
+    if rest.is_empty() { Ok(values) } else { Err("there are more values than changes") }
 }
 
 /// The members that a commit adds or changes. Nothing else may be done to a member record.

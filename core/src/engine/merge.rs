@@ -3,13 +3,13 @@
 //! A record is the join of all that was ever put under its key, so it depends neither on the order in which commits
 //! arrive nor on who brings them. Without a merge of its own the model's higher stamp wins. With one, values of the
 //! same epoch are merged, a higher epoch wins whole, and a value that this version of the app cannot merge lies beside
-//! the record until it can. Every shared value that does not end in its record is kept for the log.
+//! the record until it can. Every value that does not end in its record is kept for the log.
 
 use bytes::Bytes;
 
-use super::Pen;
 use super::draft::{Before, Draft};
 use super::group::{Current, Decision, NewValue};
+use super::{Mark, Pen};
 use crate::error::Error;
 use crate::events::{Change, ChangeKind, Event};
 use crate::ids::ReplicaId;
@@ -29,7 +29,7 @@ pub(crate) struct Received {
     pub(crate) entry: LogEntry,
     /// The entry as its author wrote it.
     pub(crate) raw: Bytes,
-    /// A value for every change; `None` for a delete, and for an owned record that a later commit replaced.
+    /// A value for every change; `None` for a delete.
     pub(crate) values: Vec<Option<Bytes>>,
 }
 
@@ -85,10 +85,6 @@ impl Pen {
                     }
                     _ => None,
                 };
-                if change.value.is_some() && value.is_none() {
-                    // The later commit brings the record.
-                    continue;
-                }
                 if let Some(kind) = self.change(&mut draft, commit, change, value.as_deref(), stored)? {
                     events.push(Event::Changed(Change {
                         record: change.record.clone(),
@@ -134,6 +130,9 @@ impl Pen {
         let before = draft.before(key, stored.as_ref());
         let visible = before.filter(|old| !old.header.tombstone);
         let verdict = before.map_or(Verdict::Replace, |old| self.judge(key, old, &new));
+        if let Some(old) = before {
+            self.marks |= marks_of(old.header, &new.header, &verdict);
+        }
         let kind = match (&verdict, visible) {
             (Verdict::Stay | Verdict::Beside, _) => None,
             (Verdict::Replace, old) => {
@@ -292,9 +291,8 @@ impl Pen {
             let one = Current { schema: old.header.schema, value: value_of_old };
             merge(one, Current { schema: new.header.schema, value: new.value }).ok()
         });
-        // What has grown beyond what a value may be is not stored either.
-        let fits = |merged: &NewValue| record::value_of(&merged.record).len() <= self.limits.value_bytes_max;
-        let Some(NewValue { schema, record, .. }) = merged.filter(fits) else { return Verdict::Beside };
+        // However long it is: it is never logged, so it need not fit a commit, and every replica must have it.
+        let Some(NewValue { schema, record, .. }) = merged else { return Verdict::Beside };
         let value = record::value_of(&record);
         let is_old = value == value_of_old && schema == old.header.schema;
         let is_new = value == new.value && schema == new.header.schema;
@@ -305,6 +303,27 @@ impl Pen {
         let merge = Some(Merged { mixed: !unchanged, ..mine });
         Verdict::Mix(Header { schema, merge, ..*source }, record, unchanged).written()
     }
+}
+
+/// What a test corpus should have seen.
+fn marks_of(old: &Header, new: &Header, verdict: &Verdict) -> u32 {
+    let mut marks = match verdict {
+        Verdict::Replace => 0,
+        Verdict::Stay if old.tombstone && !new.tombstone => Mark::LatePut.bit() | Mark::Beaten.bit(),
+        Verdict::Stay => Mark::Beaten.bit(),
+        Verdict::Mix(..) => Mark::Mixed.bit(),
+        Verdict::Beside => Mark::Beside.bit(),
+    };
+    if old.merge.map(|merge| merge.epoch) != new.merge.map(|merge| merge.epoch) {
+        marks |= Mark::OtherEpoch.bit();
+    }
+    if old.stamp.wall() == new.stamp.wall() && old.stamp.replica() != new.stamp.replica() {
+        marks |= Mark::TieOnWall.bit();
+        if old.stamp.counter() == new.stamp.counter() {
+            marks |= Mark::TieOnCounter.bit();
+        }
+    }
+    marks
 }
 
 /// The header of a record that goes on under its dot with a value that is not only its own.

@@ -55,18 +55,24 @@ use crate::stored::{FormatError, Head, Identity};
 pub(crate) use group::{Action, Commit, Current, Decision, NewValue, Pen, Staged};
 pub(crate) use merge::Received;
 pub(crate) use opening::{Ask, Found, open, read_projections};
-pub use rules::Rules;
+pub(crate) use rules::Mark;
+pub use rules::{MARKS, Rules};
 use sync::{Replication, Side, Stop};
 
 /// The most streams of a group.
 pub(crate) const STREAMS_MAX: usize = wire::STREAMS_MAX;
+
+/// The most bytes of the ids and values of one commit: a single record always fits.
+fn commit_bytes(limits: &Limits) -> usize {
+    limits.commit_bytes_max.max(limits.value_bytes_max.saturating_add(limits.id_bytes_max))
+}
 
 /// The longest frame that one commit may need.
 pub(crate) fn frame_bytes(limits: &Limits) -> usize {
     // Beside its id and value, a change takes flags, names, digest, schema, length and epoch; a cause takes 24 bytes.
     let changes = limits.commit_changes_max.saturating_mul(136);
     let causes = limits.members_max.saturating_mul(32);
-    limits.commit_bytes_max.saturating_add(changes).saturating_add(causes).saturating_add(256)
+    commit_bytes(limits).saturating_add(changes).saturating_add(causes).saturating_add(256)
 }
 
 /// Names a call that waits for a reply.
@@ -98,6 +104,8 @@ pub(crate) enum Input {
     Down(ReplicaId),
     /// A peer sent this.
     Frame(ReplicaId, Bytes),
+    /// No peer can be reached any more.
+    Offline,
     /// Time has passed.
     Tick,
 }
@@ -143,6 +151,8 @@ pub(crate) struct Engine {
     mono: Mono,
     /// Whether the last write was the app's: the next one is a peer's, if any waits.
     was_local: bool,
+    /// Whether only what the app asked for is still done.
+    closing: bool,
     /// The last reading of both clocks that did not fail, from which a jump is measured.
     last_reading: Option<(WallMs, Mono)>,
     pending: VecDeque<(Ticket, Request)>,
@@ -195,6 +205,7 @@ pub(crate) struct Snapshot {
     pub(crate) streams: Vec<StreamView>,
     pub(crate) peers: Vec<PeerView>,
     pub(crate) waiting: usize,
+    pub(crate) marks: u32,
 }
 
 /// What a replica says of a stream.
@@ -257,6 +268,7 @@ impl Engine {
             streams: streams.collect(),
             peers: peers.collect(),
             waiting: self.sync.inbox.commits.len(),
+            marks: self.pen.marks,
         }
     }
 
@@ -270,6 +282,11 @@ impl Engine {
     fn stable(&self) -> u64 {
         let head = self.pen.head();
         if self.rules.prune && self.is_alone() && !self.sync.on { head.seq } else { head.floor }
+    }
+
+    /// Does only what the app has asked for from here on.
+    pub(crate) fn close(&mut self) {
+        self.closing = true;
     }
 
     /// Whether there is room for what peers send.
@@ -292,6 +309,11 @@ impl Engine {
         self.pen.fold(record, stored, besides)
     }
 
+    /// Takes note that something happened, for tests.
+    fn mark(&mut self, mark: Mark) {
+        self.pen.marks |= mark.bit();
+    }
+
     /// Lets the held commits of a stream through; `false` if none are held.
     pub(crate) fn release_held(&mut self, stream: ReplicaId) -> bool {
         self.release(stream)
@@ -311,6 +333,7 @@ impl Engine {
             Input::Up(peer) => self.handle_up(peer),
             Input::Down(peer) => self.handle_down(peer),
             Input::Frame(from, frame) => self.handle_frame(from, frame),
+            Input::Offline => self.handle_offline(),
             Input::Tick => self.handle_tick(),
         }
     }
@@ -331,9 +354,26 @@ impl Engine {
         waits.then(|| Error::Joining { replica: self.me() })
     }
 
-    /// Answers the calls that have not begun, since this replica may not commit any more.
+    /// Answers the calls that are not being written, since this replica may not commit any more.
     fn refuse_pending(&mut self) {
-        for (ticket, _) in std::mem::take(&mut self.pending) {
+        let mut refused: Vec<_> =
+            std::mem::take(&mut self.pending).into_iter().map(|(ticket, _)| ticket).collect();
+        let writes = |effect: &Effect| matches!(effect, Effect::Write(_));
+        if let Step::Writing(_, Source::App) = self.step
+            && let Some(at) = self.effects.iter().position(writes)
+        {
+            // Decided, and not handed to the store yet.
+            self.effects.remove(at);
+            self.sync.put_rows_back();
+            if let Step::Writing(decision, _) = std::mem::replace(&mut self.step, Step::Idle) {
+                refused.extend(decision.waiting.into_iter().map(|(ticket, _)| ticket));
+            }
+        }
+        self.refuse(refused);
+    }
+
+    fn refuse(&mut self, tickets: Vec<Ticket>) {
+        for ticket in tickets {
             if let Some(error) = self.refusal() {
                 self.effects.push_back(Effect::Reply(ticket, Err(error)));
             }
@@ -351,6 +391,7 @@ impl Engine {
     /// A group is formed only when nothing else is left to do, so that it takes everything that has arrived.
     pub(crate) fn next_effect(&mut self) -> Option<Effect> {
         if self.effects.is_empty() {
+            self.say_what_is_owed();
             self.begin_next();
             self.begin_beside();
         }
@@ -402,7 +443,7 @@ impl Engine {
         if !matches!(self.step, Step::Idle) {
             return;
         }
-        if self.sync.has_urgent_rows() {
+        if self.sync.has_urgent_rows(self.mono) {
             let mut batch = WriteBatch::new();
             self.sync.take_rows(&mut batch);
             if !batch.is_empty() {
@@ -413,7 +454,7 @@ impl Engine {
             }
         }
         let peers_turn = self.was_local || self.pending.is_empty();
-        if peers_turn && !self.sync.inbox.commits.is_empty() {
+        if peers_turn && !self.closing && !self.sync.inbox.commits.is_empty() {
             self.was_local = false;
             return self.form_received();
         }
@@ -432,10 +473,10 @@ impl Engine {
 
     /// Begins to read what peers want to know.
     fn begin_beside(&mut self) {
-        if !matches!(self.sync.side, Side::Idle) {
+        if !matches!(self.sync.side, Side::Idle) || self.closing {
             return;
         }
-        if let Some(check) = self.sync.checks.pop_front() {
+        if let Some((_, check)) = self.sync.checks.pop_first() {
             self.begin_check(check);
         } else if let Some((to, pull)) = self.sync.pulls.pop_front() {
             self.begin_serving(to, pull);
@@ -474,6 +515,7 @@ impl Engine {
 
     /// What was received could not be written: all that rests on it goes too, and is asked for again later.
     fn receive_failed(&mut self, error: &dyn std::fmt::Display) {
+        self.mark(Mark::ReceiveFailed);
         self.sync.inbox.reset();
         self.sync.failing.again(self.mono, &mut self.sync.rng);
         self.tell(Event::ReceiveFailed { error: error.to_string() });
@@ -529,6 +571,10 @@ impl Engine {
         let changes = commits.iter_mut().flat_map(|(_, commit)| &mut commit.changes);
         changes.zip(keys).for_each(|(change, key)| change.record.take_back(key));
         match values {
+            // It was found out meanwhile.
+            Ok(_) if self.refusal().is_some() => {
+                self.refuse(commits.into_iter().map(|(ticket, _)| ticket).collect());
+            }
             Ok(values) => {
                 let decision = self.pen.decide(commits, values);
                 self.perform(decision, Source::App);
@@ -562,6 +608,10 @@ impl Engine {
                 return;
             }
         };
+        match &result {
+            Ok(()) => self.sync.rows_written(),
+            Err(_) => self.sync.put_rows_back(),
+        }
         match (result, source) {
             (Ok(()), Source::App) => self.announce(*decision),
             (Ok(()), Source::Peers) => self.announce_received(*decision),
@@ -573,8 +623,7 @@ impl Engine {
                 }
             }
             (Err(error), Source::Peers) => self.receive_failed(&error),
-            // It is found out again after the next opening.
-            (Err(_), Source::Own) => {}
+            (Err(_), Source::Own) => self.sync.rows_failing.again(self.mono, &mut self.sync.rng),
         }
     }
 
@@ -598,20 +647,21 @@ impl Engine {
                     self.take_back(pen);
                     self.announce_received(decision);
                 }
-                Err(error @ Error::Projection { .. }) if count > 1 => {
-                    // One of them: they come again, one by one.
-                    let _ = error;
+                Err(error @ (Error::Rejected(_) | Error::Read(_) | Error::Stopped(_))) => {
+                    self.receive_failed(&error);
+                }
+                // The app's code, for one of them: they come again, one by one.
+                Err(_) if count > 1 => {
                     self.sync.inbox.reset();
                     self.sync.inbox.one_by_one = count;
                     self.maybe_pull();
                 }
-                Err(error @ Error::Projection { .. }) => {
+                Err(error) => {
                     self.sync.refusing.entry(stream).or_default().again(self.mono, &mut self.sync.rng);
                     self.sync.inbox.reset();
                     self.stop_stream(stream, Stop::Projection { seq, error: error.to_string() });
                     self.maybe_pull();
                 }
-                Err(error) => self.receive_failed(&error),
             },
             other => self.step = other,
         }
@@ -620,13 +670,18 @@ impl Engine {
     /// Goes on with the pen that was lent. What has happened meanwhile is known here.
     fn take_back(&mut self, pen: Pen) {
         let (wall, connected) = (self.pen.wall.clone(), self.pen.connected);
-        self.pen = Pen { wall, connected, ..pen };
+        let marks = self.pen.marks | pen.marks;
+        self.pen = Pen { wall, connected, marks, ..pen };
     }
 
     /// A decision has become durable: everybody may hear of it.
     fn announce(&mut self, decision: Decision) {
         if !decision.heads.is_empty() {
             self.pen.moved.clear();
+            if decision.frame.is_none() && self.pen.connected {
+                // Too long for a frame: they hear that there is something to pull.
+                self.acknowledge_later([self.me()]);
+            }
         }
         self.pen.heads.extend(decision.heads);
         self.durable_clock = decision.clock;

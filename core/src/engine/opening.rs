@@ -100,7 +100,7 @@ pub(crate) fn open(
     let seen = read_models(&found.models).map_err(format)?;
     note_models(&mut batch, registry, &seen, &location)?;
     forget_projections(&mut batch, &ask.projections, &found.projections);
-    let kept_up_to = own.seq;
+    let (kept_up_to, asked_introducer) = (own.seq, ask.introducer);
     let clock = HlcGenerator::new(clock, ask.limits.max_drift_ms);
     let mut engine = blank(ask, identity, clock, registry, now);
     // What other streams had when this one went on last is not stored, so its next commit comes after all of it.
@@ -108,7 +108,14 @@ pub(crate) fn open(
     engine.pen = Pen { heads, moved, kept_up_to, ..engine.pen };
     engine.members = members;
     let introducer = found.introducer.as_deref().map(introducer_from_value).transpose().map_err(format)?;
-    engine.sync.introducer = introducer.filter(|_| !engine.members.contains_key(&identity.replica));
+    if let Some(before) = introducer.filter(|_| !engine.members.contains_key(&identity.replica)) {
+        // Another one, should the first have gone for good.
+        let introducer = asked_introducer.unwrap_or(before);
+        if introducer != before {
+            batch.put(keys::introducer(), introducer_value(introducer));
+        }
+        engine.sync.introducer = Some(introducer);
+    }
     for (replica, value) in named(&found.peers, "a peer's key", |key| match key {
         StoredKey::Peer(replica) => Some(replica),
         _ => None,
@@ -214,6 +221,7 @@ fn blank(ask: Ask, identity: Identity, clock: HlcGenerator, models: &Arc<Registr
         models: Arc::clone(models),
         limits: Arc::clone(&ask.limits),
         rules: ask.rules,
+        marks: 0,
     };
     Engine {
         pen,
@@ -225,6 +233,7 @@ fn blank(ask: Ask, identity: Identity, clock: HlcGenerator, models: &Arc<Registr
         sync: Replication::new(ask.networked, ask.seed),
         mono: now.mono,
         was_local: false,
+        closing: false,
         last_reading,
         pending: VecDeque::new(),
         step: Step::Idle,

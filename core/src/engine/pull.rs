@@ -6,6 +6,8 @@
 //! answer, or not with what it said it has, is left alone for a while, longer every time, and another one is asked.
 
 use super::Engine;
+use bytes::Bytes;
+
 use super::inbox::Admission;
 use super::wire::{self, Capped, PageHead, Pull, WireCommit, WireHead};
 use crate::clock::Mono;
@@ -27,20 +29,19 @@ impl Engine {
     pub(super) fn maybe_pull(&mut self) {
         let sync = &self.sync;
         let room = sync.inbox.bytes <= self.limits.page_bytes_max.min(self.limits.frame_bytes_max / 2);
-        if sync.pull.is_some() || !room || !sync.failing.is_over(self.mono) {
+        if sync.pull.is_some() || !room || self.closing || !sync.failing.is_over(self.mono) {
             return;
         }
         let able = sync.peers.iter().filter(|(_, peer)| peer.up && peer.backoff.is_over(self.mono));
         let able = able.filter(|(replica, _)| self.is_trusted(**replica));
-        let missing =
-            able.map(|(replica, _)| (self.missing(*replica), *replica)).filter(|(count, _)| *count > 0);
-        let missing: Vec<_> = missing.collect();
-        let Some(most) = missing.iter().map(|(count, _)| *count).max() else { return };
-        // Whoever has most; one of them, if they have the same.
-        let best: Vec<_> = missing.into_iter().filter(|(count, _)| *count == most).collect();
-        let at = self.sync.rng.usize(0..best.len());
-        if let Some((_, peer)) = best.get(at) {
-            self.pull_from(*peer);
+        let missing = able.map(|(replica, _)| *replica).filter(|replica| self.missing(*replica) > 0);
+        let mut missing: Vec<_> = missing.collect();
+        // Not the one that was of no use, if there is another: what a peer says it has need not be so.
+        if missing.len() > 1 {
+            missing.retain(|replica| Some(*replica) != sync.useless);
+        }
+        if let Some(peer) = self.sync.rng.choice(&missing).copied() {
+            self.pull_from(peer);
         }
     }
 
@@ -92,6 +93,7 @@ impl Engine {
         }
         // A page that brings nothing new, from a peer that said it has more, would be the same again at once.
         let useless = progress == 0 && self.missing(from) > 0;
+        self.sync.useless = useless.then_some(from);
         if let Some(peer) = self.sync.peers.get_mut(&from) {
             if useless {
                 peer.backoff.again(now, &mut self.sync.rng);
@@ -110,21 +112,19 @@ impl Engine {
     /// Takes commits in their order; says how many were new.
     fn take_commits(&mut self, from: ReplicaId, commits: Vec<WireCommit>) -> usize {
         let mut progress = 0;
-        for commit in commits {
+        let bytes: usize = commits.iter().map(|commit| commit.entry.len() + commit.values.len()).sum();
+        // What is taken keeps its frame in memory, so it must be most of it.
+        let wasteful = bytes < self.sync.frame_bytes / 2;
+        for mut commit in commits {
+            if wasteful {
+                commit.entry = Bytes::copy_from_slice(&commit.entry);
+                commit.values = Bytes::copy_from_slice(&commit.values);
+            }
             match self.admit(from, &commit) {
-                Admission::Queued => {
-                    progress += 1;
-                    // Whoever sends a commit has it.
-                    self.note_has(from, commit.stream, commit.seq);
-                }
-                Admission::Duplicate | Admission::TooEarly => {}
-                // Its stream may go on before the peer says again what it has.
-                Admission::Left => self.note_has(from, commit.stream, commit.seq),
-                Admission::Full => {
-                    // What follows may rest on it.
-                    self.note_has(from, commit.stream, commit.seq);
-                    break;
-                }
+                Admission::Queued => progress += 1,
+                Admission::Duplicate | Admission::Left | Admission::TooEarly => {}
+                // What follows may rest on it.
+                Admission::Full => break,
                 Admission::Wrong(reason) => {
                     self.reject_because(from, reason.into());
                     break;

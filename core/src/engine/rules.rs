@@ -42,8 +42,6 @@ pub struct Rules {
     pub acks_are_durable: bool,
     /// A pull leaves out held and forked streams, so that they do not keep others from a page.
     pub pulls_exclude: bool,
-    /// A page is merged across streams in the order of stamps.
-    pub pages_are_in_stamp_order: bool,
 }
 
 impl Rules {
@@ -68,7 +66,6 @@ impl Rules {
         restores_are_noticed: true,
         acks_are_durable: true,
         pulls_exclude: true,
-        pages_are_in_stamp_order: true,
     };
 }
 
@@ -77,3 +74,79 @@ impl Default for Rules {
         Self::ALL
     }
 }
+
+/// Something that happened in a replica and that a test corpus must have seen, or it proves less than it seems to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Mark {
+    /// A commit came that was here already.
+    Duplicate,
+    /// A commit came before one that it needs.
+    TooEarly,
+    /// A stamp was too far ahead.
+    Held,
+    /// A held stream went on.
+    Resumed,
+    /// A value was beaten on arrival.
+    Beaten,
+    /// A tombstone beat a put that came later.
+    LatePut,
+    /// Two values made a new one.
+    Mixed,
+    /// A value of another epoch was kept apart.
+    OtherEpoch,
+    /// A value could not be merged yet.
+    Beside,
+    /// A page did not hold everything.
+    MorePages,
+    /// A peer did not answer in time.
+    TimedOut,
+    /// A commit of somebody else was served.
+    Relayed,
+    /// What was received could not be written.
+    ReceiveFailed,
+    /// A joiner became a member.
+    Joined,
+    /// A store learned that it was restored.
+    Restored,
+    /// A stream had two histories.
+    Forked,
+    /// A frame was refused.
+    Rejected,
+    /// There was no room for a commit.
+    Full,
+    /// Two stamps had the same wall time.
+    TieOnWall,
+    /// Two stamps differed in their replica alone.
+    TieOnCounter,
+}
+
+impl Mark {
+    pub(crate) const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
+
+/// The names of all marks, in the order of their bits.
+pub const MARKS: [&str; 20] = [
+    "duplicate",
+    "too early",
+    "held",
+    "resumed",
+    "beaten",
+    "late put",
+    "mixed",
+    "other epoch",
+    "beside",
+    "more pages",
+    "timed out",
+    "relayed",
+    "receive failed",
+    "joined",
+    "restored",
+    "forked",
+    "rejected",
+    "full",
+    "tie on wall",
+    "tie on counter",
+];

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::wire::{CommitParts, MessageWriter, PageHead, Pull};
-use super::{Effect, Engine, Side};
+use super::{Effect, Engine, Mark, Side};
 use crate::ids::ReplicaId;
 use crate::limits::Limits;
 use crate::storage::{Entry, Key, ReadError, Value};
@@ -84,7 +84,7 @@ struct LogRow {
 struct Chosen {
     stream: ReplicaId,
     row: LogRow,
-    /// A value for every change that has one and is not superseded.
+    /// A value for every change that has one, once it was found.
     values: Vec<Option<Found>>,
 }
 
@@ -143,12 +143,14 @@ impl Engine {
             asked: Vec::new(),
             forked: Vec::new(),
         };
-        for (stream, head) in &self.pen.heads {
+        let wanted = self.pen.heads.iter().filter(|(stream, head)| {
+            told.get(*stream).map_or(0, |point| point.seq) < head.seq && !excluded.contains(*stream)
+        });
+        // All of them may lie in memory at once.
+        let share = budget / wanted.clone().count().max(1);
+        for (stream, head) in wanted {
             let has = told.get(stream);
             let seq = has.map_or(0, |point| point.seq);
-            if seq >= head.seq || excluded.contains(stream) {
-                continue;
-            }
             if seq < head.floor {
                 serving.pruned = true;
                 continue;
@@ -160,7 +162,7 @@ impl Engine {
                 last: head.seq,
                 unchecked: has.map(|point| point.digest),
                 rows: VecDeque::new(),
-                rows_max: (budget / row_bytes).clamp(1, ROWS_MAX),
+                rows_max: (share / row_bytes).clamp(1, ROWS_MAX),
                 ended: false,
             });
         }
@@ -169,7 +171,7 @@ impl Engine {
 
     /// Goes on with a page: asks for what is missing, or sends it.
     fn serve(&mut self, mut serving: Box<Serving>) {
-        let effect = match serving.choose(self.rules.pages_are_in_stamp_order) {
+        let effect = match serving.choose() {
             Some(effect) => Some(effect),
             None => serving.look_up(&self.limits),
         };
@@ -193,26 +195,24 @@ impl Engine {
             }
         }
         let mut page = MessageWriter::page(self.pen.identity.group, &PageHead { id, more, pruned }, bytes);
+        if chosen.iter().any(|chosen| chosen.stream != self.me()) {
+            self.mark(Mark::Relayed);
+        }
+        if more {
+            self.mark(Mark::MorePages);
+        }
         let mut values = Vec::new();
         for Chosen { stream, row, values: found } in &chosen {
             let Ok((previous, entry)) = log::split_row(&row.row) else { break };
             values.clear();
-            let mut superseded = Vec::new();
-            let puts = row.entry.changes.iter().zip(found).filter(|(change, _)| change.value.is_some());
-            for (put, (_, value)) in (0_u32..).zip(puts) {
-                match value {
-                    Some(Found { bytes, at }) => {
-                        values.extend_from_slice(bytes.get(*at..).unwrap_or_default())
-                    }
-                    None => superseded.push(put),
-                }
+            for Found { bytes, at } in found.iter().flatten() {
+                values.extend_from_slice(bytes.get(*at..).unwrap_or_default());
             }
             page.push(&CommitParts {
                 stream: *stream,
                 seq: row.seq,
                 previous: &previous,
                 entry,
-                superseded: &superseded,
                 values: &values,
             });
         }
@@ -255,7 +255,7 @@ impl Engine {
 
 impl Serving {
     /// Chooses commits until the page is full or there are no more; says what must be read to go on.
-    fn choose(&mut self, in_stamp_order: bool) -> Option<Effect> {
+    fn choose(&mut self) -> Option<Effect> {
         let Step::Rows(_) = self.step else { return None };
         loop {
             let unread =
@@ -267,13 +267,8 @@ impl Serving {
                 let range = keys::logs_from(cursor.stream, cursor.next);
                 return Some(Effect::Scan(range, cursor.rows_max.min(left)));
             }
-            let waiting = self.streams.iter_mut().filter(|cursor| !cursor.ended);
-            let mut waiting = waiting.filter(|cursor| !cursor.rows.is_empty());
-            let first = if in_stamp_order {
-                waiting.min_by_key(|cursor| cursor.rows.front().map(|row| row.entry.stamp))
-            } else {
-                waiting.next()
-            };
+            let waiting = self.streams.iter_mut().filter(|cursor| !cursor.ended && !cursor.rows.is_empty());
+            let first = waiting.min_by_key(|cursor| cursor.rows.front().map(|row| row.entry.stamp));
             let Some(cursor) = first else { break };
             let Some(row) = cursor.rows.pop_front() else { break };
             let rests = |(cause, seq): &(ReplicaId, u64)| self.has.get(cause).copied().unwrap_or(0) >= *seq;
@@ -311,11 +306,12 @@ impl Serving {
             let parsed = log::split_row(&value)
                 .and_then(|(previous, entry)| Ok((previous, LogEntry::parse(cursor.stream, entry)?)));
             let Ok((previous, entry)) = parsed else { break };
-            if cursor.unchecked.take().is_some_and(|theirs| theirs != previous) {
-                self.forked.push((cursor.stream, seq - 1));
-                break;
-            }
             cursor.next += 1;
+            if cursor.unchecked.take().is_some_and(|theirs| theirs != previous) {
+                // The puller sees it from this row, and nothing behind it is of use.
+                self.forked.push((cursor.stream, seq - 1));
+                cursor.last = seq;
+            }
             cursor.rows.push_back(LogRow { seq, row: value, entry });
         }
         // A row that is missing, damaged or of another history ends what can be served of the stream.
@@ -379,17 +375,13 @@ impl Serving {
                 }
                 _ => None,
             };
-            let shared =
-                chosen.row.entry.changes.get(change).is_some_and(|change| change.record.owner().is_none());
             match found {
                 Some(found) => {
                     if let Some(slot) = chosen.values.get_mut(change) {
                         *slot = Some(found);
                     }
                 }
-                None if shared => self.kept.push_back((commit, change)),
-                // An owned record that a later commit replaced comes with that one.
-                None => {}
+                None => self.kept.push_back((commit, change)),
             }
         }
         Ok(())

@@ -12,7 +12,7 @@ use super::inbox::Inbox;
 use super::pull::Pulling;
 use super::serve::Serving;
 use super::wire::{self, Capped, Heads, Hello, Message, Messages, Pull, STREAMS_MAX, WireError, WireHead};
-use super::{Effect, Engine};
+use super::{Effect, Engine, Mark};
 use crate::clock::Mono;
 use crate::events::{Event, Notice, Restored, StreamStop};
 use crate::hlc::Hlc;
@@ -31,6 +31,10 @@ const BACKOFF_MS: u64 = 250;
 const BACKOFF_MS_MAX: u64 = 60_000;
 /// How often a held stream is looked at again at least: the wall clock may step.
 const HELD_RETRY_MS: u64 = 10_000;
+/// And how often at most, should the wall clock stand still.
+const HELD_RETRY_MS_MIN: u64 = 250;
+/// The most messages of one frame. This version sends one.
+const MESSAGES_MAX: usize = 16;
 /// Peers that are remembered beyond the members: strangers, mostly.
 const STRANGERS_MAX: usize = 64;
 
@@ -57,8 +61,14 @@ pub(super) struct Replication {
     pub(super) last_pull_id: u32,
     /// The pulls of peers that wait to be answered, one a peer.
     pub(super) pulls: VecDeque<(ReplicaId, Pull)>,
-    /// Places in the own stream to compare with what a peer says of them.
-    pub(super) checks: VecDeque<Check>,
+    /// Places in the own stream to compare with what a peer says of them, one a peer.
+    pub(super) checks: BTreeMap<ReplicaId, Check>,
+    /// Who is to hear hello, or that it is a stranger, once what was begun is done: one answer, however often it asked.
+    owed: BTreeMap<ReplicaId, Owed>,
+    /// The peer whose last page or silence was of no use.
+    pub(super) useless: Option<ReplicaId>,
+    /// The length of the frame that is being read.
+    pub(super) frame_bytes: usize,
     pub(super) side: Side,
     hello_at: Option<Mono>,
     ack_at: Option<Mono>,
@@ -68,6 +78,12 @@ pub(super) struct Replication {
     stale_rows: BTreeSet<ReplicaId>,
     /// Forks that are not stored yet.
     unstored_forks: BTreeSet<ReplicaId>,
+    /// What the write under way stores of both, until it is durable.
+    writing: (BTreeSet<ReplicaId>, BTreeSet<ReplicaId>),
+    /// Whether stale rows are to be written even if nothing else is.
+    flush: bool,
+    /// Since such a write failed.
+    pub(super) rows_failing: Backoff,
     /// Since the store failed to take what was received: when to go on, and how often it has failed.
     pub(super) failing: Backoff,
 }
@@ -78,6 +94,16 @@ pub(super) enum Side {
     Idle,
     Checking(Check),
     Serving(Box<Serving>),
+}
+
+/// What a peer is owed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Owed {
+    hello: bool,
+    /// That it is no member.
+    stranger: bool,
+    /// That it once acknowledged this.
+    regressed: Option<WireHead>,
 }
 
 /// A place in the own stream, as a peer knows it.
@@ -174,36 +200,60 @@ impl Replication {
             pull: None,
             last_pull_id: 0,
             pulls: VecDeque::new(),
-            checks: VecDeque::new(),
+            checks: BTreeMap::new(),
+            owed: BTreeMap::new(),
+            useless: None,
+            frame_bytes: 0,
             side: Side::Idle,
             hello_at: None,
             ack_at: None,
             unacked: BTreeSet::new(),
             stale_rows: BTreeSet::new(),
             unstored_forks: BTreeSet::new(),
+            writing: Default::default(),
+            flush: false,
+            rows_failing: Backoff::default(),
             failing: Backoff::default(),
         }
     }
 
     /// The rows that are due: with the next write, or at once if they say that a stream has two histories.
     pub(super) fn take_rows(&mut self, batch: &mut WriteBatch) {
-        for replica in std::mem::take(&mut self.stale_rows) {
-            if let Some(peer) = self.peers.get(&replica) {
-                batch.put(keys::peer(replica), peer_value(&peer.acked));
+        let (stale, forks) = (std::mem::take(&mut self.stale_rows), std::mem::take(&mut self.unstored_forks));
+        for replica in &stale {
+            if let Some(peer) = self.peers.get(replica) {
+                batch.put(keys::peer(*replica), peer_value(&peer.acked));
             }
         }
-        for replica in std::mem::take(&mut self.unstored_forks) {
-            let seq = match (self.stops.get(&replica), self.restored) {
+        for replica in &forks {
+            let seq = match (self.stops.get(replica), self.restored) {
                 (Some(Stop::Forked { seq }), _) => *seq,
                 (_, Some(restored)) => restored.seq,
                 _ => continue,
             };
-            batch.put(keys::fork(replica), fork_value(seq));
+            batch.put(keys::fork(*replica), fork_value(seq));
         }
+        self.writing = (stale, forks);
+        self.flush = false;
     }
 
-    pub(super) fn has_urgent_rows(&self) -> bool {
-        !self.unstored_forks.is_empty()
+    /// The rows that were taken are durable.
+    pub(super) fn rows_written(&mut self) {
+        self.writing = Default::default();
+        self.rows_failing.reset();
+    }
+
+    /// The rows that were taken are not stored.
+    pub(super) fn put_rows_back(&mut self) {
+        let (stale, forks) = std::mem::take(&mut self.writing);
+        self.stale_rows.extend(stale);
+        self.unstored_forks.extend(forks);
+    }
+
+    /// Whether there are rows that do not wait for another write.
+    pub(super) fn has_urgent_rows(&self, now: Mono) -> bool {
+        let due = !self.unstored_forks.is_empty() || self.flush && !self.stale_rows.is_empty();
+        due && self.rows_failing.is_over(now)
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -249,6 +299,26 @@ impl Engine {
     }
 
     fn say_hello(&mut self, to: ReplicaId) {
+        self.sync.owed.entry(to).or_default().hello = true;
+    }
+
+    /// Answers those who are owed an answer.
+    pub(super) fn say_what_is_owed(&mut self) {
+        let group = self.pen.identity.group;
+        for (to, Owed { hello, stranger, regressed }) in std::mem::take(&mut self.sync.owed) {
+            if hello {
+                self.send_hello(to);
+            }
+            if stranger {
+                self.send(to, wire::stranger(group));
+            }
+            if let Some(head) = regressed {
+                self.send(to, wire::regressed(group, &head));
+            }
+        }
+    }
+
+    fn send_hello(&mut self, to: ReplicaId) {
         let hello =
             Hello { session: self.sync.session, restored: self.sync.restored.is_some(), heads: self.heads() };
         let frame = wire::hello(self.pen.identity.group, &hello);
@@ -303,14 +373,30 @@ impl Engine {
         self.maybe_pull();
     }
 
+    /// The transport has ended.
+    pub(super) fn handle_offline(&mut self) {
+        let peers: Vec<_> = self.sync.peers.keys().copied().collect();
+        peers.into_iter().for_each(|peer| self.handle_down(peer));
+        self.sync.on = false;
+    }
+
     pub(super) fn handle_frame(&mut self, from: ReplicaId, frame: Bytes) {
+        self.sync.frame_bytes = frame.len();
+        if !self.is_listened_to(from, &frame) {
+            return;
+        }
         let group = self.rules.groups_are_checked.then_some(self.pen.identity.group);
         let messages = Messages::new(frame, group, self.limits.frame_bytes_max);
         match messages {
             Err(error) => self.reject(from, &error),
             Ok(mut messages) => {
+                let mut count = 0;
                 while let Some(message) = messages.next() {
+                    count += 1;
                     match message {
+                        Ok(_) if count > MESSAGES_MAX => {
+                            return self.reject_because(from, "it has too many messages".into());
+                        }
                         Ok(message) => self.handle_message(from, message),
                         Err(error) => self.reject(from, &error),
                     }
@@ -319,16 +405,30 @@ impl Engine {
         }
     }
 
+    /// Whether the frames of `from` are read at all. Of others only a hello is answered.
+    fn is_listened_to(&mut self, from: ReplicaId, frame: &Bytes) -> bool {
+        if self.is_trusted(from) {
+            // A peer that was a stranger when the transport said that it is up, and was one too many.
+            if !self.sync.peers.contains_key(&from) {
+                self.handle_up(from);
+            }
+            // A transport says that a peer is up before its first frame.
+            return self.sync.peers.get(&from).is_some_and(|peer| peer.up);
+        }
+        let group = self.pen.identity.group;
+        if !self.is_joining() && wire::begins_with_hello(frame, group) {
+            self.sync.owed.entry(from).or_default().stranger = true;
+        }
+        false
+    }
+
     fn reject(&mut self, from: ReplicaId, error: &WireError) {
         self.reject_because(from, error.to_string());
     }
 
     /// Counts a frame that was refused; tells of the first of a peer, and then ever more rarely.
     pub(super) fn reject_because(&mut self, from: ReplicaId, reason: String) {
-        let room = self.sync.peers.len() < self.limits.members_max.saturating_add(STRANGERS_MAX);
-        if room {
-            self.sync.peers.entry(from).or_default();
-        }
+        self.mark(Mark::Rejected);
         let Some(peer) = self.sync.peers.get_mut(&from) else { return };
         peer.rejected += 1;
         let count = peer.rejected;
@@ -338,17 +438,6 @@ impl Engine {
     }
 
     fn handle_message(&mut self, from: ReplicaId, message: Message) {
-        // A transport says that a peer is up before its first frame.
-        if !self.sync.peers.get(&from).is_some_and(|peer| peer.up) {
-            return;
-        }
-        if !self.is_trusted(from) {
-            if matches!(message, Message::Hello(_)) && !self.is_joining() {
-                let stranger = wire::stranger(self.pen.identity.group);
-                self.send(from, stranger);
-            }
-            return;
-        }
         match message {
             Message::Hello(hello) => self.handle_hello(from, hello),
             Message::Stranger => {
@@ -399,8 +488,7 @@ impl Engine {
             peer.acked.iter().find(|(stream, point)| said.get(stream).copied().unwrap_or(0) < point.seq);
         if let Some((stream, Point { seq, digest })) = less {
             let head = WireHead { stream: *stream, seq: *seq, digest: *digest };
-            let frame = wire::regressed(self.pen.identity.group, &head);
-            self.send(from, frame);
+            self.sync.owed.entry(from).or_default().regressed = Some(head);
         }
     }
 
@@ -427,10 +515,13 @@ impl Engine {
                 self.note_fork(head.stream, head.seq);
                 continue;
             }
-            if head.seq == 0 || !self.is_known_stream(head.stream) {
+            if head.seq == 0 {
                 continue;
             }
             self.note_has(from, head.stream, head.seq);
+            if !self.is_known_stream(head.stream) {
+                continue;
+            }
             let Some(peer) = self.sync.peers.get_mut(&from) else { return };
             // It never moves back, and counts only while the peer's store is the one that acknowledged.
             let rises = peer.acked.get(&head.stream).is_none_or(|point| point.seq < head.seq);
@@ -459,7 +550,7 @@ impl Engine {
         }
         let Some(peer) = self.sync.peers.get_mut(&from) else { return };
         if std::mem::replace(&mut peer.checked, head.seq) != head.seq {
-            self.sync.checks.push_back(Check { point: head.point() });
+            self.sync.checks.insert(from, Check { point: head.point() });
         }
     }
 
@@ -480,6 +571,15 @@ impl Engine {
     }
 
     pub(super) fn stop_stream(&mut self, stream: ReplicaId, stop: Stop) {
+        // Nothing mends it.
+        if matches!(self.sync.stops.get(&stream), Some(Stop::Forked { .. })) {
+            return;
+        }
+        match stop {
+            Stop::Held { .. } => self.mark(Mark::Held),
+            Stop::Forked { .. } => self.mark(Mark::Forked),
+            Stop::Projection { .. } | Stop::Refused { .. } => {}
+        }
         self.tell(Event::Stopped { stream, reason: stop.describe() });
         self.sync.stops.insert(stream, stop);
     }
@@ -490,6 +590,7 @@ impl Engine {
             return;
         }
         let restored = Restored { stream, seq };
+        self.mark(Mark::Restored);
         self.sync.restored = Some(restored);
         self.sync.unstored_forks.insert(self.me());
         self.tell(Event::Restored(restored));
@@ -508,6 +609,7 @@ impl Engine {
     }
 
     fn resume(&mut self, stream: ReplicaId) {
+        self.mark(Mark::Resumed);
         self.sync.stops.remove(&stream);
         self.tell(Event::Resumed { stream });
         self.sync.peers.values_mut().for_each(|peer| peer.backoff.reset());
@@ -519,7 +621,14 @@ impl Engine {
     /// Does what is due.
     pub(super) fn handle_tick(&mut self) {
         let now = self.mono;
+        let expire = |backoff: &mut Backoff| {
+            backoff.until.take_if(|until| *until <= now);
+        };
+        self.sync.peers.values_mut().for_each(|peer| expire(&mut peer.backoff));
+        expire(&mut self.sync.failing);
+        expire(&mut self.sync.rows_failing);
         if self.sync.hello_at.is_some_and(|at| at <= now) {
+            self.sync.flush = true;
             self.say_hello_to_all();
         }
         if self.sync.ack_at.is_some_and(|at| at <= now) {
@@ -530,6 +639,8 @@ impl Engine {
             && let Some(peer) = self.sync.peers.get_mut(&pull.peer)
         {
             peer.backoff.again(now, &mut self.sync.rng);
+            self.sync.useless = Some(pull.peer);
+            self.mark(Mark::TimedOut);
         }
         for stream in self.streams_to_retry() {
             self.resume(stream);
@@ -565,8 +676,8 @@ impl Engine {
         let ack = sync.ack_at.filter(|_| connected);
         let pull = sync.pull.as_ref().map(|pull| pull.deadline);
         let peers = sync.peers.values().filter(|peer| peer.up && sync.pull.is_none());
-        let backoffs = peers.filter_map(|peer| peer.backoff.until).filter(|until| *until > self.mono).min();
-        let failing = sync.failing.until.filter(|until| *until > self.mono);
+        let backoffs = peers.filter_map(|peer| peer.backoff.until).min();
+        let failing = [sync.failing.until, sync.rows_failing.until].into_iter().flatten().min();
         let stops = sync.stops.iter().filter_map(|(stream, stop)| match stop {
             Stop::Held { stamp, .. } => Some(self.retry_held_at(*stamp)),
             Stop::Projection { .. } => sync.refusing.get(stream).and_then(|backoff| backoff.until),
@@ -581,7 +692,7 @@ impl Engine {
             let tolerated = now.saturating_add(self.limits.max_drift_ms);
             stamp.wall().get().saturating_sub(tolerated.get())
         });
-        Mono(self.mono.0.saturating_add(wait.clamp(1, HELD_RETRY_MS)))
+        Mono(self.mono.0.saturating_add(wait.clamp(HELD_RETRY_MS_MIN, HELD_RETRY_MS)))
     }
 
     // --- acknowledging -------------------------------------------------------------------------------------------
@@ -633,6 +744,7 @@ impl Engine {
     /// Once its own member record is here, a joiner listens to every member.
     pub(super) fn forget_introducer(&mut self) {
         if self.members.contains_key(&self.me()) && self.sync.introducer.take().is_some() {
+            self.mark(Mark::Joined);
             self.say_hello_to_all();
         }
     }

@@ -39,9 +39,6 @@ const REGRESSED: u8 = 7;
 /// The most streams that a message may name. The members of a group are fewer.
 pub(super) const STREAMS_MAX: usize = 4096;
 
-/// The most superseded values of one commit. The bytes of a frame bound them too.
-const SUPERSEDED_MAX: usize = 1 << 24;
-
 /// What one replica says to another.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Message {
@@ -115,9 +112,7 @@ pub(super) struct WireCommit {
     pub(super) previous: Digest,
     /// The log entry, as its author wrote it.
     pub(super) entry: Bytes,
-    /// The places among its puts of those whose value a later commit has replaced; only owned records have such.
-    pub(super) superseded: Vec<u32>,
-    /// The values of its other puts, one after the other.
+    /// The values of its puts, one after the other.
     pub(super) values: Bytes,
 }
 
@@ -128,7 +123,6 @@ struct CommitBody<'a> {
     previous: Digest,
     #[serde(with = "serde_bytes")]
     entry: &'a [u8],
-    superseded: Capped<u32, SUPERSEDED_MAX>,
     #[serde(with = "serde_bytes")]
     values: &'a [u8],
 }
@@ -214,9 +208,8 @@ impl MessageWriter {
     }
 
     pub(super) fn push(&mut self, commit: &CommitParts<'_>) {
-        let CommitParts { stream, seq, previous, entry, superseded, values } = *commit;
-        let superseded = Capped(superseded.to_vec());
-        let body = CommitBody { stream, seq, previous: *previous, entry, superseded, values };
+        let CommitParts { stream, seq, previous, entry, values } = *commit;
+        let body = CommitBody { stream, seq, previous: *previous, entry, values };
         *self = Self(std::mem::take(&mut self.0)).with(&body);
     }
 
@@ -261,7 +254,6 @@ pub(super) struct CommitParts<'a> {
     pub(super) seq: u64,
     pub(super) previous: &'a Digest,
     pub(super) entry: &'a [u8],
-    pub(super) superseded: &'a [u32],
     pub(super) values: &'a [u8],
 }
 
@@ -283,6 +275,23 @@ pub(super) fn ack(group: GroupId, heads: &Heads) -> Bytes {
 
 pub(super) fn regressed(group: GroupId, head: &WireHead) -> Bytes {
     MessageWriter::new(REGRESSED, group, 64).with(head).finish()
+}
+
+/// A message of any kind and body, for tests that make up what no replica sends.
+#[cfg(test)]
+pub(super) fn sealed(group: GroupId, kind: u8, body: &[u8]) -> Bytes {
+    let mut message = MessageWriter::new(kind, group, body.len());
+    message.0.extend_from_slice(body);
+    message.finish()
+}
+
+/// Whether `frame` begins with a hello of `group`, as far as its first bytes tell.
+pub(super) fn begins_with_hello(frame: &[u8], group: GroupId) -> bool {
+    let mut begins = MessageWriter::new(HELLO, group, 0).0;
+    begins.truncate(HEADER_LEN - CHECKSUM_LEN);
+    let same = |at: std::ops::Range<usize>| frame.get(at.clone()) == begins.get(at);
+    // All but the length.
+    same(0..7) && same(11..HEADER_LEN - CHECKSUM_LEN)
 }
 
 /// Reads the messages of a frame one by one.
@@ -389,9 +398,9 @@ fn commits_of(bytes: &Bytes) -> Result<Vec<WireCommit>, WireError> {
     let mut rest = bytes.as_ref();
     while !rest.is_empty() {
         let (body, behind) = postcard::take_from_bytes::<CommitBody<'_>>(rest).map_err(damaged)?;
-        let CommitBody { stream, seq, previous, entry, superseded, values } = body;
+        let CommitBody { stream, seq, previous, entry, values } = body;
         let (entry, values) = (bytes.slice_ref(entry), bytes.slice_ref(values));
-        commits.push(WireCommit { stream, seq, previous, entry, superseded: superseded.0, values });
+        commits.push(WireCommit { stream, seq, previous, entry, values });
         rest = behind;
     }
     Ok(commits)
@@ -418,8 +427,8 @@ mod tests {
         WireHead { stream: replica(n), seq: 300, digest: [0xaa; 32] }
     }
 
-    fn parts<'a>(entry: &'a [u8], superseded: &'a [u32], values: &'a [u8]) -> CommitParts<'a> {
-        CommitParts { stream: replica(3), seq: 5, previous: &[0xbb; 32], entry, superseded, values }
+    fn parts<'a>(entry: &'a [u8], values: &'a [u8]) -> CommitParts<'a> {
+        CommitParts { stream: replica(3), seq: 5, previous: &[0xbb; 32], entry, values }
     }
 
     /// One message of every kind, with what is said.
@@ -430,24 +439,23 @@ mod tests {
         let page_head = PageHead { id: 9, more: true, pruned: false };
         let mut page = MessageWriter::page(GROUP, &page_head, 10);
         let mut live = MessageWriter::live(GROUP);
-        page.push(&parts(b"entry", &[1, 300], b"values"));
-        page.push(&parts(b"other", &[], b""));
-        live.push(&parts(b"entry", &[], b"values"));
-        let commit = |entry: &'static [u8], superseded: &[u32], values: &'static [u8]| WireCommit {
+        page.push(&parts(b"entry", b"values"));
+        page.push(&parts(b"other", b""));
+        live.push(&parts(b"entry", b"values"));
+        let commit = |entry: &'static [u8], values: &'static [u8]| WireCommit {
             stream: replica(3),
             seq: 5,
             previous: [0xbb; 32],
             entry: entry.into(),
-            superseded: superseded.to_vec(),
             values: values.into(),
         };
-        let (first, second) = (commit(b"entry", &[1, 300], b"values"), commit(b"other", &[], b""));
+        let (first, second) = (commit(b"entry", b"values"), commit(b"other", b""));
         vec![
             (Message::Hello(hello_.clone()), hello(GROUP, &hello_)),
             (Message::Stranger, stranger(GROUP)),
             (Message::Pull(pull_.clone()), pull(GROUP, &pull_)),
             (Message::Page(page_head, vec![first, second]), page.finish()),
-            (Message::Live(vec![commit(b"entry", &[], b"values")]), live.finish()),
+            (Message::Live(vec![commit(b"entry", b"values")]), live.finish()),
             (Message::Ack(heads.clone()), ack(GROUP, &heads)),
             (Message::Regressed(head(1)), regressed(GROUP, &head(1))),
         ]
@@ -474,16 +482,8 @@ mod tests {
             (HELLO, [&[7, 1][..], &heads].concat()),
             (STRANGER, vec![]),
             (PULL, [&[9, 0x80, 0x80, 0x40][..], &heads, &[1, 16], &4u128.to_be_bytes()].concat()),
-            (
-                PAGE,
-                [
-                    &[9, 1, 0][..],
-                    &commit(b"\x05entry\x02\x01\xac\x02\x06values"),
-                    &commit(b"\x05other\x00\x00"),
-                ]
-                .concat(),
-            ),
-            (LIVE, commit(b"\x05entry\x00\x06values")),
+            (PAGE, [&[9, 1, 0][..], &commit(b"\x05entry\x06values"), &commit(b"\x05other\x00")].concat()),
+            (LIVE, commit(b"\x05entry\x06values")),
             (ACK, heads.clone()),
             (REGRESSED, head(1)),
         ];
@@ -560,9 +560,9 @@ mod tests {
         assert!(matches!(read(&super::ack(GROUP, &heads))[..], [Err(WireError::Body(_))]));
         // An entry that claims more bytes than follow.
         let mut live = MessageWriter::live(GROUP);
-        live.push(&parts(b"", &[], b""));
+        live.push(&parts(b"", b""));
         let mut bytes = live.finish().to_vec();
-        let entry = bytes.len() - 3;
+        let entry = bytes.len() - 2;
         bytes.splice(entry.., [0xff, 0xff, 0xff, 0xff, 0x0f]);
         assert!(matches!(read(&sealed(&bytes))[..], [Err(WireError::Body(_))]));
     }

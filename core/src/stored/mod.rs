@@ -12,7 +12,7 @@
 //! | `03 replica` | [`Point`]s: what a peer has acknowledged of each stream |
 //! | `10..70 model id`, `70..d0 model owner id` | [record](record): stamp, dot, schema, flags, value |
 //! | `06 replica seq` | the digest before a commit, and the [`LogEntry`]: the commit as its author made it, each change as a reference |
-//! | `07 replica seq record-key` | kept: a shared value that a log entry needs and that its record does not hold |
+//! | `07 replica seq record-key` | kept: a value that a log entry needs and that its record does not hold |
 //! | `08 length record-key replica seq` | beside: a record whose value this version of the app cannot merge yet |
 //!
 //! Model names carry their length, so no model's keys can run into another's. Shared and device-owned records

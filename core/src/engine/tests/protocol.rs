@@ -1,0 +1,1085 @@
+//! Goal: what a replica does with what others send, rule by rule. Method: a real engine and peers that are made up, frame
+//! by frame; every rule of which a test speaks is switched off beside it, and the same frames then do harm.
+
+use super::*;
+use crate::engine::wire::{
+    self, Capped, CommitParts, Hello, Message, MessageWriter, Messages, PageHead, Pull, WireCommit, WireHead,
+};
+use crate::events::StreamStop;
+use crate::stored::log::{CHAIN_START, LogRowWriter, chain};
+use crate::stored::{Digest, ValueRef, digest};
+
+const GROUP: GroupId = GroupId(Uuid::from_u128(0xf));
+const B: ReplicaId = ReplicaId(Uuid::from_u128(0xb0));
+const C: ReplicaId = ReplicaId(Uuid::from_u128(0xc0));
+const STRANGER: ReplicaId = ReplicaId(Uuid::from_u128(0x57));
+const B_DEVICE: DeviceId = DeviceId(Uuid::from_u128(0xdb));
+const C_DEVICE: DeviceId = DeviceId(Uuid::from_u128(0xdc));
+
+/// The author of a stream, who writes whatever a test wants.
+#[derive(Clone)]
+struct Author {
+    stream: ReplicaId,
+    device: DeviceId,
+    seq: u64,
+    digest: Digest,
+    wall: u64,
+}
+
+/// A commit of an [`Author`].
+#[derive(Clone)]
+struct Made {
+    stream: ReplicaId,
+    seq: u64,
+    row: Value,
+    values: Vec<u8>,
+    stamp: Hlc,
+}
+
+type Write = (RecordKey, Option<Value>, Option<Hlc>);
+
+impl Author {
+    fn new(stream: ReplicaId, device: DeviceId) -> Self {
+        Self { stream, device, seq: 0, digest: CHAIN_START, wall: 1000 }
+    }
+
+    fn commit(&mut self, after: &[(ReplicaId, u64)], mut writes: Vec<Write>) -> Made {
+        self.wall += 1;
+        let stamp = Hlc::new(WallMs::new(self.wall).unwrap(), 0, self.stream);
+        writes.sort_by(|one, other| one.0.cmp(&other.0));
+        let mut row = LogRowWriter::new(&self.digest, self.device, stamp, after, writes.len());
+        let mut values = Vec::new();
+        for (record, value, epoch) in &writes {
+            let reference = value.as_ref().map(|value| ValueRef {
+                schema: 1,
+                len: u32::try_from(value.len()).unwrap(),
+                digest: digest(value),
+            });
+            row.push(record, reference, *epoch);
+            values.extend(value.iter().flatten());
+        }
+        let row = row.finish();
+        self.digest = chain(&self.digest, split_row(&row).unwrap().1);
+        self.seq += 1;
+        Made { stream: self.stream, seq: self.seq, row, values, stamp }
+    }
+
+    /// Gives a tag a name.
+    fn tag(&mut self, id: u32, name: &str) -> Made {
+        self.commit(&[], vec![tagged(id, name)])
+    }
+
+    fn head(&self) -> WireHead {
+        WireHead { stream: self.stream, seq: self.seq, digest: self.digest }
+    }
+}
+
+fn tagged(id: u32, name: &str) -> Write {
+    (RecordKey::new::<Tag>(&id), Some(encoded(id, name)), None)
+}
+
+fn bagged(id: u32, items: &[u32], epoch: Hlc) -> Write {
+    let bag = Bag { id, items: items.iter().copied().collect() };
+    (RecordKey::new::<Bag>(&id), Some(postcard::to_allocvec(&bag).unwrap()), Some(epoch))
+}
+
+fn push(writer: &mut MessageWriter, made: &Made) {
+    let (previous, entry) = split_row(&made.row).unwrap();
+    let Made { stream, seq, values, .. } = made;
+    writer.push(&CommitParts { stream: *stream, seq: *seq, previous: &previous, entry, values });
+}
+
+fn live_of(group: GroupId, commits: &[&Made]) -> Bytes {
+    let mut writer = MessageWriter::live(group);
+    commits.iter().for_each(|made| push(&mut writer, made));
+    writer.finish()
+}
+
+fn live(commits: &[&Made]) -> Bytes {
+    live_of(GROUP, commits)
+}
+
+fn hello(session: u64, heads: &[WireHead]) -> Bytes {
+    wire::hello(GROUP, &Hello { session, restored: false, heads: Capped(heads.to_vec()) })
+}
+
+impl World {
+    /// A founder with the members B and C, both connected.
+    fn connected(rules: Rules) -> Self {
+        let mut world = Self::asking(Ask { networked: true, ..ask(rules) });
+        for (replica, device) in [(B, B_DEVICE), (C, C_DEVICE)] {
+            let member = Member { replica, device, state: crate::MemberState::Active };
+            let change = Staged { own_merge: true, ..put(&member) };
+            world.commit(vec![change]).unwrap();
+        }
+        for peer in [B, C] {
+            world.engine.handle(world.now.clone(), Input::Up(peer));
+        }
+        world.settle();
+        world.notices.clear();
+        world
+    }
+
+    fn feed(&mut self, from: ReplicaId, frame: Bytes) {
+        self.engine.handle(self.now.clone(), Input::Frame(from, frame));
+        self.settle();
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now = Now {
+            wall: self.now.wall.clone().map(|wall| wall.saturating_add(ms)),
+            mono: Mono(self.now.mono.0 + ms),
+        };
+        self.engine.handle(self.now.clone(), Input::Tick);
+        self.settle();
+    }
+
+    fn tag_name(&self, id: u32) -> Option<String> {
+        let stored = self.get(RecordKey::new::<Tag>(&id).into_bytes())?;
+        let (header, value) = record::parse(&stored).unwrap();
+        (!header.tombstone).then(|| model::decode_bytes::<Tag>(value).unwrap().name)
+    }
+
+    fn bag(&self, id: u32) -> Option<Vec<u32>> {
+        let stored = self.get(RecordKey::new::<Bag>(&id).into_bytes())?;
+        let (header, value) = record::parse(&stored).unwrap();
+        (!header.tombstone).then(|| model::decode_bytes::<Bag>(value).unwrap().items.into_iter().collect())
+    }
+
+    fn seq_of(&self, stream: ReplicaId) -> u64 {
+        self.engine.pen.heads.get(&stream).map_or(0, |head| head.seq)
+    }
+
+    fn stop_of(&self, stream: ReplicaId) -> Option<StreamStop> {
+        let streams = self.engine.snapshot().streams;
+        streams.into_iter().find(|view| view.replica == stream).and_then(|view| view.stop)
+    }
+
+    fn events(&mut self) -> Vec<Event> {
+        self.notices.drain(..).flat_map(|notice| notice.to_vec()).collect()
+    }
+
+    /// Everything that was sent since the last time.
+    fn said(&mut self) -> Vec<(Option<ReplicaId>, Message)> {
+        let frames = std::mem::take(&mut self.sent);
+        let read = frames.into_iter().flat_map(|(to, frame)| {
+            let mut messages = Messages::new(frame, Some(GROUP), usize::MAX).unwrap();
+            std::iter::from_fn(move || messages.next())
+                .map(move |message| (to, message.unwrap()))
+                .collect::<Vec<_>>()
+        });
+        read.collect()
+    }
+
+    fn pulls(&mut self) -> Vec<(ReplicaId, Pull)> {
+        let said = self.said().into_iter();
+        said.filter_map(|(to, message)| match message {
+            Message::Pull(pull) => Some((to.unwrap(), pull)),
+            _ => None,
+        })
+        .collect()
+    }
+
+    /// What the store answers to a pull.
+    fn page(&mut self, from: ReplicaId, heads: &[WireHead], budget: u32) -> (PageHead, Vec<WireCommit>) {
+        self.sent.clear();
+        let pull = Pull { id: 7, budget, heads: Capped(heads.to_vec()), excluded: Capped(vec![]) };
+        self.feed(from, wire::pull(GROUP, &pull));
+        let page = self.said().into_iter().find_map(|(to, message)| match message {
+            Message::Page(head, commits) if to == Some(from) => Some((head, commits)),
+            _ => None,
+        });
+        page.expect("a page")
+    }
+
+    fn content(&self) -> BTreeMap<Key, Value> {
+        self.store.0.lock().unwrap().clone()
+    }
+}
+
+/// The rules without one of them.
+macro_rules! without {
+    ($rule:ident) => {
+        Rules { $rule: false, ..Rules::ALL }
+    };
+}
+
+#[test]
+fn a_live_commit_is_applied_and_told_with_its_origin() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    let spot = Spot { id: 9, device_id: B_DEVICE, name: "home".into() };
+    let owned = (RecordKey::new::<Spot>(&(B_DEVICE, 9)), Some(postcard::to_allocvec(&spot).unwrap()), None);
+    let made = b.commit(&[], vec![tagged(1, "a"), owned]);
+    world.feed(B, live(&[&made]));
+    assert_eq!((world.tag_name(1).as_deref(), world.seq_of(B)), (Some("a"), 1));
+    let changes: Vec<_> = world
+        .events()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Changed(change) => Some((change.kind, change.origin, change.stamp, change.seq)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(changes, [(ChangeKind::Insert, B_DEVICE, made.stamp, 1); 2]);
+    assert_eq!(world.audit(), []);
+}
+
+/// C2, Y8: an acknowledgement says what is durable, and comes after it.
+#[test]
+fn y8_nothing_is_acknowledged_before_it_is_durable() {
+    for (rules, early) in [(Rules::ALL, false), (without!(acks_are_durable), true)] {
+        let mut world = World::connected(rules);
+        world.said();
+        let (first, second) = {
+            let mut b = Author::new(B, B_DEVICE);
+            (b.tag(1, "a"), b.tag(1, "b"))
+        };
+        world.feed(B, live(&[&first]));
+        // The second waits for the store while the first one's acknowledgement is due.
+        world.engine.handle(world.now.clone(), Input::Frame(B, live(&[&second])));
+        let batch = world.up_to_write().expect("it is written");
+        assert!(
+            world
+                .notices
+                .iter()
+                .all(|notice| !matches!(&notice[0], Event::Changed(change) if change.seq == 2))
+        );
+        world.now = Now { mono: Mono(world.now.mono.0 + 1_000), ..world.now.clone() };
+        world.engine.handle(world.now.clone(), Input::Tick);
+        assert!(world.up_to_write().is_none());
+        let acked = |world: &mut World| -> Vec<u64> {
+            let said = world.said().into_iter();
+            said.filter_map(|(_, message)| match message {
+                Message::Ack(heads) => heads.0.iter().find(|head| head.stream == B).map(|head| head.seq),
+                _ => None,
+            })
+            .collect()
+        };
+        assert_eq!(acked(&mut world), [if early { 2 } else { 1 }]);
+        world.written(batch);
+        world.pass(1_000);
+        assert_eq!(acked(&mut world), [2]);
+    }
+}
+
+/// C6: what comes twice changes nothing, and is told once.
+#[test]
+fn c6_duplicates_change_nothing() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    let (first, second) = (b.tag(1, "a"), b.commit(&[], vec![bagged(1, &[1], Hlc::NEVER)]));
+    world.feed(B, live(&[&first, &second]));
+    let (before, events) = (world.content(), world.events().len());
+    for frame in [live(&[&first]), live(&[&second]), live(&[&first, &second])] {
+        world.feed(C, frame);
+    }
+    assert_eq!((world.content(), events, world.events().len()), (before, 2, 0));
+}
+
+/// C9: a stream is applied without holes, and what is missing is asked for at once.
+#[test]
+fn c9_a_gap_is_not_jumped() {
+    for (rules, jumped) in [(Rules::ALL, false), (without!(streams_have_no_holes), true)] {
+        let mut world = World::connected(rules);
+        let mut b = Author::new(B, B_DEVICE);
+        let (first, second) = (b.tag(1, "a"), b.tag(2, "b"));
+        world.said();
+        world.feed(B, live(&[&second]));
+        assert_eq!(world.seq_of(B), if jumped { 2 } else { 0 });
+        if jumped {
+            assert!(!world.audit().is_empty());
+            continue;
+        }
+        let pulls = world.pulls();
+        let [(peer, pull)] = &pulls[..] else { panic!("one pull, not {pulls:?}") };
+        assert_eq!(*peer, B);
+        let mut page = MessageWriter::page(GROUP, &PageHead { id: pull.id, more: false, pruned: false }, 0);
+        push(&mut page, &first);
+        push(&mut page, &second);
+        world.feed(B, page.finish());
+        assert_eq!((world.seq_of(B), world.audit()), (2, vec![]));
+    }
+}
+
+/// I7: a commit waits for what it rests on, and both are asked for.
+#[test]
+fn i7_causes_come_first() {
+    for (rules, early) in [(Rules::ALL, false), (without!(causes_come_first), true)] {
+        let mut world = World::connected(rules);
+        let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+        let cause = b.tag(1, "a");
+        let effect = c.commit(&[(B, 1)], vec![tagged(1, "answer")]);
+        world.said();
+        world.feed(C, live(&[&effect]));
+        assert_eq!(world.tag_name(1).is_some(), early);
+        if early {
+            continue;
+        }
+        assert_eq!(world.pulls().len(), 1, "from whoever has the effect");
+        // It comes from elsewhere: the effect is asked for all the same.
+        world.feed(B, live(&[&cause]));
+        assert_eq!((world.tag_name(1).as_deref(), world.engine.missing(C)), (Some("a"), 1));
+        world.feed(C, live(&[&effect]));
+        assert_eq!((world.tag_name(1).as_deref(), world.audit()), (Some("answer"), vec![]));
+    }
+}
+
+/// H3, Y15: two histories of one stream. The stream stops, visibly and also after a restart; the others go on.
+#[test]
+fn a_stream_with_two_histories_stops() {
+    for (rules, mixed) in [(Rules::ALL, false), (without!(chains_are_checked), true)] {
+        let mut world = World::connected(rules);
+        let mut b = Author::new(B, B_DEVICE);
+        let first = b.tag(1, "a");
+        let mut restored = b.clone();
+        let (second, other) = (b.tag(1, "b"), restored.tag(1, "x"));
+        let third = restored.tag(1, "y");
+        world.feed(B, live(&[&first, &second]));
+        world.feed(B, live(&[&third]));
+        assert_eq!(world.tag_name(1).as_deref(), Some(if mixed { "y" } else { "b" }), "{}", other.seq);
+        if mixed {
+            assert!(!world.audit().is_empty());
+            continue;
+        }
+        assert_eq!(world.stop_of(B), Some(StreamStop::Forked { seq: 2 }));
+        assert!(
+            world.events().contains(&Event::Stopped { stream: B, reason: StreamStop::Forked { seq: 2 } })
+        );
+        let c = Author::new(C, C_DEVICE).tag(2, "c");
+        world.feed(C, live(&[&c]));
+        assert_eq!(world.seq_of(C), 1);
+        world.engine = open_engine(&world.store, Ask { networked: true, ..ask(rules) }, now(2000)).unwrap();
+        assert_eq!(world.stop_of(B), Some(StreamStop::Forked { seq: 2 }), "it is remembered");
+        assert_eq!(world.audit(), []);
+    }
+}
+
+/// A fork is also seen where nothing comes twice: in the heads of a hello, and by whoever answers a pull.
+#[test]
+fn a_fork_is_seen_from_digests_alone() {
+    let mut b = Author::new(B, B_DEVICE);
+    let first = b.tag(1, "a");
+    let mut other = b.clone();
+    let (second, _) = (b.tag(1, "b"), other.tag(1, "x"));
+    let mut world = World::connected(Rules::ALL);
+    world.feed(B, live(&[&first, &second]));
+    world.feed(C, hello(1, &[other.head()]));
+    assert!(matches!(world.stop_of(B), Some(StreamStop::Forked { .. })));
+
+    let mut world = World::connected(Rules::ALL);
+    let third = b.tag(1, "c");
+    world.feed(B, live(&[&first, &second, &third]));
+    let (_, page) = world.page(C, &[other.head()], 1 << 20);
+    assert!(matches!(world.stop_of(B), Some(StreamStop::Forked { .. })));
+    let of_b: Vec<_> = page.iter().filter(|commit| commit.stream == B).map(|commit| commit.seq).collect();
+    assert_eq!(of_b, [3], "the puller sees it too, and nothing behind it");
+}
+
+/// Y15, H3: a peer knows more of the own stream, or another digest of it, or that more was acknowledged once.
+#[test]
+fn y15_a_restored_store_stops_committing() {
+    let own = |world: &World| {
+        let head = world.engine.pen.head();
+        WireHead { stream: REPLICA, seq: head.seq, digest: head.digest }
+    };
+    type Evidence = fn(&mut World, WireHead);
+    let cases: [(&str, Evidence); 5] = [
+        ("more", |world, own| world.feed(B, hello(1, &[WireHead { seq: own.seq + 1, ..own }]))),
+        ("another digest", |world, own| world.feed(B, hello(1, &[WireHead { digest: [7; 32], ..own }]))),
+        ("another digest further back", |world, own| {
+            world.feed(B, hello(1, &[WireHead { seq: own.seq - 1, digest: [7; 32], ..own }]));
+        }),
+        ("acknowledged", |world, _| {
+            let head = WireHead { stream: C, seq: 3, digest: [7; 32] };
+            world.feed(B, wire::regressed(GROUP, &head));
+        }),
+        ("seen by an author", |world, own| {
+            let made = Author::new(B, B_DEVICE).commit(&[(REPLICA, own.seq + 1)], vec![tagged(1, "a")]);
+            world.feed(B, live(&[&made]));
+        }),
+    ];
+    for (what, evidence) in cases {
+        for rules in [Rules::ALL, without!(restores_are_noticed)] {
+            let mut world = World::connected(rules);
+            world.submit(vec![tag(8, "waits")]);
+            let own = own(&world);
+            evidence(&mut world, own);
+            let result = world.commit(vec![tag(9, "x")]);
+            if !rules.restores_are_noticed {
+                assert!(result.is_ok(), "{what}");
+                continue;
+            }
+            assert!(matches!(result, Err(Error::Restored(_))), "{what}: {result:?}");
+            assert!(world.events().iter().any(|event| matches!(event, Event::Restored(_))), "{what}");
+            assert!(world.engine.snapshot().restored.is_some());
+            let mut engine =
+                open_engine(&world.store, Ask { networked: true, ..ask(rules) }, now(2000)).unwrap();
+            engine
+                .handle(now(2000), Input::Commit(Ticket(1), Commit { changes: vec![tag(9, "x")], bytes: 1 }));
+            assert!(
+                matches!(engine.next_effect(), Some(Effect::Reply(_, Err(Error::Restored(_))))),
+                "{what}"
+            );
+            assert_eq!(world.audit(), [], "{what}");
+        }
+    }
+}
+
+/// A hello of an earlier session, or of before an acknowledgement, proves nothing: the peer is asked, and knows better.
+#[test]
+fn y10_a_late_hello_restores_nobody() {
+    let mut world = World::connected(Rules::ALL);
+    world.commit(vec![tag(1, "a")]).unwrap();
+    let own = world.engine.pen.head();
+    let acked = WireHead { stream: REPLICA, seq: own.seq, digest: own.digest };
+    world.feed(B, hello(1, &[acked]));
+    world.said();
+    world.feed(B, hello(2, &[]));
+    let asked =
+        world.said().into_iter().any(|(to, message)| to == Some(B) && message == Message::Regressed(acked));
+    assert!(asked, "B is told what it once acknowledged");
+    assert!(world.engine.snapshot().restored.is_none());
+    // And asked the same itself, this replica knows that it has it.
+    world.feed(B, wire::regressed(GROUP, &acked));
+    assert!(world.engine.snapshot().restored.is_none());
+    assert!(world.commit(vec![tag(2, "b")]).is_ok());
+}
+
+/// Y11, H5, H6: a stamp beyond the bound holds its stream alone, and the clock does not follow it.
+#[test]
+fn y11_only_the_stream_from_the_future_waits() {
+    for (rules, held) in [(Rules::ALL, true), (without!(drift_is_held), false)] {
+        for ahead in [-1, 0, 1] {
+            let mut world = World::connected(rules);
+            let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+            b.wall = 1000 + 300_000 - 1;
+            b.wall = b.wall.saturating_add_signed(ahead);
+            let clock = world.engine.pen.clock.clone();
+            let early = b.tag(1, "b");
+            world.feed(B, live(&[&early]));
+            if ahead <= 0 || !held {
+                assert_eq!(world.seq_of(B), 1, "{ahead}");
+                continue;
+            }
+            assert_eq!((world.seq_of(B), &world.engine.pen.clock), (0, &clock));
+            assert_eq!(world.stop_of(B), Some(StreamStop::Held { seq: 1, stamp: early.stamp }));
+            world.feed(C, live(&[&c.tag(2, "c")]));
+            assert_eq!(world.seq_of(C), 1, "other streams go on");
+            // What rests on it waits with it, and nobody is asked for either.
+            world.said();
+            world.feed(C, live(&[&c.commit(&[(B, 1)], vec![tagged(3, "c")])]));
+            assert_eq!(world.seq_of(C), 1);
+            let pulls = world.pulls();
+            assert!(pulls.iter().all(|(_, pull)| pull.excluded.0.contains(&B)), "{pulls:?}");
+            // Time catches up.
+            world.said();
+            world.pass(10_000);
+            assert_eq!(world.stop_of(B), None);
+            assert!(world.events().contains(&Event::Resumed { stream: B }));
+            assert!(world.pulls().iter().any(|(_, pull)| !pull.excluded.0.contains(&B)));
+            world.feed(B, live(&[&early]));
+            assert_eq!(world.seq_of(B), 1);
+        }
+    }
+}
+
+#[test]
+fn a_held_stream_can_be_released() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    b.wall = 3_600_000;
+    let (early, again) = (b.tag(1, "b"), b.tag(1, "c"));
+    world.feed(B, live(&[&early]));
+    assert!(!world.engine.release_held(C) && world.engine.release_held(B));
+    world.settle();
+    world.feed(B, live(&[&early, &again]));
+    assert_eq!(world.tag_name(1).as_deref(), Some("c"), "and so are those behind it");
+    world.commit(vec![tag(1, "mine")]).unwrap();
+    assert_eq!(world.tag_name(1).as_deref(), Some("mine"), "the clock follows, so a later commit wins");
+    assert_eq!(world.audit(), []);
+}
+
+/// C15: on the wire an owned record has no owner, so another device's cannot even be named; and an author cannot say that
+/// it is on another device.
+#[test]
+fn c15_a_commit_cannot_speak_for_another_device() {
+    for (rules, spoofed) in [(Rules::ALL, false), (without!(devices_are_checked), true)] {
+        let mut world = World::connected(rules);
+        let spot = |name: &str| Spot { id: 1, device_id: DEVICE, name: name.into() };
+        world.commit(vec![put(&spot("mine"))]).unwrap();
+        let mut b = Author::new(B, DEVICE);
+        b.wall = 2000;
+        let key = RecordKey::new::<Spot>(&(DEVICE, 1));
+        let made =
+            b.commit(&[], vec![(key.clone(), Some(postcard::to_allocvec(&spot("theirs")).unwrap()), None)]);
+        world.feed(B, live(&[&made]));
+        let stored = world.get(key.into_bytes()).unwrap();
+        let name = model::decode_bytes::<Spot>(record::value_of(&stored)).unwrap().name;
+        assert_eq!(name, if spoofed { "theirs" } else { "mine" });
+        // It stops there, and is not asked for again and again.
+        assert_eq!(matches!(world.stop_of(B), Some(StreamStop::Refused { seq: 1, .. })), !spoofed);
+    }
+}
+
+/// C16: what cannot be taken stops its stream, says which limit to raise, and keeps nobody else waiting.
+#[test]
+fn c16_an_oversized_commit_is_no_poison() {
+    let mut world = World::connected(Rules::ALL);
+    let small = Limits { value_bytes_max: 10, ..Limits::default() };
+    world.engine.limits = Arc::new(small);
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    let large = b.tag(1, &"x".repeat(100));
+    let behind = b.tag(2, "y");
+    let other = c.tag(3, "z");
+    world.feed(B, live(&[&large, &behind, &other]));
+    let Some(StreamStop::Refused { seq: 1, reason }) = world.stop_of(B) else { panic!("it stops") };
+    assert!(reason.contains("Limits::value_bytes_max"), "{reason}");
+    assert_eq!((world.seq_of(B), world.seq_of(C)), (0, 1), "the rest of the frame is taken");
+    world.said();
+    world.pass(100_000);
+    assert!(world.pulls().is_empty(), "it is not asked for again");
+    // Reopened with a higher limit, it goes on.
+    world.engine = open_engine(&world.store, Ask { networked: true, ..ask(Rules::ALL) }, now(2000)).unwrap();
+    world.engine.handle(world.now.clone(), Input::Up(B));
+    world.feed(B, live(&[&large, &behind]));
+    assert_eq!((world.seq_of(B), world.audit()), (2, vec![]));
+}
+
+#[test]
+fn values_must_be_what_their_commit_says() {
+    for (rules, taken) in [(Rules::ALL, false), (without!(values_are_checked), true)] {
+        let mut world = World::connected(rules);
+        let mut made = Author::new(B, B_DEVICE).tag(1, "a");
+        *made.values.last_mut().unwrap() ^= 1;
+        let before = world.content();
+        world.feed(C, live(&[&made]));
+        assert_eq!(world.content() != before, taken);
+        assert_eq!(taken, !world.audit().is_empty());
+        for cut in
+            [|values: &mut Vec<u8>| values.truncate(values.len() - 1), |values: &mut Vec<u8>| values.push(0)]
+        {
+            let mut world = World::connected(rules);
+            let mut made = Author::new(B, B_DEVICE).tag(1, "a");
+            cut(&mut made.values);
+            world.feed(C, live(&[&made]));
+            assert_eq!(world.seq_of(B), 0);
+            let rejected = world
+                .events()
+                .into_iter()
+                .any(|event| matches!(event, Event::FrameRejected { from: C, count: 1, .. }));
+            assert!(rejected, "it says who");
+        }
+    }
+}
+
+#[test]
+fn a_frame_of_a_stranger_or_of_another_group_changes_nothing() {
+    let other = GroupId(Uuid::from_u128(0xee));
+    let tag = |stream| Author::new(stream, B_DEVICE).tag(1, "a");
+    // From whom, in which group, of whose stream; and without which rule it does harm.
+    let cases = [
+        (STRANGER, GROUP, B, without!(peers_are_members)),
+        (B, other, B, without!(groups_are_checked)),
+        (B, GROUP, STRANGER, without!(authors_are_members)),
+    ];
+    for (from, group, stream, broken) in cases {
+        for rules in [Rules::ALL, broken] {
+            let mut world = World::connected(rules);
+            world.engine.handle(world.now.clone(), Input::Up(STRANGER));
+            world.settle();
+            let before = world.content();
+            world.feed(from, live_of(group, &[&tag(stream)]));
+            assert_eq!(world.content() == before, rules == Rules::ALL, "{from} {group} {stream}");
+        }
+    }
+}
+
+#[test]
+fn a_stranger_is_told_that_it_is_one() {
+    let mut world = World::connected(Rules::ALL);
+    world.engine.handle(world.now.clone(), Input::Up(STRANGER));
+    world.settle();
+    assert!(world.said().iter().all(|(to, _)| *to != Some(STRANGER)), "nobody speaks to it first");
+    let many = [hello(1, &[]), hello(2, &[])].concat();
+    world.feed(STRANGER, many.into());
+    assert_eq!(world.said(), [(Some(STRANGER), Message::Stranger)], "once a round");
+}
+
+#[test]
+fn damaged_frames_are_counted_and_told_ever_more_rarely() {
+    let mut world = World::connected(Rules::ALL);
+    let before = world.content();
+    for _ in 0..100 {
+        world.feed(B, Bytes::from_static(b"SYNL nonsense"));
+    }
+    let counts: Vec<_> = world
+        .events()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::FrameRejected { from: B, count, .. } => Some(count),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(counts, [1, 2, 4, 8, 16, 32, 64]);
+    assert_eq!(world.content(), before);
+    let peer = world.engine.snapshot().peers.into_iter().find(|peer| peer.replica == B).unwrap();
+    assert_eq!(peer.rejected, 100);
+}
+
+/// B4, B6, I11: however many messages a frame has and however often a peer asks, it gets one answer a round.
+#[test]
+fn b4_a_flood_is_answered_once() {
+    let mut world = World::connected(Rules::ALL);
+    world.said();
+    let own = world.engine.pen.head();
+    let places: Vec<Bytes> =
+        (0..10).map(|n| hello(n, &[WireHead { stream: REPLICA, seq: 1 + n % 2, digest: [1; 32] }])).collect();
+    for _ in 0..50 {
+        let frame: Bytes = [
+            &places.concat()[..],
+            &wire::pull(GROUP, &Pull { id: 1, budget: 9, heads: Capped(vec![]), excluded: Capped(vec![]) }),
+        ]
+        .concat()
+        .into();
+        world.engine.handle(world.now.clone(), Input::Frame(B, frame));
+    }
+    assert_eq!((world.engine.sync.pulls.len(), world.engine.sync.checks.len()), (1, 1), "{own:?}");
+    assert!(world.engine.effects.len() <= 1, "{:?}", world.engine.effects);
+    world.settle();
+    let said = world.said();
+    let hellos = said.iter().filter(|(to, message)| *to == Some(B) && matches!(message, Message::Hello(_)));
+    assert!(hellos.count() <= 2);
+    // A frame of too many messages is refused from there on.
+    let many: Bytes = std::iter::repeat_n(hello(1, &[]), 1_000).collect::<Vec<_>>().concat().into();
+    world.events();
+    world.feed(B, many);
+    assert!(world.events().iter().any(|event| matches!(event, Event::FrameRejected { .. })));
+}
+
+/// B1: what waits for the store is bounded, and what finds no room is asked for when there is some.
+#[test]
+fn b1_the_inbox_is_bounded() {
+    let mut world = World::connected(Rules::ALL);
+    let limits = Limits { frame_bytes_max: 10_000, page_bytes_max: 5_000, ..Limits::default() };
+    world.engine.limits = Arc::new(limits);
+    let mut b = Author::new(B, B_DEVICE);
+    let made: Vec<_> = (0..100).map(|n| b.tag(n, "some name")).collect();
+    world.said();
+    for made in &made {
+        world.engine.handle(world.now.clone(), Input::Frame(B, live(&[made])));
+    }
+    assert!(world.engine.sync.inbox.bytes <= 10_000, "{}", world.engine.sync.inbox.bytes);
+    assert!(world.engine.sync.inbox.commits.len() < 100);
+    world.settle();
+    let taken = world.seq_of(B);
+    assert!(taken > 0 && taken < 100);
+    assert_eq!(world.pulls().len(), 1, "for the rest, once there is room");
+}
+
+/// Y2, C7: any order of the same commits of independent streams makes the same records, in one write or in several, and
+/// every value stays in the log.
+#[test]
+fn c7_any_order_makes_the_same_state() {
+    let key = RecordKey::new::<Bag>(&1);
+    let (mut b, mut c, mut d) = (
+        Author::new(B, B_DEVICE),
+        Author::new(C, C_DEVICE),
+        Author::new(ReplicaId(Uuid::from_u128(0xd0)), DeviceId(Uuid::from_u128(0xdd))),
+    );
+    c.wall = 1500;
+    d.wall = 1400;
+    let deleted = c.commit(&[], vec![(key.clone(), None, Some(Hlc::NEVER)), tagged(1, "c")]);
+    let epoch = deleted.stamp;
+    let streams = [
+        vec![
+            b.commit(&[], vec![bagged(1, &[1], Hlc::NEVER), tagged(1, "b")]),
+            b.commit(&[], vec![bagged(1, &[2], Hlc::NEVER)]),
+        ],
+        vec![deleted, c.commit(&[], vec![bagged(1, &[3], epoch)])],
+        vec![d.commit(&[], vec![bagged(1, &[4], Hlc::NEVER), (RecordKey::new::<Tag>(&1), None, None)]), {
+            // It has seen the delete.
+            d.wall = 1600;
+            d.commit(&[(C, 1)], vec![bagged(1, &[5], epoch)])
+        }],
+    ];
+    let mut states = Vec::new();
+    // Every order of the six that keeps each stream's, and the cause before its effect.
+    for order in orders(&[2, 2, 2]) {
+        let position = |stream: usize, nth: usize| {
+            order.iter().enumerate().filter(|(_, at)| **at == stream).nth(nth).unwrap().0
+        };
+        if position(2, 1) < position(1, 0) {
+            continue;
+        }
+        for together in [true, false] {
+            let mut world = World::connected(Rules::ALL);
+            let member = Member { replica: d.stream, device: d.device, state: crate::MemberState::Active };
+            world.commit(vec![Staged { own_merge: true, ..put(&member) }]).unwrap();
+            let mut next = [0; 3];
+            let commits: Vec<&Made> = order
+                .iter()
+                .map(|stream| {
+                    next[*stream] += 1;
+                    &streams[*stream][next[*stream] - 1]
+                })
+                .collect();
+            if together {
+                world.feed(B, live(&commits));
+            } else {
+                commits.iter().for_each(|made| world.feed(B, live(&[made])));
+            }
+            assert_eq!(world.audit(), [], "{order:?}");
+            let record = |key: &RecordKey| world.get(key.as_bytes().to_vec());
+            states.push((record(&key), record(&RecordKey::new::<Tag>(&1)), world.bag(1)));
+            // C11: the tombstone of the tag was beaten or beat by stamp alone.
+            assert_eq!((world.bag(1), world.tag_name(1)), (Some(vec![3, 5]), Some("c".into())), "{order:?}");
+            // Whoever asks gets every commit whole, with exactly its bytes.
+            let (_, page) = world.page(C, &[], 1 << 20);
+            for made in streams.iter().flatten() {
+                let served =
+                    page.iter().find(|commit| commit.stream == made.stream && commit.seq == made.seq);
+                let served = served.unwrap_or_else(|| panic!("{order:?}: {} {}", made.stream, made.seq));
+                assert_eq!(served.values, made.values, "{order:?}: {} {}", made.stream, made.seq);
+                assert_eq!(served.entry, split_row(&made.row).unwrap().1);
+            }
+        }
+    }
+    assert!(states.len() > 50);
+    states.dedup();
+    assert_eq!(states.len(), 1);
+}
+
+/// Every order of so many things of each kind.
+fn orders(left: &[usize]) -> Vec<Vec<usize>> {
+    if left.iter().all(|count| *count == 0) {
+        return vec![vec![]];
+    }
+    let mut all = Vec::new();
+    for kind in 0..left.len() {
+        if left[kind] > 0 {
+            let mut rest = left.to_vec();
+            rest[kind] -= 1;
+            all.extend(orders(&rest).into_iter().map(|mut order| {
+                order.insert(0, kind);
+                order
+            }));
+        }
+    }
+    all
+}
+
+/// The rules of merging, switched off, leave something that the audit or the order shows.
+#[test]
+fn without_the_rules_of_merging_orders_differ() {
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    c.wall = 1500;
+    let (one, other) = (b.commit(&[], vec![tagged(1, "b"), bagged(1, &[1], Hlc::NEVER)]), {
+        let key = RecordKey::new::<Bag>(&1);
+        c.commit(&[], vec![tagged(1, "c"), (key, None, Some(Hlc::NEVER))])
+    });
+    let outcome = |rules: Rules, first: &Made, second: &Made| {
+        let mut world = World::connected(rules);
+        world.feed(B, live(&[first]));
+        world.feed(B, live(&[second]));
+        (world.tag_name(1), world.bag(1), world.audit().is_empty())
+    };
+    let same = |rules| {
+        outcome(rules, &one, &other) == outcome(rules, &other, &one) && outcome(rules, &one, &other).2
+    };
+    assert!(same(Rules::ALL));
+    assert!(!same(without!(higher_stamp_wins)));
+    assert!(!same(without!(epochs_are_kept_apart)));
+    assert!(!same(without!(values_are_kept)));
+    assert!(!same(without!(clock_follows)));
+}
+
+/// A value of a model that nobody here knows lies beside its record, is relayed, and is merged at the opening at which the
+/// app knows it: the result is the one of a replica that knew it all along.
+#[test]
+fn what_cannot_be_merged_yet_is_merged_later() {
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    let commits = [
+        b.commit(&[], vec![bagged(1, &[1], Hlc::NEVER)]),
+        c.commit(&[], vec![bagged(1, &[2], Hlc::NEVER)]),
+        b.commit(&[], vec![bagged(1, &[3], Hlc::NEVER)]),
+    ];
+    for rules in [Rules::ALL, without!(unmerged_lies_beside)] {
+        let mut world = World::connected(rules);
+        let mut registry = Registry::new();
+        registry.add::<Tag>().unwrap();
+        world.engine.pen.models = Arc::new(registry);
+        commits.iter().for_each(|made| world.feed(B, live(&[made])));
+        assert_eq!(world.audit().is_empty(), rules.unmerged_lies_beside);
+        let (_, page) = world.page(C, &[], 1 << 20);
+        assert_eq!(page.iter().filter(|commit| commit.stream != REPLICA).count(), 3, "relayed whole");
+        world.engine = open_engine(&world.store, Ask { networked: true, ..ask(rules) }, now(2000)).unwrap();
+        world.fold(1);
+        let mut knew = World::connected(rules);
+        commits.iter().for_each(|made| knew.feed(B, live(&[made])));
+        assert_eq!(knew.bag(1), Some(vec![1, 2, 3]));
+        assert_eq!(world.bag(1) == knew.bag(1), rules.unmerged_lies_beside);
+        if rules.unmerged_lies_beside {
+            let key = RecordKey::new::<Bag>(&1).into_bytes();
+            let header = |world: &World| record::parse(&world.get(key.clone()).unwrap()).unwrap().0;
+            assert_eq!((header(&world), world.audit()), (header(&knew), vec![]));
+        }
+    }
+}
+
+impl World {
+    /// Merges what lies beside a bag, as opening the store does.
+    fn fold(&mut self, id: u32) {
+        let key = RecordKey::new::<Bag>(&id);
+        let besides = block_on(self.store.scan(keys::besides_of(&key), 99)).unwrap();
+        let besides = besides.into_iter().map(|Entry { key, value }| (key, value)).collect();
+        let stored = self.get(key.as_bytes().to_vec()).unwrap();
+        let batch = self.engine.fold(&key, stored, besides).unwrap();
+        block_on(self.store.write(batch)).unwrap();
+    }
+}
+
+/// Y14, section 8: a page is in the order of stamps across streams, within its budget, at least one commit, and leaves out
+/// what was excluded and what rests on it.
+#[test]
+fn a_page_can_be_applied_front_to_back() {
+    let mut world = World::connected(Rules::ALL);
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    c.wall = 1001;
+    for n in 0..20 {
+        let made = b.tag(n, "b");
+        world.feed(B, live(&[&made]));
+        let made = c.commit(&[(B, u64::from(n) + 1)], vec![tagged(n, "c")]);
+        world.feed(C, live(&[&made]));
+        b.wall = c.wall;
+        c.wall += 1;
+    }
+    let (head, page) = world.page(C, &[], 1 << 20);
+    assert_eq!((page.len(), head.more), (43, false));
+    let stamps: Vec<_> =
+        page.iter().map(|commit| LogEntry::parse(commit.stream, &commit.entry).unwrap().stamp).collect();
+    assert!(stamps.is_sorted());
+    let (head, page) = world.page(B, &[], 1);
+    assert_eq!((page.len(), head.more), (1, true), "a single commit always fits");
+    // B has all but C's; with C left out there is nothing of B's own to send either.
+    let (head, page) = world.page(B, &[b.head()], 1 << 20);
+    assert_eq!(page.iter().filter(|commit| commit.stream == C).count(), 20);
+    assert!(!head.more);
+    world.sent.clear();
+    let pull = Pull { id: 8, budget: 1 << 20, heads: Capped(vec![]), excluded: Capped(vec![B]) };
+    world.feed(C, wire::pull(GROUP, &pull));
+    let said = world.said();
+    let Some((_, Message::Page(_, page))) =
+        said.iter().find(|(_, message)| matches!(message, Message::Page(..)))
+    else {
+        panic!("a page")
+    };
+    assert!(page.iter().all(|commit| commit.stream == REPLICA), "what rests on B's is left out with it");
+}
+
+/// Without the exclusions a page would be filled by what cannot be taken, again and again.
+#[test]
+fn a_stopped_stream_keeps_nobody_from_a_page() {
+    for (rules, stuck) in [(Rules::ALL, false), (without!(pulls_exclude), true)] {
+        let mut world = World::connected(rules);
+        let mut b = Author::new(B, B_DEVICE);
+        let first = b.tag(1, "a");
+        let mut other = b.clone();
+        let (second, fork) = (b.tag(1, "b"), other.tag(1, "x"));
+        let third = other.tag(1, "y");
+        world.feed(B, live(&[&first, &second, &third]));
+        world.said();
+        let mut c = Author::new(C, C_DEVICE);
+        let made = c.tag(5, "c");
+        world.feed(C, hello(1, &[other.head(), c.head()]));
+        let pulls = world.pulls();
+        let (_, pull) = pulls.first().expect("C has more");
+        assert_eq!(pull.excluded.0.contains(&B), !stuck, "{} {}", fork.seq, made.seq);
+    }
+}
+
+/// Pulls go to somebody else when one does not answer, one page at a time, and not at once again.
+#[test]
+fn y14_whoever_does_not_answer_is_left_alone_for_a_while() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    let made = b.tag(1, "a");
+    world.said();
+    world.feed(B, hello(1, &[b.head()]));
+    world.feed(C, hello(1, &[b.head()]));
+    let first = world.pulls();
+    let [(asked, _)] = &first[..] else { panic!("one page is on its way, not {first:?}") };
+    world.pass(9_000);
+    assert!(world.pulls().is_empty());
+    world.pass(1_000);
+    let second = world.pulls();
+    let [(other, pull)] = &second[..] else { panic!("another peer is asked: {second:?}") };
+    assert_ne!(asked, other);
+    let mut page = MessageWriter::page(GROUP, &PageHead { id: pull.id, more: false, pruned: false }, 0);
+    push(&mut page, &made);
+    world.feed(*other, page.finish());
+    assert_eq!(world.seq_of(B), 1);
+    world.pass(60_000);
+    assert!(world.pulls().is_empty(), "nothing is missing, so it is silent");
+}
+
+/// A page that brings nothing is not asked for again at once, however much its sender says it has.
+#[test]
+fn y14_an_empty_promise_is_not_believed_twice_at_once() {
+    let mut world = World::connected(Rules::ALL);
+    world.said();
+    world.feed(B, hello(1, &[WireHead { stream: C, seq: u64::MAX - 1, digest: [1; 32] }]));
+    let mut asked = 0;
+    for _ in 0..100 {
+        for (peer, pull) in world.pulls() {
+            asked += 1;
+            let page = MessageWriter::page(GROUP, &PageHead { id: pull.id, more: true, pruned: false }, 0);
+            world.feed(peer, page.finish());
+        }
+        world.pass(1_000);
+    }
+    assert!((3..20).contains(&asked), "{asked} in 100 s");
+}
+
+/// What was received and could not be written is not lost: everything behind it goes, and is asked for again.
+#[test]
+fn a_rejected_write_of_what_was_received_is_tried_again() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    let (first, second) = (b.tag(1, "a"), b.tag(1, "b"));
+    world.said();
+    let before = world.content();
+    world.engine.handle(world.now.clone(), Input::Frame(B, live(&[&first, &second])));
+    assert!(world.up_to_write().is_some());
+    world.rejected();
+    world.settle();
+    assert_eq!((world.seq_of(B), world.content() == before), (0, true));
+    assert!(world.events().iter().any(|event| matches!(event, Event::ReceiveFailed { .. })));
+    assert!(world.pulls().is_empty(), "not at once");
+    world.pass(1_000);
+    let pulls = world.pulls();
+    let [(_, pull)] = &pulls[..] else { panic!("{pulls:?}") };
+    assert!(pull.heads.0.iter().all(|head| head.stream != B), "from where the store is");
+    world.feed(B, live(&[&first, &second]));
+    assert_eq!((world.tag_name(1).as_deref(), world.audit()), (Some("b"), vec![]));
+}
+
+/// The app's commits and the peers' take turns.
+#[test]
+fn neither_the_app_nor_the_peers_wait_for_each_other() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    world.engine.limits =
+        Arc::new(Limits { group_commits_max: 1, event_commits_max: 1, ..Limits::default() });
+    world.engine.pen.limits = Arc::clone(&world.engine.limits);
+    for n in 0..3 {
+        world.submit(vec![tag(100 + n, "mine")]);
+        let made = b.tag(n, "theirs");
+        world.engine.handle(world.now.clone(), Input::Frame(B, live(&[&made])));
+    }
+    let mut turns = Vec::new();
+    while let Some(batch) = world.up_to_write() {
+        let of = |replica| {
+            batch.ops().iter().any(|op| matches!(op, WriteOp::Put { key, .. } if matches!(StoredKey::parse(key), Some(StoredKey::Log(stream, _)) if stream == replica)))
+        };
+        turns.push(of(REPLICA));
+        world.written(batch);
+    }
+    assert_eq!(turns.iter().filter(|mine| **mine).count(), 3);
+    assert!(turns.windows(2).all(|pair| pair[0] != pair[1]), "{turns:?}");
+}
+
+/// `after` says what moved since the last commit, and everything in the first one after an opening.
+#[test]
+fn a_commit_says_what_it_rests_on() {
+    let mut world = World::connected(Rules::ALL);
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    world.feed(B, live(&[&b.tag(1, "a")]));
+    world.commit(vec![tag(2, "x")]).unwrap();
+    let after = |world: &World| world.logged(world.engine.pen.head().seq).after;
+    assert_eq!(after(&world), [(B, 1)]);
+    world.commit(vec![tag(2, "y")]).unwrap();
+    assert_eq!(after(&world), []);
+    world.feed(C, live(&[&c.tag(3, "c")]));
+    // A write that was rejected told nobody.
+    world.submit(vec![tag(2, "z")]);
+    world.up_to_write().unwrap();
+    world.rejected();
+    world.settle();
+    world.commit(vec![tag(2, "z")]).unwrap();
+    assert_eq!(after(&world), [(C, 1)]);
+    world.engine = open_engine(&world.store, Ask { networked: true, ..ask(Rules::ALL) }, now(2000)).unwrap();
+    world.commit(vec![tag(2, "w")]).unwrap();
+    assert_eq!(after(&world), [(B, 1), (C, 1)]);
+    assert_eq!(world.audit(), []);
+}
+
+/// A joiner learns the group from its introducer alone, serves nobody and commits nothing until it is a member.
+#[test]
+fn a_joiner_waits_for_its_own_member_record() {
+    for (rules, waits) in [(Rules::ALL, true), (without!(joiner_waits), false)] {
+        let joining = Ask { networked: true, introducer: Some(B), ..ask(rules) };
+        let mut world = World::asking(joining);
+        assert_eq!(world.audit(), []);
+        for peer in [B, C] {
+            world.engine.handle(world.now.clone(), Input::Up(peer));
+        }
+        world.settle();
+        assert!(world.engine.snapshot().joining);
+        let result = world.commit(vec![tag(1, "a")]);
+        assert_eq!(matches!(result, Err(Error::Joining { replica: REPLICA })), waits);
+        if !waits {
+            continue;
+        }
+        let mut b = Author::new(B, B_DEVICE);
+        let member = |replica, device| {
+            let member = Member { replica, device, state: crate::MemberState::Active };
+            let value = postcard::to_allocvec(&member).unwrap();
+            (RecordKey::new::<Member>(&replica), Some(value), Some(Hlc::NEVER))
+        };
+        let founding = b.commit(&[], vec![member(B, B_DEVICE)]);
+        world.feed(C, live(&[&founding]));
+        assert_eq!(world.seq_of(B), 0, "C is not the introducer");
+        world.feed(B, live(&[&founding]));
+        assert_eq!(world.seq_of(B), 1);
+        world.said();
+        let pull = Pull { id: 1, budget: 1 << 20, heads: Capped(vec![]), excluded: Capped(vec![]) };
+        world.feed(B, wire::pull(GROUP, &pull));
+        assert!(
+            world.said().iter().all(|(_, message)| !matches!(message, Message::Page(..))),
+            "it serves nobody"
+        );
+        let added = b.commit(&[], vec![member(REPLICA, DEVICE)]);
+        world.feed(B, live(&[&added]));
+        assert!(!world.engine.snapshot().joining);
+        assert_eq!(world.get(keys::introducer()), None, "with the record it needs nobody to introduce it");
+        world.commit(vec![tag(1, "a")]).unwrap();
+        assert!(world.engine.pen.head().stamp > added.stamp);
+        assert_eq!(world.audit(), []);
+    }
+}
+
+proptest! {
+    /// I11, bad input: whatever bytes come from a member, behind a checksum that fits, nothing panics, and the store stays
+    /// whole.
+    #[test]
+    fn no_bytes_break_an_engine(
+        kind in 0..9u8,
+        body in prop::collection::vec(any::<u8>(), 0..200),
+        flips in prop::collection::vec((0..400usize, any::<u8>()), 0..4),
+    ) {
+        let mut world = World::connected(Rules::ALL);
+        let mut b = Author::new(B, B_DEVICE);
+        let good = live(&[&b.tag(1, "a"), &b.commit(&[(C, 1)], vec![bagged(1, &[1], Hlc::NEVER)])]);
+        world.feed(B, wire::sealed(GROUP, kind, &body));
+        let mut bytes = good[wire::HEADER_LEN..].to_vec();
+        for (at, byte) in flips {
+            if let Some(old) = bytes.get_mut(at) {
+                *old = byte;
+            }
+        }
+        world.feed(B, wire::sealed(GROUP, good[6], &bytes));
+        world.pass(20_000);
+        prop_assert_eq!(world.audit(), []);
+    }
+}

@@ -1,0 +1,294 @@
+//! Judges what the stores of a run hold, from their logs alone: nothing of the engine is asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::executor::block_on;
+use syncline::history::{self, Logged, StoredRecord};
+use syncline::{Hlc, RecordKey, ReplicaId, Syncable as _, audit};
+
+use super::models::{Note, PAIR, Place, Set};
+use super::store::Image;
+use super::{Failure, fail};
+
+/// What has become of the commits of the apps.
+#[derive(Default)]
+pub(super) struct Oracle {
+    /// Every commit that was ever seen, as its author's store had it.
+    truth: BTreeMap<(ReplicaId, u64), Commit>,
+    /// What the apps were told of their values.
+    told: BTreeMap<u64, Told>,
+}
+
+/// A commit, and everything that its author had seen.
+struct Commit {
+    logged: Logged,
+    causes: BTreeMap<ReplicaId, u64>,
+}
+
+/// What an app knows of a value that it put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) author: usize,
+    pub(super) outcome: Outcome,
+}
+
+/// What an app was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Nothing yet, or nothing certain.
+    Open,
+    /// It is committed.
+    Committed,
+    /// It is certainly not.
+    Failed,
+}
+
+/// What a store holds.
+pub(super) struct View {
+    pub(super) replica: ReplicaId,
+    pub(super) heads: BTreeMap<ReplicaId, (u64, [u8; 32])>,
+    history: Vec<Logged>,
+    pub(super) records: Vec<StoredRecord>,
+}
+
+impl View {
+    fn of(replica: ReplicaId, image: &Image) -> Result<Self, syncline::Error> {
+        let heads = block_on(history::heads(image))?;
+        Ok(Self {
+            replica,
+            heads: heads.into_iter().map(|(stream, seq, digest)| (stream, (seq, digest))).collect(),
+            history: block_on(history::history(image))?,
+            records: block_on(history::records(image))?,
+        })
+    }
+
+    fn serials(&self) -> BTreeSet<u64> {
+        let changes = self.history.iter().flat_map(|commit| &commit.changes);
+        let values = changes.filter_map(|change| Some((&change.record, change.value.as_deref()?)));
+        values.flat_map(|(record, value)| serials_in(record, value)).collect()
+    }
+}
+
+/// What a reader sees.
+fn state(view: &View) -> BTreeMap<&RecordKey, Option<&[u8]>> {
+    view.records.iter().map(|record| (&record.record, record.value.as_deref())).collect()
+}
+
+fn serials_in(record: &RecordKey, value: &[u8]) -> BTreeSet<u64> {
+    match record.model() {
+        Note::SYNC_MODEL => decode::<Note>(value).map(|note| [note.serial].into()).unwrap_or_default(),
+        Place::SYNC_MODEL => decode::<Place>(value).map(|place| [place.serial].into()).unwrap_or_default(),
+        Set::SYNC_MODEL => decode::<Set>(value).map(|set| set.serials).unwrap_or_default(),
+        _ => BTreeSet::new(),
+    }
+}
+
+fn decode<T: serde::de::DeserializeOwned>(value: &[u8]) -> Option<T> {
+    postcard::from_bytes(value).ok()
+}
+
+impl Oracle {
+    pub(super) fn expect(&mut self, serial: u64, told: Told) {
+        self.told.insert(serial, told);
+    }
+
+    pub(super) fn tell(&mut self, serial: u64, outcome: Outcome) {
+        if let Some(told) = self.told.get_mut(&serial) {
+            told.outcome = outcome;
+        }
+    }
+
+    /// Judges one store at any moment: it is whole (I1), holds nothing that was not committed (Y3), exactly what its
+    /// commits come to (Y2), every cause before its effect (I7), and both halves of what belongs together (C13).
+    ///
+    /// Sets are what their commits come to only where the app `knows_sets`: elsewhere they lie beside each other.
+    pub(super) fn judge(&self, replica: ReplicaId, image: &Image, knows_sets: bool) -> Result<View, Failure> {
+        let violations = block_on(audit(image));
+        if let Some(violation) = violations.first() {
+            return fail("I1 a store is whole", format!("{replica}: {violation}"));
+        }
+        let view = match View::of(replica, image) {
+            Ok(view) => view,
+            Err(error) => return fail("I1 a store is whole", format!("{replica}: {error}")),
+        };
+        self.compare_with_truth(&view)?;
+        for (stream, (seq, _)) in &view.heads {
+            let Some(commit) = self.truth.get(&(*stream, *seq)) else { continue };
+            for (cause, needed) in &commit.causes {
+                let here = view.heads.get(cause).map_or(0, |(seq, _)| *seq);
+                if here < *needed {
+                    return fail(
+                        "I7 causes come before effects",
+                        format!(
+                            "{replica} has {stream} up to {seq}, which saw {cause} up to {needed}, but that up to {here} only"
+                        ),
+                    );
+                }
+            }
+        }
+        check_fold(&view, knows_sets)?;
+        check_pair(&view)?;
+        for serial in view.serials() {
+            if self.told.get(&serial).is_some_and(|told| told.outcome == Outcome::Failed) {
+                return fail("C12 a failed commit is nowhere", format!("{replica} has serial {serial}"));
+            }
+        }
+        Ok(view)
+    }
+
+    /// Learns what the author's own store says it committed, before any other store is judged by that.
+    pub(super) fn learn(&mut self, replica: ReplicaId, image: &Image) -> Result<(), Failure> {
+        let history = match block_on(history::history(image)) {
+            Ok(history) => history,
+            Err(error) => return fail("I1 a store is whole", format!("{replica}: {error}")),
+        };
+        for commit in history.into_iter().filter(|commit| commit.stream == replica) {
+            if self.truth.contains_key(&(replica, commit.seq)) {
+                continue;
+            }
+            let before = self.truth.get(&(replica, commit.seq - 1));
+            let mut causes = before.map_or_else(BTreeMap::new, |before| before.causes.clone());
+            for (stream, seq) in &commit.after {
+                let known = causes.entry(*stream).or_insert(0);
+                *known = (*known).max(*seq);
+            }
+            self.truth.insert((replica, commit.seq), Commit { logged: commit, causes });
+        }
+        Ok(())
+    }
+
+    /// Every commit is what its author's store made durable before anybody else had it.
+    fn compare_with_truth(&self, view: &View) -> Result<(), Failure> {
+        for commit in &view.history {
+            let Some(truth) = self.truth.get(&(commit.stream, commit.seq)) else {
+                return fail(
+                    "I3 nothing is told before it is durable",
+                    format!(
+                        "{} has commit {} of {}, whose author's store has it not",
+                        view.replica, commit.seq, commit.stream
+                    ),
+                );
+            };
+            if truth.logged != *commit {
+                return fail(
+                    "Y3 nothing is invented",
+                    format!("{}: {commit:?} is not {:?}", view.replica, truth.logged),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges stores that have converged: all have the same commits (I6), and so the same records, and nothing that an
+    /// app was told is committed is missing (I12).
+    pub(super) fn judge_all(&self, views: &[View], trusted: impl Fn(usize) -> bool) -> Result<(), Failure> {
+        let Some(first) = views.first() else { return Ok(()) };
+        for view in views {
+            let one: BTreeMap<_, _> = state(view);
+            let other = state(first);
+            if let Some((record, value)) =
+                one.iter().chain(&other).find(|(record, _)| one.get(*record) != other.get(*record))
+            {
+                return fail(
+                    "I6 the same commits make the same state",
+                    format!("{} and {} differ in {record}: {value:?}", view.replica, first.replica),
+                );
+            }
+        }
+        let there = first.serials();
+        for (serial, told) in &self.told {
+            let missing = told.outcome == Outcome::Committed && !there.contains(serial);
+            if missing && trusted(told.author) {
+                return fail("I12 what was committed is everywhere", format!("serial {serial} is missing"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the commits of a log come to for one record.
+#[derive(Default)]
+struct Folded {
+    /// The latest, if the model has no merge of its own.
+    latest: Option<(Hlc, Option<Vec<u8>>)>,
+    /// The highest epoch, and what was put in it.
+    united: Option<(Hlc, Option<BTreeSet<u64>>)>,
+}
+
+/// The records are what the commits in the log come to, by the definition of last-writer-wins and of a union.
+fn check_fold(view: &View, knows_sets: bool) -> Result<(), Failure> {
+    let judged = |model: &str| match model {
+        Note::SYNC_MODEL | Place::SYNC_MODEL => true,
+        Set::SYNC_MODEL => knows_sets,
+        _ => false,
+    };
+    let mut folded = BTreeMap::<RecordKey, Folded>::new();
+    for commit in &view.history {
+        for change in &commit.changes {
+            if !judged(change.record.model()) {
+                continue;
+            }
+            let fold = folded.entry(change.record.clone()).or_default();
+            match change.epoch {
+                None => {
+                    if fold.latest.as_ref().is_none_or(|(stamp, _)| *stamp < commit.stamp) {
+                        fold.latest = Some((commit.stamp, change.value.clone()));
+                    }
+                }
+                Some(epoch) => {
+                    let set = change.value.as_deref().and_then(decode::<Set>).map(|set| set.serials);
+                    match &mut fold.united {
+                        Some((highest, _)) if *highest > epoch => {}
+                        Some((highest, known)) if *highest == epoch => match (known, set) {
+                            (Some(known), Some(set)) => known.extend(set),
+                            (known @ None, set) => *known = set,
+                            (Some(_), None) => {}
+                        },
+                        _ => fold.united = Some((epoch, set)),
+                    }
+                }
+            }
+        }
+    }
+    let held: BTreeMap<_, _> = view.records.iter().map(|record| (&record.record, record)).collect();
+    for (key, fold) in &folded {
+        let record = held.get(key);
+        let differs = |expected: String| {
+            let property = "Y2 a store is what its commits come to";
+            fail(property, format!("{}: {key} is {record:?}, its commits come to {expected}", view.replica))
+        };
+        if let Some((stamp, value)) = &fold.latest
+            && !record.is_some_and(|record| record.stamp == *stamp && record.value == *value)
+        {
+            return differs(format!("{value:?} of {stamp}"));
+        }
+        if let Some((epoch, set)) = &fold.united {
+            let found = record.and_then(|record| record.value.as_deref()).and_then(decode::<Set>);
+            let same_epoch = record.is_some_and(|record| record.epoch == Some(*epoch));
+            if !same_epoch || found.map(|set| set.serials) != *set {
+                return differs(format!("{set:?} of epoch {epoch}"));
+            }
+        }
+    }
+    for record in &view.records {
+        if judged(record.record.model()) && !folded.contains_key(&record.record) {
+            return fail(
+                "Y2 a store is what its commits come to",
+                format!("{} is of no commit", record.record),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn check_pair(view: &View) -> Result<(), Failure> {
+    let serial = |id: u32| {
+        let record = view.records.iter().find(|record| record.record.id::<Note>() == Some(id))?;
+        decode::<Note>(record.value.as_deref()?).map(|note| note.serial)
+    };
+    let [one, other] = PAIR.map(serial);
+    if one != other {
+        return fail("C13 a commit is seen whole", format!("{}: {one:?} and {other:?}", view.replica));
+    }
+    Ok(())
+}

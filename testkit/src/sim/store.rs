@@ -1,0 +1,223 @@
+//! A store whose writes take time, fail, and are cut off by crashes, as the plan says.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::panic::resume_unwind;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
+
+use super::time::Timeline;
+
+/// What outlives a store.
+#[derive(Clone, Default)]
+pub(super) struct SimDisk(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    entries: BTreeMap<Key, Value>,
+    /// The fault to come, and after how many operations.
+    fault: Option<(u32, StoreFault)>,
+    full: bool,
+    /// Whether a write that is cut off is there afterwards.
+    applies_cut: bool,
+    write_ms: u64,
+    writes: u64,
+}
+
+/// How an operation of a store fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum StoreFault {
+    /// A read or a write returns an error and has no effect.
+    Error,
+    /// The outcome of a write is not known, and it was written or not. A read fails.
+    Unknown {
+        /// Whether it was.
+        applied: bool,
+    },
+    /// It panics.
+    Panic {
+        /// Whether a write had been applied.
+        applied: bool,
+    },
+}
+
+impl SimDisk {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next operation but `after` others fails.
+    pub(super) fn fail(&self, after: u32, fault: StoreFault) {
+        self.lock().fault = Some((after, fault));
+    }
+
+    pub(super) fn set_full(&self, full: bool) {
+        self.lock().full = full;
+    }
+
+    pub(super) fn set_applies_cut(&self, applies: bool) {
+        self.lock().applies_cut = applies;
+    }
+
+    pub(super) fn set_write_ms(&self, ms: u64) {
+        self.lock().write_ms = ms;
+    }
+
+    pub(super) fn heal(&self) {
+        let mut state = self.lock();
+        (state.fault, state.full) = (None, false);
+    }
+
+    /// How many writes it has seen.
+    pub(super) fn writes(&self) -> u64 {
+        self.lock().writes
+    }
+
+    /// What is on it now, as a store that can only be looked at.
+    pub(super) fn image(&self) -> Image {
+        Image(self.lock().entries.clone())
+    }
+
+    /// Puts an earlier image back.
+    pub(super) fn restore(&self, image: &Image) {
+        self.lock().entries.clone_from(&image.0);
+    }
+
+    /// Takes the fault, if this operation is the one.
+    fn strike(&self) -> Option<StoreFault> {
+        let mut state = self.lock();
+        match &mut state.fault {
+            Some((0, fault)) => {
+                let fault = *fault;
+                state.fault = None;
+                Some(fault)
+            }
+            Some((after, _)) => {
+                *after -= 1;
+                None
+            }
+            None => None,
+        }
+    }
+
+    fn apply(&self, batch: WriteBatch) {
+        let mut state = self.lock();
+        state.writes += 1;
+        for op in batch {
+            match op {
+                WriteOp::Put { key, value } => drop(state.entries.insert(key, value)),
+                WriteOp::Delete { key } => drop(state.entries.remove(&key)),
+                WriteOp::DeleteRange { range } => state.entries.retain(|key, _| !range.contains(key)),
+            }
+        }
+    }
+}
+
+/// A store over a disk.
+pub(super) struct SimStore {
+    pub(super) disk: SimDisk,
+    pub(super) timeline: Timeline,
+}
+
+/// A write that is not on the disk yet. Dropped before that, it was cut off.
+struct Cut {
+    disk: SimDisk,
+    batch: Option<WriteBatch>,
+}
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        let applies = self.disk.lock().applies_cut;
+        if let Some(batch) = self.batch.take().filter(|_| applies) {
+            self.disk.apply(batch);
+        }
+    }
+}
+
+#[async_trait]
+impl Storage for SimStore {
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+        match self.disk.strike() {
+            None => Ok(self.disk.lock().get(keys)),
+            Some(StoreFault::Panic { .. }) => resume_unwind(Box::new("the store panics")),
+            Some(_) => Err(ReadError::new("the store fails")),
+        }
+    }
+
+    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        match self.disk.strike() {
+            None => Ok(scan(&self.disk.lock().entries, &range, limit)),
+            Some(StoreFault::Panic { .. }) => resume_unwind(Box::new("the store panics")),
+            Some(_) => Err(ReadError::new("the store fails")),
+        }
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
+        let mut cut = Cut { disk: self.disk.clone(), batch: Some(batch) };
+        let (fault, ms, full) = {
+            let fault = self.disk.strike();
+            let state = self.disk.lock();
+            (fault, state.write_ms, state.full)
+        };
+        if ms > 0 {
+            self.timeline.sleep(ms).await;
+        }
+        let Some(batch) = cut.batch.take() else { return Ok(()) };
+        match fault {
+            None if full => Err(WriteError::rejected("the disk is full")),
+            None => {
+                self.disk.apply(batch);
+                Ok(())
+            }
+            Some(StoreFault::Error) => Err(WriteError::rejected("the store fails")),
+            Some(StoreFault::Unknown { applied }) => {
+                if applied {
+                    self.disk.apply(batch);
+                }
+                Err(WriteError::unknown("the store does not know"))
+            }
+            Some(StoreFault::Panic { applied }) => {
+                if applied {
+                    self.disk.apply(batch);
+                }
+                resume_unwind(Box::new("the store panics"))
+            }
+        }
+    }
+}
+
+impl State {
+    fn get(&self, keys: &[Key]) -> Vec<Option<Value>> {
+        keys.iter().map(|key| self.entries.get(key).cloned()).collect()
+    }
+}
+
+fn scan(entries: &BTreeMap<Key, Value>, range: &KeyRange, limit: usize) -> Vec<Entry> {
+    if range.is_empty() {
+        return Vec::new();
+    }
+    let end = range.end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+    let found = entries.range::<[u8], _>((Bound::Included(range.start.as_slice()), end)).take(limit);
+    found.map(|(key, value)| Entry { key: key.clone(), value: value.clone() }).collect()
+}
+
+/// What was on a disk at some moment.
+#[derive(Clone, Default)]
+pub(super) struct Image(pub(super) BTreeMap<Key, Value>);
+
+#[async_trait]
+impl Storage for Image {
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+        Ok(keys.iter().map(|key| self.0.get(key).cloned()).collect())
+    }
+
+    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        Ok(scan(&self.0, &range, limit))
+    }
+
+    async fn write(&self, _: WriteBatch) -> Result<(), WriteError> {
+        Err(WriteError::Fenced)
+    }
+}

@@ -1,0 +1,135 @@
+//! Virtual time: one timeline for all, on which sleepers wait, and a clock of its own for each replica.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use syncline::{Clock, ClockError, Mono, WallMs};
+
+/// True time, in milliseconds since the run began. It moves only when nobody has anything to do.
+#[derive(Clone, Default)]
+pub(super) struct Timeline(Arc<Mutex<Sleepers>>);
+
+#[derive(Default)]
+struct Sleepers {
+    now_ms: u64,
+    next: u64,
+    /// By when they wake, then by when they went to sleep.
+    waiting: BTreeMap<(u64, u64), Waker>,
+}
+
+impl Timeline {
+    fn lock(&self) -> MutexGuard<'_, Sleepers> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.lock().now_ms
+    }
+
+    /// When the next sleeper wakes.
+    pub(super) fn next_ms(&self) -> Option<u64> {
+        self.lock().waiting.keys().next().map(|(due, _)| *due)
+    }
+
+    /// Moves to `to_ms`, and wakes whoever is due by then.
+    pub(super) fn advance(&self, to_ms: u64) {
+        let mut sleepers = self.lock();
+        sleepers.now_ms = sleepers.now_ms.max(to_ms);
+        let later = sleepers.waiting.split_off(&(to_ms + 1, 0));
+        let due = std::mem::replace(&mut sleepers.waiting, later);
+        drop(sleepers);
+        due.into_values().for_each(Waker::wake);
+    }
+
+    pub(super) async fn sleep(&self, ms: u64) {
+        let mut place = Place { timeline: self.clone(), key: None };
+        let due = self.now_ms().saturating_add(ms);
+        poll_fn(move |context| {
+            let mut sleepers = place.timeline.lock();
+            if sleepers.now_ms >= due {
+                return Poll::Ready(());
+            }
+            let key = place.key.unwrap_or((due, sleepers.next));
+            if place.key.is_none() {
+                sleepers.next += 1;
+            }
+            sleepers.waiting.insert(key, context.waker().clone());
+            drop(sleepers);
+            place.key = Some(key);
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// A sleeper's place, given up with it.
+struct Place {
+    timeline: Timeline,
+    key: Option<(u64, u64)>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.timeline.lock().waiting.remove(&key);
+        }
+    }
+}
+
+/// When the run begins, by a clock that is right.
+pub(super) const EPOCH_MS: u64 = 1_700_000_000_000;
+
+/// The clock of a replica: its timer is true, its wall shows what the plan says.
+#[derive(Clone)]
+pub(super) struct SimClock {
+    timeline: Timeline,
+    wall: Arc<Mutex<Wall>>,
+}
+
+/// What a wall clock shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Wall {
+    /// The time, so many milliseconds ahead or behind.
+    Off(i64),
+    /// Always the same, so many milliseconds after the beginning.
+    Frozen(u64),
+    /// Before 1970.
+    Before1970,
+    /// Nothing.
+    Fails,
+}
+
+impl SimClock {
+    pub(super) fn new(timeline: &Timeline) -> Self {
+        Self { timeline: timeline.clone(), wall: Arc::new(Mutex::new(Wall::Off(0))) }
+    }
+
+    pub(super) fn set(&self, wall: Wall) {
+        *self.wall.lock().unwrap_or_else(PoisonError::into_inner) = wall;
+    }
+}
+
+#[async_trait]
+impl Clock for SimClock {
+    fn wall(&self) -> Result<WallMs, ClockError> {
+        let wall = *self.wall.lock().unwrap_or_else(PoisonError::into_inner);
+        match wall {
+            Wall::Off(ms) => WallMs::new((EPOCH_MS + self.timeline.now_ms()).saturating_add_signed(ms)),
+            Wall::Frozen(ms) => WallMs::new(EPOCH_MS + ms),
+            Wall::Before1970 => Err(ClockError::Before1970),
+            Wall::Fails => Err(ClockError::failed("the clock fails")),
+        }
+    }
+
+    fn mono(&self) -> Mono {
+        Mono(self.timeline.now_ms())
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.timeline.sleep(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)).await;
+    }
+}
