@@ -69,6 +69,9 @@ impl Engine {
         if self.rules.pulls_exclude {
             excluded.extend(self.sync.stops.keys().copied());
         }
+        // What is here is said first: the peer may know that there was more once, and that shows only until it is here
+        // again.
+        self.say_owed_hello(peer);
         let id = self.sync.last_pull_id.wrapping_add(1);
         self.sync.last_pull_id = id;
         let budget = u32::try_from(self.limits.page_bytes_max).unwrap_or(u32::MAX);

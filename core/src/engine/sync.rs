@@ -318,6 +318,14 @@ impl Engine {
         }
     }
 
+    /// Says hello to a peer now, if that is owed to it.
+    pub(super) fn say_owed_hello(&mut self, to: ReplicaId) {
+        let owed = self.sync.owed.get_mut(&to).is_some_and(|owed| std::mem::take(&mut owed.hello));
+        if owed {
+            self.send_hello(to);
+        }
+    }
+
     fn send_hello(&mut self, to: ReplicaId) {
         let hello =
             Hello { session: self.sync.session, restored: self.sync.restored.is_some(), heads: self.heads() };
