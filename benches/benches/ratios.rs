@@ -1,10 +1,7 @@
 #![forbid(unsafe_code)]
 //! Prints the table: `cargo bench -p syncline-benches [-- [--quick] [engine]... [case]...]`.
 
-use std::path::Path;
-
-use syncline_benches::cases::{self, Bench, Case, LIST_IN_CHILD};
-use syncline_benches::hand_written::HandWritten;
+use syncline_benches::cases::{self, Bench, Case};
 use syncline_benches::hand_written::redb::Redb;
 use syncline_benches::hand_written::sled::Sled;
 use syncline_benches::hand_written::sqlite::Sqlite;
@@ -20,28 +17,23 @@ fn main() -> Result<()> {
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().build()?;
-    if let [_, child, engine, path, records] = arguments.as_slice()
-        && child == LIST_IN_CHILD
-    {
-        let (path, records) = (Path::new(path), records.parse()?);
-        return match engine.as_str() {
-            Redb::ENGINE => cases::list_in_child::<Redb>(&runtime, path, records),
-            Sled::ENGINE => cases::list_in_child::<Sled>(&runtime, path, records),
-            Sqlite::ENGINE => cases::list_in_child::<Sqlite>(&runtime, path, records),
-            other => Err(format!("there is no engine {other}").into()),
-        };
+    for child in [cases::in_child::<Redb>, cases::in_child::<Sled>, cases::in_child::<Sqlite>] {
+        if let Some(outcome) = child(&runtime, &arguments) {
+            return outcome;
+        }
     }
     let quick = arguments.iter().any(|argument| argument == "--quick");
     let names: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let bench = Bench { runtime: &runtime, dir: dir.path(), quick };
 
-    let cases: Vec<Case> = std::iter::once(cases::stamp())
+    let cases: Vec<Case> = cases::without_engine()
+        .into_iter()
         .chain(cases::of::<Redb>())
-        .chain([cases::join_of::<Redb>()])
+        .chain([cases::join_of::<Redb>(), cases::catch_up_memory_of::<Redb>()])
         .chain(cases::of::<Sled>())
         .chain(cases::of::<Sqlite>())
-        .chain([cases::join_of::<Sqlite>()])
+        .chain([cases::join_of::<Sqlite>(), cases::catch_up_memory_of::<Sqlite>()])
         .collect();
     let mut rows = Vec::new();
     let mut flushes_us = Vec::new();

@@ -1,10 +1,19 @@
 //! Syncline over one engine, as an app opens it.
 
-use syncline::{DeviceId, Driver, GroupId, ReplicaId, StopReason, Storage, TransactionManager, Uuid};
+use std::sync::{Arc, Mutex};
+
+use syncline::{
+    Builder, DeviceId, Driver, GroupId, ReplicaId, StopReason, Storage, TransactionManager, Uuid,
+};
 use tokio::task::JoinHandle;
 
 use crate::Result;
 use crate::item::Item;
+
+/// The group of every store here.
+pub const GROUP: GroupId = GroupId(Uuid::from_u128(2));
+/// The replica that founds the group, and its device.
+pub const FOUNDER: (ReplicaId, DeviceId) = (ReplicaId(Uuid::from_u128(3)), DeviceId(Uuid::from_u128(1)));
 
 /// An open store whose driver runs on the runtime.
 #[derive(Debug)]
@@ -20,13 +29,20 @@ impl<S: Storage> Ours<S> {
     /// # Errors
     /// Those of opening.
     pub async fn open(storage: S) -> Result<Self> {
-        let (manager, driver): (_, Driver<S>) = TransactionManager::builder(storage)
-            .device(DeviceId(Uuid::from_u128(1)))
-            .found(GroupId(Uuid::from_u128(2)))
-            .replica(ReplicaId(Uuid::from_u128(3)))
-            .model::<Item>()
-            .open()
-            .await?;
+        Self::start(storage, FOUNDER, |builder| builder.found(GROUP)).await
+    }
+
+    /// Opens `storage` as a replica that `also` says more of, and runs its driver.
+    ///
+    /// # Errors
+    /// Those of opening.
+    pub(crate) async fn start(
+        storage: S,
+        (replica, device): (ReplicaId, DeviceId),
+        also: impl FnOnce(Builder<S>) -> Builder<S>,
+    ) -> Result<Self> {
+        let builder = TransactionManager::builder(storage).device(device).replica(replica).model::<Item>();
+        let (manager, driver): (_, Driver<S>) = also(builder).open().await?;
         Ok(Self { manager, driver: tokio::spawn(driver.run()) })
     }
 
@@ -46,4 +62,35 @@ impl<S: Storage> Ours<S> {
 /// Those of the commit.
 pub async fn commit_batch<S: Storage>(manager: &TransactionManager<S>, items: &[Item]) -> Result<()> {
     Ok(manager.commit_batch(|batch| Ok(items.iter().try_for_each(|item| batch.put(item))?)).await?)
+}
+
+/// Commits `items` one by one, so many of them at a time that they share writes: `callers` take them in their order.
+///
+/// # Errors
+/// Those of the commits.
+pub async fn commit_each<S: Storage>(
+    manager: &TransactionManager<S>,
+    items: Vec<Item>,
+    callers: usize,
+) -> Result<()> {
+    let items = Arc::new(Mutex::new(items.into_iter()));
+    let callers: Vec<_> = (0..callers)
+        .map(|_| {
+            let (manager, items) = (manager.clone(), Arc::clone(&items));
+            tokio::spawn(async move {
+                loop {
+                    let next = items.lock().map_err(|_| "another caller panicked")?.next();
+                    match next {
+                        Some(item) => manager.commit_shared(item).await?,
+                        None => return Ok(()),
+                    };
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        let outcome: Result<()> = caller.await?;
+        outcome?;
+    }
+    Ok(())
 }

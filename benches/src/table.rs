@@ -32,6 +32,8 @@ pub enum Quantity {
     Rate(f64),
     /// Nanoseconds.
     Nanos(f64),
+    /// Microseconds.
+    Micros(f64),
     /// Bytes.
     Bytes(f64),
     /// Mebibytes.
@@ -47,6 +49,10 @@ pub enum Bar {
     Below(f64),
     /// A time.
     BelowNanos(f64),
+    /// A longer time.
+    BelowMicros(f64),
+    /// A number of bytes.
+    BelowBytes(f64),
     /// A growth of memory.
     BelowMiB(f64),
 }
@@ -57,7 +63,11 @@ impl Bar {
     pub fn is_met(self, figure: f64) -> bool {
         match self {
             Self::AtLeast(bar) => figure >= bar,
-            Self::Below(bar) | Self::BelowNanos(bar) | Self::BelowMiB(bar) => figure < bar,
+            Self::Below(bar)
+            | Self::BelowNanos(bar)
+            | Self::BelowMicros(bar)
+            | Self::BelowBytes(bar)
+            | Self::BelowMiB(bar) => figure < bar,
         }
     }
 }
@@ -86,9 +96,11 @@ fn cells(row: &Row) -> Vec<String> {
     let Row { case, ids, commit, ours, beside, bare, figure, bar, .. } = row;
     let optional = |quantity: &Option<Quantity>| quantity.map_or_else(String::new, |it| it.to_string());
     let Spread { median, min, max } = figure;
-    // What a figure is follows from what was measured; only growth, a difference, needs its bar to tell.
+    // A bar that is no ratio tells what a figure is; without one it follows from what was measured.
     let (one, spread) = match (ours, bar) {
         (Quantity::Nanos(_), _) => (format!("{median:.1} ns"), format!("{min:.1}..{max:.1}")),
+        (_, Some(Bar::BelowMicros(_))) => (format!("{median:.0} µs"), format!("{min:.0}..{max:.0}")),
+        (_, Some(Bar::BelowBytes(_))) => (format!("{median:.1} B"), format!("{min:.1}..{max:.1}")),
         (_, Some(Bar::BelowMiB(_))) => (format!("{median:+.1} MiB"), format!("{min:+.1}..{max:+.1}")),
         _ => (format!("{median:.2} x"), format!("{min:.2}..{max:.2}")),
     };
@@ -116,6 +128,7 @@ impl fmt::Display for Quantity {
         match self {
             Self::Rate(rate) => write!(f, "{}/s", thousands(*rate)),
             Self::Nanos(nanos) => write!(f, "{nanos:.1} ns"),
+            Self::Micros(micros) => write!(f, "{micros:.0} µs"),
             Self::Bytes(bytes) => write!(f, "{bytes:.1} B"),
             Self::MiB(mib) => write!(f, "{mib:.1} MiB"),
         }
@@ -128,6 +141,8 @@ impl fmt::Display for Bar {
             Self::AtLeast(bar) => write!(f, "≥ {bar} x"),
             Self::Below(bar) => write!(f, "< {bar} x"),
             Self::BelowNanos(bar) => write!(f, "< {bar} ns"),
+            Self::BelowMicros(bar) => write!(f, "< {bar} µs"),
+            Self::BelowBytes(bar) => write!(f, "< {bar} B"),
             Self::BelowMiB(bar) => write!(f, "< +{bar} MiB"),
         }
     }

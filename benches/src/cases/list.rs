@@ -1,22 +1,20 @@
 //! Listing all records: how fast, and in how much memory.
 
-use std::fs;
 use std::hint::black_box;
 use std::path::Path;
-use std::process::Command;
 
 use syncline::{Storage, TransactionManager};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::Bench;
-use crate::Result;
 use crate::hand_written::{self, CACHE_BYTES, Decode, HandWritten};
 use crate::item::{Ids, Item, Items, copy_out_and_decode, decode_in_place};
 use crate::ours::{Ours, commit_batch};
 use crate::rounds::{Spread, paired};
 use crate::stopwatch::Stopwatch;
 use crate::table::{Bar, Quantity, Row};
+use crate::{Result, memory};
 
 /// Large, so that the stores grow quickly: how they grew hardly matters here.
 const BATCH: usize = 50_000;
@@ -120,30 +118,19 @@ fn scan<H: HandWritten>(hand: &H, decode: Decode, records: usize) -> Result<f64>
 }
 
 /// The argument that makes a process of this binary list records and print its peak memory.
-pub const LIST_IN_CHILD: &str = "--list-in-child";
+pub(super) const IN_CHILD: &str = "--list-in-child";
 
 /// So small that it is full long before a tenth of the records is read.
-const CHILD_CACHE_BYTES: usize = 1 << 20;
+pub(super) const CHILD_CACHE_BYTES: usize = 1 << 20;
 
 /// The peak memory of a process that opens the store and lists `records` of it; `None` where it cannot be told.
-///
-/// A process of its own: what this one has freed, and the caches of its stores, would hide what a listing takes.
 fn peak_mib<H: HandWritten>(path: &Path, records: usize) -> Result<Option<f64>> {
-    let mut child = Command::new(std::env::current_exe()?);
-    child.arg("--bench").arg(LIST_IN_CHILD).arg(H::ENGINE).arg(path).arg(records.to_string());
-    let output = child.output()?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into());
-    }
-    let kib = String::from_utf8(output.stdout)?;
-    Ok(kib.trim().parse::<f64>().ok().map(|kib| kib / 1024.))
+    let path = path.to_str().ok_or("the path is no text")?;
+    memory::peak_mib_of_child(&[IN_CHILD, H::ENGINE, path, &records.to_string()])
 }
 
 /// What the child does.
-///
-/// # Errors
-/// Those of opening and listing.
-pub fn list_in_child<H: HandWritten>(runtime: &Runtime, path: &Path, records: usize) -> Result<()> {
+pub(super) fn in_child<H: HandWritten>(runtime: &Runtime, path: &Path, records: usize) -> Result<()> {
     let storage = H::storage(path, H::Commit::default(), CHILD_CACHE_BYTES)?;
     let listing = async move {
         let ours = Ours::open(storage).await?;
@@ -151,9 +138,6 @@ pub fn list_in_child<H: HandWritten>(runtime: &Runtime, path: &Path, records: us
         ours.close().await
     };
     runtime.block_on(async { tokio::spawn(listing).await? })?;
-    // Linux alone tells it; elsewhere nothing is printed and the row is left out.
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
-    println!("{}", peak.unwrap_or_default());
+    memory::print_peak();
     Ok(())
 }

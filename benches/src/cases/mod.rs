@@ -1,13 +1,17 @@
 //! The cases: what is measured, against which bar.
 
+mod catch_up;
 mod commit_batch;
 mod commit_many;
 mod commit_one;
 mod get;
+mod latency;
 mod list;
+mod receive_live;
 mod size;
 mod stamp;
 mod stores;
+mod wire;
 mod with_tx;
 
 use std::path::Path;
@@ -18,8 +22,6 @@ use crate::Result;
 use crate::hand_written::{HandWritten, HandWrittenJoin};
 use crate::item::Ids;
 use crate::table::Row;
-
-pub use list::{LIST_IN_CHILD, list_in_child};
 
 /// What every case needs.
 #[derive(Debug)]
@@ -57,7 +59,7 @@ pub struct Case {
 
 /// The cases over one engine.
 #[must_use]
-pub fn of<H: HandWritten>() -> [Case; 6] {
+pub fn of<H: HandWritten>() -> [Case; 9] {
     [
         Case { engine: H::ENGINE, name: "commit-one", run: commit_one::run::<H> },
         Case { engine: H::ENGINE, name: "commit-64", run: commit_many::run::<H> },
@@ -65,6 +67,9 @@ pub fn of<H: HandWritten>() -> [Case; 6] {
         Case { engine: H::ENGINE, name: "get", run: get::run::<H> },
         Case { engine: H::ENGINE, name: "list", run: list::run::<H> },
         Case { engine: H::ENGINE, name: "size", run: size::run::<H> },
+        Case { engine: H::ENGINE, name: "receive-live", run: receive_live::run::<H> },
+        Case { engine: H::ENGINE, name: "catch-up", run: catch_up::run::<H> },
+        Case { engine: H::ENGINE, name: "latency", run: latency::run::<H> },
     ]
 }
 
@@ -74,10 +79,35 @@ pub const fn join_of<H: HandWrittenJoin>() -> Case {
     Case { engine: H::ENGINE, name: "with-tx", run: with_tx::run::<H> }
 }
 
-/// The case of the clock, which needs no engine.
+/// The case of how much memory catching up takes, for an engine that keeps to the cache it is given.
 #[must_use]
-pub const fn stamp() -> Case {
-    Case { engine: "", name: "stamp", run: stamp::run }
+pub const fn catch_up_memory_of<H: HandWritten>() -> Case {
+    Case { engine: H::ENGINE, name: "catch-up-memory", run: catch_up::run_memory::<H> }
+}
+
+/// The cases that need no engine: the clock, and what lies between two replicas.
+#[must_use]
+pub const fn without_engine() -> [Case; 3] {
+    [
+        Case { engine: "", name: "stamp", run: stamp::run },
+        Case { engine: "memory", name: "latency", run: latency::run_in_memory },
+        Case { engine: "memory", name: "wire", run: wire::run },
+    ]
+}
+
+/// Does what this process was started for, if that is to measure the memory of something over the engine.
+pub fn in_child<H: HandWritten>(runtime: &Runtime, arguments: &[String]) -> Option<Result<()>> {
+    let [_, child, engine, path, more @ ..] = arguments else { return None };
+    let path = Path::new(path);
+    match (child.as_str(), more) {
+        _ if engine != H::ENGINE => None,
+        (list::IN_CHILD, [records]) => Some(match records.parse() {
+            Ok(records) => list::in_child::<H>(runtime, path, records),
+            Err(error) => Err(error.into()),
+        }),
+        (catch_up::IN_CHILD, []) => Some(catch_up::in_child::<H>(runtime, path)),
+        _ => None,
+    }
 }
 
 /// Measures `case` with both kinds of ids and every kind of commit.

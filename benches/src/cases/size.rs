@@ -1,15 +1,14 @@
 //! Bytes on disk per record, after many single commits.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use tempfile::TempDir;
 
 use super::Bench;
 use super::stores::BATCH;
 use crate::hand_written::{self, CACHE_BYTES, HandWritten};
-use crate::item::{Ids, Item, Items};
-use crate::ours::Ours;
+use crate::item::{Ids, Items};
+use crate::ours::{Ours, commit_each};
 use crate::rounds::Spread;
 use crate::table::{Bar, Quantity, Row};
 use crate::{Result, disk};
@@ -39,7 +38,7 @@ pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
         let storage = H::storage(&ours, commit, CACHE_BYTES)?;
         bench.wait(async move {
             let ours = Ours::open(storage).await?;
-            commit_each(&ours, items).await?;
+            commit_each(&ours.manager, items, CALLERS).await?;
             ours.close().await
         })?;
         let size = |path: &Path| -> Result<f64> { Ok(disk::size(path)? as f64 / records as f64) };
@@ -79,28 +78,4 @@ pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
         }
     }
     Ok(rows)
-}
-
-async fn commit_each<S: syncline::Storage>(ours: &Ours<S>, items: Vec<Item>) -> Result<()> {
-    // The items in their order, whoever commits them.
-    let items = Arc::new(std::sync::Mutex::new(items.into_iter()));
-    let callers: Vec<_> = (0..CALLERS)
-        .map(|_| {
-            let (manager, items) = (ours.manager.clone(), Arc::clone(&items));
-            tokio::spawn(async move {
-                loop {
-                    let next = items.lock().map_err(|_| "another caller panicked")?.next();
-                    match next {
-                        Some(item) => manager.commit_shared(item).await?,
-                        None => return Ok(()),
-                    };
-                }
-            })
-        })
-        .collect();
-    for caller in callers {
-        let outcome: Result<()> = caller.await?;
-        outcome?;
-    }
-    Ok(())
 }
