@@ -60,7 +60,7 @@ impl Registry {
             assert!(
                 !(M::OWN_MERGE && M::Ownership::DEVICE_OWNED),
                 "a device-owned model has no merge of its own"
-            )
+            );
         };
         let model = Model {
             id: TypeId::of::<M>(),

@@ -123,7 +123,7 @@ impl Pen {
     pub(super) fn replace(
         &mut self,
         draft: &mut Draft,
-        key: RecordKey,
+        key: &RecordKey,
         header: Header,
         bytes: Value,
         stored: Option<(Header, Value)>,
@@ -142,7 +142,7 @@ impl Pen {
             let held = !old.tombstone && !old.merge.is_some_and(|merge| merge.mixed);
             if held && !header.holds(old.stamp.replica(), old.seq) {
                 value.drain(..record::value_at(&value));
-                self.keep(draft, &key, old.stamp.replica(), old.seq, value);
+                self.keep(draft, key, old.stamp.replica(), old.seq, value);
             }
         }
         Ok(())

@@ -242,7 +242,7 @@ impl Pen {
                 .map_or_else(|| (0, record::with_room(merge.is_some(), 0)), |new| (new.schema, new.record));
             let header = Header { tombstone: kind == ChangeKind::Delete, schema, stamp, seq, merge };
             header.write(&mut bytes);
-            self.replace(draft, key.clone(), header, bytes, stored)?;
+            self.replace(draft, &key, header, bytes, stored)?;
             events.push(Event::Changed(Change { record: key, kind, origin: device, stamp, seq }));
         }
         let row = row.finish();

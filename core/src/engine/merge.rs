@@ -150,14 +150,14 @@ impl Pen {
                     draft.drop_besides(key);
                 }
                 let bytes = record::of(&new.header, new.value);
-                self.replace(draft, key.clone(), new.header, bytes, stored)?;
+                self.replace(draft, key, new.header, bytes, stored)?;
             }
             Verdict::Stay => self.keep_incoming(draft, key, &new),
             Verdict::Mix(header, bytes, unchanged) => {
                 if !unchanged {
                     self.keep_incoming(draft, key, &new);
                 }
-                self.replace(draft, key.clone(), header, bytes, stored)?;
+                self.replace(draft, key, header, bytes, stored)?;
             }
             Verdict::Beside => {
                 if self.rules.unmerged_lies_beside {
@@ -169,7 +169,7 @@ impl Pen {
                     {
                         let header = Header { merge: Some(Merged { beside: true, ..merge }), ..header };
                         header.write(&mut bytes);
-                        self.replace(draft, key.clone(), header, bytes, None)?;
+                        self.replace(draft, key, header, bytes, None)?;
                     }
                 }
                 self.keep_incoming(draft, key, &new);
@@ -204,11 +204,11 @@ impl Pen {
                 Verdict::Stay => {}
                 Verdict::Replace => {
                     let bytes = record::of(&header, value);
-                    self.replace(&mut draft, key.clone(), header, bytes, stored.take())?;
+                    self.replace(&mut draft, key, header, bytes, stored.take())?;
                     draft.drop_kept(keys::kept(header.stamp.replica(), header.seq, key));
                 }
                 Verdict::Mix(mixed, bytes, unchanged) => {
-                    self.replace(&mut draft, key.clone(), mixed, bytes, stored.take())?;
+                    self.replace(&mut draft, key, mixed, bytes, stored.take())?;
                     if unchanged {
                         draft.drop_kept(keys::kept(header.stamp.replica(), header.seq, key));
                     }
@@ -224,7 +224,7 @@ impl Pen {
             let header =
                 Header { merge: header.merge.map(|merge| Merged { beside: false, ..merge }), ..header };
             header.write(&mut bytes);
-            self.replace(&mut draft, key.clone(), header, bytes, None)?;
+            self.replace(&mut draft, key, header, bytes, None)?;
         }
         let mut batch = draft.into_batch();
         folded.into_iter().for_each(|beside| batch.delete(beside));

@@ -702,7 +702,9 @@ impl Engine {
         self.effects.extend(decision.notices.into_iter().map(Effect::Notify));
         self.sync.inbox.settle();
         self.sync.failing.reset();
-        streams.iter().for_each(|stream| drop(self.sync.refusing.remove(stream)));
+        for stream in &streams {
+            self.sync.refusing.remove(stream);
+        }
         self.take_members(decision.members);
         self.acknowledge_later(streams);
         self.maybe_pull();

@@ -217,9 +217,11 @@ impl Replication {
         }
     }
 
-    /// The rows that are due: with the next write, or at once if they say that a stream has two histories.
+    /// The rows that are due: what peers acknowledged now and then, since every commit would pay for it; that a stream
+    /// has two histories at once.
     pub(super) fn take_rows(&mut self, batch: &mut WriteBatch) {
-        let (stale, forks) = (std::mem::take(&mut self.stale_rows), std::mem::take(&mut self.unstored_forks));
+        let stale = if self.flush { std::mem::take(&mut self.stale_rows) } else { BTreeSet::new() };
+        let forks = std::mem::take(&mut self.unstored_forks);
         for replica in &stale {
             if let Some(peer) = self.peers.get(replica) {
                 batch.put(keys::peer(*replica), peer_value(&peer.acked));
@@ -423,9 +425,12 @@ impl Engine {
             // A transport says that a peer is up before its first frame.
             return self.sync.peers.get(&from).is_some_and(|peer| peer.up);
         }
-        let group = self.pen.identity.group;
-        if !self.is_joining() && wire::begins_with_hello(frame, group) {
-            self.sync.owed.entry(from).or_default().stranger = true;
+        match wire::is_hello(frame, self.pen.identity.group, self.limits.frame_bytes_max) {
+            // Who else is in the group, a joiner learns later.
+            Ok(_) if self.is_joining() => {}
+            Ok(true) => self.sync.owed.entry(from).or_default().stranger = true,
+            Ok(false) => self.reject_because(from, "its sender is no member".into()),
+            Err(error) => self.reject(from, &error),
         }
         false
     }
@@ -447,7 +452,7 @@ impl Engine {
 
     fn handle_message(&mut self, from: ReplicaId, message: Message) {
         match message {
-            Message::Hello(hello) => self.handle_hello(from, hello),
+            Message::Hello(hello) => self.handle_hello(from, &hello),
             Message::Stranger => {
                 if let Some(peer) = self.sync.peers.get_mut(&from) {
                     peer.stranger = true;
@@ -464,7 +469,7 @@ impl Engine {
         }
     }
 
-    fn handle_hello(&mut self, from: ReplicaId, hello: Hello) {
+    fn handle_hello(&mut self, from: ReplicaId, hello: &Hello) {
         let Some(peer) = self.sync.peers.get_mut(&from) else { return };
         peer.stranger = false;
         if peer.session != Some(hello.session) {
@@ -475,7 +480,7 @@ impl Engine {
             peer.backoff.reset();
             self.say_hello(from);
         }
-        self.note_regressions(from, &hello);
+        self.note_regressions(from, hello);
         if let Some(peer) = self.sync.peers.get_mut(&from) {
             peer.restored = hello.restored;
         }

@@ -285,13 +285,10 @@ pub(super) fn sealed(group: GroupId, kind: u8, body: &[u8]) -> Bytes {
     message.finish()
 }
 
-/// Whether `frame` begins with a hello of `group`, as far as its first bytes tell.
-pub(super) fn begins_with_hello(frame: &[u8], group: GroupId) -> bool {
-    let mut begins = MessageWriter::new(HELLO, group, 0).0;
-    begins.truncate(HEADER_LEN - CHECKSUM_LEN);
-    let same = |at: std::ops::Range<usize>| frame.get(at.clone()) == begins.get(at);
-    // All but the length.
-    same(0..7) && same(11..HEADER_LEN - CHECKSUM_LEN)
+/// Whether the first message of `frame` is a hello of `group`. Its body is not read.
+pub(super) fn is_hello(frame: &Bytes, group: GroupId, frame_bytes_max: usize) -> Result<bool, WireError> {
+    let mut messages = Messages::new(frame.clone(), Some(group), frame_bytes_max)?;
+    messages.split().map(|(kind, _)| kind == HELLO)
 }
 
 /// Reads the messages of a frame one by one.
@@ -329,7 +326,8 @@ impl Messages {
         None
     }
 
-    fn message(&mut self) -> Result<Option<Message>, WireError> {
+    /// Takes the next message off the frame: its kind and its body.
+    fn split(&mut self) -> Result<(u8, Bytes), WireError> {
         let bytes = self.rest.as_ref();
         let (magic, bytes) = bytes.split_first_chunk::<4>().ok_or(WireError::CutShort)?;
         let (version, bytes) = bytes.split_first_chunk::<2>().ok_or(WireError::CutShort)?;
@@ -357,6 +355,11 @@ impl Messages {
         let kind = *kind;
         let mut body = self.rest.split_off(HEADER_LEN);
         self.rest = body.split_off(len);
+        Ok((kind, body))
+    }
+
+    fn message(&mut self) -> Result<Option<Message>, WireError> {
+        let (kind, mut body) = self.split()?;
         Ok(match kind {
             HELLO => Some(Message::Hello(whole(&body)?)),
             STRANGER if body.is_empty() => Some(Message::Stranger),
