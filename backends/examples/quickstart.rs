@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use syncline::{DeviceId, GroupId, Syncable, TransactionManager, Uuid};
-use syncline_backends::RedbStorage;
+use syncline_backends::{MemoryNetwork, RedbStorage};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Syncable)]
 #[sync(model = "tag")] // no `device_id` field: shared
@@ -24,31 +24,44 @@ struct Location {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let data = tempfile::tempdir()?; // an app has a directory for its data, and keeps its device id there
-    let device = DeviceId::new();
-    let (library, driver) = TransactionManager::builder(RedbStorage::open(data.path().join("library.redb"))?)
-        .device(device)
-        .found(GroupId::new())
+    let (data, network) = (tempfile::tempdir()?, MemoryNetwork::new()); // an app has its own directory and transport
+    let (laptop, phone, group) = (DeviceId::new(), DeviceId::new(), GroupId::new());
+    let (a, driver) = TransactionManager::builder(RedbStorage::open(data.path().join("laptop.redb"))?)
+        .device(laptop)
+        .found(group)
+        .transport(network.transport())
         .model::<Tag>()
         .model::<Location>()
         .open()
         .await?;
     tokio::spawn(driver.run());
+    let founder = a.status().await?.replica;
+    let (b, driver) = TransactionManager::builder(RedbStorage::open(data.path().join("phone.redb"))?)
+        .device(phone)
+        .join(group, founder)
+        .transport(network.transport())
+        .model::<Tag>()
+        .model::<Location>()
+        .open()
+        .await?;
+    let mut events = b.events();
+    tokio::spawn(driver.run());
+    a.add_member(b.status().await?.replica, phone).await?;
 
-    let tag = library.commit_shared(Tag { id: Uuid::now_v7(), name: "holiday".into() }).await?;
-    let photos = library
-        .commit_device_owned(Location { id: Uuid::now_v7(), device_id: device, path: "/photos".into() })
-        .await?;
-    let beach = Tag { name: "beach".into(), ..tag.clone() };
-    library
-        .commit_batch(move |batch| {
-            batch.put(&beach)?;
-            batch.delete::<Location>((device, photos.id))?;
-            Ok(())
-        })
-        .await?;
-    assert_eq!(library.get::<Tag>(tag.id).await?.map(|t| t.name), Some("beach".into()));
-    println!("{:#?}", library.status().await?);
-    library.shutdown().await?;
-    Ok(())
+    let tag = Tag { id: Uuid::now_v7(), name: "holiday".into() };
+    let photos = Location { id: Uuid::now_v7(), device_id: laptop, path: "/photos".into() };
+    a.commit_batch(move |batch| {
+        batch.put(&tag)?;
+        batch.put(&photos)?;
+        Ok(())
+    })
+    .await?; // one commit, here and there
+    while let Some(Ok(told)) = events.next_together().await {
+        if told.len() == 2 {
+            break;
+        }
+    } // each commit as a whole
+    assert_eq!(b.list::<Tag>().next_page().await?.map(|tags| tags.len()), Some(1));
+    println!("{:#?}", b.status().await?);
+    Ok(b.shutdown().await?)
 }

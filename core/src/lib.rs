@@ -2,20 +2,24 @@
 //! Leaderless replication for apps that live on several devices of one person or team.
 //!
 //! One call commits a record **and** the log entry that announces it **and** the clock that orders it, in one
-//! transaction of the app's own embedded store. There is no leader and no server. This version holds everything
-//! that a single device needs; telling the peers comes next.
+//! transaction of the app's own embedded store, and then tells the peers. There is no leader and no server.
 //!
 //! ```text
 //!   TransactionManager            Driver (async)                  Engine (pure)
 //!   commit, update, …  ──────▶  clock ─┐                   ┌──▶ what to read
-//!                                      ├─ Input ──▶ handle ┤    what to write
-//!   get, list ─▶ Storage  ◀────────────┘                   └──▶ what to answer, what to tell
+//!   Transport: frames  ──────▶  timer ─┼─ Input ──▶ handle ┤    what to write
+//!   get, list ─▶ Storage  ◀────────────┘                   └──▶ what to answer, what to tell, what to send
 //!                   ▲               Effect ◀── next_effect
 //!                   └───────────────── performs
 //! ```
 //!
+//! Peers apply a commit whole, after everything that its author had seen, and all end with the same records, whatever
+//! the network loses, repeats or reorders. What is not there yet: a replica gets everything by log, which is therefore
+//! not pruned while there is a transport.
+//!
 //! - Start with [`TransactionManager`], and [`Syncable`] for your types.
 //! - Choose a store from `syncline-backends`, or write one: [`Storage`] is three methods and a contract.
+//! - Reach the peers over a [`Transport`], four methods; `syncline-backends` has a network in memory.
 //! - Prove it with `syncline-testkit`: one test for each line of that contract.
 //! - On a store with native transactions ([`JoinStorage`]), [`with_tx`](TransactionManager::with_tx) puts the app's own
 //!   SQL into the commit, and a [`Projection`] keeps a table or an index of the app in step with its records.
@@ -73,7 +77,7 @@ pub use builder::Builder;
 pub use clock::{Clock, ClockError, Mono, Now, SystemClock, WallMs};
 pub use driver::Driver;
 #[doc(hidden)]
-pub use engine::{MARKS, Rules};
+pub use engine::{MARKS, Rules, fuzz};
 pub use error::{Error, OpenError, SharedError, StopReason};
 pub use events::{Change, ChangeKind, Event, Events, Lagged, RecordKey, Restored, StreamStop};
 pub use hlc::{DriftError, Hlc, HlcGenerator, HlcLengthError};

@@ -144,6 +144,7 @@ mod clock;
 mod faults;
 mod filtered;
 mod fixture;
+pub mod fuzz;
 mod gate;
 pub mod join;
 pub mod joined_replica;

@@ -62,6 +62,33 @@ use sync::{Replication, Side, Stop};
 /// The most streams of a group.
 pub(crate) const STREAMS_MAX: usize = wire::STREAMS_MAX;
 
+/// Doors for fuzzing, through which bytes reach what reads them.
+pub mod fuzz {
+    use bytes::Bytes;
+
+    use crate::ids::{GroupId, ReplicaId};
+    use crate::stored::LogEntry;
+
+    /// Reads `frame`; says how many whole messages it has.
+    #[must_use]
+    pub fn frame(frame: &[u8]) -> usize {
+        super::wire::count_messages(frame)
+    }
+
+    /// Reads `entry` as a commit of a log; says how many changes it has, if it is one.
+    #[must_use]
+    pub fn commit(entry: &[u8]) -> Option<usize> {
+        let replica = ReplicaId::from_bytes([7; 16]);
+        LogEntry::parse_capped(replica, entry, 1000).ok().map(|entry| entry.changes.len())
+    }
+
+    /// A message of any kind and body, with a length and a checksum that fit.
+    #[must_use]
+    pub fn seal(group: GroupId, kind: u8, body: &[u8]) -> Bytes {
+        super::wire::sealed(group, kind, body)
+    }
+}
+
 /// The most bytes of the ids and values of one commit: a single record always fits.
 fn commit_bytes(limits: &Limits) -> usize {
     limits.commit_bytes_max.max(limits.value_bytes_max.saturating_add(limits.id_bytes_max))

@@ -278,7 +278,6 @@ pub(super) fn regressed(group: GroupId, head: &WireHead) -> Bytes {
 }
 
 /// A message of any kind and body, for tests that make up what no replica sends.
-#[cfg(test)]
 pub(super) fn sealed(group: GroupId, kind: u8, body: &[u8]) -> Bytes {
     let mut message = MessageWriter::new(kind, group, body.len());
     message.0.extend_from_slice(body);
@@ -289,6 +288,13 @@ pub(super) fn sealed(group: GroupId, kind: u8, body: &[u8]) -> Bytes {
 pub(super) fn is_hello(frame: &Bytes, group: GroupId, frame_bytes_max: usize) -> Result<bool, WireError> {
     let mut messages = Messages::new(frame.clone(), Some(group), frame_bytes_max)?;
     messages.split().map(|(kind, _)| kind == HELLO)
+}
+
+/// Reads all messages of `frame`, whatever group it is of; says how many there are. For fuzzing.
+pub(super) fn count_messages(frame: &[u8]) -> usize {
+    let messages = Messages::new(Bytes::copy_from_slice(frame), None, usize::MAX);
+    let Ok(mut messages) = messages else { return 0 };
+    std::iter::from_fn(|| messages.next()).filter(Result::is_ok).count()
 }
 
 /// Reads the messages of a frame one by one.

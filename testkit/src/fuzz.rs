@@ -1,0 +1,77 @@
+//! What bytes from anybody must not do: one function for each fuzz target of `testkit/fuzz`, whose corpora the tests of
+//! this crate replay.
+
+use bytes::Bytes;
+use futures::executor::block_on;
+use futures::future::join;
+use syncline::{ReplicaId, TransactionManager, Transport as _, Uuid, audit, fuzz};
+use syncline_backends::{MemoryDisk, MemoryNetwork, MemoryStorage};
+
+use crate::StepClock;
+use crate::replica::app::{DEVICE, GROUP, Note, Place, REPLICA, START_MS, settle};
+
+/// Reads the bytes as a frame.
+pub fn frame(bytes: &[u8]) {
+    let _ = fuzz::frame(bytes);
+}
+
+/// Reads the bytes as a commit.
+pub fn commit(bytes: &[u8]) {
+    let _ = fuzz::commit(bytes);
+}
+
+const PEER: ReplicaId = ReplicaId(Uuid::from_u128(0xbad));
+
+/// Feeds the bytes to a whole replica, as frames of a member: each begins with a kind and two bytes of length, and gets a
+/// checksum that fits; those of kind 0 are sent as they are. The store stays whole, and the replica goes on.
+///
+/// # Panics
+/// If it does not.
+pub fn replica(bytes: &[u8]) {
+    let (network, disk) = (MemoryNetwork::new(), MemoryDisk::new());
+    let clock = StepClock::at(START_MS);
+    block_on(async {
+        let peer = network.transport();
+        peer.attach(PEER).await.expect("nobody else has this id");
+        let opened = TransactionManager::builder(MemoryStorage::open(&disk))
+            .device(DEVICE)
+            .found(GROUP)
+            .replica(REPLICA)
+            .seed(1)
+            .clock(clock.clone())
+            .transport(network.transport())
+            .model::<Note>()
+            .model::<Place>()
+            .open();
+        let (library, driver) = opened.await.expect("it opens");
+        let work = async {
+            library.add_member(PEER, DEVICE).await.expect("a member is added");
+            for frame in frames(bytes) {
+                let _ = network.inject(PEER, REPLICA, frame);
+                settle().await;
+                clock.advance(1_000);
+            }
+            library.status().await.expect("it goes on");
+            library.shutdown().await.expect("it ends as it should");
+        };
+        let (_, ended) = join(work, driver.run()).await;
+        assert!(ended.is_ok(), "the driver goes on");
+        let violations = audit(&MemoryStorage::open(&disk)).await;
+        assert!(violations.is_empty(), "the store is not whole: {violations:?}");
+    });
+}
+
+/// Cuts the bytes into frames.
+fn frames(mut bytes: &[u8]) -> Vec<Bytes> {
+    let mut frames = Vec::new();
+    while let [kind, high, low, rest @ ..] = bytes {
+        let len = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len());
+        let (body, behind) = rest.split_at(len);
+        frames.push(match kind {
+            0 => Bytes::copy_from_slice(body),
+            kind => fuzz::seal(GROUP, *kind, body),
+        });
+        bytes = behind;
+    }
+    frames
+}
