@@ -135,37 +135,37 @@ impl<S: Storage> Driver<S> {
     }
 
     async fn serve(&mut self) -> StopReason {
-        // Whether there was a reply, and a write, since others last had their turn.
-        let (mut replied, mut wrote, mut closed) = (false, false, false);
+        // Whether others are due to run, and whether something was written, since they last did.
+        let (mut yields, mut wrote, mut closed) = (false, false, false);
         loop {
             while let Ok(control) = self.channels.control.try_recv() {
                 answer(&mut self.engine, &mut self.channels.requests, control);
             }
-            if self.engine.is_between_steps() {
-                if replied {
+            // What was taken of the app is done before more is: those who came together are answered together.
+            if self.engine.is_between_steps() && !self.engine.has_calls() {
+                if std::mem::take(&mut yields) {
                     // Callers that were just answered often commit again at once. Letting them run first makes
                     // one group of their commits instead of a group of one and a group of all others.
                     Yield::default().await;
-                    replied = false;
                 }
                 closed = self.take_what_has_arrived();
                 if closed {
                     self.engine.close();
-                } else {
-                    // Frames that never end must not keep others from running either.
-                    replied = self.take_frames();
                 }
-                self.pass_time();
-                if wrote {
-                    // One page between two writes, so that neither waits for the other.
-                    wrote = false;
+                if std::mem::take(&mut wrote) {
+                    // One page between them, so that neither waits for the other.
                     if let Err(reason) = self.rebuild(closed).await {
                         return reason;
                     }
                 }
             }
+            if self.engine.is_between_steps() {
+                // Frames that never end must not keep others from running either.
+                yields |= !closed && self.take_frames();
+                self.pass_time();
+            }
             if let Some(effect) = self.engine.next_effect() {
-                replied |= matches!(effect, Effect::Reply(..));
+                yields |= matches!(effect, Effect::Reply(..));
                 wrote |= matches!(effect, Effect::Write(_) | Effect::Join(..) | Effect::Receive(..));
                 if let Err(reason) = self.perform(effect).await {
                     return reason;

@@ -413,6 +413,11 @@ impl Engine {
         self.effects.is_empty()
     }
 
+    /// Whether calls of the app wait for their turn.
+    pub(crate) fn has_calls(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// Gives the next thing to do; `None` until something happens.
     ///
     /// A group is formed only when nothing else is left to do, so that it takes everything that has arrived.
