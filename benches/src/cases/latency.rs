@@ -1,4 +1,11 @@
 //! From a commit on one replica to its event on another.
+//!
+//! Beside it stands one commit of the same replica, from the call to its reply, while both are out of each other's
+//! reach and commit in turn. So the stores of the two sides are the same ones, with the same rows, and their files are
+//! written in the same order. A replica on its own drops its log as it goes, so its file stays in place and its commits
+//! cost the file system less; how the way compares with that is a row of its own, without a bar.
+
+use std::sync::Arc;
 
 use syncline::{Storage, TransactionManager};
 use syncline_backends::MemoryStorage;
@@ -9,13 +16,18 @@ use crate::Result;
 use crate::hand_written::{CACHE_BYTES, HandWritten};
 use crate::item::{Ids, Item, Items};
 use crate::ours::Ours;
-use crate::pair::{Pair, until_received};
+use crate::pair::{A, B, Pair, until_received};
 use crate::rounds::{Spread, paired};
 use crate::stopwatch::Stopwatch;
 use crate::table::{Bar, Quantity, Row};
 
-/// With durable stores it takes two flushes, one after the other, and a commit takes one.
+/// It takes two durable writes, one after the other, and a commit takes one.
 const BAR: Bar = Bar::Below(2.2);
+
+/// The side that waits for the event of the other replica.
+const RECEIVED: usize = 0;
+/// The side whose commits the other replica does not hear of.
+const KEPT: usize = 1;
 
 pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
     let (rounds, commits, ids) = (bench.amount(25, 9), 50, Ids::Random);
@@ -26,51 +38,63 @@ pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
         let storage = |name| H::storage(&dir.path().join(name), commit, CACHE_BYTES);
         let (a, b, alone) = (storage("a")?, storage("b")?, storage("alone")?);
         let (pair, alone) = bench.wait(async { Ok((Pair::open(a, b).await?, Ours::open(alone).await?)) })?;
+        let pair = Arc::new(pair);
         let mut items = Items::new(ids, 1);
-        let [ours, one] = paired(
+        let [ours, one, of_alone] = paired(
             rounds,
-            || items.take(commits),
-            |items: &Vec<Item>, side| {
-                let items = items.clone();
-                if side == 0 {
-                    let (a, b) = (pair.a.manager.clone(), pair.b.manager.clone());
-                    bench.wait(async move { to_event(&a, &b, items).await })
-                } else {
-                    let alone = alone.manager.clone();
-                    bench.wait(async move { to_reply(&alone, items).await })
+            // The same record twice would be no commit.
+            || [items.take(commits), items.take(commits), items.take(commits)],
+            |[received, kept, of_b]: &[Vec<Item>; 3], side| match side {
+                RECEIVED => {
+                    let (pair, items) = (Arc::clone(&pair), received.clone());
+                    bench.wait(async move { to_event(&pair, items).await })
+                }
+                KEPT => {
+                    let (pair, items, of_b) = (Arc::clone(&pair), kept.clone(), of_b.clone());
+                    bench.wait(async move { to_reply(&pair, items, of_b).await })
+                }
+                _ => {
+                    let (alone, items) = (alone.manager.clone(), kept.clone());
+                    bench.wait(async move { to_reply_alone(&alone, items).await })
                 }
             },
         )?;
+        let pair = Arc::into_inner(pair).ok_or("a round still runs")?;
         bench.wait(async {
             pair.close().await?;
             alone.close().await
         })?;
-        rows.push(Row {
-            case: format!("{}: commit to a peer's event, p50, beside one commit", H::ENGINE),
-            ids: ids.name(),
-            commit: commit.to_string(),
-            ours: Quantity::Micros(Spread::of(&ours).median),
-            beside: Some(Quantity::Micros(Spread::of(&one).median)),
-            bare: None,
-            figure: Spread::of_ratios(&ours, &one),
-            bar: Some(BAR),
-        });
+        for (what, beside, bar) in
+            [("one commit", &one, Some(BAR)), ("one commit of a replica on its own", &of_alone, None)]
+        {
+            rows.push(Row {
+                case: format!("{}: commit to a peer's event, p50, beside {what}", H::ENGINE),
+                ids: ids.name(),
+                commit: commit.to_string(),
+                ours: Quantity::Micros(Spread::of(&ours).median),
+                beside: Some(Quantity::Micros(Spread::of(beside).median)),
+                bare: None,
+                figure: Spread::of_ratios(&ours, beside),
+                bar,
+            });
+        }
     }
     Ok(rows)
 }
 
 /// The same without a disk: what the way itself takes.
 pub(super) fn run_in_memory(bench: &Bench<'_>) -> Result<Vec<Row>> {
-    let pair = bench.wait(Pair::open(MemoryStorage::new(), MemoryStorage::new()))?;
+    let pair = Arc::new(bench.wait(Pair::open(MemoryStorage::new(), MemoryStorage::new()))?);
     let mut items = Items::new(Ids::Random, 1);
     let [ours] = paired(
         bench.amount(25, 9),
         || items.take(200),
         |items: &Vec<Item>, _| {
-            let (a, b, items) = (pair.a.manager.clone(), pair.b.manager.clone(), items.clone());
-            bench.wait(async move { to_event(&a, &b, items).await })
+            let (pair, items) = (Arc::clone(&pair), items.clone());
+            bench.wait(async move { to_event(&pair, items).await })
         },
     )?;
+    let pair = Arc::into_inner(pair).ok_or("a round still runs")?;
     bench.wait(pair.close())?;
     Ok(vec![Row {
         case: "memory: commit to a peer's event, p50".into(),
@@ -85,11 +109,8 @@ pub(super) fn run_in_memory(bench: &Bench<'_>) -> Result<Vec<Row>> {
 }
 
 /// The median time from a commit on A to its event on B, in microseconds.
-async fn to_event<SA: Storage, SB: Storage>(
-    a: &TransactionManager<SA>,
-    b: &TransactionManager<SB>,
-    items: Vec<Item>,
-) -> Result<f64> {
+async fn to_event<SA: Storage, SB: Storage>(pair: &Pair<SA, SB>, items: Vec<Item>) -> Result<f64> {
+    let (a, b) = (&pair.a.manager, &pair.b.manager);
     let mut events = b.events();
     let mut commits = a.status().await?.commits;
     let mut times = Vec::with_capacity(items.len());
@@ -103,12 +124,34 @@ async fn to_event<SA: Storage, SB: Storage>(
     Ok(Spread::of(&times).median)
 }
 
-/// The median time of a commit, in microseconds.
-async fn to_reply<S: Storage>(manager: &TransactionManager<S>, items: Vec<Item>) -> Result<f64> {
+/// The median time of a commit on A, in microseconds, while B cannot hear it and commits `of_b` in turn.
+async fn to_reply<SA: Storage, SB: Storage>(
+    pair: &Pair<SA, SB>,
+    items: Vec<Item>,
+    of_b: Vec<Item>,
+) -> Result<f64> {
+    let (a, b) = (&pair.a.manager, &pair.b.manager);
+    let mut events = b.events();
+    pair.network.disconnect(A, B);
+    let mut times = Vec::with_capacity(items.len());
+    for (item, of_b) in items.into_iter().zip(of_b) {
+        let stopwatch = Stopwatch::start();
+        a.commit_shared(item).await?;
+        times.push(stopwatch.elapsed().as_secs_f64() * 1e6);
+        b.commit_shared(of_b).await?;
+    }
+    let commits = a.status().await?.commits;
+    pair.network.connect(A, B);
+    until_received(b, &mut events, commits).await?;
+    Ok(Spread::of(&times).median)
+}
+
+/// The median time of a commit on a replica that is the only one of its group, in microseconds.
+async fn to_reply_alone<S: Storage>(alone: &TransactionManager<S>, items: Vec<Item>) -> Result<f64> {
     let mut times = Vec::with_capacity(items.len());
     for item in items {
         let stopwatch = Stopwatch::start();
-        manager.commit_shared(item).await?;
+        alone.commit_shared(item).await?;
         times.push(stopwatch.elapsed().as_secs_f64() * 1e6);
     }
     Ok(Spread::of(&times).median)

@@ -82,7 +82,7 @@ pub const fn join_of<H: HandWrittenJoin>() -> Case {
 /// The case of how much memory catching up takes, for an engine that keeps to the cache it is given.
 #[must_use]
 pub const fn catch_up_memory_of<H: HandWritten>() -> Case {
-    Case { engine: H::ENGINE, name: "catch-up-memory", run: catch_up::run_memory::<H> }
+    Case { engine: H::ENGINE, name: "memory-growth", run: catch_up::run_memory::<H> }
 }
 
 /// The cases that need no engine: the clock, and what lies between two replicas.
