@@ -136,7 +136,7 @@ pub enum Error {
     // Wait, or give up.
     /// This replica is joining its group and may not commit before its own member record has arrived.
     #[error(
-        "the replica {replica} is not a member yet; let a member call `add_member` and wait until `status()` shows it"
+        "the replica {replica} is not a member yet; let a member call `add_member` with its device, and wait until `status()` shows it"
     )]
     Joining {
         /// This replica.

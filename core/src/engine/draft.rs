@@ -16,7 +16,7 @@ use crate::sorted::SortedMap;
 use crate::storage::{Key, KeyRange, Value, WriteBatch};
 use crate::stored::keys::{self, RecordKey};
 use crate::stored::record::{self, Header};
-use crate::stored::{Digest, FormatError, Head, clock_value};
+use crate::stored::{Digest, FormatError, Head, Identity, clock_value};
 use crate::syncable::Syncable;
 
 /// A write that is being put together.
@@ -173,9 +173,9 @@ impl Pen {
         if heads.is_empty() {
             return decision;
         }
-        let replica = self.identity.replica;
+        let Identity { replica, device, .. } = self.identity;
         let batch = &mut decision.batch;
-        if decision.members.iter().any(|member| member.replica == replica) {
+        if decision.members.iter().any(|member| (member.replica, member.device) == (replica, device)) {
             // Whoever is a member needs nobody to introduce it.
             batch.delete(keys::introducer());
         }

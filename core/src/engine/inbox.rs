@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::merge::Received;
 use super::sync::Stop;
 use super::wire::WireCommit;
-use super::{Engine, Mark, commit_bytes};
+use super::{Engine, Mark, STREAMS_MAX, commit_bytes};
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, ReplicaId};
 use crate::limits::Limit;
@@ -31,7 +31,9 @@ pub(super) struct Inbox {
     tips: BTreeMap<ReplicaId, Tip>,
     /// The members that it adds.
     members: BTreeMap<ReplicaId, DeviceId>,
-    /// How many commits are applied one by one, since one of them was refused by a projection.
+    /// How many commits the write under way applies.
+    pub(super) in_write: usize,
+    /// How many commits are applied one by one, since one of them was refused by a projection or the store.
     pub(super) one_by_one: usize,
 }
 
@@ -131,7 +133,7 @@ impl Engine {
             }
             return Admission::Duplicate;
         }
-        if self.sync.stops.contains_key(&stream) || !self.is_known_stream(stream) {
+        if self.is_stopped_for(stream, from) || !self.is_known_stream(stream) {
             return Admission::Left;
         }
         let tip = self.tip(stream);
@@ -153,15 +155,17 @@ impl Engine {
             self.note_fork(stream, tip.seq);
             return Admission::Left;
         }
-        // From here on it is the next one of its history, so what is wrong with it is its author's, and stays.
+        // From here on it is the next one of its history. What is wrong with it stays, unless another than its author
+        // sent it.
+        self.resume_refused(stream);
         let changes_max = self.limits.commit_changes_max;
         let Ok(entry) = LogEntry::parse_capped(stream, &commit.entry, changes_max) else {
             let limit = Limit { name: "commit_changes_max", max: changes_max };
             let reason = format!("it is of a newer version, has more changes than {limit}, or is damaged");
-            return self.refuse_commit(stream, seq, reason);
+            return self.refuse_commit(from, stream, seq, reason);
         };
         if let Err(reason) = self.check_entry(&tip, seq, &entry) {
-            return self.refuse_commit(stream, seq, reason);
+            return self.refuse_commit(from, stream, seq, reason);
         }
         for (cause, cause_seq) in entry.after.clone() {
             if cause == self.me() && cause_seq > self.pen.head().seq {
@@ -191,8 +195,13 @@ impl Engine {
         };
         let members = match members_in(&entry, &values) {
             Ok(members) => members,
-            Err(reason) => return self.refuse_commit(stream, seq, reason.into()),
+            Err(reason) => return self.refuse_commit(from, stream, seq, reason.into()),
         };
+        let known = self.members.len() + self.sync.inbox.members.len();
+        if !members.is_empty() && known.saturating_add(members.len()) > STREAMS_MAX {
+            let reason = format!("a group has no more than {STREAMS_MAX} members");
+            return self.refuse_commit(from, stream, seq, reason);
+        }
         self.queue(
             Received {
                 stream,
@@ -207,8 +216,8 @@ impl Engine {
         )
     }
 
-    fn refuse_commit(&mut self, stream: ReplicaId, seq: u64, reason: String) -> Admission {
-        self.stop_stream(stream, Stop::Refused { seq, reason });
+    fn refuse_commit(&mut self, from: ReplicaId, stream: ReplicaId, seq: u64, reason: String) -> Admission {
+        self.stop_stream(stream, Stop::Refused { seq, reason, from });
         Admission::Left
     }
 
@@ -256,7 +265,8 @@ impl Engine {
             total = total.saturating_add(len).saturating_add(id);
         }
         check(total, "commit_bytes_max", commit_bytes(limits))?;
-        check(entry.after.len(), "members_max", limits.members_max)
+        // Members may be added at the same time at two places, so the limit itself can be passed.
+        check(entry.after.len(), "members_max", STREAMS_MAX)
     }
 }
 

@@ -40,6 +40,14 @@ impl Received {
         crate::batch::weight(self.raw.len() + values, 1 + self.values.len())
     }
 
+    /// Lets go of the frame that brought it.
+    pub(super) fn detach(&mut self) {
+        self.raw = Bytes::copy_from_slice(&self.raw);
+        for value in self.values.iter_mut().flatten() {
+            *value = Bytes::copy_from_slice(value);
+        }
+    }
+
     /// Whose values must be read to apply it.
     pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
         self.entry.changes.iter().map(|change| change.record.as_bytes().to_vec())

@@ -57,7 +57,7 @@ pub(crate) use merge::Received;
 pub(crate) use opening::{Ask, Found, open, read_projections};
 pub(crate) use rules::Mark;
 pub use rules::{MARKS, Rules};
-use sync::{Replication, Side, Stop};
+use sync::{Check, Replication, Side, Stop};
 
 /// The most streams of a group.
 pub(crate) const STREAMS_MAX: usize = wire::STREAMS_MAX;
@@ -308,7 +308,7 @@ impl Engine {
     /// company, which then needs the log.
     fn stable(&self) -> u64 {
         let head = self.pen.head();
-        if self.rules.prune && self.is_alone() && !self.sync.on { head.seq } else { head.floor }
+        if self.rules.prune && self.is_alone() && !self.sync.networked { head.seq } else { head.floor }
     }
 
     /// Does only what the app has asked for from here on.
@@ -508,8 +508,8 @@ impl Engine {
         if !matches!(self.sync.side, Side::Idle) || self.closing {
             return;
         }
-        if let Some((_, check)) = self.sync.checks.pop_first() {
-            self.begin_check(check);
+        if let Some(((peer, stream), point)) = self.sync.checks.pop_first() {
+            self.begin_check(Check { peer, stream, point });
         } else if let Some((to, pull)) = self.sync.pulls.pop_front() {
             self.begin_serving(to, pull);
         }
@@ -534,6 +534,7 @@ impl Engine {
             inbox.bytes = inbox.bytes.saturating_sub(weight);
             commits.extend(inbox.commits.pop_front());
         }
+        inbox.in_write = commits.len();
         let Some(first) = commits.first() else { return };
         let keys: Vec<Key> = commits.iter().flat_map(Received::keys).collect();
         if keys.iter().any(|key| self.projected.iter().any(|range| range.contains(key))) {
@@ -545,9 +546,13 @@ impl Engine {
         }
     }
 
-    /// What was received could not be written: all that rests on it goes too, and is asked for again later.
+    /// What was received could not be written: all that rests on it goes too, and is asked for again later, one by one
+    /// in case a single one of them is why.
     fn receive_failed(&mut self, error: &dyn std::fmt::Display) {
         self.mark(Mark::ReceiveFailed);
+        if self.sync.inbox.in_write > 1 {
+            self.sync.inbox.one_by_one = self.sync.inbox.in_write;
+        }
         self.sync.inbox.reset();
         self.sync.failing.again(self.mono, &mut self.sync.rng);
         self.tell(Event::ReceiveFailed { error: error.to_string() });
@@ -721,7 +726,9 @@ impl Engine {
         self.effects.extend(decision.notices.into_iter().map(Effect::Notify));
         let replies = decision.waiting.into_iter();
         self.effects.extend(replies.map(|(ticket, result)| Effect::Reply(ticket, result)));
-        self.effects.extend(decision.frame.map(Effect::Broadcast));
+        if let Some(frame) = decision.frame {
+            self.broadcast(frame);
+        }
         self.take_members(decision.members);
     }
 

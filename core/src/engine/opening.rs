@@ -108,7 +108,7 @@ pub(crate) fn open(
     engine.pen = Pen { heads, moved, kept_up_to, ..engine.pen };
     engine.members = members;
     let introducer = found.introducer.as_deref().map(introducer_from_value).transpose().map_err(format)?;
-    if let Some(before) = introducer.filter(|_| !engine.members.contains_key(&identity.replica)) {
+    if let Some(before) = introducer.filter(|_| !engine.is_member()) {
         // Another one, should the first have gone for good.
         let introducer = asked_introducer.unwrap_or(before);
         if introducer != before {
@@ -130,9 +130,9 @@ pub(crate) fn open(
     })
     .map_err(format)?
     {
-        let seq = fork_from_value(value).map_err(format)?;
+        let (proof, seq) = fork_from_value(value).map_err(format)?;
         if stream == identity.replica {
-            engine.sync.restored = Some(Restored { stream, seq });
+            engine.sync.restored = Some(Restored { stream: proof, seq });
         } else {
             engine.sync.stops.insert(stream, Stop::Forked { seq });
         }

@@ -6,9 +6,8 @@
 //! answer, or not with what it said it has, is left alone for a while, longer every time, and another one is asked.
 
 use super::Engine;
-use bytes::Bytes;
-
 use super::inbox::Admission;
+use super::merge::Received;
 use super::wire::{self, Capped, PageHead, Pull, WireCommit, WireHead};
 use crate::clock::Mono;
 use crate::ids::ReplicaId;
@@ -47,12 +46,12 @@ impl Engine {
 
     /// How many commits the peer says it has that are neither here nor left out on purpose.
     pub(super) fn missing(&self, peer: ReplicaId) -> u64 {
-        let Some(peer) = self.sync.peers.get(&peer) else { return 0 };
-        if peer.more {
+        let Some(known) = self.sync.peers.get(&peer) else { return 0 };
+        if known.more {
             return u64::MAX;
         }
-        let wanted = peer.heads.iter().filter(|(stream, _)| {
-            **stream != self.me() && !self.sync.stops.contains_key(*stream) && self.is_known_stream(**stream)
+        let wanted = known.heads.iter().filter(|(stream, _)| {
+            **stream != self.me() && !self.is_stopped_for(**stream, peer) && self.is_known_stream(**stream)
         });
         wanted.map(|(stream, seq)| seq.saturating_sub(self.tip(*stream).seq)).fold(0, u64::saturating_add)
     }
@@ -67,7 +66,7 @@ impl Engine {
         // The own stream is nobody else's to tell.
         let mut excluded = vec![self.me()];
         if self.rules.pulls_exclude {
-            excluded.extend(self.sync.stops.keys().copied());
+            excluded.extend(self.sync.stops.keys().filter(|stream| self.is_stopped_for(**stream, peer)));
         }
         // What is here is said first: the peer may know that there was more once, and that shows only until it is here
         // again.
@@ -115,16 +114,13 @@ impl Engine {
     /// Takes commits in their order; says how many were new.
     fn take_commits(&mut self, from: ReplicaId, commits: Vec<WireCommit>) -> usize {
         let mut progress = 0;
-        let bytes: usize = commits.iter().map(|commit| commit.entry.len() + commit.values.len()).sum();
-        // What is taken keeps its frame in memory, so it must be most of it.
-        let wasteful = bytes < self.sync.frame_bytes / 2;
-        for mut commit in commits {
-            if wasteful {
-                commit.entry = Bytes::copy_from_slice(&commit.entry);
-                commit.values = Bytes::copy_from_slice(&commit.values);
-            }
+        let mut bytes = 0;
+        for commit in commits {
             match self.admit(from, &commit) {
-                Admission::Queued => progress += 1,
+                Admission::Queued => {
+                    progress += 1;
+                    bytes += commit.entry.len() + commit.values.len();
+                }
                 Admission::Duplicate | Admission::Left | Admission::TooEarly => {}
                 // What follows may rest on it.
                 Admission::Full => break,
@@ -133,6 +129,10 @@ impl Engine {
                     break;
                 }
             }
+        }
+        // What is taken keeps its frame in memory, so it must be most of it.
+        if bytes < self.sync.frame_bytes / 2 {
+            self.sync.inbox.commits.iter_mut().rev().take(progress).for_each(Received::detach);
         }
         progress
     }

@@ -38,6 +38,8 @@ pub struct Rules {
     pub joiner_waits: bool,
     /// A replica that learns that its store was restored or cloned stops committing.
     pub restores_are_noticed: bool,
+    /// What a store acknowledges that was restored, or may have been, does not count.
+    pub acks_of_restored_are_void: bool,
     /// An acknowledgement covers only what is durable.
     pub acks_are_durable: bool,
     /// A pull leaves out held and forked streams, so that they do not keep others from a page.
@@ -64,6 +66,7 @@ impl Rules {
         unmerged_lies_beside: true,
         joiner_waits: true,
         restores_are_noticed: true,
+        acks_of_restored_are_void: true,
         acks_are_durable: true,
         pulls_exclude: true,
     };

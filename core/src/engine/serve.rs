@@ -125,8 +125,12 @@ impl Engine {
     pub(super) fn begin_serving(&mut self, to: ReplicaId, pull: Pull) {
         let Pull { id, budget, heads, excluded } = pull;
         let budget = usize::try_from(budget).unwrap_or(usize::MAX).min(self.limits.frame_bytes_max / 2);
-        let told: BTreeMap<_, _> = heads.0.iter().map(|head| (head.stream, head.point())).collect();
-        let excluded: BTreeSet<_> = excluded.0.into_iter().collect();
+        // The beginning of a stream has no digest to compare.
+        let told: BTreeMap<_, _> =
+            heads.0.iter().filter(|head| head.seq > 0).map(|head| (head.stream, head.point())).collect();
+        let mut excluded: BTreeSet<_> = excluded.0.into_iter().collect();
+        // Whoever took it could not take what others have of this stream.
+        excluded.extend(self.has_two_histories().then(|| self.me()));
         let mut serving = Serving {
             to,
             id,
@@ -188,11 +192,7 @@ impl Engine {
         self.sync.side = Side::Idle;
         let Serving { to, id, chosen, bytes, more, pruned, forked, .. } = serving;
         for (stream, seq) in forked {
-            if stream == self.me() {
-                self.note_restored(stream, seq);
-            } else {
-                self.note_fork(stream, seq);
-            }
+            self.note_two_histories(stream, seq);
         }
         let mut page = MessageWriter::page(self.pen.identity.group, &PageHead { id, more, pruned }, bytes);
         if chosen.iter().any(|chosen| chosen.stream != self.me()) {
@@ -235,11 +235,7 @@ impl Engine {
     pub(super) fn handle_peeked(&mut self, values: Result<Vec<Option<Value>>, ReadError>) {
         match std::mem::replace(&mut self.sync.side, Side::Idle) {
             Side::Idle => {}
-            Side::Checking(check) => {
-                if let Ok(values) = values {
-                    self.handle_checked(&check, &values);
-                }
-            }
+            Side::Checking(check) => self.handle_checked(check, values),
             Side::Serving(mut serving) => match values.map(|values| serving.take_values(values)) {
                 Ok(Ok(())) => self.serve(serving),
                 Ok(Err(_)) | Err(_) => self.serve_what_there_is(*serving),

@@ -17,8 +17,8 @@ use crate::clock::Mono;
 use crate::events::{Event, Notice, Restored, StreamStop};
 use crate::hlc::Hlc;
 use crate::ids::ReplicaId;
-use crate::storage::{Value, WriteBatch};
-use crate::stored::{Point, fork_value, keys, peer_value};
+use crate::storage::{ReadError, Value, WriteBatch};
+use crate::stored::{Identity, Point, fork_value, keys, peer_value};
 
 /// How often a replica says hello to those it is connected with: what was lost is noticed by then.
 const HELLO_EVERY_MS: u64 = 30_000;
@@ -41,7 +41,9 @@ const STRANGERS_MAX: usize = 64;
 /// Everything that an engine knows of other replicas beside what is stored.
 #[derive(Debug)]
 pub(super) struct Replication {
-    /// Whether there is a transport at all.
+    /// Whether this replica was opened with a transport, so that others may need its log.
+    pub(super) networked: bool,
+    /// Whether there still is one.
     pub(super) on: bool,
     /// Drawn at the opening: tells peers that what they remember of this replica may be wrong.
     pub(super) session: u64,
@@ -61,8 +63,8 @@ pub(super) struct Replication {
     pub(super) last_pull_id: u32,
     /// The pulls of peers that wait to be answered, one a peer.
     pub(super) pulls: VecDeque<(ReplicaId, Pull)>,
-    /// Places in the own stream to compare with what a peer says of them, one a peer.
-    pub(super) checks: BTreeMap<ReplicaId, Check>,
+    /// Places in streams to compare with what a peer says of them, one a peer and stream.
+    pub(super) checks: BTreeMap<(ReplicaId, ReplicaId), Point>,
     /// Who is to hear hello, or that it is a stranger, once what was begun is done: one answer, however often it asked.
     owed: BTreeMap<ReplicaId, Owed>,
     /// The peer whose last page or silence was of no use.
@@ -106,9 +108,11 @@ struct Owed {
     regressed: Option<WireHead>,
 }
 
-/// A place in the own stream, as a peer knows it.
-#[derive(Debug)]
+/// A place in a stream, as a peer knows it.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Check {
+    pub(super) peer: ReplicaId,
+    pub(super) stream: ReplicaId,
     pub(super) point: Point,
 }
 
@@ -131,8 +135,8 @@ pub(super) struct Peer {
     pub(super) pruned: bool,
     pub(super) rejected: u64,
     pub(super) backoff: Backoff,
-    /// The place in the own stream that was compared last.
-    checked: u64,
+    /// The place in each stream that was compared last.
+    checked: BTreeMap<ReplicaId, u64>,
 }
 
 /// When to try again after failures in a row.
@@ -166,10 +170,23 @@ fn jittered(ms: u64, rng: &mut fastrand::Rng) -> u64 {
 /// Why a stream goes no further here.
 #[derive(Debug)]
 pub(super) enum Stop {
-    Held { seq: u64, stamp: Hlc },
-    Projection { seq: u64, error: String },
-    Forked { seq: u64 },
-    Refused { seq: u64, reason: String },
+    Held {
+        seq: u64,
+        stamp: Hlc,
+    },
+    Projection {
+        seq: u64,
+        error: String,
+    },
+    Forked {
+        seq: u64,
+    },
+    Refused {
+        seq: u64,
+        reason: String,
+        /// Who sent it.
+        from: ReplicaId,
+    },
 }
 
 impl Stop {
@@ -178,7 +195,7 @@ impl Stop {
             Self::Held { seq, stamp } => StreamStop::Held { seq: *seq, stamp: *stamp },
             Self::Projection { seq, error } => StreamStop::Projection { seq: *seq, error: error.clone() },
             Self::Forked { seq } => StreamStop::Forked { seq: *seq },
-            Self::Refused { seq, reason } => StreamStop::Refused { seq: *seq, reason: reason.clone() },
+            Self::Refused { seq, reason, .. } => StreamStop::Refused { seq: *seq, reason: reason.clone() },
         }
     }
 }
@@ -187,6 +204,7 @@ impl Replication {
     pub(super) fn new(on: bool, seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         Self {
+            networked: on,
             on,
             session: rng.u64(..),
             rng,
@@ -228,12 +246,12 @@ impl Replication {
             }
         }
         for replica in &forks {
-            let seq = match (self.stops.get(replica), self.restored) {
-                (Some(Stop::Forked { seq }), _) => *seq,
-                (_, Some(restored)) => restored.seq,
+            let (stream, seq) = match (self.stops.get(replica), self.restored) {
+                (Some(Stop::Forked { seq }), _) => (*replica, *seq),
+                (_, Some(Restored { stream, seq })) => (stream, seq),
                 _ => continue,
             };
-            batch.put(keys::fork(*replica), fork_value(seq));
+            batch.put(keys::fork(*replica), fork_value(stream, seq));
         }
         self.writing = (stale, forks);
         self.flush = false;
@@ -270,7 +288,13 @@ impl Engine {
 
     /// Whether this replica waits for its own member record.
     pub(super) fn is_joining(&self) -> bool {
-        self.sync.introducer.is_some() && !self.members.contains_key(&self.me())
+        self.sync.introducer.is_some() && !self.is_member()
+    }
+
+    /// Whether the group knows this replica, on this device: commits that name another one are taken by nobody.
+    pub(super) fn is_member(&self) -> bool {
+        let Identity { replica, device, .. } = self.pen.identity;
+        self.members.get(&replica).is_some_and(|member| member.device == device)
     }
 
     /// Whether frames of this replica are listened to.
@@ -288,13 +312,26 @@ impl Engine {
         self.effects.push_back(Effect::Send(to, frame));
     }
 
+    /// Sends this to all members that are connected, and to nobody else.
+    pub(super) fn broadcast(&mut self, frame: Bytes) {
+        let up = self.sync.peers.iter().filter(|(_, peer)| peer.up).map(|(replica, _)| *replica);
+        let (members, strangers): (Vec<_>, Vec<_>) = up.partition(|replica| self.is_trusted(*replica));
+        if strangers.is_empty() {
+            self.effects.push_back(Effect::Broadcast(frame));
+        } else {
+            members.into_iter().for_each(|member| self.send(member, frame.clone()));
+        }
+    }
+
     pub(super) fn tell(&mut self, event: Event) {
         self.effects.push_back(Effect::Notify(Notice::new(vec![event])));
     }
 
     /// The durable heads of all streams, as peers hear of them.
     fn heads(&self) -> Heads {
-        let known = self.pen.heads.iter().filter(|(_, head)| head.seq > 0);
+        // Nobody is to take the second history of a stream from here.
+        let hidden = self.has_two_histories().then(|| self.me());
+        let known = self.pen.heads.iter().filter(|(stream, head)| head.seq > 0 && Some(**stream) != hidden);
         let heads =
             known.map(|(stream, head)| WireHead { stream: *stream, seq: head.seq, digest: head.digest });
         Capped(heads.collect())
@@ -482,10 +519,11 @@ impl Engine {
         }
         self.note_regressions(from, hello);
         if let Some(peer) = self.sync.peers.get_mut(&from) {
-            peer.restored = hello.restored;
+            // A hello may be late, and a store does not become whole again.
+            peer.restored |= hello.restored;
         }
         self.take_heads(from, &hello.heads);
-        self.check_own_place(from, &hello.heads);
+        self.check_places(from, &hello.heads);
         self.maybe_pull();
     }
 
@@ -538,7 +576,9 @@ impl Engine {
             let Some(peer) = self.sync.peers.get_mut(&from) else { return };
             // It never moves back, and counts only while the peer's store is the one that acknowledged.
             let rises = peer.acked.get(&head.stream).is_none_or(|point| point.seq < head.seq);
-            if rises && !peer.restored && peer.acked.len() < STREAMS_MAX {
+            // Whether it is that store, its hello says.
+            let counts = !peer.restored && peer.session.is_some() || !self.rules.acks_of_restored_are_void;
+            if rises && counts && peer.acked.len() < STREAMS_MAX {
                 peer.acked.insert(head.stream, head.point());
                 self.sync.stale_rows.insert(from);
             }
@@ -554,16 +594,18 @@ impl Engine {
         }
     }
 
-    /// Compares what a peer has of the own stream with what was written there, if that is less than all.
-    fn check_own_place(&mut self, from: ReplicaId, heads: &Heads) {
-        let (me, own) = (self.me(), self.pen.head());
-        let Some(head) = heads.0.iter().find(|head| head.stream == me) else { return };
-        if head.seq >= own.seq || head.seq < own.floor || head.seq == 0 || !self.rules.restores_are_noticed {
-            return;
-        }
-        let Some(peer) = self.sync.peers.get_mut(&from) else { return };
-        if std::mem::replace(&mut peer.checked, head.seq) != head.seq {
-            self.sync.checks.insert(from, Check { point: head.point() });
+    /// Compares what a peer has of streams with what is here, where that is more.
+    fn check_places(&mut self, from: ReplicaId, heads: &Heads) {
+        for head in &heads.0 {
+            let Some(ours) = self.pen.heads.get(&head.stream).copied() else { continue };
+            let inside = head.seq > 0 && head.seq >= ours.floor && head.seq < ours.seq;
+            if !inside || !self.is_known_stream(head.stream) {
+                continue;
+            }
+            let Some(peer) = self.sync.peers.get_mut(&from) else { return };
+            if peer.checked.insert(head.stream, head.seq) != Some(head.seq) {
+                self.sync.checks.insert((from, head.stream), head.point());
+            }
         }
     }
 
@@ -583,6 +625,16 @@ impl Engine {
         }
     }
 
+    /// Whether a stream goes no further here, whatever `from` sends of it.
+    ///
+    /// What cannot be taken may have been made up by whoever sent it; its author can still show what it really is.
+    pub(super) fn is_stopped_for(&self, stream: ReplicaId, from: ReplicaId) -> bool {
+        self.sync.stops.get(&stream).is_some_and(|stop| match stop {
+            Stop::Refused { from: sender, .. } => from != stream || *sender == stream,
+            Stop::Held { .. } | Stop::Projection { .. } | Stop::Forked { .. } => true,
+        })
+    }
+
     pub(super) fn stop_stream(&mut self, stream: ReplicaId, stop: Stop) {
         // Nothing mends it.
         if matches!(self.sync.stops.get(&stream), Some(Stop::Forked { .. })) {
@@ -599,7 +651,9 @@ impl Engine {
 
     /// This store was restored or cloned: it must not go on writing a stream that another store may have written.
     pub(super) fn note_restored(&mut self, stream: ReplicaId, seq: u64) {
-        if self.sync.restored.is_some() || !self.rules.restores_are_noticed {
+        // That the own stream has another history is what more rests on than on any other proof.
+        let known = self.sync.restored.is_some() && (stream != self.me() || self.has_two_histories());
+        if known || !self.rules.restores_are_noticed {
             return;
         }
         let restored = Restored { stream, seq };
@@ -611,6 +665,12 @@ impl Engine {
         self.say_hello_to_all();
     }
 
+    /// Whether what was written here since the store was restored may contradict what others have of this stream.
+    pub(super) fn has_two_histories(&self) -> bool {
+        let me = self.me();
+        self.sync.restored.is_some_and(|restored| restored.stream == me)
+    }
+
     /// Lets the held commits of a stream through, until its stamps are within the bound again.
     pub(super) fn release(&mut self, stream: ReplicaId) -> bool {
         let held = matches!(self.sync.stops.get(&stream), Some(Stop::Held { .. }));
@@ -619,6 +679,14 @@ impl Engine {
             self.resume(stream);
         }
         held
+    }
+
+    /// A commit of its author has come in place of one that could not be taken.
+    pub(super) fn resume_refused(&mut self, stream: ReplicaId) {
+        if matches!(self.sync.stops.get(&stream), Some(Stop::Refused { .. })) {
+            self.sync.stops.remove(&stream);
+            self.tell(Event::Resumed { stream });
+        }
     }
 
     fn resume(&mut self, stream: ReplicaId) {
@@ -732,31 +800,48 @@ impl Engine {
         let heads = Capped(heads.collect());
         if self.sync.is_connected() {
             let frame = wire::ack(self.pen.identity.group, &heads);
-            self.effects.push_back(Effect::Broadcast(frame));
+            self.broadcast(frame);
         }
     }
 
-    // --- comparing places of the own stream ------------------------------------------------------------------------
+    // --- comparing places of streams -------------------------------------------------------------------------------
 
     /// Begins to compare a place: the row behind it says which digest the stream had there.
     pub(super) fn begin_check(&mut self, check: Check) {
         let next = check.point.seq.saturating_add(1);
-        self.effects.push_back(Effect::Peek(vec![keys::log(self.me(), next)]));
+        self.effects.push_back(Effect::Peek(vec![keys::log(check.stream, next)]));
         self.sync.side = Side::Checking(check);
     }
 
-    pub(super) fn handle_checked(&mut self, check: &Check, values: &[Option<Value>]) {
+    pub(super) fn handle_checked(&mut self, check: Check, values: Result<Vec<Option<Value>>, ReadError>) {
+        let Check { peer, stream, point } = check;
+        let Ok(values) = values else {
+            // The next hello has it compared again.
+            if let Some(peer) = self.sync.peers.get_mut(&peer) {
+                peer.checked.remove(&stream);
+            }
+            return;
+        };
         if let Some(Some(row)) = values.first()
             && let Ok((previous, _)) = crate::stored::log::split_row(row)
-            && previous != check.point.digest
+            && previous != point.digest
         {
-            self.note_restored(self.me(), check.point.seq);
+            self.note_two_histories(stream, point.seq);
+        }
+    }
+
+    /// A stream has another history elsewhere: the own one, since this store was restored or cloned.
+    pub(super) fn note_two_histories(&mut self, stream: ReplicaId, seq: u64) {
+        if stream == self.me() {
+            self.note_restored(stream, seq);
+        } else {
+            self.note_fork(stream, seq);
         }
     }
 
     /// Once its own member record is here, a joiner listens to every member.
     pub(super) fn forget_introducer(&mut self) {
-        if self.members.contains_key(&self.me()) && self.sync.introducer.take().is_some() {
+        if self.is_member() && self.sync.introducer.take().is_some() {
             self.mark(Mark::Joined);
             self.say_hello_to_all();
         }

@@ -164,16 +164,16 @@ pub(crate) fn peer_from_value(value: &[u8]) -> Result<BTreeMap<ReplicaId, Point>
 }
 
 /// The row of a stream that has two histories: where the other one was seen first.
-pub(crate) fn fork_value(seq: u64) -> Value {
-    [&[FORMAT], &seq.to_be_bytes()[..]].concat()
+pub(crate) fn fork_value(stream: ReplicaId, seq: u64) -> Value {
+    [&[FORMAT], &stream.as_bytes()[..], &seq.to_be_bytes()[..]].concat()
 }
 
-/// Reads the row of a stream that has two histories.
-pub(crate) fn fork_from_value(value: &[u8]) -> Result<u64, FormatError> {
+/// Reads the row of a stream that has two histories: which stream proves it, and where.
+pub(crate) fn fork_from_value(value: &[u8]) -> Result<(ReplicaId, u64), FormatError> {
     let mut reader = Reader::new("a fork's row", value)?;
-    let seq = reader.u64()?;
+    let fork = (ReplicaId::from_bytes(reader.array()?), reader.u64()?);
     reader.end()?;
-    Ok(seq)
+    Ok(fork)
 }
 
 /// The row that a replica has until its own member record arrives: from whom it learns the group.
@@ -298,8 +298,9 @@ mod tests {
         assert_eq!(peer_from_value(&golden).unwrap(), acked);
         assert!(peer_from_value(&[&golden[..], &golden[1..]].concat()).is_err(), "each stream once");
 
-        assert_eq!(fork_value(9), [1, 0, 0, 0, 0, 0, 0, 0, 9]);
-        assert_eq!(fork_from_value(&fork_value(9)).unwrap(), 9);
+        let golden: Vec<u8> = (1..=1).chain(1..=16).chain([0, 0, 0, 0, 0, 0, 0, 9]).collect();
+        assert_eq!(fork_value(replica(), 9), golden);
+        assert_eq!(fork_from_value(&golden).unwrap(), (replica(), 9));
         let golden: Vec<u8> = (1..=1).chain(1..=16).collect();
         assert_eq!(introducer_value(replica()), golden);
         assert_eq!(introducer_from_value(&golden).unwrap(), replica());

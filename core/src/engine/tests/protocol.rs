@@ -6,6 +6,7 @@ use crate::engine::wire::{
     self, Capped, CommitParts, Hello, Message, MessageWriter, Messages, PageHead, Pull, WireCommit, WireHead,
 };
 use crate::events::StreamStop;
+use crate::storage::WriteOp;
 use crate::stored::log::{CHAIN_START, LogRowWriter, chain};
 use crate::stored::{Digest, ValueRef, digest};
 
@@ -964,6 +965,24 @@ fn a_rejected_write_of_what_was_received_is_tried_again() {
     assert_eq!((world.tag_name(1).as_deref(), world.audit()), (Some("b"), vec![]));
 }
 
+/// C16: what the store will not take does not keep out what came with it, in front of it.
+#[test]
+fn c16_a_commit_that_the_store_refuses_takes_none_with_it() {
+    let mut world = World::connected(Rules::ALL);
+    let (good, bad) = (Author::new(B, B_DEVICE).tag(1, "a"), Author::new(C, C_DEVICE).tag(2, "bad"));
+    for expected in [0, 1] {
+        world.engine.handle(world.now.clone(), Input::Frame(B, live(&[&good, &bad])));
+        while let Some(batch) = world.up_to_write() {
+            let is_bad = |value: &[u8]| value.windows(3).any(|bytes| bytes == b"bad");
+            let refused =
+                batch.ops().iter().any(|op| matches!(op, WriteOp::Put { value, .. } if is_bad(value)));
+            if refused { world.rejected() } else { world.written(batch) }
+        }
+        assert_eq!((world.seq_of(B), world.seq_of(C)), (expected, 0));
+        world.pass(1_000);
+    }
+}
+
 /// The app's commits and the peers' take turns.
 #[test]
 fn neither_the_app_nor_the_peers_wait_for_each_other() {
@@ -1057,6 +1076,260 @@ fn a_joiner_waits_for_its_own_member_record() {
         assert!(world.engine.pen.head().stamp > added.stamp);
         assert_eq!(world.audit(), []);
     }
+}
+
+/// What a restored store wrote since contradicts what others have: nobody takes it from there.
+#[test]
+fn a_restored_store_keeps_its_second_history_to_itself() {
+    let mut world = World::connected(Rules::ALL);
+    world.commit(vec![tag(1, "a")]).unwrap();
+    let (head, own) = world.page(C, &[], 1 << 20);
+    assert!(!head.more && own.iter().any(|commit| commit.stream == REPLICA));
+    // That it lacks what it acknowledged of others says nothing of its own stream.
+    world.feed(B, wire::regressed(GROUP, &WireHead { stream: C, seq: 3, digest: [7; 32] }));
+    assert!(world.page(C, &[], 1 << 20).1.iter().any(|commit| commit.stream == REPLICA));
+    let seq = world.engine.pen.head().seq + 1;
+    world.said();
+    world.feed(B, hello(1, &[WireHead { stream: REPLICA, seq, digest: [7; 32] }]));
+    assert_eq!(world.engine.snapshot().restored, Some(Restored { stream: REPLICA, seq }));
+    let hellos: Vec<_> = world
+        .said()
+        .into_iter()
+        .filter_map(|(_, message)| match message {
+            Message::Hello(hello) => Some(hello),
+            _ => None,
+        })
+        .collect();
+    let last = hellos.last().expect("its peers hear of it");
+    assert!(last.restored && last.heads.0.iter().all(|head| head.stream != REPLICA));
+    assert_eq!(world.page(C, &[], 1 << 20).1, []);
+}
+
+/// Why a store counts as restored is the same after it was opened again.
+#[test]
+fn what_proved_a_restore_is_remembered() {
+    let mut world = World::connected(Rules::ALL);
+    world.feed(B, wire::regressed(GROUP, &WireHead { stream: C, seq: 3, digest: [7; 32] }));
+    let restored = world.engine.snapshot().restored;
+    assert_eq!(restored, Some(Restored { stream: C, seq: 3 }));
+    let again = open_engine(&world.store, Ask { networked: true, ..ask(Rules::ALL) }, now(2000)).unwrap();
+    assert_eq!(again.snapshot().restored, restored);
+}
+
+/// What a store acknowledges does not count once it was restored, nor before its hello says whether it was.
+#[test]
+fn no_acknowledgement_of_a_restored_store_counts() {
+    for (rules, counts) in [(Rules::ALL, false), (without!(acks_of_restored_are_void), true)] {
+        let restored = wire::hello(GROUP, &Hello { session: 2, restored: true, heads: Capped(vec![]) });
+        // What comes before the acknowledgement: nothing; that it is restored, and late a hello from before that.
+        let histories = [vec![], vec![restored.clone()], vec![restored, hello(1, &[])]];
+        for before in histories {
+            let mut world = World::connected(rules);
+            world.commit(vec![tag(1, "a")]).unwrap();
+            let own = world.engine.pen.head();
+            let own = WireHead { stream: REPLICA, seq: own.seq, digest: own.digest };
+            let sent = before.len();
+            before.into_iter().for_each(|frame| world.feed(B, frame));
+            world.feed(B, wire::ack(GROUP, &Capped(vec![own])));
+            let peers = world.engine.snapshot().peers;
+            let acked = peers.iter().find(|peer| peer.replica == B).map(|peer| peer.acked);
+            assert_eq!(acked, Some(if counts { own.seq } else { 0 }), "after {sent} frames");
+        }
+    }
+    let mut world = World::connected(Rules::ALL);
+    let own = world.engine.pen.head();
+    world.feed(B, hello(1, &[]));
+    world.feed(
+        B,
+        wire::ack(GROUP, &Capped(vec![WireHead { stream: REPLICA, seq: own.seq, digest: own.digest }])),
+    );
+    let peers = world.engine.snapshot().peers;
+    assert_eq!(peers.iter().find(|peer| peer.replica == B).map(|peer| peer.acked), Some(own.seq));
+}
+
+/// Another history is also seen at the place where a stream is, and at one behind it.
+#[test]
+fn a_fork_is_seen_at_the_head_and_behind_it() {
+    let mut b = Author::new(B, B_DEVICE);
+    let first = b.tag(1, "a");
+    let mut other = b.clone();
+    let (second, twin) = (b.tag(1, "b"), other.tag(1, "x"));
+    let behind = other.head();
+    let third = b.tag(1, "c");
+    let forked = Some(StreamStop::Forked { seq: 2 });
+
+    let mut world = World::connected(Rules::ALL);
+    world.feed(B, live(&[&first, &second]));
+    world.feed(C, live(&[&second]));
+    assert_eq!(world.stop_of(B), None);
+    world.feed(C, live(&[&twin]));
+    assert_eq!(world.stop_of(B), forked);
+
+    let mut world = World::connected(Rules::ALL);
+    world.feed(B, live(&[&first, &second, &third]));
+    world.feed(
+        C,
+        hello(
+            1,
+            &[WireHead { seq: 1, digest: chain(&CHAIN_START, split_row(&first.row).unwrap().1), ..behind }],
+        ),
+    );
+    assert_eq!(world.stop_of(B), None, "the same one, further back");
+    world.feed(C, hello(1, &[behind]));
+    assert_eq!(world.stop_of(B), forked);
+}
+
+/// A place that could not be compared, since the store could not be read, is compared at the next hello.
+#[test]
+fn a_failed_comparison_is_made_again() {
+    let mut world = World::connected(Rules::ALL);
+    world.commit(vec![tag(1, "a")]).unwrap();
+    let own = world.engine.pen.head();
+    let elsewhere = hello(1, &[WireHead { stream: REPLICA, seq: own.seq - 1, digest: [7; 32] }]);
+    world.engine.handle(world.now.clone(), Input::Frame(B, elsewhere.clone()));
+    let peeks = std::iter::from_fn(|| world.engine.next_effect());
+    assert_eq!(peeks.filter(|effect| matches!(effect, Effect::Peek(_))).count(), 1);
+    world.engine.handle(world.now.clone(), Input::Peeked(Err(ReadError("the disk is away".into()))));
+    assert!(world.engine.snapshot().restored.is_none());
+    world.feed(B, elsewhere);
+    assert!(world.engine.snapshot().restored.is_some());
+}
+
+/// The place before a stream's first commit has no digest that could differ.
+#[test]
+fn a_pull_from_the_beginning_proves_nothing() {
+    let mut world = World::connected(Rules::ALL);
+    let first = Author::new(B, B_DEVICE).tag(1, "a");
+    world.feed(B, live(&[&first]));
+    let nowhere = |stream| WireHead { stream, seq: 0, digest: [9; 32] };
+    let (_, page) = world.page(C, &[nowhere(REPLICA), nowhere(B)], 1 << 20);
+    assert!(page.iter().any(|commit| commit.stream == B));
+    assert!(world.engine.snapshot().restored.is_none());
+    assert_eq!(world.stop_of(B), None);
+}
+
+/// What somebody makes up in the name of another stops that stream only until its author sends what it really wrote.
+#[test]
+fn c15_nobody_stops_the_stream_of_another_for_good() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    let real = b.tag(1, "a");
+    let made_up = Made { row: [&CHAIN_START[..], b"no entry"].concat(), values: vec![], ..real.clone() };
+    world.feed(C, live(&[&made_up]));
+    assert!(matches!(world.stop_of(B), Some(StreamStop::Refused { seq: 1, .. })));
+    world.feed(C, live(&[&real]));
+    assert_eq!(world.seq_of(B), 0, "who made it up is not asked again");
+    // Its author is asked for it, and taken at its word.
+    world.said();
+    world.feed(B, hello(1, &[b.head()]));
+    let pulls = world.pulls();
+    assert!(pulls.iter().any(|(to, pull)| *to == B && !pull.excluded.0.contains(&B)), "{pulls:?}");
+    world.feed(B, live(&[&real]));
+    assert_eq!((world.seq_of(B), world.stop_of(B)), (1, None));
+    assert!(world.events().contains(&Event::Resumed { stream: B }));
+
+    let mut world = World::connected(Rules::ALL);
+    world.feed(B, live(&[&made_up]));
+    world.feed(B, live(&[&real]));
+    assert_eq!(world.seq_of(B), 0, "what its author wrote stays");
+}
+
+/// Values go to members, also while others are connected.
+#[test]
+fn strangers_hear_of_no_commit() {
+    let mut world = World::connected(Rules::ALL);
+    world.said();
+    world.commit(vec![tag(1, "a")]).unwrap();
+    let to: Vec<_> = world.said().into_iter().map(|(to, _)| to).collect();
+    assert_eq!(to, [None], "one frame to all");
+    world.engine.handle(world.now.clone(), Input::Up(STRANGER));
+    world.settle();
+    world.said();
+    world.commit(vec![tag(2, "b")]).unwrap();
+    let to: Vec<_> = world.said().into_iter().map(|(to, _)| to).collect();
+    assert_eq!(to, [Some(B), Some(C)]);
+}
+
+/// The commits of one group go out in one frame, and what comes together is written together.
+#[test]
+fn a_group_is_one_frame_and_a_frame_is_one_write() {
+    let mut world = World::connected(Rules::ALL);
+    world.said();
+    for id in 0..5 {
+        world.submit(vec![tag(id, "a")]);
+    }
+    world.settle();
+    // The first did not wait for the others.
+    let frames: Vec<_> = world
+        .said()
+        .into_iter()
+        .filter_map(|(_, message)| match message {
+            Message::Live(commits) => Some(commits.len()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(frames, [5]);
+
+    let mut b = Author::new(B, B_DEVICE);
+    let made: Vec<_> = (0..5).map(|id| b.tag(id, "b")).collect();
+    let frame = live(&made.iter().collect::<Vec<_>>());
+    world.engine.handle(world.now.clone(), Input::Frame(B, frame));
+    let mut writes = 0;
+    while let Some(batch) = world.up_to_write() {
+        writes += 1;
+        world.written(batch);
+    }
+    assert_eq!((writes, world.seq_of(B)), (1, 5));
+}
+
+/// B1: what waits does not keep in memory the frame that brought it, if it is little of it.
+#[test]
+fn b1_a_commit_that_waits_lets_go_of_its_frame() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    let (small, large) = (b.tag(1, "a"), b.tag(2, &"x".repeat(10_000)));
+    let duplicate = Made { values: vec![0; 10_000], ..small.clone() };
+    for (frame, own) in [(live(&[&small, &duplicate]), true), (live(&[&large]), false)] {
+        world.engine.handle(world.now.clone(), Input::Frame(B, frame));
+        let waits = world.engine.sync.inbox.commits.back().expect("it waits");
+        assert_eq!(waits.raw.is_unique(), own);
+        world.settle();
+    }
+}
+
+/// Whoever was opened with a transport keeps its log, also once that has ended.
+#[test]
+fn a_lost_transport_prunes_nothing() {
+    let mut world = World::asking(Ask { networked: true, ..ask(Rules::ALL) });
+    world.engine.handle(world.now.clone(), Input::Offline);
+    for id in 0..3 {
+        world.commit(vec![tag(id, "a")]).unwrap();
+    }
+    assert_eq!(world.engine.pen.head().floor, 0);
+    assert!(world.engine.next_timeout().is_none());
+}
+
+/// Added on another device than its own, a joiner would commit what nobody takes. It waits until that is put right.
+#[test]
+fn a_joiner_that_was_added_on_another_device_goes_on_waiting() {
+    let joining = Ask { networked: true, introducer: Some(B), ..ask(Rules::ALL) };
+    let mut world = World::asking(joining);
+    world.engine.handle(world.now.clone(), Input::Up(B));
+    let mut b = Author::new(B, B_DEVICE);
+    let member = |replica, device| {
+        let member = Member { replica, device, state: crate::MemberState::Active };
+        let value = postcard::to_allocvec(&member).unwrap();
+        (RecordKey::new::<Member>(&replica), Some(value), Some(Hlc::NEVER))
+    };
+    let founding = b.commit(&[], vec![member(B, B_DEVICE)]);
+    let added = b.commit(&[], vec![member(REPLICA, C_DEVICE)]);
+    world.feed(B, live(&[&founding, &added]));
+    assert_eq!(world.seq_of(B), 2);
+    assert!(world.engine.snapshot().joining);
+    assert!(matches!(world.commit(vec![tag(1, "a")]), Err(Error::Joining { .. })));
+    let again = Ask { networked: true, ..ask(Rules::ALL) };
+    world.engine = open_engine(&world.store, again, now(2000)).unwrap();
+    assert!(world.engine.snapshot().joining, "also after it was opened again");
 }
 
 proptest! {
