@@ -127,6 +127,10 @@ async fn foreign_frames<F: Fixture>(fresh: &impl Fn() -> F) -> Vec<Bytes> {
     frames
 }
 
+/// The damaged frames that come at once, from each of two senders, and how often they do.
+const FLOOD: usize = 1_000;
+const FLOODS: usize = 8;
+
 /// Goal: a flood of bad frames delays honest peers, no more. Method: a member that sends nothing else and never stops, a
 /// stranger that replays everything, and a third replica that commits meanwhile.
 ///
@@ -142,10 +146,12 @@ pub async fn honest_peers_are_served_during_a_flood<F: Fixture>(fresh: &impl Fn(
         mallory.attach(c.id).await.unwrap();
         let frames = [a.tap.frames(), c.tap.frames()].concat();
         let flood = async {
-            for frame in damaged(&frames, 2_000, &mut random) {
-                // What does not fit is dropped, also of the honest ones.
-                world.network.inject(c.id, b.id, frame.clone()).unwrap();
-                world.network.inject(STRANGER, b.id, frame).unwrap();
+            for _ in 0..FLOODS {
+                // More than the network holds for anybody: what does not fit is dropped, also of the honest ones.
+                for frame in damaged(&frames, FLOOD, &mut random) {
+                    world.network.inject(c.id, b.id, frame.clone()).unwrap();
+                    world.network.inject(STRANGER, b.id, frame).unwrap();
+                }
                 world.settle_or_pass().await;
             }
         };
@@ -158,6 +164,8 @@ pub async fn honest_peers_are_served_during_a_flood<F: Fixture>(fresh: &impl Fn(
         };
         join(flood, work).await;
         assert!(rejected(&b.status().await.unwrap(), c.id) > 0);
+        let dropped = |from| world.network.traffic(from, b.id).dropped_frames;
+        assert!(dropped(c.id) > 0 && dropped(STRANGER) > 0, "the queue of b was never full");
         drop(mallory);
         c.reopen(world).await;
         world.converged(&[&a, &b, &c]).await;
