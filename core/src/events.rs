@@ -45,7 +45,8 @@ pub enum Event {
         from: ReplicaId,
         /// What was wrong with it.
         reason: String,
-        /// How many frames of this replica were refused since the store was opened.
+        /// How many frames of this replica were refused, as [`PeerStatus::rejected`](crate::PeerStatus::rejected)
+        /// counts them.
         count: u64,
     },
     /// What peers sent could not be written. It will be asked for again.
@@ -88,7 +89,7 @@ pub enum StreamStop {
         /// A sequence number at which the histories differ.
         seq: u64,
     },
-    /// Its next commit cannot be taken.
+    /// Its next commit cannot be taken. If another than its author sent it, it goes on once its author does.
     Refused {
         /// The sequence number of the commit.
         seq: u64,

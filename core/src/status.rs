@@ -79,7 +79,8 @@ pub struct PeerStatus {
     pub stranger: bool,
     /// Its log begins behind what is here, so that another peer must help.
     pub pruned: bool,
-    /// How many of its frames were refused since the store was opened.
+    /// How many of its frames were refused since the store was opened; those of a replica that never acknowledged
+    /// anything, since it is connected.
     pub rejected: u64,
 }
 

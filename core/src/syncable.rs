@@ -70,6 +70,9 @@ pub trait Syncable: Clone + Serialize + DeserializeOwned + Send + Sync + 'static
     /// only grow, as a set that is united or a counter per device. A delete begins anew: whatever was put without
     /// knowing of it goes, whatever is put after it stays.
     ///
+    /// Two values that each fit may make one that is longer than `value_bytes_max`. It is kept and sent on, but no app
+    /// can put a change to it until the limit is raised or the record is deleted: leave room for what grows.
+    ///
     /// # Contract
     /// For all values `a`, `b` and `c` of one record, `a.merge(b)` has the same encoding as `b.merge(a)`,
     /// `a.merge(b).merge(c)` as `a.merge(b.merge(c))`, and `a.merge(a)` as `a`; the id stays. Otherwise devices end

@@ -33,7 +33,7 @@ impl Engine {
         }
         let able = sync.peers.iter().filter(|(_, peer)| peer.up && peer.backoff.is_over(self.mono));
         let able = able.filter(|(replica, _)| self.is_trusted(**replica));
-        let missing = able.map(|(replica, _)| *replica).filter(|replica| self.missing(*replica) > 0);
+        let missing = able.map(|(replica, _)| *replica).filter(|replica| self.has_more(*replica));
         let mut missing: Vec<_> = missing.collect();
         // Not the one that was of no use, if there is another: what a peer says it has need not be so.
         if missing.len() > 1 {
@@ -44,12 +44,14 @@ impl Engine {
         }
     }
 
+    /// Whether the peer has something to ask for.
+    fn has_more(&self, peer: ReplicaId) -> bool {
+        self.sync.peers.get(&peer).is_some_and(|peer| peer.more) || self.missing(peer) > 0
+    }
+
     /// How many commits the peer says it has that are neither here nor left out on purpose.
     pub(super) fn missing(&self, peer: ReplicaId) -> u64 {
         let Some(known) = self.sync.peers.get(&peer) else { return 0 };
-        if known.more {
-            return u64::MAX;
-        }
         let wanted = known.heads.iter().filter(|(stream, _)| {
             **stream != self.me() && !self.is_stopped_for(**stream, peer) && self.is_known_stream(**stream)
         });
@@ -94,7 +96,7 @@ impl Engine {
             peer.more = head.more && progress > 0;
         }
         // A page that brings nothing new, from a peer that said it has more, would be the same again at once.
-        let useless = progress == 0 && self.missing(from) > 0;
+        let useless = progress == 0 && self.has_more(from);
         self.sync.useless = useless.then_some(from);
         if let Some(peer) = self.sync.peers.get_mut(&from) {
             if useless {
