@@ -134,7 +134,8 @@ pub enum Error {
     },
 
     // Wait, or give up.
-    /// This replica is joining its group and may not commit before its own member record has arrived.
+    /// This replica is joining its group and may not commit before its own member record has arrived. If it was added
+    /// with another device than its own, nobody would take its commits: open a new store, and join with it.
     #[error(
         "the replica {replica} is not a member yet; let a member call `add_member` with its device, and wait until `status()` shows it"
     )]

@@ -63,7 +63,8 @@ pub enum Event {
     Projection(ProjectionStatus),
 }
 
-/// Why a stream goes no further here.
+/// Why a stream goes no further here. If the commit that stopped it came from another than its author, it goes on once
+/// its author sends another one in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StreamStop {
@@ -89,7 +90,7 @@ pub enum StreamStop {
         /// A sequence number at which the histories differ.
         seq: u64,
     },
-    /// Its next commit cannot be taken. If another than its author sent it, it goes on once its author does.
+    /// Its next commit cannot be taken.
     Refused {
         /// The sequence number of the commit.
         seq: u64,

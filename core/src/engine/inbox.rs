@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use super::merge::Received;
-use super::sync::Stop;
 use super::wire::WireCommit;
 use super::{Engine, Mark, STREAMS_MAX, commit_bytes};
+use crate::events::StreamStop;
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, ReplicaId};
 use crate::limits::Limit;
@@ -69,9 +69,10 @@ pub(super) enum Admission {
 }
 
 impl Inbox {
-    /// Forgets everything that waits.
+    /// Forgets everything that waits, since a write of some of it failed. If it was a write of several, they come one by
+    /// one the next time, in case a single one of them is why.
     pub(super) fn reset(&mut self) {
-        let one_by_one = self.one_by_one;
+        let one_by_one = if self.in_write > 1 { self.in_write } else { self.one_by_one };
         *self = Self { one_by_one, ..Self::default() };
     }
 
@@ -157,7 +158,6 @@ impl Engine {
         }
         // From here on it is the next one of its history. What is wrong with it stays, unless another than its author
         // sent it.
-        self.resume_refused(stream);
         let changes_max = self.limits.commit_changes_max;
         let Ok(entry) = LogEntry::parse_capped(stream, &commit.entry, changes_max) else {
             let limit = Limit { name: "commit_changes_max", max: changes_max };
@@ -183,7 +183,7 @@ impl Engine {
                 return Admission::TooEarly;
             }
             if !self.sync.released.contains(&stream) {
-                self.stop_stream(stream, Stop::Held { seq, stamp: entry.stamp });
+                self.stop_stream(stream, from, StreamStop::Held { seq, stamp: entry.stamp });
                 return Admission::Left;
             }
         } else {
@@ -217,7 +217,7 @@ impl Engine {
     }
 
     fn refuse_commit(&mut self, from: ReplicaId, stream: ReplicaId, seq: u64, reason: String) -> Admission {
-        self.stop_stream(stream, Stop::Refused { seq, reason, from });
+        self.stop_stream(stream, from, StreamStop::Refused { seq, reason });
         Admission::Left
     }
 
@@ -232,6 +232,7 @@ impl Engine {
         inbox.members.extend(members.into_iter().map(|member| (member.replica, member.device)));
         inbox.bytes += weight;
         inbox.commits.push_back(commit);
+        self.end_stop(stream);
         Admission::Queued
     }
 

@@ -34,6 +34,7 @@ mod opening;
 mod pull;
 mod rules;
 mod serve;
+mod stops;
 mod sync;
 mod wire;
 
@@ -57,7 +58,8 @@ pub(crate) use merge::Received;
 pub(crate) use opening::{Ask, Found, open, read_projections};
 pub(crate) use rules::Mark;
 pub use rules::{MARKS, Rules};
-use sync::{Check, Replication, Side, Stop};
+use stops::Check;
+use sync::{Replication, Side};
 
 /// The most streams of a group.
 pub(crate) const STREAMS_MAX: usize = wire::STREAMS_MAX;
@@ -203,9 +205,8 @@ enum Step {
     Joining(Ticket),
     /// Commits of others whose records are being read.
     ReadingReceived(Vec<Received>),
-    /// So many commits of others that are applied in a native transaction, and the first of them.
+    /// Commits of others that are applied in a native transaction, and the first of them.
     Receiving {
-        count: usize,
         stream: ReplicaId,
         seq: u64,
     },
@@ -271,7 +272,7 @@ impl Engine {
                 device: self.members.get(&replica).map(|member| member.device),
                 seq: head.seq,
                 floor: head.floor,
-                stop: self.sync.stops.get(&replica).map(Stop::describe),
+                stop: self.sync.stops.get(&replica).map(|stop| stop.reason.clone()),
             }
         });
         let me = self.me();
@@ -538,7 +539,7 @@ impl Engine {
         let Some(first) = commits.first() else { return };
         let keys: Vec<Key> = commits.iter().flat_map(Received::keys).collect();
         if keys.iter().any(|key| self.projected.iter().any(|range| range.contains(key))) {
-            self.step = Step::Receiving { count: commits.len(), stream: first.stream, seq: first.seq };
+            self.step = Step::Receiving { stream: first.stream, seq: first.seq };
             self.effects.push_back(Effect::Receive(commits, Box::new(self.pen.clone())));
         } else {
             self.step = Step::ReadingReceived(commits);
@@ -546,13 +547,9 @@ impl Engine {
         }
     }
 
-    /// What was received could not be written: all that rests on it goes too, and is asked for again later, one by one
-    /// in case a single one of them is why.
+    /// What was received could not be written: all that rests on it goes too, and is asked for again later.
     fn receive_failed(&mut self, error: &dyn std::fmt::Display) {
         self.mark(Mark::ReceiveFailed);
-        if self.sync.inbox.in_write > 1 {
-            self.sync.inbox.one_by_one = self.sync.inbox.in_write;
-        }
         self.sync.inbox.reset();
         self.sync.failing.again(self.mono, &mut self.sync.rng);
         self.tell(Event::ReceiveFailed { error: error.to_string() });
@@ -678,7 +675,7 @@ impl Engine {
                 }
                 Err(error) => self.effects.push_back(Effect::Reply(ticket, Err(error))),
             },
-            Step::Receiving { count, stream, seq } => match result {
+            Step::Receiving { stream, seq } => match result {
                 Ok(joined) => {
                     let (pen, decision) = *joined;
                     self.take_back(pen);
@@ -688,15 +685,15 @@ impl Engine {
                     self.receive_failed(&error);
                 }
                 // The app's code, for one of them: they come again, one by one.
-                Err(_) if count > 1 => {
+                Err(_) if self.sync.inbox.in_write > 1 => {
                     self.sync.inbox.reset();
-                    self.sync.inbox.one_by_one = count;
                     self.maybe_pull();
                 }
                 Err(error) => {
                     self.sync.refusing.entry(stream).or_default().again(self.mono, &mut self.sync.rng);
                     self.sync.inbox.reset();
-                    self.stop_stream(stream, Stop::Projection { seq, error: error.to_string() });
+                    let reason = StreamStop::Projection { seq, error: error.to_string() };
+                    self.stop_stream(stream, stream, reason);
                     self.maybe_pull();
                 }
             },

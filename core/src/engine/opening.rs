@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::sync::{Replication, Stop};
+use super::stops::Stop;
+use super::sync::Replication;
 use super::{Action, Commit, Engine, NewValue, Pen, Rules, Staged, Step, Ticket};
 use crate::clock::Now;
 use crate::error::{Error, OpenError};
-use crate::events::Restored;
+use crate::events::{Restored, StreamStop};
 use crate::hlc::HlcGenerator;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::limits::Limits;
@@ -134,7 +135,7 @@ pub(crate) fn open(
         if stream == identity.replica {
             engine.sync.restored = Some(Restored { stream: proof, seq });
         } else {
-            engine.sync.stops.insert(stream, Stop::Forked { seq });
+            engine.sync.stops.insert(stream, Stop::of(stream, StreamStop::Forked { seq }));
         }
     }
     Ok((engine, batch))

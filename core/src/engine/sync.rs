@@ -11,13 +11,13 @@ use bytes::Bytes;
 use super::inbox::Inbox;
 use super::pull::Pulling;
 use super::serve::Serving;
+use super::stops::{Check, Stop};
 use super::wire::{self, Capped, Heads, Hello, Message, Messages, Pull, STREAMS_MAX, WireError, WireHead};
 use super::{Effect, Engine, Mark};
 use crate::clock::Mono;
 use crate::events::{Event, Notice, Restored, StreamStop};
-use crate::hlc::Hlc;
 use crate::ids::ReplicaId;
-use crate::storage::{ReadError, Value, WriteBatch};
+use crate::storage::WriteBatch;
 use crate::stored::{Identity, Point, fork_value, keys, peer_value};
 
 /// How often a replica says hello to those it is connected with: what was lost is noticed by then.
@@ -29,10 +29,6 @@ const ACK_AFTER_MS: u64 = 20;
 /// The first pause after a peer was of no use, doubled every time up to the longest.
 const BACKOFF_MS: u64 = 250;
 const BACKOFF_MS_MAX: u64 = 60_000;
-/// How often a held stream is looked at again at least: the wall clock may step.
-const HELD_RETRY_MS: u64 = 10_000;
-/// And how often at most, should the wall clock stand still.
-const HELD_RETRY_MS_MIN: u64 = 250;
 /// The most messages of one frame. This version sends one.
 const MESSAGES_MAX: usize = 16;
 /// Peers that are remembered beyond the members: strangers, mostly.
@@ -43,8 +39,6 @@ const STRANGERS_MAX: usize = 64;
 pub(super) struct Replication {
     /// Whether this replica was opened with a transport, so that others may need its log.
     pub(super) networked: bool,
-    /// Whether there still is one.
-    pub(super) on: bool,
     /// Drawn at the opening: tells peers that what they remember of this replica may be wrong.
     pub(super) session: u64,
     pub(super) rng: fastrand::Rng,
@@ -79,7 +73,7 @@ pub(super) struct Replication {
     /// Peers whose row is not what is known of them; written with the next write.
     stale_rows: BTreeSet<ReplicaId>,
     /// Forks that are not stored yet.
-    unstored_forks: BTreeSet<ReplicaId>,
+    pub(super) unstored_forks: BTreeSet<ReplicaId>,
     /// What the write under way stores of both, until it is durable.
     writing: (BTreeSet<ReplicaId>, BTreeSet<ReplicaId>),
     /// Whether stale rows are to be written even if nothing else is.
@@ -108,14 +102,6 @@ struct Owed {
     regressed: Option<WireHead>,
 }
 
-/// A place in a stream, as a peer knows it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Check {
-    pub(super) peer: ReplicaId,
-    pub(super) stream: ReplicaId,
-    pub(super) point: Point,
-}
-
 /// Another replica.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
@@ -136,7 +122,7 @@ pub(super) struct Peer {
     pub(super) rejected: u64,
     pub(super) backoff: Backoff,
     /// The place in each stream that was compared last.
-    checked: BTreeMap<ReplicaId, u64>,
+    pub(super) checked: BTreeMap<ReplicaId, u64>,
 }
 
 /// When to try again after failures in a row.
@@ -167,45 +153,11 @@ fn jittered(ms: u64, rng: &mut fastrand::Rng) -> u64 {
     ms - ms / 4 + rng.u64(0..=ms / 2)
 }
 
-/// Why a stream goes no further here.
-#[derive(Debug)]
-pub(super) enum Stop {
-    Held {
-        seq: u64,
-        stamp: Hlc,
-    },
-    Projection {
-        seq: u64,
-        error: String,
-    },
-    Forked {
-        seq: u64,
-    },
-    Refused {
-        seq: u64,
-        reason: String,
-        /// Who sent it.
-        from: ReplicaId,
-    },
-}
-
-impl Stop {
-    pub(super) fn describe(&self) -> StreamStop {
-        match self {
-            Self::Held { seq, stamp } => StreamStop::Held { seq: *seq, stamp: *stamp },
-            Self::Projection { seq, error } => StreamStop::Projection { seq: *seq, error: error.clone() },
-            Self::Forked { seq } => StreamStop::Forked { seq: *seq },
-            Self::Refused { seq, reason, .. } => StreamStop::Refused { seq: *seq, reason: reason.clone() },
-        }
-    }
-}
-
 impl Replication {
-    pub(super) fn new(on: bool, seed: u64) -> Self {
+    pub(super) fn new(networked: bool, seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         Self {
-            networked: on,
-            on,
+            networked,
             session: rng.u64(..),
             rng,
             introducer: None,
@@ -246,8 +198,9 @@ impl Replication {
             }
         }
         for replica in &forks {
-            let (stream, seq) = match (self.stops.get(replica), self.restored) {
-                (Some(Stop::Forked { seq }), _) => (*replica, *seq),
+            let stop = self.stops.get(replica).map(|stop| &stop.reason);
+            let (stream, seq) = match (stop, self.restored) {
+                (Some(StreamStop::Forked { seq }), _) => (*replica, *seq),
                 (_, Some(Restored { stream, seq })) => (stream, seq),
                 _ => continue,
             };
@@ -337,7 +290,7 @@ impl Engine {
         Capped(heads.collect())
     }
 
-    fn say_hello(&mut self, to: ReplicaId) {
+    pub(super) fn say_hello(&mut self, to: ReplicaId) {
         self.sync.owed.entry(to).or_default().hello = true;
     }
 
@@ -424,7 +377,6 @@ impl Engine {
     pub(super) fn handle_offline(&mut self) {
         let peers: Vec<_> = self.sync.peers.keys().copied().collect();
         peers.into_iter().for_each(|peer| self.handle_down(peer));
-        self.sync.on = false;
     }
 
     pub(super) fn handle_frame(&mut self, from: ReplicaId, frame: Bytes) {
@@ -521,6 +473,10 @@ impl Engine {
         if let Some(peer) = self.sync.peers.get_mut(&from) {
             // A hello may be late, and a store does not become whole again.
             peer.restored |= hello.restored;
+            if hello.restored {
+                // Of its own stream it has what it says now, if anything.
+                peer.heads.remove(&from);
+            }
         }
         self.take_heads(from, &hello.heads);
         self.check_places(from, &hello.heads);
@@ -556,14 +512,9 @@ impl Engine {
             let ours = self.pen.heads.get(&head.stream).copied();
             let same_place = ours.filter(|ours| ours.seq == head.seq && ours.seq > 0);
             let differs = same_place.is_some_and(|ours| ours.digest != head.digest);
-            if head.stream == self.me() {
-                let behind = head.seq > self.pen.head().seq;
-                if behind || differs {
-                    self.note_restored(head.stream, head.seq);
-                    continue;
-                }
-            } else if differs {
-                self.note_fork(head.stream, head.seq);
+            let behind = head.stream == self.me() && head.seq > self.pen.head().seq;
+            if behind || differs {
+                self.note_two_histories(head.stream, head.seq);
                 continue;
             }
             if head.seq == 0 {
@@ -592,109 +543,6 @@ impl Engine {
             let known = peer.heads.entry(stream).or_insert(0);
             *known = seq.max(*known);
         }
-    }
-
-    /// Compares what a peer has of streams with what is here, where that is more.
-    fn check_places(&mut self, from: ReplicaId, heads: &Heads) {
-        for head in &heads.0 {
-            let Some(ours) = self.pen.heads.get(&head.stream).copied() else { continue };
-            let inside = head.seq > 0 && head.seq >= ours.floor && head.seq < ours.seq;
-            if !inside || !self.is_known_stream(head.stream) {
-                continue;
-            }
-            let Some(peer) = self.sync.peers.get_mut(&from) else { return };
-            if peer.checked.insert(head.stream, head.seq) != Some(head.seq) {
-                self.sync.checks.insert((from, head.stream), head.point());
-            }
-        }
-    }
-
-    // --- what stops a stream -----------------------------------------------------------------------------------
-
-    /// A stream has two histories. It stops here, and whoever is asked says why.
-    pub(super) fn note_fork(&mut self, stream: ReplicaId, seq: u64) {
-        if matches!(self.sync.stops.get(&stream), Some(Stop::Forked { .. })) || !self.rules.chains_are_checked
-        {
-            return;
-        }
-        self.stop_stream(stream, Stop::Forked { seq });
-        self.sync.unstored_forks.insert(stream);
-        // Its writer learns of it from the digest here.
-        if self.sync.peers.get(&stream).is_some_and(|peer| peer.up) {
-            self.say_hello(stream);
-        }
-    }
-
-    /// Whether a stream goes no further here, whatever `from` sends of it.
-    ///
-    /// What cannot be taken may have been made up by whoever sent it; its author can still show what it really is.
-    pub(super) fn is_stopped_for(&self, stream: ReplicaId, from: ReplicaId) -> bool {
-        self.sync.stops.get(&stream).is_some_and(|stop| match stop {
-            Stop::Refused { from: sender, .. } => from != stream || *sender == stream,
-            Stop::Held { .. } | Stop::Projection { .. } | Stop::Forked { .. } => true,
-        })
-    }
-
-    pub(super) fn stop_stream(&mut self, stream: ReplicaId, stop: Stop) {
-        // Nothing mends it.
-        if matches!(self.sync.stops.get(&stream), Some(Stop::Forked { .. })) {
-            return;
-        }
-        match stop {
-            Stop::Held { .. } => self.mark(Mark::Held),
-            Stop::Forked { .. } => self.mark(Mark::Forked),
-            Stop::Projection { .. } | Stop::Refused { .. } => {}
-        }
-        self.tell(Event::Stopped { stream, reason: stop.describe() });
-        self.sync.stops.insert(stream, stop);
-    }
-
-    /// This store was restored or cloned: it must not go on writing a stream that another store may have written.
-    pub(super) fn note_restored(&mut self, stream: ReplicaId, seq: u64) {
-        // That the own stream has another history is what more rests on than on any other proof.
-        let known = self.sync.restored.is_some() && (stream != self.me() || self.has_two_histories());
-        if known || !self.rules.restores_are_noticed {
-            return;
-        }
-        let restored = Restored { stream, seq };
-        self.mark(Mark::Restored);
-        self.sync.restored = Some(restored);
-        self.sync.unstored_forks.insert(self.me());
-        self.tell(Event::Restored(restored));
-        self.refuse_pending();
-        self.say_hello_to_all();
-    }
-
-    /// Whether what was written here since the store was restored may contradict what others have of this stream.
-    pub(super) fn has_two_histories(&self) -> bool {
-        let me = self.me();
-        self.sync.restored.is_some_and(|restored| restored.stream == me)
-    }
-
-    /// Lets the held commits of a stream through, until its stamps are within the bound again.
-    pub(super) fn release(&mut self, stream: ReplicaId) -> bool {
-        let held = matches!(self.sync.stops.get(&stream), Some(Stop::Held { .. }));
-        if held {
-            self.sync.released.insert(stream);
-            self.resume(stream);
-        }
-        held
-    }
-
-    /// A commit of its author has come in place of one that could not be taken.
-    pub(super) fn resume_refused(&mut self, stream: ReplicaId) {
-        if matches!(self.sync.stops.get(&stream), Some(Stop::Refused { .. })) {
-            self.sync.stops.remove(&stream);
-            self.tell(Event::Resumed { stream });
-        }
-    }
-
-    fn resume(&mut self, stream: ReplicaId) {
-        self.mark(Mark::Resumed);
-        self.sync.stops.remove(&stream);
-        self.tell(Event::Resumed { stream });
-        self.sync.peers.values_mut().for_each(|peer| peer.backoff.reset());
-        self.maybe_pull();
     }
 
     // --- time ----------------------------------------------------------------------------------------------------
@@ -729,29 +577,9 @@ impl Engine {
         self.maybe_pull();
     }
 
-    fn streams_to_retry(&self) -> Vec<ReplicaId> {
-        let due = self.sync.stops.iter().filter(|(stream, stop)| match stop {
-            Stop::Held { stamp, .. } => self.is_within_drift(*stamp),
-            Stop::Projection { .. } => {
-                self.sync.refusing.get(*stream).is_none_or(|backoff| backoff.is_over(self.mono))
-            }
-            Stop::Forked { .. } | Stop::Refused { .. } => false,
-        });
-        due.map(|(stream, _)| *stream).collect()
-    }
-
-    /// Whether a stamp stands near enough to physical time. Nothing does if that cannot be told.
-    pub(super) fn is_within_drift(&self, stamp: Hlc) -> bool {
-        let wall = self.pen.wall.as_ref();
-        wall.is_ok_and(|now| stamp.wall() <= now.saturating_add(self.limits.max_drift_ms))
-    }
-
     /// When time alone changes something.
     pub(crate) fn next_timeout(&self) -> Option<Mono> {
         let sync = &self.sync;
-        if !sync.on {
-            return None;
-        }
         let connected = sync.is_connected();
         let hello = sync.hello_at.filter(|_| connected);
         let ack = sync.ack_at.filter(|_| connected);
@@ -759,21 +587,8 @@ impl Engine {
         let peers = sync.peers.values().filter(|peer| peer.up && sync.pull.is_none());
         let backoffs = peers.filter_map(|peer| peer.backoff.until).min();
         let failing = [sync.failing.until, sync.rows_failing.until].into_iter().flatten().min();
-        let stops = sync.stops.iter().filter_map(|(stream, stop)| match stop {
-            Stop::Held { stamp, .. } => Some(self.retry_held_at(*stamp)),
-            Stop::Projection { .. } => sync.refusing.get(stream).and_then(|backoff| backoff.until),
-            Stop::Forked { .. } | Stop::Refused { .. } => None,
-        });
+        let stops = sync.stops.iter().filter_map(|(stream, stop)| self.retry_at(*stream, stop));
         [hello, ack, pull, backoffs, failing, stops.min()].into_iter().flatten().min()
-    }
-
-    /// When to look at a held stream again, as the last reading of the clocks has it.
-    fn retry_held_at(&self, stamp: Hlc) -> Mono {
-        let wait = self.pen.wall.as_ref().map_or(HELD_RETRY_MS, |now| {
-            let tolerated = now.saturating_add(self.limits.max_drift_ms);
-            stamp.wall().get().saturating_sub(tolerated.get())
-        });
-        Mono(self.mono.0.saturating_add(wait.clamp(HELD_RETRY_MS_MIN, HELD_RETRY_MS)))
     }
 
     // --- acknowledging -------------------------------------------------------------------------------------------
@@ -801,41 +616,6 @@ impl Engine {
         if self.sync.is_connected() {
             let frame = wire::ack(self.pen.identity.group, &heads);
             self.broadcast(frame);
-        }
-    }
-
-    // --- comparing places of streams -------------------------------------------------------------------------------
-
-    /// Begins to compare a place: the row behind it says which digest the stream had there.
-    pub(super) fn begin_check(&mut self, check: Check) {
-        let next = check.point.seq.saturating_add(1);
-        self.effects.push_back(Effect::Peek(vec![keys::log(check.stream, next)]));
-        self.sync.side = Side::Checking(check);
-    }
-
-    pub(super) fn handle_checked(&mut self, check: Check, values: Result<Vec<Option<Value>>, ReadError>) {
-        let Check { peer, stream, point } = check;
-        let Ok(values) = values else {
-            // The next hello has it compared again.
-            if let Some(peer) = self.sync.peers.get_mut(&peer) {
-                peer.checked.remove(&stream);
-            }
-            return;
-        };
-        if let Some(Some(row)) = values.first()
-            && let Ok((previous, _)) = crate::stored::log::split_row(row)
-            && previous != point.digest
-        {
-            self.note_two_histories(stream, point.seq);
-        }
-    }
-
-    /// A stream has another history elsewhere: the own one, since this store was restored or cloned.
-    pub(super) fn note_two_histories(&mut self, stream: ReplicaId, seq: u64) {
-        if stream == self.me() {
-            self.note_restored(stream, seq);
-        } else {
-            self.note_fork(stream, seq);
         }
     }
 

@@ -23,10 +23,10 @@
 //! | C10, C13, C16 | `projections_follow_what_others_commit`, `a_failing_projection_holds_one_stream_until_it_works_again` |
 //! | C16, Y13 | `a_model_that_is_registered_later_is_as_if_known_from_the_start`, `an_older_app_keeps_what_a_newer_one_writes` |
 //!
-//! Three differ from the catalogue. C15: a refused commit does not advance the head of its stream, since the next one would
-//! rest on what is not here; the stream stops, visibly, until its author sends another. C16: such a stream and what rests
-//! on it wait, all others go on. Y13: there is one
-//! version of the protocol so far; what it is extended by are kinds of messages, and those that are not known are skipped.
+//! Three differ from the catalogue. C15: a refused commit does not advance the head of its stream, since the next one
+//! would rest on what is not here; the stream stops, visibly, until its author sends another. C16: such a stream and
+//! what rests on it wait, all others go on. Y13: there is one version of the protocol so far; what it is extended by are
+//! kinds of messages, and those that are not known are skipped.
 
 mod bad_input;
 mod catching_up;

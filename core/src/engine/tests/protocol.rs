@@ -84,6 +84,13 @@ fn bagged(id: u32, items: &[u32], epoch: Hlc) -> Write {
     (RecordKey::new::<Bag>(&id), Some(postcard::to_allocvec(&bag).unwrap()), Some(epoch))
 }
 
+/// Makes a replica a member.
+fn member(replica: ReplicaId, device: DeviceId) -> Write {
+    let member = Member { replica, device, state: crate::MemberState::Active };
+    let value = postcard::to_allocvec(&member).unwrap();
+    (RecordKey::new::<Member>(&replica), Some(value), Some(Hlc::NEVER))
+}
+
 fn push(writer: &mut MessageWriter, made: &Made) {
     let (previous, entry) = split_row(&made.row).unwrap();
     let Made { stream, seq, values, .. } = made;
@@ -1051,11 +1058,6 @@ fn a_joiner_waits_for_its_own_member_record() {
             continue;
         }
         let mut b = Author::new(B, B_DEVICE);
-        let member = |replica, device| {
-            let member = Member { replica, device, state: crate::MemberState::Active };
-            let value = postcard::to_allocvec(&member).unwrap();
-            (RecordKey::new::<Member>(&replica), Some(value), Some(Hlc::NEVER))
-        };
         let founding = b.commit(&[], vec![member(B, B_DEVICE)]);
         world.feed(C, live(&[&founding]));
         assert_eq!(world.seq_of(B), 0, "C is not the introducer");
@@ -1103,6 +1105,18 @@ fn a_restored_store_keeps_its_second_history_to_itself() {
     let last = hellos.last().expect("its peers hear of it");
     assert!(last.restored && last.heads.0.iter().all(|head| head.stream != REPLICA));
     assert_eq!(world.page(C, &[], 1 << 20).1, []);
+}
+
+/// What a restored store said of its own stream before it knew is not asked for.
+#[test]
+fn a_second_history_is_not_asked_for() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    b.tag(1, "a");
+    world.feed(B, hello(1, &[b.head()]));
+    assert_eq!(world.engine.missing(B), 1);
+    world.feed(B, wire::hello(GROUP, &Hello { session: 1, restored: true, heads: Capped(vec![]) }));
+    assert_eq!(world.engine.missing(B), 0);
 }
 
 /// Why a store counts as restored is the same after it was opened again.
@@ -1234,6 +1248,67 @@ fn c15_nobody_stops_the_stream_of_another_for_good() {
     assert_eq!(world.seq_of(B), 0, "what its author wrote stays");
 }
 
+/// The same holds for a stamp from the future: only the author's word keeps a stream until then.
+#[test]
+fn y11_nobody_holds_the_stream_of_another() {
+    let far = |author: &Author| {
+        let mut ahead = author.clone();
+        ahead.wall = 1 << 40;
+        ahead.tag(1, "far")
+    };
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    let (made_up, real) = (far(&b), b.tag(1, "a"));
+    world.feed(C, live(&[&made_up]));
+    assert!(matches!(world.stop_of(B), Some(StreamStop::Held { seq: 1, .. })));
+    world.feed(B, live(&[&real]));
+    assert_eq!((world.seq_of(B), world.stop_of(B)), (1, None));
+
+    // The author itself says the same as the relay: that is no news, and from here on its last word.
+    let mut world = World::connected(Rules::ALL);
+    world.feed(C, live(&[&made_up]));
+    world.events();
+    world.feed(B, live(&[&made_up]));
+    assert_eq!(world.events(), []);
+    world.feed(B, live(&[&real]));
+    assert_eq!(world.seq_of(B), 0);
+}
+
+/// A group has no more streams than a message can name; a commit that would add more is refused, and one that rests on
+/// more streams than members may be added to a group here is not.
+#[test]
+fn members_and_causes_are_bounded() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    let mut next = 0x1000;
+    let mut some = |count: usize| -> Vec<Write> {
+        let ids = (0..count).map(|_| {
+            next += 1;
+            member(ReplicaId(Uuid::from_u128(next)), C_DEVICE)
+        });
+        ids.collect()
+    };
+    let room = STREAMS_MAX - world.engine.members.len();
+    let most = world.engine.limits.commit_changes_max;
+    for begin in (0..room).step_by(most) {
+        let made = b.commit(&[], some(most.min(room - begin)));
+        world.feed(B, live(&[&made]));
+    }
+    assert_eq!((world.engine.members.len(), world.stop_of(B)), (STREAMS_MAX, None));
+    let known: Vec<_> =
+        world.engine.members.keys().take(world.engine.limits.members_max + 1).copied().collect();
+    let made = b.commit(&[], some(1));
+    world.feed(B, live(&[&made]));
+    assert!(matches!(world.stop_of(B), Some(StreamStop::Refused { .. })));
+    assert_eq!(world.engine.members.len(), STREAMS_MAX);
+
+    let causes: Vec<_> = known.into_iter().filter(|stream| *stream != C).map(|stream| (stream, 1)).collect();
+    assert!(causes.len() >= world.engine.limits.members_max);
+    let made = Author::new(C, C_DEVICE).commit(&causes, vec![tagged(1, "a")]);
+    world.feed(C, live(&[&made]));
+    assert_eq!(world.stop_of(C), None, "it waits for what it rests on");
+}
+
 /// Values go to members, also while others are connected.
 #[test]
 fn strangers_hear_of_no_commit() {
@@ -1309,18 +1384,13 @@ fn a_lost_transport_prunes_nothing() {
     assert!(world.engine.next_timeout().is_none());
 }
 
-/// Added on another device than its own, a joiner would commit what nobody takes. It waits until that is put right.
+/// Added on another device than its own, a joiner would commit what nobody takes. It waits, and commits nothing.
 #[test]
 fn a_joiner_that_was_added_on_another_device_goes_on_waiting() {
     let joining = Ask { networked: true, introducer: Some(B), ..ask(Rules::ALL) };
     let mut world = World::asking(joining);
     world.engine.handle(world.now.clone(), Input::Up(B));
     let mut b = Author::new(B, B_DEVICE);
-    let member = |replica, device| {
-        let member = Member { replica, device, state: crate::MemberState::Active };
-        let value = postcard::to_allocvec(&member).unwrap();
-        (RecordKey::new::<Member>(&replica), Some(value), Some(Hlc::NEVER))
-    };
     let founding = b.commit(&[], vec![member(B, B_DEVICE)]);
     let added = b.commit(&[], vec![member(REPLICA, C_DEVICE)]);
     world.feed(B, live(&[&founding, &added]));
