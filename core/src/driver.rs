@@ -52,6 +52,15 @@ pub(crate) struct Channels<S> {
     pub(crate) stop_reason: Arc<OnceLock<StopReason>>,
 }
 
+impl<S> Channels<S> {
+    fn notify(&self, notice: Notice) {
+        if let Some(notices) = &self.notices {
+            // Nobody may listen.
+            let _ = notices.send(notice);
+        }
+    }
+}
+
 /// A caller that waits for its commit.
 #[derive(Debug)]
 pub(crate) struct Waiting {
@@ -81,9 +90,7 @@ pub struct Driver<S: Storage> {
     engine: Engine,
     /// `None` once stopped.
     store: Option<Arc<Held<S>>>,
-    clock: Arc<dyn Clock>,
-    /// `None` without one, and once it has ended.
-    transport: Option<Arc<dyn Transport>>,
+    line: Line,
     channels: Channels<S>,
     waiting: HashMap<Ticket, Waiting>,
     /// The joined writes that the engine has not come to yet.
@@ -94,8 +101,50 @@ pub struct Driver<S: Storage> {
     next_ticket: u64,
 }
 
+/// Where frames come from, and the clocks that say when.
+struct Line {
+    clock: Arc<dyn Clock>,
+    /// `None` without one, and once it has ended.
+    transport: Option<Arc<dyn Transport>>,
+}
+
 /// How many frames are taken before the engine goes on with what they brought.
 const FRAMES_AT_ONCE: usize = 64;
+
+impl Line {
+    fn now(&self) -> Now {
+        read_clock(&*self.clock)
+    }
+
+    /// The next frame, once there is one and the engine has room for what it brings.
+    async fn receive(&self, has_room: bool) -> Result<Incoming, TransportError> {
+        match self.transport.as_deref().filter(|_| has_room) {
+            Some(transport) => transport.receive().await,
+            None => pending().await,
+        }
+    }
+
+    fn take<S>(
+        &mut self,
+        incoming: Result<Incoming, TransportError>,
+        engine: &mut Engine,
+        channels: &Channels<S>,
+    ) {
+        let input = match incoming {
+            Ok(Incoming::Frame { from, bytes }) => Input::Frame(from, bytes),
+            Ok(Incoming::Up(peer)) => Input::Up(peer),
+            Ok(Incoming::Down(peer)) => Input::Down(peer),
+            Err(error) => {
+                if self.transport.take().is_some() {
+                    engine.handle(self.now(), Input::Offline);
+                    channels.notify(Notice::new(vec![Event::TransportLost { error: error.to_string() }]));
+                }
+                return;
+            }
+        };
+        engine.handle(self.now(), input);
+    }
+}
 
 impl<S: Storage> Driver<S> {
     pub(crate) fn new(
@@ -109,8 +158,7 @@ impl<S: Storage> Driver<S> {
         Self {
             engine,
             store: Some(store),
-            clock,
-            transport,
+            line: Line { clock, transport },
             channels,
             waiting: HashMap::new(),
             joins: HashMap::new(),
@@ -203,7 +251,7 @@ impl<S: Storage> Driver<S> {
                 Input::Join(ticket)
             }
         };
-        self.engine.handle(read_clock(&*self.clock), input);
+        self.engine.handle(self.line.now(), input);
     }
 
     /// Takes the frames that are there, as far as there is room for what they bring: where there is none they wait in
@@ -211,13 +259,13 @@ impl<S: Storage> Driver<S> {
     ///
     /// Says whether there were any.
     fn take_frames(&mut self) -> bool {
-        let Some(transport) = self.transport.clone() else { return false };
+        let Some(transport) = self.line.transport.clone() else { return false };
         for taken in 0..FRAMES_AT_ONCE {
             if !self.engine.has_room() {
                 return taken > 0;
             }
             match transport.receive().now_or_never() {
-                Some(incoming) => self.take_incoming(incoming),
+                Some(incoming) => self.line.take(incoming, &mut self.engine, &self.channels),
                 None => return taken > 0,
             }
         }
@@ -227,25 +275,9 @@ impl<S: Storage> Driver<S> {
     /// Tells the engine that something is due, also while there is never a moment to wait for it.
     fn pass_time(&mut self) {
         let timeout = self.engine.next_timeout();
-        if timeout.is_some_and(|at| at <= self.clock.mono()) {
-            self.engine.handle(read_clock(&*self.clock), Input::Tick);
+        if timeout.is_some_and(|at| at <= self.line.clock.mono()) {
+            self.engine.handle(self.line.now(), Input::Tick);
         }
-    }
-
-    fn take_incoming(&mut self, incoming: Result<Incoming, TransportError>) {
-        let input = match incoming {
-            Ok(Incoming::Frame { from, bytes }) => Input::Frame(from, bytes),
-            Ok(Incoming::Up(peer)) => Input::Up(peer),
-            Ok(Incoming::Down(peer)) => Input::Down(peer),
-            Err(error) => {
-                if self.transport.take().is_some() {
-                    self.engine.handle(read_clock(&*self.clock), Input::Offline);
-                    self.notify(Notice::new(vec![Event::TransportLost { error: error.to_string() }]));
-                }
-                return;
-            }
-        };
-        self.engine.handle(read_clock(&*self.clock), input);
     }
 
     /// Waits for a commit, a frame, the time, or for anything else that changes what is to be done.
@@ -258,19 +290,13 @@ impl<S: Storage> Driver<S> {
         }
         let arrived = {
             let Channels { requests, control, .. } = &mut self.channels;
-            let transport = self.transport.as_deref().filter(|_| self.engine.has_room());
             let requests = requests.recv().map(Arrived::Request);
             let control = control.recv().map(Arrived::Control);
-            let incoming = async {
-                match transport {
-                    Some(transport) => Arrived::Incoming(transport.receive().await),
-                    None => pending().await,
-                }
-            };
+            let incoming = self.line.receive(self.engine.has_room()).map(Arrived::Incoming);
             let timeout = self.engine.next_timeout();
             let time = async {
                 match timeout {
-                    Some(at) => sleep_until(&*self.clock, at).await,
+                    Some(at) => sleep_until(&*self.line.clock, at).await,
                     None => pending().await,
                 }
                 Arrived::Time
@@ -287,38 +313,39 @@ impl<S: Storage> Driver<S> {
             Arrived::Control(Some(control)) => answer(&mut self.engine, &mut self.channels.requests, control),
             // Both close when the last manager goes.
             Arrived::Request(None) | Arrived::Control(None) => {}
-            Arrived::Incoming(incoming) => self.take_incoming(incoming),
-            Arrived::Time => self.engine.handle(read_clock(&*self.clock), Input::Tick),
+            Arrived::Incoming(incoming) => self.line.take(incoming, &mut self.engine, &self.channels),
+            Arrived::Time => self.engine.handle(self.line.now(), Input::Tick),
         }
     }
 
     async fn perform(&mut self, effect: Effect) -> Result<(), StopReason> {
         let Some(held) = &self.store else { return Err(StopReason::DriverDropped) };
-        let (engine, channels) = (&mut self.engine, &mut self.channels);
+        let (engine, channels, line) = (&mut self.engine, &mut self.channels, &mut self.line);
         let input = match effect {
             Effect::Read(keys) => {
                 let values = while_answering(engine, channels, held.store.get_many(&keys)).await?;
                 Input::Read(keys, values)
             }
-            Effect::Write(batch) => match while_answering(engine, channels, held.store.write(batch)).await? {
-                Ok(()) => Input::Written(Ok(())),
-                Err(WriteError::Rejected(error)) => Input::Written(Err(Arc::from(error))),
-                Err(WriteError::Unknown(error)) => return Err(StopReason::Unknown(Arc::from(error))),
-                Err(WriteError::Fenced) => return Err(StopReason::Fenced),
-            },
+            Effect::Write(batch) => {
+                match while_receiving(engine, channels, line, held.store.write(batch)).await? {
+                    Ok(()) => Input::Written(Ok(())),
+                    Err(WriteError::Rejected(error)) => Input::Written(Err(Arc::from(error))),
+                    Err(WriteError::Unknown(error)) => return Err(StopReason::Unknown(Arc::from(error))),
+                    Err(WriteError::Fenced) => return Err(StopReason::Fenced),
+                }
+            }
             Effect::Join(ticket, pen) => match self.joins.remove(&ticket) {
                 Some(work) => {
-                    Input::Joined(while_answering(engine, channels, work(&held.store, ticket, *pen)).await??)
+                    let join = work(&held.store, ticket, *pen);
+                    Input::Joined(while_receiving(engine, channels, line, join).await??)
                 }
                 // Every joined write brings its work.
                 None => Input::Joined(Err(Error::Stopped(StopReason::DriverDropped))),
             },
             Effect::Receive(commits, pen) => match &self.projections {
                 Some(all) => {
-                    let work = Arc::clone(all).receive(commits);
-                    Input::Joined(
-                        while_answering(engine, channels, work(&held.store, Ticket(0), *pen)).await??,
-                    )
+                    let join = Arc::clone(all).receive(commits)(&held.store, Ticket(0), *pen);
+                    Input::Joined(while_receiving(engine, channels, line, join).await??)
                 }
                 // Only what projections derive from is received like this.
                 None => return Ok(()),
@@ -330,14 +357,14 @@ impl<S: Storage> Driver<S> {
                 Input::Peeked(while_answering(engine, channels, held.store.get_many(&keys)).await?)
             }
             Effect::Send(to, frame) => {
-                if let Some(transport) = &self.transport {
+                if let Some(transport) = &line.transport {
                     // What is lost is pulled.
                     let _ = while_answering(engine, channels, transport.send(to, frame)).await?;
                 }
                 return Ok(());
             }
             Effect::Broadcast(frame) => {
-                if let Some(transport) = &self.transport {
+                if let Some(transport) = &line.transport {
                     let _ = while_answering(engine, channels, transport.broadcast(frame)).await?;
                 }
                 return Ok(());
@@ -352,11 +379,11 @@ impl<S: Storage> Driver<S> {
                 return Ok(());
             }
             Effect::Notify(notice) => {
-                self.notify(notice);
+                self.channels.notify(notice);
                 return Ok(());
             }
         };
-        self.engine.handle(read_clock(&*self.clock), input);
+        self.engine.handle(self.line.now(), input);
         Ok(())
     }
 
@@ -370,7 +397,7 @@ impl<S: Storage> Driver<S> {
         match while_answering(&mut self.engine, &mut self.channels, page).await?? {
             Some(told) => {
                 if let Some(status) = told {
-                    self.notify(Notice::new(vec![Event::Projection(status)]));
+                    self.channels.notify(Notice::new(vec![Event::Projection(status)]));
                 }
                 Ok(true)
             }
@@ -378,13 +405,6 @@ impl<S: Storage> Driver<S> {
                 self.rebuilds = false;
                 Ok(false)
             }
-        }
-    }
-
-    fn notify(&self, notice: Notice) {
-        if let Some(notices) = &self.channels.notices {
-            // Nobody may listen.
-            let _ = notices.send(notice);
         }
     }
 
@@ -406,7 +426,7 @@ impl<S: Storage> Driver<S> {
         self.waiting.clear();
         self.joins.clear();
         *notices = None;
-        self.transport = None;
+        self.line.transport = None;
         self.store = None;
     }
 }
@@ -433,22 +453,64 @@ impl<S: Storage> fmt::Debug for Driver<S> {
     }
 }
 
-/// Waits for the store, and answers what needs no store meanwhile.
-///
-/// A panic of the store becomes a reason to stop: it may have happened in the middle of a write.
+/// Waits for the store or the transport, and answers what needs neither meanwhile.
 async fn while_answering<T, S>(
-    // Alone with it, since it is held across an await and what callers staged need not be `Sync`.
     engine: &mut Engine,
     channels: &mut Channels<S>,
     operation: impl Future<Output = T>,
 ) -> Result<T, StopReason> {
-    let Channels { requests, control, .. } = channels;
+    meanwhile(engine, channels, None, operation).await
+}
+
+/// Waits for a write, and also takes what peers send meanwhile, so that it is checked by the time its turn comes. What
+/// they are answered waits behind the write.
+async fn while_receiving<T, S>(
+    engine: &mut Engine,
+    channels: &mut Channels<S>,
+    line: &mut Line,
+    write: impl Future<Output = T>,
+) -> Result<T, StopReason> {
+    meanwhile(engine, channels, Some(line), write).await
+}
+
+/// Waits for `operation`; answers what is asked meanwhile, and takes what comes on the line, if one is given.
+///
+/// A panic of the store becomes a reason to stop: it may have happened in the middle of a write.
+async fn meanwhile<T, S>(
+    // Alone with it, since it is held across an await and what callers staged need not be `Sync`.
+    engine: &mut Engine,
+    channels: &mut Channels<S>,
+    mut line: Option<&mut Line>,
+    operation: impl Future<Output = T>,
+) -> Result<T, StopReason> {
     let mut operation = pin!(AssertUnwindSafe(operation).catch_unwind());
     let result = loop {
-        match select(operation.as_mut(), pin!(control.recv())).await {
-            Either::Left((result, _)) => break result,
-            Either::Right((Some(control), _)) => answer(engine, requests, control),
-            Either::Right((None, _)) => break operation.await,
+        let has_room = engine.has_room();
+        let arrived = {
+            let incoming = async {
+                match line.as_deref() {
+                    Some(line) => line.receive(has_room).await,
+                    None => pending().await,
+                }
+            };
+            let (control, incoming) = (pin!(channels.control.recv()), pin!(incoming));
+            match select(operation.as_mut(), select(control, incoming)).await {
+                Either::Left((result, _)) => break result,
+                Either::Right((Either::Left((control, _)), _)) => Either::Left(control),
+                Either::Right((Either::Right((incoming, _)), _)) => Either::Right(incoming),
+            }
+        };
+        match arrived {
+            Either::Left(Some(control)) => answer(engine, &mut channels.requests, control),
+            // There is no manager any more.
+            Either::Left(None) => break operation.await,
+            Either::Right(incoming) => {
+                if let Some(line) = line.as_deref_mut() {
+                    line.take(incoming, engine, channels);
+                }
+                // Frames that never end must not keep others from running, the store among them.
+                Yield::default().await;
+            }
         }
     };
     result.map_err(|panic| StopReason::Panicked(panic_message(&*panic)))

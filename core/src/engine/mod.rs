@@ -63,6 +63,8 @@ use sync::{Replication, Side};
 
 /// The most streams of a group.
 pub(crate) const STREAMS_MAX: usize = wire::STREAMS_MAX;
+/// The most effects that may be left to do when a frame is taken: while the store writes, none is done.
+const EFFECTS_MAX: usize = 64;
 
 /// Doors for fuzzing, through which bytes reach what reads them.
 pub mod fuzz {
@@ -317,9 +319,10 @@ impl Engine {
         self.closing = true;
     }
 
-    /// Whether there is room for what peers send.
+    /// Whether there is room for what peers send: for their commits, and for what is said to them.
     pub(crate) fn has_room(&self) -> bool {
-        self.sync.inbox.bytes <= self.limits.frame_bytes_max
+        let room = self.sync.inbox.bytes <= self.limits.frame_bytes_max;
+        room && self.effects.len() < EFFECTS_MAX && !self.closing
     }
 
     /// Whether this app knows how to merge values of the record's model.
@@ -723,7 +726,8 @@ impl Engine {
         self.effects.extend(decision.notices.into_iter().map(Effect::Notify));
         let replies = decision.waiting.into_iter();
         self.effects.extend(replies.map(|(ticket, result)| Effect::Reply(ticket, result)));
-        if let Some(frame) = decision.frame {
+        // It may have been found out while this was written.
+        if let Some(frame) = decision.frame.filter(|_| !self.has_two_histories()) {
             self.broadcast(frame);
         }
         self.take_members(decision.members);
