@@ -162,7 +162,7 @@ impl Rows {
     pub(super) fn stage(&self, batch: WriteBatch) -> Result<Batch, RowError> {
         // If it was poisoned, the store has refused everything since.
         let in_pieces = self.in_pieces.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut staging = Staging { rows: Batch::default(), in_pieces };
+        let mut staging = Staging { rows: Batch::default(), row: Vec::new(), in_pieces };
         // sled does not tell what a batch already holds, and only a deletion of a range asks for that.
         let has_ranges = batch.ops().iter().any(|op| matches!(op, WriteOp::DeleteRange { .. }));
         let mut earlier: BTreeSet<Key> = BTreeSet::new();
@@ -172,7 +172,7 @@ impl Rows {
                     if has_ranges {
                         earlier.insert(key.clone());
                     }
-                    staging.put(key, value);
+                    staging.put(key, &value);
                 }
                 WriteOp::Delete { key } => staging.delete(&key),
                 WriteOp::DeleteRange { range } if range.is_empty() => {}
@@ -217,19 +217,22 @@ impl Rows {
 /// A batch that is put together. Of several changes of one row, sled keeps the last.
 struct Staging<'a> {
     rows: Batch,
+    /// Where a row is put together: sled copies it.
+    row: Vec<u8>,
     in_pieces: MutexGuard<'a, HashMap<Key, u64>>,
 }
 
 impl Staging<'_> {
-    fn put(&mut self, key: Key, mut value: Value) {
-        let head = row_key(&key);
-        let pieces = pieces_needed(&value);
+    fn put(&mut self, key: Key, value: &[u8]) {
+        let pieces = pieces_needed(value);
         self.delete_pieces(&key, pieces);
         if pieces == 0 {
-            value.push(WHOLE);
+            let head = row_of(&[&[HEAD], &key], &mut self.row);
+            let value = row_of(&[value, &[WHOLE]], &mut self.row);
             self.rows.insert(head, value);
             return;
         }
+        let head = row_key(&key);
         let mut row = (value.len() as u64).to_be_bytes().to_vec();
         row.push(IN_PIECES);
         self.rows.insert(head, row);
@@ -257,6 +260,13 @@ impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Db")
     }
+}
+
+/// A row's key or value, put together from `parts` in `row`.
+fn row_of(parts: &[&[u8]], row: &mut Vec<u8>) -> IVec {
+    row.clear();
+    parts.iter().for_each(|part| row.extend_from_slice(part));
+    IVec::from(row.as_slice())
 }
 
 fn row_key(key: &[u8]) -> Vec<u8> {
