@@ -59,6 +59,11 @@ pub trait HandWritten: Sized + Send + 'static {
     /// Those of the engine.
     fn commit(&mut self, rows: &[Row]) -> Result<()>;
 
+    /// Frees what a transaction of so many rows has left behind in memory, where the engine does not do it by itself.
+    ///
+    /// Runs when the callers have their answers.
+    fn tidy(&mut self, _rows: usize) {}
+
     /// Puts the rows alone, in one durable transaction: the least that keeps them.
     ///
     /// # Errors

@@ -54,11 +54,13 @@ impl<H: HandWritten> Writer<H> {
                 }
                 if !rows.is_empty() {
                     let outcome = store.commit(&rows).map_err(|error| error.to_string());
+                    let count = rows.len();
                     rows.clear();
                     for done in waiting.drain(..) {
                         // Nobody may wait any more; the rows are committed all the same.
                         let _ = done.send(outcome.clone());
                     }
+                    store.tidy(count);
                 }
                 if let Some((work, done)) = alone {
                     let _ = done.send(work(&mut store).map_err(|error| error.to_string()));
