@@ -1428,3 +1428,70 @@ proptest! {
         prop_assert_eq!(world.audit(), []);
     }
 }
+
+/// Frames may come while the store writes: what they bring rests on what is being written.
+#[test]
+fn what_comes_during_a_write_goes_with_it_if_it_fails() {
+    for fails in [false, true] {
+        let mut world = World::connected(Rules::ALL);
+        let mut b = Author::new(B, B_DEVICE);
+        let (one, two, three) = (b.tag(1, "a"), b.tag(2, "b"), b.tag(3, "c"));
+        world.engine.handle(world.now.clone(), Input::Frame(B, live(&[&one])));
+        let batch = world.up_to_write().expect("the first is written at once");
+        for made in [&one, &two, &three] {
+            world.engine.handle(world.now.clone(), Input::Frame(B, live(&[made])));
+        }
+        assert_eq!(world.engine.snapshot().waiting, 2);
+        let writes = world.writes.len();
+        if fails {
+            world.rejected();
+            assert_eq!(world.engine.snapshot().waiting, 0);
+            world.pass(60_000);
+            world.feed(B, live(&[&one, &two, &three]));
+        } else {
+            world.written(batch);
+            world.settle();
+            assert_eq!(world.writes.len() - writes, 2, "both that came meanwhile share a write");
+        }
+        assert_eq!(world.engine.pen.heads[&B].seq, 3);
+        assert_eq!(world.audit(), []);
+    }
+}
+
+/// A commit that was with the store when the restore was found out is answered, and nobody else hears of it.
+#[test]
+fn a_restore_found_out_during_a_write_keeps_it_here() {
+    for rules in [Rules::ALL, Rules { restores_are_noticed: false, ..Rules::ALL }] {
+        let mut world = World::connected(rules);
+        let ticket = world.submit(vec![tag(1, "a")]);
+        let batch = world.up_to_write().unwrap();
+        let seq = world.engine.pen.head().seq + 7;
+        world.said();
+        let proof = hello(1, &[WireHead { stream: REPLICA, seq, digest: [7; 32] }]);
+        world.engine.handle(world.now.clone(), Input::Frame(B, proof));
+        world.written(batch);
+        world.settle();
+        assert!(matches!(world.replies.last(), Some((answered, Ok(()))) if *answered == ticket));
+        let told = world.said().into_iter().any(|(_, message)| matches!(message, Message::Live(_)));
+        assert_eq!(told, !rules.restores_are_noticed);
+        assert_eq!(world.audit(), []);
+    }
+}
+
+/// B1: what is said because of frames is not done while the store writes, so no more frames are taken than it has room for.
+#[test]
+fn b1_what_waits_behind_a_write_is_bounded() {
+    let mut world = World::connected(Rules::ALL);
+    world.submit(vec![tag(1, "a")]);
+    let batch = world.up_to_write().unwrap();
+    let mut frames = 0;
+    while world.engine.has_room() && frames < 1_000 {
+        // Its author mends what another made up: one event each.
+        world.engine.tell(Event::Resumed { stream: B });
+        frames += 1;
+    }
+    assert_eq!(frames, EFFECTS_MAX);
+    world.written(batch);
+    world.settle();
+    assert!(world.engine.has_room());
+}

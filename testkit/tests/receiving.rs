@@ -1,0 +1,90 @@
+//! Goal: what peers send is checked while the store writes. Method: two replicas whose drivers run beside the app, and a
+//! gate before the writes of the one that receives.
+
+use futures::executor::block_on;
+use futures::future::{join3, poll_fn};
+use serde::{Deserialize, Serialize};
+use std::task::Poll;
+use syncline::{Builder, DeviceId, GroupId, ReplicaId, Storage, Syncable, TransactionManager, Uuid};
+use syncline_backends::{MemoryNetwork, MemoryStorage};
+use syncline_testkit::{Gate, Gated, StepClock};
+
+#[derive(Clone, Debug, Serialize, Deserialize, Syncable)]
+#[sync(model = "note")]
+struct Note {
+    #[sync(id)]
+    id: u32,
+}
+
+const A: ReplicaId = ReplicaId(Uuid::from_u128(0xa));
+const B: ReplicaId = ReplicaId(Uuid::from_u128(0xb));
+const DEVICE: DeviceId = DeviceId(Uuid::from_u128(0xd));
+const GROUP: GroupId = GroupId(Uuid::from_u128(0xf));
+
+fn replica<S: Storage>(
+    store: S,
+    replica: ReplicaId,
+    network: &MemoryNetwork,
+    clock: &StepClock,
+) -> Builder<S> {
+    TransactionManager::builder(store)
+        .device(DEVICE)
+        .replica(replica)
+        .model::<Note>()
+        .clock(clock.clone())
+        .transport(network.transport())
+}
+
+/// Lets the drivers run, and the time pass, until `condition` holds.
+async fn until(what: &str, clock: &StepClock, mut condition: impl AsyncFnMut() -> bool) {
+    for _ in 0..1000 {
+        if condition().await {
+            return;
+        }
+        clock.advance(10);
+        let mut gone = false;
+        poll_fn(|context| {
+            context.waker().wake_by_ref();
+            if std::mem::replace(&mut gone, true) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+    panic!("{what}");
+}
+
+#[test]
+fn what_comes_during_a_write_is_checked_meanwhile_and_shares_the_next_one() {
+    const COMMITS: u32 = 10;
+    let (network, clock, gate) = (MemoryNetwork::builder().build(), StepClock::at(1_000_000), Gate::new());
+    block_on(async {
+        let a = replica(MemoryStorage::new(), A, &network, &clock).found(GROUP).open();
+        let (a, driver_of_a) = a.await.unwrap();
+        let store = Gated::writes(MemoryStorage::new(), gate.clone());
+        let (b, driver_of_b) = replica(store, B, &network, &clock).join(GROUP, A).open().await.unwrap();
+        let app = async {
+            a.add_member(B, DEVICE).await.unwrap();
+            until("B is a member", &clock, async || !b.status().await.unwrap().joining).await;
+            gate.close();
+            let passed = gate.passed();
+            a.commit(Note { id: 0 }).await.unwrap();
+            let writes = async || gate.passed() > passed || b.status().await.unwrap().received == 0;
+            until("B begins to write", &clock, writes).await;
+            for id in 1..=COMMITS {
+                a.commit(Note { id }).await.unwrap();
+            }
+            let all = COMMITS as usize;
+            let waits = async || b.status().await.unwrap().received == all;
+            until("all are checked while the write stands still", &clock, waits).await;
+            assert_eq!(b.get::<Note>(1).await.unwrap().map(|note| note.id), None);
+            gate.open();
+            let has_all = async || b.get::<Note>(COMMITS).await.unwrap().is_some();
+            until("B has all", &clock, has_all).await;
+            assert_eq!(gate.passed() - passed, 2, "one write for the first, one for all that came meanwhile");
+            a.shutdown().await.unwrap();
+            b.shutdown().await.unwrap();
+        };
+        let (of_a, of_b, ()) = join3(driver_of_a.run(), driver_of_b.run(), app).await;
+        of_a.unwrap();
+        of_b.unwrap();
+    });
+}
