@@ -37,10 +37,10 @@ fn replica<S: Storage>(
 
 /// Lets the drivers run, and the time pass, until `condition` holds.
 async fn until(what: &str, clock: &StepClock, mut condition: impl AsyncFnMut() -> bool) {
-    for _ in 0..1000 {
-        if condition().await {
-            return;
-        }
+    let mut turns = 0;
+    while !condition().await {
+        turns += 1;
+        assert!(turns < 1000, "{what}");
         clock.advance(10);
         let mut gone = false;
         poll_fn(|context| {
@@ -49,7 +49,6 @@ async fn until(what: &str, clock: &StepClock, mut condition: impl AsyncFnMut() -
         })
         .await;
     }
-    panic!("{what}");
 }
 
 #[test]
