@@ -30,7 +30,7 @@ pub enum Event {
         /// Why.
         reason: StreamStop,
     },
-    /// A stream that was held or whose projection failed goes on.
+    /// A stream that was stopped goes on, or is tried again.
     Resumed {
         /// The replica whose stream it is.
         stream: ReplicaId,
@@ -49,7 +49,7 @@ pub enum Event {
         /// counts them.
         count: u64,
     },
-    /// What peers sent could not be written. It will be asked for again.
+    /// Several commits of peers could not be written together. They are asked for again, and written one by one.
     ReceiveFailed {
         /// What the store or a stored record reported.
         error: String,
@@ -84,6 +84,13 @@ pub enum StreamStop {
         /// What the projection reported.
         error: String,
     },
+    /// The store here refused its next commit, which is tried again now and then.
+    NotStored {
+        /// The sequence number of the commit.
+        seq: u64,
+        /// What the store reported.
+        error: String,
+    },
     /// There are two histories of it: its writer's store was restored from a backup, or cloned. Nothing of either is
     /// lost where it is.
     Forked {
@@ -108,7 +115,9 @@ impl fmt::Display for StreamStop {
                     "commit {seq} is stamped {stamp}, too far ahead of physical time; it waits for that"
                 )
             }
-            Self::Projection { seq, error } => write!(f, "commit {seq} is tried again: {error}"),
+            Self::Projection { seq, error } | Self::NotStored { seq, error } => {
+                write!(f, "commit {seq} is tried again: {error}")
+            }
             Self::Forked { seq } => {
                 write!(f, "there are two histories from commit {seq} on: its store was restored or cloned")
             }

@@ -550,9 +550,15 @@ impl Engine {
         }
     }
 
-    /// What was received could not be written: all that rests on it goes too, and is asked for again later.
-    fn receive_failed(&mut self, error: &dyn std::fmt::Display) {
+    /// What was received could not be written: all that rests on it goes too, and is asked for again later, one by one.
+    /// One commit that fails alone stops its own stream and no other.
+    fn receive_failed(&mut self, first: Option<(ReplicaId, u64)>, error: &dyn std::fmt::Display) {
         self.mark(Mark::ReceiveFailed);
+        if let Some((stream, seq)) = first
+            && self.sync.inbox.in_write == 1
+        {
+            return self.put_off(stream, StreamStop::NotStored { seq, error: error.to_string() });
+        }
         self.sync.inbox.reset();
         self.sync.failing.again(self.mono, &mut self.sync.rng);
         self.tell(Event::ReceiveFailed { error: error.to_string() });
@@ -597,7 +603,10 @@ impl Engine {
                     values.map_err(Error::from).and_then(|values| self.pen.receive(&commits, values));
                 return match decision {
                     Ok(decision) => self.perform(decision, Source::Peers),
-                    Err(error) => self.receive_failed(&error),
+                    Err(error) => {
+                        let first = commits.first().map(|commit| (commit.stream, commit.seq));
+                        self.receive_failed(first, &error);
+                    }
                 };
             }
             other => {
@@ -659,7 +668,10 @@ impl Engine {
                     self.effects.push_back(Effect::Reply(ticket, Err(Error::Rejected(Arc::clone(&error)))));
                 }
             }
-            (Err(error), Source::Peers) => self.receive_failed(&error),
+            (Err(error), Source::Peers) => {
+                let first = decision.heads.first().map(|(stream, head)| (*stream, head.seq));
+                self.receive_failed(first, &error);
+            }
             (Err(_), Source::Own) => self.sync.rows_failing.again(self.mono, &mut self.sync.rng),
         }
     }
@@ -685,7 +697,7 @@ impl Engine {
                     self.announce_received(decision);
                 }
                 Err(error @ (Error::Rejected(_) | Error::Read(_) | Error::Stopped(_))) => {
-                    self.receive_failed(&error);
+                    self.receive_failed(Some((stream, seq)), &error);
                 }
                 // The app's code, for one of them: they come again, one by one.
                 Err(_) if self.sync.inbox.in_write > 1 => {
@@ -693,11 +705,7 @@ impl Engine {
                     self.maybe_pull();
                 }
                 Err(error) => {
-                    self.sync.refusing.entry(stream).or_default().again(self.mono, &mut self.sync.rng);
-                    self.sync.inbox.reset();
-                    let reason = StreamStop::Projection { seq, error: error.to_string() };
-                    self.stop_stream(stream, stream, reason);
-                    self.maybe_pull();
+                    self.put_off(stream, StreamStop::Projection { seq, error: error.to_string() });
                 }
             },
             other => self.step = other,

@@ -60,12 +60,21 @@ impl Engine {
         match reason {
             StreamStop::Held { .. } => self.mark(Mark::Held),
             StreamStop::Forked { .. } => self.mark(Mark::Forked),
-            StreamStop::Projection { .. } | StreamStop::Refused { .. } => {}
+            StreamStop::Projection { .. } | StreamStop::NotStored { .. } | StreamStop::Refused { .. } => {}
         }
         let before = self.sync.stops.insert(stream, Stop { reason: reason.clone(), from });
         if before.is_none_or(|before| before.reason != reason) {
             self.tell(Event::Stopped { stream, reason });
         }
+    }
+
+    /// The next commit of a stream could not be applied: it is tried again later, and whatever came behind it is asked
+    /// for now.
+    pub(super) fn put_off(&mut self, stream: ReplicaId, reason: StreamStop) {
+        self.sync.refusing.entry(stream).or_default().again(self.mono, &mut self.sync.rng);
+        self.sync.inbox.reset();
+        self.stop_stream(stream, stream, reason);
+        self.maybe_pull();
     }
 
     /// Lets the held commits of a stream through, until its stamps are within the bound again.
@@ -99,7 +108,7 @@ impl Engine {
     pub(super) fn streams_to_retry(&self) -> Vec<ReplicaId> {
         let due = self.sync.stops.iter().filter(|(stream, stop)| match stop.reason {
             StreamStop::Held { stamp, .. } => self.is_within_drift(stamp),
-            StreamStop::Projection { .. } => {
+            StreamStop::Projection { .. } | StreamStop::NotStored { .. } => {
                 self.sync.refusing.get(*stream).is_none_or(|backoff: &Backoff| backoff.is_over(self.mono))
             }
             StreamStop::Forked { .. } | StreamStop::Refused { .. } => false,
@@ -111,7 +120,7 @@ impl Engine {
     pub(super) fn retry_at(&self, stream: ReplicaId, stop: &Stop) -> Option<Mono> {
         match stop.reason {
             StreamStop::Held { stamp, .. } => Some(self.retry_held_at(stamp)),
-            StreamStop::Projection { .. } => {
+            StreamStop::Projection { .. } | StreamStop::NotStored { .. } => {
                 self.sync.refusing.get(&stream).and_then(|backoff| backoff.until)
             }
             StreamStop::Forked { .. } | StreamStop::Refused { .. } => None,

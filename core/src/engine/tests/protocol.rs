@@ -976,9 +976,13 @@ fn a_rejected_write_of_what_was_received_is_tried_again() {
 #[test]
 fn c16_a_commit_that_the_store_refuses_takes_none_with_it() {
     let mut world = World::connected(Rules::ALL);
-    let (good, bad) = (Author::new(B, B_DEVICE).tag(1, "a"), Author::new(C, C_DEVICE).tag(2, "bad"));
-    for expected in [0, 1] {
-        world.engine.handle(world.now.clone(), Input::Frame(B, live(&[&good, &bad])));
+    let mut b = Author::new(B, B_DEVICE);
+    let (first, bad) = (b.tag(1, "a"), Author::new(C, C_DEVICE).tag(2, "bad"));
+    let last = b.tag(1, "b");
+    let frame = live(&[&first, &bad, &last]);
+    // Together, then one by one up to the bad one, then the others.
+    for expected in [0, 1, 2, 2] {
+        world.engine.handle(world.now.clone(), Input::Frame(B, frame.clone()));
         while let Some(batch) = world.up_to_write() {
             let is_bad = |value: &[u8]| value.windows(3).any(|bytes| bytes == b"bad");
             let refused =
@@ -986,8 +990,16 @@ fn c16_a_commit_that_the_store_refuses_takes_none_with_it() {
             if refused { world.rejected() } else { world.written(batch) }
         }
         assert_eq!((world.seq_of(B), world.seq_of(C)), (expected, 0));
-        world.pass(1_000);
+        world.pass(1);
     }
+    let why = world.stop_of(C);
+    assert!(matches!(&why, Some(StreamStop::NotStored { seq: 1, error }) if error.contains("no")), "{why:?}");
+    assert_eq!(world.stop_of(B), None);
+    // By and by it is tried again, in case the store thinks better of it.
+    world.pass(60_000);
+    assert_eq!(world.stop_of(C), None);
+    world.feed(B, frame);
+    assert_eq!((world.seq_of(C), world.audit()), (1, vec![]));
 }
 
 /// The app's commits and the peers' take turns.
