@@ -9,12 +9,13 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::{Either, select};
+use futures::future::{BoxFuture, Either, select};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 
 use crate::clock::{Clock, Mono, Now};
-use crate::engine::{Commit, Effect, Engine, Input, Snapshot, Ticket};
+use crate::engine::{Commit, Effect, Engine, Input, Pen, Snapshot, Ticket};
 use crate::error::{Error, StopReason, panic_message};
 use crate::events::{Event, Notice};
 use crate::ids::ReplicaId;
@@ -90,6 +91,8 @@ pub struct Driver<S: Storage> {
     engine: Engine,
     /// `None` once stopped.
     store: Option<Arc<Held<S>>>,
+    /// What the store does now: a step of the engine, and beside it a read for a peer.
+    running: FuturesUnordered<BoxFuture<'static, Result<Input, StopReason>>>,
     line: Line,
     channels: Channels<S>,
     waiting: HashMap<Ticket, Waiting>,
@@ -158,6 +161,7 @@ impl<S: Storage> Driver<S> {
         Self {
             engine,
             store: Some(store),
+            running: FuturesUnordered::new(),
             line: Line { clock, transport },
             channels,
             waiting: HashMap::new(),
@@ -177,20 +181,26 @@ impl<S: Storage> Driver<S> {
     /// # Cancel safety
     /// Dropping the future drops the driver. A write that was under way is there whole or not at all.
     pub async fn run(mut self) -> Result<(), StopReason> {
-        let reason = self.serve().await;
-        self.stop(reason.clone());
-        if matches!(reason, StopReason::Shutdown) { Ok(()) } else { Err(reason) }
+        let ended = self.serve().await;
+        self.stop(ended.clone().err().unwrap_or(StopReason::Shutdown));
+        ended
     }
 
-    async fn serve(&mut self) -> StopReason {
+    /// Goes on until it is shut down. What the store does and what peers send overlap: frames are taken and checked,
+    /// and peers are answered, while a write is under way.
+    async fn serve(&mut self) -> Result<(), StopReason> {
         // Whether others are due to run, and whether something was written, since they last did.
         let (mut yields, mut wrote, mut closed) = (false, false, false);
         loop {
             while let Ok(control) = self.channels.control.try_recv() {
                 answer(&mut self.engine, &mut self.channels.requests, control);
             }
+            // Frames that never end must not keep it waiting.
+            while let Some(Some(done)) = self.running.next().now_or_never() {
+                self.engine.handle(self.line.now(), done?);
+            }
             // What was taken of the app is done before more is: those who came together are answered together.
-            if self.engine.is_between_steps() && !self.engine.has_calls() {
+            if self.engine.is_idle() && !self.engine.has_calls() {
                 if std::mem::take(&mut yields) {
                     // Callers that were just answered often commit again at once. Letting them run first makes
                     // one group of their commits instead of a group of one and a group of all others.
@@ -202,12 +212,10 @@ impl<S: Storage> Driver<S> {
                 }
                 if std::mem::take(&mut wrote) {
                     // One page between them, so that neither waits for the other.
-                    if let Err(reason) = self.rebuild(closed).await {
-                        return reason;
-                    }
+                    self.rebuild(closed).await?;
                 }
             }
-            if self.engine.is_between_steps() {
+            if self.engine.is_between_effects() {
                 // Frames that never end must not keep others from running either.
                 yields |= !closed && self.take_frames();
                 self.pass_time();
@@ -215,18 +223,20 @@ impl<S: Storage> Driver<S> {
             if let Some(effect) = self.engine.next_effect() {
                 yields |= matches!(effect, Effect::Reply(..));
                 wrote |= matches!(effect, Effect::Write(_) | Effect::Join(..) | Effect::Receive(..));
-                if let Err(reason) = self.perform(effect).await {
-                    return reason;
-                }
+                self.perform(effect).await?;
                 continue;
             }
-            match self.rebuild(closed).await {
-                Err(reason) => return reason,
-                // Whoever is ready runs between two pages.
-                Ok(true) => Yield::default().await,
-                Ok(false) if closed => return StopReason::Shutdown,
-                Ok(false) => self.wait().await,
+            if self.engine.is_idle() {
+                if self.rebuild(closed).await? {
+                    // Whoever is ready runs between two pages.
+                    Yield::default().await;
+                    continue;
+                }
+                if closed {
+                    return Ok(());
+                }
             }
+            self.wait().await?;
         }
     }
 
@@ -280,18 +290,23 @@ impl<S: Storage> Driver<S> {
         }
     }
 
-    /// Waits for a commit, a frame, the time, or for anything else that changes what is to be done.
-    async fn wait(&mut self) {
+    /// Waits for the store, a commit, a frame, the time, or for anything else that changes what is to be done.
+    async fn wait(&mut self) -> Result<(), StopReason> {
         enum Arrived<S> {
+            Done(Result<Input, StopReason>),
             Request(Option<(Request<S>, Waiting)>),
-            Control(Option<Control>),
+            Control(Control),
             Incoming(Result<Incoming, TransportError>),
             Time,
         }
         let arrived = {
             let Channels { requests, control, .. } = &mut self.channels;
-            let requests = requests.recv().map(Arrived::Request);
-            let control = control.recv().map(Arrived::Control);
+            let done = next_done(&mut self.running).map(Arrived::Done);
+            // What comes while a group is under way forms the next one.
+            let idle = self.engine.is_idle();
+            let requests =
+                async { if idle { Arrived::Request(requests.recv().await) } else { pending().await } };
+            let control = next_control(control).map(Arrived::Control);
             let incoming = self.line.receive(self.engine.has_room()).map(Arrived::Incoming);
             let timeout = self.engine.next_timeout();
             let time = async {
@@ -301,73 +316,67 @@ impl<S: Storage> Driver<S> {
                 }
                 Arrived::Time
             };
-            let (requests, control, incoming, time) =
-                (pin!(requests), pin!(control), pin!(incoming), pin!(time));
-            match select(select(requests, control), select(incoming, time)).await {
-                Either::Left((Either::Left((arrived, _)) | Either::Right((arrived, _)), _))
-                | Either::Right((Either::Left((arrived, _)) | Either::Right((arrived, _)), _)) => arrived,
-            }
+            first(done, first(first(requests, control), first(incoming, time))).await
         };
         match arrived {
+            Arrived::Done(input) => self.engine.handle(self.line.now(), input?),
             Arrived::Request(Some((request, waiting))) => self.take(request, waiting),
-            Arrived::Control(Some(control)) => answer(&mut self.engine, &mut self.channels.requests, control),
-            // Both close when the last manager goes.
-            Arrived::Request(None) | Arrived::Control(None) => {}
-            Arrived::Incoming(incoming) => self.line.take(incoming, &mut self.engine, &self.channels),
+            // Found out once more when they are taken.
+            Arrived::Request(None) => {}
+            Arrived::Control(control) => answer(&mut self.engine, &mut self.channels.requests, control),
+            Arrived::Incoming(incoming) => {
+                self.line.take(incoming, &mut self.engine, &self.channels);
+                if !self.running.is_empty() {
+                    // Frames that never end must not keep others from running, the store among them.
+                    Yield::default().await;
+                }
+            }
             Arrived::Time => self.engine.handle(self.line.now(), Input::Tick),
         }
+        Ok(())
     }
 
     async fn perform(&mut self, effect: Effect) -> Result<(), StopReason> {
-        let Some(held) = &self.store else { return Err(StopReason::DriverDropped) };
-        let (engine, channels, line) = (&mut self.engine, &mut self.channels, &mut self.line);
-        let input = match effect {
-            Effect::Read(keys) => {
-                let values = while_answering(engine, channels, held.store.get_many(&keys)).await?;
-                Input::Read(keys, values)
+        let Some(held) = self.store.clone() else { return Err(StopReason::DriverDropped) };
+        match effect {
+            Effect::Read(keys) => self.begin(async move {
+                let values = held.store.get_many(&keys).await;
+                Ok(Input::Read(keys, values))
+            }),
+            Effect::Write(batch) => self.begin(async move {
+                match held.store.write(batch).await {
+                    Ok(()) => Ok(Input::Written(Ok(()))),
+                    Err(WriteError::Rejected(error)) => Ok(Input::Written(Err(Arc::from(error)))),
+                    Err(WriteError::Unknown(error)) => Err(StopReason::Unknown(Arc::from(error))),
+                    Err(WriteError::Fenced) => Err(StopReason::Fenced),
+                }
+            }),
+            Effect::Join(ticket, pen) => {
+                let work = self.joins.remove(&ticket);
+                self.begin_join(held, ticket, *pen, work)
             }
-            Effect::Write(batch) => {
-                match while_receiving(engine, channels, line, held.store.write(batch)).await? {
-                    Ok(()) => Input::Written(Ok(())),
-                    Err(WriteError::Rejected(error)) => Input::Written(Err(Arc::from(error))),
-                    Err(WriteError::Unknown(error)) => return Err(StopReason::Unknown(Arc::from(error))),
-                    Err(WriteError::Fenced) => return Err(StopReason::Fenced),
-                }
+            Effect::Receive(commits, pen) => {
+                let work = self.projections.clone().map(|all| all.receive(commits));
+                self.begin_join(held, Ticket(0), *pen, work)
             }
-            Effect::Join(ticket, pen) => match self.joins.remove(&ticket) {
-                Some(work) => {
-                    let join = work(&held.store, ticket, *pen);
-                    Input::Joined(while_receiving(engine, channels, line, join).await??)
-                }
-                // Every joined write brings its work.
-                None => Input::Joined(Err(Error::Stopped(StopReason::DriverDropped))),
-            },
-            Effect::Receive(commits, pen) => match &self.projections {
-                Some(all) => {
-                    let join = Arc::clone(all).receive(commits)(&held.store, Ticket(0), *pen);
-                    Input::Joined(while_receiving(engine, channels, line, join).await??)
-                }
-                // Only what projections derive from is received like this.
-                None => return Ok(()),
-            },
             Effect::Scan(range, limit) => {
-                Input::Scanned(while_answering(engine, channels, held.store.scan(range, limit)).await?)
+                self.begin(async move { Ok(Input::Scanned(held.store.scan(range, limit).await)) })
             }
             Effect::Peek(keys) => {
-                Input::Peeked(while_answering(engine, channels, held.store.get_many(&keys)).await?)
+                self.begin(async move { Ok(Input::Peeked(held.store.get_many(&keys).await)) })
             }
             Effect::Send(to, frame) => {
-                if let Some(transport) = &line.transport {
+                if let Some(transport) = self.line.transport.clone() {
                     // What is lost is pulled.
-                    let _ = while_answering(engine, channels, transport.send(to, frame)).await?;
+                    let _ = self.while_serving(transport.send(to, frame)).await?;
                 }
-                return Ok(());
+                Ok(())
             }
             Effect::Broadcast(frame) => {
-                if let Some(transport) = &line.transport {
-                    let _ = while_answering(engine, channels, transport.broadcast(frame)).await?;
+                if let Some(transport) = self.line.transport.clone() {
+                    let _ = self.while_serving(transport.broadcast(frame)).await?;
                 }
-                return Ok(());
+                Ok(())
             }
             Effect::Reply(ticket, result) => {
                 // Refused before its turn came.
@@ -376,25 +385,72 @@ impl<S: Storage> Driver<S> {
                     // The caller may have gone; its commit stands all the same.
                     let _ = waiting.reply.send(result);
                 }
-                return Ok(());
+                Ok(())
             }
             Effect::Notify(notice) => {
                 self.channels.notify(notice);
-                return Ok(());
+                Ok(())
             }
-        };
-        self.engine.handle(self.line.now(), input);
+        }
+    }
+
+    fn begin_join(
+        &mut self,
+        held: Arc<Held<S>>,
+        ticket: Ticket,
+        pen: Pen,
+        work: Option<Work<S>>,
+    ) -> Result<(), StopReason> {
+        self.begin(async move {
+            match work {
+                Some(work) => Ok(Input::Joined(work(&held.store, ticket, pen).await?)),
+                // Every joined write brings its work, and only what projections derive from is received like this.
+                None => Ok(Input::Joined(Err(Error::Stopped(StopReason::DriverDropped)))),
+            }
+        })
+    }
+
+    /// Begins what the store is to do. The engine is told once it is done, which may be at once.
+    ///
+    /// A panic of the store becomes a reason to stop: it may have happened in the middle of a write.
+    fn begin(
+        &mut self,
+        work: impl Future<Output = Result<Input, StopReason>> + Send + 'static,
+    ) -> Result<(), StopReason> {
+        let mut work = catch_panic(work).map(Result::flatten).boxed();
+        match (&mut work).now_or_never() {
+            Some(done) => self.engine.handle(self.line.now(), done?),
+            None => self.running.push(work),
+        }
         Ok(())
+    }
+
+    /// Waits for `operation`, and goes on with what the store does and with what managers ask meanwhile.
+    async fn while_serving<T>(&mut self, operation: impl Future<Output = T>) -> Result<T, StopReason> {
+        let Self { engine, channels, running, line, .. } = self;
+        let mut operation = pin!(catch_panic(operation));
+        loop {
+            let (done, control) = (pin!(next_done(running)), pin!(next_control(&mut channels.control)));
+            match select(operation.as_mut(), select(done, control)).await {
+                Either::Left((result, _)) => return result,
+                Either::Right((Either::Left((done, _)), _)) => engine.handle(line.now(), done?),
+                Either::Right((Either::Right((control, _)), _)) => {
+                    answer(engine, &mut channels.requests, control);
+                }
+            }
+        }
     }
 
     /// Rebuilds a page of a projection, unless the replica is `closing`; says whether there was one to rebuild.
     async fn rebuild(&mut self, closing: bool) -> Result<bool, StopReason> {
-        let (Some(all), Some(held)) = (&self.projections, &self.store) else { return Ok(false) };
+        let (Some(all), Some(held)) = (self.projections.clone(), self.store.clone()) else {
+            return Ok(false);
+        };
         if closing || !self.rebuilds {
             return Ok(false);
         }
         let page = all.rebuild(&held.store);
-        match while_answering(&mut self.engine, &mut self.channels, page).await?? {
+        match self.while_serving(page).await?? {
             Some(told) => {
                 if let Some(status) = told {
                     self.channels.notify(Notice::new(vec![Event::Projection(status)]));
@@ -427,6 +483,8 @@ impl<S: Storage> Driver<S> {
         self.joins.clear();
         *notices = None;
         self.line.transport = None;
+        // Holds the store as well.
+        self.running.clear();
         self.store = None;
     }
 }
@@ -453,67 +511,30 @@ impl<S: Storage> fmt::Debug for Driver<S> {
     }
 }
 
-/// Waits for the store or the transport, and answers what needs neither meanwhile.
-async fn while_answering<T, S>(
-    engine: &mut Engine,
-    channels: &mut Channels<S>,
-    operation: impl Future<Output = T>,
-) -> Result<T, StopReason> {
-    meanwhile(engine, channels, None, operation).await
+/// The output of whichever is ready first; of `a` if both are.
+async fn first<T>(a: impl Future<Output = T>, b: impl Future<Output = T>) -> T {
+    select(pin!(a), pin!(b)).await.factor_first().0
 }
 
-/// Waits for a write, and also takes what peers send meanwhile, so that it is checked by the time its turn comes. What
-/// they are answered waits behind the write.
-async fn while_receiving<T, S>(
-    engine: &mut Engine,
-    channels: &mut Channels<S>,
-    line: &mut Line,
-    write: impl Future<Output = T>,
-) -> Result<T, StopReason> {
-    meanwhile(engine, channels, Some(line), write).await
+/// What the store has done next; never, if it does nothing.
+async fn next_done<T>(running: &mut FuturesUnordered<BoxFuture<'static, T>>) -> T {
+    match running.next().await {
+        Some(done) => done,
+        None => pending().await,
+    }
 }
 
-/// Waits for `operation`; answers what is asked meanwhile, and takes what comes on the line, if one is given.
-///
-/// A panic of the store becomes a reason to stop: it may have happened in the middle of a write.
-async fn meanwhile<T, S>(
-    // Alone with it, since it is held across an await and what callers staged need not be `Sync`.
-    engine: &mut Engine,
-    channels: &mut Channels<S>,
-    mut line: Option<&mut Line>,
-    operation: impl Future<Output = T>,
-) -> Result<T, StopReason> {
-    let mut operation = pin!(AssertUnwindSafe(operation).catch_unwind());
-    let result = loop {
-        let has_room = engine.has_room();
-        let arrived = {
-            let incoming = async {
-                match line.as_deref() {
-                    Some(line) => line.receive(has_room).await,
-                    None => pending().await,
-                }
-            };
-            let (control, incoming) = (pin!(channels.control.recv()), pin!(incoming));
-            match select(operation.as_mut(), select(control, incoming)).await {
-                Either::Left((result, _)) => break result,
-                Either::Right((Either::Left((control, _)), _)) => Either::Left(control),
-                Either::Right((Either::Right((incoming, _)), _)) => Either::Right(incoming),
-            }
-        };
-        match arrived {
-            Either::Left(Some(control)) => answer(engine, &mut channels.requests, control),
-            // There is no manager any more.
-            Either::Left(None) => break operation.await,
-            Either::Right(incoming) => {
-                if let Some(line) = line.as_deref_mut() {
-                    line.take(incoming, engine, channels);
-                }
-                // Frames that never end must not keep others from running, the store among them.
-                Yield::default().await;
-            }
-        }
-    };
-    result.map_err(|panic| StopReason::Panicked(panic_message(&*panic)))
+/// What a manager asks next; never, once the last one is gone, which shows where requests are taken.
+async fn next_control(control: &mut mpsc::UnboundedReceiver<Control>) -> Control {
+    match control.recv().await {
+        Some(control) => control,
+        None => pending().await,
+    }
+}
+
+async fn catch_panic<T>(work: impl Future<Output = T>) -> Result<T, StopReason> {
+    let ended = AssertUnwindSafe(work).catch_unwind().await;
+    ended.map_err(|panic| StopReason::Panicked(panic_message(&*panic)))
 }
 
 /// Waits until the timer shows `at`, or about so long: whoever waits looks at the timer again.

@@ -1,8 +1,8 @@
-//! Goal: what peers send is checked while the store writes. Method: two replicas whose drivers run beside the app, and a
-//! gate before the writes of the one that receives.
+//! Goal: what peers send is checked, and what they ask is answered, while the store writes. Method: two replicas whose
+//! drivers run beside the app, and a gate before the writes of one.
 
 use futures::executor::block_on;
-use futures::future::{join3, poll_fn};
+use futures::future::{join, join3, poll_fn};
 use serde::{Deserialize, Serialize};
 use std::task::Poll;
 use syncline::{Builder, DeviceId, GroupId, ReplicaId, Storage, Syncable, TransactionManager, Uuid};
@@ -79,6 +79,45 @@ fn what_comes_during_a_write_is_checked_meanwhile_and_shares_the_next_one() {
             let has_all = async || b.get::<Note>(COMMITS).await.unwrap().is_some();
             until("B has all", &clock, has_all).await;
             assert_eq!(gate.passed() - passed, 2, "one write for the first, one for all that came meanwhile");
+            a.shutdown().await.unwrap();
+            b.shutdown().await.unwrap();
+        };
+        let (of_a, of_b, ()) = join3(driver_of_a.run(), driver_of_b.run(), app).await;
+        of_a.unwrap();
+        of_b.unwrap();
+    });
+}
+
+#[test]
+fn peers_are_served_during_a_write() {
+    const COMMITS: u32 = 10;
+    let (network, clock, gate) = (MemoryNetwork::builder().build(), StepClock::at(1_000_000), Gate::new());
+    block_on(async {
+        let store = Gated::writes(MemoryStorage::new(), gate.clone());
+        let (a, driver_of_a) = replica(store, A, &network, &clock).found(GROUP).open().await.unwrap();
+        let b = replica(MemoryStorage::new(), B, &network, &clock).join(GROUP, A).open();
+        let (b, driver_of_b) = b.await.unwrap();
+        let app = async {
+            a.add_member(B, DEVICE).await.unwrap();
+            until("B is a member", &clock, async || !b.status().await.unwrap().joining).await;
+            network.disconnect(A, B);
+            for id in 0..COMMITS {
+                a.commit(Note { id }).await.unwrap();
+            }
+            gate.close();
+            let late = async {
+                a.commit(Note { id: COMMITS }).await.unwrap();
+            };
+            let others = async {
+                network.connect(A, B);
+                let has_all = async || b.get::<Note>(COMMITS - 1).await.unwrap().is_some();
+                until("B has what A had written", &clock, has_all).await;
+                assert!(b.get::<Note>(COMMITS).await.unwrap().is_none());
+                gate.open();
+            };
+            join(late, others).await;
+            let has_all = async || b.get::<Note>(COMMITS).await.unwrap().is_some();
+            until("B has the last one", &clock, has_all).await;
             a.shutdown().await.unwrap();
             b.shutdown().await.unwrap();
         };

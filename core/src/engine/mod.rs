@@ -63,7 +63,7 @@ use sync::{Replication, Side};
 
 /// The most streams of a group.
 pub(crate) const STREAMS_MAX: usize = wire::STREAMS_MAX;
-/// The most effects that may be left to do when a frame is taken: while the store writes, none is done.
+/// The most effects that may be left to do when a frame is taken.
 const EFFECTS_MAX: usize = 64;
 
 /// Doors for fuzzing, through which bytes reach what reads them.
@@ -411,10 +411,14 @@ impl Engine {
         }
     }
 
-    /// Whether nothing is left to do of what was begun: the moment to hand over what has arrived, and to let others
-    /// run.
-    pub(crate) fn is_between_steps(&self) -> bool {
+    /// Whether nothing is left to do of what has happened: the moment to hand over what peers sent.
+    pub(crate) fn is_between_effects(&self) -> bool {
         self.effects.is_empty()
+    }
+
+    /// Whether no write is under way either: the moment to hand over what the app wants, and to let others run.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.is_between_effects() && matches!(self.step, Step::Idle)
     }
 
     /// Whether calls of the app wait for their turn.
