@@ -552,6 +552,8 @@ impl Engine {
             self.step = Step::ReadingReceived(commits);
             self.effects.push_back(Effect::Read(keys));
         }
+        // There may be room for another page now.
+        self.maybe_pull();
     }
 
     /// What was received could not be written: all that rests on it goes too, and is asked for again later, one by one.

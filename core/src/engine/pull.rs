@@ -1,8 +1,9 @@
 //! Catching up: who is asked for what is missing, and when.
 //!
 //! The puller drives. One page is on its way at a time, so what a replica takes in is bounded by what it asked for, and
-//! nothing comes twice because two peers sent it. The next page is asked for as soon as one has arrived, while that is
-//! being written: asking and writing overlap, and there are never more than two pages in memory. A peer that does not
+//! nothing comes twice because two peers sent it. The next page is asked for as soon as one has arrived and nothing else
+//! waits, while that one is being written: asking and writing overlap, and there are never more than two pages in
+//! memory, and what is in the write. A peer that does not
 //! answer, or not with what it said it has, is left alone for a while, longer every time, and another one is asked.
 
 use super::Engine;
@@ -27,7 +28,9 @@ impl Engine {
     /// Asks somebody for what is missing, if anything is and nobody was asked yet.
     pub(super) fn maybe_pull(&mut self) {
         let sync = &self.sync;
-        let room = sync.inbox.bytes <= self.limits.page_bytes_max.min(self.limits.frame_bytes_max / 2);
+        // In memory a page weighs more than in its frame.
+        let page = sync.inbox.last_page.max(self.limits.page_bytes_max);
+        let room = sync.inbox.bytes <= page.min(self.limits.frame_bytes_max / 2);
         if sync.pull.is_some() || !room || self.closing || !sync.failing.is_over(self.mono) {
             return;
         }
@@ -85,7 +88,9 @@ impl Engine {
 
     pub(super) fn handle_page(&mut self, from: ReplicaId, head: &PageHead, commits: Vec<WireCommit>) {
         let asked = self.sync.pull.take_if(|pull| pull.peer == from && pull.id == head.id).is_some();
+        let before = self.sync.inbox.bytes;
         let progress = self.take_commits(from, commits);
+        self.sync.inbox.last_page = self.sync.inbox.bytes.saturating_sub(before);
         if !asked {
             // Of an earlier session, or too late: what it brought is as good.
             return self.maybe_pull();
