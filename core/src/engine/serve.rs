@@ -15,6 +15,8 @@ use crate::storage::{Entry, Key, ReadError, Value};
 use crate::stored::keys::{self, StoredKey};
 use crate::stored::{Digest, FormatError, LogEntry, log, record};
 
+/// The fewest rows that are read at once, should the next ones be shorter than those before.
+const ROWS_MIN: usize = 16;
 /// The most rows that are read at once.
 const ROWS_MAX: usize = 1024;
 /// The most kept values that are read at once.
@@ -261,7 +263,7 @@ impl Serving {
                 let cursor = self.streams.get(at)?;
                 let left = usize::try_from(cursor.last - cursor.next + 1).unwrap_or(usize::MAX);
                 let range = keys::logs_from(cursor.stream, cursor.next);
-                return Some(Effect::Scan(range, cursor.rows_max.min(left)));
+                return Some(Effect::Scan(range, cursor.rows_max.min(left).min(self.rows_left())));
             }
             let waiting = self.streams.iter_mut().filter(|cursor| !cursor.ended && !cursor.rows.is_empty());
             let first = waiting.min_by_key(|cursor| cursor.rows.front().map(|row| row.entry.stamp));
@@ -288,6 +290,13 @@ impl Serving {
         self.streams.clear();
         self.step = Step::Records;
         None
+    }
+
+    /// How many more rows the page has room for if they are like those that it has, and the one that has none.
+    fn rows_left(&self) -> usize {
+        let row_bytes = self.bytes / self.chosen.len().max(1);
+        let rows = self.budget.saturating_sub(self.bytes) / row_bytes.max(1);
+        rows.saturating_add(1).max(ROWS_MIN)
     }
 
     /// Takes the rows of the stream that was asked for.

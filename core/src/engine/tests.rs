@@ -129,6 +129,8 @@ struct World {
     writes: Vec<WriteBatch>,
     /// What was sent, and to whom; to everybody, if to nobody.
     sent: Vec<(Option<ReplicaId>, Bytes)>,
+    /// How many rows were read to answer peers.
+    scanned: usize,
 }
 
 fn now(wall: u64) -> Now {
@@ -183,9 +185,19 @@ impl World {
     fn asking(ask: Ask) -> Self {
         let store = Map::default();
         let engine = open_engine(&store, ask, now(1000)).unwrap();
-        let (replies, notices, writes, sent) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (joins, joined) = (BTreeMap::new(), None);
-        Self { engine, store, now: now(1000), next_ticket: 1, joins, joined, replies, notices, writes, sent }
+        Self {
+            engine,
+            store,
+            now: now(1000),
+            next_ticket: 1,
+            joins: BTreeMap::new(),
+            joined: None,
+            replies: Vec::new(),
+            notices: Vec::new(),
+            writes: Vec::new(),
+            sent: Vec::new(),
+            scanned: 0,
+        }
     }
 
     /// A world whose log is not pruned, as if a member were away.
@@ -245,6 +257,7 @@ impl World {
                 Effect::Receive(..) => panic!("nothing is projected here"),
                 Effect::Scan(range, limit) => {
                     let entries = block_on(self.store.scan(range, limit));
+                    self.scanned += entries.as_ref().map_or(0, Vec::len);
                     self.engine.handle(self.now.clone(), Input::Scanned(entries));
                 }
                 Effect::Peek(keys) => {

@@ -188,6 +188,11 @@ impl World {
         .collect()
     }
 
+    fn limit(&mut self, limits: Limits) {
+        self.engine.limits = Arc::new(limits);
+        self.engine.pen.limits = Arc::clone(&self.engine.limits);
+    }
+
     /// What the store answers to a pull.
     fn page(&mut self, from: ReplicaId, heads: &[WireHead], budget: u32) -> (PageHead, Vec<WireCommit>) {
         self.sent.clear();
@@ -307,6 +312,41 @@ fn c9_a_gap_is_not_jumped() {
         push(&mut page, &second);
         world.feed(B, page.finish());
         assert_eq!((world.seq_of(B), world.audit()), (2, vec![]));
+    }
+}
+
+/// B1: the next page is asked for while one is being written, and no third one while two are in memory.
+#[test]
+fn b1_two_pages_are_in_memory_and_no_more() {
+    const PAGE: usize = 30;
+    let mut world = World::connected(Rules::ALL);
+    world.limit(Limits { page_bytes_max: 5_000, event_commits_max: 10, ..Limits::default() });
+    let mut b = Author::new(B, B_DEVICE);
+    let made: Vec<_> = (0..100).map(|n| b.tag(n, "some name")).collect();
+    world.said();
+    world.feed(B, live(&[&made[99]]));
+    let id = world.pulls()[0].1.id;
+    let page = |id, commits: &[Made]| {
+        let mut page = MessageWriter::page(GROUP, &PageHead { id, more: true, pruned: false }, 0);
+        commits.iter().for_each(|made| push(&mut page, made));
+        page.finish()
+    };
+    let frame = page(id, &made[..PAGE]);
+    assert!(frame.len() <= 5_000);
+    world.engine.handle(world.now.clone(), Input::Frame(B, frame));
+    assert!(world.engine.sync.inbox.bytes > 5_000, "it weighs more in memory");
+    let batch = world.up_to_write().unwrap();
+    let pulls = world.pulls();
+    let [(B, pull)] = &pulls[..] else { panic!("one pull, not {pulls:?}") };
+    assert_eq!(pull.heads.0.iter().find(|head| head.stream == B).unwrap().seq, PAGE as u64);
+    // It comes while the first third of the page before is written.
+    let frame = page(pull.id, &made[PAGE..2 * PAGE]);
+    world.engine.handle(world.now.clone(), Input::Frame(B, frame));
+    world.written(batch);
+    for expected in [0, 1, 0] {
+        let batch = world.up_to_write().unwrap();
+        assert_eq!(world.pulls().len(), expected);
+        world.written(batch);
     }
 }
 
@@ -669,8 +709,7 @@ fn b4_a_flood_is_answered_once() {
 #[test]
 fn b1_the_inbox_is_bounded() {
     let mut world = World::connected(Rules::ALL);
-    let limits = Limits { frame_bytes_max: 10_000, page_bytes_max: 5_000, ..Limits::default() };
-    world.engine.limits = Arc::new(limits);
+    world.limit(Limits { frame_bytes_max: 10_000, page_bytes_max: 5_000, ..Limits::default() });
     let mut b = Author::new(B, B_DEVICE);
     let made: Vec<_> = (0..100).map(|n| b.tag(n, "some name")).collect();
     world.said();
@@ -847,6 +886,18 @@ impl World {
     }
 }
 
+#[test]
+fn a_page_reads_hardly_more_rows_than_it_sends() {
+    let mut world = World::connected(Rules::ALL);
+    for n in 0..3_000 {
+        world.commit(vec![tag(n, "some name")]).unwrap();
+    }
+    world.scanned = 0;
+    let (head, page) = world.page(C, &[], 300_000);
+    assert!(head.more && page.len() > 1_100 && page.len() < 2_000, "{} commits", page.len());
+    assert!(world.scanned <= page.len() + 32, "{} rows for {} commits", world.scanned, page.len());
+}
+
 /// Y14, section 8: a page is in the order of stamps across streams, within its budget, at least one commit, and leaves out
 /// what was excluded and what rests on it.
 #[test]
@@ -1007,9 +1058,7 @@ fn c16_a_commit_that_the_store_refuses_takes_none_with_it() {
 fn neither_the_app_nor_the_peers_wait_for_each_other() {
     let mut world = World::connected(Rules::ALL);
     let mut b = Author::new(B, B_DEVICE);
-    world.engine.limits =
-        Arc::new(Limits { group_commits_max: 1, event_commits_max: 1, ..Limits::default() });
-    world.engine.pen.limits = Arc::clone(&world.engine.limits);
+    world.limit(Limits { group_commits_max: 1, event_commits_max: 1, ..Limits::default() });
     for n in 0..3 {
         world.submit(vec![tag(100 + n, "mine")]);
         let made = b.tag(n, "theirs");
