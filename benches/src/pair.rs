@@ -4,6 +4,7 @@ use syncline::{DeviceId, Event, Events, ReplicaId, Storage, TransactionManager, 
 use syncline_backends::MemoryNetwork;
 
 use crate::Result;
+use crate::holding::Hold;
 use crate::ours::{FOUNDER, GROUP, Ours};
 
 /// The replica A.
@@ -17,6 +18,8 @@ const JOINER: (ReplicaId, DeviceId) = (ReplicaId(Uuid::from_u128(5)), DeviceId(U
 pub struct Pair<SA: Storage, SB: Storage> {
     /// What is between them.
     pub network: MemoryNetwork,
+    /// Keeps back what comes for B.
+    pub to_b: Hold,
     /// Who commits.
     pub a: Ours<SA>,
     /// Who receives.
@@ -51,10 +54,10 @@ impl<SA: Storage, SB: Storage> Pair<SA, SB> {
     }
 
     async fn open_on(network: MemoryNetwork, a: SA, b: SB) -> Result<Self> {
-        let (at_a, at_b) = (network.transport(), network.transport());
+        let (at_a, (to_b, at_b)) = (network.transport(), Hold::on(network.transport()));
         let a = Ours::start(a, FOUNDER, |builder| builder.found(GROUP).transport(at_a)).await?;
         let b = Ours::start(b, JOINER, |builder| builder.join(GROUP, A).transport(at_b)).await?;
-        Ok(Self { network, a, b })
+        Ok(Self { network, to_b, a, b })
     }
 
     /// Releases both stores.

@@ -1,16 +1,15 @@
-//! Commits of another replica, as they come: from the first commit there to the last event here.
-//!
-//! A commits to memory, so that what is measured is what B does; but A's commits are part of the time, and on a machine
-//! with few cores they take some of it from B.
+//! Commits of another replica, as they come: what it takes to apply them, from the arrival of the first one to the last
+//! event; and once more from the first commit on the other side, which makes them out of the same cores.
 
 use std::sync::Arc;
 
+use syncline::Storage;
 use syncline_backends::MemoryStorage;
 use tempfile::TempDir;
 
 use super::Bench;
 use crate::Result;
-use crate::counting::Counting;
+use crate::counting::{Counting, Writes};
 use crate::hand_written::{self, CACHE_BYTES, HandWritten, Writer};
 use crate::item::{Ids, Item, Items};
 use crate::ours::commit_each;
@@ -31,56 +30,89 @@ pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
     for &commit in H::COMMITS {
         eprintln!("  {commit}");
         let dir = TempDir::with_prefix_in("live-", bench.dir)?;
-        let (to_a, a_writes) = Counting::new(MemoryStorage::new());
-        let (to_b, b_writes) = Counting::new(H::storage(&dir.path().join("ours"), commit, CACHE_BYTES)?);
-        let pair = bench.wait(Pair::open(to_a, to_b))?;
+        let storage = |name| H::storage(&dir.path().join(name), commit, CACHE_BYTES);
+        let mut applying = Live::open(bench, storage("applied")?)?;
+        let mut receiving = Live::open(bench, storage("received")?)?;
         let hand = Arc::new(Writer::start(H::open(&dir.path().join("hand"), commit, CACHE_BYTES)?));
         let mut items = Items::new(ids, 1);
-        let (rounds, mut a_wrote, mut b_wrote) = (bench.amount(10, 5), 0, 0);
-        pair.network.reset_traffic();
-        let [ours, beside] = paired(
-            rounds,
+        let [applied, received, beside] = paired(
+            bench.amount(10, 5),
             || items.take(COMMITS),
             |items: &Vec<Item>, side| match side {
-                0 => {
-                    let (a, b, items) = (pair.a.manager.clone(), pair.b.manager.clone(), items.clone());
-                    let before = (a_writes.count(), b_writes.count());
-                    let rate = bench.wait(async move {
-                        let all = a.status().await?.commits + COMMITS as u64;
-                        let mut events = b.events();
-                        let stopwatch = Stopwatch::start();
-                        commit_each(&a, items, CALLERS).await?;
-                        until_received(&b, &mut events, all).await?;
-                        Ok(stopwatch.rate(COMMITS))
-                    })?;
-                    a_wrote += a_writes.count() - before.0;
-                    b_wrote = b_writes.count() - before.1;
-                    Ok(rate)
-                }
-                _ => apply(bench, &hand, hand_written::Row::all(items)?, COMMITS.div_ceil(b_wrote.max(1))),
+                0 => applying.round(bench, items.clone(), true),
+                1 => receiving.round(bench, items.clone(), false),
+                _ => apply(bench, &hand, hand_written::Row::all(items)?, applying.at_once),
             },
         )?;
-        let (sent, back) = (pair.network.traffic(A, B), pair.network.traffic(B, A));
-        eprintln!(
-            "  {} frames for {a_wrote} writes of A, {} dropped; {} frames back; {} commits a write of B",
-            sent.sent_frames,
-            sent.dropped_frames,
-            back.sent_frames,
-            COMMITS.div_ceil(b_wrote.max(1)),
-        );
-        bench.wait(pair.close())?;
-        rows.push(Row {
-            case: format!("{}: received live", H::ENGINE),
-            ids: ids.name(),
-            commit: commit.to_string(),
-            ours: Quantity::Rate(Spread::of(&ours).median),
-            beside: Some(Quantity::Rate(Spread::of(&beside).median)),
-            bare: None,
-            figure: Spread::of_ratios(&ours, &beside),
-            bar: Some(BAR),
-        });
+        applying.close(bench)?;
+        receiving.close(bench)?;
+        for (what, ours, bar) in [
+            ("applied live", applied, Some(BAR)),
+            ("applied live, with the commits of the sender in memory", received, None),
+        ] {
+            rows.push(Row {
+                case: format!("{}: {what}", H::ENGINE),
+                ids: ids.name(),
+                commit: commit.to_string(),
+                ours: Quantity::Rate(Spread::of(&ours).median),
+                beside: Some(Quantity::Rate(Spread::of(&beside).median)),
+                bare: None,
+                figure: Spread::of_ratios(&ours, &beside),
+                bar,
+            });
+        }
     }
     Ok(rows)
+}
+
+/// A, which commits to memory, and B, which applies that.
+struct Live<S: Storage> {
+    pair: Pair<MemoryStorage, Counting<S>>,
+    writes_of_b: Writes,
+    /// How many commits shared a write of B in the last round.
+    at_once: usize,
+}
+
+impl<S: Storage> Live<S> {
+    fn open(bench: &Bench<'_>, storage: S) -> Result<Self> {
+        let (to_b, writes_of_b) = Counting::new(storage);
+        let pair = bench.wait(Pair::open(MemoryStorage::new(), to_b))?;
+        pair.network.reset_traffic();
+        Ok(Self { pair, writes_of_b, at_once: 1 })
+    }
+
+    /// How many commits a second B applies: from when A has made all of them if they are `kept` back until then.
+    fn round(&mut self, bench: &Bench<'_>, items: Vec<Item>, kept: bool) -> Result<f64> {
+        let (a, b, before) =
+            (self.pair.a.manager.clone(), self.pair.b.manager.clone(), self.writes_of_b.count());
+        let to_b = self.pair.to_b.clone();
+        let rate = bench.wait(async move {
+            let all = a.status().await?.commits + COMMITS as u64;
+            let mut events = b.events();
+            let mut stopwatch = Stopwatch::start();
+            if kept {
+                to_b.keep();
+            }
+            commit_each(&a, items, CALLERS).await?;
+            if kept {
+                stopwatch = Stopwatch::start();
+                to_b.release();
+            }
+            until_received(&b, &mut events, all).await?;
+            Ok(stopwatch.rate(COMMITS))
+        })?;
+        self.at_once = COMMITS.div_ceil((self.writes_of_b.count() - before).max(1));
+        Ok(rate)
+    }
+
+    fn close(self, bench: &Bench<'_>) -> Result<()> {
+        let (sent, back) = (self.pair.network.traffic(A, B), self.pair.network.traffic(B, A));
+        eprintln!(
+            "  {} frames, {} dropped; {} frames back; {} commits a write of B",
+            sent.sent_frames, sent.dropped_frames, back.sent_frames, self.at_once,
+        );
+        bench.wait(self.pair.close())
+    }
 }
 
 /// What is asked of every engine, live and when it catches up.
