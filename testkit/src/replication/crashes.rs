@@ -46,13 +46,6 @@ pub async fn a_replica_that_stops_anywhere_goes_on_where_it_was<F: Fixture>(fres
         preload.await.unwrap();
         world.converged(&[&a, &b]).await;
         let (mut told, mut round) = (Told::new(), 0);
-        let kinds = [
-            FaultKind::UnknownApplied,
-            FaultKind::UnknownLost,
-            FaultKind::PanicAfter,
-            FaultKind::Rejected,
-            FaultKind::ReadError,
-        ];
         for author_stops in [false, true] {
             let (victim, other) = if author_stops { (&mut a, &mut b) } else { (&mut b, &mut a) };
             told.clear();
@@ -64,7 +57,7 @@ pub async fn a_replica_that_stops_anywhere_goes_on_where_it_was<F: Fixture>(fres
             while sweep(Stop::Polls(polls)).await {
                 polls += 1;
             }
-            for kind in kinds {
+            for kind in FaultKind::ALL {
                 let mut at = 0;
                 while sweep(Stop::Fault(Fault::once(at, kind))).await {
                     at += 1;
