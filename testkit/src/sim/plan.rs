@@ -145,6 +145,26 @@ pub enum Action {
         /// Who introduces it.
         introducer: u8,
     },
+    /// Two replicas lose each other and find each other again, several times at once.
+    Flap {
+        /// One.
+        one: u8,
+        /// And the other.
+        other: u8,
+        /// How often.
+        times: u8,
+    },
+    /// A peer says something that is none of the protocol.
+    Noise {
+        /// Who.
+        from: u8,
+        /// To whom.
+        to: u8,
+        /// Of a message, whose length and checksum fit; none, if the frame is noise altogether.
+        kind: Option<u8>,
+        /// How many bytes.
+        len: u16,
+    },
 }
 
 /// A change that an app makes.
@@ -157,6 +177,9 @@ pub enum Edit {
     /// A shared record with its own merge.
     Set(u32, bool),
 }
+
+/// Further ahead than anybody waits for.
+pub(super) const FAR_MS: i64 = 10 * 365 * 24 * 3600 * 1000;
 
 /// The most replicas of a run.
 pub(super) const REPLICAS_MAX: u8 = 7;
@@ -226,6 +249,9 @@ enum Kind {
     Clock,
     Pause,
     Join,
+    Death,
+    Flap,
+    Noise,
 }
 
 impl Swarm {
@@ -248,6 +274,9 @@ impl Swarm {
             (Kind::Clock, 4),
             (Kind::Pause, 3),
             (Kind::Join, 3),
+            (Kind::Death, 6),
+            (Kind::Flap, 3),
+            (Kind::Noise, 4),
         ];
         let mut weights = vec![(20, Kind::Commit), (8, Kind::Batch), (4, Kind::Pair)];
         weights.extend(faults.into_iter().filter(|_| rng.bool()).map(|(kind, weight)| (weight, kind)));
@@ -316,11 +345,28 @@ impl Swarm {
                     Wall::Frozen(rng.u64(0..10_000)),
                     Wall::Before1970,
                     Wall::Fails,
+                    Wall::Drifts(rng.i16(-200..=200)),
+                    Wall::Off(FAR_MS),
                 ];
                 Action::Clock { at, wall: *rng.choice(&walls).unwrap_or(&Wall::Off(0)) }
             }
             Kind::Pause => Action::Pause { at, ms: down_ms },
             Kind::Join => Action::Join { introducer: 0 },
+            Kind::Death => {
+                let again = *rng.choice(&[0, 0, 0, 1, 4]).unwrap_or(&0);
+                let fault = StoreFault::Death { applied: rng.bool(), again };
+                Action::Fault { at, after: rng.u8(0..40), fault }
+            }
+            Kind::Flap => Action::Flap { one: at, other, times: rng.u8(1..6) },
+            Kind::Noise => {
+                let kind = rng.bool().then(|| rng.u8(0..10));
+                Action::Noise {
+                    from: other,
+                    to: at,
+                    kind,
+                    len: *rng.choice(&[0, 1, 40, 2_000]).unwrap_or(&40),
+                }
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A store whose writes take time, fail, and are cut off by crashes, as the plan says.
 
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::ops::Bound;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +20,8 @@ struct State {
     entries: BTreeMap<Key, Value>,
     /// The fault to come, and after how many operations.
     fault: Option<(u32, StoreFault)>,
+    /// Whether its process died in the middle of an operation, and was not looked after yet.
+    died: bool,
     full: bool,
     /// Whether a write that is cut off is there afterwards.
     applies_cut: bool,
@@ -41,6 +44,13 @@ pub enum StoreFault {
         /// Whether a write had been applied.
         applied: bool,
     },
+    /// The process dies in the middle of it.
+    Death {
+        /// Whether a write had been applied.
+        applied: bool,
+        /// How often it dies again after as many operations, once it was started again.
+        again: u8,
+    },
 }
 
 impl SimDisk {
@@ -51,6 +61,11 @@ impl SimDisk {
     /// The next operation but `after` others fails.
     pub(super) fn fail(&self, after: u32, fault: StoreFault) {
         self.lock().fault = Some((after, fault));
+    }
+
+    /// Whether its process died since the last time that this was asked. If it is to die again, it will.
+    pub(super) fn take_death(&self) -> bool {
+        std::mem::take(&mut self.lock().died)
     }
 
     pub(super) fn set_full(&self, full: bool) {
@@ -88,18 +103,17 @@ impl SimDisk {
     /// Takes the fault, if this operation is the one.
     fn strike(&self) -> Option<StoreFault> {
         let mut state = self.lock();
-        match &mut state.fault {
-            Some((0, fault)) => {
-                let fault = *fault;
-                state.fault = None;
-                Some(fault)
-            }
-            Some((after, _)) => {
-                *after -= 1;
-                None
-            }
-            None => None,
+        let (after, fault) = state.fault.take()?;
+        if after > 0 {
+            state.fault = Some((after - 1, fault));
+            return None;
         }
+        if let StoreFault::Death { applied, again } = fault {
+            state.died = true;
+            let next = |again| (DEATH_EVERY, StoreFault::Death { applied: !applied, again });
+            state.fault = again.checked_sub(1).map(next);
+        }
+        Some(fault)
     }
 
     fn apply(&self, batch: WriteBatch) {
@@ -114,6 +128,9 @@ impl SimDisk {
         }
     }
 }
+
+/// So many operations after a start a process dies that dies again and again: some while it opens, some later.
+const DEATH_EVERY: u32 = 7;
 
 /// A store over a disk.
 pub(super) struct SimStore {
@@ -141,16 +158,14 @@ impl Storage for SimStore {
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
         match self.disk.strike() {
             None => Ok(self.disk.lock().get(keys)),
-            Some(StoreFault::Panic { .. }) => resume_unwind(Box::new("the store panics")),
-            Some(_) => Err(ReadError::new("the store fails")),
+            Some(fault) => Err(failed_read(fault).await),
         }
     }
 
     async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
         match self.disk.strike() {
             None => Ok(scan(&self.disk.lock().entries, &range, limit)),
-            Some(StoreFault::Panic { .. }) => resume_unwind(Box::new("the store panics")),
-            Some(_) => Err(ReadError::new("the store fails")),
+            Some(fault) => Err(failed_read(fault).await),
         }
     }
 
@@ -184,7 +199,22 @@ impl Storage for SimStore {
                 }
                 resume_unwind(Box::new("the store panics"))
             }
+            Some(StoreFault::Death { applied, .. }) => {
+                if applied {
+                    self.disk.apply(batch);
+                }
+                pending().await
+            }
         }
+    }
+}
+
+/// How a read fails. One whose process dies in the middle of it never ends.
+async fn failed_read(fault: StoreFault) -> ReadError {
+    match fault {
+        StoreFault::Error | StoreFault::Unknown { .. } => ReadError::new("the store fails"),
+        StoreFault::Panic { .. } => resume_unwind(Box::new("the store panics")),
+        StoreFault::Death { .. } => pending().await,
     }
 }
 

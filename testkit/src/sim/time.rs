@@ -87,7 +87,8 @@ pub(super) const EPOCH_MS: u64 = 1_700_000_000_000;
 #[derive(Clone)]
 pub(super) struct SimClock {
     timeline: Timeline,
-    wall: Arc<Mutex<Wall>>,
+    /// What it shows, and since when.
+    wall: Arc<Mutex<(Wall, u64)>>,
 }
 
 /// What a wall clock shows.
@@ -101,24 +102,31 @@ pub enum Wall {
     Before1970,
     /// Nothing.
     Fails,
+    /// It gains, or loses, so many milliseconds a second.
+    Drifts(i16),
 }
 
 impl SimClock {
     pub(super) fn new(timeline: &Timeline) -> Self {
-        Self { timeline: timeline.clone(), wall: Arc::new(Mutex::new(Wall::Off(0))) }
+        Self { timeline: timeline.clone(), wall: Arc::new(Mutex::new((Wall::Off(0), 0))) }
     }
 
     pub(super) fn set(&self, wall: Wall) {
-        *self.wall.lock().unwrap_or_else(PoisonError::into_inner) = wall;
+        *self.wall.lock().unwrap_or_else(PoisonError::into_inner) = (wall, self.timeline.now_ms());
     }
 }
 
 #[async_trait]
 impl Clock for SimClock {
     fn wall(&self) -> Result<WallMs, ClockError> {
-        let wall = *self.wall.lock().unwrap_or_else(PoisonError::into_inner);
+        let (wall, since_ms) = *self.wall.lock().unwrap_or_else(PoisonError::into_inner);
+        let now_ms = self.timeline.now_ms();
+        let off = |ms| WallMs::new((EPOCH_MS + now_ms).saturating_add_signed(ms));
         match wall {
-            Wall::Off(ms) => WallMs::new((EPOCH_MS + self.timeline.now_ms()).saturating_add_signed(ms)),
+            Wall::Off(ms) => off(ms),
+            Wall::Drifts(a_second) => {
+                off(i64::try_from((now_ms - since_ms) / 1000).unwrap_or(i64::MAX) * i64::from(a_second))
+            }
             Wall::Frozen(ms) => WallMs::new(EPOCH_MS + ms),
             Wall::Before1970 => Err(ClockError::Before1970),
             Wall::Fails => Err(ClockError::failed("the clock fails")),

@@ -7,15 +7,15 @@ use std::rc::Rc;
 
 use futures::FutureExt as _;
 use syncline::{
-    DeviceId, Error, Event, GroupId, Limits, MARKS, ReplicaId, Rules, Status, StreamStop, TransactionManager,
-    Uuid,
+    DeviceId, Error, Event, GroupId, Limits, MARKS, ReplicaId, Rules, Status, StreamStatus, StreamStop,
+    TransactionManager, Uuid,
 };
 use syncline_backends::{Link, MemoryNetwork};
 
 use super::executor::Executor;
 use super::models::{Note, PAIR, Place, Set};
 use super::oracle::{Oracle, Outcome, Told, View};
-use super::plan::{Action, Edit, Plan, REPLICAS_MAX};
+use super::plan::{Action, Edit, FAR_MS, Plan, REPLICAS_MAX};
 use super::store::{Image, SimDisk, SimStore};
 use super::time::{EPOCH_MS, SimClock, Timeline, Wall};
 use super::{Failure, PEACE_MS, Report, fail};
@@ -75,6 +75,7 @@ pub(super) struct World {
     committed: Rc<Cell<u64>>,
     serial: u64,
     polls: u64,
+    deaths: u64,
     digest: u64,
     next_chores_ms: u64,
     peace: bool,
@@ -98,6 +99,7 @@ impl World {
             committed: Rc::default(),
             serial: 0,
             polls: 0,
+            deaths: 0,
             digest: 0xcbf2_9ce4_8422_2325,
             next_chores_ms: 0,
             peace: false,
@@ -175,6 +177,7 @@ impl World {
             digest: self.digest,
             commits: self.committed.get(),
             polls: self.polls,
+            deaths: self.deaths,
             frames: self.network.total().sent_frames,
             peace_ms,
             marks: self.marks.get(),
@@ -308,6 +311,13 @@ impl World {
 
     fn restart_ended(&mut self) {
         let now = self.timeline.now_ms();
+        for at in 0..self.processes.len() {
+            if self.processes[at].disk.take_death() && self.processes[at].running {
+                self.kill(at);
+                self.processes[at].starts_at = Some(now + 50);
+                self.deaths += 1;
+            }
+        }
         for process in &mut self.processes {
             if process.running && process.ended.get() {
                 process.running = false;
@@ -334,7 +344,7 @@ impl World {
             if let Some(manager) = self.manager(at) {
                 let (marks, found) = (Rc::clone(&self.marks), Rc::clone(&self.found));
                 let (rolled_back, timeline) = (self.processes[at].rolled_back, self.timeline.clone());
-                let was_wrong = Rc::clone(&self.processes[at].was_wrong);
+                let (was_wrong, peace) = (Rc::clone(&self.processes[at].was_wrong), self.peace);
                 self.executor.spawn(Some(at), async move {
                     if let Ok(status) = manager.status().await {
                         marks.set(marks.get() | status.marks);
@@ -342,6 +352,12 @@ impl World {
                         let wrong = check_status(&status, rolled_back, right_ms);
                         if let Err(failure) = wrong {
                             *found.borrow_mut() = Some(failure);
+                        }
+                        let far = status.streams.iter().filter(|stream| peace && is_held_for_long(stream));
+                        for stream in far {
+                            // From here on its clock stands as far ahead as that.
+                            was_wrong.set(true);
+                            let _ = manager.release_held(stream.replica).await;
                         }
                     }
                 });
@@ -434,6 +450,24 @@ impl World {
                 if place(one) != place(other) {
                     self.network.disconnect(id(self, one), id(self, other));
                 }
+            }
+            Action::Flap { one, other, times } => {
+                let (one, other) = (id(self, one), id(self, other));
+                for _ in 0..times {
+                    if one != other {
+                        self.network.disconnect(one, other);
+                        self.network.connect(one, other);
+                    }
+                }
+            }
+            Action::Noise { from, to, kind, len } => {
+                let body: Vec<u8> = (0..len).map(|_| self.rng.u8(..)).collect();
+                let frame = match kind {
+                    Some(kind) => syncline::fuzz::seal(GROUP, kind, &body),
+                    None => body.into(),
+                };
+                // Nobody may be there.
+                let _ = self.network.inject(id(self, from), id(self, to), frame);
             }
             Action::Heal => self.network.heal(),
             Action::Clock { at, wall } => {
@@ -679,6 +713,12 @@ impl World {
         lines.push(happened.map(|(_, mark)| mark).collect::<Vec<_>>().join(", "));
         lines.join("\n")
     }
+}
+
+/// Whether somebody has to let a stream through, since nobody waits until its stamps are in the past.
+fn is_held_for_long(stream: &StreamStatus) -> bool {
+    let far_ms = EPOCH_MS + FAR_MS.unsigned_abs() / 2;
+    matches!(stream.stopped, Some(StreamStop::Held { stamp, .. }) if stamp.wall().get() > far_ms)
 }
 
 /// Nobody says of itself or of another what is not so (H3), and no clock that is right is dragged ahead by others (H6).
