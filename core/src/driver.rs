@@ -140,7 +140,7 @@ impl Line {
             Err(error) => {
                 if self.transport.take().is_some() {
                     engine.handle(self.now(), Input::Offline);
-                    channels.notify(Notice::new(vec![Event::TransportLost { error: error.to_string() }]));
+                    channels.notify(Notice::from([Event::TransportLost { error: error.to_string() }]));
                 }
                 return;
             }
@@ -453,7 +453,7 @@ impl<S: Storage> Driver<S> {
         match self.while_serving(page).await?? {
             Some(told) => {
                 if let Some(status) = told {
-                    self.channels.notify(Notice::new(vec![Event::Projection(status)]));
+                    self.channels.notify(Notice::from([Event::Projection(status)]));
                 }
                 Ok(true)
             }

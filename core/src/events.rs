@@ -172,7 +172,7 @@ pub enum ChangeKind {
 }
 
 /// What the engine tells at once: events that became true together, in their order.
-pub(crate) type Notice = Arc<Vec<Event>>;
+pub(crate) type Notice = Arc<[Event]>;
 
 /// A subscription to the events of a replica.
 ///

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use crate::engine::{Commit, Decision, Pen, Received, Ticket};
+use crate::engine::{self, Commit, Decision, Pen, Received, Ticket};
 use crate::error::{Error, StopReason};
 use crate::join::{JoinJob, JoinStorage, JoinTx, TransactionEnded};
 use crate::projection::Projections;
@@ -50,10 +50,14 @@ pub(crate) fn work<S: JoinStorage>(
 }
 
 /// The joined write that applies what others committed, and projects it.
-pub(crate) fn receive<S: JoinStorage>(commits: Vec<Received>, projections: Arc<Projections<S>>) -> Work<S> {
+pub(crate) fn receive<S: JoinStorage>(
+    mut commits: Vec<Received>,
+    projections: Arc<Projections<S>>,
+) -> Work<S> {
     joined(move |tx, _, mut pen| {
-        let keys: Vec<Key> = commits.iter().flat_map(Received::keys).collect();
+        let keys = engine::lend_keys(&mut commits);
         let values = read(tx, &keys)?;
+        engine::take_keys_back(&mut commits, keys);
         let mut decision = pen.receive(&commits, values)?;
         apply(tx, Some(&*projections), &mut decision)?;
         Ok(Box::new((pen, decision)))

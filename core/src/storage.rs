@@ -223,6 +223,11 @@ impl WriteBatch {
         Self { ops: Vec::new() }
     }
 
+    /// Makes room for so many more operations.
+    pub(crate) fn reserve(&mut self, more: usize) {
+        self.ops.reserve(more);
+    }
+
     /// Sets `key` to `value`.
     pub fn put(&mut self, key: impl Into<Key>, value: impl Into<Value>) {
         self.ops.push(WriteOp::Put { key: key.into(), value: value.into() });

@@ -66,6 +66,12 @@ impl Draft {
         }
     }
 
+    /// Makes room for what so many more commits add.
+    pub(super) fn reserve(&mut self, commits: usize) {
+        self.rest.reserve(commits);
+        self.decision.notices.reserve(commits);
+    }
+
     /// The record as this write leaves it so far, or as it is stored.
     pub(super) fn before<'a>(
         &'a self,
@@ -104,10 +110,10 @@ impl Draft {
         batch
     }
 
-    /// Takes note of what a commit changed visibly.
-    pub(super) fn tell(&mut self, events: Vec<Event>) {
+    /// Takes note of what a commit changed visibly, and leaves `events` to the next one.
+    pub(super) fn tell(&mut self, events: &mut Vec<Event>) {
         if !events.is_empty() {
-            self.decision.notices.push(events.into());
+            self.decision.notices.push(events.drain(..).collect());
         }
     }
 }
@@ -213,6 +219,8 @@ fn put_all(
     rest: Vec<(Key, Value)>,
     records: SortedMap<RecordKey, (Header, Value)>,
 ) {
+    // Heads and the clock follow.
+    batch.reserve(removed.len() + rest.len() + records.len() + 8);
     for range in removed {
         batch.delete_range(range);
     }

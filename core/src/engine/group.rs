@@ -253,7 +253,7 @@ impl Pen {
             frame.push(&parts);
         }
         draft.log(&head, stamp, digest, row);
-        draft.tell(events);
+        draft.tell(&mut events);
         Ok(())
     }
 

@@ -47,11 +47,22 @@ impl Received {
             *value = Bytes::copy_from_slice(value);
         }
     }
+}
 
-    /// Whose values must be read to apply it.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
-        self.entry.changes.iter().map(|change| change.record.as_bytes().to_vec())
-    }
+/// Lends the keys of the records that `commits` change, in their order, to read what is there. They must be
+/// [given back](take_keys_back) before the commits are used again.
+pub(crate) fn lend_keys(commits: &mut [Received]) -> Vec<Key> {
+    let mut keys = Vec::with_capacity(commits.iter().map(|commit| commit.values.len()).sum());
+    keys.extend(changes_of(commits).map(|change| change.record.lend()));
+    keys
+}
+
+pub(crate) fn take_keys_back(commits: &mut [Received], keys: Vec<Key>) {
+    changes_of(commits).zip(keys).for_each(|(change, key)| change.record.take_back(key));
+}
+
+fn changes_of(commits: &mut [Received]) -> impl Iterator<Item = &mut Reference> {
+    commits.iter_mut().flat_map(|commit| &mut commit.entry.changes)
 }
 
 /// A record as a commit makes it.
@@ -83,9 +94,10 @@ impl Pen {
         values: Vec<Option<Value>>,
     ) -> Result<Decision, Error> {
         let mut draft = Draft::new(self.clock.high_water());
+        draft.reserve(commits.len());
         let mut values = values.into_iter();
+        let mut events = Vec::new();
         for commit in commits {
-            let mut events = Vec::with_capacity(commit.entry.changes.len());
             for (change, value) in commit.entry.changes.iter().zip(&commit.values) {
                 let stored = match values.next().flatten() {
                     Some(bytes) if draft.records.get(&change.record).is_none() => {
@@ -107,7 +119,7 @@ impl Pen {
             let head = Head { seq: commit.seq.saturating_sub(1), ..self.head_in(&draft, commit.stream) };
             let row = log::row(&commit.previous, &commit.raw);
             draft.log(&head, commit.entry.stamp, commit.digest, row);
-            draft.tell(events);
+            draft.tell(&mut events);
             if self.rules.clock_follows {
                 self.clock.follow(commit.entry.stamp);
             }

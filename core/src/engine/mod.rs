@@ -22,6 +22,7 @@
 //! | the rows of one write | [`draft`] |
 //! | peers, hello, acknowledgements, timers, streams that stop | [`sync`] |
 //! | which commits of a frame are taken | [`inbox`] |
+//! | how they get from there into the store | [`receiving`] |
 //! | who is asked for what is missing | [`pull`] |
 //! | what answers a pull | [`serve`] |
 //! | bytes | [`wire`] |
@@ -32,6 +33,7 @@ mod inbox;
 mod merge;
 mod opening;
 mod pull;
+mod receiving;
 mod rules;
 mod serve;
 mod stops;
@@ -54,7 +56,7 @@ use crate::storage::{Entry, Key, KeyRange, ReadError, Value, WriteBatch};
 use crate::stored::{FormatError, Head, Identity};
 
 pub(crate) use group::{Action, Commit, Current, Decision, NewValue, Pen, Staged};
-pub(crate) use merge::Received;
+pub(crate) use merge::{Received, lend_keys, take_keys_back};
 pub(crate) use opening::{Ask, Found, open, read_projections};
 pub(crate) use rules::Mark;
 pub use rules::{MARKS, Rules};
@@ -468,7 +470,7 @@ impl Engine {
         {
             let by_ms = jump(before, (wall, now.mono));
             if by_ms.unsigned_abs() > self.limits.max_jump_ms {
-                self.effects.push_back(Effect::Notify(Notice::new(vec![Event::ClockJumped { by_ms }])));
+                self.effects.push_back(Effect::Notify(Notice::from([Event::ClockJumped { by_ms }])));
             }
         }
         if let Ok(wall) = &now.wall {
@@ -523,53 +525,6 @@ impl Engine {
         }
     }
 
-    /// Takes the commits at the front of the inbox, as many as fit into one write.
-    fn form_received(&mut self) {
-        let inbox = &mut self.sync.inbox;
-        let mut commits = Vec::<Received>::new();
-        let (mut changes, mut bytes) = (0, 0);
-        let most = if inbox.one_by_one > 0 { 1 } else { self.limits.event_commits_max };
-        inbox.one_by_one = inbox.one_by_one.saturating_sub(1);
-        while let Some(next) = inbox.commits.front() {
-            let weight = next.weight();
-            let full = changes + next.values.len() > self.limits.commit_changes_max
-                || bytes + weight > self.limits.frame_bytes_max
-                || commits.len() >= most;
-            if full && !commits.is_empty() {
-                break;
-            }
-            (changes, bytes) = (changes + next.values.len(), bytes + weight);
-            inbox.bytes = inbox.bytes.saturating_sub(weight);
-            commits.extend(inbox.commits.pop_front());
-        }
-        inbox.in_write = commits.len();
-        let Some(first) = commits.first() else { return };
-        let keys: Vec<Key> = commits.iter().flat_map(Received::keys).collect();
-        if keys.iter().any(|key| self.projected.iter().any(|range| range.contains(key))) {
-            self.step = Step::Receiving { stream: first.stream, seq: first.seq };
-            self.effects.push_back(Effect::Receive(commits, Box::new(self.pen.clone())));
-        } else {
-            self.step = Step::ReadingReceived(commits);
-            self.effects.push_back(Effect::Read(keys));
-        }
-        // There may be room for another page now.
-        self.maybe_pull();
-    }
-
-    /// What was received could not be written: all that rests on it goes too, and is asked for again later, one by one.
-    /// One commit that fails alone stops its own stream and no other.
-    fn receive_failed(&mut self, first: Option<(ReplicaId, u64)>, error: &dyn std::fmt::Display) {
-        self.mark(Mark::ReceiveFailed);
-        if let Some((stream, seq)) = first
-            && self.sync.inbox.in_write == 1
-        {
-            return self.put_off(stream, StreamStop::NotStored { seq, error: error.to_string() });
-        }
-        self.sync.inbox.reset();
-        self.sync.failing.again(self.mono, &mut self.sync.rng);
-        self.tell(Event::ReceiveFailed { error: error.to_string() });
-    }
-
     /// Takes the commits at the front of the queue, as many as fit, and none behind a joined write.
     fn form_group(&mut self) {
         let (mut commits, mut keys, mut bytes) = (Vec::new(), Vec::new(), 0);
@@ -604,17 +559,7 @@ impl Engine {
         });
         let mut commits = match std::mem::replace(&mut self.step, Step::Idle) {
             Step::Reading(commits) => commits,
-            Step::ReadingReceived(commits) => {
-                let decision =
-                    values.map_err(Error::from).and_then(|values| self.pen.receive(&commits, values));
-                return match decision {
-                    Ok(decision) => self.perform(decision, Source::Peers),
-                    Err(error) => {
-                        let first = commits.first().map(|commit| (commit.stream, commit.seq));
-                        self.receive_failed(first, &error);
-                    }
-                };
-            }
+            Step::ReadingReceived(commits) => return self.receive(commits, keys, values),
             other => {
                 self.step = other;
                 return;
@@ -745,23 +690,6 @@ impl Engine {
             self.broadcast(frame);
         }
         self.take_members(decision.members);
-    }
-
-    /// What others committed has become durable here.
-    fn announce_received(&mut self, decision: Decision) {
-        let streams: Vec<_> = decision.heads.iter().map(|(stream, _)| *stream).collect();
-        self.pen.moved.extend(streams.iter().copied());
-        self.pen.heads.extend(decision.heads);
-        self.durable_clock = decision.clock;
-        self.effects.extend(decision.notices.into_iter().map(Effect::Notify));
-        self.sync.inbox.settle();
-        self.sync.failing.reset();
-        for stream in &streams {
-            self.sync.refusing.remove(stream);
-        }
-        self.take_members(decision.members);
-        self.acknowledge_later(streams);
-        self.maybe_pull();
     }
 
     /// Members that were added or changed.

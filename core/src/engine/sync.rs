@@ -277,7 +277,7 @@ impl Engine {
     }
 
     pub(super) fn tell(&mut self, event: Event) {
-        self.effects.push_back(Effect::Notify(Notice::new(vec![event])));
+        self.effects.push_back(Effect::Notify(Notice::from([event])));
     }
 
     /// The durable heads of all streams, as peers hear of them.
