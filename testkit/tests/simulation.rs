@@ -28,12 +28,13 @@ fn no_history_breaks_a_property() {
         return;
     }
     let first = seed();
-    let (mut marks, mut deaths, mut failures) = (0, 0, Vec::new());
+    let (mut marks, mut deaths, mut deaths_opening, mut failures) = (0, 0, 0, Vec::new());
     for seed in first..first.saturating_add(seeds()) {
         match check(seed, Rules::ALL) {
             Ok(report) => {
                 marks |= report.marks;
                 deaths += report.deaths;
+                deaths_opening += report.deaths_opening;
             }
             Err(explanation) => failures.push(explanation),
         }
@@ -42,7 +43,14 @@ fn no_history_breaks_a_property() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
-    assert!(deaths > 0, "no process died in the middle of something");
+    println!(
+        "{deaths} processes died in the middle of something, {deaths_opening} of them while they opened"
+    );
+    // A few seeds, asked for to look at them, need not see everything.
+    if seeds() >= 40 {
+        assert!(deaths_opening > 0, "no process died while it opened");
+        assert!(deaths > deaths_opening, "no process died in the middle of its work");
+    }
     // Apps of restored stores only read here: what becomes of two histories is written out in the tests of the engine
     // and of whole replicas.
     let silent: Vec<_> =

@@ -47,6 +47,8 @@ pub struct Report {
     pub polls: u64,
     /// How often a process died in the middle of an operation of its store.
     pub deaths: u64,
+    /// How often of these it had not been opened yet.
+    pub deaths_opening: u64,
     /// How many frames were sent.
     pub frames: u64,
     /// How long it took to converge after the last fault, in virtual time.

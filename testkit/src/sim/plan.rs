@@ -165,6 +165,13 @@ pub enum Action {
         /// How many bytes.
         len: u16,
     },
+    /// How long reads take from here on.
+    SlowReads {
+        /// Whose.
+        at: u8,
+        /// How long.
+        read_ms: u16,
+    },
 }
 
 /// A change that an app makes.
@@ -252,6 +259,7 @@ enum Kind {
     Death,
     Flap,
     Noise,
+    SlowReads,
 }
 
 impl Swarm {
@@ -277,6 +285,7 @@ impl Swarm {
             (Kind::Death, 6),
             (Kind::Flap, 3),
             (Kind::Noise, 4),
+            (Kind::SlowReads, 4),
         ];
         let mut weights = vec![(20, Kind::Commit), (8, Kind::Batch), (4, Kind::Pair)];
         weights.extend(faults.into_iter().filter(|_| rng.bool()).map(|(kind, weight)| (weight, kind)));
@@ -338,6 +347,8 @@ impl Swarm {
             Kind::Heal => Action::Heal,
             Kind::Clock => {
                 let off = rng.i64(-self.skew_ms..=self.skew_ms);
+                // In a second. The fastest passes the bound of the drift rule within a run.
+                let drift = *rng.choice(&[200, 2_000, 20_000]).unwrap_or(&200);
                 let walls = [
                     Wall::Off(off),
                     Wall::Off(off),
@@ -345,7 +356,7 @@ impl Swarm {
                     Wall::Frozen(rng.u64(0..10_000)),
                     Wall::Before1970,
                     Wall::Fails,
-                    Wall::Drifts(rng.i16(-200..=200)),
+                    Wall::Drifts(rng.i16(-drift..=drift)),
                     Wall::Off(FAR_MS),
                 ];
                 Action::Clock { at, wall: *rng.choice(&walls).unwrap_or(&Wall::Off(0)) }
@@ -354,9 +365,10 @@ impl Swarm {
             Kind::Join => Action::Join { introducer: 0 },
             Kind::Death => {
                 let again = *rng.choice(&[0, 0, 0, 1, 4]).unwrap_or(&0);
-                let fault = StoreFault::Death { applied: rng.bool(), again };
+                let fault = StoreFault::Death { applied: rng.bool(), again, every: rng.u8(0..40) };
                 Action::Fault { at, after: rng.u8(0..40), fault }
             }
+            Kind::SlowReads => Action::SlowReads { at, read_ms: *rng.choice(&[0, 1, 5, 40]).unwrap_or(&1) },
             Kind::Flap => Action::Flap { one: at, other, times: rng.u8(1..6) },
             Kind::Noise => {
                 let kind = rng.bool().then(|| rng.u8(0..10));

@@ -1,4 +1,4 @@
-//! A store whose writes take time, fail, and are cut off by crashes, as the plan says.
+//! A store whose operations take time, fail, and are cut off by crashes, as the plan says.
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -26,6 +26,9 @@ struct State {
     /// Whether a write that is cut off is there afterwards.
     applies_cut: bool,
     write_ms: u64,
+    read_ms: u64,
+    /// How many slow reads there were.
+    reads: u64,
     writes: u64,
 }
 
@@ -48,8 +51,10 @@ pub enum StoreFault {
     Death {
         /// Whether a write had been applied.
         applied: bool,
-        /// How often it dies again after as many operations, once it was started again.
+        /// How often it dies again, once it was started again.
         again: u8,
+        /// After how many operations: few, and it dies while it opens.
+        every: u8,
     },
 }
 
@@ -80,9 +85,14 @@ impl SimDisk {
         self.lock().write_ms = ms;
     }
 
+    pub(super) fn set_read_ms(&self, ms: u64) {
+        self.lock().read_ms = ms;
+    }
+
+    /// Nothing fails any more, and nothing takes time.
     pub(super) fn heal(&self) {
         let mut state = self.lock();
-        (state.fault, state.full) = (None, false);
+        (state.fault, state.full, state.write_ms, state.read_ms) = (None, false, 0, 0);
     }
 
     /// How many writes it has seen.
@@ -108,9 +118,9 @@ impl SimDisk {
             state.fault = Some((after - 1, fault));
             return None;
         }
-        if let StoreFault::Death { applied, again } = fault {
-            state.died = true;
-            let next = |again| (DEATH_EVERY, StoreFault::Death { applied: !applied, again });
+        if let StoreFault::Death { applied, again, every } = fault {
+            (state.died, state.applies_cut) = (true, applied);
+            let next = |again| (u32::from(every), StoreFault::Death { applied: !applied, again, every });
             state.fault = again.checked_sub(1).map(next);
         }
         Some(fault)
@@ -128,9 +138,6 @@ impl SimDisk {
         }
     }
 }
-
-/// So many operations after a start a process dies that dies again and again: some while it opens, some later.
-const DEATH_EVERY: u32 = 7;
 
 /// A store over a disk.
 pub(super) struct SimStore {
@@ -156,17 +163,11 @@ impl Drop for Cut {
 #[async_trait]
 impl Storage for SimStore {
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
-        match self.disk.strike() {
-            None => Ok(self.disk.lock().get(keys)),
-            Some(fault) => Err(failed_read(fault).await),
-        }
+        self.read(|entries| keys.iter().map(|key| entries.get(key).cloned()).collect()).await
     }
 
     async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
-        match self.disk.strike() {
-            None => Ok(scan(&self.disk.lock().entries, &range, limit)),
-            Some(fault) => Err(failed_read(fault).await),
-        }
+        self.read(|entries| scan(entries, &range, limit)).await
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
@@ -209,18 +210,32 @@ impl Storage for SimStore {
     }
 }
 
+impl SimStore {
+    /// A read takes time, and sees the store as it was at its beginning or as it is at its end.
+    async fn read<T: Send>(&self, read: impl Fn(&BTreeMap<Key, Value>) -> T + Send) -> Result<T, ReadError> {
+        if let Some(fault) = self.disk.strike() {
+            return Err(failed_read(fault).await);
+        }
+        let (ms, early) = {
+            let mut state = self.disk.lock();
+            if state.read_ms == 0 {
+                return Ok(read(&state.entries));
+            }
+            state.reads += 1;
+            // Two and two: of two reads one after the other, each may see more or less than the other.
+            (state.read_ms, (state.reads / 2 % 2 == 0).then(|| read(&state.entries)))
+        };
+        self.timeline.sleep(ms).await;
+        Ok(early.unwrap_or_else(|| read(&self.disk.lock().entries)))
+    }
+}
+
 /// How a read fails. One whose process dies in the middle of it never ends.
 async fn failed_read(fault: StoreFault) -> ReadError {
     match fault {
         StoreFault::Error | StoreFault::Unknown { .. } => ReadError::new("the store fails"),
         StoreFault::Panic { .. } => resume_unwind(Box::new("the store panics")),
         StoreFault::Death { .. } => pending().await,
-    }
-}
-
-impl State {
-    fn get(&self, keys: &[Key]) -> Vec<Option<Value>> {
-        keys.iter().map(|key| self.entries.get(key).cloned()).collect()
     }
 }
 

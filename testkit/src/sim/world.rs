@@ -76,6 +76,7 @@ pub(super) struct World {
     serial: u64,
     polls: u64,
     deaths: u64,
+    deaths_opening: u64,
     digest: u64,
     next_chores_ms: u64,
     peace: bool,
@@ -100,6 +101,7 @@ impl World {
             serial: 0,
             polls: 0,
             deaths: 0,
+            deaths_opening: 0,
             digest: 0xcbf2_9ce4_8422_2325,
             next_chores_ms: 0,
             peace: false,
@@ -178,6 +180,7 @@ impl World {
             commits: self.committed.get(),
             polls: self.polls,
             deaths: self.deaths,
+            deaths_opening: self.deaths_opening,
             frames: self.network.total().sent_frames,
             peace_ms,
             marks: self.marks.get(),
@@ -313,9 +316,10 @@ impl World {
         let now = self.timeline.now_ms();
         for at in 0..self.processes.len() {
             if self.processes[at].disk.take_death() && self.processes[at].running {
+                self.deaths += 1;
+                self.deaths_opening += u64::from(self.processes[at].manager.borrow().is_none());
                 self.kill(at);
                 self.processes[at].starts_at = Some(now + 50);
-                self.deaths += 1;
             }
         }
         for process in &mut self.processes {
@@ -416,6 +420,9 @@ impl World {
             Action::Slow { at, write_ms } => {
                 self.processes[place(at)].disk.set_write_ms(u64::from(write_ms));
             }
+            Action::SlowReads { at, read_ms } => {
+                self.processes[place(at)].disk.set_read_ms(u64::from(read_ms));
+            }
             Action::Backup { at } => {
                 let process = &mut self.processes[place(at)];
                 if process.starts > 0 && !process.rolled_back {
@@ -455,8 +462,11 @@ impl World {
                 let (one, other) = (id(self, one), id(self, other));
                 for _ in 0..times {
                     if one != other {
+                        // Each is heard of on its own.
                         self.network.disconnect(one, other);
+                        self.settle()?;
                         self.network.connect(one, other);
+                        self.settle()?;
                     }
                 }
             }
@@ -628,7 +638,6 @@ impl World {
         for process in &mut self.processes {
             process.clock.set(Wall::Off(0));
             process.disk.heal();
-            process.disk.set_write_ms(0);
             process.paused_until = 0;
             if !process.running && !process.lost {
                 process.starts_at = Some(now);
