@@ -898,6 +898,57 @@ fn a_page_reads_hardly_more_rows_than_it_sends() {
     assert!(world.scanned <= page.len() + 32, "{} rows for {} commits", world.scanned, page.len());
 }
 
+/// Whatever is written while a page is read, before or after each read sees the store, every entry has its bytes.
+#[test]
+fn a_value_that_moves_while_a_page_is_read_is_in_the_page() {
+    let overwrite: fn() -> Staged = || tag(2, "newer");
+    let delete: fn() -> Staged = || untag(2);
+    let cases = (0..3).flat_map(|at| [true, false].map(|early| (at, early)));
+    for (at, early) in cases {
+        for moves in [vec![overwrite], vec![delete], vec![overwrite, delete, overwrite]] {
+            let mut world = World::connected(Rules::ALL);
+            // One value is kept from the start, and one is moved while the page is read.
+            for (id, name) in [(1, "old"), (1, "new"), (2, "moved")] {
+                world.commit(vec![tag(id, name)]).unwrap();
+            }
+            world.sent.clear();
+            let pull = Pull { id: 7, budget: 1 << 20, heads: Capped(vec![]), excluded: Capped(vec![]) };
+            world.engine.handle(world.now.clone(), Input::Frame(C, wire::pull(GROUP, &pull)));
+            let mut reads = 0;
+            while let Some(effect) = world.engine.next_effect() {
+                let read = |world: &World| match &effect {
+                    Effect::Scan(range, limit) => {
+                        Input::Scanned(block_on(world.store.scan(range.clone(), *limit)))
+                    }
+                    Effect::Peek(keys) => Input::Peeked(block_on(world.store.get_many(keys))),
+                    other => panic!("{other:?} belongs to no page"),
+                };
+                if let Effect::Send(to, frame) = effect {
+                    world.sent.push((Some(to), frame));
+                    continue;
+                }
+                let seen_early = read(&world);
+                if reads == at {
+                    for change in &moves {
+                        world.submit(vec![change()]);
+                        world.settle();
+                    }
+                }
+                let seen = if early { seen_early } else { read(&world) };
+                world.engine.handle(world.now.clone(), seen);
+                reads += 1;
+            }
+            assert_eq!(reads, 3, "rows, records, kept values");
+            let said = world.said();
+            let [.., (_, Message::Page(_, page))] = &said[..] else { panic!("{said:?}") };
+            let values: Vec<_> = page[page.len() - 3..].iter().map(|commit| commit.values.clone()).collect();
+            let expected = [encoded(1, "old"), encoded(1, "new"), encoded(2, "moved")];
+            assert_eq!(values, expected, "moved at read {at}, seen early: {early}");
+            assert_eq!(world.audit(), []);
+        }
+    }
+}
+
 /// Y14, section 8: a page is in the order of stamps across streams, within its budget, at least one commit, and leaves out
 /// what was excluded and what rests on it.
 #[test]
