@@ -216,8 +216,13 @@ impl<S: Storage> Driver<S> {
                 }
             }
             if self.engine.is_between_effects() {
-                // Frames that never end must not keep others from running either.
-                yields |= !closed && self.take_frames();
+                // Frames that never end must not keep others from running either, the store among them.
+                if !closed && self.take_frames() {
+                    match self.running.is_empty() {
+                        true => yields = true,
+                        false => Yield::default().await,
+                    }
+                }
                 self.pass_time();
             }
             if let Some(effect) = self.engine.next_effect() {

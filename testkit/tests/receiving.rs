@@ -1,11 +1,18 @@
 //! Goal: what peers send is checked, and what they ask is answered, while the store writes. Method: two replicas whose
 //! drivers run beside the app, and a gate before the writes of one.
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use futures::executor::block_on;
-use futures::future::{join, join3, poll_fn};
+use futures::future::{join, join3, pending, poll_fn};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
-use syncline::{Builder, DeviceId, GroupId, ReplicaId, Storage, Syncable, TransactionManager, Uuid};
+use syncline::{
+    Builder, DeviceId, GroupId, Incoming, ReplicaId, Storage, Syncable, TransactionManager, Transport,
+    TransportError, Uuid,
+};
 use syncline_backends::{MemoryNetwork, MemoryStorage};
 use syncline_testkit::{Gate, Gated, StepClock};
 
@@ -124,5 +131,76 @@ fn peers_are_served_during_a_write() {
         let (of_a, of_b, ()) = join3(driver_of_a.run(), driver_of_b.run(), app).await;
         of_a.unwrap();
         of_b.unwrap();
+    });
+}
+
+/// A member that asks for everything again and again, and listens to nothing.
+#[derive(Default)]
+struct Insatiable(AtomicU32);
+
+impl Insatiable {
+    /// More than it can ask while others run too.
+    const ASKS_MAX: u32 = 100_000;
+}
+
+#[async_trait]
+impl Transport for Insatiable {
+    async fn attach(&self, _: ReplicaId) -> Result<(), TransportError> {
+        Ok(())
+    }
+
+    async fn send(&self, _: ReplicaId, _: Bytes) -> Result<(), TransportError> {
+        Ok(())
+    }
+
+    async fn broadcast(&self, _: Bytes) -> Result<(), TransportError> {
+        Ok(())
+    }
+
+    async fn receive(&self) -> Result<Incoming, TransportError> {
+        match self.0.fetch_add(1, Ordering::Relaxed) {
+            0 => Ok(Incoming::Up(B)),
+            Self::ASKS_MAX.. => pending().await,
+            asks => {
+                let id = u8::try_from(asks % 100).unwrap();
+                // A pull: its id, the bytes of a page, no heads, nothing left out.
+                Ok(Incoming::Frame { from: B, bytes: syncline::fuzz::seal(GROUP, 3, &[id, 100, 0, 0]) })
+            }
+        }
+    }
+}
+
+#[test]
+fn pulls_that_never_end_keep_nobody_from_running_during_a_write() {
+    let (clock, gate, peer) = (StepClock::at(1_000_000), Gate::new(), Arc::new(Insatiable::default()));
+    block_on(async {
+        let builder = TransactionManager::builder(Gated::writes(MemoryStorage::new(), gate.clone()))
+            .device(DEVICE)
+            .replica(A)
+            .model::<Note>()
+            .clock(clock.clone())
+            .transport(Arc::clone(&peer) as Arc<dyn Transport>)
+            .found(GROUP);
+        let (a, driver) = builder.open().await.unwrap();
+        let app = async {
+            a.add_member(B, DEVICE).await.unwrap();
+            gate.close();
+            let mut turns = 0;
+            let others = async {
+                until("others ran", &clock, async || {
+                    turns += 1;
+                    turns > 10
+                })
+                .await;
+                gate.open();
+            };
+            let (written, ()) = join(a.commit(Note { id: 1 }), others).await;
+            written.unwrap();
+            let asks = peer.0.load(Ordering::Relaxed);
+            assert!((100..Insatiable::ASKS_MAX).contains(&asks), "it was heard {asks} times");
+            a.shutdown().await.unwrap();
+        };
+        let (ended, ()) = join(driver.run(), app).await;
+        ended.unwrap();
     });
 }
