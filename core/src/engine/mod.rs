@@ -391,15 +391,21 @@ impl Engine {
     fn refuse_pending(&mut self) {
         let mut refused: Vec<_> =
             std::mem::take(&mut self.pending).into_iter().map(|(ticket, _)| ticket).collect();
-        let writes = |effect: &Effect| matches!(effect, Effect::Write(_));
-        if let Step::Writing(_, Source::App) = self.step
-            && let Some(at) = self.effects.iter().position(writes)
-        {
-            // Decided, and not handed to the store yet.
+        // What was begun and not handed to the store yet.
+        let begun = self.effects.iter().position(|effect| match self.step {
+            Step::Writing(_, Source::App) => matches!(effect, Effect::Write(_)),
+            Step::Joining(_) => matches!(effect, Effect::Join(..)),
+            _ => false,
+        });
+        if let Some(at) = begun {
             self.effects.remove(at);
-            self.sync.put_rows_back();
-            if let Step::Writing(decision, _) = std::mem::replace(&mut self.step, Step::Idle) {
-                refused.extend(decision.waiting.into_iter().map(|(ticket, _)| ticket));
+            match std::mem::replace(&mut self.step, Step::Idle) {
+                Step::Writing(decision, _) => {
+                    self.sync.put_rows_back();
+                    refused.extend(decision.waiting.into_iter().map(|(ticket, _)| ticket));
+                }
+                Step::Joining(ticket) => refused.push(ticket),
+                other => self.step = other,
             }
         }
         self.refuse(refused);
@@ -652,7 +658,7 @@ impl Engine {
                 }
                 // The app's code, for one of them: they come again, one by one.
                 Err(_) if self.sync.inbox.in_write > 1 => {
-                    self.sync.inbox.reset();
+                    self.forget_received();
                     self.maybe_pull();
                 }
                 Err(error) => {

@@ -65,9 +65,16 @@ impl Engine {
         {
             return self.put_off(stream, StreamStop::NotStored { seq, error: error.to_string() });
         }
-        self.sync.inbox.reset();
+        self.forget_received();
         self.sync.failing.again(self.mono, &mut self.sync.rng);
         self.tell(Event::ReceiveFailed { error: error.to_string() });
+    }
+
+    /// Lets go of everything that waits, since what it rests on is not stored: it comes again. A page that is on its way
+    /// rests on it too, so that is no fault of its sender.
+    pub(super) fn forget_received(&mut self) {
+        self.sync.inbox.reset();
+        self.sync.pull = None;
     }
 
     /// What others committed has become durable here.

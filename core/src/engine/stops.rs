@@ -72,7 +72,7 @@ impl Engine {
     /// for now.
     pub(super) fn put_off(&mut self, stream: ReplicaId, reason: StreamStop) {
         self.sync.refusing.entry(stream).or_default().again(self.mono, &mut self.sync.rng);
-        self.sync.inbox.reset();
+        self.forget_received();
         self.stop_stream(stream, stream, reason);
         self.maybe_pull();
     }

@@ -1074,6 +1074,31 @@ fn a_rejected_write_of_what_was_received_is_tried_again() {
     assert_eq!((world.tag_name(1).as_deref(), world.audit()), (Some("b"), vec![]));
 }
 
+/// Y14: the page that comes after a failed write rests on what was let go, and its sender is not blamed for that.
+#[test]
+fn y14_nobody_is_blamed_for_a_write_that_failed_here() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    let (first, second, third) = (b.tag(1, "a"), b.tag(2, "b"), b.tag(3, "c"));
+    let page = |pull: &Pull, made: &Made| {
+        let mut page = MessageWriter::page(GROUP, &PageHead { id: pull.id, more: true, pruned: false }, 0);
+        push(&mut page, made);
+        page.finish()
+    };
+    world.said();
+    world.feed(B, live(&[&third]));
+    let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked") };
+    world.engine.handle(world.now.clone(), Input::Frame(B, page(pull, &first)));
+    assert!(world.up_to_write().is_some());
+    let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked for more during the write") };
+    world.rejected();
+    world.feed(B, page(pull, &second));
+    assert_eq!(world.engine.sync.useless, None);
+    assert!(world.engine.sync.peers[&B].backoff.is_over(world.engine.mono));
+    world.pass(1_000);
+    assert!(matches!(world.pulls()[..], [(B, _)]), "it is asked again");
+}
+
 /// C16: what the store will not take does not keep out what came with it, in front of it.
 #[test]
 fn c16_a_commit_that_the_store_refuses_takes_none_with_it() {
@@ -1590,6 +1615,39 @@ fn a_restore_found_out_during_a_write_keeps_it_here() {
     }
 }
 
+/// What was decided and not handed to the store when the restore was found out never is.
+#[test]
+fn a_restore_found_out_before_a_write_begins_takes_it_back() {
+    for joined in [false, true] {
+        let mut world = World::connected(Rules::ALL);
+        world.commit(vec![tag(1, "a")]).unwrap();
+        // A place is compared while the app commits, and somebody is owed an answer before that.
+        let own = world.engine.pen.head();
+        let elsewhere = hello(1, &[WireHead { stream: REPLICA, seq: own.seq - 1, digest: [7; 32] }]);
+        world.engine.handle(world.now.clone(), Input::Frame(B, elsewhere));
+        let peek = std::iter::from_fn(|| world.engine.next_effect());
+        assert!(peek.into_iter().any(|effect| matches!(effect, Effect::Peek(_))));
+        let change = vec![tag(2, "b")];
+        let ticket = if joined { world.submit_joined(change) } else { world.submit(change) };
+        if !joined {
+            let Some(Effect::Read(keys)) = world.engine.next_effect() else { panic!("it is read first") };
+            let values = block_on(world.store.get_many(&keys));
+            world.engine.handle(world.now.clone(), Input::Read(keys, values));
+        } else {
+            world.engine.say_hello(C);
+            assert!(matches!(world.engine.next_effect(), Some(Effect::Send(C, _))));
+        }
+        let row = world.get(keys::log(REPLICA, own.seq));
+        world.engine.handle(world.now.clone(), Input::Peeked(Ok(vec![row])));
+        world.settle();
+        assert!(
+            matches!(world.replies.last(), Some((answered, Err(Error::Restored(_)))) if *answered == ticket)
+        );
+        assert_eq!(world.engine.pen.head().seq, own.seq, "joined: {joined}");
+        assert_eq!(world.audit(), []);
+    }
+}
+
 /// B1: what is said because of frames is not done while the store writes, so no more frames are taken than it has room for.
 #[test]
 fn b1_what_waits_behind_a_write_is_bounded() {
@@ -1598,7 +1656,7 @@ fn b1_what_waits_behind_a_write_is_bounded() {
     let batch = world.up_to_write().unwrap();
     let mut frames = 0;
     while world.engine.has_room() && frames < 1_000 {
-        // Its author mends what another made up: one event each.
+        // One event each, as of a frame that stops a stream or lets it go on.
         world.engine.tell(Event::Resumed { stream: B });
         frames += 1;
     }
