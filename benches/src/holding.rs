@@ -56,7 +56,9 @@ impl<T: Transport> Transport for Holding<T> {
         let mut held = self.held.clone();
         loop {
             // Once nobody can keep anything back, nothing is.
-            let _ = held.wait_for(|held| !held).await;
+            if held.wait_for(|held| !held).await.is_err() {
+                return self.transport.receive().await;
+            }
             let kept = async {
                 if held.wait_for(|held| *held).await.is_err() {
                     std::future::pending::<()>().await;

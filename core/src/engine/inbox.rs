@@ -27,7 +27,7 @@ use crate::syncable::Syncable;
 pub(super) struct Inbox {
     pub(super) commits: VecDeque<Received>,
     pub(super) bytes: usize,
-    /// How many of them the last page brought.
+    /// The bytes of those that the last page brought.
     pub(super) last_page: usize,
     /// The heads of the streams once all of it is applied, where they differ from the durable ones.
     tips: BTreeMap<ReplicaId, Tip>,

@@ -3,8 +3,8 @@
 //! The puller drives. One page is on its way at a time, so what a replica takes in is bounded by what it asked for, and
 //! nothing comes twice because two peers sent it. The next page is asked for as soon as one has arrived and nothing else
 //! waits, while that one is being written: asking and writing overlap, and there are never more than two pages in
-//! memory, and what is in the write. A peer that does not
-//! answer, or not with what it said it has, is left alone for a while, longer every time, and another one is asked.
+//! memory, and what is in the write. A peer that does not answer, or not with what it said it has, is left alone for a
+//! while, longer every time, and another one is asked.
 
 use super::Engine;
 use super::inbox::Admission;

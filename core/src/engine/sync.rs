@@ -48,7 +48,7 @@ pub(super) struct Replication {
     pub(super) inbox: Inbox,
     /// The streams that go no further here.
     pub(super) stops: BTreeMap<ReplicaId, Stop>,
-    /// Streams whose last commit a projection refused: when it is tried again.
+    /// Streams whose next commit a projection or the store refused: when it is tried again.
     pub(super) refusing: BTreeMap<ReplicaId, Backoff>,
     /// Streams whose held commits the operator has let through.
     pub(super) released: BTreeSet<ReplicaId>,

@@ -1079,20 +1079,20 @@ fn a_rejected_write_of_what_was_received_is_tried_again() {
 fn y14_nobody_is_blamed_for_a_write_that_failed_here() {
     let mut world = World::connected(Rules::ALL);
     let mut b = Author::new(B, B_DEVICE);
-    let (first, second, third) = (b.tag(1, "a"), b.tag(2, "b"), b.tag(3, "c"));
-    let page = |pull: &Pull, made: &Made| {
+    let made: Vec<_> = (1..=4).map(|id| b.tag(id, "a")).collect();
+    let page = |pull: &Pull, made: &[Made]| {
         let mut page = MessageWriter::page(GROUP, &PageHead { id: pull.id, more: true, pruned: false }, 0);
-        push(&mut page, made);
+        made.iter().for_each(|made| push(&mut page, made));
         page.finish()
     };
     world.said();
-    world.feed(B, live(&[&third]));
+    world.feed(B, live(&[&made[3]]));
     let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked") };
-    world.engine.handle(world.now.clone(), Input::Frame(B, page(pull, &first)));
+    world.engine.handle(world.now.clone(), Input::Frame(B, page(pull, &made[..2])));
     assert!(world.up_to_write().is_some());
     let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked for more during the write") };
     world.rejected();
-    world.feed(B, page(pull, &second));
+    world.feed(B, page(pull, &made[2..3]));
     assert_eq!(world.engine.sync.useless, None);
     assert!(world.engine.sync.peers[&B].backoff.is_over(world.engine.mono));
     world.pass(1_000);
