@@ -162,9 +162,12 @@ impl Transport for Insatiable {
             0 => Ok(Incoming::Up(B)),
             Self::ASKS_MAX.. => pending().await,
             asks => {
-                let id = u8::try_from(asks % 100).unwrap();
+                let [.., id] = asks.to_be_bytes();
                 // A pull: its id, the bytes of a page, no heads, nothing left out.
-                Ok(Incoming::Frame { from: B, bytes: syncline::fuzz::seal(GROUP, 3, &[id, 100, 0, 0]) })
+                Ok(Incoming::Frame {
+                    from: B,
+                    bytes: syncline::fuzz::seal(GROUP, 3, &[id & 0x3f, 100, 0, 0]),
+                })
             }
         }
     }

@@ -223,7 +223,7 @@ impl SimStore {
             }
             state.reads += 1;
             // Two and two: of two reads one after the other, each may see more or less than the other.
-            (state.read_ms, (state.reads / 2 % 2 == 0).then(|| read(&state.entries)))
+            (state.read_ms, (state.reads / 2).is_multiple_of(2).then(|| read(&state.entries)))
         };
         self.timeline.sleep(ms).await;
         Ok(early.unwrap_or_else(|| read(&self.disk.lock().entries)))
