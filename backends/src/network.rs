@@ -447,21 +447,6 @@ impl Transport for MemoryTransport {
         })
     }
 
-    async fn broadcast(&self, frame: Bytes) -> Result<(), TransportError> {
-        let owner = self.owner()?;
-        self.network.with(|state| {
-            state.own(owner)?;
-            let peers = state.peers(owner.me);
-            if peers.is_empty() {
-                return Err(TransportError::Unreachable(owner.me));
-            }
-            for to in peers {
-                state.transmit(owner.me, to, &frame);
-            }
-            Ok(())
-        })
-    }
-
     async fn receive(&self) -> Result<Incoming, TransportError> {
         let owner = self.owner()?;
         loop {

@@ -32,7 +32,7 @@ fn a_perfect_link_keeps_the_order_and_shares_the_bytes() {
     let [a, b, c] = ends(&network, [A, B, C]);
     let frames: Vec<Bytes> = (0..100).map(numbered).collect();
     for frame in &frames {
-        now(a.broadcast(frame.clone())).unwrap();
+        now(a.broadcast(&[B, C], frame.clone())).unwrap();
     }
     for receiver in [&b, &c] {
         let found = bytes_from(A, receiver);
@@ -136,7 +136,7 @@ fn a_corrupt_copy_harms_neither_the_other_copies_nor_the_sender_s() {
     let [a, b, c] = ends(&network, [A, B, C]);
     network.set(A, B, Link { corrupt: 1.0, ..Link::default() });
     let sent = numbered(5);
-    now(a.broadcast(sent.clone())).unwrap();
+    now(a.broadcast(&[B, C], sent.clone())).unwrap();
     now(a.send(B, Bytes::new())).unwrap();
     assert_eq!(bytes_from(A, &c), [numbered(5)]);
     assert_eq!(sent, numbered(5));
@@ -262,8 +262,8 @@ fn links_of_the_same_kind_draw_different_fates() {
     let [a, b, c] = ends(&network, [A, B, C]);
     network.set_all(Link { loss: 0.5, ..Link::default() });
     for n in 0..100 {
-        now(a.broadcast(numbered(n))).unwrap();
-        now(b.broadcast(numbered(n))).unwrap();
+        now(a.broadcast(&[B, C], numbered(n))).unwrap();
+        now(b.broadcast(&[A, C], numbered(n))).unwrap();
     }
     let fates = [bytes_from(A, &b), bytes_from(B, &a), bytes_from(A, &c)];
     assert!(fates[0] != fates[1] && fates[1] != fates[2] && fates[0] != fates[2]);
@@ -318,7 +318,7 @@ fn a_blocked_direction_loses_everything_and_the_other_nothing() {
     let [a, b] = ends(&network, [A, B]);
     network.set(A, B, Link { blocked: true, ..Link::default() });
     now(a.send(B, numbered(1))).unwrap();
-    now(a.broadcast(numbered(2))).unwrap();
+    now(a.broadcast(&[B], numbered(2))).unwrap();
     now(b.send(A, numbered(3))).unwrap();
     assert!(news_and_frames(&b).is_empty(), "and nobody is told");
     assert_eq!(news_and_frames(&a), [frame(B, 3)]);
@@ -331,13 +331,13 @@ fn a_partition_cuts_between_its_sides_silently_until_it_heals() {
     now(a.send(B, numbered(0))).unwrap();
     network.partition(&[A], &[B, C]);
     for end in [&a, &b, &c] {
-        now(end.broadcast(numbered(1))).unwrap();
+        now(end.broadcast(&[A, B, C], numbered(1))).unwrap();
     }
     assert_eq!(news_and_frames(&a), []);
     assert_eq!(news_and_frames(&b), [frame(A, 0), frame(C, 1)]);
     assert_eq!(news_and_frames(&c), [frame(B, 1)]);
     network.heal();
-    now(a.broadcast(numbered(2))).unwrap();
+    now(a.broadcast(&[B, C], numbered(2))).unwrap();
     now(b.send(A, numbered(3))).unwrap();
     assert_eq!(news_and_frames(&a), [frame(B, 3)]);
     assert_eq!([news_and_frames(&b), news_and_frames(&c)], [[frame(A, 2)], [frame(A, 2)]]);
@@ -366,8 +366,8 @@ fn healing_makes_links_perfect_and_connects_again() {
 fn disconnecting_tells_both_and_loses_what_was_under_way() {
     let network = MemoryNetwork::new();
     let [a, b, c] = ends(&network, [A, B, C]);
-    now(a.broadcast(numbered(1))).unwrap();
-    now(b.broadcast(numbered(2))).unwrap();
+    now(a.broadcast(&[B, C], numbered(1))).unwrap();
+    now(b.broadcast(&[A, C], numbered(2))).unwrap();
     network.disconnect(B, A);
     network.disconnect(A, B);
     assert_eq!(news_and_frames(&a), [Incoming::Down(B)]);
@@ -376,10 +376,10 @@ fn disconnecting_tells_both_and_loses_what_was_under_way() {
     assert_eq!((network.traffic(A, B).dropped_frames, network.traffic(B, A).dropped_frames), (1, 1));
 
     assert!(matches!(now(a.send(B, numbered(3))), Err(TransportError::Unreachable(B))));
-    now(a.broadcast(numbered(4))).unwrap();
+    now(a.broadcast(&[B, C], numbered(4))).unwrap();
     assert_eq!(news_and_frames(&b), []);
     network.disconnect(A, C);
-    assert!(matches!(now(a.broadcast(numbered(5))), Err(TransportError::Unreachable(_))));
+    assert!(matches!(now(a.broadcast(&[B, C], numbered(5))), Err(TransportError::Unreachable(_))));
 
     network.connect(B, A);
     network.connect(A, B);
@@ -409,8 +409,8 @@ fn in_an_unconnected_network_only_neighbours_reach_each_other() {
     assert_eq!(news_and_frames(&a), [Incoming::Up(B)]);
     assert_eq!(news_and_frames(&b), [Incoming::Up(A), Incoming::Up(C)]);
     assert_eq!(news_and_frames(&c), [Incoming::Up(B)]);
-    now(b.broadcast(numbered(1))).unwrap();
-    now(a.broadcast(numbered(2))).unwrap();
+    now(b.broadcast(&[A, C], numbered(1))).unwrap();
+    now(a.broadcast(&[B, C], numbered(2))).unwrap();
     assert!(matches!(now(a.send(C, numbered(3))), Err(TransportError::Unreachable(C))));
     assert_eq!(news_and_frames(&a), [frame(B, 1)]);
     assert_eq!(news_and_frames(&b), [frame(A, 2)]);
@@ -437,7 +437,7 @@ fn a_new_end_of_the_same_replica_takes_over() {
 
     assert!(matches!(now(old.receive()), Err(TransportError::Closed(_))));
     assert!(matches!(now(old.send(B, numbered(3))), Err(TransportError::Closed(_))));
-    assert!(matches!(now(old.broadcast(numbered(4))), Err(TransportError::Closed(_))));
+    assert!(matches!(now(old.broadcast(&[B], numbered(4))), Err(TransportError::Closed(_))));
     drop(old);
     now(new.send(B, numbered(5))).unwrap();
     assert_eq!(news_and_frames(&b), [frame(A, 5)], "the end of the old one says nothing");
@@ -461,7 +461,7 @@ fn an_end_serves_one_replica_once() {
     let [b] = ends(&network, [B]);
     let a = network.transport();
     assert!(matches!(now(a.send(B, numbered(1))), Err(TransportError::Closed(_))));
-    assert!(matches!(now(a.broadcast(numbered(1))), Err(TransportError::Closed(_))));
+    assert!(matches!(now(a.broadcast(&[B], numbered(1))), Err(TransportError::Closed(_))));
     assert!(matches!(now(a.receive()), Err(TransportError::Closed(_))));
     now(a.attach(A)).unwrap();
     assert!(matches!(now(a.attach(A)), Err(TransportError::Closed(_))));
@@ -505,7 +505,7 @@ fn a_full_queue_drops_and_counts_until_there_is_room() {
     for network in [frames.build(), bytes.build()] {
         let [a, b, c] = ends(&network, [A, B, C]);
         for n in 0..5 {
-            now(a.broadcast(numbered(n))).unwrap();
+            now(a.broadcast(&[B, C], numbered(n))).unwrap();
         }
         assert_eq!(network.traffic(A, B).dropped_frames, 2);
         assert_eq!(now(b.receive()).unwrap(), frame(A, 0));
@@ -571,7 +571,7 @@ fn traffic_is_counted_exactly() {
     let [a, b, c] = ends(&network, [A, B, C]);
     network.set(A, C, Link { duplicate: 1.0, ..Link::default() });
     network.set(B, A, Link { blocked: true, ..Link::default() });
-    now(a.broadcast(Bytes::from_static(b"four"))).unwrap();
+    now(a.broadcast(&[B, C], Bytes::from_static(b"four"))).unwrap();
     now(a.send(B, Bytes::from_static(b"seventy"))).unwrap();
     now(b.send(A, Bytes::from_static(b"lost"))).unwrap();
     now(b.receive()).unwrap();

@@ -48,10 +48,6 @@ impl<T: Transport> Transport for Holding<T> {
         self.transport.send(to, frame).await
     }
 
-    async fn broadcast(&self, frame: Bytes) -> Result<(), TransportError> {
-        self.transport.broadcast(frame).await
-    }
-
     async fn receive(&self) -> Result<Incoming, TransportError> {
         let mut held = self.held.clone();
         loop {

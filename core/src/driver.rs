@@ -377,9 +377,9 @@ impl<S: Storage> Driver<S> {
                 }
                 Ok(())
             }
-            Effect::Broadcast(frame) => {
+            Effect::Broadcast(members, frame) => {
                 if let Some(transport) = self.line.transport.clone() {
-                    let _ = self.while_serving(transport.broadcast(frame)).await?;
+                    let _ = self.while_serving(transport.broadcast(&members, frame)).await?;
                 }
                 Ok(())
             }

@@ -19,7 +19,7 @@
 //!
 //! - Start with [`TransactionManager`], and [`Syncable`] for your types.
 //! - Choose a store from `syncline-backends`, or write one: [`Storage`] is three methods and a contract.
-//! - Reach the peers over a [`Transport`], four methods; `syncline-backends` has a network in memory.
+//! - Reach the peers over a [`Transport`], three methods; `syncline-backends` has a network in memory.
 //! - Prove it with `syncline-testkit`: one test for each line of that contract.
 //! - On a store with native transactions ([`JoinStorage`]), [`with_tx`](TransactionManager::with_tx) puts the app's own
 //!   SQL into the commit, and a [`Projection`] keeps a table or an index of the app in step with its records.

@@ -31,7 +31,7 @@ pub enum Incoming {
 
 /// Brings frames to peers.
 ///
-/// Values go to members alone; strangers hear that they are none. Members take each other at their word: whatever bytes
+/// Values go to members alone, each named; strangers hear that they are none. Members take each other at their word: whatever bytes
 /// one sends break nothing, but one that lies about a stream can stop it here, as a second history would, or make this
 /// replica believe that its store was restored.
 ///
@@ -62,14 +62,26 @@ pub trait Transport: Send + Sync + 'static {
     /// Dropping the future sends the frame or not.
     async fn send(&self, to: ReplicaId, frame: Bytes) -> Result<(), TransportError>;
 
-    /// Hands over a frame for every peer that is up.
+    /// Hands over the same frame for several peers, and for nobody else: whoever is not named is no member.
+    ///
+    /// [Sends](Transport::send) it to one after the other; a transport that can do better may.
     ///
     /// # Errors
-    /// As [`send`](Transport::send), if no peer will get it.
+    /// As `send`, if none of them will get it.
     ///
     /// # Cancel safety
     /// Dropping the future sends the frame to some, to all or to none.
-    async fn broadcast(&self, frame: Bytes) -> Result<(), TransportError>;
+    async fn broadcast(&self, to: &[ReplicaId], frame: Bytes) -> Result<(), TransportError> {
+        let mut failed = Ok(());
+        let mut sent = false;
+        for peer in to {
+            match self.send(*peer, frame.clone()).await {
+                Ok(()) => sent = true,
+                Err(error) => failed = Err(error),
+            }
+        }
+        if sent { Ok(()) } else { failed }
+    }
 
     /// Waits for what comes next.
     ///
@@ -112,8 +124,8 @@ macro_rules! transport_behind_a_pointer {
                 (**self).send(to, frame).await
             }
 
-            async fn broadcast(&self, frame: Bytes) -> Result<(), TransportError> {
-                (**self).broadcast(frame).await
+            async fn broadcast(&self, to: &[ReplicaId], frame: Bytes) -> Result<(), TransportError> {
+                (**self).broadcast(to, frame).await
             }
 
             async fn receive(&self) -> Result<Incoming, TransportError> {

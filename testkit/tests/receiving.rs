@@ -153,10 +153,6 @@ impl Transport for Insatiable {
         Ok(())
     }
 
-    async fn broadcast(&self, _: Bytes) -> Result<(), TransportError> {
-        Ok(())
-    }
-
     async fn receive(&self) -> Result<Incoming, TransportError> {
         match self.0.fetch_add(1, Ordering::Relaxed) {
             0 => Ok(Incoming::Up(B)),

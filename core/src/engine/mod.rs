@@ -160,8 +160,8 @@ pub(crate) enum Effect {
     Peek(Vec<Key>),
     /// Send this to a peer.
     Send(ReplicaId, Bytes),
-    /// Send this to every peer.
-    Broadcast(Bytes),
+    /// Send this to these peers.
+    Broadcast(Vec<ReplicaId>, Bytes),
     /// Answer a call.
     Reply(Ticket, Result<(), Error>),
     /// Tell the subscribers.

@@ -267,13 +267,16 @@ impl Engine {
 
     /// Sends this to all members that are connected, and to nobody else.
     pub(super) fn broadcast(&mut self, frame: Bytes) {
-        let up = self.sync.peers.iter().filter(|(_, peer)| peer.up).map(|(replica, _)| *replica);
-        let (members, strangers): (Vec<_>, Vec<_>) = up.partition(|replica| self.is_trusted(*replica));
-        if strangers.is_empty() {
-            self.effects.push_back(Effect::Broadcast(frame));
-        } else {
-            members.into_iter().for_each(|member| self.send(member, frame.clone()));
+        let members = self.members_up();
+        if !members.is_empty() {
+            self.effects.push_back(Effect::Broadcast(members, frame));
         }
+    }
+
+    /// Those whom this replica listens to and is connected with.
+    fn members_up(&self) -> Vec<ReplicaId> {
+        let up = self.sync.peers.iter().filter(|(_, peer)| peer.up).map(|(replica, _)| *replica);
+        up.filter(|replica| self.is_trusted(*replica)).collect()
     }
 
     pub(super) fn tell(&mut self, event: Event) {
@@ -327,9 +330,7 @@ impl Engine {
 
     /// Says hello to everybody whom this replica listens to and is connected with.
     pub(super) fn say_hello_to_all(&mut self) {
-        let up = self.sync.peers.iter().filter(|(_, peer)| peer.up).map(|(replica, _)| *replica);
-        let up: Vec<_> = up.filter(|replica| self.is_trusted(*replica)).collect();
-        up.into_iter().for_each(|replica| self.say_hello(replica));
+        self.members_up().into_iter().for_each(|replica| self.say_hello(replica));
         self.say_hello_later();
     }
 

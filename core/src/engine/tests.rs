@@ -129,6 +129,8 @@ struct World {
     writes: Vec<WriteBatch>,
     /// What was sent, and to whom; to everybody, if to nobody.
     sent: Vec<(Option<ReplicaId>, Bytes)>,
+    /// To whom the last frame went that is for several.
+    reached: Vec<ReplicaId>,
     /// How many rows were read to answer peers.
     scanned: usize,
 }
@@ -196,6 +198,7 @@ impl World {
             notices: Vec::new(),
             writes: Vec::new(),
             sent: Vec::new(),
+            reached: Vec::new(),
             scanned: 0,
         }
     }
@@ -265,7 +268,10 @@ impl World {
                     self.engine.handle(self.now.clone(), Input::Peeked(values));
                 }
                 Effect::Send(to, frame) => self.sent.push((Some(to), frame)),
-                Effect::Broadcast(frame) => self.sent.push((None, frame)),
+                Effect::Broadcast(to, frame) => {
+                    self.sent.push((None, frame));
+                    self.reached = to;
+                }
                 Effect::Reply(Ticket(ticket), result) => self.replies.push((ticket, result)),
                 Effect::Notify(notice) => self.notices.push(notice),
             }

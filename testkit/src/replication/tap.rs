@@ -49,11 +49,6 @@ impl<T: Transport> Transport for Tapped<T> {
         self.inner.send(to, frame).await
     }
 
-    async fn broadcast(&self, frame: Bytes) -> Result<(), TransportError> {
-        self.tap.note(&frame);
-        self.inner.broadcast(frame).await
-    }
-
     async fn receive(&self) -> Result<Incoming, TransportError> {
         self.inner.receive().await
     }
