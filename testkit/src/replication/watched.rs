@@ -8,6 +8,8 @@ use syncline::{
     Entry, JoinJob, JoinStorage, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError,
 };
 
+use crate::poll::give_way;
+
 /// How many operations of all stores of a scenario are under way. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Activity(Arc<AtomicUsize>);
@@ -58,7 +60,10 @@ impl<S: Storage> Storage for Watched<S> {
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
         let _busy = self.activity.begin();
-        self.inner.write(batch).await
+        self.inner.write(batch).await?;
+        // Whoever reads beside it sees every state that it writes, also of a store that writes at once.
+        give_way().await;
+        Ok(())
     }
 
     fn location(&self) -> String {
@@ -72,6 +77,8 @@ impl<S: JoinStorage> JoinStorage for Watched<S> {
 
     async fn join(&self, job: JoinJob<Self>) -> Result<(), WriteError> {
         let _busy = self.activity.begin();
-        self.inner.join(job).await
+        self.inner.join(job).await?;
+        give_way().await;
+        Ok(())
     }
 }
