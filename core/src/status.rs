@@ -92,8 +92,16 @@ impl Status {
         });
         let peers = snapshot.peers.into_iter().map(|peer| {
             let PeerView { replica, up, acked, missing, restored, stranger, pruned, rejected } = peer;
-            let (connected, acknowledged) = (up, if restored { 0 } else { acked });
-            PeerStatus { replica, connected, acknowledged, missing, restored, stranger, pruned, rejected }
+            PeerStatus {
+                replica,
+                connected: up,
+                acknowledged: acked,
+                missing,
+                restored,
+                stranger,
+                pruned,
+                rejected,
+            }
         });
         Self {
             group: snapshot.identity.group,

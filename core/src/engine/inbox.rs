@@ -111,7 +111,19 @@ impl Engine {
 
     /// Whether the stream is one of a replica that is or was a member, or will be once everything is applied.
     pub(super) fn is_known_stream(&self, stream: ReplicaId) -> bool {
-        self.device_of(stream).is_some() || self.is_joining() || !self.rules.authors_are_members
+        self.device_of(stream).is_some()
+            || self.is_joining() && self.has_room_for(stream)
+            || !self.rules.authors_are_members
+    }
+
+    /// Whether a stream is here, or may be one more. A joiner takes those of whom it does not know yet that they are
+    /// members, as many as a group may have.
+    fn has_room_for(&self, stream: ReplicaId) -> bool {
+        let known = [self.pen.heads.len(), self.sync.inbox.tips.len(), self.sync.stops.len()];
+        let here = self.pen.heads.contains_key(&stream)
+            || self.sync.inbox.tips.contains_key(&stream)
+            || self.sync.stops.contains_key(&stream);
+        here || known.iter().sum::<usize>() < STREAMS_MAX
     }
 
     /// Checks a commit that `from` sent, and takes it if it may be applied after those that wait.

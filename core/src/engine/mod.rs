@@ -105,7 +105,7 @@ pub(crate) fn frame_bytes(limits: &Limits) -> usize {
     // Beside its id and value, a change takes flags, names, digest, schema, length and epoch; a cause takes 24 bytes.
     let changes = limits.commit_changes_max.saturating_mul(136);
     let causes = limits.members_max.saturating_mul(32);
-    commit_bytes(limits).saturating_add(changes).saturating_add(causes).saturating_add(256)
+    commit_bytes(limits).saturating_add(changes).saturating_add(causes).saturating_add(512)
 }
 
 /// Names a call that waits for a reply.

@@ -9,9 +9,11 @@
 use super::Engine;
 use super::inbox::Admission;
 use super::merge::Received;
-use super::wire::{self, Capped, PageHead, Pull, WireCommit, WireHead};
+use super::wire::{self, Capped, PageHead, Pull, TooLong, WireCommit, WireHead};
 use crate::clock::Mono;
+use crate::events::StreamStop;
 use crate::ids::ReplicaId;
+use crate::limits::Limit;
 
 /// How long a page may take.
 const PULL_TIMEOUT_MS: u64 = 10_000;
@@ -22,6 +24,8 @@ pub(super) struct Pulling {
     pub(super) peer: ReplicaId,
     id: u32,
     pub(super) deadline: Mono,
+    /// What it rests on is not here any more: it is waited for, and its sender is not to blame for what it brings.
+    pub(super) void: bool,
 }
 
 impl Engine {
@@ -79,29 +83,31 @@ impl Engine {
         let id = self.sync.last_pull_id.wrapping_add(1);
         self.sync.last_pull_id = id;
         let budget = u32::try_from(self.limits.page_bytes_max).unwrap_or(u32::MAX);
-        let pull = Pull { id, budget, heads, excluded: Capped(excluded) };
+        let frame_bytes = u32::try_from(self.limits.frame_bytes_max).unwrap_or(u32::MAX);
+        let pull = Pull { id, budget, frame_bytes, heads, excluded: Capped(excluded) };
         let frame = wire::pull(self.pen.identity.group, &pull);
         self.send(peer, frame);
         let deadline = Mono(self.mono.0.saturating_add(PULL_TIMEOUT_MS));
-        self.sync.pull = Some(Pulling { peer, id, deadline });
+        self.sync.pull = Some(Pulling { peer, id, deadline, void: false });
     }
 
     pub(super) fn handle_page(&mut self, from: ReplicaId, head: &PageHead, commits: Vec<WireCommit>) {
-        let asked = self.sync.pull.take_if(|pull| pull.peer == from && pull.id == head.id).is_some();
+        let asked = self.sync.pull.take_if(|pull| pull.peer == from && pull.id == head.id);
         let before = self.sync.inbox.bytes;
         let progress = self.take_commits(from, commits);
         self.sync.inbox.last_page = self.sync.inbox.bytes.saturating_sub(before);
-        if !asked {
+        if asked.is_none_or(|pull| pull.void) {
             // Of an earlier session, or too late: what it brought is as good.
             return self.maybe_pull();
         }
         let now = self.mono;
+        let refused = head.too_long.is_some_and(|too_long| self.refuse_too_long(from, &too_long));
         if let Some(peer) = self.sync.peers.get_mut(&from) {
             peer.pruned = head.pruned;
             peer.more = head.more && progress > 0;
         }
         // A page that brings nothing new, from a peer that said it has more, would be the same again at once.
-        let useless = progress == 0 && self.has_more(from);
+        let useless = progress == 0 && !refused && self.has_more(from);
         self.sync.useless = useless.then_some(from);
         if let Some(peer) = self.sync.peers.get_mut(&from) {
             if useless {
@@ -111,6 +117,18 @@ impl Engine {
             }
         }
         self.maybe_pull();
+    }
+
+    /// The peer cannot send the next commit of a stream: the stream stops, and the others go on. Says whether it does.
+    fn refuse_too_long(&mut self, from: ReplicaId, &TooLong { stream, seq, bytes }: &TooLong) -> bool {
+        let next = stream != self.me() && self.is_known_stream(stream) && self.tip(stream).seq + 1 == seq;
+        if next && !self.is_stopped_for(stream, from) {
+            let limit = Limit { name: "frame_bytes_max", max: self.limits.frame_bytes_max };
+            let reason =
+                format!("it takes {bytes} bytes on its way, more than the limit {limit} here; raise it");
+            self.stop_stream(stream, from, StreamStop::Refused { seq, reason });
+        }
+        next
     }
 
     pub(super) fn handle_live(&mut self, from: ReplicaId, commits: Vec<WireCommit>) {

@@ -71,10 +71,12 @@ impl Engine {
     }
 
     /// Lets go of everything that waits, since what it rests on is not stored: it comes again. A page that is on its way
-    /// rests on it too, so that is no fault of its sender.
+    /// rests on it too.
     pub(super) fn forget_received(&mut self) {
         self.sync.inbox.reset();
-        self.sync.pull = None;
+        if let Some(pull) = &mut self.sync.pull {
+            pull.void = true;
+        }
     }
 
     /// What others committed has become durable here.

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::wire::{CommitParts, MessageWriter, PageHead, Pull};
+use super::wire::{CommitParts, MessageWriter, PAGE_BYTES, PageHead, Pull, TooLong};
 use super::{Effect, Engine, Mark, Side};
 use crate::ids::ReplicaId;
 use crate::limits::Limits;
@@ -30,6 +30,8 @@ pub(super) struct Serving {
     to: ReplicaId,
     id: u32,
     budget: usize,
+    /// How long a commit may be at most.
+    commit_max: usize,
     /// What the puller will have once it has applied the page.
     has: BTreeMap<ReplicaId, u64>,
     streams: Vec<Cursor>,
@@ -37,6 +39,7 @@ pub(super) struct Serving {
     bytes: usize,
     more: bool,
     pruned: bool,
+    too_long: Option<TooLong>,
     step: Step,
     /// The values that the page needs, those that their records do not hold, and those that were asked for.
     wants: VecDeque<Want>,
@@ -125,8 +128,10 @@ impl Engine {
     }
 
     pub(super) fn begin_serving(&mut self, to: ReplicaId, pull: Pull) {
-        let Pull { id, budget, heads, excluded } = pull;
-        let budget = usize::try_from(budget).unwrap_or(usize::MAX).min(self.limits.frame_bytes_max / 2);
+        let Pull { id, budget, frame_bytes, heads, excluded } = pull;
+        let commit_max = usize::try_from(frame_bytes).unwrap_or(usize::MAX).saturating_sub(PAGE_BYTES);
+        let budget = usize::try_from(budget).unwrap_or(usize::MAX);
+        let budget = budget.min(self.limits.frame_bytes_max / 2).min(commit_max);
         // The beginning of a stream has no digest to compare.
         let told: BTreeMap<_, _> =
             heads.0.iter().filter(|head| head.seq > 0).map(|head| (head.stream, head.point())).collect();
@@ -137,12 +142,14 @@ impl Engine {
             to,
             id,
             budget,
+            commit_max,
             has: told.iter().map(|(stream, point)| (*stream, point.seq)).collect(),
             streams: Vec::new(),
             chosen: Vec::new(),
             bytes: 0,
             more: false,
             pruned: false,
+            too_long: None,
             step: Step::Rows(0),
             wants: VecDeque::new(),
             kept: VecDeque::new(),
@@ -192,11 +199,12 @@ impl Engine {
 
     fn send_page(&mut self, serving: Serving) {
         self.sync.side = Side::Idle;
-        let Serving { to, id, chosen, bytes, more, pruned, forked, .. } = serving;
+        let Serving { to, id, chosen, bytes, more, pruned, too_long, forked, .. } = serving;
         for (stream, seq) in forked {
             self.note_two_histories(stream, seq);
         }
-        let mut page = MessageWriter::page(self.pen.identity.group, &PageHead { id, more, pruned }, bytes);
+        let (group, head) = (self.pen.identity.group, PageHead { id, more, pruned, too_long });
+        let mut page = MessageWriter::page(group, &head, bytes);
         if chosen.iter().any(|chosen| chosen.stream != self.me()) {
             self.mark(Mark::Relayed);
         }
@@ -276,6 +284,13 @@ impl Serving {
                 continue;
             }
             let bytes = row.bytes();
+            if bytes > self.commit_max {
+                // The puller would refuse any page that has it, and hear of nothing else.
+                let bytes = bytes.try_into().unwrap_or(u64::MAX);
+                self.too_long.get_or_insert(TooLong { stream: cursor.stream, seq: row.seq, bytes });
+                cursor.ended = true;
+                continue;
+            }
             if !self.chosen.is_empty() && self.bytes.saturating_add(bytes) > self.budget {
                 self.more = true;
                 break;

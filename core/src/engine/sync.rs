@@ -362,7 +362,7 @@ impl Engine {
     pub(super) fn handle_down(&mut self, replica: ReplicaId) {
         if let Some(peer) = self.sync.peers.get_mut(&replica) {
             peer.up = false;
-            if peer.acked.is_empty() {
+            if peer.acked.is_empty() && !peer.restored {
                 self.sync.peers.remove(&replica);
             }
         }
@@ -389,19 +389,16 @@ impl Engine {
         let messages = Messages::new(frame, group, self.limits.frame_bytes_max);
         match messages {
             Err(error) => self.reject(from, &error),
-            Ok(mut messages) => {
-                let mut count = 0;
-                while let Some(message) = messages.next() {
-                    count += 1;
-                    match message {
-                        Ok(_) if count > MESSAGES_MAX => {
-                            return self.reject_because(from, "it has too many messages".into());
-                        }
-                        Ok(message) => self.handle_message(from, message),
-                        Err(error) => self.reject(from, &error),
-                    }
+            // All of it is read before any of it counts.
+            Ok(messages) => match messages.take(MESSAGES_MAX + 1).collect::<Result<Vec<_>, _>>() {
+                Err(error) => self.reject(from, &error),
+                Ok(messages) if messages.len() > MESSAGES_MAX => {
+                    self.reject_because(from, "it has too many messages".into());
                 }
-            }
+                Ok(messages) => {
+                    messages.into_iter().for_each(|message| self.handle_message(from, message));
+                }
+            },
         }
     }
 
@@ -473,10 +470,17 @@ impl Engine {
         self.note_regressions(from, hello);
         if let Some(peer) = self.sync.peers.get_mut(&from) {
             // A hello may be late, and a store does not become whole again.
+            let found_out = hello.restored && !peer.restored;
             peer.restored |= hello.restored;
             if hello.restored {
                 // Of its own stream it has what it says now, if anything.
                 peer.heads.remove(&from);
+            }
+            if found_out && self.rules.acks_of_restored_are_void {
+                // Nor does what it acknowledged before, also once this store was opened again.
+                peer.acked.clear();
+                self.sync.stale_rows.insert(from);
+                self.sync.flush = true;
             }
         }
         self.take_heads(from, &hello.heads);

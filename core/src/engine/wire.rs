@@ -72,6 +72,8 @@ pub(super) struct Pull {
     pub(super) id: u32,
     /// How many bytes of commits the page may have; a single commit always fits.
     pub(super) budget: u32,
+    /// The longest frame that the puller takes.
+    pub(super) frame_bytes: u32,
     pub(super) heads: Heads,
     /// Streams of which nothing is wanted, and so nothing that rests on it.
     pub(super) excluded: Capped<ReplicaId, STREAMS_MAX>,
@@ -85,7 +87,21 @@ pub(super) struct PageHead {
     pub(super) more: bool,
     /// Whether a log here begins behind what the puller has, so that the rest needs a snapshot.
     pub(super) pruned: bool,
+    /// A commit that is longer than the puller takes, so that nothing of its stream comes.
+    pub(super) too_long: Option<TooLong>,
 }
+
+/// A commit that does not fit into the frames of the one who asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TooLong {
+    pub(super) stream: ReplicaId,
+    pub(super) seq: u64,
+    /// What it takes on its way, at most.
+    pub(super) bytes: u64,
+}
+
+/// What a page takes beside its commits, at most.
+pub(super) const PAGE_BYTES: usize = HEADER_LEN + 64;
 
 pub(super) type Heads = Capped<WireHead, STREAMS_MAX>;
 
@@ -197,7 +213,7 @@ impl MessageWriter {
     }
 
     pub(super) fn page(group: GroupId, head: &PageHead, room: usize) -> Self {
-        Self::new(PAGE, group, room + 16).with(head)
+        Self::new(PAGE, group, room + 64).with(head)
     }
 
     /// Appends a part of the body.
@@ -293,8 +309,7 @@ pub(super) fn is_hello(frame: &Bytes, group: GroupId, frame_bytes_max: usize) ->
 /// Reads all messages of `frame`, whatever group it is of; says how many there are. For fuzzing.
 pub(super) fn count_messages(frame: &[u8]) -> usize {
     let messages = Messages::new(Bytes::copy_from_slice(frame), None, usize::MAX);
-    let Ok(mut messages) = messages else { return 0 };
-    std::iter::from_fn(|| messages.next()).filter(Result::is_ok).count()
+    messages.map_or(0, |messages| messages.filter(Result::is_ok).count())
 }
 
 /// Reads the messages of a frame one by one.
@@ -315,21 +330,6 @@ impl Messages {
             return Err(WireError::TooLong);
         }
         Ok(Self { rest: frame, group })
-    }
-
-    /// The next message of a kind that is known; `None` after the last. Nothing follows an error.
-    pub(super) fn next(&mut self) -> Option<Result<Message, WireError>> {
-        while !self.rest.is_empty() {
-            match self.message() {
-                Ok(None) => {}
-                Ok(Some(message)) => return Some(Ok(message)),
-                Err(error) => {
-                    self.rest.clear();
-                    return Some(Err(error));
-                }
-            }
-        }
-        None
     }
 
     /// Takes the next message off the frame: its kind and its body.
@@ -381,6 +381,25 @@ impl Messages {
             REGRESSED => Some(Message::Regressed(whole(&body)?)),
             _ => None,
         })
+    }
+}
+
+/// Those of a kind that is known. Nothing follows an error.
+impl Iterator for Messages {
+    type Item = Result<Message, WireError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.rest.is_empty() {
+            match self.message() {
+                Ok(None) => {}
+                Ok(Some(message)) => return Some(Ok(message)),
+                Err(error) => {
+                    self.rest.clear();
+                    return Some(Err(error));
+                }
+            }
+        }
+        None
     }
 }
 
@@ -444,8 +463,15 @@ mod tests {
     fn examples() -> Vec<(Message, Bytes)> {
         let heads = Capped(vec![head(1), head(2)]);
         let hello_ = Hello { session: 7, restored: true, heads: heads.clone() };
-        let pull_ = Pull { id: 9, budget: 1 << 20, heads: heads.clone(), excluded: Capped(vec![replica(4)]) };
-        let page_head = PageHead { id: 9, more: true, pruned: false };
+        let pull_ = Pull {
+            id: 9,
+            budget: 1 << 20,
+            frame_bytes: 300,
+            heads: heads.clone(),
+            excluded: Capped(vec![replica(4)]),
+        };
+        let too_long = Some(TooLong { stream: replica(2), seq: 6, bytes: 300 });
+        let page_head = PageHead { id: 9, more: true, pruned: false, too_long };
         let mut page = MessageWriter::page(GROUP, &page_head, 10);
         let mut live = MessageWriter::live(GROUP);
         page.push(&parts(b"entry", b"values"));
@@ -471,9 +497,7 @@ mod tests {
     }
 
     fn read(bytes: &[u8]) -> Vec<Result<Message, WireError>> {
-        let messages = Messages::new(Bytes::copy_from_slice(bytes), Some(GROUP), FRAME_MAX);
-        let mut messages = messages.unwrap();
-        std::iter::from_fn(|| messages.next()).collect()
+        Messages::new(Bytes::copy_from_slice(bytes), Some(GROUP), FRAME_MAX).unwrap().collect()
     }
 
     #[test]
@@ -490,8 +514,18 @@ mod tests {
         let bodies = [
             (HELLO, [&[7, 1][..], &heads].concat()),
             (STRANGER, vec![]),
-            (PULL, [&[9, 0x80, 0x80, 0x40][..], &heads, &[1, 16], &4u128.to_be_bytes()].concat()),
-            (PAGE, [&[9, 1, 0][..], &commit(b"\x05entry\x06values"), &commit(b"\x05other\x00")].concat()),
+            (PULL, [&[9, 0x80, 0x80, 0x40, 0xac, 2][..], &heads, &[1, 16], &4u128.to_be_bytes()].concat()),
+            (
+                PAGE,
+                [
+                    &[9, 1, 0, 1, 16][..],
+                    &2u128.to_be_bytes(),
+                    &[6, 0xac, 2],
+                    &commit(b"\x05entry\x06values"),
+                    &commit(b"\x05other\x00"),
+                ]
+                .concat(),
+            ),
             (LIVE, commit(b"\x05entry\x06values")),
             (ACK, heads.clone()),
             (REGRESSED, head(1)),

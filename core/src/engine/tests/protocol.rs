@@ -107,6 +107,17 @@ fn live(commits: &[&Made]) -> Bytes {
     live_of(GROUP, commits)
 }
 
+/// The head of a page that answers `pull`.
+const fn answer(pull: &Pull, more: bool) -> PageHead {
+    PageHead { id: pull.id, more, pruned: false, too_long: None }
+}
+
+fn page_of(head: PageHead, commits: &[&Made]) -> Bytes {
+    let mut page = MessageWriter::page(GROUP, &head, 0);
+    commits.iter().for_each(|made| push(&mut page, made));
+    page.finish()
+}
+
 fn hello(session: u64, heads: &[WireHead]) -> Bytes {
     wire::hello(GROUP, &Hello { session, restored: false, heads: Capped(heads.to_vec()) })
 }
@@ -171,10 +182,8 @@ impl World {
     fn said(&mut self) -> Vec<(Option<ReplicaId>, Message)> {
         let frames = std::mem::take(&mut self.sent);
         let read = frames.into_iter().flat_map(|(to, frame)| {
-            let mut messages = Messages::new(frame, Some(GROUP), usize::MAX).unwrap();
-            std::iter::from_fn(move || messages.next())
-                .map(move |message| (to, message.unwrap()))
-                .collect::<Vec<_>>()
+            let messages = Messages::new(frame, Some(GROUP), usize::MAX).unwrap();
+            messages.map(move |message| (to, message.unwrap()))
         });
         read.collect()
     }
@@ -196,7 +205,13 @@ impl World {
     /// What the store answers to a pull.
     fn page(&mut self, from: ReplicaId, heads: &[WireHead], budget: u32) -> (PageHead, Vec<WireCommit>) {
         self.sent.clear();
-        let pull = Pull { id: 7, budget, heads: Capped(heads.to_vec()), excluded: Capped(vec![]) };
+        let pull = Pull {
+            id: 7,
+            budget,
+            frame_bytes: u32::MAX,
+            heads: Capped(heads.to_vec()),
+            excluded: Capped(vec![]),
+        };
         self.feed(from, wire::pull(GROUP, &pull));
         let page = self.said().into_iter().find_map(|(to, message)| match message {
             Message::Page(head, commits) if to == Some(from) => Some((head, commits)),
@@ -307,7 +322,11 @@ fn c9_a_gap_is_not_jumped() {
         let pulls = world.pulls();
         let [(peer, pull)] = &pulls[..] else { panic!("one pull, not {pulls:?}") };
         assert_eq!(*peer, B);
-        let mut page = MessageWriter::page(GROUP, &PageHead { id: pull.id, more: false, pruned: false }, 0);
+        let mut page = MessageWriter::page(
+            GROUP,
+            &PageHead { id: pull.id, more: false, pruned: false, too_long: None },
+            0,
+        );
         push(&mut page, &first);
         push(&mut page, &second);
         world.feed(B, page.finish());
@@ -327,7 +346,8 @@ fn b1_two_pages_are_in_memory_and_no_more() {
     world.feed(B, live(&[&made[99]]));
     let id = world.pulls()[0].1.id;
     let page = |id, commits: &[Made]| {
-        let mut page = MessageWriter::page(GROUP, &PageHead { id, more: true, pruned: false }, 0);
+        let mut page =
+            MessageWriter::page(GROUP, &PageHead { id, more: true, pruned: false, too_long: None }, 0);
         commits.iter().for_each(|made| push(&mut page, made));
         page.finish()
     };
@@ -594,6 +614,68 @@ fn c16_an_oversized_commit_is_no_poison() {
     assert_eq!((world.seq_of(B), world.audit()), (2, vec![]));
 }
 
+/// C16: nor is one that is longer than a frame may be here. Whoever has it says so, and sends what does not rest on it.
+#[test]
+fn c16_a_commit_that_fits_into_no_frame_is_no_poison() {
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    let large = b.tag(1, &"x".repeat(5_000));
+    let behind = b.tag(2, "y");
+    let rests = c.commit(&[], vec![tagged(3, "z")]);
+    let rests_too = c.commit(&[(B, 2)], vec![tagged(3, "z")]);
+    let frame_bytes = 4_000;
+
+    // The one who has it.
+    let mut world = World::connected(Rules::ALL);
+    world.feed(B, live(&[&large, &behind]));
+    world.feed(C, live(&[&rests, &rests_too]));
+    assert_eq!((world.seq_of(B), world.seq_of(C)), (2, 2));
+    world.sent.clear();
+    let pull = Pull { id: 7, budget: 1 << 20, frame_bytes, heads: Capped(vec![]), excluded: Capped(vec![]) };
+    world.feed(C, wire::pull(GROUP, &pull));
+    let (frame, said) = (world.sent[0].1.clone(), world.said());
+    let [(_, Message::Page(head, page))] = &said[..] else { panic!("{said:?}") };
+    assert!(frame.len() <= frame_bytes as usize && !head.more);
+    let too_long = head.too_long.expect("it is named");
+    assert_eq!((too_long.stream, too_long.seq), (B, 1));
+    assert!((5_000..5_300).contains(&too_long.bytes), "{too_long:?}");
+    let streams: Vec<_> = page.iter().map(|commit| (commit.stream, commit.seq)).collect();
+    assert_eq!(
+        streams,
+        [(REPLICA, 1), (REPLICA, 2), (REPLICA, 3), (C, 1)],
+        "what rests on it is left out with it"
+    );
+
+    // The one who takes no frame as long as that.
+    let mut world = World::connected(Rules::ALL);
+    world.engine.limits = Arc::new(Limits { frame_bytes_max: 4_000, ..Limits::default() });
+    world.said();
+    world.feed(C, hello(1, &[b.head(), c.head()]));
+    let [(C, pull)] = &world.pulls()[..] else { panic!("C is asked") };
+    assert_eq!(pull.frame_bytes, 4_000);
+    let head = PageHead { too_long: Some(too_long), ..answer(pull, false) };
+    world.feed(C, page_of(head, &[&rests]));
+    let Some(StreamStop::Refused { seq: 1, reason }) = world.stop_of(B) else { panic!("it stops") };
+    assert!(reason.contains("Limits::frame_bytes_max"), "{reason}");
+    assert_eq!((world.seq_of(C), world.engine.sync.useless), (1, None));
+    let pulls = world.pulls();
+    assert!(pulls.iter().all(|(_, pull)| pull.excluded.0 == [REPLICA, B]), "{pulls:?}");
+}
+
+/// A frame counts as a whole: what is damaged in it takes the rest with it.
+#[test]
+fn a_frame_that_is_damaged_anywhere_changes_nothing() {
+    let mut world = World::connected(Rules::ALL);
+    let made = Author::new(B, B_DEVICE).tag(1, "a");
+    let before = world.content();
+    let good = live(&[&made]);
+    for bad in [&b"SYNL"[..], &hello(1, &[])[..36], &wire::sealed(GROUP, 6, &[9])] {
+        world.feed(B, [&good[..], bad].concat().into());
+        assert_eq!((world.seq_of(B), world.content() == before), (0, true), "{bad:?}");
+    }
+    world.feed(B, [&good[..], &hello(1, &[])].concat().into());
+    assert_eq!(world.seq_of(B), 1);
+}
+
 #[test]
 fn values_must_be_what_their_commit_says() {
     for (rules, taken) in [(Rules::ALL, false), (without!(values_are_checked), true)] {
@@ -686,7 +768,16 @@ fn b4_a_flood_is_answered_once() {
     for _ in 0..50 {
         let frame: Bytes = [
             &places.concat()[..],
-            &wire::pull(GROUP, &Pull { id: 1, budget: 9, heads: Capped(vec![]), excluded: Capped(vec![]) }),
+            &wire::pull(
+                GROUP,
+                &Pull {
+                    id: 1,
+                    budget: 9,
+                    frame_bytes: u32::MAX,
+                    heads: Capped(vec![]),
+                    excluded: Capped(vec![]),
+                },
+            ),
         ]
         .concat()
         .into();
@@ -912,7 +1003,13 @@ fn a_value_that_moves_while_a_page_is_read_is_in_the_page() {
                 world.commit(vec![tag(id, name)]).unwrap();
             }
             world.sent.clear();
-            let pull = Pull { id: 7, budget: 1 << 20, heads: Capped(vec![]), excluded: Capped(vec![]) };
+            let pull = Pull {
+                id: 7,
+                budget: 1 << 20,
+                frame_bytes: u32::MAX,
+                heads: Capped(vec![]),
+                excluded: Capped(vec![]),
+            };
             world.engine.handle(world.now.clone(), Input::Frame(C, wire::pull(GROUP, &pull)));
             let mut reads = 0;
             while let Some(effect) = world.engine.next_effect() {
@@ -976,7 +1073,13 @@ fn a_page_can_be_applied_front_to_back() {
     assert_eq!(page.iter().filter(|commit| commit.stream == C).count(), 20);
     assert!(!head.more);
     world.sent.clear();
-    let pull = Pull { id: 8, budget: 1 << 20, heads: Capped(vec![]), excluded: Capped(vec![B]) };
+    let pull = Pull {
+        id: 8,
+        budget: 1 << 20,
+        frame_bytes: u32::MAX,
+        heads: Capped(vec![]),
+        excluded: Capped(vec![B]),
+    };
     world.feed(C, wire::pull(GROUP, &pull));
     let said = world.said();
     let Some((_, Message::Page(_, page))) =
@@ -1025,7 +1128,8 @@ fn y14_whoever_does_not_answer_is_left_alone_for_a_while() {
     let second = world.pulls();
     let [(other, pull)] = &second[..] else { panic!("another peer is asked: {second:?}") };
     assert_ne!(asked, other);
-    let mut page = MessageWriter::page(GROUP, &PageHead { id: pull.id, more: false, pruned: false }, 0);
+    let mut page =
+        MessageWriter::page(GROUP, &PageHead { id: pull.id, more: false, pruned: false, too_long: None }, 0);
     push(&mut page, &made);
     world.feed(*other, page.finish());
     assert_eq!(world.seq_of(B), 1);
@@ -1043,7 +1147,11 @@ fn y14_an_empty_promise_is_not_believed_twice_at_once() {
     for _ in 0..100 {
         for (peer, pull) in world.pulls() {
             asked += 1;
-            let page = MessageWriter::page(GROUP, &PageHead { id: pull.id, more: true, pruned: false }, 0);
+            let page = MessageWriter::page(
+                GROUP,
+                &PageHead { id: pull.id, more: true, pruned: false, too_long: None },
+                0,
+            );
             world.feed(peer, page.finish());
         }
         world.pass(1_000);
@@ -1080,23 +1188,43 @@ fn y14_nobody_is_blamed_for_a_write_that_failed_here() {
     let mut world = World::connected(Rules::ALL);
     let mut b = Author::new(B, B_DEVICE);
     let made: Vec<_> = (1..=4).map(|id| b.tag(id, "a")).collect();
-    let page = |pull: &Pull, made: &[Made]| {
-        let mut page = MessageWriter::page(GROUP, &PageHead { id: pull.id, more: true, pruned: false }, 0);
-        made.iter().for_each(|made| push(&mut page, made));
-        page.finish()
-    };
     world.said();
     world.feed(B, live(&[&made[3]]));
     let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked") };
-    world.engine.handle(world.now.clone(), Input::Frame(B, page(pull, &made[..2])));
+    world
+        .engine
+        .handle(world.now.clone(), Input::Frame(B, page_of(answer(pull, true), &[&made[0], &made[1]])));
     assert!(world.up_to_write().is_some());
     let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked for more during the write") };
     world.rejected();
-    world.feed(B, page(pull, &made[2..3]));
+    world.feed(B, page_of(answer(pull, true), &[&made[2]]));
     assert_eq!(world.engine.sync.useless, None);
     assert!(world.engine.sync.peers[&B].backoff.is_over(world.engine.mono));
     world.pass(1_000);
     assert!(matches!(world.pulls()[..], [(B, _)]), "it is asked again");
+}
+
+/// A page that is on its way when a write fails is waited for: no second one is asked for beside it.
+#[test]
+fn b1_a_page_on_its_way_is_waited_for_when_a_write_fails() {
+    let mut world = World::connected(Rules::ALL);
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    let bad = b.tag(1, "bad");
+    let others: Vec<_> = (2..=4).map(|id| c.tag(id, "c")).collect();
+    world.said();
+    world.feed(B, hello(1, &[b.head(), c.head()]));
+    let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked") };
+    world.engine.handle(world.now.clone(), Input::Frame(B, page_of(answer(pull, true), &[&bad])));
+    assert!(world.up_to_write().is_some());
+    let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked for more during the write") };
+    world.rejected();
+    world.settle();
+    assert!(matches!(world.stop_of(B), Some(StreamStop::NotStored { .. })));
+    assert!(world.pulls().is_empty(), "there is more to ask for, and a page on its way");
+    world.feed(B, page_of(answer(pull, true), &[&others[0]]));
+    assert_eq!(world.seq_of(C), 1);
+    let [(B, pull)] = &world.pulls()[..] else { panic!("now it is asked") };
+    assert_eq!(pull.excluded.0, [REPLICA, B]);
 }
 
 /// C16: what the store will not take does not keep out what came with it, in front of it.
@@ -1201,7 +1329,13 @@ fn a_joiner_waits_for_its_own_member_record() {
         world.feed(B, live(&[&founding]));
         assert_eq!(world.seq_of(B), 1);
         world.said();
-        let pull = Pull { id: 1, budget: 1 << 20, heads: Capped(vec![]), excluded: Capped(vec![]) };
+        let pull = Pull {
+            id: 1,
+            budget: 1 << 20,
+            frame_bytes: u32::MAX,
+            heads: Capped(vec![]),
+            excluded: Capped(vec![]),
+        };
         world.feed(B, wire::pull(GROUP, &pull));
         assert!(
             world.said().iter().all(|(_, message)| !matches!(message, Message::Page(..))),
@@ -1287,15 +1421,28 @@ fn no_acknowledgement_of_a_restored_store_counts() {
             assert_eq!(acked, Some(if counts { own.seq } else { 0 }), "after {sent} frames");
         }
     }
-    let mut world = World::connected(Rules::ALL);
-    let own = world.engine.pen.head();
-    world.feed(B, hello(1, &[]));
-    world.feed(
-        B,
-        wire::ack(GROUP, &Capped(vec![WireHead { stream: REPLICA, seq: own.seq, digest: own.digest }])),
-    );
-    let peers = world.engine.snapshot().peers;
-    assert_eq!(peers.iter().find(|peer| peer.replica == B).map(|peer| peer.acked), Some(own.seq));
+    // Nor does what it acknowledged before, also once this store is opened again.
+    for restored in [false, true] {
+        let mut world = World::connected(Rules::ALL);
+        let own = world.engine.pen.head();
+        let acked = |engine: &Engine| {
+            let peers = engine.snapshot().peers;
+            peers.iter().find(|peer| peer.replica == B).map_or(0, |peer| peer.acked)
+        };
+        world.feed(B, hello(1, &[]));
+        world.feed(
+            B,
+            wire::ack(GROUP, &Capped(vec![WireHead { stream: REPLICA, seq: own.seq, digest: own.digest }])),
+        );
+        assert_eq!(acked(&world.engine), own.seq);
+        world.pass(60_000);
+        if restored {
+            world.feed(B, wire::hello(GROUP, &Hello { session: 2, restored, heads: Capped(vec![]) }));
+        }
+        let reopened = open_engine(&world.store, Ask { networked: true, ..ask(Rules::ALL) }, now(2000));
+        let expected = if restored { 0 } else { own.seq };
+        assert_eq!((acked(&world.engine), acked(&reopened.unwrap())), (expected, expected));
+    }
 }
 
 /// Another history is also seen at the place where a stream is, and at one behind it.
