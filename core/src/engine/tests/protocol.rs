@@ -1306,6 +1306,31 @@ fn a_commit_says_what_it_rests_on() {
 }
 
 /// A joiner learns the group from its introducer alone, serves nobody and commits nothing until it is a member.
+/// B1: whoever introduces a joiner cannot make it take more streams than a group may have.
+#[test]
+fn b1_a_joiner_takes_no_more_streams_than_a_group_has() {
+    for stop in [false, true] {
+        let mut world = World::asking(Ask { networked: true, introducer: Some(B), ..ask(Rules::ALL) });
+        world.engine.handle(world.now.clone(), Input::Up(B));
+        let made = |n: usize| {
+            let stream = ReplicaId(Uuid::from_u128(0x1_0000 + n as u128));
+            let made = Author::new(stream, C_DEVICE).tag(1, "a");
+            if stop {
+                Made { row: [&CHAIN_START[..], b"no entry"].concat(), values: vec![], ..made }
+            } else {
+                made
+            }
+        };
+        let made: Vec<_> = (0..STREAMS_MAX + 100).map(made).collect();
+        for some in made.chunks(500) {
+            world.feed(B, live(&some.iter().collect::<Vec<_>>()));
+        }
+        let (heads, stops) = (world.engine.pen.heads.len(), world.engine.sync.stops.len());
+        assert!(heads + stops >= STREAMS_MAX - 1, "{heads} streams, {stops} of them stopped");
+        assert!(heads.max(stops) <= STREAMS_MAX, "{heads} streams, {stops} of them stopped");
+    }
+}
+
 #[test]
 fn a_joiner_waits_for_its_own_member_record() {
     for (rules, waits) in [(Rules::ALL, true), (without!(joiner_waits), false)] {
