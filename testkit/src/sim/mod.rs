@@ -22,6 +22,7 @@ mod models;
 mod oracle;
 mod plan;
 mod store;
+mod tape;
 mod time;
 mod world;
 

@@ -16,8 +16,8 @@ pub struct Plan {
     pub ids: u32,
     /// The bytes of a page of commits.
     pub page_bytes: u32,
-    /// Whether the other limits are as small as they may be.
-    pub tight: bool,
+    /// The replicas whose other limits are as small as they may be: one bit each.
+    pub tight: u8,
     /// The replicas whose app does not know sets until the faults end: one bit each.
     pub older_apps: u8,
     /// What happens, in order.
@@ -165,6 +165,15 @@ pub enum Action {
         /// How many bytes.
         len: u16,
     },
+    /// A frame that was sent long ago comes once more, whatever has happened since.
+    Late {
+        /// Who sent it.
+        from: u8,
+        /// To whom.
+        to: u8,
+        /// How many frames ago.
+        ago: u8,
+    },
     /// How long reads take from here on.
     SlowReads {
         /// Whose.
@@ -208,7 +217,12 @@ impl Plan {
         }
         let page_bytes = *rng.choice(&[1, 400, 3_000, 1_000_000]).unwrap_or(&3_000);
         let older_apps = if rng.u8(0..4) == 0 { rng.u8(..) } else { 0 };
-        Self { seed: rng.u64(..), replicas, ids, page_bytes, tight: rng.u8(0..3) == 0, older_apps, steps }
+        let tight = match rng.u8(0..6) {
+            0 | 1 => u8::MAX,
+            2 => rng.u8(..),
+            _ => 0,
+        };
+        Self { seed: rng.u64(..), replicas, ids, page_bytes, tight, older_apps, steps }
     }
 
     /// The plan in one line, for [`Plan::parse`].
@@ -260,6 +274,7 @@ enum Kind {
     Flap,
     Noise,
     SlowReads,
+    Late,
 }
 
 impl Swarm {
@@ -286,6 +301,7 @@ impl Swarm {
             (Kind::Flap, 3),
             (Kind::Noise, 4),
             (Kind::SlowReads, 4),
+            (Kind::Late, 4),
         ];
         let mut weights = vec![(20, Kind::Commit), (8, Kind::Batch), (4, Kind::Pair)];
         weights.extend(faults.into_iter().filter(|_| rng.bool()).map(|(kind, weight)| (weight, kind)));
@@ -369,6 +385,7 @@ impl Swarm {
                 Action::Fault { at, after: rng.u8(0..40), fault }
             }
             Kind::SlowReads => Action::SlowReads { at, read_ms: *rng.choice(&[0, 1, 5, 40]).unwrap_or(&1) },
+            Kind::Late => Action::Late { from: other, to: at, ago: rng.u8(..) },
             Kind::Flap => Action::Flap { one: at, other, times: rng.u8(1..6) },
             Kind::Noise => {
                 let kind = rng.bool().then(|| rng.u8(0..10));

@@ -14,9 +14,10 @@ use syncline_backends::{Link, MemoryNetwork};
 
 use super::executor::Executor;
 use super::models::{Note, PAIR, Place, Set};
-use super::oracle::{Oracle, Outcome, Told, View};
+use super::oracle::{self, Oracle, Outcome, Told, View};
 use super::plan::{Action, Edit, FAR_MS, Plan, REPLICAS_MAX};
 use super::store::{Image, SimDisk, SimStore};
+use super::tape::{Tape, Taped};
 use super::time::{EPOCH_MS, SimClock, Timeline, Wall};
 use super::{Failure, PEACE_MS, Report, fail};
 
@@ -56,8 +57,11 @@ struct Process {
     knows_sets: bool,
     /// How often it was started.
     starts: u64,
-    /// What its disk had seen when it was judged last.
+    /// What its disk had seen when it was judged last, and how far its streams were.
     judged: u64,
+    heads: BTreeMap<ReplicaId, u64>,
+    /// What it sent.
+    tape: Tape,
 }
 
 pub(super) struct World {
@@ -134,6 +138,8 @@ impl World {
             knows_sets: true,
             starts: 0,
             judged: 0,
+            heads: BTreeMap::new(),
+            tape: Tape::default(),
         });
     }
 
@@ -146,16 +152,13 @@ impl World {
             self.run_until(self.timeline.now_ms() + u64::from(step.after_ms))?;
             self.act(step.action)?;
             self.settle()?;
-            self.judge()?;
         }
         self.run_until(self.timeline.now_ms() + 1_000)?;
-        self.judge()?;
         self.make_peace();
         let peace_began = self.timeline.now_ms();
         let mut pause = 100;
         let views = loop {
             self.run_until(self.timeline.now_ms() + pause)?;
-            self.judge()?;
             if let Some(views) = self.converged()? {
                 break views;
             }
@@ -218,6 +221,7 @@ impl World {
                 return fail("nobody runs in circles", self.explain());
             }
             self.restart_ended();
+            self.judge()?;
         }
         Ok(())
     }
@@ -264,7 +268,7 @@ impl World {
         let store = SimStore { disk: process.disk.clone(), timeline: self.timeline.clone() };
         let knows_sets = self.peace || self.plan.older_apps >> (at % 8) & 1 == 0;
         let mut limits = Limits { page_bytes_max: self.plan.page_bytes as usize, ..Limits::default() };
-        if self.plan.tight {
+        if self.plan.tight >> (at % 8) & 1 == 1 {
             limits = Limits {
                 value_bytes_max: 512,
                 commit_changes_max: 16,
@@ -283,7 +287,7 @@ impl World {
             .replica(process.id)
             .seed(self.plan.seed ^ (at as u64) << 32 ^ process.starts)
             .clock(process.clock.clone())
-            .transport(self.network.transport())
+            .transport(Taped { inner: self.network.transport(), tape: process.tape.clone() })
             .limits(limits)
             .rules(self.rules)
             .model::<Note>()
@@ -419,6 +423,11 @@ impl World {
             Action::Full { at, full } => self.processes[place(at)].disk.set_full(full),
             Action::Slow { at, write_ms } => {
                 self.processes[place(at)].disk.set_write_ms(u64::from(write_ms));
+            }
+            Action::Late { from, to, ago } => {
+                if let Some(frame) = self.processes[place(from)].tape.frame(id(self, to), ago) {
+                    let _ = self.network.inject(id(self, from), id(self, to), frame);
+                }
             }
             Action::SlowReads { at, read_ms } => {
                 self.processes[place(at)].disk.set_read_ms(u64::from(read_ms));
@@ -606,20 +615,32 @@ impl World {
 
     // --- judging --------------------------------------------------------------------------------------------------
 
-    /// Judges every store that was touched since the last time: first what each says of its own commits.
+    /// Judges every store that was written since the last time: first what each says of its own commits. One that was
+    /// restored may contradict the others, and is whole.
     fn judge(&mut self) -> Result<(), Failure> {
         let mut touched = Vec::new();
         for process in &mut self.processes {
             let writes = process.disk.writes();
-            if std::mem::replace(&mut process.judged, writes) != writes && !process.rolled_back {
-                touched.push((process.id, process.disk.image(), process.knows_sets));
+            if std::mem::replace(&mut process.judged, writes) == writes {
+                continue;
+            }
+            let image = process.disk.image();
+            if process.rolled_back {
+                oracle::check_whole(process.id, &image)?;
+            } else {
+                self.oracle.borrow_mut().learn(process.id, &image)?;
+                touched.push((process, image));
             }
         }
-        for (id, image, _) in &touched {
-            self.oracle.borrow_mut().learn(*id, image)?;
-        }
-        for (id, image, knows_sets) in &touched {
-            self.oracle.borrow().judge(*id, image, *knows_sets)?;
+        for (process, image) in touched {
+            let view = self.oracle.borrow().judge(process.id, &image, process.knows_sets)?;
+            let heads = view.heads.iter().map(|(stream, (seq, _))| (*stream, *seq)).collect();
+            let before = std::mem::replace(&mut process.heads, heads);
+            let lost = before.iter().find(|(stream, seq)| process.heads.get(*stream) < Some(*seq));
+            if let Some((stream, seq)) = lost {
+                let detail = format!("{} had {stream} up to {seq}", process.id);
+                return fail("C14 what was seen stays", detail);
+            }
         }
         Ok(())
     }
