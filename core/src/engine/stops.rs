@@ -1,7 +1,8 @@
 //! Why a stream goes no further here, and when it does again; what proves that this store was restored or cloned.
 //!
-//! A stop is about one stream and leaves all others alone. What another than its author sent stops a stream only until
-//! its author sends the same place, since it may have been made up.
+//! A stop is about one stream and leaves all others alone. A commit that another than its author sent stops a stream only
+//! until its author sends the same place, since it may have been made up. Two histories stop it for good, whoever says
+//! so: without signatures a member is taken at its word.
 
 use super::sync::Backoff;
 use super::wire::Heads;

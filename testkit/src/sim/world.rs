@@ -28,6 +28,10 @@ const GROUP: GroupId = GroupId(Uuid::from_u128(0x6709));
 /// More steps than any run needs: who takes so many runs in circles.
 const POLLS_MAX: u64 = 3_000_000;
 
+/// How many frames a replica sends another at most in 90 seconds in which nothing happens: hellos, one in 22 to 38
+/// seconds.
+const IDLE_FRAMES_MAX: u64 = 5;
+
 /// How often the world looks after things: members that were not added, marks, statuses.
 const CHORES_MS: u64 = 500;
 
@@ -170,7 +174,7 @@ impl World {
         let peace_ms = self.timeline.now_ms() - peace_began;
         let trusted = |at: usize| !self.processes[at].lost && !self.processes[at].rolled_back;
         self.oracle.borrow().judge_all(&views, trusted)?;
-        self.check_restored()?;
+        self.check_rest()?;
         for view in &views {
             for record in &view.records {
                 let value = record.value.as_deref().unwrap_or(b"deleted");
@@ -688,10 +692,22 @@ impl World {
         Ok(agree.then_some(views))
     }
 
-    /// A store that was restored and lacks what others know of it has noticed, and says so.
-    fn check_restored(&mut self) -> Result<(), Failure> {
-        // One more round of hellos.
+    /// What goes on once all agree: next to nothing. A store that was restored and lacks what others know of it has
+    /// noticed, and says so.
+    fn check_rest(&mut self) -> Result<(), Failure> {
+        // What is under way arrives; then three rounds of hellos.
+        self.run_until(self.timeline.now_ms() + 1_000)?;
+        let before = self.network.total().sent_frames;
         self.run_until(self.timeline.now_ms() + 90_000)?;
+        let running = self.processes.iter().filter(|process| process.running).count() as u64;
+        let (frames, pairs) =
+            (self.network.total().sent_frames - before, running * running.saturating_sub(1));
+        // Who was restored may be asked for what it has lost, ever more rarely.
+        let restored = self.processes.iter().any(|process| process.rolled_back);
+        if !restored && frames > pairs * IDLE_FRAMES_MAX {
+            let detail = format!("{frames} frames in 90 s between {running} replicas that agree");
+            return fail("Y14 an idle network is silent but for hellos", detail);
+        }
         for at in 0..self.processes.len() {
             let process = &self.processes[at];
             if !process.rolled_back || process.lost {
