@@ -218,9 +218,10 @@ impl<S: Storage> Driver<S> {
             if self.engine.is_between_effects() {
                 // Frames that never end must not keep others from running either, the store among them.
                 if !closed && self.take_frames() {
-                    match self.running.is_empty() {
-                        true => yields = true,
-                        false => Yield::default().await,
+                    if self.running.is_empty() {
+                        yields = true;
+                    } else {
+                        Yield::default().await;
                     }
                 }
                 self.pass_time();

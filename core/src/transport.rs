@@ -31,9 +31,9 @@ pub enum Incoming {
 
 /// Brings frames to peers.
 ///
-/// Values go to members alone, each named; strangers hear that they are none. Members take each other at their word: whatever bytes
-/// one sends break nothing, but one that lies about a stream can stop it here, as a second history would, or make this
-/// replica believe that its store was restored.
+/// Values go to members alone, each named; strangers hear that they are none. Members take each other at their word:
+/// whatever bytes one sends break nothing, but one that lies about a stream can stop it here, as a second history would,
+/// or make this replica believe that its store was restored.
 ///
 /// # Contract
 /// - A frame may be lost, come twice, late, or before one that was sent earlier. A frame that comes is one that was

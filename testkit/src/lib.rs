@@ -158,6 +158,7 @@ pub mod sim;
 mod sorted_map;
 mod step_clock;
 pub mod storage;
+mod tap;
 mod threads;
 
 pub use broken::{Broken, BrokenDisk, BrokenJoins, BrokenJoinsDisk, BrokenTx, Flaw, JoinFlaw};

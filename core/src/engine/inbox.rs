@@ -119,11 +119,9 @@ impl Engine {
     /// Whether a stream is here, or may be one more. A joiner takes those of whom it does not know yet that they are
     /// members, as many as a group may have.
     fn has_room_for(&self, stream: ReplicaId) -> bool {
-        let known = [self.pen.heads.len(), self.sync.inbox.tips.len(), self.sync.stops.len()];
-        let here = self.pen.heads.contains_key(&stream)
-            || self.sync.inbox.tips.contains_key(&stream)
-            || self.sync.stops.contains_key(&stream);
-        here || known.iter().sum::<usize>() < STREAMS_MAX
+        let (heads, tips, stops) = (&self.pen.heads, &self.sync.inbox.tips, &self.sync.stops);
+        let here = heads.contains_key(&stream) || tips.contains_key(&stream) || stops.contains_key(&stream);
+        here || heads.len() + tips.len() + stops.len() < STREAMS_MAX
     }
 
     /// Checks a commit that `from` sent, and takes it if it may be applied after those that wait.

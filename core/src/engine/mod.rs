@@ -102,7 +102,8 @@ fn commit_bytes(limits: &Limits) -> usize {
 
 /// The longest frame that one commit may need.
 pub(crate) fn frame_bytes(limits: &Limits) -> usize {
-    // Beside its id and value, a change takes flags, names, digest, schema, length and epoch; a cause takes 24 bytes.
+    // Beside its id and value, a change takes flags, names, digest, schema, length and epoch; a cause takes 24 bytes. The
+    // rest is what begins an entry, a commit and the page that it comes in.
     let changes = limits.commit_changes_max.saturating_mul(136);
     let causes = limits.members_max.saturating_mul(32);
     commit_bytes(limits).saturating_add(changes).saturating_add(causes).saturating_add(512)

@@ -213,7 +213,7 @@ impl MessageWriter {
     }
 
     pub(super) fn page(group: GroupId, head: &PageHead, room: usize) -> Self {
-        Self::new(PAGE, group, room + 64).with(head)
+        Self::new(PAGE, group, room + PAGE_BYTES).with(head)
     }
 
     /// Appends a part of the body.

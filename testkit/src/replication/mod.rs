@@ -37,7 +37,6 @@ mod models;
 mod projections;
 mod restored;
 mod spreading;
-mod tap;
 mod unknown;
 mod watched;
 mod world;

@@ -25,10 +25,10 @@ use syncline::{
 use syncline_backends::{MemoryNetwork, MemoryNetworkBuilder};
 
 use super::models::{Basket, Contents, Note, Place};
-use super::tap::{Tap, Tapped};
 use super::watched::{Activity, Watched};
 use crate::poll::give_way;
 use crate::replica::app::{START_MS, at_most};
+use crate::tap::{Tap, Tapped};
 use crate::{Faults, Faulty, Fixture, StepClock, seed};
 
 /// The store of a replica: one that fails on demand and says whether it is at work.

@@ -22,7 +22,6 @@ mod models;
 mod oracle;
 mod plan;
 mod store;
-mod tape;
 mod time;
 mod world;
 

@@ -17,9 +17,9 @@ use super::models::{Note, PAIR, Place, Set};
 use super::oracle::{self, Oracle, Outcome, Told, View};
 use super::plan::{Action, Edit, FAR_MS, Plan, REPLICAS_MAX};
 use super::store::{Image, SimDisk, SimStore};
-use super::tape::{Tape, Taped};
 use super::time::{EPOCH_MS, SimClock, Timeline, Wall};
 use super::{Failure, PEACE_MS, Report, fail};
+use crate::tap::{Tap, Tapped};
 
 type Manager = TransactionManager<SimStore>;
 
@@ -65,7 +65,7 @@ struct Process {
     judged: u64,
     heads: BTreeMap<ReplicaId, u64>,
     /// What it sent.
-    tape: Tape,
+    tap: Tap,
 }
 
 pub(super) struct World {
@@ -143,7 +143,7 @@ impl World {
             starts: 0,
             judged: 0,
             heads: BTreeMap::new(),
-            tape: Tape::default(),
+            tap: Tap::default(),
         });
     }
 
@@ -291,7 +291,7 @@ impl World {
             .replica(process.id)
             .seed(self.plan.seed ^ (at as u64) << 32 ^ process.starts)
             .clock(process.clock.clone())
-            .transport(Taped { inner: self.network.transport(), tape: process.tape.clone() })
+            .transport(Tapped::new(self.network.transport(), process.tap.clone()))
             .limits(limits)
             .rules(self.rules)
             .model::<Note>()
@@ -429,7 +429,7 @@ impl World {
                 self.processes[place(at)].disk.set_write_ms(u64::from(write_ms));
             }
             Action::Late { from, to, ago } => {
-                if let Some(frame) = self.processes[place(from)].tape.frame(id(self, to), ago) {
+                if let Some(frame) = self.processes[place(from)].tap.frame(id(self, to), ago) {
                     let _ = self.network.inject(id(self, from), id(self, to), frame);
                 }
             }

@@ -322,14 +322,7 @@ fn c9_a_gap_is_not_jumped() {
         let pulls = world.pulls();
         let [(peer, pull)] = &pulls[..] else { panic!("one pull, not {pulls:?}") };
         assert_eq!(*peer, B);
-        let mut page = MessageWriter::page(
-            GROUP,
-            &PageHead { id: pull.id, more: false, pruned: false, too_long: None },
-            0,
-        );
-        push(&mut page, &first);
-        push(&mut page, &second);
-        world.feed(B, page.finish());
+        world.feed(B, page_of(answer(pull, false), &[&first, &second]));
         assert_eq!((world.seq_of(B), world.audit()), (2, vec![]));
     }
 }
@@ -344,14 +337,9 @@ fn b1_two_pages_are_in_memory_and_no_more() {
     let made: Vec<_> = (0..100).map(|n| b.tag(n, "some name")).collect();
     world.said();
     world.feed(B, live(&[&made[99]]));
-    let id = world.pulls()[0].1.id;
-    let page = |id, commits: &[Made]| {
-        let mut page =
-            MessageWriter::page(GROUP, &PageHead { id, more: true, pruned: false, too_long: None }, 0);
-        commits.iter().for_each(|made| push(&mut page, made));
-        page.finish()
-    };
-    let frame = page(id, &made[..PAGE]);
+    let page =
+        |pull: &Pull, commits: &[Made]| page_of(answer(pull, true), &commits.iter().collect::<Vec<_>>());
+    let frame = page(&world.pulls()[0].1, &made[..PAGE]);
     assert!(frame.len() <= 5_000);
     world.engine.handle(world.now.clone(), Input::Frame(B, frame));
     assert!(world.engine.sync.inbox.bytes > 5_000, "it weighs more in memory");
@@ -360,7 +348,7 @@ fn b1_two_pages_are_in_memory_and_no_more() {
     let [(B, pull)] = &pulls[..] else { panic!("one pull, not {pulls:?}") };
     assert_eq!(pull.heads.0.iter().find(|head| head.stream == B).unwrap().seq, PAGE as u64);
     // It comes while the first third of the page before is written.
-    let frame = page(pull.id, &made[PAGE..2 * PAGE]);
+    let frame = page(pull, &made[PAGE..2 * PAGE]);
     world.engine.handle(world.now.clone(), Input::Frame(B, frame));
     world.written(batch);
     for expected in [0, 1, 0] {
@@ -659,6 +647,36 @@ fn c16_a_commit_that_fits_into_no_frame_is_no_poison() {
     assert_eq!(world.engine.sync.useless, None, "it is no empty answer");
     let pulls = world.pulls();
     assert!(pulls.iter().all(|(_, pull)| pull.excluded.0 == [REPLICA, B]), "{pulls:?}");
+}
+
+/// Where all have the same limits, whatever one of them can commit fits into the frames of the others.
+#[test]
+fn the_largest_commit_fits_into_the_smallest_frame() {
+    let limits = Limits {
+        id_bytes_max: 8,
+        value_bytes_max: 1_000,
+        commit_changes_max: 1,
+        commit_bytes_max: 1_000,
+        members_max: 3,
+        ..Limits::default()
+    };
+    let mut world = World::connected(Rules::ALL);
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    world.feed(B, live(&[&b.tag(1, "b")]));
+    world.feed(C, live(&[&c.tag(1, "c")]));
+    let name = "x".repeat(limits.value_bytes_max - encoded(7, "").len() - 1);
+    assert_eq!(encoded(7, &name).len(), limits.value_bytes_max);
+    let before = world.engine.pen.head();
+    let before = WireHead { stream: REPLICA, seq: before.seq, digest: before.digest };
+    world.commit(vec![tag(7, &name)]).unwrap();
+    let frame_bytes = frame_bytes(&limits).try_into().unwrap();
+    world.sent.clear();
+    let heads = Capped(vec![before, b.head(), c.head()]);
+    let pull = Pull { id: 7, budget: 1 << 20, frame_bytes, heads, excluded: Capped(vec![]) };
+    world.feed(C, wire::pull(GROUP, &pull));
+    let said = world.said();
+    let [(_, Message::Page(head, page))] = &said[..] else { panic!("{said:?}") };
+    assert_eq!((head.too_long, page.len()), (None, 1));
 }
 
 /// A frame counts as a whole: what is damaged in it takes the rest with it.
@@ -1128,10 +1146,7 @@ fn y14_whoever_does_not_answer_is_left_alone_for_a_while() {
     let second = world.pulls();
     let [(other, pull)] = &second[..] else { panic!("another peer is asked: {second:?}") };
     assert_ne!(asked, other);
-    let mut page =
-        MessageWriter::page(GROUP, &PageHead { id: pull.id, more: false, pruned: false, too_long: None }, 0);
-    push(&mut page, &made);
-    world.feed(*other, page.finish());
+    world.feed(*other, page_of(answer(pull, false), &[&made]));
     assert_eq!(world.seq_of(B), 1);
     world.pass(60_000);
     assert!(world.pulls().is_empty(), "nothing is missing, so it is silent");
@@ -1147,12 +1162,7 @@ fn y14_an_empty_promise_is_not_believed_twice_at_once() {
     for _ in 0..100 {
         for (peer, pull) in world.pulls() {
             asked += 1;
-            let page = MessageWriter::page(
-                GROUP,
-                &PageHead { id: pull.id, more: true, pruned: false, too_long: None },
-                0,
-            );
-            world.feed(peer, page.finish());
+            world.feed(peer, page_of(answer(&pull, true), &[]));
         }
         world.pass(1_000);
     }
