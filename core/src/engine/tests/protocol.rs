@@ -679,6 +679,22 @@ fn the_largest_commit_fits_into_the_smallest_frame() {
     assert_eq!((head.too_long, page.len()), (None, 1));
 }
 
+/// A page is no longer than the frames of whoever asked for it, whatever budget it names.
+#[test]
+fn a_page_fits_into_the_frames_of_whoever_asked() {
+    let mut world = World::connected(Rules::ALL);
+    for n in 0..50 {
+        world.commit(vec![tag(n, "some name")]).unwrap();
+    }
+    world.sent.clear();
+    let heads = Capped(vec![]);
+    let pull = Pull { id: 7, budget: 1 << 20, frame_bytes: 2_000, heads, excluded: Capped(vec![]) };
+    world.feed(C, wire::pull(GROUP, &pull));
+    let (len, said) = (world.sent[0].1.len(), world.said());
+    let [(_, Message::Page(head, page))] = &said[..] else { panic!("{said:?}") };
+    assert!(head.more && page.len() > 3 && len <= 2_000, "{len} bytes");
+}
+
 /// A frame counts as a whole: what is damaged in it takes the rest with it.
 #[test]
 fn a_frame_that_is_damaged_anywhere_changes_nothing() {
