@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
 use crate::clock::{Clock, SystemClock};
 use crate::driver::{Channels, Driver, Held, read_clock};
-use crate::engine::{self, Ask, Engine, Found, Rules};
+use crate::engine::{self, Ask, Contents, Rules};
 use crate::error::OpenError;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::limits::Limits;
@@ -17,9 +18,9 @@ use crate::member::Member;
 use crate::model::Registry;
 use crate::pages::Pages;
 use crate::projection::{Declared, Projecting};
-use crate::storage::{Entry, KeyRange, ReadError, Storage, WriteBatch};
+use crate::storage::{KeyRange, ReadError, Storage, WriteBatch};
 use crate::stored::FormatError;
-use crate::stored::keys::{self, RecordKey, StoredKey};
+use crate::stored::keys::{self, RecordKey};
 use crate::syncable::{MODEL_BYTES_MAX, Syncable};
 use crate::transport::Transport;
 
@@ -39,6 +40,7 @@ pub struct Builder<S> {
     clock: Arc<dyn Clock>,
     limits: Limits,
     rules: Rules,
+    checked: bool,
     pub(crate) projections: Option<Arc<dyn Projecting<S>>>,
 }
 
@@ -56,6 +58,7 @@ impl<S: Storage> Builder<S> {
             clock: Arc::new(SystemClock::new()),
             limits: Limits::default(),
             rules: Rules::default(),
+            checked: cfg!(test),
             projections: None,
         }
     }
@@ -153,6 +156,15 @@ impl<S: Storage> Builder<S> {
         self
     }
 
+    /// Has the engine assert what must always hold after everything that happens to it: for tests, since it looks at all
+    /// that the engine knows.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn checked(mut self, checked: bool) -> Self {
+        self.checked = checked;
+        self
+    }
+
     /// Opens the store: reads what it is, checks it against what was asked for, and on the first opening writes
     /// its identity and founds the group.
     ///
@@ -184,21 +196,18 @@ impl<S: Storage> Builder<S> {
             rules,
             replica: self.replica.unwrap_or_else(ReplicaId::new),
             projections: declared,
-            projected: projected.iter().map(|(_, range)| range.clone()).collect(),
+            projected,
             location: location.clone(),
+            checked: self.checked,
         };
-        let (mut engine, batch) = engine::open(ask, &found, &models, read_clock(&*clock))?;
-        let identity = engine.snapshot().identity;
+        let (engine, batch) = engine::open(ask, &found, &models, read_clock(&*clock))?;
         if let Some(transport) = &transport {
-            let attached = transport.attach(identity.replica).await;
+            let attached = transport.attach(engine.me()).await;
             attached.map_err(|source| OpenError::Transport { location: location.clone(), source })?;
         }
         if !batch.is_empty() {
             write(&storage, batch).await?;
         }
-        let stale = fold(&mut engine, &storage, &projected).await.map_err(|error| error.at(&location))?;
-        let mut found = found;
-        found.projections.retain(|name, _| !stale.contains(name.as_str()));
         if let Some(all) = &projections {
             all.begin(&found.projections);
         }
@@ -210,6 +219,7 @@ impl<S: Storage> Builder<S> {
         let queue = Arc::new(Semaphore::new(limits.queue_bytes_max));
         let (notices, _) = broadcast::channel(limits.event_commits_max);
         let stop_reason = Arc::new(OnceLock::new());
+        let folding = Arc::new(AtomicBool::new(found.besides));
         let manager = TransactionManager::new(Inner {
             store: Arc::downgrade(&store),
             requests: send_request,
@@ -218,12 +228,13 @@ impl<S: Storage> Builder<S> {
             notices: notices.downgrade(),
             released: when_released,
             stop_reason: Arc::clone(&stop_reason),
-            device: identity.device,
+            device: engine.device(),
+            folding: Arc::clone(&folding),
             models,
             limits,
             projections: projections.clone(),
         });
-        let channels = Channels { requests, control, queue, notices: Some(notices), stop_reason };
+        let channels = Channels { requests, control, queue, notices: Some(notices), stop_reason, folding };
         Ok((manager, Driver::new(engine, store, clock, transport, channels, projections)))
     }
 }
@@ -287,43 +298,9 @@ async fn write(storage: &impl Storage, batch: WriteBatch) -> Result<(), OpenErro
     written.map_err(|source| OpenError::Write { location: storage.location(), source })
 }
 
-/// Merges what lies beside records and can be merged by now, some records at a time.
-///
-/// Returns the projections that derive from what has changed by that: they are rebuilt.
-async fn fold(
-    engine: &mut Engine,
-    storage: &impl Storage,
-    projected: &[(&'static str, KeyRange)],
-) -> Result<BTreeSet<&'static str>, NotFound> {
-    let mut stale = BTreeSet::new();
-    let mut rest = keys::besides();
-    while let Some(entry) = storage.scan(rest.clone(), 1).await?.into_iter().next() {
-        let Some(StoredKey::Beside(record, ..)) = StoredKey::parse(&entry.key) else {
-            return Err(FormatError::Damaged { what: "the key of a value beside a record" }.into());
-        };
-        let range = keys::besides_of(&record);
-        if engine.can_merge(&record) {
-            let besides = Pages::new(storage, range.clone()).all().await?;
-            let besides = besides.into_iter().map(|Entry { key, value }| (key, value)).collect();
-            let stored = storage.get_many(&[record.as_bytes().to_vec()]).await?.into_iter().next().flatten();
-            let stored = stored.ok_or(FormatError::Damaged { what: "a record, which is missing," })?;
-            let mut batch = engine.fold(&record, stored, besides)?;
-            if !batch.is_empty() {
-                for (name, _) in projected.iter().filter(|(_, range)| range.contains(record.as_bytes())) {
-                    batch.delete(keys::projection(name));
-                    stale.insert(*name);
-                }
-                write(storage, batch).await?;
-            }
-        }
-        rest.start = range.end.unwrap_or_default();
-    }
-    Ok(stale)
-}
-
-async fn find(storage: &impl Storage) -> Result<Found, NotFound> {
-    let mut values = storage.get_many(&Found::keys()).await?.into_iter();
-    Ok(Found {
+async fn find(storage: &impl Storage) -> Result<Contents, NotFound> {
+    let mut values = storage.get_many(&Contents::keys()).await?.into_iter();
+    Ok(Contents {
         identity: values.next().flatten(),
         clock: values.next().flatten(),
         introducer: values.next().flatten(),
@@ -334,6 +311,7 @@ async fn find(storage: &impl Storage) -> Result<Found, NotFound> {
         members: Pages::new(storage, RecordKey::range_of_model::<Member>()).all().await?,
         peers: Pages::new(storage, keys::peers()).all().await?,
         forks: Pages::new(storage, keys::forks()).all().await?,
+        besides: !storage.scan(keys::besides(), 1).await?.is_empty(),
     })
 }
 

@@ -59,6 +59,14 @@ pub enum Event {
         /// What it reported.
         error: String,
     },
+    /// Values that an earlier version of the app could not merge are being merged into their records, from the opening
+    /// on. That changes nothing that can be read: reads have merged them from the first moment.
+    Folding {
+        /// Into how many records, since the opening.
+        records: u64,
+        /// Whether there is nothing more to merge.
+        complete: bool,
+    },
     /// A projection began to be rebuilt, got on with it, is complete or failed.
     Projection(ProjectionStatus),
 }

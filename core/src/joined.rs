@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use crate::engine::{self, Commit, Decision, Pen, Received, Ticket};
+use crate::engine::{self, Commit, Decision, Pen, Received};
 use crate::error::{Error, StopReason};
 use crate::join::{JoinJob, JoinStorage, JoinTx, TransactionEnded};
 use crate::projection::Projections;
-use crate::storage::{BoxError, Key, ReadError, Value, WriteError};
+use crate::storage::{BoxError, Key, ReadError, Value, WriteBatch, WriteError};
 
 thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
@@ -33,7 +33,7 @@ pub(crate) fn inside<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Er
 
 /// A joined write, for the driver to perform when its turn comes.
 pub(crate) type Work<S> =
-    Box<dyn for<'a> FnOnce(&'a S, Ticket, Pen) -> BoxFuture<'a, Result<Outcome, StopReason>> + Send>;
+    Box<dyn for<'a> FnOnce(&'a S, Pen) -> BoxFuture<'a, Result<Outcome, StopReason>> + Send>;
 
 /// Durable, with the pen as the write left it; or certainly undone.
 pub(crate) type Outcome = Result<Box<(Pen, Decision)>, Error>;
@@ -43,9 +43,11 @@ pub(crate) fn work<S: JoinStorage>(
     stage: impl FnOnce(&S::Tx<'_>) -> Result<Commit, Error> + Send + 'static,
     projections: Option<Arc<Projections<S>>>,
 ) -> Work<S> {
-    joined(move |tx, ticket, pen| {
-        let commit = stage(tx)?;
-        perform(tx, projections.as_deref(), ticket, pen, commit)
+    Box::new(move |store, pen| {
+        in_transaction(store, move |tx| {
+            let commit = stage(tx)?;
+            perform(tx, projections.as_deref(), pen, commit)
+        })
     })
 }
 
@@ -54,52 +56,63 @@ pub(crate) fn receive<S: JoinStorage>(
     mut commits: Vec<Received>,
     projections: Arc<Projections<S>>,
 ) -> Work<S> {
-    joined(move |tx, _, mut pen| {
-        let keys = engine::lend_keys(&mut commits);
-        let values = read(tx, &keys)?;
-        engine::take_keys_back(&mut commits, keys);
-        let mut decision = pen.receive(&commits, values)?;
-        apply(tx, Some(&*projections), &mut decision)?;
-        Ok(Box::new((pen, decision)))
+    Box::new(move |store, mut pen| {
+        in_transaction(store, move |tx| {
+            let keys = engine::lend_keys(&mut commits);
+            let values = read(tx, &keys)?;
+            engine::take_keys_back(&mut commits, keys);
+            let mut decision = pen.receive(&commits, values)?;
+            apply(tx, Some(&*projections), &std::mem::take(&mut decision.batch))?;
+            Ok(Box::new((pen, decision)))
+        })
     })
 }
 
-fn joined<S: JoinStorage>(
-    decide: impl FnOnce(&S::Tx<'_>, Ticket, Pen) -> Outcome + Send + 'static,
-) -> Work<S> {
-    Box::new(move |store, ticket, pen| {
-        async move {
-            let slot = Arc::new(Mutex::new(None));
-            let fill = Arc::clone(&slot);
-            let job: JoinJob<S> = Box::new(move |tx| {
-                let outcome = inside(|| decide(tx, ticket, pen));
-                let result = match &outcome {
-                    Ok(_) => Ok(()),
-                    Err(error) => Err(BoxError::from(error.to_string())),
-                };
-                *fill.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
-                result
-            });
-            let joined = store.join(job).await;
-            let outcome = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-            match joined {
-                Ok(()) => match outcome {
-                    Some(Ok(done)) => Ok(Ok(done)),
-                    _ => Err(StopReason::Unknown(Arc::from(BoxError::from(COMMITTED_A_FAILURE)))),
-                },
-                Err(WriteError::Rejected(error)) if error.is::<TransactionEnded>() => {
-                    Ok(Err(TransactionEnded.into()))
-                }
-                Err(WriteError::Rejected(error)) => match outcome {
-                    Some(Err(own)) => Ok(Err(own)),
-                    _ => Ok(Err(Error::Rejected(Arc::from(error)))),
-                },
-                Err(WriteError::Unknown(error)) => Err(StopReason::Unknown(Arc::from(error))),
-                Err(WriteError::Fenced) => Err(StopReason::Fenced),
+/// Writes `batch` and projects it: durable, or certainly undone.
+pub(crate) fn write<S: JoinStorage>(
+    store: &S,
+    batch: WriteBatch,
+    projections: Arc<Projections<S>>,
+) -> BoxFuture<'_, Result<Result<(), Error>, StopReason>> {
+    in_transaction(store, move |tx| apply(tx, Some(&*projections), &batch))
+}
+
+/// Runs `job` in a native transaction of the store, which commits if it succeeds.
+fn in_transaction<S: JoinStorage, T: Send + 'static>(
+    store: &S,
+    job: impl FnOnce(&S::Tx<'_>) -> Result<T, Error> + Send + 'static,
+) -> BoxFuture<'_, Result<Result<T, Error>, StopReason>> {
+    async move {
+        let slot = Arc::new(Mutex::new(None));
+        let fill = Arc::clone(&slot);
+        let job: JoinJob<S> = Box::new(move |tx| {
+            let outcome = inside(|| job(tx));
+            let result = match &outcome {
+                Ok(_) => Ok(()),
+                Err(error) => Err(BoxError::from(error.to_string())),
+            };
+            *fill.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+            result
+        });
+        let joined = store.join(job).await;
+        let outcome = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match joined {
+            Ok(()) => match outcome {
+                Some(Ok(done)) => Ok(Ok(done)),
+                _ => Err(StopReason::Unknown(Arc::from(BoxError::from(COMMITTED_A_FAILURE)))),
+            },
+            Err(WriteError::Rejected(error)) if error.is::<TransactionEnded>() => {
+                Ok(Err(TransactionEnded.into()))
             }
+            Err(WriteError::Rejected(error)) => match outcome {
+                Some(Err(own)) => Ok(Err(own)),
+                _ => Ok(Err(Error::Rejected(Arc::from(error)))),
+            },
+            Err(WriteError::Unknown(error)) => Err(StopReason::Unknown(Arc::from(error))),
+            Err(WriteError::Fenced) => Err(StopReason::Fenced),
         }
-        .boxed()
-    })
+    }
+    .boxed()
 }
 
 /// A store that commits what its job wanted undone, or what it never ran, has lost track of its writes.
@@ -108,20 +121,14 @@ const COMMITTED_A_FAILURE: &str = "the store committed a joined write whose job 
 fn perform<S: JoinStorage>(
     tx: &S::Tx<'_>,
     projections: Option<&Projections<S>>,
-    ticket: Ticket,
     mut pen: Pen,
     mut commit: Commit,
 ) -> Outcome {
     let keys: Vec<Key> = commit.changes.iter_mut().map(|change| change.record.lend()).collect();
     let values = read(tx, &keys)?;
     commit.changes.iter_mut().zip(keys).for_each(|(change, key)| change.record.take_back(key));
-    let mut decision = pen.decide(vec![(ticket, commit)], values);
-    // Nothing of this group is durable before the transaction is, so every answer waits for it; a failure ends it.
-    decision.waiting.append(&mut decision.settled);
-    if let Some((_, Err(error))) = decision.waiting.pop_if(|(_, result)| result.is_err()) {
-        return Err(error);
-    }
-    apply(tx, projections, &mut decision)?;
+    let mut decision = pen.decide_alone(commit, values)?;
+    apply(tx, projections, &std::mem::take(&mut decision.batch))?;
     Ok(Box::new((pen, decision)))
 }
 
@@ -133,17 +140,16 @@ fn read(tx: &impl JoinTx, keys: &[Key]) -> Result<Vec<Option<Value>>, Error> {
     Ok(values)
 }
 
-/// Writes what was decided into the transaction, and projects it.
+/// Writes a batch into the transaction, and projects it.
 fn apply<S: JoinStorage>(
     tx: &S::Tx<'_>,
     projections: Option<&Projections<S>>,
-    decision: &mut Decision,
+    batch: &WriteBatch,
 ) -> Result<(), Error> {
-    let batch = std::mem::take(&mut decision.batch);
     if !batch.is_empty() {
-        tx.apply(&batch).map_err(|error| Error::Rejected(Arc::from(error)))?;
+        tx.apply(batch).map_err(|error| Error::Rejected(Arc::from(error)))?;
         if let Some(projections) = projections {
-            projections.follow(tx, &batch)?;
+            projections.follow(tx, batch)?;
         }
     }
     Ok(())

@@ -50,6 +50,7 @@ mod driver;
 mod engine;
 mod error;
 mod events;
+mod folded;
 #[doc(hidden)]
 pub mod history;
 mod hlc;

@@ -61,7 +61,7 @@ impl<M: Syncable, S: Storage> List<M, S> {
     pub async fn next_page(&mut self) -> Result<Option<Vec<M>>, Error> {
         self.inner.models().check::<M>()?;
         while !self.rest.is_empty() {
-            let entries = self.inner.store().await?.store.scan(self.rest.clone(), self.page_size).await?;
+            let entries = self.inner.read_page(&self.rest, self.page_size).await?;
             let mut at_end = entries.len() < self.page_size;
             let mut records = Vec::with_capacity(entries.len());
             let mut last = None;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use futures::future::{Either, select};
@@ -22,7 +23,7 @@ use crate::member::{Member, MemberState};
 use crate::model::{self, Registry};
 use crate::projection::Projecting;
 use crate::status::Status;
-use crate::storage::{BoxError, Key, ReadError, Storage};
+use crate::storage::{BoxError, Key, Storage};
 use crate::stored::record;
 use crate::syncable::{DeviceOwned, RecordId, Shared, Syncable};
 
@@ -55,6 +56,8 @@ pub(crate) struct Inner<S> {
     pub(crate) released: watch::Receiver<()>,
     pub(crate) stop_reason: Arc<OnceLock<StopReason>>,
     pub(crate) device: DeviceId,
+    /// Whether values may still lie beside records that this version of the app can merge.
+    pub(crate) folding: Arc<AtomicBool>,
     pub(crate) models: Arc<Registry>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) projections: Option<Arc<dyn Projecting<S>>>,
@@ -246,7 +249,7 @@ impl<S: Storage> TransactionManager<S> {
     pub async fn get<M: Syncable>(&self, id: RecordId<M>) -> Result<Option<M>, Error> {
         self.inner.models.check::<M>()?;
         let key = [RecordKey::new::<M>(&id).into_bytes()];
-        let values = self.inner.store().await?.store.get_many(&key).await?;
+        let values = self.inner.read(&key).await?;
         match values.into_iter().next().flatten() {
             Some(value) => read_record(&id, &value),
             None => Ok(None),
@@ -263,10 +266,7 @@ impl<S: Storage> TransactionManager<S> {
     pub async fn get_many<M: Syncable>(&self, ids: &[RecordId<M>]) -> Result<Vec<Option<M>>, Error> {
         self.inner.models.check::<M>()?;
         let keys: Vec<Key> = ids.iter().map(|id| RecordKey::new::<M>(id).into_bytes()).collect();
-        let values = self.inner.store().await?.store.get_many(&keys).await?;
-        if values.len() != keys.len() {
-            return Err(ReadError::new(format!("{} values for {} keys", values.len(), keys.len())).into());
-        }
+        let values = self.inner.read(&keys).await?;
         let records = ids.iter().zip(values);
         records.map(|(id, value)| value.map_or(Ok(None), |value| read_record(id, &value))).collect()
     }
@@ -373,13 +373,13 @@ impl<S: Storage> TransactionManager<S> {
         let (reply, answer) = oneshot::channel();
         // What cannot be sent drops its reply, which is the answer.
         let _ = self.inner.control.send(Control::Status(reply));
-        let Some(snapshot) = self.answer(answer).await else {
+        let Some(mut status) = self.answer(answer).await else {
             return Err(Error::Stopped(self.inner.stopped().await));
         };
-        let queued_bytes =
-            self.inner.limits.queue_bytes_max.saturating_sub(self.inner.queue.available_permits());
-        let projections = self.inner.projections.as_ref().map_or_else(Vec::new, |all| all.status());
-        Ok(Status::new(snapshot, queued_bytes, projections))
+        let queue = self.inner.queue.available_permits();
+        status.queued_bytes = self.inner.limits.queue_bytes_max.saturating_sub(queue);
+        status.projections = self.inner.projections.as_ref().map_or_else(Vec::new, |all| all.status());
+        Ok(status)
     }
 
     /// Serves the commits that were sent before, stops the driver and releases the store. Callers that still wait
@@ -501,6 +501,7 @@ mod tests {
             released,
             stop_reason: Arc::new(OnceLock::from(StopReason::Fenced)),
             device: DeviceId(uuid::Uuid::nil()),
+            folding: Arc::default(),
             models: Arc::new(Registry::new()),
             limits: Arc::default(),
             projections: None,

@@ -156,6 +156,16 @@ pub(crate) trait Projecting<S: Storage>: Send + Sync {
     /// The joined write that applies what others committed and projects it.
     fn receive(self: Arc<Self>, commits: Vec<Received>) -> Work<S>;
 
+    /// Writes what was folded and projects it: durable, or certainly undone.
+    fn write<'a>(
+        self: Arc<Self>,
+        store: &'a S,
+        batch: WriteBatch,
+    ) -> BoxFuture<'a, Result<Result<(), Error>, StopReason>>;
+
+    /// Takes note that these begin from nothing.
+    fn restart(&self, names: &[&'static str]);
+
     /// The name of each, and the records that it derives from.
     fn ranges(&self) -> Vec<(&'static str, KeyRange)>;
 
@@ -290,6 +300,22 @@ impl<S: JoinStorage> Projecting<S> for Projections<S> {
 
     fn receive(self: Arc<Self>, commits: Vec<Received>) -> Work<S> {
         joined::receive(commits, self)
+    }
+
+    fn write<'a>(
+        self: Arc<Self>,
+        store: &'a S,
+        batch: WriteBatch,
+    ) -> BoxFuture<'a, Result<Result<(), Error>, StopReason>> {
+        joined::write(store, batch, self)
+    }
+
+    fn restart(&self, names: &[&'static str]) {
+        for (projection, state) in self.all.iter().zip(self.states().iter_mut()) {
+            if names.contains(&projection.declared().name) {
+                *state = ProjectionState::Rebuilding { records: 0 };
+            }
+        }
     }
 
     fn ranges(&self) -> Vec<(&'static str, KeyRange)> {

@@ -1,6 +1,5 @@
 //! Where a replica stands, and where the others do: is it synced yet, and who is behind?
 
-use crate::engine::{PeerView, Snapshot, StreamView};
 use crate::events::{Restored, StreamStop};
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
@@ -35,6 +34,9 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// Commits of others that were received and wait for the store.
     pub received: usize,
+    /// Into how many records values were merged since the opening that an earlier version of the app could not merge;
+    /// `None` once there is nothing more to merge. Reads see all of it from the first moment.
+    pub folded: Option<u64>,
     /// The bytes of the queue that commits occupy while they wait for the store.
     pub queued_bytes: usize,
     /// The projections, in the order of their registration.
@@ -82,43 +84,4 @@ pub struct PeerStatus {
     /// How many of its frames were refused since the store was opened; those of a replica that never acknowledged
     /// anything, since it is connected.
     pub rejected: u64,
-}
-
-impl Status {
-    pub(crate) fn new(snapshot: Snapshot, queued_bytes: usize, projections: Vec<ProjectionStatus>) -> Self {
-        let streams = snapshot.streams.into_iter().map(|stream| {
-            let StreamView { replica, device, seq, floor, stop } = stream;
-            StreamStatus { replica, device, commits: seq, pruned: floor, stopped: stop }
-        });
-        let peers = snapshot.peers.into_iter().map(|peer| {
-            let PeerView { replica, up, acked, missing, restored, stranger, pruned, rejected } = peer;
-            PeerStatus {
-                replica,
-                connected: up,
-                acknowledged: acked,
-                missing,
-                restored,
-                stranger,
-                pruned,
-                rejected,
-            }
-        });
-        Self {
-            group: snapshot.identity.group,
-            device: snapshot.identity.device,
-            replica: snapshot.identity.replica,
-            members: snapshot.members,
-            joining: snapshot.joining,
-            restored: snapshot.restored,
-            commits: snapshot.head.seq,
-            pruned: snapshot.head.floor,
-            clock: snapshot.high_water,
-            streams: streams.collect(),
-            peers: peers.collect(),
-            received: snapshot.waiting,
-            queued_bytes,
-            projections,
-            marks: snapshot.marks,
-        }
-    }
 }

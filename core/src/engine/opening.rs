@@ -1,14 +1,11 @@
 //! Opening a store: what must be read, and what it says.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::stops::Stop;
-use super::sync::Replication;
-use super::{Action, Commit, Engine, NewValue, Pen, Rules, Staged, Step, Ticket};
 use crate::clock::Now;
 use crate::error::{Error, OpenError};
-use crate::events::{Restored, StreamStop};
+use crate::events::Restored;
 use crate::hlc::HlcGenerator;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::limits::Limits;
@@ -22,6 +19,21 @@ use crate::stored::{
     introducer_from_value, introducer_value, peer_from_value, record,
 };
 use crate::syncable::Syncable;
+
+use super::acks::{Acks, Hellos};
+use super::context::Context;
+use super::ledger::Ledger;
+use super::members::Members;
+use super::peer::Peers;
+use super::pull::Puller;
+use super::reads::Reads;
+use super::rows::Rows;
+use super::serve::Serving;
+use super::stream::Streams;
+use super::stream::inbox::Inbox;
+use super::upkeep::Upkeep;
+use super::writes::Writes;
+use super::{Action, Commit, Engine, Marks, NewValue, Pen, Rules, Staged};
 
 /// What the app asked for.
 #[derive(Debug)]
@@ -40,16 +52,18 @@ pub(crate) struct Ask {
     pub(crate) replica: ReplicaId,
     /// The projections that the app registered.
     pub(crate) projections: Vec<Declared>,
-    /// The records that they derive from.
-    pub(crate) projected: Vec<KeyRange>,
+    /// Each of them, and the records that it derives from.
+    pub(crate) projected: Vec<(&'static str, KeyRange)>,
     /// Where the store lies, for messages.
     pub(crate) location: String,
+    /// Whether the engine checks what must always hold after every input.
+    pub(crate) checked: bool,
 }
 
 /// What was found in the store.
 #[derive(Debug)]
-pub(crate) struct Found {
-    /// The values of [`Found::keys`].
+pub(crate) struct Contents {
+    /// The values of [`Contents::keys`].
     pub(crate) identity: Option<Value>,
     pub(crate) clock: Option<Value>,
     pub(crate) introducer: Option<Value>,
@@ -61,9 +75,11 @@ pub(crate) struct Found {
     pub(crate) members: Vec<Entry>,
     pub(crate) peers: Vec<Entry>,
     pub(crate) forks: Vec<Entry>,
+    /// Whether anything lies beside a record.
+    pub(crate) besides: bool,
 }
 
-impl Found {
+impl Contents {
     /// The keys to read first.
     pub(crate) fn keys() -> [Key; 3] {
         [keys::identity(), keys::clock(), keys::introducer()]
@@ -75,7 +91,7 @@ impl Found {
 /// The first opening writes the identity and, as commit 1 of the stream, the founder's member record.
 pub(crate) fn open(
     ask: Ask,
-    found: &Found,
+    found: &Contents,
     registry: &Arc<Registry>,
     now: Now,
 ) -> Result<(Engine, WriteBatch), OpenError> {
@@ -101,21 +117,17 @@ pub(crate) fn open(
     let seen = read_models(&found.models).map_err(format)?;
     note_models(&mut batch, registry, &seen, &location)?;
     forget_projections(&mut batch, &ask.projections, &found.projections);
-    let (kept_up_to, asked_introducer) = (own.seq, ask.introducer);
-    let clock = HlcGenerator::new(clock, ask.limits.max_drift_ms);
-    let mut engine = blank(ask, identity, clock, registry, now);
-    // What other streams had when this one went on last is not stored, so its next commit comes after all of it.
-    let moved: BTreeSet<_> = heads.keys().copied().filter(|replica| *replica != identity.replica).collect();
-    engine.pen = Pen { heads, moved, kept_up_to, ..engine.pen };
-    engine.members = members;
     let introducer = found.introducer.as_deref().map(introducer_from_value).transpose().map_err(format)?;
-    if let Some(before) = introducer.filter(|_| !engine.is_member()) {
-        // Another one, should the first have gone for good.
-        let introducer = asked_introducer.unwrap_or(before);
-        if introducer != before {
-            batch.put(keys::introducer(), introducer_value(introducer));
-        }
-        engine.sync.introducer = Some(introducer);
+    // Another one, should the first have gone for good.
+    let introducer = introducer.map(|before| ask.introducer.unwrap_or(before));
+    let clock = HlcGenerator::new(clock, ask.limits.max_drift_ms);
+    let ledger = Ledger::opened(heads, clock);
+    let asked_introducer = ask.introducer;
+    let mut engine = assemble(ask, identity, ledger, members, introducer, found.besides, registry, now);
+    if engine.members.awaits_membership()
+        && let Some(asked) = asked_introducer
+    {
+        batch.put(keys::introducer(), introducer_value(asked));
     }
     for (replica, value) in named(&found.peers, "a peer's key", |key| match key {
         StoredKey::Peer(replica) => Some(replica),
@@ -123,7 +135,7 @@ pub(crate) fn open(
     })
     .map_err(format)?
     {
-        engine.sync.peers.entry(replica).or_default().acked = peer_from_value(value).map_err(format)?;
+        engine.peers.remember(replica, peer_from_value(value).map_err(format)?);
     }
     for (stream, value) in named(&found.forks, "a fork's key", |key| match key {
         StoredKey::Fork(replica) => Some(replica),
@@ -133,9 +145,9 @@ pub(crate) fn open(
     {
         let (proof, seq) = fork_from_value(value).map_err(format)?;
         if stream == identity.replica {
-            engine.sync.restored = Some(Restored { stream: proof, seq });
+            engine.streams.take_proof(Restored { stream: proof, seq }, stream);
         } else {
-            engine.sync.stops.insert(stream, Stop::of(stream, StreamStop::Forked { seq }));
+            engine.streams.remember_fork(stream, seq);
         }
     }
     Ok((engine, batch))
@@ -144,7 +156,7 @@ pub(crate) fn open(
 /// The first opening of an empty store.
 fn create(
     ask: Ask,
-    found: &Found,
+    found: &Contents,
     registry: &Arc<Registry>,
     now: Now,
 ) -> Result<(Engine, WriteBatch), OpenError> {
@@ -155,90 +167,91 @@ fn create(
     let Some(group) = ask.group else { return Err(OpenError::NoGroup { location }) };
     let Some(device) = ask.device else { return Err(OpenError::NoDevice { location }) };
     let identity = Identity { group, device, replica: ask.replica };
-    let clock = HlcGenerator::fresh(identity.replica, ask.limits.max_drift_ms);
+    let mut ledger = Ledger::new(HlcGenerator::fresh(identity.replica, ask.limits.max_drift_ms));
+    let mut batch = WriteBatch::new();
+    let mut members = BTreeMap::new();
     let introducer = ask.introducer;
-    let mut engine = blank(ask, identity, clock, registry, now);
     if let Some(introducer) = introducer {
-        return join(engine, introducer, registry, &location);
+        // A joiner has an identity, and nothing to say yet.
+        batch.put(keys::clock(), clock_value(ledger.durable_clock()));
+        batch.put(keys::introducer(), introducer_value(introducer));
+        batch.put(keys::head(identity.replica), ledger.begin_own_stream().to_value());
+    } else {
+        let founder = Member { replica: identity.replica, device, state: MemberState::Active };
+        members.insert(identity.replica, founder);
     }
-
-    let founder = Member { replica: identity.replica, device, state: MemberState::Active };
-    let record = RecordKey::new::<Member>(&founder.sync_id());
-    let change = Staged { record, action: Action::Put(new_member(&founder)?), own_merge: true };
-    let decision =
-        engine.pen.decide(vec![(Ticket(0), Commit { changes: vec![change], bytes: 0 })], vec![None]);
-    if let Some((_, Err(Error::Clock(error)))) = decision.settled.into_iter().next() {
-        return Err(OpenError::Clock(error));
+    let founder = members.get(&identity.replica).cloned();
+    let mut engine = assemble(ask, identity, ledger, members, introducer, false, registry, now);
+    if let Some(founder) = founder {
+        let record = RecordKey::new::<Member>(&founder.sync_id());
+        let change = Staged { record, action: Action::Put(new_member(&founder)?), own_merge: true };
+        let mut pen = Pen::new(&engine.context, &engine.ledger, engine.now.wall.clone(), 0, false);
+        let decision = pen.decide_alone(Commit { changes: vec![change], bytes: 0 }, vec![None]);
+        let decision = decision.map_err(|error| match error {
+            Error::Clock(error) => OpenError::Clock(error),
+            _ => OpenError::Format { location: location.clone(), source: DAMAGED_MEMBER },
+        })?;
+        engine.used(pen);
+        batch = decision.batch;
+        Arc::make_mut(&mut engine.ledger).apply(decision.heads, decision.clock);
     }
-    let mut batch = decision.batch;
     batch.put(keys::identity(), identity.to_value());
     note_models(&mut batch, registry, &BTreeMap::new(), &location)?;
-    engine.pen.heads.extend(decision.heads);
-    engine.durable_clock = decision.clock;
-    engine.members.insert(identity.replica, founder);
     Ok((engine, batch))
 }
 
-/// The first opening of a store that joins a group: it has an identity, and nothing to say yet.
-fn join(
-    mut engine: Engine,
-    introducer: ReplicaId,
-    registry: &Registry,
-    location: &str,
-) -> Result<(Engine, WriteBatch), OpenError> {
-    let identity = engine.pen.identity;
-    let mut batch = WriteBatch::new();
-    batch.put(keys::identity(), identity.to_value());
-    batch.put(keys::clock(), clock_value(engine.pen.clock.high_water()));
-    batch.put(keys::introducer(), introducer_value(introducer));
-    let head = Head::start(identity.replica);
-    batch.put(keys::head(identity.replica), head.to_value());
-    note_models(&mut batch, registry, &BTreeMap::new(), location)?;
-    engine.pen.heads.insert(identity.replica, head);
-    engine.sync.introducer = Some(introducer);
-    Ok((engine, batch))
-}
+const DAMAGED_MEMBER: FormatError = FormatError::Damaged { what: "a member record" };
 
 fn new_member(member: &Member) -> Result<NewValue, OpenError> {
     // The type is ours and holds nothing that could fail to encode.
-    model::encode(member, usize::MAX).map_err(|_| OpenError::Format {
-        location: String::new(),
-        source: FormatError::Damaged { what: Member::SYNC_MODEL },
-    })
+    let damaged = |_| OpenError::Format { location: String::new(), source: DAMAGED_MEMBER };
+    model::encode(member, usize::MAX).map_err(damaged)
 }
 
-fn blank(ask: Ask, identity: Identity, clock: HlcGenerator, models: &Arc<Registry>, now: Now) -> Engine {
-    let last_reading = now.wall.as_ref().ok().map(|wall| (*wall, now.mono));
-    let durable_clock = clock.high_water();
-    let pen = Pen {
+/// The engine of a store that is as the arguments say.
+#[allow(clippy::too_many_arguments, reason = "each is a part of the store, and none of them more than that")]
+fn assemble(
+    ask: Ask,
+    identity: Identity,
+    ledger: Ledger,
+    members: BTreeMap<ReplicaId, Member>,
+    introducer: Option<ReplicaId>,
+    besides: bool,
+    models: &Arc<Registry>,
+    now: Now,
+) -> Engine {
+    let mut rng = fastrand::Rng::with_seed(ask.seed);
+    let context = Context {
         identity,
-        clock,
-        heads: BTreeMap::new(),
-        kept_up_to: 0,
-        wall: now.wall,
-        stable: 0,
-        moved: BTreeSet::new(),
-        connected: false,
-        models: Arc::clone(models),
-        limits: Arc::clone(&ask.limits),
-        rules: ask.rules,
-        marks: 0,
-    };
-    Engine {
-        pen,
         limits: ask.limits,
         rules: ask.rules,
-        durable_clock,
-        members: BTreeMap::new(),
+        models: Arc::clone(models),
         projected: ask.projected,
-        sync: Replication::new(ask.networked, ask.seed),
-        mono: now.mono,
-        was_local: false,
+        networked: ask.networked,
+        session: rng.u64(..),
+        checked: ask.checked,
+    };
+    Engine {
+        members: Members::new(&context, members, introducer),
+        streams: Streams::opened(identity.replica, &ledger),
+        peers: Peers::default(),
+        inbox: Inbox::default(),
+        puller: Puller::default(),
+        acks: Acks::default(),
+        hellos: Hellos::default(),
+        writes: Writes::default(),
+        upkeep: Upkeep::new(besides, !context.projected.is_empty()),
+        reads: Reads::default(),
+        serving: Serving::default(),
+        rows: Rows::default(),
+        last_reading: now.wall.as_ref().ok().map(|wall| (*wall, now.mono)),
+        now,
+        rng,
         closing: false,
-        last_reading,
-        pending: VecDeque::new(),
-        step: Step::Idle,
+        marks: Marks::default(),
         effects: VecDeque::new(),
+        ledger: Arc::new(ledger),
+        context: Arc::new(context),
     }
 }
 

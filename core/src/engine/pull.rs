@@ -1,164 +1,185 @@
-//! Catching up: who is asked for what is missing, and when.
+//! The puller: who is asked for what is missing, and when.
 //!
 //! The puller drives. One page is on its way at a time, so what a replica takes in is bounded by what it asked for, and
 //! nothing comes twice because two peers sent it. The next page is asked for as soon as one has arrived and nothing else
-//! waits, while that one is being written: asking and writing overlap, and there are never more than two pages in
-//! memory, and what is in the write. A peer that does not answer, or not with what it said it has, is left alone for a
-//! while, longer every time, and another one is asked.
+//! waits, while that one is being written: asking and writing overlap. A peer that does not answer, or not with what it
+//! said it has, is left alone for a while, and another one is asked.
+//!
+//! Owns: the page that is on its way, the peer that was of no use last, the pause after the store failed.
 
-use super::Engine;
-use super::inbox::Admission;
-use super::merge::Received;
-use super::wire::{self, Capped, PageHead, Pull, TooLong, WireCommit, WireHead};
 use crate::clock::Mono;
-use crate::events::StreamStop;
 use crate::ids::ReplicaId;
-use crate::limits::Limit;
+
+use super::Machine;
+use super::backoff::{Backoff, after};
 
 /// How long a page may take.
 const PULL_TIMEOUT_MS: u64 = 10_000;
 
-/// A page that is on its way.
-#[derive(Debug)]
-pub(super) struct Pulling {
-    pub(super) peer: ReplicaId,
-    id: u32,
-    pub(super) deadline: Mono,
-    /// What it rests on is not here any more: it is waited for, and its sender is not to blame for what it brings.
-    pub(super) void: bool,
+/// The one that asks.
+#[derive(Debug, Default)]
+pub(super) struct Puller {
+    on_its_way: Option<Asked>,
+    last_id: u32,
+    /// The peer whose last page or silence was of no use.
+    useless: Option<ReplicaId>,
+    /// The peer that did not answer in time, until that is taken note of.
+    silent: Option<ReplicaId>,
+    /// Since the store failed to take what was received.
+    store_backoff: Backoff,
 }
 
-impl Engine {
-    /// Asks somebody for what is missing, if anything is and nobody was asked yet.
-    pub(super) fn maybe_pull(&mut self) {
-        let sync = &self.sync;
-        // In memory a page weighs more than in its frame.
-        let page = sync.inbox.last_page.max(self.limits.page_bytes_max);
-        let room = sync.inbox.bytes <= page.min(self.limits.frame_bytes_max / 2);
-        if sync.pull.is_some() || !room || self.closing || !sync.failing.is_over(self.mono) {
-            return;
+/// A page that is on its way.
+#[derive(Debug)]
+struct Asked {
+    peer: ReplicaId,
+    id: u32,
+    deadline: Mono,
+    /// What it rests on is not here any more: it is waited for, and its sender is not to blame for what it brings.
+    void: bool,
+}
+
+/// What a page answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answers {
+    /// What was asked.
+    Asked,
+    /// A pull of an earlier session, or one that was given up: what it brings is as good, and says nothing about its
+    /// sender.
+    Nothing,
+}
+
+impl Puller {
+    /// Whether nobody is asked now and the store has not just failed.
+    pub(super) fn is_free(&self) -> bool {
+        self.on_its_way.is_none() && self.store_backoff.is_over()
+    }
+
+    /// Chooses whom to ask: not the one that was of no use, if there is another, since what a peer says it has need not
+    /// be so.
+    pub(super) fn choose(&self, mut able: Vec<ReplicaId>, rng: &mut fastrand::Rng) -> Option<ReplicaId> {
+        if able.len() > 1 {
+            able.retain(|replica| Some(*replica) != self.useless);
         }
-        let able = sync.peers.iter().filter(|(_, peer)| peer.up && peer.backoff.is_over(self.mono));
-        let able = able.filter(|(replica, _)| self.is_trusted(**replica));
-        let missing = able.map(|(replica, _)| *replica).filter(|replica| self.has_more(*replica));
-        let mut missing: Vec<_> = missing.collect();
-        // Not the one that was of no use, if there is another: what a peer says it has need not be so.
-        if missing.len() > 1 {
-            missing.retain(|replica| Some(*replica) != sync.useless);
-        }
-        if let Some(peer) = self.sync.rng.choice(&missing).copied() {
-            self.pull_from(peer);
+        rng.choice(able)
+    }
+
+    /// A peer is asked for a page; returns the name of the pull.
+    pub(super) fn asks(&mut self, peer: ReplicaId, now: Mono) -> u32 {
+        debug_assert!(self.on_its_way.is_none(), "one page at a time: {:?}", self.on_its_way);
+        self.last_id = self.last_id.wrapping_add(1);
+        let deadline = after(now, PULL_TIMEOUT_MS);
+        self.on_its_way = Some(Asked { peer, id: self.last_id, deadline, void: false });
+        self.last_id
+    }
+
+    /// A page has arrived; says whether it is the one that is waited for.
+    pub(super) fn arrived(&mut self, from: ReplicaId, id: u32) -> Answers {
+        match self.on_its_way.take_if(|asked| asked.peer == from && asked.id == id) {
+            Some(asked) if !asked.void => Answers::Asked,
+            _ => Answers::Nothing,
         }
     }
 
-    /// Whether the peer has something to ask for.
-    fn has_more(&self, peer: ReplicaId) -> bool {
-        self.sync.peers.get(&peer).is_some_and(|peer| peer.more) || self.missing(peer) > 0
+    /// Whether the page that was asked for was of use to this replica.
+    pub(super) fn judged(&mut self, from: ReplicaId, useless: bool) {
+        self.useless = useless.then_some(from);
     }
 
-    /// How many commits the peer says it has that are neither here nor left out on purpose.
-    pub(super) fn missing(&self, peer: ReplicaId) -> u64 {
-        let Some(known) = self.sync.peers.get(&peer) else { return 0 };
-        let wanted = known.heads.iter().filter(|(stream, _)| {
-            **stream != self.me() && !self.is_stopped_for(**stream, peer) && self.is_known_stream(**stream)
-        });
-        wanted.map(|(stream, seq)| seq.saturating_sub(self.tip(*stream).seq)).fold(0, u64::saturating_add)
+    /// The peer cannot be reached any more: nothing of it is waited for.
+    pub(super) fn went_down(&mut self, peer: ReplicaId) {
+        self.on_its_way.take_if(|asked| asked.peer == peer);
     }
 
-    fn pull_from(&mut self, peer: ReplicaId) {
-        if let Some(peer) = self.sync.peers.get_mut(&peer) {
-            peer.more = false;
+    /// What waited for the store was let go: a page that is on its way rests on it.
+    pub(super) fn let_go(&mut self) {
+        if let Some(asked) = &mut self.on_its_way {
+            asked.void = true;
         }
-        let heads =
-            self.tips().map(|(stream, point)| WireHead { stream, seq: point.seq, digest: point.digest });
-        let heads = Capped(heads.collect());
-        // The own stream is nobody else's to tell.
-        let mut excluded = vec![self.me()];
-        if self.rules.pulls_exclude {
-            excluded.extend(self.sync.stops.keys().filter(|stream| self.is_stopped_for(**stream, peer)));
-        }
-        // What is here is said first: the peer may know that there was more once, and that shows only until it is here
-        // again.
-        self.say_owed_hello(peer);
-        let id = self.sync.last_pull_id.wrapping_add(1);
-        self.sync.last_pull_id = id;
-        let budget = u32::try_from(self.limits.page_bytes_max).unwrap_or(u32::MAX);
-        let frame_bytes = u32::try_from(self.limits.frame_bytes_max).unwrap_or(u32::MAX);
-        let pull = Pull { id, budget, frame_bytes, heads, excluded: Capped(excluded) };
-        let frame = wire::pull(self.pen.identity.group, &pull);
-        self.send(peer, frame);
-        let deadline = Mono(self.mono.0.saturating_add(PULL_TIMEOUT_MS));
-        self.sync.pull = Some(Pulling { peer, id, deadline, void: false });
     }
 
-    pub(super) fn handle_page(&mut self, from: ReplicaId, head: &PageHead, commits: Vec<WireCommit>) {
-        let asked = self.sync.pull.take_if(|pull| pull.peer == from && pull.id == head.id);
-        let before = self.sync.inbox.bytes;
-        let progress = self.take_commits(from, commits);
-        self.sync.inbox.last_page = self.sync.inbox.bytes.saturating_sub(before);
-        if asked.is_none_or(|pull| pull.void) {
-            // Of an earlier session, or too late: what it brought is as good.
-            return self.maybe_pull();
-        }
-        let now = self.mono;
-        let refused = head.too_long.is_some_and(|too_long| self.refuse_too_long(from, &too_long));
-        if let Some(peer) = self.sync.peers.get_mut(&from) {
-            peer.pruned = head.pruned;
-            peer.more = head.more && progress > 0;
-        }
-        // A page that brings nothing new, from a peer that said it has more, would be the same again at once.
-        let useless = progress == 0 && !refused && self.has_more(from);
-        self.sync.useless = useless.then_some(from);
-        if let Some(peer) = self.sync.peers.get_mut(&from) {
-            if useless {
-                peer.backoff.again(now, &mut self.sync.rng);
-            } else {
-                peer.backoff.reset();
-            }
-        }
-        self.maybe_pull();
+    /// The store failed to take what was received: nobody is asked for a while.
+    pub(super) fn store_failed(&mut self, now: Mono, rng: &mut fastrand::Rng) {
+        self.store_backoff.again(now, rng);
     }
 
-    /// The peer cannot send the next commit of a stream: the stream stops, and the others go on. Says whether it does.
-    fn refuse_too_long(&mut self, from: ReplicaId, &TooLong { stream, seq, bytes }: &TooLong) -> bool {
-        let next = stream != self.me() && self.is_known_stream(stream) && self.tip(stream).seq + 1 == seq;
-        if next && !self.is_stopped_for(stream, from) {
-            let limit = Limit { name: "frame_bytes_max", max: self.limits.frame_bytes_max };
-            let reason =
-                format!("it takes {bytes} bytes on its way, more than the limit {limit} here; raise it");
-            self.stop_stream(stream, from, StreamStop::Refused { seq, reason });
-        }
-        next
+    /// The store took what was received.
+    pub(super) fn store_works(&mut self) {
+        self.store_backoff.reset();
     }
 
-    pub(super) fn handle_live(&mut self, from: ReplicaId, commits: Vec<WireCommit>) {
-        self.take_commits(from, commits);
-        self.maybe_pull();
+    /// The peer that did not answer in time, once.
+    pub(super) fn poll_silent(&mut self) -> Option<ReplicaId> {
+        self.silent.take()
     }
 
-    /// Takes commits in their order; says how many were new.
-    fn take_commits(&mut self, from: ReplicaId, commits: Vec<WireCommit>) -> usize {
-        let mut progress = 0;
-        let mut bytes = 0;
-        for commit in commits {
-            match self.admit(from, &commit) {
-                Admission::Queued => {
-                    progress += 1;
-                    bytes += commit.entry.len() + commit.values.len();
-                }
-                Admission::Duplicate | Admission::Left | Admission::TooEarly => {}
-                // What follows may rest on it.
-                Admission::Full => break,
-                Admission::Wrong(reason) => {
-                    self.reject_because(from, reason.into());
-                    break;
-                }
-            }
+    #[cfg(test)]
+    pub(super) fn useless(&self) -> Option<ReplicaId> {
+        self.useless
+    }
+}
+
+impl Machine for Puller {
+    fn next_timeout(&self) -> Option<Mono> {
+        let page = self.on_its_way.as_ref().map(|asked| asked.deadline);
+        [page, self.store_backoff.until()].into_iter().flatten().min()
+    }
+
+    fn expire(&mut self, now: Mono) {
+        self.store_backoff.expire(now);
+        if let Some(asked) = self.on_its_way.take_if(|asked| asked.deadline <= now) {
+            self.useless = Some(asked.peer);
+            self.silent = Some(asked.peer);
         }
-        // What is taken keeps its frame in memory, so it must be most of it.
-        if bytes < self.sync.frame_bytes / 2 {
-            self.sync.inbox.commits.iter_mut().rev().take(progress).for_each(Received::detach);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    const A: ReplicaId = ReplicaId(Uuid::from_u128(0xa));
+    const B: ReplicaId = ReplicaId(Uuid::from_u128(0xb));
+
+    #[test]
+    fn one_page_is_on_its_way_at_a_time() {
+        let mut puller = Puller::default();
+        assert!(puller.is_free());
+        let id = puller.asks(A, Mono(0));
+        assert!(!puller.is_free());
+        assert_eq!(puller.arrived(B, id), Answers::Nothing, "of another peer");
+        assert_eq!(puller.arrived(A, id.wrapping_add(1)), Answers::Nothing, "of another pull");
+        assert!(!puller.is_free(), "it is still waited for");
+        assert_eq!(puller.arrived(A, id), Answers::Asked);
+        assert!(puller.is_free());
+    }
+
+    #[test]
+    fn whoever_is_silent_is_named_once_and_not_asked_again_if_there_is_another() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut puller = Puller::default();
+        let id = puller.asks(A, Mono(0));
+        puller.expire(Mono(9_999));
+        assert_eq!(puller.poll_silent(), None);
+        puller.expire(puller.next_timeout().unwrap());
+        assert_eq!((puller.poll_silent(), puller.poll_silent()), (Some(A), None));
+        assert_eq!(puller.arrived(A, id), Answers::Nothing, "it came too late");
+        for _ in 0..20 {
+            assert_eq!(puller.choose(vec![A, B], &mut rng), Some(B));
         }
-        progress
+        assert_eq!(puller.choose(vec![A], &mut rng), Some(A));
+        assert_eq!(puller.choose(Vec::new(), &mut rng), None);
+    }
+
+    #[test]
+    fn a_page_whose_ground_was_lost_is_waited_for_and_blamed_on_nobody() {
+        let mut puller = Puller::default();
+        let id = puller.asks(A, Mono(0));
+        puller.let_go();
+        assert!(!puller.is_free());
+        assert_eq!(puller.arrived(A, id), Answers::Nothing);
+        assert!(puller.is_free());
     }
 }

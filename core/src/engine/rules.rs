@@ -124,9 +124,21 @@ pub(crate) enum Mark {
     TieOnCounter,
 }
 
-impl Mark {
-    pub(crate) const fn bit(self) -> u32 {
-        1 << self as u32
+/// The marks that were seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Marks(u32);
+
+impl Marks {
+    pub(crate) fn note(&mut self, mark: Mark) {
+        self.0 |= 1 << mark as u32;
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    pub(crate) const fn bits(self) -> u32 {
+        self.0
     }
 }
 

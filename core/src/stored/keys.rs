@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::ids::{DeviceId, ReplicaId};
 use crate::storage::{Key, KeyRange};
+use crate::stored::length;
 use crate::syncable::{MODEL_BYTES_MAX, Ownership, RecordId, SyncId, Syncable};
 
 const META: u8 = 0x01;
@@ -93,7 +94,7 @@ impl RecordKey {
         let mut key = Key::with_capacity(2 + model.len() + room);
         key.push(first_byte(model, owned));
         // Names are at most `MODEL_BYTES_MAX` long: the builder refuses others.
-        key.push(u8::try_from(model.len()).unwrap_or(u8::MAX));
+        key.push(length(model.len()));
         key.extend_from_slice(model.as_bytes());
         key
     }
@@ -324,14 +325,20 @@ pub(crate) fn besides_of(record: &RecordKey) -> KeyRange {
     KeyRange::prefix(beside_prefix(record))
 }
 
+/// All values beside records of the model of `record` whose keys are as long as its key.
+pub(crate) fn besides_like(record: &RecordKey) -> KeyRange {
+    let mut prefix = beside_prefix(record);
+    prefix.truncate(prefix.len() - record.id_bytes().len());
+    KeyRange::prefix(prefix)
+}
+
 pub(crate) fn besides() -> KeyRange {
     KeyRange::prefix([BESIDE])
 }
 
 /// With its length, so that no record's range reaches into another's.
 fn beside_prefix(record: &RecordKey) -> Key {
-    // Names and ids are checked against their limits.
-    let len = u32::try_from(record.as_bytes().len()).unwrap_or(u32::MAX);
+    let len: u32 = length(record.as_bytes().len());
     [&[BESIDE], &len.to_be_bytes()[..], record.as_bytes()].concat()
 }
 
@@ -446,6 +453,10 @@ mod tests {
         assert!(besides_of(&short).contains(&beside(&short, replica(), 1)));
         assert!(!besides_of(&short).contains(&beside(&long, replica(), 1)));
         assert!(!besides_of(&long).contains(&beside(&short, replica(), 1)));
+        let (alike, other) = (RecordKey::from_parts("a", None, b"c"), RecordKey::from_parts("b", None, b"b"));
+        assert!(besides_like(&long).contains(&beside(&alike, replica(), 1)));
+        assert!(!besides_like(&long).contains(&beside(&short, replica(), 1)));
+        assert!(!besides_like(&long).contains(&beside(&other, replica(), 1)));
     }
 
     #[test]

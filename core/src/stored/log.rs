@@ -3,7 +3,7 @@
 //!
 //! The digest before it lets any row be served and checked without reading those before it.
 
-use super::{Digest, FORMAT, FormatError, Reader, keys::RecordKey};
+use super::{Digest, FORMAT, FormatError, Reader, keys::RecordKey, length};
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, ReplicaId};
 use crate::storage::Value;
@@ -46,6 +46,18 @@ pub(crate) struct ValueRef {
     /// Its bytes: known before it is read, so that whoever reads many can tell how many fit.
     pub(crate) len: u32,
     pub(crate) digest: Digest,
+}
+
+impl ValueRef {
+    /// Names a value of `len` bytes.
+    pub(crate) fn new(schema: u16, len: usize, digest: Digest) -> Self {
+        Self { schema, len: length(len), digest }
+    }
+
+    /// The bytes of the value.
+    pub(crate) fn len(&self) -> usize {
+        usize::try_from(self.len).unwrap_or(usize::MAX)
+    }
 }
 
 /// The digest of a stream up to and including the commit `entry`: a hash chain, so one digest vouches for all
@@ -91,13 +103,12 @@ impl LogRowWriter {
         out.push(FORMAT);
         out.extend_from_slice(device.as_bytes());
         out.extend_from_slice(&stamp.time_bytes());
-        // Both fit: members and changes are checked against their limits before.
-        out.extend_from_slice(&u16::try_from(after.len()).unwrap_or(u16::MAX).to_be_bytes());
+        out.extend_from_slice(&length::<u16>(after.len()).to_be_bytes());
         for (replica, seq) in after {
             out.extend_from_slice(replica.as_bytes());
             out.extend_from_slice(&seq.to_be_bytes());
         }
-        out.extend_from_slice(&u32::try_from(changes).unwrap_or(u32::MAX).to_be_bytes());
+        out.extend_from_slice(&length::<u32>(changes).to_be_bytes());
         Self { out, last: None }
     }
 
@@ -113,13 +124,12 @@ impl LogRowWriter {
         let out = &mut self.out;
         out.push(kind | delete | later | if same { SAME } else { 0 });
         if !same {
-            // Fits, as the id does: both are checked against their limits before anything is staged.
-            out.push(u8::try_from(model.len()).unwrap_or(u8::MAX));
+            out.push(length(model.len()));
             out.extend_from_slice(model);
             self.last = Some((model.to_vec(), kind));
         }
         let out = &mut self.out;
-        out.extend_from_slice(&u16::try_from(id.len()).unwrap_or(u16::MAX).to_be_bytes());
+        out.extend_from_slice(&length::<u16>(id.len()).to_be_bytes());
         out.extend_from_slice(id);
         if let Some(epoch) = epoch {
             out.extend_from_slice(&epoch.to_bytes());

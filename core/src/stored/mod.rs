@@ -44,6 +44,18 @@ pub(crate) fn digest(value: &[u8]) -> Digest {
     *blake3::hash(value).as_bytes()
 }
 
+/// A length or a count as it is stored and sent.
+///
+/// # Panics
+/// If it does not fit. A limit keeps it far below that, so a length that does not fit is a mistake in this library, and
+/// must not be written as another one: what it says could never be read again.
+#[allow(clippy::panic, reason = "a wrong length on disk or on the wire is worse than the end of the replica")]
+pub(crate) fn length<N: TryFrom<usize>>(len: usize) -> N {
+    N::try_from(len).unwrap_or_else(|_| {
+        panic!("the length {len} has passed every limit and fits no {}", std::any::type_name::<N>())
+    })
+}
+
 /// Stored bytes that this version cannot read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {

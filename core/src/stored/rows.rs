@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::log::CHAIN_START;
-use super::{Digest, FORMAT, FormatError, Reader};
+use super::{Digest, FORMAT, FormatError, Reader, length};
 use crate::clock::WallMs;
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
@@ -213,9 +213,14 @@ impl Head {
         Self { seq: 0, stamp, digest: CHAIN_START, floor: 0, floor_digest: CHAIN_START, row_bytes_max: 0 }
     }
 
+    /// The place of the last commit.
+    pub(crate) const fn point(&self) -> Point {
+        Point { seq: self.seq, digest: self.digest }
+    }
+
     /// The head after the commit that `row` logs.
-    pub(crate) fn follow(&self, stamp: Hlc, digest: Digest, row: &[u8]) -> Self {
-        let row_bytes = u32::try_from(row.len()).unwrap_or(u32::MAX);
+    pub(crate) fn next(&self, stamp: Hlc, digest: Digest, row: &[u8]) -> Self {
+        let row_bytes = length(row.len());
         Self { seq: self.seq + 1, stamp, digest, row_bytes_max: self.row_bytes_max.max(row_bytes), ..*self }
     }
 

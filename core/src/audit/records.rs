@@ -1,0 +1,153 @@
+//! The records, what was kept of them, and what lies beside them.
+
+use std::collections::BTreeMap;
+
+use super::{Audit, Rule};
+use crate::ids::ReplicaId;
+use crate::storage::{Entry, ReadError, Storage};
+use crate::stored::keys::{self, RecordKey, StoredKey};
+use crate::stored::log::split_row;
+use crate::stored::{LogEntry, record};
+
+impl Audit<'_> {
+    pub(super) async fn check_records(&mut self) -> Result<(), ReadError> {
+        // How many records claim to be of a commit that the log still has.
+        let mut claimed = BTreeMap::<ReplicaId, u64>::new();
+        let mut pages = self.pages(keys::records());
+        while let Some(page) = pages.next().await? {
+            for (record, header) in parsed(&page) {
+                let beside = header.merge.is_some_and(|merge| merge.beside);
+                if beside && self.storage.scan(keys::besides_of(&record), 1).await?.is_empty() {
+                    let detail = format!("record {record} says that values lie beside it, and none do");
+                    self.report(Rule::BesideBelongs, detail);
+                }
+                if self.check_record(&record, &header) {
+                    *claimed.entry(header.stamp.replica()).or_default() += 1;
+                }
+            }
+        }
+        // The log names each of them once. So if there are as many as the log names, it names every one; only if
+        // there are not is it worth to look for each.
+        if claimed != self.named {
+            self.check_claims().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the log must still have the record's commit.
+    pub(super) fn check_record(&mut self, record: &RecordKey, header: &record::Header) -> bool {
+        let (replica, seq) = (header.stamp.replica(), header.seq);
+        self.check_clock(header.stamp, || format!("record {record}"));
+        if let Some(owner) = record.owner() {
+            self.check_device(replica, owner, format_args!("record {record}"));
+        }
+        let (at, floor) = self.heads.get(&replica).map_or((0, 0), |head| (head.seq, head.floor));
+        if self.heads.get(&replica).is_some_and(|head| header.stamp > head.stamp) {
+            let detail = format!("record {record} is of {}, after the head of its stream", header.stamp);
+            self.report(Rule::LogExplainsRecord, detail);
+        }
+        if seq > at {
+            let detail = format!("record {record} is of commit {seq} of {replica}, whose head is {at}");
+            self.report(Rule::LogExplainsRecord, detail);
+        }
+        seq <= at && seq > floor
+    }
+
+    pub(super) async fn check_claims(&mut self) -> Result<(), ReadError> {
+        let mut log = LastEntry::default();
+        let mut pages = self.pages(keys::records());
+        while let Some(page) = pages.next().await? {
+            for (record, header) in parsed(&page) {
+                let (replica, seq) = (header.stamp.replica(), header.seq);
+                let expected =
+                    self.heads.get(&replica).is_some_and(|head| seq > head.floor && seq <= head.seq);
+                if expected && log.change(self.storage, replica, seq, &record).await?.is_none() {
+                    let detail = format!("commit {seq} of {replica} does not name record {record}");
+                    self.report(Rule::LogExplainsRecord, detail);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn check_kept(&mut self) -> Result<(), ReadError> {
+        let mut log = LastEntry::default();
+        let mut pages = self.pages(keys::all_kept());
+        while let Some(page) = pages.next().await? {
+            for Entry { key, .. } in &page {
+                let Some(StoredKey::Kept(replica, seq, record)) = StoredKey::parse(key) else { continue };
+                let held = match self.get(record.as_bytes().to_vec()).await?.as_deref().map(record::parse) {
+                    Some(Ok((header, _))) => header.holds(replica, seq),
+                    _ => false,
+                };
+                // Only a value that the commit put can be missed.
+                let put = log.change(self.storage, replica, seq, &record).await? == Some(Put(true));
+                if held || !put {
+                    let detail = format!("record {record} of commit {seq} of {replica} is kept for nothing");
+                    self.report(Rule::KeptIsNeeded, detail);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn check_besides(&mut self) -> Result<(), ReadError> {
+        let mut pages = self.pages(keys::besides());
+        while let Some(page) = pages.next().await? {
+            for Entry { key, value } in &page {
+                let Some(StoredKey::Beside(record, replica, seq)) = StoredKey::parse(key) else { continue };
+                let Ok((beside, _)) = record::parse(value) else { continue };
+                self.check_clock(beside.stamp, || format!("a value beside record {record}"));
+                let stored = self.get(record.as_bytes().to_vec()).await?;
+                let header = stored.as_deref().and_then(|stored| record::parse(stored).ok());
+                let merge = header.and_then(|(header, _)| header.merge);
+                let named = beside.seq == seq && beside.stamp.replica() == replica && !beside.tombstone;
+                let epoch = beside.merge.map(|merge| merge.epoch);
+                if !named || !merge.is_some_and(|merge| merge.beside && Some(merge.epoch) == epoch) {
+                    let detail = format!("commit {seq} of {replica} lies beside record {record} for nothing");
+                    self.report(Rule::BesideBelongs, detail);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The records of a page that can be read; the others have been reported already.
+fn parsed(page: &[Entry]) -> impl Iterator<Item = (RecordKey, record::Header)> {
+    page.iter().filter_map(|entry| match (StoredKey::parse(&entry.key), record::parse(&entry.value)) {
+        (Some(StoredKey::Record(record)), Ok((header, _))) => Some((record, header)),
+        _ => None,
+    })
+}
+
+/// The log entry that was looked at last: neighbours often ask for the same, and it may be large.
+#[derive(Default)]
+struct LastEntry(Option<((ReplicaId, u64), BTreeMap<RecordKey, Put>)>);
+
+/// Whether a change puts a value, or deletes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Put(bool);
+
+impl LastEntry {
+    /// What the commit did to the record, if it names it.
+    async fn change(
+        &mut self,
+        storage: &dyn Storage,
+        replica: ReplicaId,
+        seq: u64,
+        record: &RecordKey,
+    ) -> Result<Option<Put>, ReadError> {
+        let at = (replica, seq);
+        let named = match self.0.take() {
+            Some((last, named)) if last == at => named,
+            _ => {
+                let entry = storage.get_many(&[keys::log(replica, seq)]).await?.into_iter().next().flatten();
+                let entry = entry.and_then(|row| LogEntry::parse(replica, split_row(&row).ok()?.1).ok());
+                let changes = entry.map(|entry| entry.changes).unwrap_or_default();
+                changes.into_iter().map(|change| (change.record, Put(change.value.is_some()))).collect()
+            }
+        };
+        Ok(self.0.insert((at, named)).1.get(record).copied())
+    }
+}

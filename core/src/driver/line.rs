@@ -1,0 +1,58 @@
+//! Where frames come from, and the clocks that say when.
+
+use std::future::pending;
+use std::sync::Arc;
+
+use crate::clock::{Clock, Now};
+use crate::engine::{Engine, Input};
+use crate::events::{Event, Notice};
+use crate::transport::{Incoming, Transport, TransportError};
+
+use super::channels::Channels;
+
+/// Reads the two clocks.
+pub(crate) fn read_clock(clock: &dyn Clock) -> Now {
+    Now { wall: clock.wall(), mono: clock.mono() }
+}
+
+/// Where frames come from, and the clocks that say when.
+pub(super) struct Line {
+    pub(super) clock: Arc<dyn Clock>,
+    /// `None` without one, and once it has ended.
+    pub(super) transport: Option<Arc<dyn Transport>>,
+}
+
+impl Line {
+    pub(super) fn now(&self) -> Now {
+        read_clock(&*self.clock)
+    }
+
+    /// The next frame, once there is one and the engine has room for what it brings.
+    pub(super) async fn receive(&self, has_room: bool) -> Result<Incoming, TransportError> {
+        match self.transport.as_deref().filter(|_| has_room) {
+            Some(transport) => transport.receive().await,
+            None => pending().await,
+        }
+    }
+
+    pub(super) fn take<S>(
+        &mut self,
+        incoming: Result<Incoming, TransportError>,
+        engine: &mut Engine,
+        channels: &Channels<S>,
+    ) {
+        let input = match incoming {
+            Ok(Incoming::Frame { from, bytes }) => Input::Frame(from, bytes),
+            Ok(Incoming::Up(peer)) => Input::Up(peer),
+            Ok(Incoming::Down(peer)) => Input::Down(peer),
+            Err(error) => {
+                if self.transport.take().is_some() {
+                    engine.handle(self.now(), Input::Offline);
+                    channels.notify(Notice::from([Event::TransportLost { error: error.to_string() }]));
+                }
+                return;
+            }
+        };
+        engine.handle(self.now(), input);
+    }
+}

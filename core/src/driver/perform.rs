@@ -1,0 +1,162 @@
+//! What the driver does of what the engine wants done.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Release;
+
+use futures::FutureExt;
+use futures::future::{Either, select};
+
+use crate::engine::{Answer, Effect, Input, JobId, Pen, Query};
+use crate::error::{Error, StopReason, panic_message};
+use crate::joined::Work;
+use crate::storage::{Storage, WriteError};
+
+use super::channels::Held;
+use super::{Driver, answer, next_control, next_done};
+
+/// What the engine hears of work that nobody brought. It asks for none of that.
+const NO_PROJECTIONS: Error = Error::Stopped(StopReason::DriverDropped);
+
+impl<S: Storage> Driver<S> {
+    /// Does one thing. What the store is to do goes on beside everything else.
+    pub(super) async fn perform(&mut self, effect: Effect) -> Result<(), StopReason> {
+        let Some(held) = self.store.clone() else { return Err(StopReason::DriverDropped) };
+        match effect {
+            Effect::Read(job, keys) => self.begin(async move {
+                let values = held.store.get_many(&keys).await;
+                Ok(Input::Read(job, keys, values))
+            }),
+            Effect::Scan(job, range, limit) => {
+                self.begin(async move { Ok(Input::Scanned(job, held.store.scan(range, limit).await)) })
+            }
+            Effect::Write(job, batch) => self.begin(async move {
+                match held.store.write(batch).await {
+                    Ok(()) => Ok(Input::Written(job, Ok(()))),
+                    Err(WriteError::Rejected(error)) => Ok(Input::Written(job, Err(Arc::from(error)))),
+                    Err(WriteError::Unknown(error)) => Err(StopReason::Unknown(Arc::from(error))),
+                    Err(WriteError::Fenced) => Err(StopReason::Fenced),
+                }
+            }),
+            Effect::Join(job, ticket, pen) => {
+                let work = self.joins.remove(&ticket);
+                self.begin_join(held, job, *pen, work)
+            }
+            Effect::Receive(job, commits, pen) => {
+                let work = self.projections.clone().map(|all| all.receive(commits));
+                self.begin_join(held, job, *pen, work)
+            }
+            Effect::WriteProjected(job, batch) => match self.projections.clone() {
+                Some(all) => self.begin(async move {
+                    let written = all.write(&held.store, batch).await?;
+                    Ok(Input::Projected(job, written))
+                }),
+                None => self.begin(async move { Ok(Input::Projected(job, Err(NO_PROJECTIONS))) }),
+            },
+            Effect::Rebuild(job) => match self.projections.clone() {
+                Some(all) => self.begin(async move {
+                    let told = all.rebuild(&held.store).await?;
+                    Ok(Input::Rebuilt(job, told))
+                }),
+                None => self.begin(async move { Ok(Input::Rebuilt(job, None)) }),
+            },
+            Effect::Reset(names) => {
+                if let Some(all) = &self.projections {
+                    all.restart(&names);
+                }
+                Ok(())
+            }
+            Effect::Folded => {
+                self.channels.folding.store(false, Release);
+                Ok(())
+            }
+            Effect::Find(job, query) => self.begin(async move {
+                let answer = match query {
+                    Query::Scan(range, limit) => held.store.scan(range, limit).await.map(Answer::Entries),
+                    Query::Get(keys) => held.store.get_many(&keys).await.map(Answer::Values),
+                };
+                Ok(Input::Found(job, answer))
+            }),
+            Effect::Send(to, frame) => {
+                if let Some(transport) = self.line.transport.clone() {
+                    // What is lost is pulled.
+                    let _ = self.while_serving(transport.send(to, frame)).await?;
+                }
+                Ok(())
+            }
+            Effect::Broadcast(members, frame) => {
+                if let Some(transport) = self.line.transport.clone() {
+                    let _ = self.while_serving(transport.broadcast(&members, frame)).await?;
+                }
+                Ok(())
+            }
+            Effect::Reply(ticket, result) => {
+                // Refused before its turn came.
+                self.joins.remove(&ticket);
+                if let Some(waiting) = self.waiting.remove(&ticket) {
+                    // The caller may have gone; its commit stands all the same.
+                    let _ = waiting.reply.send(result);
+                }
+                Ok(())
+            }
+            Effect::Notify(notice) => {
+                self.channels.notify(notice);
+                Ok(())
+            }
+        }
+    }
+
+    fn begin_join(
+        &mut self,
+        held: Arc<Held<S>>,
+        job: JobId,
+        pen: Pen,
+        work: Option<Work<S>>,
+    ) -> Result<(), StopReason> {
+        self.begin(async move {
+            match work {
+                Some(work) => Ok(Input::Joined(job, work(&held.store, pen).await?)),
+                // Every joined write brings its work, and only what projections derive from is received like this.
+                None => Ok(Input::Joined(job, Err(NO_PROJECTIONS))),
+            }
+        })
+    }
+
+    /// Begins what the store is to do. The engine is told once it is done, which may be at once.
+    ///
+    /// A panic of the store becomes a reason to stop: it may have happened in the middle of a write.
+    fn begin(
+        &mut self,
+        work: impl Future<Output = Result<Input, StopReason>> + Send + 'static,
+    ) -> Result<(), StopReason> {
+        let mut work = catch_panic(work).map(Result::flatten).boxed();
+        match (&mut work).now_or_never() {
+            Some(done) => self.engine.handle(self.line.now(), done?),
+            None => self.running.push(work),
+        }
+        Ok(())
+    }
+
+    /// Waits for `operation`, and goes on with what the store does and with what managers ask meanwhile.
+    async fn while_serving<T>(&mut self, operation: impl Future<Output = T>) -> Result<T, StopReason> {
+        let Self { engine, channels, running, line, .. } = self;
+        let mut operation = pin!(catch_panic(operation));
+        loop {
+            let (done, control) = (pin!(next_done(running)), pin!(next_control(&mut channels.control)));
+            match select(operation.as_mut(), select(done, control)).await {
+                Either::Left((result, _)) => return result,
+                Either::Right((Either::Left((done, _)), _)) => engine.handle(line.now(), done?),
+                Either::Right((Either::Right((control, _)), _)) => {
+                    answer(engine, &mut channels.requests, control);
+                }
+            }
+        }
+    }
+}
+
+async fn catch_panic<T>(work: impl Future<Output = T>) -> Result<T, StopReason> {
+    let ended = AssertUnwindSafe(work).catch_unwind().await;
+    ended.map_err(|panic| StopReason::Panicked(panic_message(&*panic)))
+}

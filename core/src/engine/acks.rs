@@ -1,0 +1,178 @@
+//! Acknowledgements and hellos: when it is time to say how far this replica is.
+//!
+//! Commits that are applied within a short time are acknowledged together. A hello with all heads is said now and then,
+//! so that whatever was lost is noticed. Owns: what moved since the last acknowledgement, and both moments.
+
+use std::collections::BTreeSet;
+
+use crate::clock::Mono;
+use crate::ids::ReplicaId;
+
+use super::Machine;
+use super::backoff::{after, jittered};
+
+/// What is applied within this time is acknowledged together.
+const ACK_AFTER_MS: u64 = 20;
+/// How often a replica says hello to those it is connected with: what was lost is noticed by then.
+const HELLO_EVERY_MS: u64 = 30_000;
+/// How often a joiner asks whether it has been added.
+const JOIN_EVERY_MS: u64 = 2_000;
+
+/// A moment to speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Moment {
+    /// There is nothing to say.
+    #[default]
+    Never,
+    At(Mono),
+    /// It has come.
+    Now,
+}
+
+impl Moment {
+    fn expire(&mut self, now: Mono) {
+        if matches!(self, Self::At(at) if *at <= now) {
+            *self = Self::Now;
+        }
+    }
+
+    fn at(self) -> Option<Mono> {
+        match self {
+            Self::At(at) => Some(at),
+            Self::Never | Self::Now => None,
+        }
+    }
+}
+
+/// When to acknowledge, and what.
+#[derive(Debug, Default)]
+pub(super) struct Acks {
+    moved: BTreeSet<ReplicaId>,
+    moment: Moment,
+}
+
+impl Acks {
+    /// Streams have moved: they are acknowledged soon, together with those that move until then.
+    pub(super) fn later(&mut self, streams: impl IntoIterator<Item = ReplicaId>, now: Mono) {
+        self.moved.extend(streams);
+        if self.moment == Moment::Never {
+            self.moment = Moment::At(after(now, ACK_AFTER_MS));
+        }
+    }
+
+    /// The streams to acknowledge now; `None` if it is not time yet.
+    pub(super) fn poll(&mut self) -> Option<BTreeSet<ReplicaId>> {
+        (self.moment == Moment::Now).then(|| {
+            self.moment = Moment::Never;
+            std::mem::take(&mut self.moved)
+        })
+    }
+}
+
+impl Machine for Acks {
+    fn next_timeout(&self) -> Option<Mono> {
+        self.moment.at()
+    }
+
+    fn expire(&mut self, now: Mono) {
+        self.moment.expire(now);
+    }
+
+    fn check(&self) {
+        assert_eq!(self.moved.is_empty(), self.moment == Moment::Never, "{self:?}");
+    }
+}
+
+/// When to say hello to everybody.
+#[derive(Debug, Default)]
+pub(super) struct Hellos {
+    moment: Moment,
+    /// Whether something else than the time has made it due.
+    hurried: bool,
+}
+
+/// Why hello is said to everybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// It is time.
+    Time,
+    /// What peers must know has changed.
+    News,
+}
+
+impl Hellos {
+    /// Somebody is up: from now on hello is said now and then, if it is not said already.
+    pub(super) fn begin(&mut self, awaits_membership: bool, now: Mono, rng: &mut fastrand::Rng) {
+        if self.moment == Moment::Never {
+            self.later(awaits_membership, now, rng);
+        }
+    }
+
+    /// Hello was said to everybody: the next one comes after a while.
+    pub(super) fn later(&mut self, awaits_membership: bool, now: Mono, rng: &mut fastrand::Rng) {
+        let every = if awaits_membership { JOIN_EVERY_MS } else { HELLO_EVERY_MS };
+        self.moment = Moment::At(after(now, jittered(every, rng)));
+        self.hurried = false;
+    }
+
+    /// Everybody is to hear hello at once.
+    pub(super) fn now(&mut self) {
+        self.hurried |= self.moment != Moment::Now;
+        self.moment = Moment::Now;
+    }
+
+    /// Whether hello is due, and why. It stays so until [`later`](Hellos::later) is called.
+    pub(super) fn due(&self) -> Option<Due> {
+        (self.moment == Moment::Now).then_some(if self.hurried { Due::News } else { Due::Time })
+    }
+}
+
+impl Machine for Hellos {
+    fn next_timeout(&self) -> Option<Mono> {
+        self.moment.at()
+    }
+
+    fn expire(&mut self, now: Mono) {
+        self.moment.expire(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn what_moves_within_a_short_time_is_acknowledged_together() {
+        let (a, b) = (ReplicaId(Uuid::from_u128(0xa)), ReplicaId(Uuid::from_u128(0xb)));
+        let mut acks = Acks::default();
+        acks.later([a], Mono(100));
+        acks.later([b, a], Mono(110));
+        assert_eq!(acks.next_timeout(), Some(Mono(120)), "from the first on");
+        acks.expire(Mono(119));
+        assert_eq!(acks.poll(), None);
+        acks.expire(Mono(120));
+        assert_eq!(acks.next_timeout(), None, "what is due is no moment to wait for");
+        assert_eq!(acks.poll(), Some(BTreeSet::from([a, b])));
+        assert_eq!(acks.poll(), None);
+        acks.check();
+    }
+
+    #[test]
+    fn a_joiner_says_hello_more_often() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        let mut hellos = Hellos::default();
+        hellos.begin(true, Mono(0), &mut rng);
+        let soon = hellos.next_timeout().unwrap();
+        assert!((1_500..=2_500).contains(&soon.0));
+        hellos.begin(false, Mono(0), &mut rng);
+        assert_eq!(hellos.next_timeout(), Some(soon), "it has begun");
+        hellos.expire(soon);
+        assert_eq!((hellos.due(), hellos.due()), (Some(Due::Time), Some(Due::Time)), "until it was said");
+        hellos.later(false, soon, &mut rng);
+        assert!(hellos.due().is_none() && hellos.next_timeout().unwrap().since(soon) >= 22_500);
+        hellos.now();
+        assert_eq!((hellos.due(), hellos.next_timeout()), (Some(Due::News), None));
+    }
+}

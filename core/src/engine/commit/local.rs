@@ -1,0 +1,235 @@
+//! What a round of commits of this replica decides: commits that arrived together and share one write.
+
+use crate::error::Error;
+use crate::events::{Change, ChangeKind, Event};
+use crate::hlc::Hlc;
+use crate::ids::ReplicaId;
+use crate::limits::Limit;
+use crate::storage::Value;
+use crate::stored::keys::RecordKey;
+use crate::stored::log::{LogRowWriter, chain, split_row};
+use crate::stored::record::{self, Header, Merged};
+use crate::stored::{Head, ValueRef};
+
+use super::super::wire::{CommitParts, MessageWriter};
+use super::super::{Ticket, commit_bytes};
+use super::draft::Draft;
+use super::{Action, Commit, Current, Decision, NewValue, Pen, Staged};
+
+/// A change that takes effect.
+struct Effective {
+    record: RecordKey,
+    new: Option<NewValue>,
+    /// The record it replaces, if that is in the store and not in this round.
+    stored: Option<(Header, Value)>,
+    kind: ChangeKind,
+    /// For a model with its own merge, what its record said before.
+    merge: Option<Merged>,
+}
+
+/// What a commit comes to, given what was there before it.
+struct Outcome {
+    /// The changes that take effect, perhaps none; or why there is none.
+    changes: Result<Vec<Effective>, Error>,
+    /// Whether that rests on nothing but what is durable already.
+    durable: bool,
+}
+
+impl Pen {
+    /// Decides a round, given the values of the records it names, in their order.
+    pub(crate) fn decide(&mut self, round: Vec<(Ticket, Commit)>, values: Vec<Option<Value>>) -> Decision {
+        let mut draft = self.begin_round();
+        let mut frame = self.connected.then(|| MessageWriter::live(self.context.group()));
+        let mut values = values.into_iter();
+        for (ticket, commit) in round {
+            // Every commit takes its values, also one that fails at its first change.
+            let stored: Vec<_> = values.by_ref().take(commit.changes.len()).collect();
+            let Outcome { changes, durable } = self.outcome(&draft, commit, stored);
+            let (result, waits) = match changes {
+                Ok(changes) if changes.is_empty() => (Ok(()), !durable),
+                Ok(changes) => match self.stamp() {
+                    Ok(stamp) => (self.apply(&mut draft, &mut frame, stamp, changes), true),
+                    Err(error) => (Err(error), false),
+                },
+                Err(error) => (Err(error), !durable),
+            };
+            let answers = if waits { &mut draft.decision.waiting } else { &mut draft.decision.settled };
+            answers.push((ticket, result));
+        }
+        self.end_round(draft, frame)
+    }
+
+    /// Decides a commit that shares its write with no other, given the values of the records it names.
+    ///
+    /// # Errors
+    /// Why nothing is to be written.
+    pub(crate) fn decide_alone(
+        &mut self,
+        commit: Commit,
+        values: Vec<Option<Value>>,
+    ) -> Result<Decision, Error> {
+        let mut draft = self.begin_round();
+        let mut frame = self.connected.then(|| MessageWriter::live(self.context.group()));
+        let changes = self.outcome(&draft, commit, values).changes?;
+        if !changes.is_empty() {
+            let stamp = self.stamp()?;
+            self.apply(&mut draft, &mut frame, stamp, changes)?;
+        }
+        Ok(self.end_round(draft, frame))
+    }
+
+    /// The draft of a round. Where the write leaves the floor is said at once: what it displaces below is not kept.
+    fn begin_round(&self) -> Draft {
+        let durable = self.ledger.own();
+        let mut draft = Draft::new(self.clock.high_water());
+        draft.heads.insert(self.context.me(), Head { floor: self.floor(), ..durable });
+        draft
+    }
+
+    fn end_round(&self, mut draft: Draft, frame: Option<MessageWriter>) -> Decision {
+        let durable = self.ledger.own();
+        if draft.rest.is_empty() {
+            draft.heads.clear();
+        } else {
+            let frame = frame.map(MessageWriter::finish);
+            draft.decision.frame = frame.filter(|frame| frame.len() <= self.context.limits.frame_bytes_max);
+            if let Some(head) = draft.heads.get_mut(&self.context.me()) {
+                (head.floor, head.floor_digest) = (durable.floor, durable.floor_digest);
+            }
+        }
+        self.finish(draft, self.floor())
+    }
+
+    /// Up to where the write prunes the own log.
+    fn floor(&self) -> u64 {
+        let durable = self.ledger.own();
+        self.stable.clamp(durable.floor, durable.seq)
+    }
+
+    fn stamp(&mut self) -> Result<Hlc, Error> {
+        let wall = self.wall.clone()?;
+        Ok(self.clock.stamp(wall)?)
+    }
+
+    /// Adds a commit to the write: its records, what they displace, its log entry, its event.
+    fn apply(
+        &mut self,
+        draft: &mut Draft,
+        frame: &mut Option<MessageWriter>,
+        stamp: Hlc,
+        changes: Vec<Effective>,
+    ) -> Result<(), Error> {
+        let (device, replica) = (self.identity().device, self.identity().replica);
+        let head = self.head_in(draft, replica);
+        let seq = head.seq + 1;
+        let after = self.causes(&head);
+        let mut row = LogRowWriter::new(&head.digest, device, stamp, &after, changes.len());
+        let mut events = Vec::with_capacity(changes.len());
+        let mut values = Vec::new();
+        for change in changes {
+            let Effective { record: key, new, stored, kind, merge } = change;
+            let value = new.as_ref().map(|NewValue { schema, record, digest }| {
+                let value = record::value_of(record);
+                if frame.is_some() {
+                    values.extend_from_slice(value);
+                }
+                ValueRef::new(*schema, value.len(), *digest)
+            });
+            row.push(&key, value, merge.map(|merge| if new.is_some() { merge.epoch } else { stamp }));
+            let merge = merge.map(|before| match new {
+                Some(_) => Merged { mixed: false, ..before },
+                None => {
+                    if before.beside {
+                        draft.drop_besides(&key);
+                    }
+                    Merged::plain(stamp)
+                }
+            });
+            let (schema, mut bytes) = new
+                .map_or_else(|| (0, record::with_room(merge.is_some(), 0)), |new| (new.schema, new.record));
+            let header = Header { tombstone: kind == ChangeKind::Delete, schema, stamp, seq, merge };
+            header.write(&mut bytes);
+            self.replace(draft, &key, header, bytes, stored)?;
+            events.push(Event::Changed(Change { record: key, kind, origin: device, stamp, seq }));
+        }
+        let row = row.finish();
+        let (previous, entry) = split_row(&row)?;
+        let digest = chain(&head.digest, entry);
+        if let Some(frame) = frame {
+            let parts = CommitParts { stream: replica, seq, previous: &previous, entry, values: &values };
+            frame.push(&parts);
+        }
+        draft.log(&head, stamp, digest, row);
+        draft.tell(&mut events);
+        Ok(())
+    }
+
+    /// What the first commit of a write rests on. Those behind it in the round add nothing to that.
+    fn causes(&self, head: &Head) -> Vec<(ReplicaId, u64)> {
+        if head.seq == self.ledger.own().seq { self.ledger.causes() } else { Vec::new() }
+    }
+
+    /// Judges a commit against the store and the commits before it in the round, without touching either.
+    fn outcome(&self, draft: &Draft, commit: Commit, stored: Vec<Option<Value>>) -> Outcome {
+        let mut effective = Vec::with_capacity(commit.changes.len());
+        let mut durable = true;
+        let mut bytes = 0_usize;
+        for (staged, stored) in commit.changes.into_iter().zip(stored) {
+            durable &= draft.records.get(&staged.record).is_none();
+            match effect_of(draft, staged, stored) {
+                Ok(Some(change)) => {
+                    let value = change.new.as_ref().map_or(0, |new| record::value_of(&new.record).len());
+                    bytes = bytes.saturating_add(change.record.id_bytes().len() + value);
+                    effective.push(change);
+                }
+                Ok(None) => {}
+                Err(error) => return Outcome { changes: Err(error), durable },
+            }
+        }
+        // What is merged may have grown since it was staged, and every commit must fit a frame.
+        if bytes > commit_bytes(&self.context.limits) {
+            let limit = Limit { name: "commit_bytes_max", max: self.context.limits.commit_bytes_max };
+            return Outcome { changes: Err(Error::TooLarge { size: bytes, limit }), durable };
+        }
+        Outcome { changes: Ok(effective), durable }
+    }
+}
+
+/// What one change does; `None` if it changes nothing.
+fn effect_of(draft: &Draft, staged: Staged, stored: Option<Value>) -> Result<Option<Effective>, Error> {
+    let Staged { record: key, action, own_merge } = staged;
+    let stored = match stored {
+        Some(bytes) if draft.records.get(&key).is_none() => Some((record::parse(&bytes)?.0, bytes)),
+        _ => None,
+    };
+    let before = draft.before(&key, stored.as_ref());
+    if let Some(before) = before
+        && before.header.merge.is_some() != own_merge
+    {
+        return Err(Error::OtherMerge { record: key });
+    }
+    let merge = own_merge.then(|| {
+        let known = before.and_then(|before| before.header.merge);
+        known.unwrap_or(Merged::plain(Hlc::NEVER))
+    });
+    let old = before.filter(|before| !before.header.tombstone);
+    let current = old.as_ref().map(|old| Current { schema: old.header.schema, value: old.value() });
+    let new = match action {
+        Action::Put(new) => Some(new),
+        Action::Delete => None,
+        Action::Update(update) => Some(update(current)?),
+    };
+    let kind = match (current, &new) {
+        (None, None) => return Ok(None),
+        (None, Some(_)) => ChangeKind::Insert,
+        (Some(_), None) => ChangeKind::Delete,
+        (Some(old), Some(new)) if old.schema > new.schema => {
+            return Err(Error::NewerSchema { record: key, stored: old.schema, known: new.schema });
+        }
+        (Some(old), Some(new)) if old.schema == new.schema && old.value == record::value_of(&new.record) => {
+            return Ok(None);
+        }
+        (Some(_), Some(_)) => ChangeKind::Update,
+    };
+    Ok(Some(Effective { record: key, new, stored, kind, merge }))
+}

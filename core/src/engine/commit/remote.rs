@@ -1,0 +1,336 @@
+//! What commits of other replicas do to the records here: one write for many of them.
+//!
+//! A record is the join of all that was ever put under its key, so it depends neither on the order in which commits
+//! arrive nor on who brings them. Without a merge of its own the model's higher stamp wins. With one, values of the
+//! same epoch are merged, a higher epoch wins whole, and a value that this version of the app cannot merge lies beside
+//! the record until it can. Every value that does not end in its record is kept for the log.
+
+use bytes::Bytes;
+
+use crate::error::Error;
+use crate::events::{Change, ChangeKind, Event};
+use crate::ids::ReplicaId;
+use crate::storage::{Key, Value};
+use crate::stored::keys::{self, RecordKey};
+use crate::stored::record::{self, Header, Merged};
+use crate::stored::{Digest, Head, LogEntry, Reference, log};
+
+use super::super::rules::{Mark, Marks};
+use super::draft::{Before, Draft};
+use super::{Current, Decision, NewValue, Pen};
+
+/// A commit of another replica that was checked and may be applied after those before it.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    pub(crate) stream: ReplicaId,
+    pub(crate) seq: u64,
+    /// The digest of the stream before it, and with it.
+    pub(crate) previous: Digest,
+    pub(crate) digest: Digest,
+    pub(crate) entry: LogEntry,
+    /// The entry as its author wrote it.
+    pub(crate) raw: Bytes,
+    /// A value for every change; `None` for a delete.
+    pub(crate) values: Vec<Option<Bytes>>,
+}
+
+impl Received {
+    /// What it occupies while it waits.
+    pub(crate) fn weight(&self) -> usize {
+        crate::batch::weight(self.shared_bytes(), 1 + self.values.len())
+    }
+
+    /// The bytes of the frame that brought it which it keeps in memory.
+    pub(in crate::engine) fn shared_bytes(&self) -> usize {
+        self.raw.len() + self.values.iter().flatten().map(Bytes::len).sum::<usize>()
+    }
+
+    /// Lets go of the frame that brought it.
+    pub(in crate::engine) fn detach(&mut self) {
+        self.raw = Bytes::copy_from_slice(&self.raw);
+        for value in self.values.iter_mut().flatten() {
+            *value = Bytes::copy_from_slice(value);
+        }
+    }
+}
+
+/// Lends the keys of the records that `commits` change, in their order, to read what is there. They must be
+/// [given back](take_keys_back) before the commits are used again.
+pub(crate) fn lend_keys(commits: &mut [Received]) -> Vec<Key> {
+    let mut keys = Vec::with_capacity(commits.iter().map(|commit| commit.values.len()).sum());
+    keys.extend(changes_of(commits).map(|change| change.record.lend()));
+    keys
+}
+
+pub(crate) fn take_keys_back(commits: &mut [Received], keys: Vec<Key>) {
+    changes_of(commits).zip(keys).for_each(|(change, key)| change.record.take_back(key));
+}
+
+fn changes_of(commits: &mut [Received]) -> impl Iterator<Item = &mut Reference> {
+    commits.iter_mut().flat_map(|commit| &mut commit.entry.changes)
+}
+
+/// A record as a commit makes it.
+pub(super) struct Arrival<'a> {
+    pub(super) header: Header,
+    pub(super) value: &'a [u8],
+}
+
+/// What becomes of a record and of the value that comes for it.
+pub(super) enum Verdict {
+    /// What comes takes the record's place.
+    Replace,
+    /// The record stays as it is.
+    Stay,
+    /// Both make a new value; whether it is the one that came, unchanged.
+    Mix(Header, Value, bool),
+    /// What comes lies beside the record.
+    Beside,
+}
+
+impl Pen {
+    /// Applies `commits`, in their order, given the values of the records that they name.
+    ///
+    /// # Errors
+    /// [`Error::Format`] or [`Error::Decode`] if a stored record cannot be read. Nothing is decided.
+    pub(crate) fn receive(
+        &mut self,
+        commits: &[Received],
+        values: Vec<Option<Value>>,
+    ) -> Result<Decision, Error> {
+        let mut draft = Draft::new(self.clock.high_water());
+        draft.reserve(commits.len());
+        let mut values = values.into_iter();
+        let mut events = Vec::new();
+        for commit in commits {
+            for (change, value) in commit.entry.changes.iter().zip(&commit.values) {
+                let stored = match values.next().flatten() {
+                    Some(bytes) if draft.records.get(&change.record).is_none() => {
+                        Some((record::parse(&bytes)?.0, bytes))
+                    }
+                    _ => None,
+                };
+                if let Some(kind) = self.change(&mut draft, commit, change, value.as_deref(), stored)? {
+                    events.push(Event::Changed(Change {
+                        record: change.record.clone(),
+                        kind,
+                        origin: commit.entry.device,
+                        stamp: commit.entry.stamp,
+                        seq: commit.seq,
+                    }));
+                }
+            }
+            // Their checks see to it that it is the next one.
+            let head = Head { seq: commit.seq.saturating_sub(1), ..self.head_in(&draft, commit.stream) };
+            let row = log::row(&commit.previous, &commit.raw);
+            draft.log(&head, commit.entry.stamp, commit.digest, row);
+            draft.tell(&mut events);
+            if self.rules().clock_follows {
+                self.clock.follow(commit.entry.stamp);
+            }
+        }
+        Ok(self.finish(draft, 0))
+    }
+
+    /// Applies one change; says what a reader sees of it, if anything.
+    fn change(
+        &mut self,
+        draft: &mut Draft,
+        commit: &Received,
+        change: &Reference,
+        value: Option<&[u8]>,
+        stored: Option<(Header, Value)>,
+    ) -> Result<Option<ChangeKind>, Error> {
+        let Reference { record: key, value: reference, epoch } = change;
+        let new = Arrival {
+            header: Header {
+                tombstone: reference.is_none(),
+                schema: reference.map_or(0, |value| value.schema),
+                stamp: commit.entry.stamp,
+                seq: commit.seq,
+                merge: epoch.map(Merged::plain),
+            },
+            value: value.unwrap_or_default(),
+        };
+        let before = draft.before(key, stored.as_ref());
+        let visible = before.filter(|old| !old.header.tombstone);
+        let verdict = before.map_or(Verdict::Replace, |old| self.verdict(key, old, &new));
+        if let Some(old) = before {
+            self.marks.add(marks_of(old.header, &new.header, &verdict));
+        }
+        let kind = match (&verdict, visible) {
+            (Verdict::Stay | Verdict::Beside, _) => None,
+            (Verdict::Replace, old) => {
+                let live = (!new.header.tombstone).then_some((new.header.schema, new.value));
+                kind(old.map(|old| (old.header.schema, old.value())), live)
+            }
+            (Verdict::Mix(header, bytes, _), old) => kind(
+                old.map(|old| (old.header.schema, old.value())),
+                Some((header.schema, record::value_of(bytes))),
+            ),
+        };
+        match verdict {
+            Verdict::Replace => {
+                if before.and_then(|old| old.header.merge).is_some_and(|merge| merge.beside) {
+                    draft.drop_besides(key);
+                }
+                let bytes = record::of(&new.header, new.value);
+                self.replace(draft, key, new.header, bytes, stored)?;
+            }
+            Verdict::Stay => self.keep_incoming(draft, key, &new),
+            Verdict::Mix(header, bytes, unchanged) => {
+                if !unchanged {
+                    self.keep_incoming(draft, key, &new);
+                }
+                self.replace(draft, key, header, bytes, stored)?;
+            }
+            Verdict::Beside => {
+                if self.rules().unmerged_lies_beside {
+                    let old = before.map(|old| (*old.header, old.bytes.to_vec()));
+                    let beside = keys::beside(key, commit.stream, commit.seq);
+                    draft.rest.push((beside, record::of(&new.header, new.value)));
+                    if let Some((header, mut bytes)) = old
+                        && let Some(merge) = header.merge.filter(|merge| !merge.beside)
+                    {
+                        let header = Header { merge: Some(Merged { beside: true, ..merge }), ..header };
+                        header.write(&mut bytes);
+                        self.replace(draft, key, header, bytes, None)?;
+                    }
+                }
+                self.keep_incoming(draft, key, &new);
+            }
+        }
+        Ok(kind)
+    }
+
+    fn keep_incoming(&mut self, draft: &mut Draft, key: &RecordKey, new: &Arrival<'_>) {
+        if !new.header.tombstone {
+            self.keep(draft, key, new.header.stamp.replica(), new.header.seq, new.value.to_vec());
+        }
+    }
+
+    pub(super) fn verdict(&self, key: &RecordKey, old: Before<'_>, new: &Arrival<'_>) -> Verdict {
+        let newer = new.header.rank() > old.header.rank() || !self.rules().higher_stamp_wins;
+        let by_rank = if newer { Verdict::Replace } else { Verdict::Stay };
+        let (Some(mine), Some(theirs)) = (old.header.merge, new.header.merge) else { return by_rank };
+        if mine.epoch != theirs.epoch && self.rules().epochs_are_kept_apart {
+            return by_rank;
+        }
+        match (old.header.tombstone, new.header.tombstone) {
+            (true, true) => by_rank,
+            // Nothing and something is something.
+            (true, false) if newer => Verdict::Replace,
+            (true, false) => Verdict::Mix(
+                Header { schema: new.header.schema, tombstone: false, ..mixed(old.header, mine) },
+                with_header_room(new.value),
+                false,
+            )
+            .written(),
+            (false, true) if newer => {
+                let merge = Some(Merged { mixed: true, ..mine });
+                let header = Header { schema: old.header.schema, tombstone: false, merge, ..new.header };
+                Verdict::Mix(header, old.bytes.to_vec(), true).written()
+            }
+            (false, true) => Verdict::Stay,
+            (false, false) => self.merge(key, old, mine, new, newer),
+        }
+    }
+
+    /// Makes one value of two, if this version of the app can.
+    fn merge(
+        &self,
+        key: &RecordKey,
+        old: Before<'_>,
+        mine: Merged,
+        new: &Arrival<'_>,
+        newer: bool,
+    ) -> Verdict {
+        let value_of_old = old.value();
+        if value_of_old == new.value && old.header.schema == new.header.schema {
+            // Equal values merge to the same, whether or not anybody knows how.
+            return if newer {
+                Verdict::Mix(
+                    Header { merge: Some(Merged { mixed: false, ..mine }), ..new.header },
+                    old.bytes.to_vec(),
+                    true,
+                )
+                .written()
+            } else {
+                Verdict::Stay
+            };
+        }
+        let merged = self.context.models.merge_of(key.model()).and_then(|merge| {
+            let one = Current { schema: old.header.schema, value: value_of_old };
+            merge(one, Current { schema: new.header.schema, value: new.value }).ok()
+        });
+        // However long it is: it is never logged, so it need not fit a commit, and every replica must have it.
+        let Some(NewValue { schema, record, .. }) = merged else { return Verdict::Beside };
+        let value = record::value_of(&record);
+        let is_old = value == value_of_old && schema == old.header.schema;
+        let is_new = value == new.value && schema == new.header.schema;
+        if is_old && !newer {
+            return Verdict::Stay;
+        }
+        let (source, unchanged) = if newer { (&new.header, is_new) } else { (old.header, false) };
+        let merge = Some(Merged { mixed: !unchanged, ..mine });
+        Verdict::Mix(Header { schema, merge, ..*source }, record, unchanged).written()
+    }
+}
+
+/// What a test corpus should have seen.
+fn marks_of(old: &Header, new: &Header, verdict: &Verdict) -> Marks {
+    let mut marks = Marks::default();
+    match verdict {
+        Verdict::Replace => {}
+        Verdict::Stay => {
+            marks.note(Mark::Beaten);
+            if old.tombstone && !new.tombstone {
+                marks.note(Mark::LatePut);
+            }
+        }
+        Verdict::Mix(..) => marks.note(Mark::Mixed),
+        Verdict::Beside => marks.note(Mark::Beside),
+    }
+    if old.merge.map(|merge| merge.epoch) != new.merge.map(|merge| merge.epoch) {
+        marks.note(Mark::OtherEpoch);
+    }
+    if old.stamp.wall() == new.stamp.wall() && old.stamp.replica() != new.stamp.replica() {
+        marks.note(Mark::TieOnWall);
+        if old.stamp.counter() == new.stamp.counter() {
+            marks.note(Mark::TieOnCounter);
+        }
+    }
+    marks
+}
+
+/// The header of a record that goes on under its dot with a value that is not only its own.
+fn mixed(header: &Header, merge: Merged) -> Header {
+    Header { merge: Some(Merged { mixed: true, ..merge }), ..*header }
+}
+
+/// A value behind room for the header of a model with its own merge.
+fn with_header_room(value: &[u8]) -> Value {
+    let mut record = record::with_room(true, value.len());
+    record.extend_from_slice(value);
+    record
+}
+
+impl Verdict {
+    /// Fills in the header of a mixed record.
+    fn written(mut self) -> Self {
+        if let Self::Mix(header, bytes, _) = &mut self {
+            header.write(bytes);
+        }
+        self
+    }
+}
+
+/// What a reader sees happen, given schema and value before and after.
+fn kind(before: Option<(u16, &[u8])>, after: Option<(u16, &[u8])>) -> Option<ChangeKind> {
+    match (before, after) {
+        (None, Some(_)) => Some(ChangeKind::Insert),
+        (Some(_), None) => Some(ChangeKind::Delete),
+        (Some(before), Some(after)) if before != after => Some(ChangeKind::Update),
+        _ => None,
+    }
+}

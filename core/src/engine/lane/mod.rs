@@ -1,0 +1,369 @@
+//! A chapter of the engine: what goes to the store, and what becomes of it.
+
+mod received;
+mod upkeep;
+
+use std::sync::Arc;
+
+use crate::error::{Error, SharedError, StopReason};
+use crate::events::StreamStop;
+use crate::member::Member;
+use crate::storage::{Key, ReadError, Value, WriteBatch};
+use crate::stored::{fork_value, keys, peer_value, record};
+
+use super::rows::Due;
+use super::writes::{Call, Doing, Source, Turn, Waiting};
+use super::{Commit, Decision, Effect, Engine, JobId, Ledger, Mark, Pen, Ticket};
+
+impl Engine {
+    // --- calls ------------------------------------------------------------------------------------------------------
+
+    /// Takes a call, unless this replica may not commit.
+    pub(in crate::engine) fn take_call(&mut self, ticket: Ticket, call: Call) {
+        match self.refusal() {
+            Some(error) => self.reply(ticket, Err(error)),
+            None => self.writes.call(ticket, call),
+        }
+    }
+
+    fn reply(&mut self, ticket: Ticket, result: Result<(), Error>) {
+        self.effects.push_back(Effect::Reply(ticket, result));
+    }
+
+    /// Why this replica may not commit.
+    fn refusal(&self) -> Option<Error> {
+        if let Some(restored) = self.streams.restored() {
+            return Some(Error::Restored(restored));
+        }
+        let waits = self.members.awaits_membership() && self.context.rules.joiner_waits;
+        waits.then(|| Error::Joining { replica: self.context.me() })
+    }
+
+    fn refuse(&mut self, tickets: impl IntoIterator<Item = Ticket>) {
+        for ticket in tickets {
+            if let Some(error) = self.refusal() {
+                self.reply(ticket, Err(error));
+            }
+        }
+    }
+
+    /// Answers the calls that the store does not have yet, since this replica may not commit any more.
+    pub(in crate::engine) fn refuse_calls(&mut self) {
+        let mut refused = self.writes.take_calls();
+        // An effect that was not performed yet is taken back.
+        let begun = self.effects.iter().position(|effect| match self.writes.doing() {
+            Doing::Writing(_, Source::App) => matches!(effect, Effect::Write(..)),
+            Doing::Joining(_) => matches!(effect, Effect::Join(..)),
+            _ => false,
+        });
+        if let Some(at) = begun {
+            self.effects.remove(at);
+            match self.writes.give_up() {
+                Doing::Writing(decision, _) => {
+                    self.rows.put_back();
+                    refused.extend(decision.waiting.into_iter().map(|(ticket, _)| ticket));
+                }
+                Doing::Joining(ticket) => refused.push(ticket),
+                other => debug_assert!(false, "{other:?} is no write of the app"),
+            }
+        }
+        self.refuse(refused);
+    }
+
+    /// Ends the engine: answers every call that is still open, truthfully. What was being written is unknown,
+    /// unless the store was fenced: then it was not written.
+    pub(crate) fn stop(&mut self, reason: &StopReason) -> Vec<(Ticket, Error)> {
+        let mut open = Vec::new();
+        let written = if matches!(reason, StopReason::Fenced) { Error::Stopped } else { Error::Unknown };
+        match self.writes.give_up() {
+            Doing::ReadingRound(round) => {
+                open.extend(round.into_iter().map(|(ticket, _)| (ticket, Error::Stopped(reason.clone()))));
+            }
+            Doing::Joining(ticket) => open.push((ticket, written(reason.clone()))),
+            Doing::Writing(decision, _) => {
+                open.extend(decision.waiting.into_iter().map(|(ticket, result)| {
+                    let error = if result.is_ok() { written } else { Error::Stopped };
+                    (ticket, error(reason.clone()))
+                }));
+            }
+            // Nobody waits for what others committed, nor for upkeep.
+            Doing::Nothing
+            | Doing::ReadingReceived(_)
+            | Doing::Receiving { .. }
+            | Doing::ReadingBesides
+            | Doing::FoldingProjected
+            | Doing::Rebuilding => {}
+        }
+        let calls = self.writes.take_calls().into_iter();
+        open.extend(calls.map(|ticket| (ticket, Error::Stopped(reason.clone()))));
+        open
+    }
+
+    // --- whose turn it is -------------------------------------------------------------------------------------------
+
+    /// Begins a write, if one waits and none is under way.
+    pub(in crate::engine) fn begin_write(&mut self) {
+        // A joined write reads what it likes, so everything must be folded before it. Commits behind it keep their order.
+        let blocked = self.upkeep.is_folding() && self.writes.next_is_join();
+        let waiting = Waiting {
+            rows: self.rows.are_urgent(),
+            app: self.writes.has_calls() && !blocked,
+            peers: !self.closing && !self.inbox.is_empty(),
+            upkeep: (!self.closing || blocked) && self.upkeep.waits(),
+        };
+        match self.writes.turn(waiting) {
+            Some(Turn::Rows) => self.write_rows(),
+            Some(Turn::Peers) => self.begin_receiving(),
+            Some(Turn::App) => self.begin_round(),
+            Some(Turn::Upkeep) => self.begin_upkeep(),
+            None => {}
+        }
+    }
+
+    /// The right to stamp, for one write.
+    fn pen(&self) -> Pen {
+        let own = self.ledger.own();
+        // Alone, what this replica has is what everybody has; but one with a transport may get company, which then
+        // needs the log.
+        let prunes = self.context.rules.prune && self.members.is_alone() && !self.context.networked;
+        let stable = if prunes { own.seq } else { own.floor };
+        Pen::new(&self.context, &self.ledger, self.now.wall.clone(), stable, self.peers.any_up())
+    }
+
+    fn ledger_mut(&mut self) -> &mut Ledger {
+        Arc::make_mut(&mut self.ledger)
+    }
+
+    /// The pen was used, whatever becomes of the write.
+    pub(in crate::engine) fn used(&mut self, pen: Pen) {
+        self.marks.add(pen.marks());
+        // The pen lets the ledger go, so that it is changed in place.
+        let (clock, kept_up_to) = pen.into_parts();
+        self.ledger_mut().take_back(clock, kept_up_to);
+    }
+
+    /// Takes the commits at the front of the queue into one write, or a joined write by itself.
+    fn begin_round(&mut self) {
+        let mut round = self.writes.take_round(&self.context.limits);
+        if round.is_empty() {
+            if let Some(ticket) = self.writes.take_join() {
+                let job = self.writes.begin(Doing::Joining(ticket));
+                self.effects.push_back(Effect::Join(job, ticket, Box::new(self.pen())));
+            }
+            return;
+        }
+        let changes = round.iter_mut().flat_map(|(_, commit)| &mut commit.changes);
+        let keys = changes.map(|change| change.record.lend()).collect();
+        let job = self.writes.begin(Doing::ReadingRound(round));
+        self.effects.push_back(Effect::Read(job, keys));
+    }
+
+    /// Writes the rows that do not wait for another write.
+    fn write_rows(&mut self) {
+        let mut batch = WriteBatch::new();
+        self.add_rows(&mut batch);
+        if batch.is_empty() {
+            return self.rows.written();
+        }
+        let nothing = Box::new(Decision::nothing(self.ledger.durable_clock()));
+        let job = self.writes.begin(Doing::Writing(nothing, Source::Rows));
+        self.effects.push_back(Effect::Write(job, batch));
+    }
+
+    /// Adds the rows that are due to a write.
+    fn add_rows(&mut self, batch: &mut WriteBatch) {
+        let Due { peers, forks } = self.rows.take();
+        for replica in peers {
+            if let Some(peer) = self.peers.get(*replica) {
+                batch.put(keys::peer(*replica), peer_value(peer.acked_points()));
+            }
+        }
+        for stream in forks {
+            let fork = self.streams.fork_of(*stream).map(|seq| (*stream, seq));
+            let proof = self.streams.restored().map(|restored| (restored.stream, restored.seq));
+            if let Some((proof, seq)) = fork.or(proof) {
+                batch.put(keys::fork(*stream), fork_value(proof, seq));
+            }
+        }
+    }
+
+    /// Writes what was decided, with the rows that are due.
+    fn write(&mut self, mut decision: Decision, source: Source) {
+        for (ticket, result) in decision.settled.drain(..) {
+            self.reply(ticket, result);
+        }
+        let mut batch = std::mem::take(&mut decision.batch);
+        if !batch.is_empty() {
+            self.add_rows(&mut batch);
+            let job = self.writes.begin(Doing::Writing(Box::new(decision), source));
+            self.effects.push_back(Effect::Write(job, batch));
+        }
+    }
+
+    // --- what was read ----------------------------------------------------------------------------------------------
+
+    /// The records that a write touches were read.
+    pub(in crate::engine) fn records_read(
+        &mut self,
+        job: JobId,
+        keys: Vec<Key>,
+        values: Result<Vec<Option<Value>>, ReadError>,
+    ) {
+        let asked = keys.len();
+        let values = values.and_then(|values| match values.len() {
+            got if got == asked => Ok(values),
+            got => Err(ReadError(format!("{got} values for {asked} keys").into())),
+        });
+        match self.writes.end(job) {
+            Doing::ReadingRound(round) => self.decide_round(round, keys, values),
+            Doing::ReadingReceived(commits) => self.decide_received(commits, keys, values),
+            Doing::ReadingBesides => self.decide_fold(values),
+            other => debug_assert!(false, "records were read during {other:?}"),
+        }
+    }
+
+    fn decide_round(
+        &mut self,
+        mut round: Vec<(Ticket, Commit)>,
+        keys: Vec<Key>,
+        values: Result<Vec<Option<Value>>, ReadError>,
+    ) {
+        let changes = round.iter_mut().flat_map(|(_, commit)| &mut commit.changes);
+        changes.zip(keys).for_each(|(change, key)| change.record.take_back(key));
+        match values {
+            // A proof that this store was restored may have come while the records were read.
+            Ok(_) if self.refusal().is_some() => self.refuse(round.into_iter().map(|(ticket, _)| ticket)),
+            Ok(values) => {
+                if self.upkeep.is_folding() && self.folds_first(&round, &values) {
+                    return self.writes.put_back(round);
+                }
+                let mut pen = self.pen();
+                let decision = pen.decide(round, values);
+                self.used(pen);
+                self.write(decision, Source::App);
+            }
+            Err(error) => {
+                let error: SharedError = Arc::from(error.0);
+                for (ticket, _) in round {
+                    self.reply(ticket, Err(Error::Read(Arc::clone(&error))));
+                }
+            }
+        }
+    }
+
+    /// Whether values lie beside records of the round that are to be merged into them first, so that the app's commits
+    /// see them as they are. Such records are folded next.
+    fn folds_first(&mut self, round: &[(Ticket, Commit)], values: &[Option<Value>]) -> bool {
+        let changes = round.iter().flat_map(|(_, commit)| &commit.changes);
+        let is_open = |value: &Option<Value>| {
+            let header =
+                value.as_deref().and_then(|value| record::parse(value).ok()).map(|(header, _)| header);
+            header.and_then(|header| header.merge).is_some_and(|merge| merge.beside)
+        };
+        let open =
+            changes.zip(values).filter(|(_, value)| is_open(value)).map(|(change, _)| change.record.clone());
+        self.upkeep.hurry(open)
+    }
+
+    // --- what was written -------------------------------------------------------------------------------------------
+
+    /// A write is durable, or certainly not applied.
+    pub(in crate::engine) fn written(&mut self, job: JobId, result: Result<(), SharedError>) {
+        let Doing::Writing(decision, source) = self.writes.end(job) else {
+            return debug_assert!(false, "no write was under way");
+        };
+        match &result {
+            Ok(()) => self.rows.written(),
+            Err(_) => self.rows.put_back(),
+        }
+        match (result, source) {
+            (Ok(()), Source::App | Source::Peers(_)) => self.announce(*decision),
+            (Ok(()), Source::Rows) => {}
+            (Ok(()), Source::Fold) => self.page_is_folded(),
+            // Head and log are as before. The clock is not set back: a stamp is never drawn twice.
+            (Err(error), Source::App) => {
+                for (ticket, _) in decision.waiting {
+                    self.reply(ticket, Err(Error::Rejected(Arc::clone(&error))));
+                }
+            }
+            (Err(error), Source::Peers(count)) => {
+                let first = decision.heads.first().map(|(stream, head)| (*stream, head.seq));
+                self.receive_failed(first, count, &error);
+            }
+            (Err(_), Source::Rows) => self.rows.failed(self.now.mono, &mut self.rng),
+            (Err(_), Source::Fold) => self.upkeep.fold_failed(self.now.mono, &mut self.rng),
+        }
+    }
+
+    /// A joined write is durable, or certainly undone.
+    pub(in crate::engine) fn joined(&mut self, job: JobId, result: Result<Box<(Pen, Decision)>, Error>) {
+        match self.writes.end(job) {
+            Doing::Joining(ticket) => match result {
+                Ok(joined) => {
+                    let (pen, mut decision) = *joined;
+                    self.used(pen);
+                    decision.waiting.push((ticket, Ok(())));
+                    self.announce(decision);
+                }
+                Err(error) => self.reply(ticket, Err(error)),
+            },
+            Doing::Receiving { stream, seq, count } => match result {
+                Ok(joined) => {
+                    let (pen, decision) = *joined;
+                    self.used(pen);
+                    self.announce(decision);
+                }
+                Err(error @ (Error::Rejected(_) | Error::Read(_) | Error::Stopped(_))) => {
+                    self.receive_failed(Some((stream, seq)), count, &error);
+                }
+                // The app's code, for one of them: they come again, one by one.
+                Err(_) if count > 1 => self.let_go(count),
+                Err(error) => {
+                    self.put_off(stream, StreamStop::Projection { seq, error: error.to_string() }, count);
+                }
+            },
+            other => debug_assert!(false, "a joined write ended during {other:?}"),
+        }
+    }
+
+    /// A decision has become durable: everybody may hear of it.
+    fn announce(&mut self, decision: Decision) {
+        let me = self.context.me();
+        let streams: Vec<_> = decision.heads.iter().map(|(stream, _)| *stream).collect();
+        self.ledger_mut().apply(decision.heads, decision.clock);
+        // Events first: whoever gets a reply finds them, and whoever subscribes after it hears none of them.
+        self.effects.extend(decision.notices.into_iter().map(Effect::Notify));
+        let replies = decision.waiting.into_iter();
+        self.effects.extend(replies.map(|(ticket, result)| Effect::Reply(ticket, result)));
+        if streams.contains(&me) {
+            match decision.frame {
+                // A restore may have been found out while this was written: then nobody is to take it from here.
+                Some(frame) if !self.streams.has_two_histories(me) => self.broadcast(frame),
+                Some(_) => {}
+                // Too long for a frame: peers hear that there is something to pull.
+                None if self.peers.any_up() => self.acks.later([me], self.now.mono),
+                None => {}
+            }
+        } else if !streams.is_empty() {
+            self.inbox.settle();
+            if self.inbox.is_empty() {
+                self.streams.settled();
+            }
+            self.streams.applied(streams.iter().copied());
+            self.puller.store_works();
+            self.acks.later(streams, self.now.mono);
+        }
+        self.take_members(decision.members);
+    }
+
+    /// Members were added or changed. Peers that were strangers until now may wait for it.
+    fn take_members(&mut self, members: Vec<Member>) {
+        if members.is_empty() {
+            return;
+        }
+        if self.members.apply(members) {
+            self.marks.note(Mark::Joined);
+        }
+        self.hellos.now();
+    }
+}

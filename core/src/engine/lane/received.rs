@@ -1,0 +1,88 @@
+//! A chapter of the engine: commits of others on their way from the inbox into the store, and what becomes of those that
+//! the store or a projection does not take.
+
+use crate::error::Error;
+use crate::events::{Event, StreamStop};
+use crate::ids::ReplicaId;
+use crate::storage::{Key, ReadError, Value};
+
+use super::super::writes::{Doing, Source};
+use super::super::{Effect, Engine, Mark, Received, lend_keys, take_keys_back};
+
+impl Engine {
+    /// Takes the commits at the front of the inbox into one write.
+    pub(super) fn begin_receiving(&mut self) {
+        let mut commits = self.inbox.take(&self.context.limits);
+        let Some(first) = commits.first() else { return };
+        let mut records =
+            commits.iter().flat_map(|commit| &commit.entry.changes).map(|change| &change.record);
+        if records.any(|record| self.context.is_projected(record)) {
+            let (stream, seq, count) = (first.stream, first.seq, commits.len());
+            let job = self.writes.begin(Doing::Receiving { stream, seq, count });
+            self.effects.push_back(Effect::Receive(job, commits, Box::new(self.pen())));
+        } else {
+            let keys = lend_keys(&mut commits);
+            let job = self.writes.begin(Doing::ReadingReceived(commits));
+            self.effects.push_back(Effect::Read(job, keys));
+        }
+    }
+
+    pub(super) fn decide_received(
+        &mut self,
+        mut commits: Vec<Received>,
+        keys: Vec<Key>,
+        values: Result<Vec<Option<Value>>, ReadError>,
+    ) {
+        take_keys_back(&mut commits, keys);
+        let mut pen = self.pen();
+        match values.map_err(Error::from).and_then(|values| pen.receive(&commits, values)) {
+            Ok(decision) => {
+                self.used(pen);
+                self.write(decision, Source::Peers(commits.len()));
+            }
+            Err(error) => {
+                let first = commits.first().map(|commit| (commit.stream, commit.seq));
+                self.receive_failed(first, commits.len(), &error);
+            }
+        }
+    }
+
+    // --- what could not be received ---------------------------------------------------------------------------------
+
+    /// What was received could not be written: all that rests on it goes too, and is asked for again later, one by one.
+    /// One commit that fails alone stops its own stream and no other.
+    pub(super) fn receive_failed(
+        &mut self,
+        first: Option<(ReplicaId, u64)>,
+        count: usize,
+        error: &dyn std::fmt::Display,
+    ) {
+        self.marks.note(Mark::ReceiveFailed);
+        if let Some((stream, seq)) = first.filter(|_| count == 1) {
+            return self.put_off(stream, StreamStop::NotStored { seq, error: error.to_string() }, count);
+        }
+        self.let_go(count);
+        self.puller.store_failed(self.now.mono, &mut self.rng);
+        self.tell(Event::ReceiveFailed { error: error.to_string() });
+    }
+
+    /// The next commit of a stream could not be applied: it is tried again later, and whatever came behind it is asked
+    /// for now.
+    pub(super) fn put_off(&mut self, stream: ReplicaId, reason: StreamStop, count: usize) {
+        self.let_go(count);
+        let told = self.streams.put_off(stream, reason, &self.now, &self.context, &mut self.rng);
+        self.tell_of_streams(told);
+    }
+
+    /// Lets go of everything that waits, since `in_write` commits that it rests on are not stored: it comes again. A
+    /// page that is on its way rests on it too.
+    pub(super) fn let_go(&mut self, in_write: usize) {
+        self.inbox.fail(in_write);
+        self.puller.let_go();
+        let (fell, told) = self.streams.fall_back(&self.ledger);
+        for stream in fell {
+            self.peers.tip_fell(stream, self.streams.tip(stream).seq);
+        }
+        self.tell_of_streams(told);
+    }
+}

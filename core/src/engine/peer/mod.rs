@@ -1,0 +1,284 @@
+//! The peers: which replicas can be reached, what each has and acknowledged, and what it is owed.
+//!
+//! Owns: a [`Peer`] for every replica that was heard of, how many are up, and the [index](ahead) of who is ahead.
+//! Holds always: a peer that is down is owed nothing; an acknowledgement only rises, and only while the session that
+//! gave it is known; the index says exactly what a comparison of all peers and streams would.
+
+mod ahead;
+mod session;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ahead::Ahead;
+pub(super) use session::{Owed, Peer};
+
+use crate::clock::Mono;
+use crate::ids::ReplicaId;
+use crate::stored::Point;
+
+use super::Machine;
+use super::wire::STREAMS_MAX;
+
+/// Replicas that are remembered beyond the members: strangers, mostly.
+const STRANGERS_MAX: usize = 64;
+
+/// The peers.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    peers: BTreeMap<ReplicaId, Peer>,
+    /// How many of them are up: asked for with every commit.
+    up: usize,
+    /// Those that are owed a message.
+    owing: BTreeSet<ReplicaId>,
+    /// Those that are left alone for a while.
+    resting: BTreeSet<ReplicaId>,
+    /// Those whose last page said that there is more.
+    with_more: BTreeSet<ReplicaId>,
+    ahead: Ahead,
+}
+
+impl Peers {
+    /// A peer that is known from the store: what it once acknowledged.
+    pub(super) fn remember(&mut self, peer: ReplicaId, acked: BTreeMap<ReplicaId, Point>) {
+        self.peers.entry(peer).or_default().acked = acked;
+    }
+
+    pub(super) fn get(&self, peer: ReplicaId) -> Option<&Peer> {
+        self.peers.get(&peer)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ReplicaId, &Peer)> {
+        self.peers.iter().map(|(replica, peer)| (*replica, peer))
+    }
+
+    /// Whether anybody can be reached.
+    pub(super) fn any_up(&self) -> bool {
+        self.up > 0
+    }
+
+    pub(super) fn is_up(&self, peer: ReplicaId) -> bool {
+        self.peers.get(&peer).is_some_and(Peer::is_up)
+    }
+
+    /// Whether one more replica may be remembered that is no member.
+    pub(super) fn has_room_for_strangers(&self, members_max: usize) -> bool {
+        self.peers.len() < members_max.saturating_add(STRANGERS_MAX)
+    }
+
+    // --- the connection -------------------------------------------------------------------------------------------
+
+    /// The transport says that a peer is up. What it said before may have been said by an earlier session of it.
+    pub(super) fn came_up(&mut self, replica: ReplicaId) {
+        let peer = self.peers.entry(replica).or_default();
+        self.up += usize::from(!peer.is_up());
+        peer.came_up();
+        self.resting.remove(&replica);
+    }
+
+    /// The transport says that a peer is down. A peer that never acknowledged anything is forgotten.
+    pub(super) fn went_down(&mut self, replica: ReplicaId) {
+        let Some(peer) = self.peers.get_mut(&replica) else { return };
+        self.up -= usize::from(peer.is_up());
+        peer.went_down();
+        self.owing.remove(&replica);
+        if peer.is_forgettable() {
+            self.peers.remove(&replica);
+            self.ahead.forget(replica);
+            self.resting.remove(&replica);
+            self.with_more.remove(&replica);
+        }
+    }
+
+    /// The peer said hello. A new session may have lost what the one before had: says whether it is one.
+    pub(super) fn greeted(&mut self, replica: ReplicaId, session: u64) -> bool {
+        let Some(peer) = self.peers.get_mut(&replica) else { return false };
+        let new = peer.greeted(session);
+        if new {
+            self.ahead.forget(replica);
+            self.resting.remove(&replica);
+        }
+        new
+    }
+
+    /// The peer says that its store was restored: says whether it did not say so before.
+    pub(super) fn was_restored(&mut self, replica: ReplicaId, forget_acks: bool) -> bool {
+        let Some(peer) = self.peers.get_mut(&replica) else { return false };
+        // Of its own stream it has what it says now, if anything.
+        peer.has.remove(&replica);
+        self.ahead.forget_stream(replica, replica);
+        peer.was_restored(forget_acks)
+    }
+
+    /// The peer says that this replica is no member of its group, or that it is.
+    pub(super) fn calls_us_stranger(&mut self, replica: ReplicaId, stranger: bool) {
+        if let Some(peer) = self.peers.get_mut(&replica) {
+            peer.stranger = stranger;
+        }
+    }
+
+    /// Counts a frame that was refused; says the count if it is one to tell of: the first, then ever more rarely.
+    pub(super) fn reject(&mut self, replica: ReplicaId) -> Option<u64> {
+        let peer = self.peers.get_mut(&replica)?;
+        peer.rejected += 1;
+        Some(peer.rejected).filter(|count| count.is_power_of_two())
+    }
+
+    // --- what it has ----------------------------------------------------------------------------------------------
+
+    /// Takes note of how much of a stream a peer has, where the tip here is `tip`.
+    pub(super) fn has(&mut self, replica: ReplicaId, stream: ReplicaId, seq: u64, tip: u64) {
+        let Some(peer) = self.peers.get_mut(&replica) else { return };
+        if peer.has.len() < STREAMS_MAX || peer.has.contains_key(&stream) {
+            let known = peer.has.entry(stream).or_insert(0);
+            if seq > *known {
+                *known = seq;
+                self.ahead.note(replica, stream, seq, tip);
+            }
+        }
+    }
+
+    /// The tip of a stream rose.
+    pub(super) fn tip_rose(&mut self, stream: ReplicaId, tip: u64) {
+        self.ahead.tip_rose(stream, tip);
+    }
+
+    /// The tip of a stream fell, since what waited for the store was let go: whoever has more is ahead again.
+    pub(super) fn tip_fell(&mut self, stream: ReplicaId, tip: u64) {
+        for (replica, peer) in &self.peers {
+            self.ahead.note(*replica, stream, peer.has.get(&stream).copied().unwrap_or(0), tip);
+        }
+    }
+
+    /// Takes note of what a peer acknowledged; says whether that is more than before.
+    pub(super) fn acked(&mut self, replica: ReplicaId, stream: ReplicaId, point: Point, any: bool) -> bool {
+        self.peers.get_mut(&replica).is_some_and(|peer| peer.acks(stream, point, any))
+    }
+
+    /// Takes note of a place that is compared with the own log; says whether it was not the last one.
+    pub(super) fn compares(&mut self, replica: ReplicaId, stream: ReplicaId, seq: u64) -> bool {
+        self.peers.get_mut(&replica).is_some_and(|peer| peer.compared.insert(stream, seq) != Some(seq))
+    }
+
+    /// A comparison failed: the next hello has it made again.
+    pub(super) fn compares_again(&mut self, replica: ReplicaId, stream: ReplicaId) {
+        if let Some(peer) = self.peers.get_mut(&replica) {
+            peer.compared.remove(&stream);
+        }
+    }
+
+    /// Those who have something that is `wanted` of them, can be reached and are not left alone.
+    pub(super) fn with_missing(&self, wanted: impl Fn(ReplicaId, ReplicaId) -> bool) -> Vec<ReplicaId> {
+        let mut peers = self.ahead.peers(wanted);
+        peers.extend(&self.with_more);
+        peers.retain(|replica| self.is_up(*replica) && !self.resting.contains(replica));
+        peers.into_iter().collect()
+    }
+
+    /// The streams in which a peer is ahead, and how much of each it has.
+    pub(super) fn ahead(&self, replica: ReplicaId) -> impl Iterator<Item = (ReplicaId, u64)> {
+        self.ahead.streams(replica)
+    }
+
+    /// Whether the peer said that its last page did not hold everything.
+    pub(super) fn said_more(&self, replica: ReplicaId) -> bool {
+        self.with_more.contains(&replica)
+    }
+
+    #[cfg(test)]
+    pub(super) fn rests_now(&self, replica: ReplicaId) -> bool {
+        self.resting.contains(&replica)
+    }
+
+    // --- pages ----------------------------------------------------------------------------------------------------
+
+    /// The peer is asked for a page: what it said of the last one counts no more.
+    pub(super) fn is_asked(&mut self, replica: ReplicaId) {
+        self.with_more.remove(&replica);
+    }
+
+    /// What the head of a page says.
+    pub(super) fn sent_page(&mut self, replica: ReplicaId, more: bool, pruned: bool) {
+        let Some(peer) = self.peers.get_mut(&replica) else { return };
+        peer.pruned = pruned;
+        if more {
+            self.with_more.insert(replica);
+        } else {
+            self.with_more.remove(&replica);
+        }
+    }
+
+    /// The peer was of no use: it is left alone, longer every time.
+    pub(super) fn rests(&mut self, replica: ReplicaId, now: Mono, rng: &mut fastrand::Rng) {
+        if let Some(peer) = self.peers.get_mut(&replica) {
+            peer.backoff.again(now, rng);
+            self.resting.insert(replica);
+        }
+    }
+
+    /// The peer was of use.
+    pub(super) fn is_useful(&mut self, replica: ReplicaId) {
+        if let Some(peer) = self.peers.get_mut(&replica) {
+            peer.backoff.reset();
+            self.resting.remove(&replica);
+        }
+    }
+
+    /// Nobody is left alone any longer: there is something new to ask for.
+    pub(super) fn all_are_useful(&mut self) {
+        for replica in std::mem::take(&mut self.resting) {
+            self.is_useful(replica);
+        }
+    }
+
+    // --- what is owed ---------------------------------------------------------------------------------------------
+
+    /// Takes note that a peer is owed something. One answer is enough, however often it asks.
+    pub(super) fn owe(&mut self, replica: ReplicaId, what: impl FnOnce(&mut Owed)) {
+        if let Some(peer) = self.peers.get_mut(&replica).filter(|peer| peer.is_up()) {
+            what(&mut peer.owed);
+            self.owing.insert(replica);
+        }
+    }
+
+    /// What the next peer is owed; `None` if nobody is owed anything.
+    pub(super) fn pay(&mut self) -> Option<(ReplicaId, Owed)> {
+        let replica = self.owing.pop_first()?;
+        let owed = self.peers.get_mut(&replica).map(|peer| std::mem::take(&mut peer.owed));
+        Some((replica, owed.unwrap_or_default()))
+    }
+}
+
+impl Machine for Peers {
+    fn next_timeout(&self) -> Option<Mono> {
+        self.resting.iter().filter_map(|replica| self.peers.get(replica)?.backoff.until()).min()
+    }
+
+    fn expire(&mut self, now: Mono) {
+        let Self { peers, resting, .. } = self;
+        resting.retain(|replica| peers.get_mut(replica).is_some_and(|peer| !peer.backoff.expire(now)));
+    }
+
+    fn check(&self) {
+        assert_eq!(self.up, self.peers.values().filter(|peer| peer.is_up()).count());
+        let all = |set: &BTreeSet<ReplicaId>| set.iter().all(|replica| self.peers.contains_key(replica));
+        assert!(all(&self.owing) && all(&self.resting) && all(&self.with_more), "{self:?}");
+        for (replica, peer) in &self.peers {
+            assert!(peer.is_up() || !peer.owed.is_anything(), "{replica} is down and owed {:?}", peer.owed);
+            assert_eq!(peer.owed.is_anything(), self.owing.contains(replica), "{replica}");
+            assert_eq!(!peer.backoff.is_over(), self.resting.contains(replica), "{replica}");
+        }
+    }
+}
+
+impl Peers {
+    /// Whether the index says what comparing everything says. `tips` are the tips of all streams with one.
+    pub(super) fn check_index(&self, me: ReplicaId, tip: impl Fn(ReplicaId) -> u64) {
+        let mut compared = Ahead::default();
+        for (replica, peer) in &self.peers {
+            for (stream, seq) in peer.has.iter().filter(|(stream, _)| **stream != me) {
+                compared.note(*replica, *stream, *seq, tip(*stream));
+            }
+        }
+        assert_eq!(self.ahead, compared);
+    }
+}

@@ -1,0 +1,92 @@
+//! The read lane: what peers want to know is read beside the writes, one read at a time.
+//!
+//! Owns: the reads that wait, by who wants them, and the one under way. Holds always: at most one is under way; each
+//! reader has at most one in the lane, so the readers take turns.
+
+use std::collections::VecDeque;
+
+use super::Machine;
+use super::io::{JobId, Query};
+
+/// Who reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// A page that answers a pull.
+    Page,
+    /// A comparison of a place in a stream.
+    Check,
+}
+
+/// The read lane.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    waiting: VecDeque<(Reader, Query)>,
+    under_way: Option<(JobId, Reader)>,
+    job: u64,
+}
+
+impl Reads {
+    /// A reader wants something read.
+    pub(super) fn want(&mut self, reader: Reader, query: Query) {
+        debug_assert!(
+            self.waiting.iter().all(|(other, _)| *other != reader),
+            "{reader:?} wants one read at a time"
+        );
+        self.waiting.push_back((reader, query));
+    }
+
+    /// The next read, if none is under way.
+    pub(super) fn poll(&mut self) -> Option<(JobId, Query)> {
+        if self.under_way.is_some() {
+            return None;
+        }
+        let (reader, query) = self.waiting.pop_front()?;
+        self.job += 1;
+        let job = JobId(self.job);
+        self.under_way = Some((job, reader));
+        Some((job, query))
+    }
+
+    /// A read has ended; says whose it was.
+    pub(super) fn found(&mut self, job: JobId) -> Option<Reader> {
+        let ended = self.under_way.take_if(|(under_way, _)| *under_way == job);
+        debug_assert!(ended.is_some(), "read {job:?} ended, {:?} is under way", self.under_way);
+        ended.map(|(_, reader)| reader)
+    }
+}
+
+impl Machine for Reads {
+    fn check(&self) {
+        let count = |reader| {
+            let under_way = self.under_way.iter().filter(|(_, other)| *other == reader).count();
+            under_way + self.waiting.iter().filter(|(other, _)| *other == reader).count()
+        };
+        assert!(count(Reader::Page) <= 1 && count(Reader::Check) <= 1, "{self:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_take_turns() {
+        let mut reads = Reads::default();
+        let query = || Query::Get(Vec::new());
+        reads.want(Reader::Page, query());
+        let mut order = Vec::new();
+        for _ in 0..4 {
+            let (job, _) = reads.poll().unwrap();
+            assert_eq!(reads.poll(), None, "one at a time");
+            if order.is_empty() {
+                reads.want(Reader::Check, query());
+            }
+            let reader = reads.found(job).unwrap();
+            order.push(reader);
+            // Whoever was answered wants more at once.
+            reads.want(reader, query());
+        }
+        assert_eq!(order, [Reader::Page, Reader::Check, Reader::Page, Reader::Check]);
+        reads.check();
+    }
+}

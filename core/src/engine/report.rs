@@ -1,0 +1,68 @@
+//! The report: what a replica says of itself to its app.
+
+use std::collections::BTreeSet;
+
+use crate::ids::{DeviceId, ReplicaId};
+use crate::status::{PeerStatus, Status, StreamStatus};
+
+use super::Engine;
+
+impl Engine {
+    pub(crate) fn me(&self) -> ReplicaId {
+        self.context.me()
+    }
+
+    pub(crate) fn device(&self) -> DeviceId {
+        self.context.identity.device
+    }
+
+    /// Where this replica stands. What only its manager knows is left empty.
+    pub(crate) fn report(&self) -> Status {
+        let own = self.ledger.own();
+        let streams: BTreeSet<_> =
+            self.members.ids().chain(self.ledger.heads().keys().copied()).chain(self.streams.ids()).collect();
+        let streams = streams.into_iter().map(|replica| {
+            let head = self.ledger.head(replica);
+            StreamStatus {
+                replica,
+                device: self.members.device_of(replica),
+                commits: head.seq,
+                pruned: head.floor,
+                stopped: self.streams.stop_of(replica).cloned(),
+            }
+        });
+        let admitting = self.admitting();
+        let missing = |peer| {
+            let wanted = self.peers.ahead(peer).filter(|(stream, _)| admitting.wants(*stream, peer));
+            wanted.map(|(stream, seq)| seq - self.streams.tip(stream).seq).fold(0, u64::saturating_add)
+        };
+        let peers = self.peers.iter().map(|(replica, peer)| PeerStatus {
+            replica,
+            connected: peer.is_up(),
+            acknowledged: peer.acked_of(self.context.me()),
+            missing: missing(replica),
+            restored: peer.is_restored(),
+            stranger: peer.calls_us_stranger(),
+            pruned: peer.is_pruned(),
+            rejected: peer.rejected(),
+        });
+        Status {
+            group: self.context.group(),
+            device: self.device(),
+            replica: self.me(),
+            members: self.members.ids().collect(),
+            joining: self.members.awaits_membership(),
+            restored: self.streams.restored(),
+            commits: own.seq,
+            pruned: own.floor,
+            clock: self.ledger.durable_clock(),
+            streams: streams.collect(),
+            peers: peers.collect(),
+            received: self.inbox.len(),
+            folded: self.upkeep.folded(),
+            queued_bytes: 0,
+            projections: Vec::new(),
+            marks: self.marks.bits(),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Answering a pull: one page of commits, which are [chosen](super::pick) first, then their [values](super::values) found.
+
+use bytes::Bytes;
+
+use crate::ids::ReplicaId;
+use crate::stored::log;
+
+use super::super::context::Context;
+use super::super::io::{Answer, Query};
+use super::super::ledger::Ledger;
+use super::super::wire::{CommitParts, MessageWriter, PageHead, Pull};
+use super::pick::{Picked, Picker};
+use super::values::{Chosen, Located, Values};
+
+/// A page that is being put together.
+#[derive(Debug)]
+pub(in crate::engine) struct Page {
+    to: ReplicaId,
+    id: u32,
+    /// This replica, and the highest of its commits of which anything was kept.
+    own_kept: (ReplicaId, u64),
+    stage: Stage,
+    /// The store could not be read: an empty page says at once that there is nothing to wait for.
+    failed: bool,
+}
+
+/// How far a page is.
+#[derive(Debug)]
+enum Stage {
+    Picking(Picker),
+    /// The values of what was chosen are looked for. What is said beside the commits is known.
+    Finding(Values, Picked),
+}
+
+/// A page that is ready.
+#[derive(Debug)]
+pub(in crate::engine) struct Finished {
+    pub(in crate::engine) to: ReplicaId,
+    pub(in crate::engine) frame: Bytes,
+    /// Streams of which the puller has another history, and where.
+    pub(in crate::engine) forked: Vec<(ReplicaId, u64)>,
+    pub(in crate::engine) more: bool,
+    /// Whether it has a commit of another replica than this one.
+    pub(in crate::engine) relayed: bool,
+}
+
+impl Page {
+    /// Begins to answer a pull. Of the stream `hidden` nothing is served.
+    pub(in crate::engine) fn new(
+        to: ReplicaId,
+        pull: Pull,
+        hidden: Option<ReplicaId>,
+        ledger: &Ledger,
+        context: &Context,
+    ) -> Self {
+        let (id, own_kept) = (pull.id, (context.me(), ledger.kept_up_to()));
+        let stage = Stage::Picking(Picker::new(pull, hidden, ledger, context));
+        Self { to, id, own_kept, stage, failed: false }
+    }
+
+    /// Says what must be read to go on; `None` once the page is complete.
+    pub(in crate::engine) fn step(&mut self) -> Option<Query> {
+        if self.failed {
+            return None;
+        }
+        if let Stage::Picking(picker) = &mut self.stage {
+            if let Some(query) = picker.step() {
+                return Some(query);
+            }
+            let mut picked = picker.finish();
+            let values = Values::new(std::mem::take(&mut picked.commits), self.own_kept);
+            self.stage = Stage::Finding(values, picked);
+        }
+        match &mut self.stage {
+            Stage::Finding(values, _) => values.step(),
+            Stage::Picking(_) => None,
+        }
+    }
+
+    /// Takes what was read.
+    pub(in crate::engine) fn found(&mut self, answer: Answer) {
+        match (&mut self.stage, answer) {
+            (Stage::Picking(picker), Answer::Entries(rows)) => picker.take(rows),
+            (Stage::Picking(_), answer) => debug_assert!(false, "{answer:?} while rows are read"),
+            (Stage::Finding(values, _), answer) => values.take(answer),
+        }
+    }
+
+    /// The store could not be read.
+    pub(in crate::engine) fn fail(&mut self) {
+        self.failed = true;
+    }
+
+    /// The page as it is sent.
+    pub(in crate::engine) fn finish(self, context: &Context) -> Finished {
+        let Self { to, id, mut stage, failed, .. } = self;
+        let (chosen, lost, picked) = match &mut stage {
+            Stage::Picking(picker) => (Vec::new(), true, picker.finish()),
+            Stage::Finding(values, picked) => {
+                let (chosen, lost) = values.finish();
+                (if failed { Vec::new() } else { chosen }, lost || failed, std::mem::take(picked))
+            }
+        };
+        let Picked { bytes, more, pruned, too_long, forked, .. } = picked;
+        let more = more && !lost;
+        let mut page = MessageWriter::page(context.group(), &PageHead { id, more, pruned, too_long }, bytes);
+        let relayed = chosen.iter().any(|chosen| chosen.row.stream != context.me());
+        let mut values = Vec::new();
+        for Chosen { row, values: located } in &chosen {
+            let Ok((previous, entry)) = log::split_row(&row.row) else { break };
+            values.clear();
+            for Located { bytes, at } in located.iter().flatten() {
+                values.extend_from_slice(bytes.get(*at..).unwrap_or_default());
+            }
+            let previous = &previous;
+            page.push(&CommitParts { stream: row.stream, seq: row.seq, previous, entry, values: &values });
+        }
+        Finished { to, frame: page.finish(), forked, more, relayed }
+    }
+}

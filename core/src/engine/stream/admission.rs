@@ -1,0 +1,259 @@
+//! Admission: whether a commit that a peer sent may be applied after those that wait.
+
+use bytes::Bytes;
+
+use crate::clock::Now;
+use crate::events::StreamStop;
+use crate::hlc::Hlc;
+use crate::ids::{DeviceId, ReplicaId};
+use crate::limits::Limit;
+use crate::member::Member;
+use crate::model;
+use crate::stored::keys::RecordKey;
+use crate::stored::log::chain;
+use crate::stored::{LogEntry, digest};
+use crate::syncable::Syncable;
+
+use super::super::commit::Received;
+use super::super::context::Context;
+use super::super::ledger::Ledger;
+use super::super::members::Members;
+use super::super::wire::{STREAMS_MAX, WireCommit};
+use super::inbox::Inbox;
+use super::{Streams, Tip, is_within_drift};
+
+/// What becomes of a commit that a peer sent.
+#[derive(Debug)]
+pub(in crate::engine) enum Admission {
+    /// It may be applied next; the members that it adds. Whether its stamp is beyond the drift bound and was let through.
+    Next { commit: Box<Received>, members: Vec<Member>, beyond_bound: bool },
+    /// It is here already.
+    Duplicate,
+    /// Its stream goes no further here, or is none that is listened to.
+    Left,
+    /// Something that it needs is not here: the commits before it, or one that it rests on, which its sender has.
+    TooEarly(Option<(ReplicaId, u64)>),
+    /// There is no room for it now.
+    Full,
+    /// It was not sent as its author made it.
+    Wrong(&'static str),
+    /// It stops its stream.
+    Stops(StreamStop),
+    /// Its stream has another history here, which differs at this place.
+    OtherHistory(u64),
+    /// It proves that this replica once had more of a stream, its own, than it has now. What becomes of it then.
+    Restored(u64, Box<Admission>),
+}
+
+/// What admission looks at.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine) struct Admitting<'a> {
+    pub(in crate::engine) context: &'a Context,
+    pub(in crate::engine) now: &'a Now,
+    pub(in crate::engine) ledger: &'a Ledger,
+    pub(in crate::engine) members: &'a Members,
+    pub(in crate::engine) streams: &'a Streams,
+    pub(in crate::engine) inbox: &'a Inbox,
+}
+
+impl Admitting<'_> {
+    fn device_of(&self, stream: ReplicaId) -> Option<DeviceId> {
+        self.members.device_of(stream).or_else(|| self.inbox.device_of(stream))
+    }
+
+    /// Whether the stream is one of a replica that is or was a member, or will be once everything is applied. A joiner
+    /// takes those of whom it does not know yet that they are members, as many as a group may have.
+    pub(in crate::engine) fn is_known_stream(&self, stream: ReplicaId) -> bool {
+        let has_room = || self.streams.contains(stream) || self.streams.len() + 1 < STREAMS_MAX;
+        self.device_of(stream).is_some()
+            || self.members.awaits_membership() && has_room()
+            || !self.context.rules.authors_are_members
+    }
+
+    /// Whether what `peer` has of a stream is to be asked for.
+    pub(in crate::engine) fn wants(&self, stream: ReplicaId, peer: ReplicaId) -> bool {
+        stream != self.context.me()
+            && !self.streams.is_stopped_for(stream, peer)
+            && self.is_known_stream(stream)
+    }
+
+    /// The last commit of a stream that is here or waits; of the own stream, that is the durable head.
+    fn seq_of(&self, stream: ReplicaId) -> u64 {
+        if stream == self.context.me() { self.ledger.own().seq } else { self.streams.tip(stream).seq }
+    }
+
+    /// Judges a commit that `from` sent.
+    pub(in crate::engine) fn admit(&self, from: ReplicaId, commit: &WireCommit) -> Admission {
+        let (stream, seq, rules) = (commit.stream, commit.seq, &self.context.rules);
+        if stream == self.context.me() {
+            let proof = seq > self.ledger.own().seq;
+            let duplicate = Admission::Duplicate;
+            return if proof { Admission::Restored(seq, Box::new(duplicate)) } else { duplicate };
+        }
+        if self.streams.is_stopped_for(stream, from) || !self.is_known_stream(stream) {
+            return Admission::Left;
+        }
+        let tip = self.streams.tip(stream);
+        if seq <= tip.seq {
+            let other = seq == tip.seq && chain(&commit.previous, &commit.entry) != tip.digest;
+            return if other { Admission::OtherHistory(seq) } else { Admission::Duplicate };
+        }
+        let follows = seq == tip.seq + 1;
+        if !follows && rules.streams_have_no_holes {
+            return Admission::TooEarly(None);
+        }
+        if follows && commit.previous != tip.digest && rules.chains_are_checked {
+            if tip.seq == 0 {
+                return Admission::Wrong("a stream begins with another digest than streams do");
+            }
+            return Admission::OtherHistory(tip.seq);
+        }
+        // From here on it is the next one of its history. What is wrong with it stays, unless another than its author
+        // sent it.
+        let changes_max = self.context.limits.commit_changes_max;
+        let Ok(entry) = LogEntry::parse_capped(stream, &commit.entry, changes_max) else {
+            let limit = Limit { name: "commit_changes_max", max: changes_max };
+            let reason = format!("it is of a newer version, has more changes than {limit}, or is damaged");
+            return refused(seq, reason);
+        };
+        if let Err(reason) = self.check_entry(&tip, seq, &entry) {
+            return refused(seq, reason);
+        }
+        let own = self.ledger.own().seq;
+        let proof = entry.after.iter().find(|(cause, seq)| *cause == self.context.me() && *seq > own);
+        let proof = proof.map(|(_, seq)| *seq);
+        let admission = self.admit_next(commit, entry);
+        match proof {
+            Some(seq) => Admission::Restored(seq, Box::new(admission)),
+            None => admission,
+        }
+    }
+
+    /// Judges a commit that is the next one of its stream: whether its causes are here, and its bytes what it says.
+    fn admit_next(&self, commit: &WireCommit, entry: LogEntry) -> Admission {
+        let (stream, seq, rules) = (commit.stream, commit.seq, &self.context.rules);
+        let missing = entry.after.iter().find(|(cause, seq)| self.seq_of(*cause) < *seq);
+        if let Some(cause) = missing.filter(|_| rules.causes_come_first) {
+            // Whoever has a commit has what it rests on.
+            return Admission::TooEarly(Some(*cause));
+        }
+        let beyond_bound = rules.drift_is_held && !is_within_drift(entry.stamp, self.now, self.context);
+        if beyond_bound && self.now.wall.is_err() {
+            // Nobody can tell the time: it is asked for again.
+            return Admission::TooEarly(None);
+        }
+        if beyond_bound && !self.streams.is_released(stream) {
+            return Admission::Stops(StreamStop::Held { seq, stamp: entry.stamp });
+        }
+        let values = match cut_values(commit, &entry, rules.values_are_checked) {
+            Ok(values) => values,
+            Err(wrong) => return Admission::Wrong(wrong),
+        };
+        let members = match members_in(&entry, &values) {
+            Ok(members) => members,
+            Err(reason) => return refused(seq, reason.into()),
+        };
+        let known = self.members.len() + self.inbox.new_members();
+        if !members.is_empty() && known.saturating_add(members.len()) > STREAMS_MAX {
+            return refused(seq, format!("a group has no more than {STREAMS_MAX} members"));
+        }
+        let commit = Received {
+            stream,
+            seq,
+            previous: commit.previous,
+            digest: chain(&commit.previous, &commit.entry),
+            entry,
+            raw: commit.entry.clone(),
+            values,
+        };
+        if !self.inbox.has_room_for(&commit, &self.context.limits) {
+            return Admission::Full;
+        }
+        Admission::Next { commit: Box::new(commit), members, beyond_bound }
+    }
+
+    /// Checks what a commit says against the rules and the limits here.
+    fn check_entry(&self, tip: &Tip, seq: u64, entry: &LogEntry) -> Result<(), String> {
+        let limits = &self.context.limits;
+        if entry.stamp <= tip.stamp || seq == u64::MAX {
+            return Err("its stamp does not rise".into());
+        }
+        let device = self.device_of(entry.stamp.replica()).filter(|_| self.context.rules.devices_are_checked);
+        if let Some(device) = device.filter(|device| *device != entry.device) {
+            return Err(format!("it names device {}, its author is on {device}", entry.device));
+        }
+        let check = |size: usize, name, max| {
+            let limit = Limit { name, max };
+            if size > max { Err(format!("{size} is above the limit {limit} here; raise it")) } else { Ok(()) }
+        };
+        let mut total = 0_usize;
+        for change in &entry.changes {
+            if change.value.is_some() && change.epoch.is_some_and(|epoch| epoch >= entry.stamp) {
+                return Err(format!("it puts {} in an epoch that comes after it", change.record));
+            }
+            let known = self.context.models.kind_of(change.record.model());
+            if known.is_some_and(|own_merge| own_merge != change.epoch.is_some()) {
+                return Err(format!("its app merges {} in another way", change.record));
+            }
+            let len = change.value.map_or(0, |value| value.len());
+            check(len, "value_bytes_max", limits.value_bytes_max)?;
+            let id = change.record.id_bytes().len();
+            check(id, "id_bytes_max", limits.id_bytes_max)?;
+            total = total.saturating_add(len).saturating_add(id);
+        }
+        check(total, "commit_bytes_max", super::super::commit_bytes(limits))?;
+        // Members may be added at the same time at two places, so the limit itself can be passed.
+        check(entry.after.len(), "members_max", STREAMS_MAX)
+    }
+}
+
+fn refused(seq: u64, reason: String) -> Admission {
+    Admission::Stops(StreamStop::Refused { seq, reason })
+}
+
+/// Cuts the values of a commit where its entry says, and checks each against its digest.
+fn cut_values(
+    commit: &WireCommit,
+    entry: &LogEntry,
+    check: bool,
+) -> Result<Vec<Option<Bytes>>, &'static str> {
+    let mut rest = commit.values.clone();
+    let mut values = Vec::with_capacity(entry.changes.len());
+    for change in &entry.changes {
+        let Some(value) = change.value else {
+            values.push(None);
+            continue;
+        };
+        let len = value.len();
+        if len > rest.len() {
+            return Err("a value is missing");
+        }
+        let bytes = rest.split_to(len);
+        if check && digest(&bytes) != value.digest {
+            return Err("a value is another one than its commit says");
+        }
+        values.push(Some(bytes));
+    }
+    if rest.is_empty() { Ok(values) } else { Err("there are more values than changes") }
+}
+
+/// The members that a commit adds or changes. Nothing else may be done to a member record.
+fn members_in(entry: &LogEntry, values: &[Option<Bytes>]) -> Result<Vec<Member>, &'static str> {
+    let mut members = Vec::new();
+    for (change, value) in entry.changes.iter().zip(values) {
+        if change.record.model() != Member::SYNC_MODEL {
+            continue;
+        }
+        let first_epoch = change.epoch == Some(Hlc::NEVER);
+        let (Some(value), None, true) = (value, change.record.owner(), first_epoch) else {
+            return Err("a member record is only ever put");
+        };
+        let member: Member =
+            model::decode_bytes(value).map_err(|_| "a member record is damaged, or of a newer version")?;
+        if RecordKey::new::<Member>(&member.replica) != change.record {
+            return Err("a member record is under another replica's key");
+        }
+        members.push(member);
+    }
+    Ok(members)
+}

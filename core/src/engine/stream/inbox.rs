@@ -1,0 +1,140 @@
+//! The inbox: commits that were checked and that the store has not taken yet, in the order in which they may be applied.
+//!
+//! A commit is taken only as the next one of its stream, on the same history, with everything that it rests on here or
+//! in front of it, so the inbox can be written front to back in as few writes as it fits. If a write fails, the rest
+//! rests on what is not there, so all of it goes and is pulled again.
+//!
+//! Owns: the commits, the members that they add, how many the next write may take. Holds always: `bytes` is the sum of
+//! their weights, and above the cap only if a single commit is.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::ids::{DeviceId, ReplicaId};
+use crate::limits::Limits;
+use crate::member::Member;
+
+use super::super::Machine;
+use super::super::commit::Received;
+
+/// Commits that wait to be applied.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Inbox {
+    commits: VecDeque<Received>,
+    bytes: usize,
+    /// What the last page weighs in memory, which is more than in its frame.
+    last_page: usize,
+    /// The members that it adds.
+    members: BTreeMap<ReplicaId, DeviceId>,
+    /// How many commits are applied one by one, since one of them was refused by a projection or the store.
+    one_by_one: usize,
+}
+
+/// How full an inbox was, to tell what came since.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine) struct Filled {
+    commits: usize,
+    bytes: usize,
+}
+
+impl Inbox {
+    pub(in crate::engine) fn len(&self) -> usize {
+        self.commits.len()
+    }
+
+    pub(in crate::engine) fn is_empty(&self) -> bool {
+        self.commits.is_empty()
+    }
+
+    /// The bytes that its commits occupy.
+    pub(in crate::engine) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether another page may be asked for: there are never more than two in memory, and what is in the write.
+    pub(in crate::engine) fn has_room_for_a_page(&self, limits: &Limits) -> bool {
+        let page = self.last_page.max(limits.page_bytes_max);
+        self.bytes <= page.min(limits.frame_bytes_max / 2)
+    }
+
+    /// Whether there is room for so much more. One commit fits always.
+    pub(in crate::engine) fn has_room_for(&self, commit: &Received, limits: &Limits) -> bool {
+        self.commits.is_empty() || self.bytes.saturating_add(commit.weight()) <= limits.frame_bytes_max
+    }
+
+    /// The device of a member that a commit in here adds.
+    pub(in crate::engine) fn device_of(&self, stream: ReplicaId) -> Option<DeviceId> {
+        self.members.get(&stream).copied()
+    }
+
+    pub(in crate::engine) fn new_members(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Takes a commit that may be applied after those that are here, with the members that it adds.
+    pub(in crate::engine) fn push(&mut self, commit: Received, members: Vec<Member>) {
+        self.members.extend(members.into_iter().map(|member| (member.replica, member.device)));
+        self.bytes += commit.weight();
+        self.commits.push_back(commit);
+    }
+
+    pub(in crate::engine) fn filled(&self) -> Filled {
+        Filled { commits: self.commits.len(), bytes: self.bytes }
+    }
+
+    /// A frame brought what came since `before`. What was taken of it keeps the whole frame in memory, so it must be most
+    /// of it, or it is copied out.
+    pub(in crate::engine) fn end_of_frame(&mut self, before: Filled, frame_bytes: usize) {
+        let new = self.commits.len() - before.commits;
+        let taken: usize = self.commits.iter().rev().take(new).map(Received::shared_bytes).sum();
+        if taken < frame_bytes / 2 {
+            self.commits.iter_mut().rev().take(new).for_each(Received::detach);
+        }
+    }
+
+    /// A page brought what came since `before`.
+    pub(in crate::engine) fn end_of_page(&mut self, before: Filled) {
+        self.last_page = self.bytes - before.bytes;
+    }
+
+    /// Takes the commits at the front, as many as fit into one write. One fits always.
+    pub(in crate::engine) fn take(&mut self, limits: &Limits) -> Vec<Received> {
+        let (mut changes, mut bytes) = (0, 0);
+        let most = if self.one_by_one > 0 { 1 } else { limits.event_commits_max };
+        let fitting = self.commits.iter().take(most).take_while(|next| {
+            (changes, bytes) = (changes + next.values.len(), bytes + next.weight());
+            changes <= limits.commit_changes_max && bytes <= limits.frame_bytes_max
+        });
+        let count = fitting.count().max(1).min(self.commits.len());
+        self.one_by_one = self.one_by_one.saturating_sub(1);
+        let taken: Vec<_> = self.commits.drain(..count).collect();
+        self.bytes -= taken.iter().map(Received::weight).sum::<usize>();
+        taken
+    }
+
+    /// Lets go of everything that waits, since a write of `in_write` commits before it failed. If these were several,
+    /// they come one by one the next time, in case a single one of them is why.
+    pub(in crate::engine) fn fail(&mut self, in_write: usize) {
+        let one_by_one = if in_write > 1 { in_write } else { self.one_by_one };
+        *self = Self { one_by_one, ..Self::default() };
+    }
+
+    /// What was taken is applied.
+    pub(in crate::engine) fn settle(&mut self) {
+        if self.commits.is_empty() {
+            self.members.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+impl Inbox {
+    pub(in crate::engine) fn last(&self) -> Option<&Received> {
+        self.commits.back()
+    }
+}
+
+impl Machine for Inbox {
+    fn check(&self) {
+        assert_eq!(self.bytes, self.commits.iter().map(Received::weight).sum::<usize>());
+    }
+}

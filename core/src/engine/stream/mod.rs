@@ -1,0 +1,203 @@
+//! The streams of others: how far each is here, and why one goes no further.
+//!
+//! Owns: for each stream its tip (its head once everything that waits in the inbox is applied), what stops it and when
+//! that is looked at again; and whether this store was restored, which stops the own stream. Holds always: a tip is at
+//! or above its head; a stop stands at the commit behind the tip, but for a fork, which is final.
+
+pub(super) mod admission;
+pub(super) mod inbox;
+mod stop;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::clock::{Mono, Now};
+use crate::events::{Restored, StreamStop};
+use crate::hlc::Hlc;
+use crate::ids::ReplicaId;
+use crate::stored::{Digest, Head, Point};
+
+use super::Machine;
+use super::backoff::Backoff;
+use super::context::Context;
+use super::ledger::Ledger;
+use stop::Stop;
+
+/// Where a stream is once everything that waits is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tip {
+    pub(super) seq: u64,
+    pub(super) stamp: Hlc,
+    pub(super) digest: Digest,
+}
+
+impl Tip {
+    fn of(head: &Head) -> Self {
+        Self { seq: head.seq, stamp: head.stamp, digest: head.digest }
+    }
+
+    pub(super) const fn point(&self) -> Point {
+        Point { seq: self.seq, digest: self.digest }
+    }
+}
+
+/// One stream.
+#[derive(Debug)]
+struct Stream {
+    tip: Tip,
+    stop: Option<Stop>,
+    /// The operator has let its held commits through, until its stamps are within the bound again.
+    released: bool,
+    /// Since a projection or the store refused its next commit.
+    backoff: Backoff,
+}
+
+/// The streams of others, and whether the own one may go on.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    streams: BTreeMap<ReplicaId, Stream>,
+    /// The streams whose tip is above their head.
+    waiting: BTreeSet<ReplicaId>,
+    /// The streams that are stopped.
+    stopped: BTreeSet<ReplicaId>,
+    /// How this replica learned that its store was restored or cloned.
+    restored: Option<Restored>,
+}
+
+/// How the state of a stream changed, to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    Stopped(ReplicaId, StreamStop),
+    Resumed(ReplicaId),
+}
+
+impl Streams {
+    /// The streams of a store: each as far as its head.
+    pub(super) fn opened(me: ReplicaId, ledger: &Ledger) -> Self {
+        let mut all = Self::default();
+        for (stream, head) in ledger.heads().iter().filter(|(stream, _)| **stream != me) {
+            all.entry(*stream).tip = Tip::of(head);
+        }
+        all
+    }
+
+    fn entry(&mut self, stream: ReplicaId) -> &mut Stream {
+        self.streams.entry(stream).or_insert_with(|| Stream {
+            tip: Tip::of(&Head::start(stream)),
+            stop: None,
+            released: false,
+            backoff: Backoff::default(),
+        })
+    }
+
+    pub(super) fn tip(&self, stream: ReplicaId) -> Tip {
+        self.streams.get(&stream).map_or_else(|| Tip::of(&Head::start(stream)), |stream| stream.tip)
+    }
+
+    /// The tips of all streams that have a commit, here or in the inbox.
+    pub(super) fn tips(&self) -> impl Iterator<Item = (ReplicaId, Tip)> {
+        self.streams.iter().map(|(id, stream)| (*id, stream.tip)).filter(|(_, tip)| tip.seq > 0)
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = ReplicaId> {
+        self.streams.keys().copied()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.streams.len()
+    }
+
+    pub(super) fn contains(&self, stream: ReplicaId) -> bool {
+        self.streams.contains_key(&stream)
+    }
+
+    // --- going on ---------------------------------------------------------------------------------------------------
+
+    /// A commit was taken into the inbox: its stream goes on from there, if it was stopped.
+    pub(super) fn advance(&mut self, stream: ReplicaId, tip: Tip) -> Option<Told> {
+        let entry = self.entry(stream);
+        debug_assert_eq!(tip.seq, entry.tip.seq.max(tip.seq), "a tip rises");
+        entry.tip = tip;
+        self.waiting.insert(stream);
+        self.end_stop(stream)
+    }
+
+    /// Everything that waited is durable: tips are heads.
+    pub(super) fn settled(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// What waited for the store was let go: tips fall back to the heads.
+    ///
+    /// Returns the streams that fell, and those that go on: a stop behind a commit that is not here any more says
+    /// nothing, and would keep that commit from being asked for again.
+    pub(super) fn fall_back(&mut self, ledger: &Ledger) -> (Vec<ReplicaId>, Vec<Told>) {
+        let mut told = Vec::new();
+        let fell: Vec<_> = std::mem::take(&mut self.waiting).into_iter().collect();
+        for stream in &fell {
+            let head = ledger.head(*stream);
+            let entry = self.entry(*stream);
+            let stands = entry.stop.as_ref().is_none_or(|stop| stop.is_final() || stop.seq() == head.seq + 1);
+            entry.tip = Tip::of(&head);
+            if !stands {
+                told.extend(self.end_stop(*stream));
+            }
+        }
+        (fell, told)
+    }
+
+    /// Commits of these streams are durable: nothing refuses their next one yet.
+    pub(super) fn applied(&mut self, streams: impl IntoIterator<Item = ReplicaId>) {
+        for stream in streams {
+            if let Some(stream) = self.streams.get_mut(&stream) {
+                stream.backoff.reset();
+            }
+        }
+    }
+
+    // --- what must always hold --------------------------------------------------------------------------------------
+
+    pub(super) fn check_against(&self, ledger: &Ledger, context: &Context) {
+        for (id, stream) in &self.streams {
+            let head = ledger.head(*id);
+            assert!(stream.tip.seq >= head.seq, "{id}: the tip {:?} is behind {head:?}", stream.tip);
+            if !self.waiting.contains(id) {
+                assert_eq!(stream.tip, Tip::of(&head), "{id}: nothing of it waits");
+            }
+            if let Some(stop) = stream.stop.as_ref().filter(|stop| !stop.is_final()) {
+                let next = stream.tip.seq + 1;
+                let holes = !context.rules.streams_have_no_holes;
+                assert!(stop.seq() == next || holes, "{id} stops at {}, its next is {next}", stop.seq());
+            }
+        }
+        for id in ledger.heads().keys().filter(|id| **id != context.me()) {
+            assert!(self.streams.contains_key(id), "{id} has a head and is no stream");
+        }
+    }
+}
+
+impl Machine for Streams {
+    fn next_timeout(&self) -> Option<Mono> {
+        self.stopped.iter().filter_map(|id| self.streams.get(id)?.look_again_at()).min()
+    }
+
+    fn expire(&mut self, now: Mono) {
+        for id in &self.stopped {
+            if let Some(stream) = self.streams.get_mut(id) {
+                stream.expire(now);
+            }
+        }
+    }
+
+    fn check(&self) {
+        for (id, stream) in &self.streams {
+            assert_eq!(stream.stop.is_some(), self.stopped.contains(id), "{id}: {stream:?}");
+        }
+        assert!(self.stopped.iter().chain(&self.waiting).all(|id| self.streams.contains_key(id)));
+    }
+}
+
+/// Whether a stamp stands near enough to physical time. Nothing does if that cannot be told.
+pub(super) fn is_within_drift(stamp: Hlc, now: &Now, context: &Context) -> bool {
+    let wall = now.wall.as_ref();
+    wall.is_ok_and(|now| stamp.wall() <= now.saturating_add(context.limits.max_drift_ms))
+}

@@ -1,0 +1,127 @@
+//! Authors that are made up, and their frames: what other replicas send to the engine of a test.
+
+use super::*;
+
+pub(super) const B: ReplicaId = ReplicaId(Uuid::from_u128(0xb0));
+pub(super) const C: ReplicaId = ReplicaId(Uuid::from_u128(0xc0));
+pub(super) const STRANGER: ReplicaId = ReplicaId(Uuid::from_u128(0x57));
+pub(super) const B_DEVICE: DeviceId = DeviceId(Uuid::from_u128(0xdb));
+pub(super) const C_DEVICE: DeviceId = DeviceId(Uuid::from_u128(0xdc));
+
+/// The author of a stream, who writes whatever a test wants.
+#[derive(Clone)]
+pub(super) struct Author {
+    pub(super) stream: ReplicaId,
+    pub(super) device: DeviceId,
+    pub(super) seq: u64,
+    pub(super) digest: Digest,
+    pub(super) wall: u64,
+}
+
+/// A commit of an [`Author`].
+#[derive(Clone)]
+pub(super) struct Made {
+    pub(super) stream: ReplicaId,
+    pub(super) seq: u64,
+    pub(super) row: Value,
+    pub(super) values: Vec<u8>,
+    pub(super) stamp: Hlc,
+}
+
+/// A record, its value unless it is deleted, and its epoch if the model brings its own merge.
+pub(super) type Write = (RecordKey, Option<Value>, Option<Hlc>);
+
+impl Author {
+    pub(super) fn new(stream: ReplicaId, device: DeviceId) -> Self {
+        Self { stream, device, seq: 0, digest: CHAIN_START, wall: 1000 }
+    }
+
+    /// Commits what rests on the commits in `after`.
+    pub(super) fn commit(&mut self, after: &[(ReplicaId, u64)], mut writes: Vec<Write>) -> Made {
+        self.wall += 1;
+        let stamp = Hlc::new(WallMs::new(self.wall).unwrap(), 0, self.stream);
+        writes.sort_by(|one, other| one.0.cmp(&other.0));
+        let mut row = LogRowWriter::new(&self.digest, self.device, stamp, after, writes.len());
+        let mut values = Vec::new();
+        for (record, value, epoch) in &writes {
+            let reference = value.as_ref().map(|value| ValueRef {
+                schema: 1,
+                len: u32::try_from(value.len()).unwrap(),
+                digest: digest(value),
+            });
+            row.push(record, reference, *epoch);
+            values.extend(value.iter().flatten());
+        }
+        let row = row.finish();
+        self.digest = chain(&self.digest, split_row(&row).unwrap().1);
+        self.seq += 1;
+        Made { stream: self.stream, seq: self.seq, row, values, stamp }
+    }
+
+    /// Gives a tag a name.
+    pub(super) fn tag(&mut self, id: u32, name: &str) -> Made {
+        self.commit(&[], vec![tagged(id, name)])
+    }
+
+    pub(super) fn head(&self) -> WireHead {
+        WireHead { stream: self.stream, seq: self.seq, digest: self.digest }
+    }
+}
+
+pub(super) fn tagged(id: u32, name: &str) -> Write {
+    (RecordKey::new::<Tag>(&id), Some(encoded(id, name)), None)
+}
+
+pub(super) fn bagged(id: u32, items: &[u32], epoch: Hlc) -> Write {
+    let bag = Bag { id, items: items.iter().copied().collect() };
+    (RecordKey::new::<Bag>(&id), Some(postcard::to_allocvec(&bag).unwrap()), Some(epoch))
+}
+
+/// Makes a replica a member.
+pub(super) fn member(replica: ReplicaId, device: DeviceId) -> Write {
+    let member = Member { replica, device, state: MemberState::Active };
+    let value = postcard::to_allocvec(&member).unwrap();
+    (RecordKey::new::<Member>(&replica), Some(value), Some(Hlc::NEVER))
+}
+
+fn push(writer: &mut MessageWriter, made: &Made) {
+    let (previous, entry) = split_row(&made.row).unwrap();
+    let Made { stream, seq, values, .. } = made;
+    writer.push(&CommitParts { stream: *stream, seq: *seq, previous: &previous, entry, values });
+}
+
+pub(super) fn live_of(group: GroupId, commits: &[&Made]) -> Bytes {
+    let mut writer = MessageWriter::live(group);
+    commits.iter().for_each(|made| push(&mut writer, made));
+    writer.finish()
+}
+
+pub(super) fn live(commits: &[&Made]) -> Bytes {
+    live_of(GROUP, commits)
+}
+
+/// The head of a page that answers `pull`.
+pub(super) const fn answer(pull: &Pull, more: bool) -> PageHead {
+    PageHead { id: pull.id, more, pruned: false, too_long: None }
+}
+
+pub(super) fn page_of(head: PageHead, commits: &[&Made]) -> Bytes {
+    let mut page = MessageWriter::page(GROUP, &head, 0);
+    commits.iter().for_each(|made| push(&mut page, made));
+    page.finish()
+}
+
+pub(super) fn hello(session: u64, heads: &[WireHead]) -> Bytes {
+    wire::hello(GROUP, &Hello { session, restored: false, heads: Capped(heads.to_vec()) })
+}
+
+/// A pull that asks for everything, whatever its length.
+pub(super) const fn pull_all() -> Pull {
+    Pull {
+        id: 7,
+        budget: 1 << 20,
+        frame_bytes: u32::MAX,
+        heads: Capped(Vec::new()),
+        excluded: Capped(Vec::new()),
+    }
+}

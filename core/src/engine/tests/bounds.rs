@@ -1,0 +1,110 @@
+//! Goal: whatever peers send, memory and answers stay bounded. Method: floods of frames while the store is busy.
+
+use super::*;
+
+/// B1: the next page is asked for while one is being written, and no third one while two are in memory.
+#[test]
+fn b1_two_pages_are_in_memory_and_no_more() {
+    const PAGE: usize = 30;
+    let limits = Limits { page_bytes_max: 5_000, event_commits_max: 10, ..Limits::default() };
+    let mut world = World::limited(limits);
+    let mut b = Author::new(B, B_DEVICE);
+    let made: Vec<_> = (0..100).map(|n| b.tag(n, "some name")).collect();
+    world.said();
+    world.feed(B, live(&[&made[99]]));
+    let page =
+        |pull: &Pull, commits: &[Made]| page_of(answer(pull, true), &commits.iter().collect::<Vec<_>>());
+    let frame = page(&world.pulls()[0].1, &made[..PAGE]);
+    assert!(frame.len() <= 5_000);
+    world.handle(Input::Frame(B, frame));
+    assert!(world.inbox_bytes() > 5_000, "it weighs more in memory");
+    let batch = world.up_to_write().unwrap();
+    let pulls = world.pulls();
+    let [(B, pull)] = &pulls[..] else { panic!("one pull, not {pulls:?}") };
+    assert_eq!(pull.heads.0.iter().find(|head| head.stream == B).unwrap().seq, PAGE as u64);
+    // It comes while the first third of the page before is written.
+    let frame = page(pull, &made[PAGE..2 * PAGE]);
+    world.handle(Input::Frame(B, frame));
+    world.written(batch);
+    for expected in [0, 1, 0] {
+        let batch = world.up_to_write().unwrap();
+        assert_eq!(world.pulls().len(), expected);
+        world.written(batch);
+    }
+}
+
+/// B1: what waits for the store is bounded, and what finds no room is asked for when there is some.
+#[test]
+fn b1_the_inbox_is_bounded() {
+    let limits = Limits { frame_bytes_max: 10_000, page_bytes_max: 5_000, ..Limits::default() };
+    let mut world = World::limited(limits);
+    let mut b = Author::new(B, B_DEVICE);
+    let made: Vec<_> = (0..100).map(|n| b.tag(n, "some name")).collect();
+    world.said();
+    for made in &made {
+        world.handle(Input::Frame(B, live(&[made])));
+    }
+    assert!(world.inbox_bytes() <= 10_000, "{}", world.inbox_bytes());
+    assert!(world.engine.report().received < 100);
+    world.settle();
+    let taken = world.seq_of(B);
+    assert!(taken > 0 && taken < 100);
+    assert_eq!(world.pulls().len(), 1, "for the rest, once there is room");
+}
+
+/// B1: what waits does not keep in memory the frame that brought it, if it is little of it.
+#[test]
+fn b1_a_commit_that_waits_lets_go_of_its_frame() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    let (small, large) = (b.tag(1, "a"), b.tag(2, &"x".repeat(10_000)));
+    let duplicate = Made { values: vec![0; 10_000], ..small.clone() };
+    for (frame, own) in [(live(&[&small, &duplicate]), true), (live(&[&large]), false)] {
+        world.handle(Input::Frame(B, frame));
+        assert_eq!(world.last_waiting_has_own_bytes(), own);
+        world.settle();
+    }
+}
+
+/// B1: what is said because of frames is not done while the store writes, so no more frames are taken than it has room for.
+#[test]
+fn b1_what_waits_behind_a_write_is_bounded() {
+    let mut world = World::connected(Rules::ALL);
+    world.submit(vec![tag(1, "a")]);
+    let batch = world.up_to_write().unwrap();
+    let mut frames = 0;
+    while world.engine.has_room() && frames < 1_000 {
+        // One event each, as of a frame that stops a stream or lets it go on.
+        world.tell(Event::Resumed { stream: B });
+        frames += 1;
+    }
+    assert_eq!(frames, EFFECTS_MAX);
+    world.written(batch);
+    world.settle();
+    assert!(world.engine.has_room());
+}
+
+/// B4, B6, I11: however many messages a frame has and however often a peer asks, it gets one answer a round.
+#[test]
+fn b4_a_flood_is_answered_once() {
+    let mut world = World::connected(Rules::ALL);
+    world.said();
+    let places: Vec<Bytes> =
+        (0..10).map(|n| hello(n, &[WireHead { stream: REPLICA, seq: 1 + n % 2, digest: [1; 32] }])).collect();
+    for _ in 0..50 {
+        let pull = wire::pull(GROUP, &Pull { budget: 9, ..pull_all() });
+        let frame: Bytes = [&places.concat()[..], &pull].concat().into();
+        world.handle(Input::Frame(B, frame));
+    }
+    assert_eq!((world.waiting_pulls(), world.waiting_checks()), (1, 1));
+    assert!(world.waiting_effects().len() <= 1, "{:?}", world.waiting_effects());
+    world.settle();
+    let said = world.said();
+    let hellos = said.iter().filter(|(to, message)| *to == Some(B) && matches!(message, Message::Hello(_)));
+    assert!(hellos.count() <= 2);
+    // A frame of too many messages is refused from there on.
+    let many: Bytes = std::iter::repeat_n(hello(1, &[]), 1_000).collect::<Vec<_>>().concat().into();
+    world.events();
+    world.feed(B, many);
+    assert!(world.events().iter().any(|event| matches!(event, Event::FrameRejected { .. })));
+}

@@ -1,0 +1,175 @@
+//! Goal: what a group of the app's commits writes, answers and tells, and in which order. Method: every effect is
+//! performed by hand.
+
+use super::*;
+
+#[test]
+fn a_commit_is_one_write_of_record_log_head_and_clock() {
+    let mut world = World::new(Rules::default());
+    world.commit(vec![tag(1, "a")]).unwrap();
+    let [batch] = &world.writes[..] else { panic!("one write") };
+    let kinds: Vec<_> = batch
+        .ops()
+        .iter()
+        .map(|op| match op {
+            WriteOp::Put { key, .. } => ("put", StoredKey::parse(key).unwrap()),
+            WriteOp::Delete { key } => ("delete", StoredKey::parse(key).unwrap()),
+            WriteOp::DeleteRange { .. } => panic!("one entry is deleted by its name"),
+        })
+        .collect();
+    let record = RecordKey::new::<Tag>(&1);
+    assert_eq!(
+        kinds,
+        [
+            ("delete", StoredKey::Log(REPLICA, 1)),
+            ("put", StoredKey::Log(REPLICA, 2)),
+            ("put", StoredKey::Record(record)),
+            ("put", StoredKey::Head(REPLICA)),
+            ("put", StoredKey::Clock),
+        ]
+    );
+    assert_eq!(world.audit(), []);
+    assert_eq!(world.changes(), [(2, ChangeKind::Insert)]);
+}
+
+#[test]
+fn nothing_is_said_before_it_is_durable() {
+    let mut world = World::new(Rules::default());
+    world.submit(vec![tag(1, "a")]);
+    let batch = world.up_to_write().unwrap();
+    assert!(world.up_to_write().is_none() && world.replies.is_empty() && world.notices.is_empty());
+    world.written(batch);
+    world.settle();
+    assert!(matches!(world.replies[..], [(1, Ok(()))]));
+    assert_eq!(world.changes().len(), 1);
+}
+
+#[test]
+fn events_are_told_before_the_reply() {
+    let mut world = World::new(Rules::default());
+    world.submit(vec![tag(1, "a")]);
+    let batch = world.up_to_write().unwrap();
+    block_on(world.store.write(batch)).unwrap();
+    let input = world.end_of_write(Ok(()));
+    world.handle(input);
+    assert!(matches!(world.engine.next_effect(), Some(Effect::Notify(_))));
+    assert!(matches!(world.engine.next_effect(), Some(Effect::Reply(Ticket(1), Ok(())))));
+}
+
+#[test]
+fn commits_that_arrive_during_a_write_share_the_next_one() {
+    let mut world = World::new(Rules::default());
+    world.submit(vec![tag(0, "first")]);
+    let first = world.up_to_write().unwrap();
+    for id in 1..=5 {
+        world.submit(vec![tag(id, "x")]);
+    }
+    assert!(world.up_to_write().is_none(), "one write at a time");
+    world.written(first);
+    world.settle();
+    assert_eq!(world.writes.len(), 2);
+    assert_eq!(world.changes(), (2..=7).map(|seq| (seq, ChangeKind::Insert)).collect::<Vec<_>>());
+    assert_eq!(world.audit(), []);
+}
+
+#[test]
+fn a_group_is_bounded_in_commits_and_bytes() {
+    let limits = Limits { group_commits_max: 3, commit_bytes_max: 250, ..Limits::default() };
+    for (limits, groups) in [
+        (Limits { commit_bytes_max: usize::MAX, ..limits.clone() }, vec![3, 3, 1]),
+        (Limits { group_commits_max: 100, ..limits.clone() }, vec![2, 2, 2, 1]),
+        (Limits { commit_bytes_max: 10, ..limits }, vec![1; 7]),
+    ] {
+        let mut world = World::asking(Ask { limits: Arc::new(limits), ..ask(Rules::default()) });
+        for id in 0..7 {
+            world.submit(vec![tag(id, "x")]);
+        }
+        let mut sizes = Vec::new();
+        while let Some(batch) = world.up_to_write() {
+            sizes.push(logged_in(&batch).len());
+            world.written(batch);
+        }
+        assert_eq!(sizes, groups);
+    }
+}
+
+#[test]
+fn an_update_sees_the_earlier_commits_of_its_group() {
+    let mut world = World::new(Rules::default());
+    for more in ["a", "b", "c"] {
+        world.submit(vec![rename(1, more)]);
+    }
+    world.settle();
+    assert_eq!(world.writes.len(), 1);
+    let stored = world.get(RecordKey::new::<Tag>(&1).into_bytes()).unwrap();
+    assert_eq!(record::value_of(&stored), encoded(1, "abc"));
+    assert_eq!(world.changes(), [(2, ChangeKind::Insert), (3, ChangeKind::Update), (4, ChangeKind::Update)]);
+    assert_eq!(world.audit(), []);
+}
+
+#[test]
+fn a_change_that_changes_nothing_writes_nothing() {
+    let mut world = World::new(Rules::default());
+    world.commit(vec![tag(1, "a")]).unwrap();
+    world.writes.clear();
+    world.commit(vec![tag(1, "a")]).unwrap();
+    world.commit(vec![untag(7)]).unwrap();
+    world.commit(vec![rename(1, "")]).unwrap();
+    assert!(world.writes.is_empty());
+    assert_eq!(world.changes().len(), 1);
+    // Beside a change that does something, it is left out of the commit.
+    world.commit(vec![tag(1, "a"), tag(2, "b")]).unwrap();
+    let entry = world.logged(3);
+    assert_eq!(entry.changes.len(), 1);
+    assert_eq!(world.audit(), []);
+}
+
+#[test]
+fn a_commit_that_an_earlier_one_of_its_group_made_empty_waits_for_the_write() {
+    let mut world = World::new(Rules::default());
+    world.submit(vec![tag(1, "a")]);
+    world.submit(vec![tag(1, "a")]);
+    let batch = world.up_to_write().unwrap();
+    assert!(world.replies.is_empty());
+    world.written(batch);
+    world.settle();
+    assert!(matches!(world.replies[..], [(1, Ok(())), (2, Ok(()))]));
+    assert_eq!(world.changes().len(), 1);
+}
+
+#[test]
+fn the_same_bytes_under_a_newer_schema_are_a_change() {
+    let mut world = World::new(Rules::default());
+    world.commit(vec![tag(1, "a")]).unwrap();
+    let mut newer = tag(1, "a");
+    if let Action::Put(value) = &mut newer.action {
+        value.schema = 2;
+    }
+    world.commit(vec![newer]).unwrap();
+    assert_eq!(world.changes(), [(2, ChangeKind::Insert), (3, ChangeKind::Update)]);
+}
+
+/// `after` says what moved since the last commit, and everything in the first one after an opening.
+#[test]
+fn a_commit_says_what_it_rests_on() {
+    let mut world = World::connected(Rules::ALL);
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    world.feed(B, live(&[&b.tag(1, "a")]));
+    world.commit(vec![tag(2, "x")]).unwrap();
+    let after = |world: &World| world.logged(world.head().seq).after;
+    assert_eq!(after(&world), [(B, 1)]);
+    world.commit(vec![tag(2, "y")]).unwrap();
+    assert_eq!(after(&world), []);
+    world.feed(C, live(&[&c.tag(3, "c")]));
+    // A write that was rejected told nobody.
+    world.submit(vec![tag(2, "z")]);
+    world.up_to_write().unwrap();
+    world.rejected();
+    world.settle();
+    world.commit(vec![tag(2, "z")]).unwrap();
+    assert_eq!(after(&world), [(C, 1)]);
+    world.reopen(networked(Rules::ALL));
+    world.commit(vec![tag(2, "w")]).unwrap();
+    assert_eq!(after(&world), [(B, 1), (C, 1)]);
+    assert_eq!(world.audit(), []);
+}

@@ -1,0 +1,87 @@
+//! Goal: a stream with two histories stops wherever they meet, and stays stopped. Method: an author that is copied, as a
+//! restored backup is, and goes on twice.
+
+use super::*;
+
+/// H3, Y15: two histories of one stream. The stream stops, visibly and also after a restart; the others go on.
+#[test]
+fn a_stream_with_two_histories_stops() {
+    for (rules, mixed) in [(Rules::ALL, false), (without!(chains_are_checked), true)] {
+        let mut world = World::connected(rules);
+        let mut b = Author::new(B, B_DEVICE);
+        let first = b.tag(1, "a");
+        let mut restored = b.clone();
+        let (second, other) = (b.tag(1, "b"), restored.tag(1, "x"));
+        let third = restored.tag(1, "y");
+        world.feed(B, live(&[&first, &second]));
+        world.feed(B, live(&[&third]));
+        assert_eq!(world.tag_name(1).as_deref(), Some(if mixed { "y" } else { "b" }), "{}", other.seq);
+        if mixed {
+            assert!(!world.audit().is_empty());
+            continue;
+        }
+        assert_eq!(world.stop_of(B), Some(StreamStop::Forked { seq: 2 }));
+        assert!(
+            world.events().contains(&Event::Stopped { stream: B, reason: StreamStop::Forked { seq: 2 } })
+        );
+        let c = Author::new(C, C_DEVICE).tag(2, "c");
+        world.feed(C, live(&[&c]));
+        assert_eq!(world.seq_of(C), 1);
+        world.reopen(networked(rules));
+        assert_eq!(world.stop_of(B), Some(StreamStop::Forked { seq: 2 }), "it is remembered");
+        assert_eq!(world.audit(), []);
+    }
+}
+
+/// A fork is also seen where nothing comes twice: in the heads of a hello, and by whoever answers a pull.
+#[test]
+fn a_fork_is_seen_from_digests_alone() {
+    let mut b = Author::new(B, B_DEVICE);
+    let first = b.tag(1, "a");
+    let mut other = b.clone();
+    let (second, _) = (b.tag(1, "b"), other.tag(1, "x"));
+    let mut world = World::connected(Rules::ALL);
+    world.feed(B, live(&[&first, &second]));
+    world.feed(C, hello(1, &[other.head()]));
+    assert!(matches!(world.stop_of(B), Some(StreamStop::Forked { .. })));
+
+    let mut world = World::connected(Rules::ALL);
+    let third = b.tag(1, "c");
+    world.feed(B, live(&[&first, &second, &third]));
+    let (_, page) = world.page(C, &[other.head()], 1 << 20);
+    assert!(matches!(world.stop_of(B), Some(StreamStop::Forked { .. })));
+    let of_b: Vec<_> = page.iter().filter(|commit| commit.stream == B).map(|commit| commit.seq).collect();
+    assert_eq!(of_b, [3], "the puller sees it too, and nothing behind it");
+}
+
+/// Another history is also seen at the place where a stream is, and at one behind it.
+#[test]
+fn a_fork_is_seen_at_the_head_and_behind_it() {
+    let mut b = Author::new(B, B_DEVICE);
+    let first = b.tag(1, "a");
+    let mut other = b.clone();
+    let (second, twin) = (b.tag(1, "b"), other.tag(1, "x"));
+    let behind = other.head();
+    let third = b.tag(1, "c");
+    let forked = Some(StreamStop::Forked { seq: 2 });
+
+    let mut world = World::connected(Rules::ALL);
+    world.feed(B, live(&[&first, &second]));
+    world.feed(C, live(&[&second]));
+    assert_eq!(world.stop_of(B), None);
+    world.feed(C, live(&[&twin]));
+    assert_eq!(world.stop_of(B), forked);
+
+    let mut world = World::connected(Rules::ALL);
+    world.feed(B, live(&[&first, &second, &third]));
+    world.feed(
+        C,
+        hello(
+            1,
+            &[WireHead { seq: 1, digest: chain(&CHAIN_START, split_row(&first.row).unwrap().1), ..behind }],
+        ),
+    );
+    assert_eq!(world.stop_of(B), None, "the same one, further back");
+    world.feed(C, hello(1, &[behind]));
+    assert_eq!(world.stop_of(B), forked);
+}

@@ -1,0 +1,70 @@
+//! Goal: the log keeps every value that somebody may still need, and no other. Method: the rows of the store are counted
+//! after each write.
+
+use super::*;
+
+#[test]
+fn every_value_that_the_log_needs_is_kept() {
+    let mut world = World::unpruned();
+    world.commit(vec![tag(1, "a")]).unwrap(); // commit 2
+    world.submit(vec![tag(1, "b")]); // commits 3 and 4 in one group
+    world.submit(vec![tag(1, "c")]);
+    world.settle();
+    world.commit(vec![untag(1)]).unwrap(); // commit 5
+    world.commit(vec![tag(1, "d")]).unwrap(); // commit 6
+    assert_eq!(world.kept(2, 1), Some(encoded(1, "a")));
+    assert_eq!(world.kept(3, 1), Some(encoded(1, "b")));
+    assert_eq!(world.kept(4, 1), Some(encoded(1, "c")));
+    assert_eq!(
+        (world.kept(5, 1), world.kept(6, 1)),
+        (None, None),
+        "a tombstone has no value, the record holds the last"
+    );
+    assert_eq!(world.audit(), []);
+}
+
+/// Without it, replicas with the same commits could differ: one that got a value in time, and one that was to get it with
+/// a later commit, whose author then never came back.
+#[test]
+fn owned_values_are_kept_as_shared_ones_are() {
+    let mut world = World::unpruned();
+    for name in ["a", "b"] {
+        world.commit(vec![put(&Spot { id: 1, device_id: DEVICE, name: name.into() })]).unwrap();
+    }
+    assert_eq!(block_on(world.store.scan(keys::all_kept(), 9)).unwrap().len(), 1);
+    assert_eq!(world.audit(), []);
+}
+
+#[test]
+fn a_group_of_one_member_prunes_its_log() {
+    let mut world = World::new(Rules::default());
+    for name in ["a", "b", "c"] {
+        world.submit(vec![tag(1, name)]);
+        world.submit(vec![tag(1, "between")]);
+        world.settle();
+        let log = block_on(world.store.scan(keys::logs(REPLICA), 99)).unwrap();
+        let kept = block_on(world.store.scan(keys::all_kept(), 99)).unwrap();
+        assert_eq!((log.len(), kept.len()), (2, 1), "no more than the last write's");
+        assert_eq!(world.audit(), []);
+    }
+    // What a longer log left behind goes as well, kept values included, also after a restart.
+    let mut world = World::unpruned();
+    (0..20).for_each(|n| world.commit(vec![tag(n % 3, &n.to_string())]).unwrap());
+    world.reopen(ask(Rules::default()));
+    world.commit(vec![tag(9, "x")]).unwrap();
+    assert_eq!(block_on(world.store.scan(keys::logs(REPLICA), 99)).unwrap().len(), 1);
+    assert_eq!(block_on(world.store.scan(keys::all_kept(), 99)).unwrap(), []);
+    assert_eq!(world.audit(), []);
+}
+
+/// Whoever was opened with a transport keeps its log, also once that has ended.
+#[test]
+fn a_lost_transport_prunes_nothing() {
+    let mut world = World::asking(networked(Rules::ALL));
+    world.handle(Input::Offline);
+    for id in 0..3 {
+        world.commit(vec![tag(id, "a")]).unwrap();
+    }
+    assert_eq!(world.head().floor, 0);
+    assert!(world.engine.next_timeout().is_none());
+}

@@ -1,0 +1,154 @@
+//! Goal: the same commits make the same records, in any order and whenever a model becomes known. Method: every order of a
+//! few commits, and the rules of merging switched off one by one.
+
+use super::*;
+
+/// Y2, C7: any order of the same commits of independent streams makes the same records, in one write or in several, and
+/// every value stays in the log.
+#[test]
+fn c7_any_order_makes_the_same_state() {
+    let key = RecordKey::new::<Bag>(&1);
+    let (mut b, mut c, mut d) = (
+        Author::new(B, B_DEVICE),
+        Author::new(C, C_DEVICE),
+        Author::new(ReplicaId(Uuid::from_u128(0xd0)), DeviceId(Uuid::from_u128(0xdd))),
+    );
+    c.wall = 1500;
+    d.wall = 1400;
+    let deleted = c.commit(&[], vec![(key.clone(), None, Some(Hlc::NEVER)), tagged(1, "c")]);
+    let epoch = deleted.stamp;
+    let streams = [
+        vec![
+            b.commit(&[], vec![bagged(1, &[1], Hlc::NEVER), tagged(1, "b")]),
+            b.commit(&[], vec![bagged(1, &[2], Hlc::NEVER)]),
+        ],
+        vec![deleted, c.commit(&[], vec![bagged(1, &[3], epoch)])],
+        vec![d.commit(&[], vec![bagged(1, &[4], Hlc::NEVER), (RecordKey::new::<Tag>(&1), None, None)]), {
+            // It has seen the delete.
+            d.wall = 1600;
+            d.commit(&[(C, 1)], vec![bagged(1, &[5], epoch)])
+        }],
+    ];
+    let mut states = Vec::new();
+    // Every order of the six that keeps each stream's, and the cause before its effect.
+    for order in orders(&[2, 2, 2]) {
+        let position = |stream: usize, nth: usize| {
+            order.iter().enumerate().filter(|(_, at)| **at == stream).nth(nth).unwrap().0
+        };
+        if position(2, 1) < position(1, 0) {
+            continue;
+        }
+        for together in [true, false] {
+            let mut world = World::connected(Rules::ALL);
+            let member = Member { replica: d.stream, device: d.device, state: MemberState::Active };
+            world.commit(vec![Staged { own_merge: true, ..put(&member) }]).unwrap();
+            let mut next = [0; 3];
+            let commits: Vec<&Made> = order
+                .iter()
+                .map(|stream| {
+                    next[*stream] += 1;
+                    &streams[*stream][next[*stream] - 1]
+                })
+                .collect();
+            if together {
+                world.feed(B, live(&commits));
+            } else {
+                commits.iter().for_each(|made| world.feed(B, live(&[made])));
+            }
+            assert_eq!(world.audit(), [], "{order:?}");
+            let record = |key: &RecordKey| world.get(key.as_bytes().to_vec());
+            states.push((record(&key), record(&RecordKey::new::<Tag>(&1)), world.bag(1)));
+            // C11: the tombstone of the tag was beaten or beat by stamp alone.
+            assert_eq!((world.bag(1), world.tag_name(1)), (Some(vec![3, 5]), Some("c".into())), "{order:?}");
+            // Whoever asks gets every commit whole, with exactly its bytes.
+            let (_, page) = world.page(C, &[], 1 << 20);
+            for made in streams.iter().flatten() {
+                let served =
+                    page.iter().find(|commit| commit.stream == made.stream && commit.seq == made.seq);
+                let served = served.unwrap_or_else(|| panic!("{order:?}: {} {}", made.stream, made.seq));
+                assert_eq!(served.values, made.values, "{order:?}: {} {}", made.stream, made.seq);
+                assert_eq!(served.entry, split_row(&made.row).unwrap().1);
+            }
+        }
+    }
+    assert!(states.len() > 50);
+    states.dedup();
+    assert_eq!(states.len(), 1);
+}
+
+/// Every order of so many things of each kind.
+fn orders(left: &[usize]) -> Vec<Vec<usize>> {
+    if left.iter().all(|count| *count == 0) {
+        return vec![vec![]];
+    }
+    let mut all = Vec::new();
+    for kind in 0..left.len() {
+        if left[kind] > 0 {
+            let mut rest = left.to_vec();
+            rest[kind] -= 1;
+            all.extend(orders(&rest).into_iter().map(|mut order| {
+                order.insert(0, kind);
+                order
+            }));
+        }
+    }
+    all
+}
+
+/// The rules of merging, switched off, leave something that the audit or the order shows.
+#[test]
+fn without_the_rules_of_merging_orders_differ() {
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    c.wall = 1500;
+    let (one, other) = (b.commit(&[], vec![tagged(1, "b"), bagged(1, &[1], Hlc::NEVER)]), {
+        let key = RecordKey::new::<Bag>(&1);
+        c.commit(&[], vec![tagged(1, "c"), (key, None, Some(Hlc::NEVER))])
+    });
+    let outcome = |rules: Rules, first: &Made, second: &Made| {
+        let mut world = World::connected(rules);
+        world.feed(B, live(&[first]));
+        world.feed(B, live(&[second]));
+        (world.tag_name(1), world.bag(1), world.audit().is_empty())
+    };
+    let same = |rules| {
+        outcome(rules, &one, &other) == outcome(rules, &other, &one) && outcome(rules, &one, &other).2
+    };
+    assert!(same(Rules::ALL));
+    assert!(!same(without!(higher_stamp_wins)));
+    assert!(!same(without!(epochs_are_kept_apart)));
+    assert!(!same(without!(values_are_kept)));
+    assert!(!same(without!(clock_follows)));
+}
+
+/// A value of a model that nobody here knows lies beside its record, is relayed, and is merged at the opening at which the
+/// app knows it: the result is the one of a replica that knew it all along.
+#[test]
+fn what_cannot_be_merged_yet_is_merged_later() {
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    let commits = [
+        b.commit(&[], vec![bagged(1, &[1], Hlc::NEVER)]),
+        c.commit(&[], vec![bagged(1, &[2], Hlc::NEVER)]),
+        b.commit(&[], vec![bagged(1, &[3], Hlc::NEVER)]),
+    ];
+    for rules in [Rules::ALL, without!(unmerged_lies_beside)] {
+        let mut registry = Registry::new();
+        registry.add::<Tag>().unwrap();
+        let mut world = World::with_models(networked(rules), registry).with_peers();
+        commits.iter().for_each(|made| world.feed(B, live(&[made])));
+        assert_eq!(world.audit().is_empty(), rules.unmerged_lies_beside);
+        let (_, page) = world.page(C, &[], 1 << 20);
+        assert_eq!(page.iter().filter(|commit| commit.stream != REPLICA).count(), 3, "relayed whole");
+        world.reopen(networked(rules));
+        world.settle();
+        assert_eq!(world.is_folded, rules.unmerged_lies_beside);
+        let mut knew = World::connected(rules);
+        commits.iter().for_each(|made| knew.feed(B, live(&[made])));
+        assert_eq!(knew.bag(1), Some(vec![1, 2, 3]));
+        assert_eq!(world.bag(1) == knew.bag(1), rules.unmerged_lies_beside);
+        if rules.unmerged_lies_beside {
+            let key = RecordKey::new::<Bag>(&1).into_bytes();
+            let header = |world: &World| record::parse(&world.get(key.clone()).unwrap()).unwrap().0;
+            assert_eq!((header(&world), world.audit()), (header(&knew), vec![]));
+        }
+    }
+}

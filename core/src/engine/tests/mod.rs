@@ -1,0 +1,271 @@
+//! Goal: what one engine decides, rule by rule. Method: a real engine whose effects are performed by hand over a map
+//! ([`World`]), and peers that are made up frame by frame ([`Author`]). Where a test speaks of a rule of [`Rules`], that
+//! rule is also switched off, and the same steps then do harm.
+//!
+//! What a test needs of the engine's inside goes through [`peek`] alone.
+//!
+//! | what | where |
+//! |---|---|
+//! | the app's own commits | [`committing`], [`failing`], [`joined`], [`clocks`], [`keeping`], [`histories`] |
+//! | the store at an opening, and the judge of all tests | [`opening`], [`auditing`] |
+//! | commits of others | [`receiving`], [`refusing_store`], [`merging`], [`folding`] |
+//! | who and what is not taken | [`membership`], [`frames`], [`sizes`], [`bounds`] |
+//! | streams that stop | [`forks`], [`stops`], [`restores`] |
+//! | peers that ask and answer | [`pulling`], [`serving`], [`joining`] |
+
+mod auditing;
+mod authors;
+mod bounds;
+mod clocks;
+mod committing;
+mod failing;
+mod folding;
+mod forks;
+mod frames;
+mod histories;
+mod joined;
+mod joining;
+mod keeping;
+mod membership;
+mod merging;
+mod opening;
+mod peek;
+mod peers;
+mod pulling;
+mod receiving;
+mod refusing_store;
+mod restores;
+mod serving;
+mod sizes;
+mod stops;
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::executor::block_on;
+use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::wire::{
+    self, Capped, CommitParts, Hello, Message, MessageWriter, Messages, PageHead, Pull, WireCommit, WireHead,
+};
+use super::{
+    Action, Answer, Ask, Commit, Contents, Current, Decision, EFFECTS_MAX, Effect, Engine, Input, JobId, Pen,
+    Query, Rules, STREAMS_MAX, Staged, Ticket, frame_bytes, open, read_projections,
+};
+use crate::clock::{ClockError, Mono, Now, WallMs};
+use crate::error::{Error, OpenError, SharedError, StopReason};
+use crate::events::{ChangeKind, Event, Notice, RecordKey, Restored, StreamStop};
+use crate::hlc::{Hlc, HlcGenerator};
+use crate::ids::{DeviceId, GroupId, ReplicaId};
+use crate::limits::Limits;
+use crate::member::{Member, MemberState};
+use crate::model::{self, Registry};
+use crate::status::PeerStatus;
+use crate::storage::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
+use crate::stored::keys::{self, StoredKey};
+use crate::stored::log::{CHAIN_START, LogRowWriter, chain, split_row};
+use crate::stored::{Digest, Head, LogEntry, ValueRef, digest, record};
+use crate::syncable::{DeviceOwned, Shared, Syncable};
+use crate::{Rule, audit};
+use authors::*;
+use peers::without;
+use world::World;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Tag {
+    id: u32,
+    name: String,
+}
+
+impl Syncable for Tag {
+    const SYNC_MODEL: &'static str = "tag";
+    type Id = u32;
+    type Ownership = Shared;
+
+    fn sync_id(&self) -> u32 {
+        self.id
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Spot {
+    id: u32,
+    device_id: DeviceId,
+    name: String,
+}
+
+impl Syncable for Spot {
+    const SYNC_MODEL: &'static str = "spot";
+    type Id = u32;
+    type Ownership = DeviceOwned;
+
+    fn sync_id(&self) -> (DeviceId, u32) {
+        (self.device_id, self.id)
+    }
+}
+
+/// A set that is united.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Bag {
+    id: u32,
+    items: BTreeSet<u32>,
+}
+
+impl Syncable for Bag {
+    const SYNC_MODEL: &'static str = "bag";
+    type Id = u32;
+    type Ownership = Shared;
+    const OWN_MERGE: bool = true;
+
+    fn sync_id(&self) -> u32 {
+        self.id
+    }
+
+    fn merge(mut self, other: Self) -> Self {
+        self.items.extend(other.items);
+        self
+    }
+}
+
+/// A store as plain as can be.
+#[derive(Default)]
+struct Map(Mutex<BTreeMap<Key, Value>>);
+
+#[async_trait]
+impl Storage for Map {
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+        let map = self.0.lock().unwrap();
+        Ok(keys.iter().map(|key| map.get(key).cloned()).collect())
+    }
+
+    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        let map = self.0.lock().unwrap();
+        let entries = map.iter().filter(|(key, _)| range.contains(key)).take(limit);
+        Ok(entries.map(|(key, value)| Entry { key: key.clone(), value: value.clone() }).collect())
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
+        let mut map = self.0.lock().unwrap();
+        for op in batch {
+            match op {
+                WriteOp::Put { key, value } => drop(map.insert(key, value)),
+                WriteOp::Delete { key } => drop(map.remove(&key)),
+                WriteOp::DeleteRange { range } => map.retain(|key, _| !range.contains(key)),
+            }
+        }
+        Ok(())
+    }
+}
+
+const GROUP: GroupId = GroupId(Uuid::from_u128(0xf));
+const DEVICE: DeviceId = DeviceId(Uuid::from_u128(0xd));
+const REPLICA: ReplicaId = ReplicaId(Uuid::from_u128(0xe));
+
+/// Both clocks at the same reading.
+fn now(wall: u64) -> Now {
+    Now { wall: WallMs::new(wall), mono: Mono(wall) }
+}
+
+/// Opens a store as the founder that no peer can reach.
+fn ask(rules: Rules) -> Ask {
+    Ask {
+        device: Some(DEVICE),
+        group: Some(GROUP),
+        introducer: None,
+        networked: false,
+        seed: 1,
+        limits: Arc::default(),
+        rules,
+        replica: REPLICA,
+        projections: Vec::new(),
+        projected: Vec::new(),
+        location: "the map".into(),
+        checked: true,
+    }
+}
+
+/// Opens a store as a replica that has a transport.
+fn networked(rules: Rules) -> Ask {
+    Ask { networked: true, ..ask(rules) }
+}
+
+/// Opens an engine over a store, as an app that has all the models.
+fn open_engine(store: &Map, ask: Ask, now: Now) -> Result<Engine, OpenError> {
+    open_engine_with(store, ask, models(), now)
+}
+
+fn models() -> Registry {
+    let mut registry = Registry::new();
+    registry.add::<Tag>().unwrap();
+    registry.add::<Spot>().unwrap();
+    registry.add::<Bag>().unwrap();
+    registry
+}
+
+fn open_engine_with(store: &Map, ask: Ask, models: Registry, now: Now) -> Result<Engine, OpenError> {
+    let all = |range| block_on(store.scan(range, usize::MAX)).unwrap();
+    let mut values = block_on(store.get_many(&Contents::keys())).unwrap().into_iter();
+    let found = Contents {
+        identity: values.next().unwrap(),
+        clock: values.next().unwrap(),
+        introducer: values.next().unwrap(),
+        any: !all(KeyRange::all()).is_empty(),
+        models: all(keys::models()),
+        projections: read_projections(&all(keys::projections())).unwrap(),
+        heads: all(keys::heads()),
+        members: all(RecordKey::range_of_model::<Member>()),
+        peers: all(keys::peers()),
+        forks: all(keys::forks()),
+        besides: !all(keys::besides()).is_empty(),
+    };
+    let (engine, batch) = open(ask, &found, &Arc::new(models), now)?;
+    block_on(store.write(batch)).unwrap();
+    Ok(engine)
+}
+
+/// The change that puts a record.
+fn put<M: Syncable>(model: &M) -> Staged {
+    let record = RecordKey::new::<M>(&model.sync_id());
+    Staged { record, action: Action::Put(model::encode(model, usize::MAX).unwrap()), own_merge: false }
+}
+
+fn tag(id: u32, name: &str) -> Staged {
+    put(&Tag { id, name: name.into() })
+}
+
+fn untag(id: u32) -> Staged {
+    Staged { record: RecordKey::new::<Tag>(&id), action: Action::Delete, own_merge: false }
+}
+
+/// Appends to the name of a tag.
+fn rename(id: u32, more: &'static str) -> Staged {
+    let update = move |current: Option<Current<'_>>| {
+        let name =
+            current.map_or_else(String::new, |current| model::decode::<Tag>(&id, current).unwrap().name);
+        model::encode(&Tag { id, name: name + more }, usize::MAX)
+    };
+    let action = Action::Update(Box::new(update));
+    Staged { record: RecordKey::new::<Tag>(&id), action, own_merge: false }
+}
+
+fn encoded(id: u32, name: &str) -> Value {
+    postcard::to_allocvec(&Tag { id, name: name.into() }).unwrap()
+}
+
+/// The streams that a write appends to, once for each commit.
+fn logged_in(batch: &WriteBatch) -> Vec<ReplicaId> {
+    let rows = batch.ops().iter().filter_map(|op| match op {
+        WriteOp::Put { key, .. } => StoredKey::parse(key),
+        _ => None,
+    });
+    let streams = rows.filter_map(|key| match key {
+        StoredKey::Log(stream, _) => Some(stream),
+        _ => None,
+    });
+    streams.collect()
+}

@@ -1,0 +1,112 @@
+//! What the tests see and do inside the engine, beside what its inputs, its effects and its snapshot show. No other
+//! test file names a private field or a private method of the engine, so that a change of its inside changes this file.
+
+use super::*;
+
+/// The write that is open: its name, and if it is a joined one, what it has decided.
+pub(super) type Open = (JobId, Option<Box<(Pen, Decision)>>);
+
+impl Engine {
+    pub(super) fn identity(&self) -> crate::stored::Identity {
+        self.context.identity
+    }
+}
+
+impl World {
+    /// Decides as a joined write does, with the pen it was lent. A write that has nothing to write is over.
+    pub(super) fn join(&mut self, effect: Effect) -> Option<WriteBatch> {
+        let Effect::Join(job, ticket, mut pen) = effect else { panic!("{effect:?} is no joined write") };
+        let commit = self.joins.remove(&ticket).unwrap();
+        let keys: Vec<_> = commit.changes.iter().map(|change| change.record.as_bytes().to_vec()).collect();
+        let values = block_on(self.store.get_many(&keys)).unwrap();
+        let input = match pen.decide_alone(commit, values) {
+            Err(error) => Input::Joined(job, Err(error)),
+            Ok(decision) if decision.batch.is_empty() => Input::Joined(job, Ok(Box::new((*pen, decision)))),
+            Ok(mut decision) => {
+                let batch = std::mem::take(&mut decision.batch);
+                self.open = Some((job, Some(Box::new((*pen, decision)))));
+                return Some(batch);
+            }
+        };
+        self.handle(input);
+        None
+    }
+
+    /// How the write that is open ends, joined or not.
+    pub(super) fn end_of_write(&mut self, result: Result<(), SharedError>) -> Input {
+        let (job, joined) = self.open.take().expect("a write is open");
+        match (joined, result) {
+            (Some(joined), Ok(())) => Input::Joined(job, Ok(joined)),
+            (Some(_), Err(error)) => Input::Joined(job, Err(Error::Rejected(error))),
+            (None, result) => Input::Written(job, result),
+        }
+    }
+
+    /// The place of the own stream.
+    pub(super) fn own_head(&self) -> Head {
+        self.engine.ledger.own()
+    }
+
+    pub(super) fn clock(&self) -> HlcGenerator {
+        self.engine.ledger.clock().clone()
+    }
+
+    /// The highest stamp that was drawn or seen, stored or not.
+    pub(super) fn drawn(&self) -> Hlc {
+        self.engine.ledger.clock().high_water()
+    }
+
+    /// How many streams have a head here.
+    pub(super) fn known_heads(&self) -> usize {
+        self.engine.ledger.heads().len()
+    }
+
+    /// How many streams have stopped here.
+    pub(super) fn known_stops(&self) -> usize {
+        self.engine.report().streams.iter().filter(|stream| stream.stopped.is_some()).count()
+    }
+
+    pub(super) fn inbox_bytes(&self) -> usize {
+        self.engine.inbox.bytes()
+    }
+
+    /// Whether the commit that came last keeps no frame in memory.
+    pub(super) fn last_waiting_has_own_bytes(&self) -> bool {
+        self.engine.inbox.last().expect("it waits").raw.is_unique()
+    }
+
+    /// How many peers wait for a page.
+    pub(super) fn waiting_pulls(&self) -> usize {
+        self.engine.serving.waiting().0
+    }
+
+    /// How many places wait to be compared with what a peer says of them.
+    pub(super) fn waiting_checks(&self) -> usize {
+        self.engine.serving.waiting().1
+    }
+
+    /// The effects that nobody has performed yet.
+    pub(super) fn waiting_effects(&self) -> Vec<&Effect> {
+        self.engine.effects.iter().collect()
+    }
+
+    /// The peer whose last page or silence was of no use.
+    pub(super) fn useless_peer(&self) -> Option<ReplicaId> {
+        self.engine.puller.useless()
+    }
+
+    /// Whether a peer is left alone for a while.
+    pub(super) fn backs_off(&self, peer: ReplicaId) -> bool {
+        self.engine.peers.rests_now(peer)
+    }
+
+    /// Queues an event, as what a frame does may.
+    pub(super) fn tell(&mut self, event: Event) {
+        self.engine.tell(event);
+    }
+
+    /// Owes a peer a hello.
+    pub(super) fn say_hello(&mut self, to: ReplicaId) {
+        self.engine.peers.owe(to, |owed| owed.hello = true);
+    }
+}

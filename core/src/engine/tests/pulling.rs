@@ -1,0 +1,65 @@
+//! Goal: what is missing is asked for from one peer at a time, who is left alone for a while if that was of no use. Method:
+//! peers that do not answer, or answer with nothing.
+
+use super::*;
+
+/// Pulls go to somebody else when one does not answer, one page at a time, and not at once again.
+#[test]
+fn y14_whoever_does_not_answer_is_left_alone_for_a_while() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    let made = b.tag(1, "a");
+    world.said();
+    world.feed(B, hello(1, &[b.head()]));
+    world.feed(C, hello(1, &[b.head()]));
+    let first = world.pulls();
+    let [(asked, _)] = &first[..] else { panic!("one page is on its way, not {first:?}") };
+    world.pass(9_000);
+    assert!(world.pulls().is_empty());
+    world.pass(1_000);
+    let second = world.pulls();
+    let [(other, pull)] = &second[..] else { panic!("another peer is asked: {second:?}") };
+    assert_ne!(asked, other);
+    world.feed(*other, page_of(answer(pull, false), &[&made]));
+    assert_eq!(world.seq_of(B), 1);
+    world.pass(60_000);
+    assert!(world.pulls().is_empty(), "nothing is missing, so it is silent");
+}
+
+/// A page that brings nothing is not asked for again at once, however much its sender says it has.
+#[test]
+fn y14_an_empty_promise_is_not_believed_twice_at_once() {
+    let mut world = World::connected(Rules::ALL);
+    world.said();
+    world.feed(B, hello(1, &[WireHead { stream: C, seq: u64::MAX - 1, digest: [1; 32] }]));
+    let mut asked = 0;
+    for _ in 0..100 {
+        for (peer, pull) in world.pulls() {
+            asked += 1;
+            world.feed(peer, page_of(answer(&pull, true), &[]));
+        }
+        world.pass(1_000);
+    }
+    assert!((3..20).contains(&asked), "{asked} in 100 s");
+}
+
+/// Without the exclusions a page would be filled by what cannot be taken, again and again.
+#[test]
+fn a_stopped_stream_keeps_nobody_from_a_page() {
+    for (rules, stuck) in [(Rules::ALL, false), (without!(pulls_exclude), true)] {
+        let mut world = World::connected(rules);
+        let mut b = Author::new(B, B_DEVICE);
+        let first = b.tag(1, "a");
+        let mut other = b.clone();
+        let (second, fork) = (b.tag(1, "b"), other.tag(1, "x"));
+        let third = other.tag(1, "y");
+        world.feed(B, live(&[&first, &second, &third]));
+        world.said();
+        let mut c = Author::new(C, C_DEVICE);
+        let made = c.tag(5, "c");
+        world.feed(C, hello(1, &[other.head(), c.head()]));
+        let pulls = world.pulls();
+        let (_, pull) = pulls.first().expect("C has more");
+        assert_eq!(pull.excluded.0.contains(&B), !stuck, "{} {}", fork.seq, made.seq);
+    }
+}

@@ -1,0 +1,174 @@
+//! Goal: what others send is applied in order and once, acknowledged only when it is durable, and in turn with the app's
+//! own commits. Method: frames of made-up authors.
+
+use super::*;
+
+#[test]
+fn a_live_commit_is_applied_and_told_with_its_origin() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    let spot = Spot { id: 9, device_id: B_DEVICE, name: "home".into() };
+    let owned = (RecordKey::new::<Spot>(&(B_DEVICE, 9)), Some(postcard::to_allocvec(&spot).unwrap()), None);
+    let made = b.commit(&[], vec![tagged(1, "a"), owned]);
+    world.feed(B, live(&[&made]));
+    assert_eq!((world.tag_name(1).as_deref(), world.seq_of(B)), (Some("a"), 1));
+    let changes: Vec<_> = world
+        .events()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Changed(change) => Some((change.kind, change.origin, change.stamp, change.seq)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(changes, [(ChangeKind::Insert, B_DEVICE, made.stamp, 1); 2]);
+    assert_eq!(world.audit(), []);
+}
+
+/// C2, Y8: an acknowledgement says what is durable, and comes after it.
+#[test]
+fn y8_nothing_is_acknowledged_before_it_is_durable() {
+    for (rules, early) in [(Rules::ALL, false), (without!(acks_are_durable), true)] {
+        let mut world = World::connected(rules);
+        world.said();
+        let (first, second) = {
+            let mut b = Author::new(B, B_DEVICE);
+            (b.tag(1, "a"), b.tag(1, "b"))
+        };
+        world.feed(B, live(&[&first]));
+        // The second waits for the store while the first one's acknowledgement is due.
+        world.handle(Input::Frame(B, live(&[&second])));
+        let batch = world.up_to_write().expect("it is written");
+        assert!(
+            world
+                .notices
+                .iter()
+                .all(|notice| !matches!(&notice[0], Event::Changed(change) if change.seq == 2))
+        );
+        world.now = Now { mono: Mono(world.now.mono.0 + 1_000), ..world.now.clone() };
+        world.handle(Input::Tick);
+        assert!(world.up_to_write().is_none());
+        let acked = |world: &mut World| -> Vec<u64> {
+            let said = world.said().into_iter();
+            said.filter_map(|(_, message)| match message {
+                Message::Ack(heads) => heads.0.iter().find(|head| head.stream == B).map(|head| head.seq),
+                _ => None,
+            })
+            .collect()
+        };
+        assert_eq!(acked(&mut world), [if early { 2 } else { 1 }]);
+        world.written(batch);
+        world.pass(1_000);
+        assert_eq!(acked(&mut world), [2]);
+    }
+}
+
+/// C6: what comes twice changes nothing, and is told once.
+#[test]
+fn c6_duplicates_change_nothing() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    let (first, second) = (b.tag(1, "a"), b.commit(&[], vec![bagged(1, &[1], Hlc::NEVER)]));
+    world.feed(B, live(&[&first, &second]));
+    let (before, events) = (world.content(), world.events().len());
+    for frame in [live(&[&first]), live(&[&second]), live(&[&first, &second])] {
+        world.feed(C, frame);
+    }
+    assert_eq!((world.content(), events, world.events().len()), (before, 2, 0));
+}
+
+/// C9: a stream is applied without holes, and what is missing is asked for at once.
+#[test]
+fn c9_a_gap_is_not_jumped() {
+    for (rules, jumped) in [(Rules::ALL, false), (without!(streams_have_no_holes), true)] {
+        let mut world = World::connected(rules);
+        let mut b = Author::new(B, B_DEVICE);
+        let (first, second) = (b.tag(1, "a"), b.tag(2, "b"));
+        world.said();
+        world.feed(B, live(&[&second]));
+        assert_eq!(world.seq_of(B), if jumped { 2 } else { 0 });
+        if jumped {
+            assert!(!world.audit().is_empty());
+            continue;
+        }
+        let pulls = world.pulls();
+        let [(peer, pull)] = &pulls[..] else { panic!("one pull, not {pulls:?}") };
+        assert_eq!(*peer, B);
+        world.feed(B, page_of(answer(pull, false), &[&first, &second]));
+        assert_eq!((world.seq_of(B), world.audit()), (2, vec![]));
+    }
+}
+
+/// I7: a commit waits for what it rests on, and both are asked for.
+#[test]
+fn i7_causes_come_first() {
+    for (rules, early) in [(Rules::ALL, false), (without!(causes_come_first), true)] {
+        let mut world = World::connected(rules);
+        let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+        let cause = b.tag(1, "a");
+        let effect = c.commit(&[(B, 1)], vec![tagged(1, "answer")]);
+        world.said();
+        world.feed(C, live(&[&effect]));
+        assert_eq!(world.tag_name(1).is_some(), early);
+        if early {
+            continue;
+        }
+        assert_eq!(world.pulls().len(), 1, "from whoever has the effect");
+        // It comes from elsewhere: the effect is asked for all the same.
+        world.feed(B, live(&[&cause]));
+        assert_eq!((world.tag_name(1).as_deref(), world.peer(C).missing), (Some("a"), 1));
+        world.feed(C, live(&[&effect]));
+        assert_eq!((world.tag_name(1).as_deref(), world.audit()), (Some("answer"), vec![]));
+    }
+}
+
+/// The commits of one group go out in one frame, and what comes together is written together.
+#[test]
+fn a_group_is_one_frame_and_a_frame_is_one_write() {
+    let mut world = World::connected(Rules::ALL);
+    world.said();
+    for id in 0..5 {
+        world.submit(vec![tag(id, "a")]);
+    }
+    world.settle();
+    // The first did not wait for the others.
+    let frames: Vec<_> = world
+        .said()
+        .into_iter()
+        .filter_map(|(_, message)| match message {
+            Message::Live(commits) => Some(commits.len()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(frames, [5]);
+
+    let mut b = Author::new(B, B_DEVICE);
+    let made: Vec<_> = (0..5).map(|id| b.tag(id, "b")).collect();
+    let frame = live(&made.iter().collect::<Vec<_>>());
+    world.handle(Input::Frame(B, frame));
+    let mut writes = 0;
+    while let Some(batch) = world.up_to_write() {
+        writes += 1;
+        world.written(batch);
+    }
+    assert_eq!((writes, world.seq_of(B)), (1, 5));
+}
+
+/// The app's commits and the peers' take turns.
+#[test]
+fn neither_the_app_nor_the_peers_wait_for_each_other() {
+    let limits = Limits { group_commits_max: 1, event_commits_max: 1, ..Limits::default() };
+    let mut world = World::limited(limits);
+    let mut b = Author::new(B, B_DEVICE);
+    for n in 0..3 {
+        world.submit(vec![tag(100 + n, "mine")]);
+        let made = b.tag(n, "theirs");
+        world.handle(Input::Frame(B, live(&[&made])));
+    }
+    let mut turns = Vec::new();
+    while let Some(batch) = world.up_to_write() {
+        turns.push(logged_in(&batch).contains(&REPLICA));
+        world.written(batch);
+    }
+    assert_eq!(turns.iter().filter(|mine| **mine).count(), 3);
+    assert!(turns.windows(2).all(|pair| pair[0] != pair[1]), "{turns:?}");
+}

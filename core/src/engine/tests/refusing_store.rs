@@ -1,0 +1,129 @@
+//! Goal: a write of received commits that the store refuses loses nothing and blames nobody. Method: writes are rejected
+//! by hand while frames go on coming.
+
+use super::*;
+
+/// What was received and could not be written is not lost: everything behind it goes, and is asked for again.
+#[test]
+fn a_rejected_write_of_what_was_received_is_tried_again() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    let (first, second) = (b.tag(1, "a"), b.tag(1, "b"));
+    world.said();
+    let before = world.content();
+    world.handle(Input::Frame(B, live(&[&first, &second])));
+    assert!(world.up_to_write().is_some());
+    world.rejected();
+    world.settle();
+    assert_eq!((world.seq_of(B), world.content() == before), (0, true));
+    assert!(world.events().iter().any(|event| matches!(event, Event::ReceiveFailed { .. })));
+    assert!(world.pulls().is_empty(), "not at once");
+    world.pass(1_000);
+    let pulls = world.pulls();
+    let [(_, pull)] = &pulls[..] else { panic!("{pulls:?}") };
+    assert!(pull.heads.0.iter().all(|head| head.stream != B), "from where the store is");
+    world.feed(B, live(&[&first, &second]));
+    assert_eq!((world.tag_name(1).as_deref(), world.audit()), (Some("b"), vec![]));
+}
+
+/// Frames may come while the store writes: what they bring rests on what is being written.
+#[test]
+fn what_comes_during_a_write_goes_with_it_if_it_fails() {
+    for fails in [false, true] {
+        let mut world = World::connected(Rules::ALL);
+        let mut b = Author::new(B, B_DEVICE);
+        let (one, two, three) = (b.tag(1, "a"), b.tag(2, "b"), b.tag(3, "c"));
+        world.handle(Input::Frame(B, live(&[&one])));
+        let batch = world.up_to_write().expect("the first is written at once");
+        for made in [&one, &two, &three] {
+            world.handle(Input::Frame(B, live(&[made])));
+        }
+        assert_eq!(world.engine.report().received, 2);
+        let writes = world.writes.len();
+        if fails {
+            world.rejected();
+            assert_eq!(world.engine.report().received, 0);
+            world.pass(60_000);
+            world.feed(B, live(&[&one, &two, &three]));
+        } else {
+            world.written(batch);
+            world.settle();
+            assert_eq!(world.writes.len() - writes, 2, "both that came meanwhile share a write");
+        }
+        assert_eq!(world.seq_of(B), 3);
+        assert_eq!(world.audit(), []);
+    }
+}
+
+/// C16: what the store will not take does not keep out what came with it, in front of it.
+#[test]
+fn c16_a_commit_that_the_store_refuses_takes_none_with_it() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    let (first, bad) = (b.tag(1, "a"), Author::new(C, C_DEVICE).tag(2, "bad"));
+    let last = b.tag(1, "b");
+    let frame = live(&[&first, &bad, &last]);
+    // Together, then one by one up to the bad one, then the others.
+    for expected in [0, 1, 2, 2] {
+        world.handle(Input::Frame(B, frame.clone()));
+        while let Some(batch) = world.up_to_write() {
+            let is_bad = |value: &[u8]| value.windows(3).any(|bytes| bytes == b"bad");
+            let refused =
+                batch.ops().iter().any(|op| matches!(op, WriteOp::Put { value, .. } if is_bad(value)));
+            if refused { world.rejected() } else { world.written(batch) }
+        }
+        assert_eq!((world.seq_of(B), world.seq_of(C)), (expected, 0));
+        world.pass(1);
+    }
+    let why = world.stop_of(C);
+    assert!(matches!(&why, Some(StreamStop::NotStored { seq: 1, error }) if error.contains("no")), "{why:?}");
+    assert_eq!(world.stop_of(B), None);
+    // By and by it is tried again, in case the store thinks better of it.
+    world.pass(60_000);
+    assert_eq!(world.stop_of(C), None);
+    world.feed(B, frame);
+    assert_eq!((world.seq_of(C), world.audit()), (1, vec![]));
+}
+
+/// Y14: the page that comes after a failed write rests on what was let go, and its sender is not blamed for that.
+#[test]
+fn y14_nobody_is_blamed_for_a_write_that_failed_here() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    let made: Vec<_> = (1..=4).map(|id| b.tag(id, "a")).collect();
+    world.said();
+    world.feed(B, live(&[&made[3]]));
+    let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked") };
+    world.handle(Input::Frame(B, page_of(answer(pull, true), &[&made[0], &made[1]])));
+    assert!(world.up_to_write().is_some());
+    let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked for more during the write") };
+    world.rejected();
+    world.feed(B, page_of(answer(pull, true), &[&made[2]]));
+    assert_eq!(world.useless_peer(), None);
+    assert!(!world.backs_off(B));
+    world.pass(1_000);
+    assert!(matches!(world.pulls()[..], [(B, _)]), "it is asked again");
+}
+
+/// A page that is on its way when a write fails is waited for: no second one is asked for beside it.
+#[test]
+fn b1_a_page_on_its_way_is_waited_for_when_a_write_fails() {
+    let mut world = World::connected(Rules::ALL);
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    let bad = b.tag(1, "bad");
+    let others: Vec<_> = (2..=4).map(|id| c.tag(id, "c")).collect();
+    world.said();
+    world.feed(B, hello(1, &[b.head(), c.head()]));
+    let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked") };
+    world.handle(Input::Frame(B, page_of(answer(pull, true), &[&bad])));
+    assert!(world.up_to_write().is_some());
+    let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked for more during the write") };
+    world.rejected();
+    world.settle();
+    assert!(matches!(world.stop_of(B), Some(StreamStop::NotStored { .. })));
+    assert!(world.pulls().is_empty(), "there is more to ask for, and a page on its way");
+    world.feed(B, page_of(answer(pull, true), &[&others[0]]));
+    assert_eq!(world.seq_of(C), 1);
+    let [(B, pull)] = &world.pulls()[..] else { panic!("now it is asked") };
+    assert_eq!(pull.excluded.0, [REPLICA, B]);
+}

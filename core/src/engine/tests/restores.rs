@@ -1,0 +1,238 @@
+//! Goal: a replica whose store was restored from a backup learns it, commits no more and tells nobody of its second history.
+//! Method: peers that know more of its stream than it does, before, during and after a write.
+
+use super::*;
+
+/// Y15, H3: a peer knows more of the own stream, or another digest of it, or that more was acknowledged once.
+#[test]
+fn y15_a_restored_store_stops_committing() {
+    type Evidence = fn(&mut World, WireHead);
+    let cases: [(&str, Evidence); 5] = [
+        ("more", |world, own| world.feed(B, hello(1, &[WireHead { seq: own.seq + 1, ..own }]))),
+        ("another digest", |world, own| world.feed(B, hello(1, &[WireHead { digest: [7; 32], ..own }]))),
+        ("another digest further back", |world, own| {
+            world.feed(B, hello(1, &[WireHead { seq: own.seq - 1, digest: [7; 32], ..own }]));
+        }),
+        ("acknowledged", |world, _| {
+            let head = WireHead { stream: C, seq: 3, digest: [7; 32] };
+            world.feed(B, wire::regressed(GROUP, &head));
+        }),
+        ("seen by an author", |world, own| {
+            let made = Author::new(B, B_DEVICE).commit(&[(REPLICA, own.seq + 1)], vec![tagged(1, "a")]);
+            world.feed(B, live(&[&made]));
+        }),
+    ];
+    for (what, evidence) in cases {
+        for rules in [Rules::ALL, without!(restores_are_noticed)] {
+            let mut world = World::connected(rules);
+            world.submit(vec![tag(8, "waits")]);
+            let own = world.own();
+            evidence(&mut world, own);
+            let result = world.commit(vec![tag(9, "x")]);
+            if !rules.restores_are_noticed {
+                assert!(result.is_ok(), "{what}");
+                continue;
+            }
+            assert!(matches!(result, Err(Error::Restored(_))), "{what}: {result:?}");
+            assert!(world.events().iter().any(|event| matches!(event, Event::Restored(_))), "{what}");
+            assert!(world.engine.report().restored.is_some());
+            let mut engine = world.reopened(networked(rules));
+            engine
+                .handle(now(2000), Input::Commit(Ticket(1), Commit { changes: vec![tag(9, "x")], bytes: 1 }));
+            assert!(
+                matches!(engine.next_effect(), Some(Effect::Reply(_, Err(Error::Restored(_))))),
+                "{what}"
+            );
+            assert_eq!(world.audit(), [], "{what}");
+        }
+    }
+}
+
+/// A hello of an earlier session, or of before an acknowledgement, proves nothing: the peer is asked, and knows better.
+#[test]
+fn y10_a_late_hello_restores_nobody() {
+    let mut world = World::connected(Rules::ALL);
+    world.commit(vec![tag(1, "a")]).unwrap();
+    let acked = world.own();
+    world.feed(B, hello(1, &[acked]));
+    world.said();
+    world.feed(B, hello(2, &[]));
+    let asked =
+        world.said().into_iter().any(|(to, message)| to == Some(B) && message == Message::Regressed(acked));
+    assert!(asked, "B is told what it once acknowledged");
+    assert!(world.engine.report().restored.is_none());
+    // And asked the same itself, this replica knows that it has it.
+    world.feed(B, wire::regressed(GROUP, &acked));
+    assert!(world.engine.report().restored.is_none());
+    assert!(world.commit(vec![tag(2, "b")]).is_ok());
+}
+
+/// A place that could not be compared, since the store could not be read, is compared at the next hello.
+#[test]
+fn a_failed_comparison_is_made_again() {
+    let mut world = World::connected(Rules::ALL);
+    world.commit(vec![tag(1, "a")]).unwrap();
+    let own = world.head();
+    let elsewhere = hello(1, &[WireHead { stream: REPLICA, seq: own.seq - 1, digest: [7; 32] }]);
+    world.handle(Input::Frame(B, elsewhere.clone()));
+    let job = world.up_to_find();
+    world.handle(Input::Found(job, Err(ReadError("the disk is away".into()))));
+    assert!(world.engine.report().restored.is_none());
+    world.feed(B, elsewhere);
+    assert!(world.engine.report().restored.is_some());
+}
+
+/// The place before a stream's first commit has no digest that could differ.
+#[test]
+fn a_pull_from_the_beginning_proves_nothing() {
+    let mut world = World::connected(Rules::ALL);
+    let first = Author::new(B, B_DEVICE).tag(1, "a");
+    world.feed(B, live(&[&first]));
+    let nowhere = |stream| WireHead { stream, seq: 0, digest: [9; 32] };
+    let (_, page) = world.page(C, &[nowhere(REPLICA), nowhere(B)], 1 << 20);
+    assert!(page.iter().any(|commit| commit.stream == B));
+    assert!(world.engine.report().restored.is_none());
+    assert_eq!(world.stop_of(B), None);
+}
+
+/// Why a store counts as restored is the same after it was opened again.
+#[test]
+fn what_proved_a_restore_is_remembered() {
+    let mut world = World::connected(Rules::ALL);
+    world.feed(B, wire::regressed(GROUP, &WireHead { stream: C, seq: 3, digest: [7; 32] }));
+    let restored = world.engine.report().restored;
+    assert_eq!(restored, Some(Restored { stream: C, seq: 3 }));
+    let again = world.reopened(networked(Rules::ALL));
+    assert_eq!(again.report().restored, restored);
+}
+
+/// What a restored store wrote since contradicts what others have: nobody takes it from there.
+#[test]
+fn a_restored_store_keeps_its_second_history_to_itself() {
+    let mut world = World::connected(Rules::ALL);
+    world.commit(vec![tag(1, "a")]).unwrap();
+    let (head, own) = world.page(C, &[], 1 << 20);
+    assert!(!head.more && own.iter().any(|commit| commit.stream == REPLICA));
+    // That it lacks what it acknowledged of others says nothing of its own stream.
+    world.feed(B, wire::regressed(GROUP, &WireHead { stream: C, seq: 3, digest: [7; 32] }));
+    assert!(world.page(C, &[], 1 << 20).1.iter().any(|commit| commit.stream == REPLICA));
+    let seq = world.head().seq + 1;
+    world.said();
+    world.feed(B, hello(1, &[WireHead { stream: REPLICA, seq, digest: [7; 32] }]));
+    assert_eq!(world.engine.report().restored, Some(Restored { stream: REPLICA, seq }));
+    let hellos: Vec<_> = world
+        .said()
+        .into_iter()
+        .filter_map(|(_, message)| match message {
+            Message::Hello(hello) => Some(hello),
+            _ => None,
+        })
+        .collect();
+    let last = hellos.last().expect("its peers hear of it");
+    assert!(last.restored && last.heads.0.iter().all(|head| head.stream != REPLICA));
+    assert_eq!(world.page(C, &[], 1 << 20).1, []);
+}
+
+/// What a restored store said of its own stream before it knew is not asked for.
+#[test]
+fn a_second_history_is_not_asked_for() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    b.tag(1, "a");
+    world.feed(B, hello(1, &[b.head()]));
+    assert_eq!(world.peer(B).missing, 1);
+    world.feed(B, wire::hello(GROUP, &Hello { session: 1, restored: true, heads: Capped(vec![]) }));
+    assert_eq!(world.peer(B).missing, 0);
+}
+
+/// What a store acknowledges does not count once it was restored, nor before its hello says whether it was.
+#[test]
+fn no_acknowledgement_of_a_restored_store_counts() {
+    for (rules, counts) in [(Rules::ALL, false), (without!(acks_of_restored_are_void), true)] {
+        let restored = wire::hello(GROUP, &Hello { session: 2, restored: true, heads: Capped(vec![]) });
+        // What comes before the acknowledgement: nothing; that it is restored, and late a hello from before that.
+        let histories = [vec![], vec![restored.clone()], vec![restored, hello(1, &[])]];
+        for before in histories {
+            let mut world = World::connected(rules);
+            world.commit(vec![tag(1, "a")]).unwrap();
+            let own = world.own();
+            let sent = before.len();
+            before.into_iter().for_each(|frame| world.feed(B, frame));
+            world.feed(B, wire::ack(GROUP, &Capped(vec![own])));
+            assert_eq!(world.peer(B).acknowledged, if counts { own.seq } else { 0 }, "after {sent} frames");
+        }
+    }
+    // Nor does what it acknowledged before, also once this store is opened again.
+    for restored in [false, true] {
+        let mut world = World::connected(Rules::ALL);
+        let own = world.own();
+        let acked = |engine: &Engine| {
+            let peers = engine.report().peers;
+            peers.iter().find(|peer| peer.replica == B).map_or(0, |peer| peer.acknowledged)
+        };
+        world.feed(B, hello(1, &[]));
+        world.feed(B, wire::ack(GROUP, &Capped(vec![own])));
+        assert_eq!(acked(&world.engine), own.seq);
+        world.pass(60_000);
+        if restored {
+            world.feed(B, wire::hello(GROUP, &Hello { session: 2, restored, heads: Capped(vec![]) }));
+        }
+        let reopened = world.reopened(networked(Rules::ALL));
+        let expected = if restored { 0 } else { own.seq };
+        assert_eq!((acked(&world.engine), acked(&reopened)), (expected, expected));
+    }
+}
+
+/// A commit that was with the store when the restore was found out is answered, and nobody else hears of it.
+#[test]
+fn a_restore_found_out_during_a_write_keeps_it_here() {
+    for rules in [Rules::ALL, Rules { restores_are_noticed: false, ..Rules::ALL }] {
+        let mut world = World::connected(rules);
+        let ticket = world.submit(vec![tag(1, "a")]);
+        let batch = world.up_to_write().unwrap();
+        let seq = world.head().seq + 7;
+        world.said();
+        let proof = hello(1, &[WireHead { stream: REPLICA, seq, digest: [7; 32] }]);
+        world.handle(Input::Frame(B, proof));
+        world.written(batch);
+        world.settle();
+        assert!(matches!(world.replies.last(), Some((answered, Ok(()))) if *answered == ticket));
+        let told = world.said().into_iter().any(|(_, message)| matches!(message, Message::Live(_)));
+        assert_eq!(told, !rules.restores_are_noticed);
+        assert_eq!(world.audit(), []);
+    }
+}
+
+/// What was decided and not handed to the store when the restore was found out never is.
+#[test]
+fn a_restore_found_out_before_a_write_begins_takes_it_back() {
+    for joined in [false, true] {
+        let mut world = World::connected(Rules::ALL);
+        world.commit(vec![tag(1, "a")]).unwrap();
+        // A place is compared while the app commits, and somebody is owed an answer before that.
+        let own = world.head();
+        let elsewhere = hello(1, &[WireHead { stream: REPLICA, seq: own.seq - 1, digest: [7; 32] }]);
+        world.handle(Input::Frame(B, elsewhere));
+        let comparison = world.up_to_find();
+        let change = vec![tag(2, "b")];
+        let ticket = if joined { world.submit_joined(change) } else { world.submit(change) };
+        if !joined {
+            let Some(Effect::Read(job, keys)) = world.engine.next_effect() else {
+                panic!("it is read first")
+            };
+            let values = block_on(world.store.get_many(&keys));
+            world.handle(Input::Read(job, keys, values));
+        } else {
+            world.say_hello(C);
+            assert!(matches!(world.engine.next_effect(), Some(Effect::Send(C, _))));
+        }
+        let row = world.get(keys::log(REPLICA, own.seq));
+        world.handle(Input::Found(comparison, Ok(Answer::Values(vec![row]))));
+        world.settle();
+        assert!(
+            matches!(world.replies.last(), Some((answered, Err(Error::Restored(_)))) if *answered == ticket)
+        );
+        assert_eq!(world.head().seq, own.seq, "joined: {joined}");
+        assert_eq!(world.audit(), []);
+    }
+}

@@ -1,0 +1,169 @@
+//! Goal: a page has whole commits in an order in which they can be applied, for hardly more reads than rows. Method: pulls
+//! that are answered read by read.
+
+use super::*;
+
+/// Y14, section 8: a page is in the order of stamps across streams, within its budget, at least one commit, and leaves out
+/// what was excluded and what rests on it.
+#[test]
+fn a_page_can_be_applied_front_to_back() {
+    let mut world = World::connected(Rules::ALL);
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    c.wall = 1001;
+    for n in 0..20 {
+        let made = b.tag(n, "b");
+        world.feed(B, live(&[&made]));
+        let made = c.commit(&[(B, u64::from(n) + 1)], vec![tagged(n, "c")]);
+        world.feed(C, live(&[&made]));
+        b.wall = c.wall;
+        c.wall += 1;
+    }
+    let (head, page) = world.page(C, &[], 1 << 20);
+    assert_eq!((page.len(), head.more), (43, false));
+    let stamps: Vec<_> =
+        page.iter().map(|commit| LogEntry::parse(commit.stream, &commit.entry).unwrap().stamp).collect();
+    assert!(stamps.is_sorted());
+    let (head, page) = world.page(B, &[], 1);
+    assert_eq!((page.len(), head.more), (1, true), "a single commit always fits");
+    // B has all but C's; with C left out there is nothing of B's own to send either.
+    let (head, page) = world.page(B, &[b.head()], 1 << 20);
+    assert_eq!(page.iter().filter(|commit| commit.stream == C).count(), 20);
+    assert!(!head.more);
+    world.sent.clear();
+    world.feed(C, wire::pull(GROUP, &Pull { excluded: Capped(vec![B]), ..pull_all() }));
+    let said = world.said();
+    let Some((_, Message::Page(_, page))) =
+        said.iter().find(|(_, message)| matches!(message, Message::Page(..)))
+    else {
+        panic!("a page")
+    };
+    assert!(page.iter().all(|commit| commit.stream == REPLICA), "what rests on B's is left out with it");
+}
+
+#[test]
+fn a_page_reads_hardly_more_rows_than_it_sends() {
+    let mut world = World::connected(Rules::ALL);
+    for n in 0..3_000 {
+        world.commit(vec![tag(n, "some name")]).unwrap();
+    }
+    world.scanned = 0;
+    let (head, page) = world.page(C, &[], 300_000);
+    assert!(head.more && page.len() > 1_100 && page.len() < 2_000, "{} commits", page.len());
+    assert!(world.scanned <= page.len() + 32, "{} rows for {} commits", world.scanned, page.len());
+}
+
+/// Whatever is written while a page is read, before or after each read sees the store, every entry has its bytes.
+#[test]
+fn a_value_that_moves_while_a_page_is_read_is_in_the_page() {
+    let overwrite: fn() -> Staged = || tag(2, "newer");
+    let delete: fn() -> Staged = || untag(2);
+    let cases = (0..4).flat_map(|at| [true, false].map(|early| (at, early)));
+    for (at, early) in cases {
+        for moves in [vec![overwrite], vec![delete], vec![overwrite, delete, overwrite]] {
+            let mut world = World::connected(Rules::ALL);
+            // One value is kept from the start, and one is moved while the page is read.
+            for (id, name) in [(1, "old"), (1, "new"), (2, "moved")] {
+                world.commit(vec![tag(id, name)]).unwrap();
+            }
+            world.sent.clear();
+            world.handle(Input::Frame(C, wire::pull(GROUP, &pull_all())));
+            let mut reads = 0;
+            while let Some(effect) = world.engine.next_effect() {
+                let (job, query) = match effect {
+                    Effect::Find(job, query) => (job, query),
+                    Effect::Send(to, frame) => {
+                        world.sent.push((Some(to), frame));
+                        continue;
+                    }
+                    other => panic!("{other:?} belongs to no page"),
+                };
+                let seen_early = world.find(query.clone());
+                if reads == at {
+                    for change in &moves {
+                        world.submit(vec![change()]);
+                        world.settle();
+                    }
+                }
+                let seen = if early { seen_early } else { world.find(query) };
+                world.handle(Input::Found(job, seen));
+                reads += 1;
+            }
+            assert!(
+                (3..=4).contains(&reads),
+                "rows, kept values, records, and what was kept meanwhile: {reads}"
+            );
+            let said = world.said();
+            let [.., (_, Message::Page(_, page))] = &said[..] else { panic!("{said:?}") };
+            let values: Vec<_> = page[page.len() - 3..].iter().map(|commit| commit.values.clone()).collect();
+            let expected = [encoded(1, "old"), encoded(1, "new"), encoded(2, "moved")];
+            assert_eq!(values, expected, "moved at read {at}, seen early: {early}");
+            assert_eq!(world.audit(), []);
+        }
+    }
+}
+
+/// The length of each value is known from the log, so a page takes few reads, however many values it has: its rows, what
+/// was kept, the records. Values that were kept are no exception.
+#[test]
+fn a_page_of_thousands_of_values_takes_few_reads() {
+    for overwritten in [0, 1_000] {
+        let mut world = World::connected(Rules::ALL);
+        for n in 0..4_000 {
+            world.commit(vec![tag(n, &"x".repeat(200))]).unwrap();
+        }
+        for n in 0..overwritten {
+            world.commit(vec![tag(n, "newer")]).unwrap();
+        }
+        world.finds = 0;
+        let mut scans = 0;
+        world.sent.clear();
+        world.handle(Input::Frame(C, wire::pull(GROUP, &pull_all())));
+        let mut gets = 0;
+        while let Some(effect) = world.engine.next_effect() {
+            match effect {
+                Effect::Find(job, query) => {
+                    let count = if matches!(query, Query::Scan(..)) { &mut scans } else { &mut gets };
+                    *count += 1;
+                    let answer = world.find(query);
+                    world.handle(Input::Found(job, answer));
+                }
+                Effect::Send(to, frame) => world.sent.push((Some(to), frame)),
+                other => panic!("{other:?}"),
+            }
+        }
+        let said = world.said();
+        let [.., (_, Message::Page(_, page))] = &said[..] else { panic!("{said:?}") };
+        assert!(page.len() > 2_500, "{} commits", page.len());
+        assert!(gets <= 5, "{gets} reads of values");
+        assert!(scans <= 8, "{scans} scans");
+        let whole =
+            page.iter().filter(|commit| commit.stream == REPLICA && !commit.values.is_empty()).count();
+        assert_eq!(whole, page.len());
+    }
+}
+
+/// A comparison does not wait until a page is complete, nor the other way round.
+#[test]
+fn a_page_and_a_comparison_take_turns_at_the_store() {
+    let mut world = World::connected(Rules::ALL);
+    for n in 0..200 {
+        world.commit(vec![tag(n, "some name")]).unwrap();
+    }
+    let own = world.head();
+    world.handle(Input::Frame(C, wire::pull(GROUP, &pull_all())));
+    let first = world.up_to_find();
+    world.handle(Input::Frame(
+        B,
+        hello(1, &[WireHead { stream: REPLICA, seq: own.seq - 1, digest: [7; 32] }]),
+    ));
+    world.handle(Input::Found(first, Ok(Answer::Entries(Vec::new()))));
+    let row = world.get(keys::log(REPLICA, own.seq)).unwrap();
+    let Some(Effect::Find(job, Query::Get(keys))) =
+        std::iter::from_fn(|| world.engine.next_effect()).find(|effect| matches!(effect, Effect::Find(..)))
+    else {
+        panic!("the comparison is read next")
+    };
+    assert_eq!(keys, [keys::log(REPLICA, own.seq)]);
+    world.handle(Input::Found(job, Ok(Answer::Values(vec![Some(row)]))));
+    assert!(world.engine.report().restored.is_some());
+}

@@ -1,0 +1,113 @@
+//! Goal: a commit that is too large for a limit here stops its stream alone, and commits within the limits fit everywhere.
+//! Method: small limits, large values.
+
+use super::*;
+
+/// C16: what cannot be taken stops its stream, says which limit to raise, and keeps nobody else waiting.
+#[test]
+fn c16_an_oversized_commit_is_no_poison() {
+    let mut world = World::limited(Limits { value_bytes_max: 10, ..Limits::default() });
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    let large = b.tag(1, &"x".repeat(100));
+    let behind = b.tag(2, "y");
+    let other = c.tag(3, "z");
+    world.feed(B, live(&[&large, &behind, &other]));
+    let Some(StreamStop::Refused { seq: 1, reason }) = world.stop_of(B) else { panic!("it stops") };
+    assert!(reason.contains("Limits::value_bytes_max"), "{reason}");
+    assert_eq!((world.seq_of(B), world.seq_of(C)), (0, 1), "the rest of the frame is taken");
+    world.said();
+    world.pass(100_000);
+    assert!(world.pulls().is_empty(), "it is not asked for again");
+    // Reopened with a higher limit, it goes on.
+    world.reopen(networked(Rules::ALL));
+    world.handle(Input::Up(B));
+    world.feed(B, live(&[&large, &behind]));
+    assert_eq!((world.seq_of(B), world.audit()), (2, vec![]));
+}
+
+/// C16: nor is one that is longer than a frame may be here. Whoever has it says so, and sends what does not rest on it.
+#[test]
+fn c16_a_commit_that_fits_into_no_frame_is_no_poison() {
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    let large = b.tag(1, &"x".repeat(5_000));
+    let behind = b.tag(2, "y");
+    let rests = c.commit(&[], vec![tagged(3, "z")]);
+    let rests_too = c.commit(&[(B, 2)], vec![tagged(3, "z")]);
+    let frame_bytes = 4_000;
+
+    // The one who has it.
+    let mut world = World::connected(Rules::ALL);
+    world.feed(B, live(&[&large, &behind]));
+    world.feed(C, live(&[&rests, &rests_too]));
+    assert_eq!((world.seq_of(B), world.seq_of(C)), (2, 2));
+    world.sent.clear();
+    world.feed(C, wire::pull(GROUP, &Pull { frame_bytes, ..pull_all() }));
+    let (frame, said) = (world.sent[0].1.clone(), world.said());
+    let [(_, Message::Page(head, page))] = &said[..] else { panic!("{said:?}") };
+    assert!(frame.len() <= frame_bytes as usize && !head.more);
+    let too_long = head.too_long.expect("it is named");
+    assert_eq!((too_long.stream, too_long.seq), (B, 1));
+    assert!((5_000..5_300).contains(&too_long.bytes), "{too_long:?}");
+    let streams: Vec<_> = page.iter().map(|commit| (commit.stream, commit.seq)).collect();
+    assert_eq!(
+        streams,
+        [(REPLICA, 1), (REPLICA, 2), (REPLICA, 3), (C, 1)],
+        "what rests on it is left out with it"
+    );
+
+    // The one who takes no frame as long as that.
+    let mut world = World::limited(Limits { frame_bytes_max: 4_000, ..Limits::default() });
+    world.said();
+    world.feed(C, hello(1, &[b.head(), c.head()]));
+    let [(C, pull)] = &world.pulls()[..] else { panic!("C is asked") };
+    assert_eq!(pull.frame_bytes, 4_000);
+    let head = PageHead { too_long: Some(too_long), ..answer(pull, false) };
+    world.feed(C, page_of(head, &[]));
+    let Some(StreamStop::Refused { seq: 1, reason }) = world.stop_of(B) else { panic!("it stops") };
+    assert!(reason.contains("Limits::frame_bytes_max"), "{reason}");
+    assert_eq!(world.useless_peer(), None, "it is no empty answer");
+    let pulls = world.pulls();
+    assert!(pulls.iter().all(|(_, pull)| pull.excluded.0 == [REPLICA, B]), "{pulls:?}");
+}
+
+/// Where all have the same limits, whatever one of them can commit fits into the frames of the others.
+#[test]
+fn the_largest_commit_fits_into_the_smallest_frame() {
+    let limits = Limits {
+        id_bytes_max: 8,
+        value_bytes_max: 1_000,
+        commit_changes_max: 1,
+        commit_bytes_max: 1_000,
+        members_max: 3,
+        ..Limits::default()
+    };
+    let mut world = World::connected(Rules::ALL);
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    world.feed(B, live(&[&b.tag(1, "b")]));
+    world.feed(C, live(&[&c.tag(1, "c")]));
+    let name = "x".repeat(limits.value_bytes_max - encoded(7, "").len() - 1);
+    assert_eq!(encoded(7, &name).len(), limits.value_bytes_max);
+    let before = world.own();
+    world.commit(vec![tag(7, &name)]).unwrap();
+    let frame_bytes = frame_bytes(&limits).try_into().unwrap();
+    world.sent.clear();
+    let heads = Capped(vec![before, b.head(), c.head()]);
+    world.feed(C, wire::pull(GROUP, &Pull { frame_bytes, heads, ..pull_all() }));
+    let said = world.said();
+    let [(_, Message::Page(head, page))] = &said[..] else { panic!("{said:?}") };
+    assert_eq!((head.too_long, page.len()), (None, 1));
+}
+
+/// A page is no longer than the frames of whoever asked for it, whatever budget it names.
+#[test]
+fn a_page_fits_into_the_frames_of_whoever_asked() {
+    let mut world = World::connected(Rules::ALL);
+    for n in 0..50 {
+        world.commit(vec![tag(n, "some name")]).unwrap();
+    }
+    world.sent.clear();
+    world.feed(C, wire::pull(GROUP, &Pull { frame_bytes: 2_000, ..pull_all() }));
+    let (len, said) = (world.sent[0].1.len(), world.said());
+    let [(_, Message::Page(head, page))] = &said[..] else { panic!("{said:?}") };
+    assert!(head.more && page.len() > 3 && len <= 2_000, "{len} bytes");
+}

@@ -1,0 +1,167 @@
+//! Goal: a stream from the future waits alone, and nobody stops the stream of another for good. Method: stamps far ahead,
+//! and commits made up in the name of another.
+
+use super::*;
+
+/// Y11, H5, H6: a stamp beyond the bound holds its stream alone, and the clock does not follow it.
+#[test]
+fn y11_only_the_stream_from_the_future_waits() {
+    for (rules, held) in [(Rules::ALL, true), (without!(drift_is_held), false)] {
+        for ahead in [-1, 0, 1] {
+            let mut world = World::connected(rules);
+            let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+            b.wall = 1000 + 300_000 - 1;
+            b.wall = b.wall.saturating_add_signed(ahead);
+            let clock = world.clock();
+            let early = b.tag(1, "b");
+            world.feed(B, live(&[&early]));
+            if ahead <= 0 || !held {
+                assert_eq!(world.seq_of(B), 1, "{ahead}");
+                continue;
+            }
+            assert_eq!((world.seq_of(B), world.clock()), (0, clock.clone()));
+            assert_eq!(world.stop_of(B), Some(StreamStop::Held { seq: 1, stamp: early.stamp }));
+            world.feed(C, live(&[&c.tag(2, "c")]));
+            assert_eq!(world.seq_of(C), 1, "other streams go on");
+            // What rests on it waits with it, and nobody is asked for either.
+            world.said();
+            world.feed(C, live(&[&c.commit(&[(B, 1)], vec![tagged(3, "c")])]));
+            assert_eq!(world.seq_of(C), 1);
+            let pulls = world.pulls();
+            assert!(pulls.iter().all(|(_, pull)| pull.excluded.0.contains(&B)), "{pulls:?}");
+            // Time catches up.
+            world.said();
+            world.pass(10_000);
+            assert_eq!(world.stop_of(B), None);
+            assert!(world.events().contains(&Event::Resumed { stream: B }));
+            assert!(world.pulls().iter().any(|(_, pull)| !pull.excluded.0.contains(&B)));
+            world.feed(B, live(&[&early]));
+            assert_eq!(world.seq_of(B), 1);
+        }
+    }
+}
+
+/// The same holds for a stamp from the future: only the author's word keeps a stream until then.
+#[test]
+fn y11_nobody_holds_the_stream_of_another() {
+    let far = |author: &Author| {
+        let mut ahead = author.clone();
+        ahead.wall = 1 << 40;
+        ahead.tag(1, "far")
+    };
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    let (made_up, real) = (far(&b), b.tag(1, "a"));
+    world.feed(C, live(&[&made_up]));
+    assert!(matches!(world.stop_of(B), Some(StreamStop::Held { seq: 1, .. })));
+    let retry = world.engine.next_timeout().expect("it is looked at again");
+    assert!(retry.since(world.now.mono) <= 10_000, "before the next hello");
+    world.feed(B, live(&[&real]));
+    assert_eq!((world.seq_of(B), world.stop_of(B)), (1, None));
+
+    // The author itself says the same as the relay: that is no news, and from here on its last word.
+    let mut world = World::connected(Rules::ALL);
+    world.feed(C, live(&[&made_up]));
+    world.events();
+    world.feed(B, live(&[&made_up]));
+    assert_eq!(world.events(), []);
+    world.feed(B, live(&[&real]));
+    assert_eq!(world.seq_of(B), 0);
+}
+
+#[test]
+fn a_held_stream_can_be_released() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    b.wall = 3_600_000;
+    let (early, again) = (b.tag(1, "b"), b.tag(1, "c"));
+    world.feed(B, live(&[&early]));
+    assert!(!world.engine.release_held(C) && world.engine.release_held(B));
+    world.settle();
+    world.feed(B, live(&[&early, &again]));
+    assert_eq!(world.tag_name(1).as_deref(), Some("c"), "and so are those behind it");
+    world.commit(vec![tag(1, "mine")]).unwrap();
+    assert_eq!(world.tag_name(1).as_deref(), Some("mine"), "the clock follows, so a later commit wins");
+    assert_eq!(world.audit(), []);
+}
+
+/// What somebody makes up in the name of another stops that stream only until its author sends what it really wrote.
+#[test]
+fn c15_nobody_stops_the_stream_of_another_for_good() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    let real = b.tag(1, "a");
+    let made_up = Made { row: [&CHAIN_START[..], b"no entry"].concat(), values: vec![], ..real.clone() };
+    world.feed(C, live(&[&made_up]));
+    assert!(matches!(world.stop_of(B), Some(StreamStop::Refused { seq: 1, .. })));
+    world.feed(C, live(&[&real]));
+    assert_eq!(world.seq_of(B), 0, "who made it up is not asked again");
+    // Its author is asked for it, and taken at its word.
+    world.said();
+    world.feed(B, hello(1, &[b.head()]));
+    let pulls = world.pulls();
+    assert!(pulls.iter().any(|(to, pull)| *to == B && !pull.excluded.0.contains(&B)), "{pulls:?}");
+    world.feed(B, live(&[&real]));
+    assert_eq!((world.seq_of(B), world.stop_of(B)), (1, None));
+    assert!(world.events().contains(&Event::Resumed { stream: B }));
+
+    let mut world = World::connected(Rules::ALL);
+    world.feed(B, live(&[&made_up]));
+    world.feed(B, live(&[&real]));
+    assert_eq!(world.seq_of(B), 0, "what its author wrote stays");
+}
+
+/// A held stream is looked at again when its stamp is within the bound, also while the app commits all the time. The
+/// driver ticks when the moment that the engine named before an input has passed.
+#[test]
+fn y11_a_held_stream_goes_on_in_time_while_the_app_commits() {
+    for gap_ms in [50, 100, 200, 300] {
+        let mut world = World::connected(Rules::ALL);
+        let mut b = Author::new(B, B_DEVICE);
+        b.wall = 1000 + 300_000 + 50;
+        world.feed(B, live(&[&b.tag(1, "b")]));
+        assert!(matches!(world.stop_of(B), Some(StreamStop::Held { .. })));
+        let began = world.now.mono;
+        let mut commits = 0;
+        while world.stop_of(B).is_some() {
+            assert!(
+                world.now.mono.since(began) <= 250 + gap_ms,
+                "still held, with a commit every {gap_ms} ms"
+            );
+            let due = world.engine.next_timeout();
+            world.now = now(world.now.mono.0 + gap_ms);
+            if due.is_some_and(|at| at <= world.now.mono) {
+                world.handle(Input::Tick);
+            }
+            commits += 1;
+            world.commit(vec![tag(7, &commits.to_string())]).unwrap();
+        }
+    }
+}
+
+/// A stop behind commits that are not here any more says nothing: it would keep them from being asked for again.
+#[test]
+fn a_stop_goes_with_the_commits_before_it_if_the_store_does_not_take_them() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    let (one, two) = (b.tag(1, "a"), b.tag(2, "b"));
+    let mut far = b.clone();
+    far.wall = 1 << 40;
+    let far = far.tag(3, "far");
+    world.handle(Input::Frame(B, live(&[&one])));
+    world.up_to_write().expect("the first is written at once");
+    // The second waits, and the third stops the stream behind it.
+    world.handle(Input::Frame(B, live(&[&two, &far])));
+    assert!(matches!(world.stop_of(B), Some(StreamStop::Held { seq: 3, .. })));
+    world.events();
+    world.rejected();
+    world.settle();
+    assert_eq!(world.stop_of(B), Some(StreamStop::NotStored { seq: 1, error: "no".into() }));
+    world.said();
+    world.pass(1_000);
+    let pulls = world.pulls();
+    assert!(pulls.iter().any(|(_, pull)| !pull.excluded.0.contains(&B)), "they are asked for: {pulls:?}");
+    world.feed(B, live(&[&one, &two, &far]));
+    assert!(matches!(world.stop_of(B), Some(StreamStop::Held { seq: 3, .. })));
+    assert_eq!((world.seq_of(B), world.audit()), (2, vec![]));
+}

@@ -1,0 +1,266 @@
+//! Upkeep: what the engine has to do for itself, a step at a time between the writes of the app and of the peers.
+//!
+//! Two things. *Folding*: an update of the app may be able to merge values that lay beside their records; they are
+//! merged in pages, from the opening on. *Rebuilding*: a projection that is new, or has another version, is filled.
+//!
+//! Owns: how far folding is, the page that is being folded, whether there is something to rebuild. Holds always: a page
+//! that could not be written is folded again, from its beginning.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::clock::Mono;
+use crate::events::RecordKey;
+use crate::storage::{Entry, Key, KeyRange};
+use crate::stored::keys::{self, StoredKey};
+
+use super::Machine;
+use super::backoff::Backoff;
+use super::commit::{Besides, FOLD_BYTES_MAX, FOLD_RECORDS_MAX};
+use super::context::Context;
+
+/// The most rows that are read at once.
+const FOLD_ROWS: usize = 256;
+
+/// What the engine has to do for itself.
+#[derive(Debug)]
+pub(super) struct Upkeep {
+    fold: Option<Fold>,
+    /// Whether there may be a projection to rebuild.
+    rebuilds: bool,
+    /// Since a page could not be read or written.
+    backoff: Backoff,
+}
+
+/// How far the values beside records are folded.
+#[derive(Debug)]
+struct Fold {
+    /// What was not looked at yet, in this order: records that a commit waits for stand in front.
+    rest: VecDeque<KeyRange>,
+    /// What was not looked at when the page began.
+    from: VecDeque<KeyRange>,
+    page: Vec<Besides>,
+    bytes: usize,
+    /// Whether the page takes no more rows.
+    full: bool,
+    /// How many records of the page something was merged into.
+    changed: u64,
+    /// How many records something was merged into, since the opening.
+    records: u64,
+    /// Records that a commit has waited for. Once is enough: of what could not be merged, more cannot be had.
+    hurried: BTreeSet<RecordKey>,
+    /// Whether the page is written without the projections, since one of them could not take it.
+    unprojected: bool,
+}
+
+/// What folding does next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Read these rows.
+    Scan(KeyRange, usize),
+    /// Read these records, then fold the page.
+    Read(Vec<Key>),
+    /// There is nothing beside any record that this version of the app could merge.
+    Done,
+}
+
+impl Upkeep {
+    /// What is to be done from the opening on: `besides` says whether anything lies beside a record.
+    pub(super) fn new(besides: bool, rebuilds: bool) -> Self {
+        let fold = besides.then(|| Fold::new(VecDeque::from([keys::besides()])));
+        Self { fold, rebuilds, backoff: Backoff::default() }
+    }
+
+    /// Whether records may not yet be what they will be: a commit that reads one must have it folded first.
+    ///
+    /// Not while folding fails: whoever waited for that might wait for ever.
+    pub(super) fn is_folding(&self) -> bool {
+        self.fold.is_some() && self.backoff.is_over()
+    }
+
+    /// How many records something was merged into; `None` once folding has ended.
+    pub(super) fn folded(&self) -> Option<u64> {
+        self.fold.as_ref().map(|fold| fold.records)
+    }
+
+    /// Whether there is anything to do now.
+    pub(super) fn waits(&self) -> bool {
+        (self.fold.is_some() || self.rebuilds) && self.backoff.is_over()
+    }
+
+    /// A commit waits for these records: they come first. Says whether it has to wait.
+    pub(super) fn hurry(&mut self, records: impl IntoIterator<Item = RecordKey>) -> bool {
+        let Some(fold) = &mut self.fold else { return false };
+        debug_assert!(fold.page.is_empty(), "a page that has begun is ended first");
+        let before = fold.rest.len();
+        for record in records {
+            let range = keys::besides_of(&record);
+            if fold.hurried.insert(record) {
+                fold.rest.push_front(range);
+            }
+        }
+        fold.from.clone_from(&fold.rest);
+        fold.rest.len() > before
+    }
+
+    /// What folding does next; `None` if everything is folded.
+    pub(super) fn fold_step(&mut self) -> Option<Step> {
+        self.fold.as_mut().map(Fold::step)
+    }
+
+    /// Takes the rows that were asked for.
+    pub(super) fn take_rows(&mut self, rows: Vec<Entry>, context: &Context) {
+        if let Some(fold) = &mut self.fold {
+            fold.take(rows, context);
+        }
+    }
+
+    /// Takes the page to fold.
+    pub(super) fn take_page(&mut self) -> Vec<Besides> {
+        self.fold.as_mut().map_or_else(Vec::new, |fold| std::mem::take(&mut fold.page))
+    }
+
+    /// The write of the page changes so many records. Says whether projections are to follow it.
+    pub(super) fn decided(&mut self, records: usize) -> bool {
+        let Some(fold) = &mut self.fold else { return false };
+        fold.changed = records as u64;
+        !fold.unprojected
+    }
+
+    /// The page is durable, if there was anything to write of it. Says how many records are folded, if that has changed.
+    pub(super) fn page_is_folded(&mut self) -> Option<u64> {
+        self.backoff.reset();
+        let fold = self.fold.as_mut()?;
+        let changed = std::mem::take(&mut fold.changed);
+        fold.records += changed;
+        fold.from.clone_from(&fold.rest);
+        fold.begin_page();
+        fold.unprojected = false;
+        (changed > 0).then_some(fold.records)
+    }
+
+    /// The page could not be read or written: it is folded again after a pause.
+    pub(super) fn fold_failed(&mut self, now: Mono, rng: &mut fastrand::Rng) {
+        self.backoff.again(now, rng);
+        if let Some(fold) = &mut self.fold {
+            fold.begin_page();
+        }
+    }
+
+    /// A projection could not take the page: it is folded again, without the projections, which are rebuilt.
+    pub(super) fn fold_without_projections(&mut self) {
+        self.rebuilds = true;
+        if let Some(fold) = &mut self.fold {
+            fold.unprojected = true;
+            fold.begin_page();
+        }
+    }
+
+    /// Everything is folded. Returns how many records something was merged into.
+    pub(super) fn end_fold(&mut self) -> u64 {
+        self.fold.take().map_or(0, |fold| fold.records)
+    }
+
+    /// There is nothing more to rebuild.
+    pub(super) fn rebuilt(&mut self) {
+        self.rebuilds = false;
+    }
+}
+
+impl Fold {
+    fn new(rest: VecDeque<KeyRange>) -> Self {
+        Self {
+            from: rest.clone(),
+            rest,
+            page: Vec::new(),
+            bytes: 0,
+            full: false,
+            changed: 0,
+            records: 0,
+            hurried: BTreeSet::new(),
+            unprojected: false,
+        }
+    }
+
+    /// Begins a page where `from` stands.
+    fn begin_page(&mut self) {
+        self.rest.clone_from(&self.from);
+        self.page.clear();
+        (self.bytes, self.full, self.changed) = (0, false, 0);
+    }
+
+    fn step(&mut self) -> Step {
+        match self.rest.front() {
+            Some(range) if !self.full => Step::Scan(range.clone(), FOLD_ROWS),
+            _ if self.page.is_empty() => Step::Done,
+            _ => Step::Read(self.page.iter().map(|besides| besides.record.as_bytes().to_vec()).collect()),
+        }
+    }
+
+    /// Takes the rows of a scan. What cannot be merged is left where it lies, and so is what is damaged.
+    fn take(&mut self, rows: Vec<Entry>, context: &Context) {
+        let at_end = rows.len() < FOLD_ROWS;
+        for Entry { key, value } in rows {
+            let Some(StoredKey::Beside(record, ..)) = StoredKey::parse(&key) else {
+                self.go_on_after(&key);
+                continue;
+            };
+            if context.models.merge_of(record.model()).is_none() {
+                // All of them at once: an app that knows no merge of a model must not read its values one by one.
+                return self.skip_to(keys::besides_like(&record).end);
+            }
+            let same = self.page.last().is_some_and(|besides| besides.record == record);
+            // Whether the last record has more is known only from the row behind.
+            if self.bytes >= FOLD_BYTES_MAX || !same && self.page.len() == FOLD_RECORDS_MAX {
+                if let Some(last) = self.page.last_mut().filter(|_| same) {
+                    last.all = false;
+                }
+                self.full = true;
+                return;
+            }
+            self.bytes += key.len() + value.len();
+            self.go_on_after(&key);
+            match self.page.last_mut().filter(|_| same) {
+                Some(besides) => besides.values.push((key, value)),
+                None => self.page.push(Besides { record, values: vec![(key, value)], all: true }),
+            }
+        }
+        if at_end {
+            self.rest.pop_front();
+        }
+    }
+
+    /// Everything of the first range up to `key` was looked at.
+    fn go_on_after(&mut self, key: &[u8]) {
+        if let Some(range) = self.rest.front_mut() {
+            *range = std::mem::replace(range, KeyRange::all()).after(key);
+        }
+    }
+
+    /// Leaves out everything of the first range up to `end`.
+    fn skip_to(&mut self, end: Option<Key>) {
+        if let Some(range) = self.rest.front_mut() {
+            match end {
+                Some(end) if range.end.as_ref().is_none_or(|last| end < *last) => range.start = end,
+                _ => {
+                    self.rest.pop_front();
+                }
+            }
+        }
+    }
+}
+
+impl Machine for Upkeep {
+    fn next_timeout(&self) -> Option<Mono> {
+        self.backoff.until()
+    }
+
+    fn expire(&mut self, now: Mono) {
+        self.backoff.expire(now);
+    }
+
+    fn check(&self) {
+        if let Some(fold) = &self.fold {
+            assert!(fold.page.len() <= FOLD_RECORDS_MAX, "{} records in a page", fold.page.len());
+        }
+    }
+}

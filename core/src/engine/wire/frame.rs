@@ -1,0 +1,157 @@
+//! The envelope: magic, protocol version, kind, length, group and checksum, then a body of that length.
+//!
+//! A frame of the transport holds one or more such messages. The checksum is there because a damaged digest would
+//! otherwise look like a stream with two histories, which stops it. A kind that is not known is skipped by its length,
+//! so later versions can add kinds.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::ids::GroupId;
+use crate::stored::length;
+
+/// The first bytes of every message.
+const MAGIC: [u8; 4] = *b"SYNL";
+/// The version of the protocol. A higher one is another protocol: what can be added to this one is a kind.
+pub(crate) const VERSION: u16 = 1;
+/// Magic, version, kind, length, group, checksum.
+pub(crate) const HEADER_LEN: usize = 4 + 2 + 1 + 4 + 16 + CHECKSUM_LEN;
+/// The first bytes of the hash of everything else in the message.
+const CHECKSUM_LEN: usize = 8;
+
+/// Why bytes are no frame of this group.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum WireError {
+    #[error("it is longer than `Limits::frame_bytes_max`")]
+    TooLong,
+    #[error("it does not begin as a frame does")]
+    Magic,
+    #[error("it is of version {0} of the protocol, this is version {VERSION}; update the app")]
+    Version(u16),
+    #[error("it ends before it should")]
+    CutShort,
+    #[error("it is of group {0}")]
+    Group(GroupId),
+    #[error("it was damaged on its way")]
+    Checksum,
+    #[error("its content is damaged: {0}")]
+    Body(&'static str),
+}
+
+/// Writes one message.
+pub(crate) struct MessageWriter(pub(super) Vec<u8>);
+
+impl MessageWriter {
+    pub(crate) fn new(kind: u8, group: GroupId, room: usize) -> Self {
+        let mut out = Vec::with_capacity(HEADER_LEN + room);
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&VERSION.to_be_bytes());
+        out.push(kind);
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(group.as_bytes());
+        out.extend_from_slice(&[0; CHECKSUM_LEN]);
+        Self(out)
+    }
+
+    /// Appends a part of the body.
+    pub(crate) fn with(self, part: &impl Serialize) -> Self {
+        let Self(out) = self;
+        // The types are ours and hold nothing that could fail to encode, and memory is all it takes.
+        Self(postcard::to_extend(part, out).unwrap_or_default())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn finish(self) -> Bytes {
+        let Self(mut out) = self;
+        let len: u32 = length(out.len().saturating_sub(HEADER_LEN));
+        if let Some(room) = out.get_mut(7..11) {
+            room.copy_from_slice(&len.to_be_bytes());
+        }
+        let head_len = HEADER_LEN.min(out.len());
+        let (head, body) = out.split_at_mut(head_len);
+        if let Some((fields, room)) = head.split_last_chunk_mut::<CHECKSUM_LEN>() {
+            *room = checksum(fields, body);
+        }
+        out.into()
+    }
+}
+
+fn checksum(fields: &[u8], body: &[u8]) -> [u8; CHECKSUM_LEN] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(fields);
+    hasher.update(body);
+    let mut sum = [0; CHECKSUM_LEN];
+    hasher.finalize_xof().fill(&mut sum);
+    sum
+}
+
+impl fmt::Debug for MessageWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MessageWriter({} bytes)", self.len())
+    }
+}
+
+/// A message of any kind and body, for tests that make up what no replica sends.
+pub(crate) fn sealed(group: GroupId, kind: u8, body: &[u8]) -> Bytes {
+    let mut message = MessageWriter::new(kind, group, body.len());
+    message.0.extend_from_slice(body);
+    message.finish()
+}
+
+/// Reads the messages of a frame one by one.
+#[derive(Debug)]
+pub(crate) struct Messages {
+    pub(super) rest: Bytes,
+    group: Option<GroupId>,
+}
+
+impl Messages {
+    /// The messages of `frame`, all of which must be of `group`, if one is given.
+    pub(crate) fn new(
+        frame: Bytes,
+        group: Option<GroupId>,
+        frame_bytes_max: usize,
+    ) -> Result<Self, WireError> {
+        if frame.len() > frame_bytes_max {
+            return Err(WireError::TooLong);
+        }
+        Ok(Self { rest: frame, group })
+    }
+
+    /// Takes the next message off the frame: its kind and its body.
+    pub(super) fn split(&mut self) -> Result<(u8, Bytes), WireError> {
+        let bytes = self.rest.as_ref();
+        let (magic, bytes) = bytes.split_first_chunk::<4>().ok_or(WireError::CutShort)?;
+        let (version, bytes) = bytes.split_first_chunk::<2>().ok_or(WireError::CutShort)?;
+        let (kind, bytes) = bytes.split_first().ok_or(WireError::CutShort)?;
+        let (len, bytes) = bytes.split_first_chunk::<4>().ok_or(WireError::CutShort)?;
+        let (group, bytes) = bytes.split_first_chunk::<16>().ok_or(WireError::CutShort)?;
+        let (sum, body) = bytes.split_first_chunk::<CHECKSUM_LEN>().ok_or(WireError::CutShort)?;
+        if *magic != MAGIC {
+            return Err(WireError::Magic);
+        }
+        let version = u16::from_be_bytes(*version);
+        if version != VERSION {
+            return Err(WireError::Version(version));
+        }
+        let group = GroupId::from_bytes(*group);
+        if self.group.is_some_and(|ours| ours != group) {
+            return Err(WireError::Group(group));
+        }
+        let len = usize::try_from(u32::from_be_bytes(*len)).map_err(|_| WireError::CutShort)?;
+        let body = body.get(..len).ok_or(WireError::CutShort)?;
+        let fields = self.rest.get(..HEADER_LEN - CHECKSUM_LEN).unwrap_or_default();
+        if checksum(fields, body) != *sum {
+            return Err(WireError::Checksum);
+        }
+        let kind = *kind;
+        let mut body = self.rest.split_off(HEADER_LEN);
+        self.rest = body.split_off(len);
+        Ok((kind, body))
+    }
+}

@@ -1,0 +1,222 @@
+//! Messages: what replicas say to each other, in postcard.
+//!
+//! A body is a struct whose fields never change; what must be added comes as a new kind.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use super::commits::{WireCommit, commits_of};
+use super::frame::{MessageWriter, Messages, WireError};
+use crate::ids::{GroupId, ReplicaId};
+use crate::stored::{Digest, Point};
+
+pub(crate) const HELLO: u8 = 1;
+pub(crate) const STRANGER: u8 = 2;
+pub(crate) const PULL: u8 = 3;
+pub(crate) const PAGE: u8 = 4;
+pub(crate) const LIVE: u8 = 5;
+pub(crate) const ACK: u8 = 6;
+pub(crate) const REGRESSED: u8 = 7;
+
+/// The most streams that a message may name. The members of a group are fewer.
+pub(crate) const STREAMS_MAX: usize = 4096;
+
+/// What one replica says to another.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Message {
+    Hello(Hello),
+    /// The one who said hello is no member here.
+    Stranger,
+    Pull(Pull),
+    /// What answers a pull.
+    Page(PageHead, Vec<WireCommit>),
+    /// What was just committed.
+    Live(Vec<WireCommit>),
+    Ack(Heads),
+    /// The receiver once acknowledged more of this stream than it has now.
+    Regressed(WireHead),
+}
+
+/// Said when a peer comes up, when a new session of it says hello, and now and then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    /// Drawn at every opening of a store.
+    pub(crate) session: u64,
+    /// Whether the sender knows that it was restored from a backup or cloned, so that nothing it acknowledges counts.
+    pub(crate) restored: bool,
+    pub(crate) heads: Heads,
+}
+
+/// Asks for the commits behind `heads`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pull {
+    /// Names the page that answers it.
+    pub(crate) id: u32,
+    /// How many bytes of commits the page may have; a single commit always fits.
+    pub(crate) budget: u32,
+    /// The longest frame that the puller takes.
+    pub(crate) frame_bytes: u32,
+    pub(crate) heads: Heads,
+    /// Streams of which nothing is wanted, and so nothing that rests on it.
+    pub(crate) excluded: Capped<ReplicaId, STREAMS_MAX>,
+}
+
+/// What a page says before its commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PageHead {
+    pub(crate) id: u32,
+    /// Whether there was more than fitted.
+    pub(crate) more: bool,
+    /// Whether a log here begins behind what the puller has, so that the rest needs a snapshot.
+    pub(crate) pruned: bool,
+    /// A commit that is longer than the puller takes, so that nothing of its stream comes.
+    pub(crate) too_long: Option<TooLong>,
+}
+
+/// A commit that does not fit into the frames of the one who asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TooLong {
+    pub(crate) stream: ReplicaId,
+    pub(crate) seq: u64,
+    /// What it takes on its way, at most.
+    pub(crate) bytes: u64,
+}
+
+pub(crate) type Heads = Capped<WireHead, STREAMS_MAX>;
+
+/// A place in a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WireHead {
+    pub(crate) stream: ReplicaId,
+    pub(crate) seq: u64,
+    pub(crate) digest: Digest,
+}
+
+impl WireHead {
+    pub(crate) const fn point(&self) -> Point {
+        Point { seq: self.seq, digest: self.digest }
+    }
+}
+
+/// At most `MAX` elements. What claims more is refused before anything is taken for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Capped<T, const MAX: usize>(pub(crate) Vec<T>);
+
+impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Capped<T, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Elements<T, const MAX: usize>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for Elements<T, MAX> {
+            type Value = Capped<T, MAX>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "at most {MAX} elements")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+                // Memory grows with the bytes that are read, never with what the count claims.
+                let mut taken = Vec::new();
+                if elements.size_hint().is_some_and(|count| count > MAX) {
+                    return Err(serde::de::Error::invalid_length(MAX + 1, &self));
+                }
+                while let Some(element) = elements.next_element()? {
+                    taken.push(element);
+                }
+                Ok(Capped(taken))
+            }
+        }
+        deserializer.deserialize_seq(Elements(std::marker::PhantomData))
+    }
+}
+
+pub(crate) fn hello(group: GroupId, hello: &Hello) -> Bytes {
+    MessageWriter::new(HELLO, group, 64 + hello.heads.0.len() * 64).with(hello).finish()
+}
+
+pub(crate) fn stranger(group: GroupId) -> Bytes {
+    MessageWriter::new(STRANGER, group, 0).finish()
+}
+
+pub(crate) fn pull(group: GroupId, pull: &Pull) -> Bytes {
+    MessageWriter::new(PULL, group, 64 + pull.heads.0.len() * 64).with(pull).finish()
+}
+
+pub(crate) fn ack(group: GroupId, heads: &Heads) -> Bytes {
+    MessageWriter::new(ACK, group, heads.0.len() * 64).with(heads).finish()
+}
+
+pub(crate) fn regressed(group: GroupId, head: &WireHead) -> Bytes {
+    MessageWriter::new(REGRESSED, group, 64).with(head).finish()
+}
+
+/// Whether the first message of `frame` is a hello of `group`. Its body is not read.
+pub(crate) fn is_hello(frame: &Bytes, group: GroupId, frame_bytes_max: usize) -> Result<bool, WireError> {
+    let mut messages = Messages::new(frame.clone(), Some(group), frame_bytes_max)?;
+    messages.split().map(|(kind, _)| kind == HELLO)
+}
+
+/// Reads all messages of `frame`, whatever group it is of; says how many there are. For fuzzing.
+pub(crate) fn count_messages(frame: &[u8]) -> usize {
+    let messages = Messages::new(Bytes::copy_from_slice(frame), None, usize::MAX);
+    messages.map_or(0, |messages| messages.filter(Result::is_ok).count())
+}
+
+impl Messages {
+    fn message(&mut self) -> Result<Option<Message>, WireError> {
+        let (kind, mut body) = self.split()?;
+        Ok(match kind {
+            HELLO => Some(Message::Hello(whole(&body)?)),
+            STRANGER if body.is_empty() => Some(Message::Stranger),
+            STRANGER => return Err(LEFT_OVER),
+            PULL => Some(Message::Pull(whole(&body)?)),
+            PAGE => {
+                let (head, rest) = postcard::take_from_bytes(&body).map_err(damaged)?;
+                let commits = body.len() - rest.len();
+                Some(Message::Page(head, commits_of(&body.split_off(commits))?))
+            }
+            LIVE => Some(Message::Live(commits_of(&body)?)),
+            ACK => Some(Message::Ack(whole(&body)?)),
+            REGRESSED => Some(Message::Regressed(whole(&body)?)),
+            _ => None,
+        })
+    }
+}
+
+/// Those of a kind that is known. Nothing follows an error.
+impl Iterator for Messages {
+    type Item = Result<Message, WireError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.rest.is_empty() {
+            match self.message() {
+                Ok(None) => {}
+                Ok(Some(message)) => return Some(Ok(message)),
+                Err(error) => {
+                    self.rest.clear();
+                    return Some(Err(error));
+                }
+            }
+        }
+        None
+    }
+}
+
+const LEFT_OVER: WireError = WireError::Body("bytes are left over");
+
+#[allow(clippy::needless_pass_by_value, reason = "it is what `map_err` passes")]
+pub(crate) fn damaged(error: postcard::Error) -> WireError {
+    match error {
+        postcard::Error::DeserializeUnexpectedEnd => WireError::Body("it ends before it should"),
+        postcard::Error::SerdeDeCustom => WireError::Body("it has more elements than it may"),
+        _ => WireError::Body("a field is out of range"),
+    }
+}
+
+/// Reads all of `body`.
+fn whole<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, WireError> {
+    let (value, rest) = postcard::take_from_bytes(body).map_err(damaged)?;
+    if rest.is_empty() { Ok(value) } else { Err(LEFT_OVER) }
+}

@@ -1,0 +1,315 @@
+//! The write lane: everything that is written to the store passes through here, one write at a time.
+//!
+//! Owns: the calls of the app that wait, the write under way, and whose turn it was. Holds always: at most one write is
+//! under way; of the app and the peers neither waits for more than one write of the other; the upkeep waits for the calls
+//! that were there when it had its last turn, and for no more.
+
+use std::collections::VecDeque;
+
+use crate::ids::ReplicaId;
+use crate::limits::Limits;
+
+use super::Machine;
+use super::commit::{Commit, Decision, Received};
+use super::io::{JobId, Ticket};
+
+/// What a caller waits for.
+#[derive(Debug)]
+pub(super) enum Call {
+    Commit(Commit),
+    Join,
+}
+
+/// What the write lane does.
+#[derive(Debug, Default)]
+pub(super) enum Doing {
+    #[default]
+    Nothing,
+    /// Reading the records of a round.
+    ReadingRound(Vec<(Ticket, Commit)>),
+    /// Writing what was decided.
+    Writing(Box<Decision>, Source),
+    /// A joined write of the app.
+    Joining(Ticket),
+    /// Reading the records of commits of others.
+    ReadingReceived(Vec<Received>),
+    /// Applying commits of others in a native transaction: the first of them, and how many they are.
+    Receiving { stream: ReplicaId, seq: u64, count: usize },
+    /// Reading what lies beside records, or these records.
+    ReadingBesides,
+    /// Writing what was folded and projecting it.
+    FoldingProjected,
+    /// Rebuilding a page of a projection.
+    Rebuilding,
+}
+
+/// Where a write comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    App,
+    /// So many commits of others.
+    Peers(usize),
+    /// Rows that ride on any write, but for which no other write came.
+    Rows,
+    /// Values that lay beside records.
+    Fold,
+}
+
+/// Who may write next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    Rows,
+    App,
+    Peers,
+    Upkeep,
+}
+
+/// Who waits for a write.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Waiting {
+    /// Rows that do not wait for another write.
+    pub(super) rows: bool,
+    pub(super) app: bool,
+    pub(super) peers: bool,
+    pub(super) upkeep: bool,
+}
+
+/// The write lane.
+#[derive(Debug)]
+pub(super) struct Writes {
+    calls: VecDeque<(Ticket, Call)>,
+    doing: Doing,
+    /// Who wrote last.
+    last: Turn,
+    /// How many calls come before the next turn of the upkeep: those that came together are not kept apart by it.
+    before_upkeep: usize,
+    job: u64,
+}
+
+impl Default for Writes {
+    fn default() -> Self {
+        Self { calls: VecDeque::new(), doing: Doing::Nothing, last: Turn::Upkeep, before_upkeep: 0, job: 0 }
+    }
+}
+
+impl Writes {
+    /// Takes a call of the app.
+    pub(super) fn call(&mut self, ticket: Ticket, call: Call) {
+        self.calls.push_back((ticket, call));
+    }
+
+    /// Puts back a round that could not be decided yet: it is the next one.
+    pub(super) fn put_back(&mut self, round: Vec<(Ticket, Commit)>) {
+        for (ticket, commit) in round.into_iter().rev() {
+            self.calls.push_front((ticket, Call::Commit(commit)));
+        }
+    }
+
+    pub(super) fn has_calls(&self) -> bool {
+        !self.calls.is_empty()
+    }
+
+    /// Whether the next call of the app is a joined write.
+    pub(super) fn next_is_join(&self) -> bool {
+        matches!(self.calls.front(), Some((_, Call::Join)))
+    }
+
+    /// Takes all calls that wait.
+    pub(super) fn take_calls(&mut self) -> Vec<Ticket> {
+        self.calls.drain(..).map(|(ticket, _)| ticket).collect()
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.doing, Doing::Nothing)
+    }
+
+    pub(super) fn doing(&self) -> &Doing {
+        &self.doing
+    }
+
+    /// Whose turn it is, if anybody waits and nothing is under way: after whoever wrote last comes the next of the three.
+    pub(super) fn turn(&mut self, waiting: Waiting) -> Option<Turn> {
+        let Waiting { rows, app, peers, upkeep } = waiting;
+        if !self.is_idle() {
+            return None;
+        }
+        if rows {
+            return Some(Turn::Rows);
+        }
+        let upkeep = upkeep && (self.before_upkeep == 0 || !app && !peers);
+        let (app, peers, upkeep) = ((Turn::App, app), (Turn::Peers, peers), (Turn::Upkeep, upkeep));
+        let order = match self.last {
+            Turn::App => [peers, upkeep, app],
+            Turn::Peers => [upkeep, app, peers],
+            Turn::Upkeep | Turn::Rows => [app, peers, upkeep],
+        };
+        let (turn, _) = order.into_iter().find(|(_, waits)| *waits)?;
+        self.last = turn;
+        if turn == Turn::Upkeep {
+            self.before_upkeep = self.calls.len();
+        }
+        Some(turn)
+    }
+
+    /// Takes the commits at the front of the queue that share one write: as many as fit, and none behind a joined write.
+    pub(super) fn take_round(&mut self, limits: &Limits) -> Vec<(Ticket, Commit)> {
+        let (mut round, mut changes, mut bytes) = (Vec::new(), 0, 0);
+        while let Some((_, Call::Commit(next))) = self.calls.front() {
+            bytes += next.bytes;
+            changes += next.changes.len();
+            let full = bytes > limits.commit_bytes_max
+                || changes > limits.commit_changes_max
+                || round.len() >= limits.group_commits_max;
+            if full && !round.is_empty() {
+                break;
+            }
+            if let Some((ticket, Call::Commit(commit))) = self.calls.pop_front() {
+                round.push((ticket, commit));
+            }
+        }
+        self.before_upkeep = self.before_upkeep.saturating_sub(round.len());
+        round
+    }
+
+    /// Takes the joined write at the front of the queue, if one is there.
+    pub(super) fn take_join(&mut self) -> Option<Ticket> {
+        let (ticket, _) = self.calls.front().filter(|(_, call)| matches!(call, Call::Join))?;
+        let ticket = *ticket;
+        self.calls.pop_front();
+        self.before_upkeep = self.before_upkeep.saturating_sub(1);
+        Some(ticket)
+    }
+
+    /// Begins a step; returns the name under which its end is told.
+    pub(super) fn begin(&mut self, doing: Doing) -> JobId {
+        debug_assert!(self.is_idle(), "{doing:?} would begin during {:?}", self.doing);
+        self.doing = doing;
+        self.job += 1;
+        JobId(self.job)
+    }
+
+    /// The step `job` has ended; returns what it was, so that the lane is free for the next.
+    pub(super) fn end(&mut self, job: JobId) -> Doing {
+        debug_assert_eq!(job, JobId(self.job), "another step ended than the one under way, {:?}", self.doing);
+        std::mem::take(&mut self.doing)
+    }
+
+    /// Gives up the step under way, which was not handed to the store.
+    pub(super) fn give_up(&mut self) -> Doing {
+        std::mem::take(&mut self.doing)
+    }
+}
+
+impl Machine for Writes {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turn_after(last: Turn, app: bool, peers: bool, upkeep: bool) -> Option<Turn> {
+        Writes { last, ..Writes::default() }.turn(Waiting { rows: false, app, peers, upkeep })
+    }
+
+    #[test]
+    fn whoever_waits_takes_turns() {
+        use Turn::{App, Peers, Upkeep};
+        for (last, (app, peers, upkeep), turn) in [
+            (App, (true, true, true), Some(Peers)),
+            (Peers, (true, true, true), Some(Upkeep)),
+            (Upkeep, (true, true, true), Some(App)),
+            (App, (true, false, true), Some(Upkeep)),
+            (App, (true, false, false), Some(App)),
+            (Peers, (true, true, false), Some(App)),
+            (Peers, (false, true, false), Some(Peers)),
+            (Upkeep, (false, true, true), Some(Peers)),
+            (Upkeep, (false, false, true), Some(Upkeep)),
+            (App, (false, false, false), None),
+        ] {
+            assert_eq!(turn_after(last, app, peers, upkeep), turn, "after {last:?}: {app} {peers} {upkeep}");
+        }
+    }
+
+    #[test]
+    fn the_upkeep_waits_for_the_calls_that_came_before_its_turn_and_for_no_more() {
+        let mut writes = Writes::default();
+        let waits = |writes: &mut Writes| {
+            let app = writes.has_calls();
+            writes.turn(Waiting { app, upkeep: true, ..Waiting::default() })
+        };
+        writes.call(Ticket(0), Call::Join);
+        writes.last = Turn::App;
+        assert_eq!(waits(&mut writes), Some(Turn::Upkeep));
+        writes.call(Ticket(1), Call::Join);
+        assert_eq!(waits(&mut writes), Some(Turn::App));
+        writes.take_join();
+        // Calls that never end do not keep it waiting.
+        writes.call(Ticket(2), Call::Join);
+        assert_eq!(waits(&mut writes), Some(Turn::Upkeep), "one call was there at its last turn");
+        assert_eq!(waits(&mut writes), Some(Turn::App));
+    }
+
+    #[test]
+    fn rows_go_first_and_take_no_turn_from_anybody() {
+        let mut writes = Writes::default();
+        let all = Waiting { rows: true, app: true, peers: true, upkeep: true };
+        assert_eq!(writes.turn(all), Some(Turn::Rows));
+        assert_eq!(writes.turn(Waiting { rows: false, ..all }), Some(Turn::App));
+    }
+
+    #[test]
+    fn one_write_is_under_way_at_a_time() {
+        let mut writes = Writes::default();
+        let all = Waiting { rows: true, app: true, peers: true, upkeep: true };
+        let job = writes.begin(Doing::Rebuilding);
+        assert_eq!(writes.turn(all), None);
+        assert!(matches!(writes.end(job), Doing::Rebuilding));
+        assert!(writes.turn(all).is_some());
+    }
+
+    #[test]
+    fn a_round_ends_before_a_joined_write_and_at_the_limits() {
+        let commit = |bytes| Call::Commit(Commit { changes: Vec::new(), bytes });
+        let limits = Limits { group_commits_max: 3, commit_bytes_max: 100, ..Limits::default() };
+        let mut writes = Writes::default();
+        let calls = [
+            commit(60),
+            commit(40),
+            commit(1),
+            Call::Join,
+            commit(0),
+            commit(0),
+            commit(0),
+            commit(0),
+            commit(500),
+        ];
+        for (n, call) in calls.into_iter().enumerate() {
+            writes.call(Ticket(n as u64), call);
+        }
+        let mut tickets = || -> Vec<u64> {
+            let round = writes.take_round(&limits);
+            if round.is_empty() {
+                return writes.take_join().into_iter().map(|ticket| ticket.0).collect();
+            }
+            round.into_iter().map(|(ticket, _)| ticket.0).collect()
+        };
+        assert_eq!(tickets(), [0, 1], "its bytes");
+        assert_eq!(tickets(), [2], "a joined write is next");
+        assert_eq!(tickets(), [3]);
+        assert_eq!(tickets(), [4, 5, 6], "its commits");
+        assert_eq!(tickets(), [7]);
+        assert_eq!(tickets(), [8], "one fits always");
+        assert!(tickets().is_empty());
+    }
+
+    #[test]
+    fn a_round_that_is_put_back_is_the_next_one() {
+        let commit = || Call::Commit(Commit { changes: Vec::new(), bytes: 1 });
+        let mut writes = Writes::default();
+        (0..4).for_each(|n| writes.call(Ticket(n), commit()));
+        let limits = Limits { group_commits_max: 2, ..Limits::default() };
+        let round = writes.take_round(&limits);
+        writes.put_back(round);
+        let tickets: Vec<_> = writes.take_round(&limits).into_iter().map(|(ticket, _)| ticket.0).collect();
+        assert_eq!(tickets, [0, 1]);
+    }
+}
