@@ -294,13 +294,13 @@ impl<S: JoinStorage> JoinStorage for Faulty<S> {
         match self.next_write(Operation::Join)? {
             None | Some(FaultKind::ReadError) => self.inner.join(job).await,
             Some(FaultKind::Rejected) => Err(WriteError::rejected("injected rejection")),
-            Some(FaultKind::Undone) => self.inner.join(undone(job)).await,
+            Some(FaultKind::Undone) => self.inner.join(undone::<S>(job)).await,
             Some(FaultKind::UnknownApplied) => {
                 self.inner.join(job).await?;
                 self.stop();
                 Err(WriteError::unknown("injected, and the join was applied"))
             }
-            Some(FaultKind::UnknownLost) => match self.inner.join(undone(job)).await {
+            Some(FaultKind::UnknownLost) => match self.inner.join(undone::<S>(job)).await {
                 Err(WriteError::Rejected(error)) if error.is::<Undone>() => {
                     self.stop();
                     Err(WriteError::unknown("injected, and the join was undone"))
