@@ -8,7 +8,8 @@ use syncline::{ReplicaId, TransactionManager, Transport as _, Uuid, audit, fuzz}
 use syncline_backends::{MemoryDisk, MemoryNetwork, MemoryStorage};
 
 use crate::StepClock;
-use crate::replica::app::{DEVICE, GROUP, Note, Place, REPLICA, START_MS, settle};
+use crate::models::{Note, Place};
+use crate::replica::app::{DEVICE, GROUP, REPLICA, START_MS, settle};
 
 /// Reads the bytes as a frame.
 pub fn frame(bytes: &[u8]) {

@@ -148,6 +148,7 @@ pub mod fuzz;
 mod gate;
 pub mod join;
 pub mod joined_replica;
+mod models;
 mod poll;
 mod recording;
 mod reference;

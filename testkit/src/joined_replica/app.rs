@@ -10,7 +10,8 @@ use syncline::{
     TransactionManager, audit,
 };
 
-use crate::replica::app::{Ledger, Note, Place, ask, note, open_store, run};
+use crate::models::{Note, Place, note};
+use crate::replica::app::{Ledger, ask, open_store, run};
 use crate::{Faults, Faulty, Fixture, JoinFixture};
 
 pub(super) type Rows = BTreeMap<u64, String>;

@@ -7,8 +7,9 @@ use super::app::{
     Ill, PAIRED, Store, TROUBLE, Trouble, assert_all_agree, assert_in_step, assert_paired, assert_told,
     delete_pair, projecting, put_pair, rebuilt, rows, run_projecting,
 };
+use crate::models::{Note, note};
 use crate::replica::app::{
-    Ledger, Note, START_MS, ask, assert_whole, at_most, drain, note, open_store, place, run, run_on, try_run,
+    Ledger, START_MS, ask, assert_whole, at_most, drain, open_store, place, run, run_on, try_run,
 };
 use crate::storage::sweep::Sweep;
 use crate::{Fault, FaultKind, Faults, Faulty, JoinFixture, ManualClock};

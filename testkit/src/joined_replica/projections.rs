@@ -6,7 +6,8 @@ use syncline::{Error, TransactionManager};
 use super::app::{
     PAIRED, Store, Trouble, assert_all_agree, assert_in_step, delete_pair, projecting, put_pair, rebuilt,
 };
-use crate::replica::app::{DEVICE, Note, Place, at_most, note, place, run};
+use crate::models::{Note, Place, note};
+use crate::replica::app::{DEVICE, at_most, place, run};
 use crate::{Fault, FaultKind, Faults, JoinFixture, seed};
 
 /// Random histories of every kind of commit, with faults, failing closures, dropped drivers and reopenings: the rows of

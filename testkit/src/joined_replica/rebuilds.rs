@@ -15,9 +15,9 @@ use super::app::{
     BEGINNING, Ill, Notes, PAIRED, Rows, Store, TROUBLE, Trouble, assert_all_agree, assert_in_step,
     assert_same, clear, note_rows, notes, projected, projecting, put_pair, rebuilt, rows, run_projecting,
 };
+use crate::models::{Note, note};
 use crate::replica::app::{
-    DEVICE, GROUP, Note, REPLICA, START_MS, ask, assert_whole, at_most, drain, note, open_store, place, run,
-    run_on,
+    DEVICE, GROUP, REPLICA, START_MS, ask, assert_whole, at_most, drain, open_store, place, run, run_on,
 };
 use crate::{Fault, FaultKind, Faults, Faulty, JoinFixture, ManualClock, seed};
 

@@ -4,9 +4,8 @@ use futures::future::{join, join_all};
 use syncline::{ChangeKind, Event};
 
 use super::app::{PAIRED, assert_paired, put_pair, rows, run_projecting};
-use crate::replica::app::{
-    DEVICE, Note, Place, ask, assert_whole, drain, note, open_store, place, run_on, soon,
-};
+use crate::models::{Note, Place, note};
+use crate::replica::app::{DEVICE, ask, assert_whole, drain, open_store, place, run_on, soon};
 use crate::{Gate, Gated, JoinFixture};
 
 /// One commit has the app's row, every record, one log entry, the clock and the events; the closure's value comes back.

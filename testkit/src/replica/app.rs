@@ -8,32 +8,13 @@ use std::task::Poll;
 
 use futures::FutureExt as _;
 use futures::future::{Either, join, join_all, select};
-use serde::{Deserialize, Serialize};
 use syncline::{
-    Builder, DeviceId, Error, Event, Events, GroupId, OpenError, ReplicaId, Rules, Storage, Syncable,
+    Builder, DeviceId, Error, Event, Events, GroupId, OpenError, ReplicaId, Rules, Storage,
     TransactionManager, Uuid, audit,
 };
 
+use crate::models::{self, Note, Place, note};
 use crate::{Fixture, ManualClock};
-
-/// A shared record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Syncable)]
-#[sync(model = "note")]
-pub(crate) struct Note {
-    #[sync(id)]
-    pub(crate) id: u32,
-    pub(crate) text: String,
-}
-
-/// A record of a device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Syncable)]
-#[sync(model = "place")]
-pub(crate) struct Place {
-    #[sync(id)]
-    pub(crate) id: u32,
-    pub(crate) device_id: DeviceId,
-    pub(crate) text: String,
-}
 
 pub(crate) const DEVICE: DeviceId = DeviceId(Uuid::from_u128(0xd0));
 pub(crate) const GROUP: GroupId = GroupId(Uuid::from_u128(0x60));
@@ -42,12 +23,9 @@ pub(crate) const REPLICA: ReplicaId = ReplicaId(Uuid::from_u128(0xe0));
 /// Where the clocks of the properties start.
 pub(crate) const START_MS: u64 = 1_700_000_000_000;
 
-pub(crate) fn note(id: u32, text: impl Into<String>) -> Note {
-    Note { id, text: text.into() }
-}
-
+/// A place of the one device.
 pub(crate) fn place(id: u32, text: impl Into<String>) -> Place {
-    Place { id, device_id: DEVICE, text: text.into() }
+    models::place(DEVICE, id, text)
 }
 
 /// Asks for the app's store on `storage`, with everything that is random or slow taken out.

@@ -3,9 +3,8 @@
 use futures::future::{join, join3};
 use syncline::{ChangeKind, Error, Event, StopReason};
 
-use super::app::{
-    Ledger, Note, ask, assert_whole, at_most, drain, note, open_store, run_on, settle, soon, try_run,
-};
+use super::app::{Ledger, ask, assert_whole, at_most, drain, open_store, run_on, settle, soon, try_run};
+use crate::models::{Note, note};
 use crate::{Fault, FaultKind, Faults, Faulty, Fixture, Gate, Gated};
 
 /// C1, I1, I3: a fault of any kind at any operation leaves a whole store with exactly what the app was told.

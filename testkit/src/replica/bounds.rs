@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use futures::future::{join, join_all, join3};
 use syncline::{Lagged, Limits};
 
-use super::app::{Note, ask, assert_whole, note, open_store, run, run_on, settle};
+use super::app::{ask, assert_whole, open_store, run, run_on, settle};
+use crate::models::{Note, note};
 use crate::poll::give_way;
 use crate::{Fixture, Gate, Gated};
 

@@ -5,7 +5,8 @@ use syncline::{
     Uuid,
 };
 
-use super::app::{DEVICE, GROUP, Note, ask, assert_whole, note, open_store, run, run_on};
+use super::app::{DEVICE, GROUP, ask, assert_whole, open_store, run, run_on};
+use crate::models::{Note, note};
 use crate::{Fixture, ManualClock};
 
 /// Device, group, replica and sequence come from the store; naming them again is allowed, leaving them out too.

@@ -3,9 +3,8 @@
 use futures::future::{join, join_all};
 use syncline::{Change, Error, Event, Hlc, WallMs};
 
-use super::app::{
-    Note, START_MS, ask, assert_whole, drain, note, open_store, place, run, run_on, settle, soon,
-};
+use super::app::{START_MS, ask, assert_whole, drain, open_store, place, run, run_on, settle, soon};
+use crate::models::{Note, note};
 use crate::{Fault, FaultKind, Faults, Faulty, Fixture, Gate, Gated, ManualClock};
 
 fn changes(events: Vec<Event>) -> Vec<Change> {

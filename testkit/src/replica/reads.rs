@@ -7,7 +7,8 @@ use futures::TryStreamExt as _;
 use futures::future::{join, join_all};
 use syncline::{DeviceId, Error, Storage, TransactionManager, Uuid, audit};
 
-use super::app::{DEVICE, Note, Place, UNPRUNED, ask, assert_whole, note, open_store, place, run, run_on};
+use super::app::{DEVICE, UNPRUNED, ask, assert_whole, open_store, place, run, run_on};
+use crate::models::{Note, Place, note};
 use crate::poll::give_way;
 use crate::{Fixture, seed};
 

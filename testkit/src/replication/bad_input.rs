@@ -5,8 +5,9 @@ use futures::future::join;
 use syncline::{Event, GroupId, ReplicaId, Transport as _, Uuid};
 use syncline_backends::Link;
 
-use super::models::{Note, all, basket, note, place};
+use super::contents::all;
 use super::world::{all_models, play, replica_id};
+use crate::models::{Note, basket, note, place};
 use crate::replica::app::drain;
 use crate::{Fixture, seed};
 

@@ -3,9 +3,10 @@
 use futures::future::{join, join_all};
 use syncline::{Builder, Limits, MARKS, Storage, StreamStatus};
 
-use super::models::{Basket, Note, Place, all, basket, note, place};
+use super::contents::all;
 use super::world::{Peer, all_models, play, play_on};
 use crate::Fixture;
+use crate::models::{Basket, Note, Place, basket, note, place};
 
 /// Commits `count` notes, each by itself; those that wait together share a write.
 async fn commit_notes<F: Fixture>(peer: &Peer<F>, first: u32, count: u32) {

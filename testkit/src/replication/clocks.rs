@@ -2,9 +2,10 @@
 
 use syncline::{Error, Event, ReplicaId, StreamStop};
 
-use super::models::{Note, all, basket, note, place};
+use super::contents::all;
 use super::world::{Peer, play};
 use crate::Fixture;
+use crate::models::{Note, basket, note, place};
 use crate::replica::app::drain;
 
 const MINUTE: u64 = 60_000;

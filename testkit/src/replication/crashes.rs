@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use futures::future::join_all;
 use syncline::{Event, Events, ReplicaId, StopReason};
 
-use super::models::{Note, basket, note};
 use super::world::{Peer, World, all_models, play};
+use crate::models::{Basket, Note, basket, note};
 use crate::replica::app::drain;
 use crate::{Fault, FaultKind, Fixture};
 
@@ -144,7 +144,7 @@ async fn stop_once<F: Fixture>(
     let there: Vec<_> = notes.into_iter().map(|note| note.unwrap().is_some()).collect();
     assert!(there == [true, true] || there == [false, false], "{when}: half of a batch is there");
     assert!(there[0] || !pair_made, "{when}: an acknowledged commit is lost");
-    let items = other.get::<super::models::Basket>(1).await.unwrap().unwrap().items;
+    let items = other.get::<Basket>(1).await.unwrap().unwrap().items;
     assert!(items.contains(&(2 * round)), "{when}: a commit of the other one is lost");
     assert!(items.contains(&(2 * round + 1)) || !basket_made, "{when}: an acknowledged commit is lost");
     fired

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use syncline::ReplicaId;
 
-use super::models::{Basket, Note, all, basket, note};
+use super::contents::all;
 use super::world::{Peer, World, play, play_on};
 use crate::Fixture;
+use crate::models::{Basket, Note, Place, basket, note, place};
 
 /// What a replica does to a record without knowing of the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +163,7 @@ pub async fn a_late_joiner_gets_every_log_entry_whole<F: Fixture>(fresh: &impl F
             for text in ["one", "two", "three"] {
                 for id in 0..5 {
                     a.commit(note(id, text)).await.unwrap();
-                    a.commit(super::models::place(a.device, id, text)).await.unwrap();
+                    a.commit(place(a.device, id, text)).await.unwrap();
                 }
             }
             for item in 0..3 {
@@ -189,8 +190,8 @@ pub async fn a_late_joiner_gets_every_log_entry_whole<F: Fixture>(fresh: &impl F
             a.commit(basket(2, [77])).await.unwrap();
             a.delete::<Basket>(3).await.unwrap();
             a.commit(basket(3, [88])).await.unwrap();
-            a.delete::<super::models::Place>((a.device, 3)).await.unwrap();
-            a.commit(super::models::place(a.device, 3, "anew")).await.unwrap();
+            a.delete::<Place>((a.device, 3)).await.unwrap();
+            a.commit(place(a.device, 3, "anew")).await.unwrap();
             world.network.connect(a.id, b.id);
             world.converged(&[&a, &b]).await;
 

@@ -31,9 +31,9 @@
 mod bad_input;
 mod catching_up;
 mod clocks;
+mod contents;
 mod crashes;
 mod merging;
-mod models;
 mod projections;
 mod restored;
 mod spreading;

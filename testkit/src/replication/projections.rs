@@ -11,9 +11,10 @@ use syncline::{
     BoxError, Builder, Event, JoinStorage as _, JoinTx as _, Native, Projection, ReplicaId, StreamStop,
 };
 
-use super::models::{Note, Place, all, basket, note, place};
+use super::contents::all;
 use super::world::{Peer, Store, World, all_models, play};
 use crate::JoinFixture;
+use crate::models::{Note, Place, basket, note, place};
 use crate::replica::app::drain;
 
 /// The rows of places lie behind those of notes.

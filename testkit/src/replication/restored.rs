@@ -3,9 +3,10 @@
 use syncline::{Error, ReplicaId, Restored, StreamStop};
 
 use super::catching_up::commits_of;
-use super::models::{Contents, Note, basket, note, place};
+use super::contents::Contents;
 use super::world::{Peer, World, copy, play};
 use crate::Fixture;
+use crate::models::{Note, basket, note, place};
 
 /// Three commits of all kinds.
 async fn three_commits<F: Fixture>(peer: &Peer<F>, text: &str, item: u32) {

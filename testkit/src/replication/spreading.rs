@@ -6,9 +6,10 @@ use futures::future::join;
 use syncline::{ChangeKind, Error, Event};
 use syncline_backends::Link;
 
-use super::models::{Note, Place, all, basket, note, place};
+use super::contents::all;
 use super::world::{Peer, World, play, play_on};
 use crate::Fixture;
+use crate::models::{Note, Place, basket, note, place};
 use crate::poll::give_way;
 use crate::replica::app::drain;
 

@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use syncline::{BoxError, Builder, Error, Storage, Syncable};
 use syncline_backends::MemoryNetworkBuilder;
 
-use super::models::{self, Basket, Contents, Note, Place, basket, note};
+use super::contents::{Contents, all};
 use super::world::{GROUP, Peer, World, all_models, play_on, replica_id};
 use crate::Fixture;
+use crate::models::{Basket, Note, Place, basket, note};
 
 /// The app before it knew notes and baskets.
 fn only_places<S: Storage>(builder: Builder<S>) -> Builder<S> {
@@ -189,18 +190,16 @@ pub async fn an_older_app_keeps_what_a_newer_one_writes<F: Fixture>(fresh: &impl
         assert!(matches!(over, Err(Error::NewerSchema { .. })), "{over:?}");
         assert_eq!(relay.get::<Note>(9).await.unwrap(), Some(note(9, "of before")));
 
-        let (notes, baskets) = (
-            models::all::<NextNote, _>(&*cast.knows).await,
-            models::all::<NextBasket, _>(&*cast.knows).await,
-        );
+        let (notes, baskets) =
+            (all::<NextNote, _>(&*cast.knows).await, all::<NextBasket, _>(&*cast.knows).await);
         assert_eq!((notes.len(), baskets.len()), (2, 6));
         assert_eq!(baskets[0], next_basket(0, [1, 10, 11, 12, 110, 111, 112], 7));
         assert_eq!(baskets[3], next_basket(3, [500, 600], 9));
         cast.relay.close(world).await;
         cast.relay.entries().await;
         cast.relay.open(world, next_version).await.unwrap();
-        assert_eq!(models::all::<NextNote, _>(&*cast.relay).await, notes);
-        assert_eq!(models::all::<NextBasket, _>(&*cast.relay).await, baskets);
+        assert_eq!(all::<NextNote, _>(&*cast.relay).await, notes);
+        assert_eq!(all::<NextBasket, _>(&*cast.relay).await, baskets);
         cast.relay.commit(next_basket(0, [2_000], 1)).await.unwrap();
         let all = [&cast.one, &cast.other, &cast.relay, &cast.knows];
         world.converged(&all).await;

@@ -24,8 +24,9 @@ use syncline::{
 };
 use syncline_backends::{MemoryNetwork, MemoryNetworkBuilder};
 
-use super::models::{Basket, Contents, Note, Place};
+use super::contents::Contents;
 use super::watched::{Activity, Watched};
+use crate::models::{Basket, Note, Place};
 use crate::poll::give_way;
 use crate::replica::app::{START_MS, at_most};
 use crate::tap::{Tap, Tapped};
