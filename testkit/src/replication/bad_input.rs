@@ -6,7 +6,8 @@ use syncline::{Event, GroupId, ReplicaId, Transport as _, Uuid};
 use syncline_backends::Link;
 
 use super::contents::all;
-use super::world::{all_models, play, replica_id};
+use super::peer::{all_models, replica_id};
+use super::world::play;
 use crate::models::{Note, basket, note, place};
 use crate::replica::app::drain;
 use crate::{Fixture, seed};
@@ -132,8 +133,8 @@ async fn foreign_frames<F: Fixture>(fresh: &impl Fn() -> F) -> Vec<Bytes> {
 const FLOOD: usize = 1_000;
 const FLOODS: usize = 8;
 
-/// Goal: a flood of bad frames delays honest peers, no more. Method: a member that sends nothing else and never stops, a
-/// stranger that replays everything, and a third replica that commits meanwhile.
+/// Goal: a flood of bad frames delays honest peers, no more. Method: a member that sends nothing else and never stops,
+/// a stranger that replays everything, and a third replica that commits meanwhile.
 ///
 /// B1, B2, I11.
 pub async fn honest_peers_are_served_during_a_flood<F: Fixture>(fresh: &impl Fn() -> F) {

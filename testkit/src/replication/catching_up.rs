@@ -4,7 +4,8 @@ use futures::future::{join, join_all};
 use syncline::{Builder, Limits, MARKS, Storage, StreamStatus};
 
 use super::contents::all;
-use super::world::{Peer, all_models, play, play_on};
+use super::peer::{Peer, all_models};
+use super::world::{play, play_on};
 use crate::Fixture;
 use crate::models::{Basket, Note, Place, basket, note, place};
 
@@ -169,8 +170,8 @@ pub async fn a_peer_that_stops_reading_catches_up_later<F: Fixture>(fresh: &impl
 }
 
 /// Goal: a commit is seen whole at its receiver, however it comes. Method: batches of 1,000 over three models that put
-/// the same records again and again, live and by pages that are smaller than one of them, and a reader that looks all the
-/// time and never sees a part.
+/// the same records again and again, live and by pages that are smaller than one of them, and a reader that looks all
+/// the time and never sees a part.
 ///
 /// C13, I2.
 pub async fn a_batch_shows_at_a_receiver_in_one_step<F: Fixture>(fresh: &impl Fn() -> F) {

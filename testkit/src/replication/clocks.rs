@@ -3,7 +3,8 @@
 use syncline::{Error, Event, ReplicaId, StreamStop};
 
 use super::contents::all;
-use super::world::{Peer, play};
+use super::peer::Peer;
+use super::world::play;
 use crate::Fixture;
 use crate::models::{Note, basket, note, place};
 use crate::replica::app::drain;

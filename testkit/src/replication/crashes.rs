@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use futures::future::join_all;
 use syncline::{Event, Events, ReplicaId, StopReason};
 
-use super::world::{Peer, World, all_models, play};
+use super::peer::{Peer, all_models};
+use super::world::{World, play};
 use crate::models::{Basket, Note, basket, note};
 use crate::replica::app::drain;
 use crate::{Fault, FaultKind, Fixture};
@@ -32,9 +33,10 @@ async fn note_told(told: &mut Told, events: &mut Events, when: &str) {
     }
 }
 
-/// Goal: wherever a replica stops, nothing is lost, nothing is applied twice and nothing is fetched again that is there.
-/// Method: the receiver or the author of commits in both directions, stopped at every poll of its driver and at every
-/// operation of its store in every way, then opened again; the audit, the events of all its lives and the bytes that pass.
+/// Goal: wherever a replica stops, nothing is lost, nothing is applied twice and nothing is fetched again that is
+/// there. Method: the receiver or the author of commits in both directions, stopped at every poll of its driver and at
+/// every operation of its store in every way, then opened again; the audit, the events of all its lives and the bytes
+/// that pass.
 ///
 /// C1, C6, Y3, Y4, Y5, X3.
 pub async fn a_replica_that_stops_anywhere_goes_on_where_it_was<F: Fixture>(fresh: &impl Fn() -> F) {

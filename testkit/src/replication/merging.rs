@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use syncline::ReplicaId;
 
 use super::contents::all;
-use super::world::{Peer, World, play, play_on};
+use super::peer::{Peer, replica_id};
+use super::world::{World, play, play_on};
 use crate::Fixture;
 use crate::models::{Basket, Note, Place, basket, note, place};
 
@@ -90,9 +91,9 @@ async fn act<F: Fixture>(world: &World<'_, F>, peers: [&Peer<F>; 3], cases: &[Ca
     }
 }
 
-/// Goal: three replicas that change one record at once agree, in every order of delivery and of stamps: updates, deletes
-/// and re-creations, where the last one wins and where values are merged. Method: every combination, each on a record of
-/// its own; the links come up in every order; afterwards all records are made anew.
+/// Goal: three replicas that change one record at once agree, in every order of delivery and of stamps: updates,
+/// deletes and re-creations, where the last one wins and where values are merged. Method: every combination, each on a
+/// record of its own; the links come up in every order; afterwards all records are made anew.
 ///
 /// C7, C8, C11, I6, I8.
 pub async fn concurrent_changes_end_the_same_in_every_order<F: Fixture>(fresh: &impl Fn() -> F) {
@@ -156,7 +157,6 @@ pub async fn concurrent_changes_end_the_same_in_every_order<F: Fixture>(fresh: &
 pub async fn a_late_joiner_gets_every_log_entry_whole<F: Fixture>(fresh: &impl Fn() -> F) {
     for from_author in [true, false] {
         play_on(fresh, syncline_backends::MemoryNetworkBuilder::unconnected, async |world| {
-            use super::world::replica_id;
             world.network.connect(replica_id(0), replica_id(1));
             let mut a = world.found(0).await;
             let mut b = world.join(1, &a).await;

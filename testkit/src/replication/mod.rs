@@ -25,8 +25,8 @@
 //!
 //! Three differ from the catalogue. C15: a refused commit does not advance the head of its stream, since the next one
 //! would rest on what is not here; the stream stops, visibly, until its author sends another. C16: such a stream and
-//! what rests on it wait, all others go on. Y13: there is one version of the protocol so far; what it is extended by are
-//! kinds of messages, and those that are not known are skipped.
+//! what rests on it wait, all others go on. Y13: there is one version of the protocol so far; what it is extended by
+//! are kinds of messages, and those that are not known are skipped.
 
 mod bad_input;
 mod catching_up;
@@ -34,9 +34,11 @@ mod clocks;
 mod contents;
 mod crashes;
 mod merging;
+mod peer;
 mod projections;
 mod restored;
 mod spreading;
+mod stored;
 mod unknown;
 mod watched;
 mod world;

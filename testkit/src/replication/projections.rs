@@ -12,7 +12,8 @@ use syncline::{
 };
 
 use super::contents::all;
-use super::world::{Peer, Store, World, all_models, play};
+use super::peer::{Peer, Store, all_models};
+use super::world::{World, play};
 use crate::JoinFixture;
 use crate::models::{Note, Place, basket, note, place};
 use crate::replica::app::drain;
@@ -171,8 +172,8 @@ pub async fn projections_follow_what_others_commit<F: JoinFixture>(fresh: &impl 
 }
 
 /// Goal: a projection that fails on what another replica committed holds that stream, says so and loses nothing; other
-/// streams and the replica itself go on; when it fails no more, the stream goes through by itself. Method: one poisonous
-/// note among others, live and in a page; an opening in between.
+/// streams and the replica itself go on; when it fails no more, the stream goes through by itself. Method: one
+/// poisonous note among others, live and in a page; an opening in between.
 ///
 /// C16, B4.
 pub async fn a_failing_projection_holds_one_stream_until_it_works_again<F: JoinFixture>(

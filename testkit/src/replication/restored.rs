@@ -4,7 +4,9 @@ use syncline::{Error, ReplicaId, Restored, StreamStop};
 
 use super::catching_up::commits_of;
 use super::contents::Contents;
-use super::world::{Peer, World, copy, play};
+use super::peer::Peer;
+use super::stored::copy;
+use super::world::{World, play};
 use crate::Fixture;
 use crate::models::{Note, basket, note, place};
 

@@ -7,7 +7,8 @@ use syncline::{ChangeKind, Error, Event};
 use syncline_backends::Link;
 
 use super::contents::all;
-use super::world::{Peer, World, play, play_on};
+use super::peer::{Peer, replica_id};
+use super::world::{World, play, play_on};
 use crate::Fixture;
 use crate::models::{Note, Place, basket, note, place};
 use crate::poll::give_way;
@@ -82,7 +83,6 @@ pub async fn a_commit_reaches_the_end_of_a_line_although_its_author_is_gone<F: F
 
 /// Three replicas in a line, the first of which founded the group.
 async fn line<F: Fixture>(world: &World<'_, F>) -> (Peer<F>, Peer<F>, Peer<F>) {
-    use super::world::replica_id;
     world.network.connect(replica_id(0), replica_id(1));
     world.network.connect(replica_id(1), replica_id(2));
     let a = world.found(0).await;
@@ -92,7 +92,8 @@ async fn line<F: Fixture>(world: &World<'_, F>) -> (Peer<F>, Peer<F>, Peer<F>) {
 }
 
 /// Goal: nothing is skipped because something newer came first: there is no watermark over all streams. Method: a
-/// replica commits while it is away, all others commit later and agree, then it meets one of them, and that one the rest.
+/// replica commits while it is away, all others commit later and agree, then it meets one of them, and that one the
+/// rest.
 ///
 /// C9, Y10.
 pub async fn older_edits_that_arrive_late_are_not_skipped<F: Fixture>(fresh: &impl Fn() -> F) {

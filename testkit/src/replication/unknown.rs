@@ -7,7 +7,8 @@ use syncline::{BoxError, Builder, Error, Storage, Syncable};
 use syncline_backends::MemoryNetworkBuilder;
 
 use super::contents::{Contents, all};
-use super::world::{GROUP, Peer, World, all_models, play_on, replica_id};
+use super::peer::{Peer, Store, all_models, replica_id};
+use super::world::{GROUP, World, play_on};
 use crate::Fixture;
 use crate::models::{Basket, Note, Place, basket, note};
 
@@ -71,9 +72,9 @@ struct Cast<F: Fixture> {
 
 async fn cast<F: Fixture>(
     world: &World<'_, F>,
-    authors: impl Fn(Builder<super::world::Store<F>>) -> Builder<super::world::Store<F>>,
-    relays: impl Fn(Builder<super::world::Store<F>>) -> Builder<super::world::Store<F>>,
-    knowing: impl Fn(Builder<super::world::Store<F>>) -> Builder<super::world::Store<F>>,
+    authors: impl Fn(Builder<Store<F>>) -> Builder<Store<F>>,
+    relays: impl Fn(Builder<Store<F>>) -> Builder<Store<F>>,
+    knowing: impl Fn(Builder<Store<F>>) -> Builder<Store<F>>,
 ) -> Cast<F> {
     for n in [1, 2, 3] {
         world.network.connect(replica_id(0), replica_id(n));
