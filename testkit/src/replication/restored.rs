@@ -25,6 +25,25 @@ async fn restore<F: Fixture>(world: &World<'_, F>, peer: &mut Peer<F>, backup: F
     peer.reopen(world).await;
 }
 
+/// Three replicas that agree, and a backup of the first one's store.
+async fn group_with_a_backup<F: Fixture>(world: &World<'_, F>) -> ([Peer<F>; 3], F) {
+    let [mut a, b, c] = world.group().await;
+    three_commits(&a, "before the backup", 1).await;
+    world.converged(&[&a, &b, &c]).await;
+    let backup = back_up(world, &mut a).await;
+    ([a, b, c], backup)
+}
+
+/// Three replicas, the first of which was restored: the others have three commits of its stream that it has lost. It is
+/// cut off from them.
+async fn group_with_a_restored_store<F: Fixture>(world: &World<'_, F>) -> [Peer<F>; 3] {
+    let ([mut a, b, c], backup) = group_with_a_backup(world).await;
+    three_commits(&a, "published", 2).await;
+    world.converged(&[&a, &b, &c]).await;
+    restore(world, &mut a, backup, [b.id, c.id]).await;
+    [a, b, c]
+}
+
 /// A copy of the store of `peer`, which is open before and after.
 async fn back_up<F: Fixture>(world: &World<'_, F>, peer: &mut Peer<F>) -> F {
     peer.close(world).await;
@@ -56,22 +75,16 @@ async fn assert_refuses<F: Fixture>(peer: &Peer<F>) {
     assert!(matches!(refused, Err(Error::Restored(_))), "{refused:?}");
 }
 
-/// Goal: two histories of one stream never mix, and both stay where they are. Method: a replica publishes three commits,
-/// is restored to the backup before them, writes three others while it is alone, and meets the others; they go on, also
-/// through an opening and with a newcomer.
+/// Goal: two histories of one stream never mix, and both stay where they are. Method: a replica publishes three
+/// commits, is restored to the backup before them, writes three others while it is alone, and meets the others; they go
+/// on, also through an opening and with a newcomer.
 ///
 /// H3, Y15, I4.
 pub async fn a_restored_store_that_wrote_other_commits_loses_nothing_anywhere<F: Fixture>(
     fresh: &impl Fn() -> F,
 ) {
     play(fresh, async |world| {
-        let [mut a, mut b, mut c] = world.group().await;
-        three_commits(&a, "before the backup", 1).await;
-        world.converged(&[&a, &b, &c]).await;
-        let backup = back_up(world, &mut a).await;
-        three_commits(&a, "published", 2).await;
-        world.converged(&[&a, &b, &c]).await;
-        restore(world, &mut a, backup, [b.id, c.id]).await;
+        let [mut a, mut b, mut c] = group_with_a_restored_store(world).await;
         three_commits(&a, "after the restore", 3).await;
         let (at_a, at_b) = (Contents::of(&*a).await, Contents::of(&*b).await);
         assert_eq!((&*at_a.notes[0].text, &*at_b.notes[0].text), ("after the restore", "published"));
@@ -115,19 +128,13 @@ pub async fn a_restored_store_that_wrote_other_commits_loses_nothing_anywhere<F:
     .await;
 }
 
-/// Goal: a restored store is found out before it writes anything again. Method: as above, but it commits nothing after the
-/// restore: its peers know more of its stream than it does.
+/// Goal: a restored store is found out before it writes anything again. Method: as above, but it commits nothing after
+/// the restore: its peers know more of its stream than it does.
 ///
 /// H3, Y15.
 pub async fn a_restored_store_learns_of_it_from_those_who_know_more<F: Fixture>(fresh: &impl Fn() -> F) {
     play(fresh, async |world| {
-        let [mut a, mut b, mut c] = world.group().await;
-        three_commits(&a, "before the backup", 1).await;
-        world.converged(&[&a, &b, &c]).await;
-        let backup = back_up(world, &mut a).await;
-        three_commits(&a, "published", 2).await;
-        world.converged(&[&a, &b, &c]).await;
-        restore(world, &mut a, backup, [b.id, c.id]).await;
+        let [mut a, mut b, mut c] = group_with_a_restored_store(world).await;
         world.network.connect(a.id, b.id);
         world.until("both know", async || restored(&a).await.is_some() && says_restored(&b, &a).await).await;
         assert_eq!(restored(&a).await.unwrap().stream, a.id);
@@ -150,10 +157,7 @@ pub async fn a_restored_store_that_lost_what_it_acknowledged_is_found_out<F: Fix
     fresh: &impl Fn() -> F,
 ) {
     play(fresh, async |world| {
-        let [mut a, mut b, mut c] = world.group().await;
-        three_commits(&a, "before the backup", 1).await;
-        world.converged(&[&a, &b, &c]).await;
-        let backup = back_up(world, &mut a).await;
+        let ([mut a, mut b, mut c], backup) = group_with_a_backup(world).await;
         three_commits(&b, "acknowledged", 2).await;
         world
             .until("all of it is acknowledged", async || {
