@@ -9,13 +9,14 @@ use super::app::{
 };
 use crate::models::{Note, note};
 use crate::replica::app::{
-    Ledger, START_MS, ask, assert_whole, at_most, drain, open_store, place, run, run_on, try_run,
+    Ledger, START_MS, UNKNOWN_OUTCOMES, ask, assert_whole, at_most, drain, open_store, place, run, run_on,
+    stops_for, try_run,
 };
 use crate::storage::sweep::Sweep;
 use crate::{Fault, FaultKind, Faults, Faulty, JoinFixture, ManualClock};
 
-/// A closure that fails, panics, stages what is refused, ends the transaction or gets no stamp: nothing of it is there, the error
-/// says what it was, and the next commit works.
+/// A closure that fails, panics, stages what is refused, ends the transaction or gets no stamp: nothing of it is there,
+/// the error says what it was, and the next commit works.
 pub async fn a_failed_with_tx_leaves_nothing<F: JoinFixture>(fixture: &F) {
     run_on(fixture, async |library| {
         library.commit(note(1, "old")).await.unwrap();
@@ -204,12 +205,7 @@ pub async fn cancelling_with_tx_leaves_all_or_nothing<F: JoinFixture>(fixture: &
 /// A joined outcome that the store lost track of is a typed error, the driver stops, and reopening shows what became of
 /// it.
 pub async fn an_unknown_with_tx_is_said_to_be_unknown<F: JoinFixture>(fixture: &F) {
-    for (kind, applied) in [
-        (FaultKind::UnknownApplied, true),
-        (FaultKind::UnknownLost, false),
-        (FaultKind::PanicBefore, false),
-        (FaultKind::PanicAfter, true),
-    ] {
+    for (kind, applied) in UNKNOWN_OUTCOMES {
         let text = format!("{kind:?}");
         let faults = Faults::new();
         run_on(fixture, async |library| delete_pair::<F, _>(&library, PAIRED).await.unwrap()).await;
@@ -221,10 +217,7 @@ pub async fn an_unknown_with_tx_is_said_to_be_unknown<F: JoinFixture>(fixture: &
             (first, put_pair::<F, _>(&library, PAIRED + 1, "later").await)
         };
         let (stopped, (first, later)) = join(driver.run(), app).await;
-        let reason = |reason: &StopReason| match kind {
-            FaultKind::UnknownApplied | FaultKind::UnknownLost => matches!(reason, StopReason::Unknown(_)),
-            _ => matches!(reason, StopReason::Panicked(_)),
-        };
+        let reason = |reason: &StopReason| stops_for(kind, reason);
         assert!(matches!(&stopped, Err(stop) if reason(stop)), "{kind:?}: the driver says {stopped:?}");
         assert!(matches!(&first, Err(Error::Unknown(stop)) if reason(stop)), "{kind:?}: it says {first:?}");
         assert!(matches!(&later, Err(Error::Stopped(stop)) if reason(stop)), "{kind:?}: the next {later:?}");

@@ -9,12 +9,12 @@ use std::task::Poll;
 use futures::FutureExt as _;
 use futures::future::{Either, join, join_all, select};
 use syncline::{
-    Builder, DeviceId, Error, Event, Events, GroupId, OpenError, ReplicaId, Rules, Storage,
+    Builder, DeviceId, Error, Event, Events, GroupId, OpenError, ReplicaId, Rules, StopReason, Storage,
     TransactionManager, Uuid, audit,
 };
 
 use crate::models::{self, Note, Place, note};
-use crate::{Fixture, ManualClock};
+use crate::{FaultKind, Fixture, ManualClock};
 
 pub(crate) const DEVICE: DeviceId = DeviceId(Uuid::from_u128(0xd0));
 pub(crate) const GROUP: GroupId = GroupId(Uuid::from_u128(0x60));
@@ -111,6 +111,24 @@ pub(crate) async fn drain(events: &mut Events) -> Vec<Event> {
         seen.push(event);
     }
     seen
+}
+
+/// The faults after which the outcome of a write is unknown, and whether the write was applied.
+pub(crate) const UNKNOWN_OUTCOMES: [(FaultKind, bool); 4] = [
+    (FaultKind::UnknownApplied, true),
+    (FaultKind::UnknownLost, false),
+    (FaultKind::PanicBefore, false),
+    (FaultKind::PanicAfter, true),
+];
+
+/// Whether `reason` is the one for which a driver stops after a fault of this kind.
+pub(crate) fn stops_for(kind: FaultKind, reason: &StopReason) -> bool {
+    match kind {
+        FaultKind::ReadError | FaultKind::Rejected | FaultKind::Undone => false,
+        FaultKind::UnknownApplied | FaultKind::UnknownLost => matches!(reason, StopReason::Unknown(_)),
+        FaultKind::PanicBefore | FaultKind::PanicAfter => matches!(reason, StopReason::Panicked(_)),
+        FaultKind::Fenced => matches!(reason, StopReason::Fenced),
+    }
 }
 
 /// Asserts that the store of the fixture is whole.

@@ -3,7 +3,10 @@
 use futures::future::{join, join3};
 use syncline::{ChangeKind, Error, Event, StopReason};
 
-use super::app::{Ledger, ask, assert_whole, at_most, drain, open_store, run_on, settle, soon, try_run};
+use super::app::{
+    Ledger, UNKNOWN_OUTCOMES, ask, assert_whole, at_most, drain, open_store, run_on, settle, soon, stops_for,
+    try_run,
+};
 use crate::models::{Note, note};
 use crate::{Fault, FaultKind, Faults, Faulty, Fixture, Gate, Gated};
 
@@ -33,12 +36,7 @@ pub async fn every_fault_leaves_a_whole_store<F: Fixture>(fixture: &F) {
 /// C12: an outcome that the store lost track of is a typed error, the driver stops, and reopening shows what
 /// became of it; commits that were only waiting are certainly not made.
 pub async fn an_unknown_outcome_is_said_to_be_unknown<F: Fixture>(fixture: &F) {
-    for (kind, applied) in [
-        (FaultKind::UnknownApplied, true),
-        (FaultKind::UnknownLost, false),
-        (FaultKind::PanicBefore, false),
-        (FaultKind::PanicAfter, true),
-    ] {
+    for (kind, applied) in UNKNOWN_OUTCOMES {
         let text = format!("{kind:?}");
         let faults = Faults::new();
         run_on(fixture, async |library| library.delete::<Note>(1).await.expect("it is deleted")).await;
@@ -53,10 +51,7 @@ pub async fn an_unknown_outcome_is_said_to_be_unknown<F: Fixture>(fixture: &F) {
             (first, later, library.get::<Note>(1).await)
         };
         let (stopped, (first, later, read)) = join(driver.run(), app).await;
-        let reason = |reason: &StopReason| match kind {
-            FaultKind::UnknownApplied | FaultKind::UnknownLost => matches!(reason, StopReason::Unknown(_)),
-            _ => matches!(reason, StopReason::Panicked(_)),
-        };
+        let reason = |reason: &StopReason| stops_for(kind, reason);
         assert!(matches!(&stopped, Err(stop) if reason(stop)), "{kind:?}: the driver says {stopped:?}");
         assert!(
             matches!(&first, Err(Error::Unknown(stop)) if reason(stop)),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::future::join;
-use syncline::{Error, JoinJob, JoinStorage as _, JoinTx as _, ProjectionState, StopReason};
+use syncline::{Error, JoinJob, JoinStorage as _, JoinTx as _, ProjectionState};
 
 use super::{MANY, fill, told_until_rebuilt};
 use crate::joined_replica::app::{
@@ -12,7 +12,7 @@ use crate::joined_replica::app::{
     notes, projecting, put_pair, rebuilt, rows, run_projecting,
 };
 use crate::models::{Note, note};
-use crate::replica::app::{assert_whole, at_most, open_store, run, run_on};
+use crate::replica::app::{assert_whole, at_most, open_store, run, run_on, stops_for};
 use crate::{Fault, FaultKind, Faults, JoinFixture};
 
 /// How many rows are in the store.
@@ -86,16 +86,10 @@ pub async fn a_rebuild_goes_on_after_a_crash<F: JoinFixture>(fixture: &F) {
                 }
             };
             let (stopped, ()) = join(driver.run(), app).await;
-            let fits = match kind {
-                FaultKind::ReadError | FaultKind::Rejected | FaultKind::Undone => stopped.is_ok(),
-                _ if !faults.fired() => stopped.is_ok(),
-                FaultKind::UnknownApplied | FaultKind::UnknownLost => {
-                    matches!(stopped, Err(StopReason::Unknown(_)))
-                }
-                FaultKind::PanicBefore | FaultKind::PanicAfter => {
-                    matches!(stopped, Err(StopReason::Panicked(_)))
-                }
-                FaultKind::Fenced => matches!(stopped, Err(StopReason::Fenced)),
+            let goes_on = matches!(kind, FaultKind::ReadError | FaultKind::Rejected | FaultKind::Undone);
+            let fits = match &stopped {
+                Ok(()) => goes_on || !faults.fired(),
+                Err(reason) => faults.fired() && stops_for(kind, reason),
             };
             assert!(fits, "{when}: the driver says {stopped:?}");
             assert_all_agree(fixture, &when).await;
