@@ -17,7 +17,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Acts when it is dropped, unless it was disarmed: in a future, when that is dropped before its end.
+/// Calls a function when it is dropped, unless it was disarmed. A future that holds one notices that it is dropped
+/// before its end, or that it panics.
 struct OnDrop<F: FnOnce()>(Option<F>);
 
 impl<F: FnOnce()> OnDrop<F> {

@@ -1,4 +1,4 @@
-//! The place of a broken store, which loses or changes something between two openings.
+//! The fixture of broken stores. Some flaws lose or change something between two openings.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
@@ -18,12 +18,12 @@ pub struct BrokenDisk {
     notes: Arc<Mutex<Notes>>,
 }
 
-/// What a flaw keeps between openings.
+/// What a flaw has to remember between openings.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     /// What the disk held when the store was opened.
     opened_with: SortedMap,
-    /// What returned `Ok` since.
+    /// The batches whose writes have returned `Ok` since.
     pub(super) log: Vec<WriteBatch>,
 }
 
@@ -38,7 +38,7 @@ impl BrokenDisk {
         Self { flaw, disk, notes: Arc::default() }
     }
 
-    /// Loses what the flaw loses between two openings.
+    /// Does to the disk what the flaw does to it between two openings.
     fn recover(&self) {
         let mut notes = lock(&self.notes);
         let log = &mut notes.log;

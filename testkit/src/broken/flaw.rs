@@ -1,4 +1,4 @@
-//! The table of flaws, each with the property that names it.
+//! The table of flaws, each under the property that has to catch it.
 
 macro_rules! flaws {
     (
@@ -17,7 +17,7 @@ macro_rules! flaws {
             /// All flaws.
             pub const ALL: &[Self] = &[$($(Self::$flaw,)+)+];
 
-            /// The name of the property that names this flaw, and so must catch it. Others may catch it too.
+            /// The name of the property that must catch this flaw. Others may catch it too.
             #[must_use]
             pub const fn named_by(self) -> &'static str {
                 match self {
@@ -41,19 +41,19 @@ flaws! {
     Flaw
 
     reads_see_last_write {
-        /// A cache of values read that forgets puts and deletes, but not range deletes.
+        /// A cache of values that were read drops what a put or a delete changes, but not what a range delete does.
         StaleCache,
-        /// A cache of absent keys that survives a put.
+        /// A cache of absent keys keeps a key that is put.
         StaleAbsence,
-        /// The first read after a write finds what was there before.
+        /// The first read after a write finds the state before it.
         PublishesLate,
-        /// A key that cannot be read is absent.
+        /// A key that cannot be read is returned as absent.
         UnreadableIsAbsent,
     }
     reads_are_never_torn {
         /// Each operation of a batch is a write of its own.
         AppliesOpByOp,
-        /// A batch is applied in two steps, between which no future gives way: only other threads see it.
+        /// A batch is applied in two steps. No future gives way between them, so only other threads can see the first.
         AppliesInTwoSteps,
         /// Keys are read one after the other, from different states.
         ReadsKeyByKey,
@@ -61,17 +61,17 @@ flaws! {
         ScansPageByPage,
     }
     reads_keep_request_order {
-        /// Keys are asked for sorted, and answered so.
+        /// Keys are sorted before they are read, and the values are returned in that order.
         SortsKeys,
-        /// Neighbours that are the same key are asked for and answered once, the rest padded with absent ones.
+        /// A key that is asked for twice in a row is read and returned once, and the answer is padded with absent ones.
         DedupsKeys,
     }
     scan_is_ordered {
-        /// The order of a hash table.
+        /// Entries come in the order of a hash table.
         HashOrder,
-        /// Bytes compared as signed numbers.
+        /// Keys are compared as signed bytes.
         SignedOrder,
-        /// Short keys before long ones.
+        /// Short keys come before long ones.
         LengthOrder,
         /// The end is part of the range.
         ScanTakesEnd,
@@ -83,19 +83,19 @@ flaws! {
         OpenScanStopsEarly,
         /// The limit is ignored.
         ScanIgnoresLimit,
-        /// One entry more than the limit.
+        /// A scan returns one entry more than the limit.
         ScanLimitIsOneMore,
-        /// A limit of zero is none.
+        /// A limit of zero is taken for no limit.
         ScanLimitZeroIsNone,
-        /// A scan that meets an error returns what it had.
+        /// A scan that meets an error returns the entries that it has read before.
         ScanStopsAtError,
     }
     later_ops_win {
-        /// Of two puts of a key in one batch, the first stays.
+        /// Of two puts of a key in one batch, the first one counts.
         FirstPutWins,
-        /// The range deletes of a batch come before its other operations.
+        /// The range deletes of a batch are applied before its other operations.
         RangeDeletesFirst,
-        /// The deletes of a batch come after its other operations.
+        /// The deletes of a batch are applied after its other operations.
         DeletesLast,
     }
     delete_range_stays_inside {
@@ -107,13 +107,13 @@ flaws! {
         OpenRangeDeleteIsEmpty,
         /// A range whose end lies before its start is turned round.
         BackwardRangeDeleteTurns,
-        /// Keys beyond the first page stay.
+        /// A range delete deletes the keys of its first page only.
         RangeDeleteStopsAtPage,
     }
     write_is_atomic {
         /// An error halfway leaves the first half, and an unknown outcome.
         ErrorKeepsPrefix,
-        /// Until it is reopened, a store that cannot tell shows the first half.
+        /// After an unknown outcome, scans show the first half of the batch until the store is reopened.
         UnknownShowsPrefix,
         /// A panic halfway leaves the first half.
         PanicKeepsPrefix,
@@ -135,17 +135,17 @@ flaws! {
     rejected_leaves_no_trace {
         /// A rejected batch leaves its first half.
         RejectedKeepsPrefix,
-        /// A rejected batch goes along with the next write.
+        /// A rejected batch is applied with the next write.
         RejectedIsSweptUp,
         /// After a rejection the store rejects everything.
         RejectedStops,
-        /// An outcome that nobody knows is reported as a rejection.
+        /// An unknown outcome is reported as a rejection.
         UnknownSaysRejected,
     }
     second_owner_is_fenced {
-        /// Whoever writes owns the store.
+        /// A write takes the store over, so that two owners can write.
         TwoOwnersWrite,
-        /// A fenced write says so, but is applied.
+        /// A fenced write returns `Fenced`, but is applied.
         FencedIsApplied,
         /// A fenced write is not applied, but returns `Ok`.
         FencedSaysOk,
@@ -167,7 +167,7 @@ flaws! {
         EmptyReadsAbsent,
         /// Putting an empty value deletes.
         EmptyPutDeletes,
-        /// What is put under the empty key is lost.
+        /// A put under the empty key is lost.
         LosesEmptyKey,
     }
     sizes_are_kept {
@@ -183,9 +183,9 @@ flaws! {
     reopening_changes_nothing {
         /// Opening drops empty values.
         OpeningDropsEmptyValues,
-        /// Opening leaves a key of the store's own.
+        /// Opening leaves a key that the store has put for itself.
         OpeningAddsKey,
-        /// An opening that fails starts afresh.
+        /// An opening that fails deletes everything.
         FailedOpeningErases,
     }
     behaves_like_a_sorted_map {

@@ -37,11 +37,11 @@ flaws! {
         LosesLastBatch,
     }
     join_sees_its_own_writes {
-        /// A job reads beside its transaction.
+        /// A job reads the store instead of its transaction.
         ReadsOutside,
-        /// What a job applies is visible at once, and taken back if it fails.
+        /// A batch that a job applies is visible outside at once, and taken back if the job fails.
         ShowsEarly,
-        /// A job reads the state that the last join left, not the last write.
+        /// A job reads the state after the last join, without the writes since.
         ReadsLastJoin,
     }
     join_error_leaves_no_trace {
@@ -49,45 +49,45 @@ flaws! {
         ErrorKeepsRows,
         /// A job that failed leaves its batch.
         ErrorKeepsBatch,
-        /// The error of a job is swallowed; nothing of it is there, and the join says `Ok`.
+        /// The job failed and is undone, but the join returns `Ok`.
         ErrorIsSwallowed,
-        /// Another error than that of the job is returned.
+        /// The join returns another error than the job did.
         ErrorIsReplaced,
-        /// The outcome of a job that failed is unknown.
+        /// A join whose job failed returns that its outcome is unknown.
         ErrorIsUnknown,
         /// A job that panicked is not rolled back.
         PanicKeepsAll,
         /// After a panic the store rejects everything.
         PanicStops,
-        /// The panic of a job goes through.
+        /// The panic of a job leaves the join.
         PanicGoesThrough,
-        /// The rows of a job that failed go along with the next join.
+        /// The rows of a job that failed are committed with the next join.
         ErrorIsSweptUp,
     }
     join_runs_its_job_once {
-        /// The job is dropped, and the join says `Ok`.
+        /// The job is dropped, and the join returns `Ok`.
         NeverRuns,
-        /// The job runs when the next join does.
+        /// The job runs in the next join.
         RunsLate,
     }
     join_cannot_be_ended_from_inside {
-        /// A transaction that was ended is undone, and the join says `Ok`.
+        /// A transaction that was ended is undone, but the join returns `Ok`.
         EndedSaysOk,
-        /// What came after the end is committed.
+        /// Everything that the job did after the end is committed.
         EndedKeepsRest,
-        /// The join tells of the end, but the rows of the app are kept.
+        /// The join returns that the transaction was ended, but the rows of the app are kept.
         EndedKeepsRows,
-        /// A transaction that was ended is rejected like any other.
+        /// A join whose transaction was ended is rejected, but with another error.
         EndedIsRejected,
-        /// If the job returns an error, that is told instead of the end.
+        /// If the job returns an error, the join returns that instead of the end.
         EndedTellsOtherError,
-        /// A transaction that was ended has an unknown outcome.
+        /// A join whose transaction was ended returns that its outcome is unknown.
         EndedIsUnknown,
     }
     joins_and_writes_are_ordered {
         /// The batch of a join is applied after the write that follows it.
         LandsAfterNextWrite,
-        /// A batch that is written directly after a join is lost where the join has put the same keys.
+        /// A write directly after a join is lost for the keys that the join has put too.
         JoinWinsOverWrite,
     }
     cancelled_join_is_all_or_nothing {
@@ -173,16 +173,16 @@ pub struct BrokenJoins {
     flaw: JoinFlaw,
     store: Reference,
     disk: Disk,
-    /// What the next opening finds instead of what is there.
+    /// What the next opening finds instead of the contents of the disk.
     lost: Arc<Mutex<Option<Everything>>>,
     locked: AtomicBool,
     state: Mutex<State>,
 }
 
-/// What a flaw keeps while the store is open.
+/// What a flaw has to remember while the store is open.
 #[derive(Default)]
 struct State {
-    /// What the last join left.
+    /// The entries after the last join.
     last: SortedMap,
     late: Option<JoinJob<BrokenJoins>>,
     batch: Option<SortedMap>,
@@ -285,13 +285,13 @@ impl JoinStorage for BrokenJoins {
 impl BrokenJoins {
     fn unlocked(&self) -> Result<(), WriteError> {
         if self.locked.load(Ordering::SeqCst) {
-            // What would wait for ever says so instead, so that the list fails rather than hangs.
+            // Return an error instead of waiting for ever, so that the list fails and does not hang.
             return Err(WriteError::rejected("the lock is held for good"));
         }
         Ok(())
     }
 
-    /// What `job` makes of everything, and what the flaw makes of that.
+    /// Runs `job` as far as the flaw lets it, and returns the entries and rows to be committed.
     fn run(&self, job: JoinJob<Self>, before: &Everything) -> Result<Everything, WriteError> {
         let tx = self.store.begin();
         let leftover = std::mem::take(&mut lock(&self.state).leftover);

@@ -1,4 +1,4 @@
-//! What a flaw makes of a batch before the store gets it.
+//! Flaws that change a batch before it is written.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ use super::{Broken, Flaw, lock};
 use crate::sorted_map;
 
 impl Broken {
-    /// What the flaw makes of a batch before it is written.
+    /// Returns the batch that the flaw makes of this one.
     pub(super) fn rewrite(&self, batch: WriteBatch) -> WriteBatch {
         match self.flaw {
             Flaw::StaleCache | Flaw::StaleAbsence => {
@@ -55,7 +55,7 @@ impl Broken {
         }
     }
 
-    /// What the flaw makes of an operation.
+    /// Returns the operations that the flaw makes of this one.
     fn rewrite_op(&self, op: WriteOp) -> Vec<WriteOp> {
         match (self.flaw, op) {
             (Flaw::RangeDeleteTakesEnd, WriteOp::DeleteRange { range }) => {

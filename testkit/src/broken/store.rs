@@ -1,4 +1,4 @@
-//! The broken store: what its flaw makes of reads and writes.
+//! The broken store. A flaw shows in its reads, in its writes or in the batches that are rewritten before.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +24,7 @@ pub struct Broken {
     pub(super) reads: AtomicU64,
 }
 
-/// What a flaw keeps while the store is open.
+/// What a flaw has to remember while the store is open.
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) cache: BTreeMap<Key, Option<Value>>,
@@ -144,7 +144,7 @@ impl Storage for Broken {
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
         let batch = self.rewrite(batch);
         if lock(&self.state).locked {
-            // What would wait for ever says so instead, so that the list fails rather than hangs.
+            // Return an error instead of waiting for ever, so that the list fails and does not hang.
             return Err(WriteError::rejected("the lock is held for good"));
         }
         let half = batch.ops()[..batch.ops().len().div_ceil(2)].to_vec();
@@ -331,7 +331,8 @@ impl Broken {
         Ok(entries)
     }
 
-    /// Bounded, so that a store without readers goes on, and one with many writes does not take all day.
+    /// Waits until another thread has read. The wait is bounded, since there may be no reader, and only the first
+    /// writes wait, since there may be many of them.
     fn wait_for_a_reader(&self) {
         const WAITS_MAX: u64 = 100;
         const TURNS_MAX: u32 = 20;
@@ -350,7 +351,7 @@ impl Broken {
     }
 }
 
-/// FNV-1a, as good as any for losing the order.
+/// FNV-1a. Any hash would do: keys only have to lose their order.
 fn hash(key: &[u8]) -> u64 {
     key.iter()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
