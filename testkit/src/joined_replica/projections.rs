@@ -1,4 +1,4 @@
-//! A projection is exactly what its records say, after every step.
+//! A projection has exactly the contents of its records, after every step.
 
 use futures::future::join;
 use syncline::{Error, TransactionManager};
@@ -10,8 +10,8 @@ use crate::models::{Note, Place, note};
 use crate::replica::app::{DEVICE, at_most, place, run};
 use crate::{Fault, FaultKind, Faults, JoinFixture, seed};
 
-/// Random histories of every kind of commit, with faults, failing closures, dropped drivers and reopenings: the rows of
-/// a shared and of a device-owned model equal their records after every step.
+/// The rows of a shared and of a device-owned model equal their records after every step of a random history of
+/// commits, faults, dropped drivers and reopenings.
 pub async fn projections_follow_every_commit<F: JoinFixture>(fixture: &F) {
     let seed = seed();
     let mut random = fastrand::Rng::with_seed(seed);
@@ -20,7 +20,7 @@ pub async fn projections_follow_every_commit<F: JoinFixture>(fixture: &F) {
         let faults = Faults::new();
         let builder = projecting(fixture, &faults, &Trouble::default()).await;
         if opening % 3 == 2 {
-            // The driver goes in the middle of something.
+            // Drop the driver in the middle of its work.
             let (library, driver) = builder.open().await.expect("the store opens");
             let work = async {
                 let library = library;

@@ -1,4 +1,4 @@
-//! Projections that are rebuilt: when, in which steps, and what happens meanwhile.
+//! Rebuilds of projections: when there is one, what interrupts it, and what is committed meanwhile.
 
 mod commits_meanwhile;
 mod interrupted;
@@ -15,10 +15,10 @@ use crate::JoinFixture;
 use crate::models::{Note, note};
 use crate::replica::app::{drain, place, run_on};
 
-/// More than two pages of a rebuild.
+/// How many notes there are: more than two pages of a rebuild.
 const MANY: u32 = 700;
 
-/// Puts notes with even ids and places, without any projection.
+/// Opens the store without projections, and puts notes with even ids, and places.
 async fn fill<F: JoinFixture>(fixture: &F, many: u32) {
     run_on(fixture, async |library| {
         let filled = library.commit_batch(|batch| {
@@ -26,13 +26,13 @@ async fn fill<F: JoinFixture>(fixture: &F, many: u32) {
             Ok((0..40).try_for_each(|id| batch.put(&place(id, "old")))?)
         });
         filled.await.unwrap();
-        // Tombstones are met too.
+        // A rebuild meets tombstones too.
         library.delete::<Note>(8).await.unwrap();
     })
     .await;
 }
 
-/// What was told of the projection of notes.
+/// The states of the projection of notes in the events that are there by now.
 async fn told(events: &mut Events) -> Vec<ProjectionState> {
     let events = drain(events).await.into_iter();
     let of_notes = events.filter_map(|event| match event {
@@ -42,7 +42,7 @@ async fn told(events: &mut Events) -> Vec<ProjectionState> {
     of_notes.collect()
 }
 
-/// Waits for the rebuilds, and returns what was told of the notes meanwhile.
+/// Waits for the rebuilds, and returns the states of the projection of notes in the events meanwhile.
 async fn told_until_rebuilt<S: Storage>(library: &TransactionManager<S>) -> Vec<ProjectionState> {
     let mut events = library.events();
     rebuilt(library).await;

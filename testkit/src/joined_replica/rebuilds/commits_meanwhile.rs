@@ -12,8 +12,8 @@ use crate::models::{Note, note};
 use crate::replica::app::{place, run};
 use crate::{Faults, JoinFixture, seed};
 
-/// Commits before, at and behind the place where a rebuild is are all there in the end, whenever they come, and a
-/// rebuild that has not come to a record yet does not project it.
+/// Commits of records that a rebuild has passed, has just reached or has not reached yet are all projected in the end.
+/// A record that the rebuild has not reached has no row before.
 pub async fn commits_go_on_during_a_rebuild<F: JoinFixture>(fixture: &F) {
     const STEPS: u32 = 6;
     let seed = seed();
@@ -27,7 +27,7 @@ pub async fn commits_go_on_during_a_rebuild<F: JoinFixture>(fixture: &F) {
             for step in 0..STEPS {
                 let state = library.status().await.unwrap().projections[0].state.clone();
                 during += u32::from(matches!(state, ProjectionState::Rebuilding { .. }));
-                // Around the ends of pages, and anywhere. All of them come between two pages.
+                // Ids around the ends of pages, and random ones. Their commits come between two pages.
                 let edges = [0, 1, 508, 509, 510, 511, 512, 1_020, 1_022, 1_023, 1_024, 2_799, 5_000];
                 let mut ids: Vec<_> =
                     edges.into_iter().chain((0..20).map(|_| random.u32(0..6 * MANY))).collect();
@@ -35,7 +35,7 @@ pub async fn commits_go_on_during_a_rebuild<F: JoinFixture>(fixture: &F) {
                 let text = format!("{kind} {step}");
                 let calls = ids.iter().map(|id| call::<F>(&library, kind, *id, step, &text));
                 join_all(calls).await.into_iter().for_each(|done| done.expect("commits go on"));
-                // What a rebuild has of a record is never something else than the record.
+                // A row that the rebuild has is always that of the record as it is now.
                 let (found, expected) = (note_rows(&rows::<F, _>(&library).await), notes(&library).await);
                 let wrong = found.iter().find(|(id, text)| expected.get(*id) != Some(text));
                 assert_eq!(wrong, None, "{when}, step {step}");
@@ -50,7 +50,7 @@ pub async fn commits_go_on_during_a_rebuild<F: JoinFixture>(fixture: &F) {
     }
 }
 
-/// One commit of a kind.
+/// Makes one commit of the kind.
 async fn call<F: JoinFixture>(
     library: &TransactionManager<Store<F>>,
     kind: &str,

@@ -1,4 +1,4 @@
-//! Rebuilds that are interrupted, by a crash or because they fail: they go on where they were.
+//! Rebuilds that are interrupted by a crash or by a failure go on where they were.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,14 +28,14 @@ async fn stored_rows<F: JoinFixture>(fixture: &F) -> usize {
 }
 
 /// A rebuild whose driver is dropped at any point, or whose store fails at any operation, goes on at the next opening
-/// where it was, without beginning anew, and ends equal.
+/// where it was. It does not begin anew, and in the end the rows equal the records.
 pub async fn a_rebuild_goes_on_after_a_crash<F: JoinFixture>(fixture: &F) {
     fill(fixture, MANY).await;
     let trouble = Trouble::default();
     let mut crashes = 0;
     let mut begun = None;
     for polls in 0.. {
-        // Whatever is there stays: it goes on behind it.
+        // Once there are rows, the rebuild has begun: from now on no other may begin.
         if begun.is_none() && stored_rows(fixture).await > 0 {
             begun = Some(trouble.resets());
         }
@@ -59,11 +59,11 @@ pub async fn a_rebuild_goes_on_after_a_crash<F: JoinFixture>(fixture: &F) {
     assert_eq!(begun, Some(trouble.resets()), "it began anew");
     assert_all_agree(fixture, "after crashes").await;
 
-    // A store that fails stops the driver, or is asked once more.
+    // After a fault of the store the driver stops, or tries once more.
     for kind in FaultKind::ALL {
         for at in 0.. {
             let when = format!("a rebuild after {kind:?} at operation {at}");
-            // An opening without the projections makes them new.
+            // A commit without the projections makes a rebuild necessary.
             run_on(fixture, async |library| drop(library.commit(note(9, &*when)).await.unwrap())).await;
             let faults = Faults::new();
             let (library, driver) = projecting(fixture, &faults, &trouble).await.open().await.unwrap();
@@ -99,7 +99,7 @@ pub async fn a_rebuild_goes_on_after_a_crash<F: JoinFixture>(fixture: &F) {
         }
     }
 
-    // One that goes on failing ends the rebuild until the next opening, and nothing else.
+    // A store that goes on failing ends the rebuild until the next opening, and nothing else.
     for kind in [FaultKind::ReadError, FaultKind::Rejected, FaultKind::Undone] {
         run_on(fixture, async |library| drop(library.commit(note(9, "again")).await.unwrap())).await;
         let faults = Faults::new();
@@ -118,11 +118,11 @@ pub async fn a_rebuild_goes_on_after_a_crash<F: JoinFixture>(fixture: &F) {
     }
 }
 
-/// A rebuild that fails says so in the status and in an event; commits go on, also of what it had taken already, and
-/// the next opening goes on where it was.
+/// A rebuild that fails says so in the status and in an event. Commits go on, also of records that it has projected
+/// already, and the next opening goes on where it was.
 pub async fn a_failed_rebuild_goes_on_at_the_next_opening<F: JoinFixture>(fixture: &F) {
     const ILL: u32 = 1_200;
-    /// The last record of the second page: even ids, and two odd ones.
+    /// The last id of the second page: of 512 records, 510 have even ids and two have odd ones.
     const TAKEN: u64 = 1_018;
     fill(fixture, MANY).await;
     run_on(fixture, async |library| drop(library.commit(note(3, "odd")).await.unwrap())).await;
@@ -142,7 +142,7 @@ pub async fn a_failed_rebuild_goes_on_at_the_next_opening<F: JoinFixture>(fixtur
                 assert!(error.contains(TROUBLE), "{when}: {error}");
                 assert_eq!(told.last(), Some(&states["notes"]), "{when}: it is told");
                 assert_eq!(states["places"], ProjectionState::Complete, "{when}: the others go on");
-                // It has the records of the pages before, and follows those.
+                // The projection has the records of the pages before the failure, and follows their commits.
                 let taken = note_rows(&rows::<F, _>(&library).await);
                 assert_eq!(taken.keys().max(), Some(&TAKEN), "{when}: two pages");
                 library.commit(note(3, &*when)).await.unwrap();
@@ -173,7 +173,7 @@ pub async fn a_failed_rebuild_goes_on_at_the_next_opening<F: JoinFixture>(fixtur
         assert_eq!(trouble.resets(), round, "cured: it goes on where it was");
         assert_all_agree(fixture, "cured").await;
     }
-    // One that cannot even begin has nothing, and follows nothing.
+    // A rebuild that fails at its beginning changes no row, and the projection follows no commit.
     for how in [Ill::Error, Ill::Panic] {
         run_on(fixture, async |library| {
             drop(library.commit(note(9, format!("{how:?}, anew"))).await.unwrap());
@@ -194,7 +194,7 @@ pub async fn a_failed_rebuild_goes_on_at_the_next_opening<F: JoinFixture>(fixtur
         trouble.end();
         assert_all_agree(fixture, "begun at last").await;
     }
-    // A commit that a failed rebuild had covered is still refused by name.
+    // The projection can still refuse a commit of a record that a failed rebuild has projected.
     run_on(fixture, async |library| drop(library.commit(note(9, "anew")).await.unwrap())).await;
     trouble.make(ILL, Ill::Error);
     run(projecting(fixture, &Faults::new(), &trouble).await, async |library| {

@@ -1,4 +1,4 @@
-//! When a projection is rebuilt, and when not.
+//! The reasons for which a projection is rebuilt.
 
 use std::marker::PhantomData;
 
@@ -15,14 +15,15 @@ use crate::models::{Note, note};
 use crate::replica::app::{DEVICE, GROUP, REPLICA, START_MS, ask, assert_whole, open_store, run, run_on};
 use crate::{Faults, Faulty, JoinFixture, ManualClock};
 
-/// The fixture's store with one version of the projection of notes alone.
+/// The builder of the app over the fixture's store, with one version of the projection of notes and no other.
 async fn only_notes<F: JoinFixture, const VERSION: u32>(fixture: &F, trouble: &Trouble) -> Builder<Store<F>> {
     let store = Faulty::new(open_store(fixture).await, Faults::new());
     ask(store).project(Notes::<F, VERSION>::new(trouble))
 }
 
-/// A projection that is new, that has another version or whose model has another schema is rebuilt, and so is one that
-/// a commit may have missed; any other is not. In pages, with news of its beginning and its end.
+/// A projection is rebuilt if it is new, if it has another version, if its model has another schema, or if a commit may
+/// have been made without it; otherwise it is not. A rebuild goes by pages and has an event at its beginning and its
+/// end.
 pub async fn a_projection_is_rebuilt_when_it_must_be<F: JoinFixture>(fixture: &F) {
     fill(fixture, MANY).await;
     let (trouble, faults) = (Trouble::default(), Faults::new());
@@ -32,7 +33,7 @@ pub async fn a_projection_is_rebuilt_when_it_must_be<F: JoinFixture>(fixture: &F
         let library = library;
         let told = told_until_rebuilt(&library).await;
         assert_eq!(told, [ProjectionState::Rebuilding { records: 0 }, ProjectionState::Complete]);
-        // Notes: a beginning and three pages; places: a beginning and one page.
+        // The notes take a beginning and three pages, the places a beginning and one page.
         assert_eq!(faults.writes(), 6, "a rebuild goes by pages");
         assert_in_step::<F>(&library, "new").await;
         assert_eq!(library.status().await.unwrap().commits, 3, "a rebuild is no commit");
@@ -40,7 +41,7 @@ pub async fn a_projection_is_rebuilt_when_it_must_be<F: JoinFixture>(fixture: &F
     join(app, driver.run()).await.1.unwrap();
     assert_eq!(trouble.resets(), 1);
 
-    // Nothing has changed: nothing is rebuilt.
+    // If nothing has changed, nothing is rebuilt.
     let expect_resets = async |resets: u32, when: &str| {
         let before = trouble.resets();
         let builder = projecting(fixture, &Faults::new(), &trouble).await;
@@ -55,7 +56,7 @@ pub async fn a_projection_is_rebuilt_when_it_must_be<F: JoinFixture>(fixture: &F
     };
     expect_resets(1, "unchanged").await;
 
-    // Opened once without it, so that a commit went by.
+    // A commit in an opening without the projection is a reason.
     run_on(fixture, async |library| {
         library.commit(note(1, "missed")).await.unwrap();
         library.delete::<Note>(2).await.unwrap();
@@ -64,7 +65,7 @@ pub async fn a_projection_is_rebuilt_when_it_must_be<F: JoinFixture>(fixture: &F
     expect_resets(2, "after an opening without it").await;
     expect_resets(2, "unchanged again").await;
 
-    // Another version, up and down.
+    // Another version is a reason, up and down.
     run(only_notes::<F, 2>(fixture, &trouble).await, async |library| {
         assert_eq!(rebuilt(&library).await["notes"], ProjectionState::Complete);
         let expected: Rows =
@@ -78,7 +79,7 @@ pub async fn a_projection_is_rebuilt_when_it_must_be<F: JoinFixture>(fixture: &F
     assert_eq!(trouble.resets(), 3);
     expect_resets(4, "the version before").await;
 
-    // Another schema of its model.
+    // Another schema of its model is a reason.
     let store = Faulty::new(open_store(fixture).await, Faults::new());
     let builder = TransactionManager::builder(store).device(DEVICE).found(GROUP).replica(REPLICA);
     let builder = builder.clock(ManualClock::at(START_MS)).project(Newer::<F>(PhantomData));
@@ -93,7 +94,7 @@ pub async fn a_projection_is_rebuilt_when_it_must_be<F: JoinFixture>(fixture: &F
     .unwrap();
     assert_whole(fixture, "after rebuilds").await;
 
-    // Back to the older app, which cannot read what the newer one wrote: it is not there until that is updated.
+    // The older app cannot read the record that the newer one has put, so that has no row until the app is updated.
     run(projecting(fixture, &Faults::new(), &trouble).await, async |library| {
         assert_eq!(rebuilt(&library).await["notes"], ProjectionState::Complete);
         let found = note_rows(&rows::<F, _>(&library).await);
@@ -121,7 +122,7 @@ impl NewNote {
     }
 }
 
-/// The projection of notes in the next version of the app: the same, over the newer model.
+/// The projection of notes in the next version of the app: the same one, over the newer model.
 struct Newer<F>(PhantomData<fn() -> F>);
 
 impl<F: JoinFixture> Projection<Store<F>> for Newer<F> {
