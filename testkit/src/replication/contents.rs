@@ -1,11 +1,11 @@
-//! All that can be read of a replica.
+//! Everything that an app can read of a replica.
 
 use futures::TryStreamExt as _;
 use syncline::{Storage, Syncable, TransactionManager};
 
 use crate::models::{Basket, Note, Place};
 
-/// Everything that a replica shows.
+/// The records of all models.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Contents {
     pub(super) notes: Vec<Note>,

@@ -1,4 +1,4 @@
-//! A replica of a scenario: opened, closed, killed, paused.
+//! A replica of a scenario, which can be opened, closed, killed and paused.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -17,10 +17,10 @@ use crate::replica::app::at_most;
 use crate::tap::{Tap, Tapped};
 use crate::{Faults, Faulty, Fixture, StepClock, seed};
 
-/// The store of a replica: one that fails on demand and says whether it is at work.
+/// The store of a replica. It fails on demand and counts the operations that are under way.
 pub(super) type Store<F> = Watched<Faulty<<F as Fixture>::Store>>;
 
-/// The id of the replica `n`, and of the one that takes the place of a store that was thrown away.
+/// The id of the replica `n`.
 pub(super) const fn replica_id(n: u8) -> ReplicaId {
     ReplicaId(Uuid::from_u128(0xe0_0000 + n as u128))
 }
@@ -35,14 +35,14 @@ pub(super) fn all_models<S: Storage>(builder: Builder<S>) -> Builder<S> {
     builder.model::<Note>().model::<Place>().model::<Basket>()
 }
 
-/// A replica of a scenario: the place of its store, which outlives its openings, and its manager while it is open.
+/// A replica of a scenario: the place of its store, which outlives openings, and its manager while it is open.
 pub(super) struct Peer<F: Fixture> {
     pub(super) id: ReplicaId,
     pub(super) device: DeviceId,
     pub(super) disk: F,
     pub(super) clock: StepClock,
     pub(super) faults: Faults,
-    /// What it sends.
+    /// The frames that it has sent.
     pub(super) tap: Tap,
     paused: Rc<Cell<bool>>,
     running: Option<Running<F>>,
@@ -85,7 +85,7 @@ impl<F: Fixture> Peer<F> {
         self.open_for(usize::MAX, world, setup).await
     }
 
-    /// As [`open`](Self::open), but the driver is dropped after so many polls.
+    /// As [`open`](Self::open), but drops the driver after so many polls.
     pub(super) async fn open_for(
         &mut self,
         polls: usize,
@@ -130,7 +130,7 @@ impl<F: Fixture> Peer<F> {
         self.open(world, all_models).await.expect("the store opens again");
     }
 
-    /// Shuts down in order, if it is open.
+    /// Shuts the replica down, if it is open.
     pub(super) async fn close(&mut self, world: &World<'_, F>) {
         let Some(Running { library, .. }) = self.running.take() else { return };
         world.closed(self.id);
@@ -142,23 +142,23 @@ impl<F: Fixture> Peer<F> {
         let Some(Running { library, killed }) = self.running.take() else { return };
         world.closed(self.id);
         killed.set(true);
-        // Whatever is asked of it wakes the driver, which then goes.
+        // Any call wakes the driver, which then finds that it is killed.
         let _ = library.shutdown().await;
     }
 
-    /// Stops the driver from doing anything, as a process that hangs.
+    /// Stops polling the driver, as if its process hung.
     pub(super) fn pause(&self) {
         self.paused.set(true);
     }
 
-    /// Lets the driver go on.
+    /// Polls the driver again.
     pub(super) async fn go_on(&self) {
         self.paused.set(false);
-        // Asking wakes it.
+        // Any call wakes the driver.
         self.status().await.expect("it runs");
     }
 
-    /// Everything in the store, which is whole and not open.
+    /// Everything in the store, which must be closed and whole.
     pub(super) async fn entries(&self) -> Vec<Entry> {
         assert!(self.running.is_none(), "it is open");
         entries(&self.disk, &format!("{}", self.id)).await

@@ -1,4 +1,4 @@
-//! A store that was restored from a backup: it is found out, and nobody loses anything.
+//! A store that was restored from a backup is noticed, and no replica loses anything.
 
 use syncline::{Error, ReplicaId, Restored, StreamStop};
 
@@ -10,14 +10,14 @@ use super::world::{World, play};
 use crate::Fixture;
 use crate::models::{Note, basket, note, place};
 
-/// Three commits of all kinds.
+/// Makes three commits, one of each model.
 async fn three_commits<F: Fixture>(peer: &Peer<F>, text: &str, item: u32) {
     peer.commit(note(1, text)).await.unwrap();
     peer.commit(place(peer.device, 1, text)).await.unwrap();
     peer.commit(basket(1, [item])).await.unwrap();
 }
 
-/// Puts the backup in the place of the store of `peer`, which is cut off from the others, and opens it.
+/// Closes `peer`, puts the backup in the place of its store, cuts it off from the others, and opens it.
 async fn restore<F: Fixture>(world: &World<'_, F>, peer: &mut Peer<F>, backup: F, others: [ReplicaId; 2]) {
     peer.close(world).await;
     peer.disk = backup;
@@ -34,8 +34,8 @@ async fn group_with_a_backup<F: Fixture>(world: &World<'_, F>) -> ([Peer<F>; 3],
     ([a, b, c], backup)
 }
 
-/// Three replicas, the first of which was restored: the others have three commits of its stream that it has lost. It is
-/// cut off from them.
+/// Three replicas, the first of which was restored and is cut off. The others have three commits of its stream that it
+/// has lost.
 async fn group_with_a_restored_store<F: Fixture>(world: &World<'_, F>) -> [Peer<F>; 3] {
     let ([mut a, b, c], backup) = group_with_a_backup(world).await;
     three_commits(&a, "published", 2).await;
@@ -75,9 +75,9 @@ async fn assert_refuses<F: Fixture>(peer: &Peer<F>) {
     assert!(matches!(refused, Err(Error::Restored(_))), "{refused:?}");
 }
 
-/// Goal: two histories of one stream never mix, and both stay where they are. Method: a replica publishes three
-/// commits, is restored to the backup before them, writes three others while it is alone, and meets the others; they go
-/// on, also through an opening and with a newcomer.
+/// Goal: two histories of one stream never mix, and each stays where it is. Method: a replica that was restored makes
+/// three commits in the place of those that it has lost, and then meets the others; they go on, also after another
+/// opening and with another replica that joins.
 ///
 /// H3, Y15, I4.
 pub async fn a_restored_store_that_wrote_other_commits_loses_nothing_anywhere<F: Fixture>(
@@ -105,7 +105,7 @@ pub async fn a_restored_store_that_wrote_other_commits_loses_nothing_anywhere<F:
         assert_eq!(Contents::of(&*b).await, at_b);
         assert_eq!(Contents::of(&*c).await, at_b);
 
-        // It is not forgotten, here or there, and the others go on.
+        // No replica forgets it when it is opened again, and the others go on.
         a.close(world).await;
         b.close(world).await;
         a.reopen(world).await;
@@ -128,8 +128,8 @@ pub async fn a_restored_store_that_wrote_other_commits_loses_nothing_anywhere<F:
     .await;
 }
 
-/// Goal: a restored store is found out before it writes anything again. Method: as above, but it commits nothing after
-/// the restore: its peers know more of its stream than it does.
+/// Goal: a restored store is noticed before it commits anything. Method: as above, but without a commit after the
+/// restore: its peers have more of its stream than it has itself.
 ///
 /// H3, Y15.
 pub async fn a_restored_store_learns_of_it_from_those_who_know_more<F: Fixture>(fresh: &impl Fn() -> F) {
@@ -149,8 +149,8 @@ pub async fn a_restored_store_learns_of_it_from_those_who_know_more<F: Fixture>(
     .await;
 }
 
-/// Goal: a store that lost only what it had acknowledged is found out too. Method: the backup lacks commits of another
-/// replica, which remembers the acknowledgement of them.
+/// Goal: a restored store that lacks only commits of others is noticed too. Method: the backup lacks commits of another
+/// replica, and that replica knows that they were acknowledged.
 ///
 /// Y8, Y15.
 pub async fn a_restored_store_that_lost_what_it_acknowledged_is_found_out<F: Fixture>(
@@ -171,7 +171,7 @@ pub async fn a_restored_store_that_lost_what_it_acknowledged_is_found_out<F: Fix
         world.until("both know", async || restored(&a).await.is_some() && says_restored(&b, &a).await).await;
         assert_eq!(restored(&a).await.unwrap().stream, b.id);
         assert_refuses(&a).await;
-        // Reads go on, and so does what it hears; none of its acknowledgements counts.
+        // The restored replica reads and receives, but its acknowledgements do not count.
         world
             .until("it has everything again", async || commits_of(&a, &b).await == commits_of(&b, &b).await)
             .await;

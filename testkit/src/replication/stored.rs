@@ -1,4 +1,4 @@
-//! What lies in a store that no replica has open.
+//! The contents of a store that no replica has open.
 
 use syncline::{Entry, KeyRange, Storage, WriteBatch, audit};
 
@@ -26,7 +26,7 @@ async fn scan(store: &impl Storage) -> Vec<Entry> {
     }
 }
 
-/// Copies what is in one store into an empty one, as a backup does.
+/// Copies everything in a store into an empty one, as a backup does.
 pub(super) async fn copy<F: Fixture>(from: &F, to: &F) {
     let entries = scan(&from.open().await.expect("the store opens")).await;
     let store = to.open().await.expect("the copy opens");

@@ -1,4 +1,5 @@
-//! Data that an app does not know yet: kept, relayed, and understood later as if it had been known from the start.
+//! Models and schemas that an app does not know yet: their values are kept, relayed, and merged once the app knows
+//! them.
 
 use std::collections::BTreeSet;
 
@@ -60,9 +61,7 @@ fn next_basket(id: u32, items: impl IntoIterator<Item = u32>, colour: u8) -> Nex
     NextBasket { id, items: items.into_iter().collect(), colour }
 }
 
-/// Two authors that are connected with `relay` alone, and behind it a replica that knows everything.
-///
-/// The authors do not know of each other what they commit at the same time.
+/// Two authors and a replica that knows all models, each connected with `relay` alone.
 struct Cast<F: Fixture> {
     one: Peer<F>,
     other: Peer<F>,
@@ -105,9 +104,9 @@ impl<F: Fixture> Cast<F> {
     }
 }
 
-/// Goal: a replica whose app lacks a model keeps and relays it, and once it has the model its records are what they are
-/// at one that had it all along. Method: two authors put, merge, delete and make anew at once, over a relay that knows
-/// neither model; then the relay is opened with both.
+/// Goal: a replica whose app does not know a model keeps and relays its records. Once the app knows it, they are the
+/// same as at a replica that has always known it. Method: two authors put, merge and delete at once and put anew, over
+/// a relay that knows neither model; then the relay is opened with both.
 ///
 /// C16, I6.
 pub async fn a_model_that_is_registered_later_is_as_if_known_from_the_start<F: Fixture>(
@@ -145,7 +144,7 @@ pub async fn a_model_that_is_registered_later_is_as_if_known_from_the_start<F: F
         cast.relay.entries().await;
         cast.relay.reopen(world).await;
         assert_eq!(Contents::of(&*cast.relay).await, expected);
-        // From here on it takes part.
+        // From now on the relay commits too.
         cast.relay.commit(basket(4, [1_000])).await.unwrap();
         cast.one.commit(basket(4, [1_001])).await.unwrap();
         let Cast { mut one, mut other, mut relay, mut knows } = cast;
@@ -155,8 +154,9 @@ pub async fn a_model_that_is_registered_later_is_as_if_known_from_the_start<F: F
     .await;
 }
 
-/// Goal: a replica with an older version of the app keeps and relays what newer ones write, refuses to write over it,
-/// and is like them once it is updated. Method: authors of the next version, a relay of this one that writes too.
+/// Goal: a replica with an older version of the app keeps and relays the values of a newer one and refuses to write
+/// over them. Once it is updated, it has the same records. Method: authors with the next version, and a relay with this
+/// version that commits too.
 ///
 /// C16, Y13.
 pub async fn an_older_app_keeps_what_a_newer_one_writes<F: Fixture>(fresh: &impl Fn() -> F) {
@@ -179,7 +179,7 @@ pub async fn an_older_app_keeps_what_a_newer_one_writes<F: Fixture>(fresh: &impl
                 }
             }
             if round < 2 {
-                // At the same time, by one who does not know of it.
+                // Two versions commit the same record while neither knows of the other's commit.
                 relay.commit(basket(3 + u32::from(round), [500])).await.unwrap();
                 one.commit(next_basket(3 + u32::from(round), [600], 9)).await.unwrap();
             }

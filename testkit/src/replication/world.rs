@@ -1,8 +1,7 @@
-//! Where the scenarios play: replicas, a network between them and a clock that stands still, all on one thread.
+//! The world in which scenarios play: replicas, a network between them and a clock that stands still, on one thread.
 //!
-//! Nothing here waits for real time. A scenario goes on when everything is quiet: no driver has anything to do and no
-//! store is at work. If what it waits for is not there by then, the clock is set to the next moment for which anybody
-//! waits.
+//! Nothing here waits for real time. A scenario goes on when everything is quiet: no driver can go on and no store is
+//! at work. If the scenario's condition does not hold then, the clock moves to the next time at which a sleeper is due.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
@@ -28,7 +27,7 @@ use crate::{Fixture, StepClock, seed};
 
 pub(super) const GROUP: GroupId = GroupId(Uuid::from_u128(0x60));
 
-/// How often the clock may be moved until what a scenario waits for is there.
+/// How many times the clock may move until a condition holds.
 const MOVES_MAX: usize = 20_000;
 
 /// Plays a scenario in which every replica reaches every other.
@@ -36,7 +35,7 @@ pub(super) async fn play<F: Fixture>(fresh: &impl Fn() -> F, scenario: impl Asyn
     play_on(fresh, |network| network, scenario).await;
 }
 
-/// Plays a scenario on a network that is set up like this.
+/// Plays a scenario on a network that `network` sets up.
 pub(super) async fn play_on<F: Fixture>(
     fresh: &impl Fn() -> F,
     network: impl FnOnce(MemoryNetworkBuilder) -> MemoryNetworkBuilder,
@@ -77,7 +76,7 @@ pub(super) async fn play_on<F: Fixture>(
     .await;
 }
 
-/// Knows whether anything was woken.
+/// A waker that remembers whether it was woken.
 #[derive(Default)]
 struct Woken {
     since_last: AtomicBool,
@@ -102,21 +101,21 @@ pub(super) struct World<'a, F: Fixture> {
     pub(super) network: MemoryNetwork,
     pub(super) activity: Activity,
     spawned: RefCell<Vec<LocalBoxFuture<'static, ()>>>,
-    /// Whether no driver has anything to do, as of the last time that they were polled.
+    /// Whether no driver could go on when all of them were polled last.
     quiet: Cell<bool>,
-    /// The open replicas, for what a failure says.
+    /// The open replicas, for the message of a failure.
     open: RefCell<Vec<(ReplicaId, TransactionManager<Store<F>>)>>,
-    /// Counts openings: each has a seed of its own, and so a session of its own.
+    /// Counts openings, so that each has a seed and thereby a session of its own.
     openings: Cell<u64>,
 }
 
 impl<F: Fixture> World<'_, F> {
-    /// A device with an empty store that is not open yet.
+    /// The replica `n`, with an empty store that is not open yet.
     pub(super) fn device(&self, n: u8) -> Peer<F> {
         Peer::new(n, self.disk(), self.clock.another())
     }
 
-    /// Another empty place.
+    /// A place for another empty store.
     pub(super) fn disk(&self) -> F {
         (self.fresh)()
     }
@@ -129,7 +128,7 @@ impl<F: Fixture> World<'_, F> {
         peer
     }
 
-    /// A replica that `introducer` introduces and adds, once it is a member that lacks nothing.
+    /// A replica that `introducer` has introduced and added, once it is a member.
     pub(super) async fn join(&self, n: u8, introducer: &Peer<F>) -> Peer<F> {
         let mut peer = self.device(n);
         let opened = peer.open(self, |builder| all_models(builder).join(GROUP, introducer.id)).await;
@@ -144,7 +143,7 @@ impl<F: Fixture> World<'_, F> {
         self.until("the joiner is a member", async || !peer.status().await.expect("it runs").joining).await;
     }
 
-    /// A founder and those whom it introduces: `N` replicas that agree.
+    /// A founder and the replicas that it has introduced: `N` replicas that have the same commits.
     pub(super) async fn group<const N: usize>(&self) -> [Peer<F>; N] {
         let mut peers = vec![self.found(0).await];
         for n in 1..N {
@@ -177,7 +176,7 @@ impl<F: Fixture> World<'_, F> {
         self.spawned.borrow_mut().push(Box::pin(task));
     }
 
-    /// Waits until nothing moves any more, but for the clock.
+    /// Waits until everything is quiet.
     pub(super) async fn settle(&self) {
         self.quiet.set(false);
         let mut asked = false;
@@ -185,7 +184,7 @@ impl<F: Fixture> World<'_, F> {
             if std::mem::replace(&mut asked, true) && self.is_quiet() {
                 return Poll::Ready(());
             }
-            // A store at work wakes whoever waits for it.
+            // Do not spin while a store is at work: it wakes this task when it is done.
             if self.activity.is_none() {
                 context.waker().wake_by_ref();
             }
@@ -198,7 +197,7 @@ impl<F: Fixture> World<'_, F> {
         self.quiet.get() && self.activity.is_none()
     }
 
-    /// Waits until `condition` holds when nothing moves any more, and lets time pass as long as it does not.
+    /// Waits until everything is quiet and `condition` holds, and lets time pass as long as it does not.
     pub(super) async fn until(&self, what: &str, mut condition: impl AsyncFnMut() -> bool) {
         for _ in 0..MOVES_MAX {
             self.settle().await;
@@ -213,7 +212,7 @@ impl<F: Fixture> World<'_, F> {
         panic!("it never came to be that {what}:\n{}", self.report().await);
     }
 
-    /// Waits until `condition` holds, and goes on at that moment, whatever moves.
+    /// Waits until `condition` holds, and returns at once, while everything else is in the middle of its work.
     pub(super) async fn as_soon_as(&self, what: &str, mut condition: impl FnMut() -> bool) {
         let mut moves = 0;
         self.quiet.set(false);
@@ -239,7 +238,7 @@ impl<F: Fixture> World<'_, F> {
         }
     }
 
-    /// Lets so much time pass, and everything happen that it brings.
+    /// Lets so much time pass, with everything that happens meanwhile.
     pub(super) async fn pass(&self, ms: u64) {
         let mut left = ms;
         while left > 0 {
@@ -251,7 +250,8 @@ impl<F: Fixture> World<'_, F> {
         self.settle().await;
     }
 
-    /// Gives way to everything else; if nothing moves, lets time pass until something does.
+    /// Gives way to everything else. If everything is quiet, moves the clock to the next time at which a sleeper is
+    /// due.
     pub(super) async fn settle_or_pass(&self) {
         give_way().await;
         if self.is_quiet()
@@ -261,7 +261,7 @@ impl<F: Fixture> World<'_, F> {
         }
     }
 
-    /// Waits until all of them have the same commits.
+    /// Waits until these replicas have the same commits, and lack nothing that a connected peer has.
     pub(super) async fn converged(&self, peers: &[&Peer<F>]) {
         self.until("all have the same commits", async || {
             let mut heads = None;
@@ -278,7 +278,7 @@ impl<F: Fixture> World<'_, F> {
         .await;
     }
 
-    /// What every open replica says of itself.
+    /// The status of every open replica, for a message.
     pub(super) async fn report(&self) -> String {
         let mut text = String::new();
         let open: Vec<_> = self.open.borrow().clone();
@@ -291,8 +291,8 @@ impl<F: Fixture> World<'_, F> {
         text
     }
 
-    /// Stops all of them and asserts that their stores are whole and say the same: the histories to the byte, and what
-    /// is read.
+    /// Closes these replicas and asserts that their stores are whole, that their histories are the same to the byte,
+    /// and that an app reads the same from all of them.
     pub(super) async fn assert_equal(&self, peers: &mut [&mut Peer<F>]) {
         let mut first: Option<(Vec<Entry>, Contents)> = None;
         for peer in peers {
