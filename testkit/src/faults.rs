@@ -1,4 +1,4 @@
-//! Faults above the store: what its callers must survive, one operation after the other.
+//! Faults of a store, for tests of the code above it, which has to survive one at each operation.
 
 mod faulty;
 
@@ -14,32 +14,32 @@ pub struct Fault {
     pub at: u64,
     /// How it fails.
     pub kind: FaultKind,
-    /// Whether all later operations that can fail this way do so too.
+    /// Whether all later operations that can fail this way fail too.
     pub sticky: bool,
 }
 
 impl Fault {
-    /// The `at`-th operation fails, the ones after it work.
+    /// A fault of the operation `at` alone.
     #[must_use]
     pub const fn once(at: u64, kind: FaultKind) -> Self {
         Self { at, kind, sticky: false }
     }
 
-    /// The `at`-th operation fails, and so do all after it.
+    /// A fault of the operation `at` and of all after it.
     #[must_use]
     pub const fn sticky(at: u64, kind: FaultKind) -> Self {
         Self { at, kind, sticky: true }
     }
 }
 
-/// How an operation fails. A joined write is a write; what happens to its job is said where it differs.
+/// How an operation fails. A joined write is a write; where its job matters, the kind says what happens to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FaultKind {
     /// A read returns an error.
     ReadError,
     /// A write is rejected, and was not applied. The job of a joined write was not run.
     Rejected,
-    /// A joined write is rejected after its job ran, and was undone.
+    /// A joined write is rejected after its job has run, and is undone. A plain write cannot fail this way.
     Undone,
     /// A write has an unknown outcome, and was applied. The store stops.
     UnknownApplied,
@@ -124,12 +124,12 @@ impl Faults {
         *self.plan() = Plan { fault: Some(fault), ..Plan::default() };
     }
 
-    /// Arms nothing, and counts from zero. Stores that have stopped stay so.
+    /// Arms nothing, and counts from zero. A store that has stopped does not go on.
     pub fn disarm(&self) {
         *self.plan() = Plan::default();
     }
 
-    /// Whether the fault has happened since it was armed. A sweep that finds it has not is through.
+    /// Whether the fault has happened since it was armed. If it has not, a sweep over all operations is at its end.
     #[must_use]
     pub fn fired(&self) -> bool {
         self.plan().fired

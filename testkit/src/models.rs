@@ -1,12 +1,12 @@
-//! The models that the apps of all lists and of the simulator commit, defined once.
+//! The models of all apps in this crate: those of the lists and those of the simulator.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use syncline::{DeviceId, Syncable};
 
-/// Defines a model of each kind. The caller names what their records hold: the simulator has to find out which commit
-/// a value comes from and so needs numbers where a scenario is easier to read with texts.
+/// Defines a model of each kind. The caller says what the records hold: texts make a scenario easy to read, the
+/// simulator needs numbers by which it finds the commit of a value.
 macro_rules! models {
     ($content:ident: $Content:ty, $Merged:ident($merged:tt) of $items:ident: $Item:ty) => {
         /// A shared record: the higher stamp wins.
@@ -28,7 +28,7 @@ macro_rules! models {
             pub(crate) $content: $Content,
         }
 
-        /// A shared record with its own merge: everything that any replica put into it is in it.
+        /// A shared record with its own merge, the union of its items.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Syncable)]
         #[sync(model = $merged, merge = Self::union)]
         pub(crate) struct $Merged {

@@ -1,4 +1,4 @@
-//! The store that fails as its faults say.
+//! A store that fails when its [`Faults`] say so.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,8 +12,8 @@ use super::{FaultKind, Faults, Operation};
 
 /// A store that fails as its [`Faults`] say, and otherwise passes everything on.
 ///
-/// After an unknown outcome or a panic it refuses everything, as real stores do, until a new one is made over the
-/// reopened store with the same [`Faults`].
+/// After an unknown outcome or a panic it refuses everything, as real stores do. A new one over the reopened store
+/// works again, with the same [`Faults`].
 #[derive(Debug)]
 pub struct Faulty<S> {
     inner: S,
@@ -110,8 +110,9 @@ impl<S: Storage> Storage for Faulty<S> {
     }
 }
 
-/// A joined write counts as a write. What its job reads inside the transaction passes: the medium of a fixture makes
-/// that fail. A job that fails by itself does so whatever was armed.
+/// A joined write counts as a write. The reads of its job inside the transaction are neither counted nor made to fail:
+/// that takes [`break_medium`](crate::Fixture::break_medium). If the job itself fails, its error is returned instead of
+/// that of the fault.
 #[async_trait]
 impl<S: JoinStorage> JoinStorage for Faulty<S> {
     type Tx<'t> = S::Tx<'t>;
@@ -143,7 +144,7 @@ impl<S: JoinStorage> JoinStorage for Faulty<S> {
     }
 }
 
-/// A job that fails after it went well.
+/// Runs `job`, and fails if that has succeeded, so that the store undoes it.
 fn undone<S: JoinStorage>(job: JoinJob<S>) -> JoinJob<S> {
     Box::new(move |tx| {
         job(tx)?;
@@ -151,7 +152,7 @@ fn undone<S: JoinStorage>(job: JoinJob<S>) -> JoinJob<S> {
     })
 }
 
-/// Why a join was undone.
+/// The error of an [`undone`] job.
 #[derive(Debug)]
 struct Undone;
 
