@@ -9,8 +9,8 @@ mod store;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use disk::BrokenDisk;
-pub use flaw::Flaw;
-pub use joins::{BrokenJoins, BrokenJoinsDisk, BrokenTx, JoinFlaw};
+pub use flaw::{Flaw, JoinFlaw};
+pub use joins::{BrokenJoins, BrokenJoinsDisk, BrokenTx};
 pub use store::Broken;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

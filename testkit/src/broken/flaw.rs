@@ -1,4 +1,4 @@
-//! The table of flaws, each under the property that has to catch it.
+//! The tables of flaws, each flaw under the property that has to catch it.
 
 macro_rules! flaws {
     (
@@ -33,8 +33,6 @@ macro_rules! flaws {
         }
     };
 }
-
-pub(super) use flaws;
 
 flaws! {
     /// What is wrong with a [`Broken`](super::Broken) store. Most were found in shipped systems.
@@ -195,5 +193,91 @@ flaws! {
         DeleteLeavesEmpty,
         /// Every sixteenth write loses the last key.
         CompactionLosesKey,
+    }
+}
+
+flaws! {
+    /// What is wrong with the joined writes of a [`BrokenJoins`](super::BrokenJoins) store.
+    JoinFlaw
+
+    join_is_atomic {
+        /// The rows of the app are committed first, the batch after them.
+        CommitsRowsFirst,
+        /// A commit that fails leaves the rows of the app.
+        FailedCommitKeepsRows,
+        /// Only the batch is committed.
+        LosesRows,
+    }
+    join_is_durable {
+        /// The last join is still in memory when it returns.
+        LosesLastJoin,
+        /// A sync that fails is taken for one that worked.
+        FailedSyncIsForgotten,
+        /// The last join is durable with its rows, but without its batch.
+        LosesLastBatch,
+    }
+    join_sees_its_own_writes {
+        /// A job reads the store instead of its transaction.
+        ReadsOutside,
+        /// A batch that a job applies is visible outside at once, and taken back if the job fails.
+        ShowsEarly,
+        /// A job reads the state after the last join, without the writes since.
+        ReadsLastJoin,
+    }
+    join_error_leaves_no_trace {
+        /// A job that failed leaves its rows.
+        ErrorKeepsRows,
+        /// A job that failed leaves its batch.
+        ErrorKeepsBatch,
+        /// The job failed and is undone, but the join returns `Ok`.
+        ErrorIsSwallowed,
+        /// The join returns another error than the job did.
+        ErrorIsReplaced,
+        /// A join whose job failed returns that its outcome is unknown.
+        ErrorIsUnknown,
+        /// A job that panicked is not rolled back.
+        PanicKeepsAll,
+        /// After a panic the store rejects everything.
+        PanicStops,
+        /// The panic of a job leaves the join.
+        PanicGoesThrough,
+        /// The rows of a job that failed are committed with the next join.
+        ErrorIsSweptUp,
+    }
+    join_runs_its_job_once {
+        /// The job is dropped, and the join returns `Ok`.
+        NeverRuns,
+        /// The job runs in the next join.
+        RunsLate,
+    }
+    join_cannot_be_ended_from_inside {
+        /// A transaction that was ended is undone, but the join returns `Ok`.
+        EndedSaysOk,
+        /// Everything that the job did after the end is committed.
+        EndedKeepsRest,
+        /// The join returns that the transaction was ended, but the rows of the app are kept.
+        EndedKeepsRows,
+        /// A join whose transaction was ended is rejected, but with another error.
+        EndedIsRejected,
+        /// If the job returns an error, the join returns that instead of the end.
+        EndedTellsOtherError,
+        /// A join whose transaction was ended returns that its outcome is unknown.
+        EndedIsUnknown,
+    }
+    joins_and_writes_are_ordered {
+        /// The batch of a join is applied after the write that follows it.
+        LandsAfterNextWrite,
+        /// A write directly after a join is lost for the keys that the join has put too.
+        JoinWinsOverWrite,
+    }
+    cancelled_join_is_all_or_nothing {
+        /// A dropped join leaves its rows.
+        CancelKeepsRows,
+        /// A dropped join leaves its batch.
+        CancelKeepsBatch,
+        /// A dropped join keeps the lock.
+        CancelKeepsLock,
+        /// A dropped join is applied after the write that follows it.
+        CancelledLandsLate,
     }
 }
