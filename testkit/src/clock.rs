@@ -27,7 +27,7 @@ impl ManualClock {
         Self(Arc::new(Mutex::new(Reading { wall, mono: Mono(0) })))
     }
 
-    /// Lets time pass: both the wall and the timer.
+    /// Moves both the wall and the timer on by so many milliseconds.
     pub fn advance(&self, ms: u64) {
         let mut reading = self.reading();
         if let Ok(wall) = &mut reading.wall {
@@ -56,7 +56,7 @@ impl Clock for ManualClock {
         self.reading().mono
     }
 
-    /// Whoever sleeps makes the time pass.
+    /// Moves the clock on by the duration and returns at once.
     async fn sleep(&self, duration: Duration) {
         self.advance(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
     }

@@ -1,4 +1,4 @@
-//! Leaves writes out of batches: how a test shows that a commit path needs every one of them.
+//! A store that leaves operations out of batches, by which a test shows that a commit path needs every one of them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -65,9 +65,10 @@ fn without(batch: WriteBatch, dropped: &Dropped) -> WriteBatch {
     batch.into_iter().filter(|op| !dropped(op)).collect::<Vec<_>>().into()
 }
 
-/// What a job applies is filtered like what is written; the rows of the app pass.
+/// The batches that a job applies are filtered as those of a write are. The rows of the app are not.
 ///
-/// Only over the [`Reference`]: a transaction that borrows cannot be wrapped in one that borrows it.
+/// This exists over the [`Reference`] alone: its transaction borrows nothing, and one that does cannot be wrapped in
+/// one that borrows it.
 #[async_trait]
 impl JoinStorage for Filtered<Reference> {
     type Tx<'t> = FilteredTx<'t>;

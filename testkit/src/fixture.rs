@@ -1,4 +1,4 @@
-//! What a store author writes to run the list: a place where the store can be opened again and again.
+//! The fixture that a store author writes to run the lists: a place where the store can be opened again and again.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use syncline::{BoxError, JoinStorage, Native, Storage};
 
 /// A place where a store can be opened, dropped and opened again.
 ///
-/// A new fixture is an empty place. A store that lives in memory implements it over a shared "disk" that outlives
-/// the store, as [`Disk`](crate::Disk) does, so that reopening works for it too.
+/// A new fixture is an empty place. For a store in memory, the fixture is a "disk" that the store shares and that
+/// outlives it, as [`Disk`](crate::Disk) is, so that the store can be reopened.
 #[async_trait]
 pub trait Fixture: Send + Sync + 'static {
     /// The store under test.
@@ -16,30 +16,31 @@ pub trait Fixture: Send + Sync + 'static {
 
     /// Opens the store, creating it if it is not there yet.
     ///
-    /// Called again after the store was dropped, it finds what was written. Called while the store is open, it
-    /// refuses or takes over, but does not wait for the first owner to go.
+    /// After the store was dropped, an opening finds what was written. While the store is open, another opening is
+    /// refused or takes the store over; it does not wait for the first owner to go.
     ///
     /// # Errors
     /// What the store reports, such as another owner or a broken medium.
     async fn open(&self) -> Result<Self::Store, BoxError>;
 
-    /// Makes the medium under the store fail from now on (`None`: work again), and says whether it can.
+    /// Makes the medium under the store fail from now on, or work again if there is no fault. Returns whether the
+    /// fixture can do that.
     ///
-    /// By default it cannot, and the properties that need it check what they can without. A store that reads and
-    /// writes through a replaceable medium overrides this: then every error path is walked, one medium operation
-    /// after the other.
+    /// By default it cannot, and the properties that need it check less. A store that reads and writes through a
+    /// replaceable medium overrides this: then every error path is walked, one operation of the medium after the other.
     fn break_medium(&self, fault: Option<MediumFault>) -> bool {
         let _ = fault;
         false
     }
 }
 
-/// A place for a store that lends its native transaction, with a table of the app's in it: numbers and texts.
+/// A place for a store that lends its native transaction. The transaction can reach a table of the app, whose rows have
+/// a number as their key and a text as their value.
 ///
 /// The numbers are below 2⁶³, so that they fit a signed column and keep their order there.
 ///
-/// Each function takes the engine's own transaction and may be the first that touches the table: whoever comes first
-/// creates it, unless [`open`](Fixture::open) does. On SQLite each of them is one statement:
+/// Each function takes the engine's own transaction. Any of them may be the first that touches the table, so each
+/// creates the table if it is not there, unless [`open`](Fixture::open) does. On SQLite each of them is one statement:
 /// `INSERT OR REPLACE INTO app_row VALUES (?, ?)`, `DELETE FROM app_row WHERE key = ?`,
 /// `SELECT key, value FROM app_row ORDER BY key`.
 pub trait JoinFixture: Fixture<Store: JoinStorage> {
@@ -55,30 +56,31 @@ pub trait JoinFixture: Fixture<Store: JoinStorage> {
     /// What the engine reports.
     fn delete_row(tx: &Native<'_, Self::Store>, key: u64) -> Result<(), BoxError>;
 
-    /// Returns all rows, as the transaction sees them, by their keys.
+    /// Returns all rows that the transaction sees, in the order of their keys.
     ///
     /// # Errors
     /// What the engine reports.
     fn rows(tx: &Native<'_, Self::Store>) -> Result<Vec<(u64, String)>, BoxError>;
 
-    /// Ways in which a statement of the app's ends the transaction that it is part of, or undoes all of it.
+    /// Returns the statements by which an app could end the transaction that it is lent, or undo all of it.
     ///
-    /// By default there is none, as for an engine that ends a transaction by taking it away from its owner.
+    /// By default there are none: some engines end a transaction by taking the owner's value, which an app does not
+    /// have.
     #[must_use]
     fn endings() -> Vec<Ending<Self::Store>> {
         Vec::new()
     }
 }
 
-/// A way in which a statement of the app's ends the transaction that it is part of.
+/// A statement by which an app could end the transaction that it is lent.
 pub struct Ending<S: JoinStorage> {
-    /// What goes into a failure message, such as `ROLLBACK`.
+    /// The name for a failure message, such as `ROLLBACK`.
     pub name: &'static str,
-    /// Runs the statement. It may be refused, as long as it then has no effect on the transaction at all.
+    /// Runs the statement. The engine may refuse it; then it must have no effect on the transaction at all.
     pub end: EndingFn<S>,
 }
 
-/// Runs a statement of the app's.
+/// Runs a statement of the app.
 pub type EndingFn<S> = fn(&Native<'_, S>) -> Result<(), BoxError>;
 
 impl<S: JoinStorage> fmt::Debug for Ending<S> {

@@ -1,5 +1,5 @@
-//! What bytes from anybody must not do: one function for each fuzz target of `testkit/fuzz`, whose corpora the tests of
-//! this crate replay.
+//! What bytes of an unknown sender must not do: a function for each fuzz target of `testkit/fuzz`. The tests of this
+//! crate replay the corpora of the targets.
 
 use bytes::Bytes;
 use futures::executor::block_on;
@@ -8,25 +8,27 @@ use syncline::{ReplicaId, TransactionManager, Transport as _, Uuid, audit, fuzz}
 use syncline_backends::{MemoryDisk, MemoryNetwork, MemoryStorage};
 
 use crate::StepClock;
-use crate::replica::app::{DEVICE, GROUP, Note, Place, REPLICA, START_MS, settle};
+use crate::models::{Note, Place};
+use crate::replica::app::{DEVICE, GROUP, REPLICA, START_MS, settle};
 
-/// Reads the bytes as a frame.
+/// Reads the bytes as a frame, which must not panic.
 pub fn frame(bytes: &[u8]) {
     let _ = fuzz::frame(bytes);
 }
 
-/// Reads the bytes as a commit.
+/// Reads the bytes as a commit, which must not panic.
 pub fn commit(bytes: &[u8]) {
     let _ = fuzz::commit(bytes);
 }
 
 const PEER: ReplicaId = ReplicaId(Uuid::from_u128(0xbad));
 
-/// Feeds the bytes to a whole replica, as frames of a member: each begins with a kind and two bytes of length, and gets a
-/// checksum that fits; those of kind 0 are sent as they are. The store stays whole, and the replica goes on.
+/// Feeds the bytes to a whole replica, as frames of a member. Each frame begins with a byte for its kind and two for
+/// its length. It is sealed with a checksum that fits; a frame of kind 0 is sent as it is. The store must stay whole,
+/// and the replica must go on.
 ///
 /// # Panics
-/// If it does not.
+/// If one of them does not.
 pub fn replica(bytes: &[u8]) {
     let (network, disk) = (MemoryNetwork::new(), MemoryDisk::new());
     let clock = StepClock::at(START_MS);

@@ -1,4 +1,4 @@
-//! A store whose writes, or reads, wait until a test lets them through.
+//! A store whose writes or reads wait until a test lets them through.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,12 +27,12 @@ impl Gate {
         Self::default()
     }
 
-    /// Makes what comes wait from now on.
+    /// Makes operations wait from now on.
     pub fn close(&self) {
         self.state().closed = true;
     }
 
-    /// Lets everything through.
+    /// Lets operations through, also those that wait.
     pub fn open(&self) {
         let mut state = self.state();
         state.closed = false;
@@ -111,7 +111,7 @@ impl<S: Storage> Storage for Gated<S> {
     }
 }
 
-/// A joined write is a write: it waits before its job runs, and what that reads passes.
+/// A joined write is a write: it waits before its job runs. The reads of the job inside the transaction do not wait.
 #[async_trait]
 impl<S: JoinStorage> JoinStorage for Gated<S> {
     type Tx<'t> = S::Tx<'t>;

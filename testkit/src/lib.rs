@@ -8,7 +8,7 @@
 )]
 //! Proves that a store keeps the [contract](syncline::Storage) of `syncline`.
 //!
-//! Whoever writes a store writes a [`Fixture`], which opens it, and one line:
+//! The author of a store writes a [`Fixture`], which opens the store, and one line:
 //!
 //! ```
 //! use std::collections::BTreeMap;
@@ -75,24 +75,24 @@
 //! # }
 //! ```
 //!
-//! `cargo test` then prints `map::write_is_atomic ... ok` and fifteen more: one [property](storage) for each bullet of
-//! the contract, under its name, and one that plays random sequences against a sorted map. A failure names the
-//! property and the step, and what was found:
+//! `cargo test` then prints `map::write_is_atomic ... ok` and fifteen more lines: one [property](storage) for each
+//! bullet of the contract, under its name, and one that plays random sequences against a sorted map. A failure names
+//! the property, the step, and what was found:
 //!
 //! ```text
 //! scan_is_ordered: nasty keys, "".., limit 2: found [""="", "\x80"="value 11"], expected [""="", "\x00"="value 1"]
 //! ```
 //!
-//! Every run is the same as the one before. `SYNCLINE_SEED=7 cargo test` plays other sequences; a failure prints the
-//! seed, and the fewest steps that still fail.
+//! Every run plays the same sequences. `SYNCLINE_SEED=7 cargo test` plays others; a failure prints the seed and the
+//! fewest steps that still fail.
 //!
-//! A store whose medium can be replaced overrides [`Fixture::break_medium`]: then the medium fails and panics at each of
-//! its operations in turn, and every error path is walked.
+//! A store whose medium can be replaced overrides [`Fixture::break_medium`]: then the properties let the medium fail
+//! and panic at each of its operations in turn, so that every error path is walked.
 //!
 //! # Stores with a native transaction
-//! A store that implements [`JoinStorage`](syncline::JoinStorage) gets two more lists. Its fixture says how a table of
-//! the app's is reached through the native transaction, with the three short functions of [`JoinFixture`] and, if the
-//! engine lets a statement end the transaction, the [`Ending`]s it knows:
+//! A store that implements [`JoinStorage`](syncline::JoinStorage) gets two more lists. Its fixture implements
+//! [`JoinFixture`]: three short functions that reach a table of the app through the native transaction and, if the
+//! engine lets a statement end the transaction, the [`Ending`]s that it knows:
 //!
 //! ```
 //! # use syncline_testkit::Disk;
@@ -100,14 +100,17 @@
 //! syncline_testkit::joined_replica_tests!(joined_replica, Disk::new());
 //! ```
 //!
-//! The first has one [property](join) for each bullet of that contract, the second runs `with_tx` and projections of a
-//! [whole replica](joined_replica) over the store.
+//! The first list has one [property](join) for each bullet of that contract, the second runs `with_tx` and the
+//! projections of a [whole replica](joined_replica) over the store.
 //!
 //! # What else is here
-//! - [`Faulty`], [`Recording`], [`Gated`] and [`Filtered`] wrap a store, to test what is above it: errors, unknown
-//!   outcomes and panics at every operation; the order of writes and replies; writes that wait; writes left out. Over a
-//!   store that lends its transaction they lend it too, and a joined write is one write to them.
-//! - [`poll_at_most`] and [`interleave`] stop futures where a test wants them, [`seed`] is where randomness comes from.
+//! - [`replica_tests!`] runs a whole [replica] over the store, [`replication_tests!`] runs
+//!   [several](replication) that talk to each other, and [`sim`] plays seeded histories of crashes, faults and losses.
+//! - [`Faulty`], [`Recording`], [`Gated`] and [`Filtered`] wrap a store, to test the code above it: errors, unknown
+//!   outcomes and panics at every operation; the order of writes and replies; writes that wait; writes that are left
+//!   out. Over a store that lends its transaction they lend it too, and count a joined write as one write.
+//! - [`poll_at_most`] and [`interleave`] stop futures where a test wants them, [`seed`] is the seed of all randomness.
+//! - [`StepClock`] and [`ManualClock`] are clocks that a test moves by hand.
 //! - [`Disk`] holds the [`Reference`] store, which is correct; [`BrokenDisk`] and [`BrokenJoinsDisk`] hold stores with
 //!   one [`Flaw`] or [`JoinFlaw`] each. The lists must fail every one of them by the property that names its flaw:
 //!   `tests/kill_matrix.rs` prints the matrices.
@@ -148,6 +151,7 @@ pub mod fuzz;
 mod gate;
 pub mod join;
 pub mod joined_replica;
+mod models;
 mod poll;
 mod recording;
 mod reference;
@@ -175,7 +179,7 @@ pub use reference::{Disk, Reference, ReferenceRows, ReferenceTx};
 pub use seed::seed;
 pub use step_clock::StepClock;
 
-/// A module with one test for each property of a list, which is the module of this crate named first.
+/// Makes a module with one test for each property of a list. The list is the module of this crate that is named first.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! test_module {

@@ -1,21 +1,20 @@
-//! Polling by hand: how a test decides where a future stops.
+//! Polling by hand, by which a test decides where a future stops.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// Polls `future` at most `polls` times, then drops it. `None` if it had not finished.
+/// Polls `future` at most `polls` times, then drops it. Returns `None` if it had not finished.
 ///
-/// Waits for the waker between polls, since the future may be waiting for another thread; it neither spins nor
-/// sleeps. After the last poll it does not wait: what the future had under way is still under way when it is
-/// dropped.
+/// Between polls this waits for the waker, since the future may be waiting for another thread; it neither spins nor
+/// sleeps. After the last poll it does not wait: the future is dropped while its work is still under way.
 pub fn poll_at_most<Fut: Future>(polls: usize, future: Fut) -> Option<Fut::Output> {
     poll_then_drop(polls, future, false)
 }
 
-/// As [`poll_at_most`], but waits after the last poll too: the future is dropped when it could have gone on, so
-/// what it had under way has ended and only the news of it is lost.
+/// As [`poll_at_most`], but waits for the waker after the last poll too: the future is dropped when its work has ended
+/// and it could have gone on.
 pub fn poll_at_most_until_woken<Fut: Future>(polls: usize, future: Fut) -> Option<Fut::Output> {
     poll_then_drop(polls, future, true)
 }
@@ -35,8 +34,8 @@ fn poll_then_drop<Fut: Future>(polls: usize, future: Fut, wait_at_the_end: bool)
     None
 }
 
-/// Polls `first` at most `lead` times, then both in turn until both have finished. The last part of the answer says
-/// whether `first` was still running when `second` started.
+/// Polls `first` at most `lead` times, then both in turn until both have finished. Returns both outputs, and whether
+/// `first` was still running when `second` started.
 pub fn interleave<A: Future, B: Future>(lead: usize, first: A, second: B) -> (A::Output, B::Output, bool) {
     let (mut first, mut second) = (pin!(first), pin!(second));
     let (mut first_output, mut second_output) = (None, None);
@@ -73,7 +72,8 @@ fn advance<Fut: Future>(future: Pin<&mut Fut>, output: &mut Option<Fut::Output>,
     }
 }
 
-/// Gives way once: pending at the first poll, ready at the second. A place where a future can be dropped.
+/// Gives way once: pending at the first poll, ready at the second. Makes a place where a future can be dropped, and
+/// where other futures run.
 pub(crate) async fn give_way() {
     let mut gave_way = false;
     std::future::poll_fn(|context| {

@@ -1,4 +1,4 @@
-//! What a store was asked and what it answered, in order: the evidence for "nothing before it is durable".
+//! Records the operations of a store in order, by which a test shows that nothing is told before it is durable.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,23 +12,23 @@ use syncline::{
 pub enum TraceEvent {
     /// An operation began.
     Started {
-        /// Its number: operations count from zero.
+        /// The number of the operation; they are counted from zero.
         operation: u64,
-        /// What was asked.
+        /// What the caller asked for.
         request: Request,
     },
     /// An operation ended.
     Ended {
-        /// Its number.
+        /// The number of the operation.
         operation: u64,
-        /// How.
+        /// How it ended.
         outcome: TraceOutcome,
     },
-    /// The test saw something happen outside the store, such as a reply.
+    /// Something that the test saw outside the store, such as a reply.
     Mark(String),
 }
 
-/// What was asked of a store.
+/// What a caller asked of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// `get_many` of these keys.
@@ -54,11 +54,11 @@ pub enum TraceOutcome {
     Unknown,
     /// With [`WriteError::Fenced`].
     Fenced,
-    /// With its future, which was dropped or panicked.
+    /// Its future was dropped, or panicked.
     Dropped,
 }
 
-/// What happened at a [`Recording`] store, in order. Clones share one trace, and it outlives the store.
+/// The operations of a [`Recording`] store, in order. Clones share one trace, and it outlives the store.
 #[derive(Clone, Debug, Default)]
 pub struct Trace(Arc<Mutex<Vec<TraceEvent>>>);
 
@@ -69,25 +69,25 @@ impl Trace {
         Self::default()
     }
 
-    /// Notes what the test saw, so that its place among the operations is known.
+    /// Adds a mark, which shows where among the operations something else has happened.
     pub fn mark(&self, what: impl Into<String>) {
         self.lines().push(TraceEvent::Mark(what.into()));
     }
 
-    /// Everything so far.
+    /// Returns all lines so far.
     #[must_use]
     pub fn events(&self) -> Vec<TraceEvent> {
         self.lines().clone()
     }
 
-    /// Everything so far; the trace is empty afterwards, the operations count on.
+    /// Returns all lines so far and removes them. The numbers of the operations go on.
     #[must_use]
     pub fn take(&self) -> Vec<TraceEvent> {
         std::mem::take(&mut *self.lines())
     }
 
-    /// The batches whose writes returned `Ok`, in that order; joined writes are left out. With `before`, those that had done so when this mark was
-    /// made first.
+    /// Returns the batches whose writes returned `Ok`, in the order in which they did; joined writes are left out. If
+    /// `before` names a mark, only those that had returned when this mark was first made.
     #[must_use]
     pub fn written(&self, before: Option<&str>) -> Vec<WriteBatch> {
         let events = self.events();
@@ -112,7 +112,7 @@ impl Trace {
             .collect()
     }
 
-    /// Whether a write, joined or not, ever started while another one ran: the caller broke its side of the contract.
+    /// Whether a write, joined or not, ever started while another one ran, which is against the contract of a caller.
     #[must_use]
     pub fn writes_overlap(&self) -> bool {
         let mut running = None;
@@ -138,7 +138,7 @@ impl Trace {
     }
 }
 
-/// A store that writes down everything in a [`Trace`] and passes it on.
+/// A store that adds every operation to a [`Trace`] and passes it on.
 #[derive(Debug)]
 pub struct Recording<S> {
     inner: S,
@@ -147,7 +147,7 @@ pub struct Recording<S> {
 }
 
 impl<S: Storage> Recording<S> {
-    /// Records what is asked of `inner`.
+    /// Records the operations of `inner`.
     pub const fn new(inner: S, trace: Trace) -> Self {
         Self { inner, trace, operations: Mutex::new(0) }
     }
@@ -156,13 +156,13 @@ impl<S: Storage> Recording<S> {
         let mut operations = self.operations.lock().unwrap_or_else(PoisonError::into_inner);
         let operation = *operations;
         *operations += 1;
-        // Under the lock, so that the lines come in the order of the numbers.
+        // Add the line under the lock, so that the lines come in the order of their numbers.
         self.trace.lines().push(TraceEvent::Started { operation, request });
         Running { trace: &self.trace, operation, outcome: TraceOutcome::Dropped }
     }
 }
 
-/// An operation between its two lines.
+/// An operation that has started. It adds its second line when it is dropped.
 struct Running<'a> {
     trace: &'a Trace,
     operation: u64,
@@ -204,7 +204,7 @@ impl<S: Storage> Storage for Recording<S> {
     }
 }
 
-/// A joined write is one line at its start and one at its end.
+/// A joined write has two lines, as any other operation. What its job does has none.
 #[async_trait]
 impl<S: JoinStorage> JoinStorage for Recording<S> {
     type Tx<'t> = S::Tx<'t>;

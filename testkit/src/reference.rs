@@ -1,4 +1,4 @@
-//! A correct store, small enough to be read in one go: what the broken ones are measured against.
+//! A correct store, small enough to be read in one go. The broken stores are made from it.
 
 mod join;
 
@@ -68,16 +68,16 @@ impl Disk {
     }
 
     fn image(&self) -> MutexGuard<'_, Image> {
-        // The image is whole also where the medium panicked: an operation that panics has no effect.
+        // A poisoned lock is no harm: an operation that panics has no effect, so the image is whole.
         self.image.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes what is stored, behind the back of the store.
+    /// Changes the entries on the disk without the store.
     pub(crate) fn edit<T>(&self, change: impl FnOnce(&mut SortedMap) -> T) -> T {
         change(&mut self.image().entries)
     }
 
-    /// As [`edit`](Self::edit), with the rows of the app.
+    /// As [`edit`](Self::edit), for the entries and the rows of the app.
     pub(crate) fn edit_all<T>(&self, change: impl FnOnce(&mut SortedMap, &mut Rows) -> T) -> T {
         let image = &mut *self.image();
         change(&mut image.entries, &mut image.rows)
@@ -90,7 +90,7 @@ impl Fixture for Disk {
 
     async fn open(&self) -> Result<Reference, BoxError> {
         let mut image = self.image();
-        // A superblock and a root.
+        // An opening reads a superblock and a root.
         image.operate()?;
         image.operate()?;
         if image.owner.is_some() && !self.takes_over {
@@ -124,16 +124,16 @@ pub(crate) type Turn<'a> = futures::lock::MutexGuard<'a, ()>;
 pub struct Reference {
     disk: Disk,
     owner: u64,
-    // Held for a whole write, so that a write starts after a dropped one has ended.
+    // Held for a whole write, so that a write does not start before a dropped one has ended.
     turn: AsyncMutex<()>,
-    // Set by an unknown outcome: what is on the disk is known again after reopening.
+    // Set by an unknown outcome: only reopening shows what is on the disk.
     stopped: AtomicBool,
-    // A flaw of `Broken`; see `keep_when_dropped`.
+    // Set by a flaw of `Broken`, with `keep_when_dropped`.
     kept: AtomicBool,
 }
 
 impl Reference {
-    /// Takes the disk from whoever owns it.
+    /// Takes the disk from its owner.
     pub(crate) fn usurp(&self) {
         self.disk.image().owner = Some(self.owner);
     }
@@ -148,7 +148,7 @@ impl Reference {
         self.kept.store(true, Ordering::SeqCst);
     }
 
-    /// Waits until the write before it has ended, dropped or not.
+    /// Waits until the write before this one has ended, also if that was dropped.
     pub(crate) async fn turn(&self) -> Result<Turn<'_>, WriteError> {
         let turn = self.turn.lock().await;
         give_way().await;
@@ -194,7 +194,7 @@ impl Storage for Reference {
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
         let _turn = self.turn().await?;
         check_sizes(&batch)?;
-        // The log. What fails here was not applied: there is no commit mark yet.
+        // Write the log. A failure here is a rejection: without a commit mark nothing of the log counts.
         for _ in batch.ops() {
             self.disk.image().operate().map_err(WriteError::Rejected)?;
         }
@@ -206,7 +206,7 @@ impl Storage for Reference {
 }
 
 impl Reference {
-    /// Makes what `change` makes of the disk durable, or nothing of it.
+    /// Makes all of `change` durable, or nothing of it.
     pub(crate) fn commit(&self, change: impl FnOnce(&mut SortedMap, &mut Rows)) -> Result<(), WriteError> {
         let image = &mut *self.disk.image();
         if image.owner != Some(self.owner) {
@@ -216,10 +216,10 @@ impl Reference {
             self.stopped.store(true, Ordering::SeqCst);
             WriteError::Unknown(error)
         };
-        // The commit mark: it failed before it got to the disk.
+        // Write the commit mark. A failure here means that the mark did not reach the disk.
         image.operate().map_err(stop)?;
         change(&mut image.entries, &mut image.rows);
-        // The sync: it failed, although everything had got there.
+        // Sync the disk. A failure here means that everything had reached the disk before.
         image.operate().map_err(stop)
     }
 }

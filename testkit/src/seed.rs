@@ -1,9 +1,9 @@
-//! Where randomness comes from: one seed, fixed unless `SYNCLINE_SEED` says otherwise.
+//! The seed of all randomness, which is fixed unless `SYNCLINE_SEED` is set.
 
-/// The seed of a run: `SYNCLINE_SEED` (decimal, or hexadecimal after `0x`), or else the same one every time.
+/// Returns the seed of a run: that of `SYNCLINE_SEED`, decimal or hexadecimal after `0x`, or otherwise a fixed one.
 ///
 /// # Panics
-/// If the variable is set to something else.
+/// If the variable is set to something that is no such number.
 #[must_use]
 pub fn seed() -> u64 {
     const SEED: u64 = 0x5EED;

@@ -1,4 +1,4 @@
-//! The model: what a store must look like from outside.
+//! The reference model of a store: a sorted map.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ pub(crate) fn after(map: &SortedMap, batch: &WriteBatch) -> SortedMap {
 
 /// The first `limit` entries of `range`.
 pub(crate) fn scan(map: &SortedMap, range: &KeyRange, limit: usize) -> Vec<Entry> {
-    // From the start on, not `range(start..end)`, which panics where the end is below the start.
+    // Not `range(start..end)`: it panics if the end is below the start, and such a range is a case of its own.
     map.range(range.start.clone()..)
         .take_while(|(key, _)| range.contains(key))
         .take(limit)
@@ -39,12 +39,12 @@ pub(crate) fn scan(map: &SortedMap, range: &KeyRange, limit: usize) -> Vec<Entry
         .collect()
 }
 
-/// The state that `entries` list.
+/// The state that has these entries.
 pub(crate) fn from_entries(entries: Vec<Entry>) -> SortedMap {
     entries.into_iter().map(|entry| (entry.key, entry.value)).collect()
 }
 
-/// What `found` has otherwise than `expected`, for a message.
+/// Where `found` differs from `expected`, for a message.
 pub(crate) fn difference(found: &SortedMap, expected: &SortedMap) -> String {
     let missing =
         expected.keys().filter(|key| !found.contains_key(*key)).map(|key| format!("missing {}", bytes(key)));
@@ -84,7 +84,7 @@ pub(crate) fn show_range(range: &KeyRange) -> String {
     format!("{}..{}", bytes(&range.start), range.end.as_deref().map_or_else(String::new, bytes))
 }
 
-/// Bytes for a message: short ones whole, long ones by their beginning and length.
+/// Bytes for a message. Long ones are cut, and their length is added.
 pub(crate) fn bytes(bytes: &[u8]) -> String {
     const BYTES_SHOWN_MAX: usize = 24;
     match bytes.get(..BYTES_SHOWN_MAX) {

@@ -1,4 +1,4 @@
-//! A clock for several replicas at once: one timer for all of them, a wall for each, and nothing moves by itself.
+//! A clock for several replicas at once, with one timer for all and a wall for each, which a test moves by hand.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -9,11 +9,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use syncline::{Clock, ClockError, Mono, WallMs};
 
-/// A clock that stands still until it is [advanced](Self::advance), which wakes whoever has slept long enough.
+/// A clock that stands still until it is [advanced](Self::advance), which wakes the sleepers that are due.
 ///
-/// Unlike with [`ManualClock`](crate::ManualClock), sleeping takes no time away from anybody else, so the drivers of
-/// several replicas can wait beside each other. Clones show the same time; [`another`](Self::another) device has a wall
-/// of its own and shares the timer.
+/// A sleeper waits and does not move the clock, unlike with [`ManualClock`](crate::ManualClock), so the drivers of
+/// several replicas can wait beside each other. Clones show the same time; the clock of [another](Self::another) device
+/// has a wall of its own and shares the timer.
 #[derive(Clone, Debug)]
 pub struct StepClock {
     timer: Arc<Mutex<Timer>>,
@@ -48,7 +48,7 @@ impl StepClock {
         Self { timer: Arc::new(Mutex::new(timer)), wall: Arc::new(Mutex::new(wall)) }
     }
 
-    /// The clock of another device: it shows the same, and is set by itself from now on.
+    /// The clock of another device. It shows the same time, until one of the two is set.
     #[must_use]
     pub fn another(&self) -> Self {
         let wall = lock(&self.wall).clone();
@@ -67,14 +67,14 @@ impl StepClock {
         due.into_values().for_each(Waker::wake);
     }
 
-    /// How long the first of those who sleep still has to wait; `None` if nobody sleeps.
+    /// Returns how long the first sleeper still has to wait; `None` if there is no sleeper.
     #[must_use]
     pub fn next_wake_ms(&self) -> Option<u64> {
         let timer = lock(&self.timer);
         timer.sleepers.keys().next().map(|(due, _)| due.since(timer.now))
     }
 
-    /// Sets the wall, as a user or a time server would, or makes it fail. From there it goes on with the timer.
+    /// Sets the wall, as a user or a time server would, or makes it fail. The wall goes on from there with the timer.
     pub fn set_wall(&self, shown: Result<WallMs, ClockError>) {
         let since = self.mono();
         *lock(&self.wall) = Wall { shown, since, frozen: false };
@@ -83,7 +83,7 @@ impl StepClock {
     /// Sets the wall ahead by so many milliseconds, or back if they are negative.
     ///
     /// # Panics
-    /// If it fails, or would stand where no stamp can.
+    /// If the wall fails, or a stamp could not hold the new time.
     pub fn step_wall(&self, by_ms: i64) {
         let wall = self.wall().expect("the wall can be read").get();
         let wall = wall.checked_add_signed(by_ms).expect("it stays after 1970");
@@ -124,7 +124,7 @@ impl Clock for StepClock {
                 return Poll::Ready(());
             }
             let before = timer.sleepers.insert(slot, context.waker().clone());
-            // Dropping a waker may run a destructor that asks for the time.
+            // Give the lock back before the old waker is dropped: that may run a destructor that asks for the time.
             drop(timer);
             drop(before);
             Poll::Pending
@@ -133,7 +133,7 @@ impl Clock for StepClock {
     }
 }
 
-/// The place of a sleeper, given up when it is dropped.
+/// The place of a sleeper among the sleepers, until the sleep is dropped.
 struct Bed<'a> {
     timer: &'a Mutex<Timer>,
     slot: (Mono, u64),
@@ -141,7 +141,7 @@ struct Bed<'a> {
 
 impl Drop for Bed<'_> {
     fn drop(&mut self) {
-        // The lock is given back first, as above.
+        // Give the lock back before the waker is dropped, as in `sleep`.
         let waker = lock(self.timer).sleepers.remove(&self.slot);
         drop(waker);
     }
@@ -157,7 +157,8 @@ mod tests {
 
     use super::*;
 
-    /// Goal: time moves by hand alone, and whoever sleeps wakes in time. Method: a sleeper, seen at every step.
+    /// Goal: time moves by hand alone, and a sleeper wakes when it is due. Method: one sleeper, polled after every
+    /// step.
     #[test]
     fn sleepers_wake_when_the_timer_says_so() {
         let clock = StepClock::at(1_000);
@@ -175,7 +176,7 @@ mod tests {
         assert_eq!(clock.next_wake_ms(), None);
     }
 
-    /// Goal: each device has a wall of its own. Method: three of them, stepped, frozen and left alone.
+    /// Goal: each device has a wall of its own. Method: three walls, one stepped, one frozen, one left alone.
     #[test]
     fn walls_are_set_by_themselves() {
         let clock = StepClock::at(10_000);

@@ -1,5 +1,4 @@
-//! A transport that remembers what was sent, so that it can come once more, or something like it, after anything that has
-//! happened since.
+//! A transport that remembers the frames it has sent, so that a test can replay or damage one at any later time.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,10 +7,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use syncline::{Incoming, ReplicaId, Transport, TransportError};
 
-/// How many frames of a replica are remembered: enough for every kind of frame.
+/// How many frames of a replica are remembered: enough to have some of every kind.
 const FRAMES_MAX: usize = 4096;
 
-/// The last frames that a replica sent, and to whom. Clones share them, and they outlive its process.
+/// The last frames that a replica has sent, with their receivers. Clones share them, and they outlive its process.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tap(Arc<Mutex<VecDeque<(ReplicaId, Bytes)>>>);
 
@@ -21,7 +20,7 @@ impl Tap {
         frames.iter().map(|(_, frame)| frame.clone()).collect()
     }
 
-    /// The frame to `to` that was sent so many frames ago, counted round and round.
+    /// The frame that was sent to `to` so many frames ago. If there are not so many, the count begins anew.
     pub(crate) fn frame(&self, to: ReplicaId, ago: u8) -> Option<Bytes> {
         let frames = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let to: Vec<_> = frames.iter().rev().filter(|(receiver, _)| *receiver == to).collect();
@@ -38,7 +37,7 @@ impl Tap {
     }
 }
 
-/// A transport with a tap.
+/// A transport that adds every frame it sends to a [`Tap`].
 pub(crate) struct Tapped<T> {
     inner: T,
     tap: Tap,

@@ -1,8 +1,7 @@
-//! Goal: leaving any one write out of the commit path is noticed, by the property that names the fault. Method: a
-//! store that drops one kind of operation from every batch, and the properties of a whole replica over it.
+//! Goal: if the commit path leaves out any one of its operations, a property fails and names the fault. Method: a store
+//! that drops one kind of operation from every batch, and the properties of a whole replica over it.
 //!
-//! The kinds are told by the first byte of their keys, as laid down in `core/src/stored` and pinned by its golden
-//! tests.
+//! The first byte of a key is its kind, as `core/src/stored` defines it and golden tests there pin it.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,7 +20,7 @@ const KEPT: u8 = 7;
 const SHARED: Range<u8> = 0x10..0x70;
 const OWNED: Range<u8> = 0x70..0xd0;
 
-/// A store that is founded whole and from then on drops the operations that match.
+/// A store that is founded whole, and from then on drops the operations that match.
 struct Crippled {
     disk: Disk,
     founded: Arc<AtomicBool>,
@@ -74,7 +73,7 @@ fn removal_of(op: &WriteOp, kind: u8) -> bool {
     }
 }
 
-/// What the property says of a store that drops what matches; empty if it holds.
+/// The message of a property over a store that drops the operations that match; empty if the property holds.
 fn verdict(property: fn(&Crippled), dropped: fn(&WriteOp) -> bool) -> String {
     let fixture = Crippled { disk: Disk::new(), founded: Arc::default(), dropped };
     match catch_unwind(AssertUnwindSafe(|| property(&fixture))) {
@@ -83,7 +82,7 @@ fn verdict(property: fn(&Crippled), dropped: fn(&WriteOp) -> bool) -> String {
     }
 }
 
-/// The fault is named: by the rule of the audit that it breaks, or by what a reader misses.
+/// Asserts that the message of the property has `name`: the rule of the audit that is broken, or the read that fails.
 fn assert_named(property: fn(&Crippled), dropped: fn(&WriteOp) -> bool, name: &str) {
     let said = verdict(property, dropped);
     assert!(said.contains(name), "instead of {name} the property says: {said}");

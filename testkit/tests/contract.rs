@@ -1,4 +1,4 @@
-//! The lists and the contracts say the same: a bullet without a property, or the other way round, fails here.
+//! The lists and the contracts match: there is a property for each bullet, and a bullet for each property.
 #![allow(clippy::unwrap_used, reason = "a helper of tests, not itself marked as one")]
 
 use syncline_testkit::{Disk, join, storage};

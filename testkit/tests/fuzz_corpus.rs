@@ -1,4 +1,5 @@
-//! Goal: what fuzzing found stays mended. Method: the corpora of the fuzz targets, each input whole, cut and flipped.
+//! Goal: faults that fuzzing has found do not come back. Method: the corpora of the fuzz targets, each input whole, cut
+//! and with one byte changed.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 

@@ -1,5 +1,5 @@
-//! The list finds what it looks for: every broken store fails the property that names its flaw, every property fails
-//! some broken store, and the correct one passes them all.
+//! Goal: the lists find the flaws that they are for. Method: every broken store must fail the property that names its
+//! flaw, every property must fail for some broken store, and the correct store must pass them all.
 #![allow(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -16,7 +16,7 @@ use std::thread;
 use syncline_testkit::storage::Property;
 use syncline_testkit::{BrokenDisk, BrokenJoinsDisk, Disk, Fixture, Flaw, JoinFlaw, join, storage};
 
-/// The threads of the tests themselves. The others panic because a store is broken, which is what they are for.
+/// The threads of these tests. Panics on other threads are expected, since their stores are broken.
 const MATRICES: [&str; 2] = ["every_broken_store_is_caught", "every_broken_join_is_caught"];
 
 #[test]
@@ -52,8 +52,8 @@ struct Matrix<F, W: 'static> {
 }
 
 impl<F: Fixture, W: Copy + Display + Sync> Matrix<F, W> {
-    /// Checks that each flaw is found by the property that names it, each property names one, and the correct store
-    /// has none.
+    /// Checks that each flaw is found by the property that names it, that each property names a flaw, and that the
+    /// correct store has none.
     fn check(&self, of_correct: &[Property<Disk>]) {
         for disk in [Disk::new, Disk::fencing] {
             for property in of_correct {
@@ -84,7 +84,7 @@ impl<F: Fixture, W: Copy + Display + Sync> Matrix<F, W> {
         }
     }
 
-    /// For each flaw, the properties that it fails.
+    /// Returns for each flaw the properties that it fails.
     fn run_all(&self) -> Vec<BTreeSet<&'static str>> {
         let killed_by: Vec<_> = self.flaws.iter().map(|_| Mutex::new(BTreeSet::new())).collect();
         let next = AtomicUsize::new(0);
@@ -106,8 +106,8 @@ impl<F: Fixture, W: Copy + Display + Sync> Matrix<F, W> {
         killed_by.into_iter().map(|killers| killers.into_inner().unwrap()).collect()
     }
 
-    /// One line per flaw, one column per property: `X` where the property that names the flaw caught it, `x` where
-    /// another did.
+    /// Prints a line for each flaw and a column for each property: `X` where the property that names the flaw has
+    /// caught it, `x` where another has.
     fn print(&self, killed_by: &[BTreeSet<&'static str>]) {
         for (column, property) in self.properties.iter().enumerate() {
             println!("{:26}{}{}", "", "| ".repeat(column), property.name);

@@ -1,4 +1,4 @@
-//! A failure says which property failed, at which step, and how to repeat it.
+//! The message of a failure names the property and the step, and says how to repeat it.
 #![allow(clippy::unwrap_used, reason = "a helper of tests, not itself marked as one")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

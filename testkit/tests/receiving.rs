@@ -1,5 +1,5 @@
-//! Goal: what peers send is checked, and what they ask is answered, while the store writes. Method: two replicas whose
-//! drivers run beside the app, and a gate before the writes of one.
+//! Goal: a replica checks the commits and answers the pulls of its peers while its store writes. Method: two replicas
+//! whose drivers run beside the app, and a gate before the writes of one.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -42,7 +42,7 @@ fn replica<S: Storage>(
         .transport(network.transport())
 }
 
-/// Lets the drivers run, and the time pass, until `condition` holds.
+/// Lets the drivers run and time pass until `condition` holds.
 async fn until(what: &str, clock: &StepClock, mut condition: impl AsyncFnMut() -> bool) {
     let mut turns = 0;
     while !condition().await {
@@ -134,12 +134,12 @@ fn peers_are_served_during_a_write() {
     });
 }
 
-/// A member that asks for everything again and again, and listens to nothing.
+/// A member that pulls everything again and again, and takes no answer.
 #[derive(Default)]
 struct Insatiable(AtomicU32);
 
 impl Insatiable {
-    /// More than it can ask while others run too.
+    /// More pulls than the driver takes if it gives way to others.
     const ASKS_MAX: u32 = 100_000;
 }
 
@@ -159,7 +159,7 @@ impl Transport for Insatiable {
             Self::ASKS_MAX.. => pending().await,
             asks => {
                 let [.., id] = asks.to_be_bytes();
-                // A pull: its id, the bytes of a page, no heads, nothing left out.
+                // The body of a pull: its id, the bytes of a page, no heads, no streams that are left out.
                 Ok(Incoming::Frame {
                     from: B,
                     bytes: syncline::fuzz::seal(GROUP, 3, &[id & 0x3f, 100, 0, 0]),

@@ -1,4 +1,4 @@
-//! The list passes on the store that it was written against, however its second opener fares.
+//! The reference store passes both lists, with a second opener that is refused and with one that takes over.
 
 use syncline_testkit::{Disk, join_tests, storage_tests};
 

@@ -1,7 +1,8 @@
-//! Goal: no history of commits, crashes, faults, losses and skews breaks a property, and the corpus sees what it is for.
-//! Method: seeded plans, judged step by step; every rule of the protocol switched off in turn.
+//! Goal: no history of commits, crashes, faults, losses and wrong clocks breaks a property, and the histories are rich
+//! enough to need every rule of the protocol. Method: seeded plans, judged step by step; every rule switched off in
+//! turn.
 //!
-//! `SYNCLINE_SEED` moves the corpus, `SYNCLINE_SIM_SEEDS` makes it longer, `SYNCLINE_PLAN` repeats one plan.
+//! `SYNCLINE_SEED` sets the first seed, `SYNCLINE_SIM_SEEDS` how many there are, and `SYNCLINE_PLAN` repeats one plan.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -9,7 +10,7 @@ use syncline::{MARKS, Rules};
 use syncline_testkit::seed;
 use syncline_testkit::sim::{Plan, check, run};
 
-/// How many seeds are played: unoptimised, a step takes ten times as long.
+/// How many seeds are played. There are fewer in a debug build, where a step takes ten times as long.
 fn seeds() -> u64 {
     let usual = if cfg!(debug_assertions) { 40 } else { 400 };
     let text = std::env::var("SYNCLINE_SIM_SEEDS").ok();
@@ -46,13 +47,13 @@ fn no_history_breaks_a_property() {
     println!(
         "{deaths} processes died in the middle of something, {deaths_opening} of them while they opened"
     );
-    // A few seeds, asked for to look at them, need not see everything.
+    // A run of a few seeds is there to look at them, and need not have met everything.
     if seeds() >= 40 {
         assert!(deaths_opening > 0, "no process died while it opened");
         assert!(deaths > deaths_opening, "no process died in the middle of its work");
     }
-    // Apps of restored stores only read here: what becomes of two histories is written out in the tests of the engine
-    // and of whole replicas.
+    // No plan gives the mark "forked": the app of a restored store only reads in the simulator. Two histories of one
+    // stream are in the tests of the engine and in the scenarios of replication.
     let silent: Vec<_> =
         (0..).zip(MARKS).filter(|(bit, mark)| marks >> bit & 1 == 0 && *mark != "forked").collect();
     if !cfg!(debug_assertions) {
@@ -60,7 +61,7 @@ fn no_history_breaks_a_property() {
     }
 }
 
-/// A run is a function of its plan: one seed in twenty is played twice.
+/// A run is a function of its plan. One seed in twenty is played twice.
 #[test]
 fn the_same_plan_is_the_same_run() {
     for seed in (1..=seeds()).step_by(20) {
@@ -85,8 +86,8 @@ fn plans_that_failed_once_pass() {
     assert!(played > 0);
 }
 
-/// A rule that is switched off breaks some history. Rules whose absence only a hostile peer or two histories of one
-/// stream can use are switched off in the tests of the engine, with such a history written out.
+/// If a rule is switched off, some history breaks a property. Some rules matter only against a hostile peer or two
+/// histories of one stream: tests of the engine switch those off, with such a history written out.
 #[test]
 fn without_a_rule_some_history_breaks() {
     macro_rules! without {

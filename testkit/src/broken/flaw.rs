@@ -1,4 +1,4 @@
-//! The table of flaws, each with the property that names it.
+//! The tables of flaws, each flaw under the property that has to catch it.
 
 macro_rules! flaws {
     (
@@ -17,7 +17,7 @@ macro_rules! flaws {
             /// All flaws.
             pub const ALL: &[Self] = &[$($(Self::$flaw,)+)+];
 
-            /// The name of the property that names this flaw, and so must catch it. Others may catch it too.
+            /// The name of the property that must catch this flaw. Others may catch it too.
             #[must_use]
             pub const fn named_by(self) -> &'static str {
                 match self {
@@ -34,26 +34,24 @@ macro_rules! flaws {
     };
 }
 
-pub(super) use flaws;
-
 flaws! {
     /// What is wrong with a [`Broken`](super::Broken) store. Most were found in shipped systems.
     Flaw
 
     reads_see_last_write {
-        /// A cache of values read that forgets puts and deletes, but not range deletes.
+        /// A cache of values that were read drops what a put or a delete changes, but not what a range delete does.
         StaleCache,
-        /// A cache of absent keys that survives a put.
+        /// A cache of absent keys keeps a key that is put.
         StaleAbsence,
-        /// The first read after a write finds what was there before.
+        /// The first read after a write finds the state before it.
         PublishesLate,
-        /// A key that cannot be read is absent.
+        /// A key that cannot be read is returned as absent.
         UnreadableIsAbsent,
     }
     reads_are_never_torn {
         /// Each operation of a batch is a write of its own.
         AppliesOpByOp,
-        /// A batch is applied in two steps, between which no future gives way: only other threads see it.
+        /// A batch is applied in two steps. No future gives way between them, so only other threads can see the first.
         AppliesInTwoSteps,
         /// Keys are read one after the other, from different states.
         ReadsKeyByKey,
@@ -61,17 +59,17 @@ flaws! {
         ScansPageByPage,
     }
     reads_keep_request_order {
-        /// Keys are asked for sorted, and answered so.
+        /// Keys are sorted before they are read, and the values are returned in that order.
         SortsKeys,
-        /// Neighbours that are the same key are asked for and answered once, the rest padded with absent ones.
+        /// A key that is asked for twice in a row is read and returned once, and the answer is padded with absent ones.
         DedupsKeys,
     }
     scan_is_ordered {
-        /// The order of a hash table.
+        /// Entries come in the order of a hash table.
         HashOrder,
-        /// Bytes compared as signed numbers.
+        /// Keys are compared as signed bytes.
         SignedOrder,
-        /// Short keys before long ones.
+        /// Short keys come before long ones.
         LengthOrder,
         /// The end is part of the range.
         ScanTakesEnd,
@@ -83,19 +81,19 @@ flaws! {
         OpenScanStopsEarly,
         /// The limit is ignored.
         ScanIgnoresLimit,
-        /// One entry more than the limit.
+        /// A scan returns one entry more than the limit.
         ScanLimitIsOneMore,
-        /// A limit of zero is none.
+        /// A limit of zero is taken for no limit.
         ScanLimitZeroIsNone,
-        /// A scan that meets an error returns what it had.
+        /// A scan that meets an error returns the entries that it has read before.
         ScanStopsAtError,
     }
     later_ops_win {
-        /// Of two puts of a key in one batch, the first stays.
+        /// Of two puts of a key in one batch, the first one counts.
         FirstPutWins,
-        /// The range deletes of a batch come before its other operations.
+        /// The range deletes of a batch are applied before its other operations.
         RangeDeletesFirst,
-        /// The deletes of a batch come after its other operations.
+        /// The deletes of a batch are applied after its other operations.
         DeletesLast,
     }
     delete_range_stays_inside {
@@ -107,13 +105,13 @@ flaws! {
         OpenRangeDeleteIsEmpty,
         /// A range whose end lies before its start is turned round.
         BackwardRangeDeleteTurns,
-        /// Keys beyond the first page stay.
+        /// A range delete deletes the keys of its first page only.
         RangeDeleteStopsAtPage,
     }
     write_is_atomic {
         /// An error halfway leaves the first half, and an unknown outcome.
         ErrorKeepsPrefix,
-        /// Until it is reopened, a store that cannot tell shows the first half.
+        /// After an unknown outcome, scans show the first half of the batch until the store is reopened.
         UnknownShowsPrefix,
         /// A panic halfway leaves the first half.
         PanicKeepsPrefix,
@@ -135,17 +133,17 @@ flaws! {
     rejected_leaves_no_trace {
         /// A rejected batch leaves its first half.
         RejectedKeepsPrefix,
-        /// A rejected batch goes along with the next write.
+        /// A rejected batch is applied with the next write.
         RejectedIsSweptUp,
         /// After a rejection the store rejects everything.
         RejectedStops,
-        /// An outcome that nobody knows is reported as a rejection.
+        /// An unknown outcome is reported as a rejection.
         UnknownSaysRejected,
     }
     second_owner_is_fenced {
-        /// Whoever writes owns the store.
+        /// A write takes the store over, so that two owners can write.
         TwoOwnersWrite,
-        /// A fenced write says so, but is applied.
+        /// A fenced write returns `Fenced`, but is applied.
         FencedIsApplied,
         /// A fenced write is not applied, but returns `Ok`.
         FencedSaysOk,
@@ -167,7 +165,7 @@ flaws! {
         EmptyReadsAbsent,
         /// Putting an empty value deletes.
         EmptyPutDeletes,
-        /// What is put under the empty key is lost.
+        /// A put under the empty key is lost.
         LosesEmptyKey,
     }
     sizes_are_kept {
@@ -183,9 +181,9 @@ flaws! {
     reopening_changes_nothing {
         /// Opening drops empty values.
         OpeningDropsEmptyValues,
-        /// Opening leaves a key of the store's own.
+        /// Opening leaves a key that the store has put for itself.
         OpeningAddsKey,
-        /// An opening that fails starts afresh.
+        /// An opening that fails deletes everything.
         FailedOpeningErases,
     }
     behaves_like_a_sorted_map {
@@ -195,5 +193,91 @@ flaws! {
         DeleteLeavesEmpty,
         /// Every sixteenth write loses the last key.
         CompactionLosesKey,
+    }
+}
+
+flaws! {
+    /// What is wrong with the joined writes of a [`BrokenJoins`](super::BrokenJoins) store.
+    JoinFlaw
+
+    join_is_atomic {
+        /// The rows of the app are committed first, the batch after them.
+        CommitsRowsFirst,
+        /// A commit that fails leaves the rows of the app.
+        FailedCommitKeepsRows,
+        /// Only the batch is committed.
+        LosesRows,
+    }
+    join_is_durable {
+        /// The last join is still in memory when it returns.
+        LosesLastJoin,
+        /// A sync that fails is taken for one that worked.
+        FailedSyncIsForgotten,
+        /// The last join is durable with its rows, but without its batch.
+        LosesLastBatch,
+    }
+    join_sees_its_own_writes {
+        /// A job reads the store instead of its transaction.
+        ReadsOutside,
+        /// A batch that a job applies is visible outside at once, and taken back if the job fails.
+        ShowsEarly,
+        /// A job reads the state after the last join, without the writes since.
+        ReadsLastJoin,
+    }
+    join_error_leaves_no_trace {
+        /// A job that failed leaves its rows.
+        ErrorKeepsRows,
+        /// A job that failed leaves its batch.
+        ErrorKeepsBatch,
+        /// The job failed and is undone, but the join returns `Ok`.
+        ErrorIsSwallowed,
+        /// The join returns another error than the job did.
+        ErrorIsReplaced,
+        /// A join whose job failed returns that its outcome is unknown.
+        ErrorIsUnknown,
+        /// A job that panicked is not rolled back.
+        PanicKeepsAll,
+        /// After a panic the store rejects everything.
+        PanicStops,
+        /// The panic of a job leaves the join.
+        PanicGoesThrough,
+        /// The rows of a job that failed are committed with the next join.
+        ErrorIsSweptUp,
+    }
+    join_runs_its_job_once {
+        /// The job is dropped, and the join returns `Ok`.
+        NeverRuns,
+        /// The job runs in the next join.
+        RunsLate,
+    }
+    join_cannot_be_ended_from_inside {
+        /// A transaction that was ended is undone, but the join returns `Ok`.
+        EndedSaysOk,
+        /// Everything that the job did after the end is committed.
+        EndedKeepsRest,
+        /// The join returns that the transaction was ended, but the rows of the app are kept.
+        EndedKeepsRows,
+        /// A join whose transaction was ended is rejected, but with another error.
+        EndedIsRejected,
+        /// If the job returns an error, the join returns that instead of the end.
+        EndedTellsOtherError,
+        /// A join whose transaction was ended returns that its outcome is unknown.
+        EndedIsUnknown,
+    }
+    joins_and_writes_are_ordered {
+        /// The batch of a join is applied after the write that follows it.
+        LandsAfterNextWrite,
+        /// A write directly after a join is lost for the keys that the join has put too.
+        JoinWinsOverWrite,
+    }
+    cancelled_join_is_all_or_nothing {
+        /// A dropped join leaves its rows.
+        CancelKeepsRows,
+        /// A dropped join leaves its batch.
+        CancelKeepsBatch,
+        /// A dropped join keeps the lock.
+        CancelKeepsLock,
+        /// A dropped join is applied after the write that follows it.
+        CancelledLandsLate,
     }
 }

@@ -9,98 +9,11 @@ use syncline::{
     Value, WriteBatch, WriteError,
 };
 
-use super::flaw::flaws;
-use super::{OnDrop, lock};
+use super::{JoinFlaw, OnDrop, lock};
 use crate::poll::give_way;
 use crate::reference::{Rows, run_job};
 use crate::sorted_map::SortedMap;
 use crate::{Disk, Ending, Fixture, JoinFixture, MediumFault, Reference, ReferenceRows, ReferenceTx};
-
-flaws! {
-    /// What is wrong with the joined writes of a [`BrokenJoins`] store.
-    JoinFlaw
-
-    join_is_atomic {
-        /// The rows of the app are committed first, the batch after them.
-        CommitsRowsFirst,
-        /// A commit that fails leaves the rows of the app.
-        FailedCommitKeepsRows,
-        /// Only the batch is committed.
-        LosesRows,
-    }
-    join_is_durable {
-        /// The last join is still in memory when it returns.
-        LosesLastJoin,
-        /// A sync that fails is taken for one that worked.
-        FailedSyncIsForgotten,
-        /// The last join is durable with its rows, but without its batch.
-        LosesLastBatch,
-    }
-    join_sees_its_own_writes {
-        /// A job reads beside its transaction.
-        ReadsOutside,
-        /// What a job applies is visible at once, and taken back if it fails.
-        ShowsEarly,
-        /// A job reads the state that the last join left, not the last write.
-        ReadsLastJoin,
-    }
-    join_error_leaves_no_trace {
-        /// A job that failed leaves its rows.
-        ErrorKeepsRows,
-        /// A job that failed leaves its batch.
-        ErrorKeepsBatch,
-        /// The error of a job is swallowed; nothing of it is there, and the join says `Ok`.
-        ErrorIsSwallowed,
-        /// Another error than that of the job is returned.
-        ErrorIsReplaced,
-        /// The outcome of a job that failed is unknown.
-        ErrorIsUnknown,
-        /// A job that panicked is not rolled back.
-        PanicKeepsAll,
-        /// After a panic the store rejects everything.
-        PanicStops,
-        /// The panic of a job goes through.
-        PanicGoesThrough,
-        /// The rows of a job that failed go along with the next join.
-        ErrorIsSweptUp,
-    }
-    join_runs_its_job_once {
-        /// The job is dropped, and the join says `Ok`.
-        NeverRuns,
-        /// The job runs when the next join does.
-        RunsLate,
-    }
-    join_cannot_be_ended_from_inside {
-        /// A transaction that was ended is undone, and the join says `Ok`.
-        EndedSaysOk,
-        /// What came after the end is committed.
-        EndedKeepsRest,
-        /// The join tells of the end, but the rows of the app are kept.
-        EndedKeepsRows,
-        /// A transaction that was ended is rejected like any other.
-        EndedIsRejected,
-        /// If the job returns an error, that is told instead of the end.
-        EndedTellsOtherError,
-        /// A transaction that was ended has an unknown outcome.
-        EndedIsUnknown,
-    }
-    joins_and_writes_are_ordered {
-        /// The batch of a join is applied after the write that follows it.
-        LandsAfterNextWrite,
-        /// A batch that is written directly after a join is lost where the join has put the same keys.
-        JoinWinsOverWrite,
-    }
-    cancelled_join_is_all_or_nothing {
-        /// A dropped join leaves its rows.
-        CancelKeepsRows,
-        /// A dropped join leaves its batch.
-        CancelKeepsBatch,
-        /// A dropped join keeps the lock.
-        CancelKeepsLock,
-        /// A dropped join is applied after the write that follows it.
-        CancelledLandsLate,
-    }
-}
 
 /// A place for a store with one flaw in its joined writes.
 #[derive(Debug)]
@@ -173,16 +86,16 @@ pub struct BrokenJoins {
     flaw: JoinFlaw,
     store: Reference,
     disk: Disk,
-    /// What the next opening finds instead of what is there.
+    /// What the next opening finds instead of the contents of the disk.
     lost: Arc<Mutex<Option<Everything>>>,
     locked: AtomicBool,
     state: Mutex<State>,
 }
 
-/// What a flaw keeps while the store is open.
+/// What a flaw has to remember while the store is open.
 #[derive(Default)]
 struct State {
-    /// What the last join left.
+    /// The entries after the last join.
     last: SortedMap,
     late: Option<JoinJob<BrokenJoins>>,
     batch: Option<SortedMap>,
@@ -285,13 +198,13 @@ impl JoinStorage for BrokenJoins {
 impl BrokenJoins {
     fn unlocked(&self) -> Result<(), WriteError> {
         if self.locked.load(Ordering::SeqCst) {
-            // What would wait for ever says so instead, so that the list fails rather than hangs.
+            // Return an error instead of waiting for ever, so that the list fails and does not hang.
             return Err(WriteError::rejected("the lock is held for good"));
         }
         Ok(())
     }
 
-    /// What `job` makes of everything, and what the flaw makes of that.
+    /// Runs `job` as far as the flaw lets it, and returns the entries and rows to be committed.
     fn run(&self, job: JoinJob<Self>, before: &Everything) -> Result<Everything, WriteError> {
         let tx = self.store.begin();
         let leftover = std::mem::take(&mut lock(&self.state).leftover);

@@ -1,4 +1,4 @@
-//! A dropped join leaves all of itself or nothing, and a store that goes on.
+//! A dropped join leaves all of itself or nothing, and the store goes on.
 
 use syncline::JoinStorage as _;
 
@@ -14,8 +14,8 @@ const POLLS_MAX: usize = 64;
 const DROPPED_IN_A_ROW: u32 = 3;
 
 /// Goal: dropping is safe at every point. Method: drop joins after every number of polls, at once and when they could
-/// have gone on, followed by a write or by a join; each time rows and entries are whole, the next one works and comes
-/// after, also when reopened.
+/// have gone on, followed by a write or by a join; each time rows and entries are whole, and the next one works and
+/// comes after, also when reopened.
 ///
 /// # Panics
 /// If the store breaks the property.
@@ -39,7 +39,7 @@ pub async fn cancelled_join_is_all_or_nothing<F: JoinFixture>(fixture: &F) {
     }
 }
 
-/// What comes after a dropped join.
+/// Calls what follows a dropped join: a join or a write.
 async fn next<F: JoinFixture>(subject: &Subject<'_, F>, step: &str, number: u32, is_join: bool) {
     if is_join {
         subject.join(step, Work::new(number).job::<F>()).await;
@@ -55,7 +55,7 @@ fn after_next(state: &Both, number: u32, is_join: bool) -> Both {
     Both { entries: sorted_map::after(&state.entries, &numbered_batch(number)), rows: state.rows.clone() }
 }
 
-/// Drops one join and goes on. Says whether it had finished.
+/// Drops one join and goes on. Returns whether the join had finished.
 async fn dropped_join<F: JoinFixture>(
     subject: &mut Subject<'_, F>,
     number: &mut u32,
@@ -80,7 +80,7 @@ async fn dropped_join<F: JoinFixture>(
     {
         subject.fail(step, format_args!("it ended with {result:?}, but it is not there"));
     }
-    // Nothing in between, so that the two meet.
+    // Call the next one at once, so that it meets the dropped one.
     next(subject, &step, later, next_is_join).await;
     let found = subject.both(&step).await;
     let ends = [&before, &after].map(|state| after_next(state, later, next_is_join));
@@ -97,7 +97,7 @@ async fn dropped_join<F: JoinFixture>(
     finished.is_some()
 }
 
-/// Drops several joins at once, then makes one. Says whether the dropped ones had finished.
+/// Drops several joins one after the other, then makes one. Returns whether the dropped ones had finished.
 async fn dropped_joins_in_a_row<F: JoinFixture>(
     subject: &mut Subject<'_, F>,
     number: &mut u32,

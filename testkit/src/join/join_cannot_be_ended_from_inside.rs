@@ -1,4 +1,4 @@
-//! A statement of the app's that ends the transaction undoes all of it, and the join says so.
+//! If a statement of the app ends the transaction, all of it is undone, and the join returns that it was ended.
 
 use syncline::{TransactionEnded, WriteError};
 
@@ -8,12 +8,13 @@ use crate::JoinFixture;
 use crate::storage::samples::numbered_batch;
 use crate::storage::subject::{Outcome, Subject};
 
-/// Goal: the transaction is the store's to end. Method: each ending of the fixture before each step of a job, which
-/// then goes on as if nothing had happened, returns the first error that it meets or one of its own; look at once, after
-/// the next write and the next join, and reopened.
+/// Goal: only the store ends a transaction. Method: run each ending of the fixture before each step of a job, which
+/// then goes on as if nothing had happened, and returns `Ok`, the first error that it meets, or an error of its own;
+/// look at once, after the next write and the next join, and reopened.
 ///
-/// If the ending itself reports an error, that may have undone everything or nothing: then a job that fails may be told
-/// its own error, and one that does not may commit, whole. Holds of itself where the fixture knows no endings.
+/// If the ending itself returns an error, it may have undone everything or nothing. Then the join of a job that fails
+/// may return the job's error, and that of a job that does not fail may commit, whole. A fixture that knows no endings
+/// has nothing to check.
 ///
 /// # Panics
 /// If the store breaks the property.

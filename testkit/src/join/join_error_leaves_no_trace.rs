@@ -1,4 +1,4 @@
-//! A job that failed never was, and its error comes back.
+//! A job that failed leaves nothing behind, and the join returns its error.
 
 use syncline::{JoinJob, JoinTx as _, WriteBatch, WriteError};
 
@@ -10,9 +10,9 @@ use crate::{JoinFixture, sorted_map};
 
 const MIB: usize = 1024 * 1024;
 
-/// Goal: after a job that failed the store goes on as if nobody had asked. Method: jobs that return an error or panic
-/// at each of their steps, that pass on the refusal of an oversized key or value, and every fault of the medium; look
-/// at once, after the next write and the next join, and reopened.
+/// Goal: after a job that failed the store goes on as if the join had not been called. Method: jobs that return an
+/// error or panic at each of their steps, jobs that return the refusal of an oversized key or value, and every fault of
+/// the medium; look at once, after the next write or the next join, and reopened.
 ///
 /// # Panics
 /// If the store breaks the property.
@@ -75,7 +75,7 @@ async fn expect_no_trace<F: JoinFixture>(
     number: u32,
 ) {
     subject.expect_both(step, state).await;
-    // A write after an odd one, a join after an even one, so that either may be the first.
+    // By turns a write and a join, so that either is the first one after a failure.
     let step = if number.is_multiple_of(4) {
         sorted_map::apply(&mut state.entries, numbered_batch(number).ops());
         let step = format!("{step}, the next write");

@@ -1,4 +1,4 @@
-//! What the job did through the native transaction and what it applied are there together, or nothing of either.
+//! The rows that a job changed and the batches that it applied are there together, or none of them is.
 
 use syncline::{JoinStorage as _, JoinTx as _, WriteBatch};
 
@@ -11,9 +11,9 @@ use crate::storage::subject::Subject;
 
 const POLLS_MAX: usize = 64;
 
-/// Goal: no end of a join leaves a part of it. Method: joins small and large; jobs that fail at each step; the store
-/// dropped at every poll of a join; an error, lasting errors and a panic at every operation of the medium; each time
-/// rows and entries are those before or those after, there and then, reopened, and reopened again.
+/// Goal: however a join ends, no part of it is left. Method: joins small and large; jobs that fail at each step; the
+/// store dropped at every poll of a join; an error, lasting errors and a panic at every operation of the medium; each
+/// time rows and entries are those before or those after, there and then, reopened, and reopened again.
 ///
 /// # Panics
 /// If the store breaks the property.
@@ -23,7 +23,7 @@ pub async fn join_is_atomic<F: JoinFixture>(fixture: &F) {
     dropped_stores_hold_whole_joins(&mut subject).await;
     join_under_faults(&mut subject, async |subject, round| {
         let step = &round.step;
-        // After an unknown outcome it may refuse; if it answers, then with a whole state.
+        // After an unknown outcome the store may refuse to read. If it reads, the state must be whole.
         if let Some(found) = subject.try_both().await {
             subject.whole_both(step, &found, &round.before, &round.after);
         }
@@ -82,7 +82,7 @@ async fn joins_land_whole<F: JoinFixture>(subject: &mut Subject<'_, F>) {
     subject.expect_both("a join that clears everything, reopened", &Both::default()).await;
 }
 
-/// The nearest thing to a crash that needs nothing of the fixture: the join and its store go at once.
+/// Drops a join together with its store, at every poll. Nothing else that every fixture can do is so near to a crash.
 async fn dropped_stores_hold_whole_joins<F: JoinFixture>(subject: &mut Subject<'_, F>) {
     let mut number = 2;
     for until_woken in [false, true] {

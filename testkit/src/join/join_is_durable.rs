@@ -1,4 +1,4 @@
-//! Once `join` has returned `Ok`, rows and entries are there after reopening.
+//! Rows and entries of a join that returned `Ok` are there after reopening.
 
 use super::subject::{Both, join_under_faults};
 use super::work::Work;
@@ -9,7 +9,7 @@ use crate::storage::subject::{Outcome, Subject};
 const JOINS: u32 = 12;
 
 /// Goal: `Ok` is a promise. Method: reopen right after a join, with and without joins and writes before it; then under
-/// every fault of the medium, since a fault that a store hides must not cost the join. What a power loss takes is a
+/// every fault of the medium, since a fault that a store hides must not cost the join. A loss of power is a
 /// matter of each store's own tests.
 ///
 /// # Panics
@@ -19,7 +19,7 @@ pub async fn join_is_durable<F: JoinFixture>(fixture: &F) {
     let mut state = Both::default();
     for number in 0..JOINS {
         let step = format!("join {number}");
-        // The join is the first of all, or the only one since opening, or one of several.
+        // The join is the first operation since the opening, or it comes after one or two writes.
         for part in 0..number % 3 {
             let batch = numbered_batch(number * 3 + part);
             crate::sorted_map::apply(&mut state.entries, batch.ops());

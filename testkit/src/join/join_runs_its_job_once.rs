@@ -1,4 +1,4 @@
-//! A job is never run twice or later, and not run at all only if the join fails.
+//! A job runs once, within its join. It may not run at all only if the join fails.
 
 use syncline::JoinStorage as _;
 
@@ -10,8 +10,8 @@ use crate::storage::subject::{Outcome, Subject};
 
 const POLLS_MAX: usize = 64;
 
-/// Goal: one run, and none after the answer. Method: count the runs of jobs that end every way, that are dropped at
-/// every poll, and under every fault of the medium; count again after another join.
+/// Goal: a job runs once, and not after its join has returned. Method: count the runs of jobs that end in every way, of
+/// joins that are dropped at every poll, and under every fault of the medium; count again after another join.
 ///
 /// # Panics
 /// If the store breaks the property.
@@ -35,7 +35,7 @@ pub async fn join_runs_its_job_once<F: JoinFixture>(fixture: &F) {
         let after = work.after(&before);
         let finished = poll_at_most(polls, subject.store().join(work.job::<F>()));
         let step = format!("a join dropped after {polls} polls");
-        // Whatever became of it, it has ended once this has.
+        // Reading the rows is a join too: once it has returned, the dropped one has ended.
         let applied = subject.expect_either_both(&step, &before, &after).await;
         expect_runs(&mut subject, &step, &work, applied).await;
         if finished.is_some() {
@@ -51,7 +51,7 @@ pub async fn join_runs_its_job_once<F: JoinFixture>(fixture: &F) {
     .await;
 }
 
-/// Counts the runs at once, after another join and write, and after reopening.
+/// Counts the runs at once, and again after another join, a write and reopening.
 async fn expect_runs<F: JoinFixture>(subject: &mut Subject<'_, F>, step: &str, work: &Work, ok: bool) {
     let runs = work.runs.count();
     if runs > 1 || (ok && runs == 0) {

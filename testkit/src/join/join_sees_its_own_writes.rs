@@ -1,4 +1,4 @@
-//! The job sees what was written before and what it has applied itself; until it has ended, nobody else does.
+//! A job sees the writes before it and the batches that it has applied itself. Nobody else sees those before it ends.
 
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
@@ -13,8 +13,8 @@ use crate::storage::subject::Subject;
 use crate::{JoinFixture, block_on};
 
 /// Goal: a job reads its own transaction. Method: nasty keys, twice each and out of order, before and after each of
-/// several batches that a job applies, against a sorted map, with writes between the joins; then the same from outside
-/// while the job waits for the answer.
+/// several batches that a job applies, against a sorted map, with writes between the joins; then a reader outside, for
+/// which the job waits.
 ///
 /// # Panics
 /// If the store breaks the property.
@@ -32,7 +32,7 @@ pub async fn join_sees_its_own_writes<F: JoinFixture>(fixture: &F) {
         }
         state = after;
         subject.expect_both(&step, &state).await;
-        // What a write leaves is seen too.
+        // The next job must see this write too.
         let batch = numbered_batch(100 + number);
         sorted_map::apply(&mut state.entries, batch.ops());
         subject.write(format_args!("a write after {step}"), batch).await;
@@ -44,8 +44,7 @@ pub async fn join_sees_its_own_writes<F: JoinFixture>(fixture: &F) {
     hidden_from_outside(fixture, state).await;
 }
 
-/// The first thing that a job saw against expectation. The job itself goes on: what its store makes of an error is
-/// another property.
+/// The first difference that a job has seen. The job itself goes on: how its store treats an error is another property.
 #[derive(Clone, Default)]
 struct Seen(Arc<Mutex<Option<String>>>);
 
@@ -62,7 +61,8 @@ impl Seen {
     }
 }
 
-/// A job that applies, changes rows, and looks after each step.
+/// A job that applies batches and changes rows, and compares everything after each step. Returns also the state after
+/// it.
 fn looking<F: JoinFixture>(mut state: Both, number: u32, seen: &Seen) -> (JoinJob<F::Store>, Both) {
     let mut replace = WriteBatch::new();
     replace.put(*b"a", number.to_string());
@@ -100,7 +100,7 @@ fn looking<F: JoinFixture>(mut state: Both, number: u32, seen: &Seen) -> (JoinJo
     (Box::new(job), state)
 }
 
-/// Asks for every key twice, out of order.
+/// Reads every key twice, out of order, and returns the first difference.
 fn differs(tx: &impl JoinTx, expected: &SortedMap) -> Result<Option<String>, syncline::BoxError> {
     let more = [&b"first"[..], b"last", b"odd", b"even", b"absent"];
     let keys: Vec<Key> =
@@ -117,10 +117,10 @@ fn differs(tx: &impl JoinTx, expected: &SortedMap) -> Result<Option<String>, syn
     }))
 }
 
-/// While the job waits, a reader on another thread sees the state before it.
+/// While a job waits, a reader on another thread sees the state before the job.
 ///
-/// A reader that does not answer is not waited for, so that a store whose reads wait for a write does not hang here:
-/// such a store shows nothing early either.
+/// The job does not wait for ever: in some stores reads wait until a write has ended. Such a store shows nothing early
+/// either.
 async fn hidden_from_outside<F: JoinFixture>(fixture: &F, before: Both) {
     const TURNS_MAX: u32 = 100_000;
     let store = Arc::new(fixture.open().await.expect("the store opens"));
@@ -141,7 +141,7 @@ async fn hidden_from_outside<F: JoinFixture>(fixture: &F, before: Both) {
     let (keep, inner) = (Arc::clone(&seen), work.job::<F>());
     let job: JoinJob<F::Store> = Box::new(move |tx| {
         inner(tx)?;
-        // The reader is there until it was sent this.
+        // The reader waits for this, so the send cannot fail.
         let _ = applied.send(());
         for _ in 0..TURNS_MAX {
             if let Ok(found) = answered.try_recv() {

@@ -11,9 +11,8 @@ use crate::storage::subject::{Outcome, Subject};
 
 const LENGTH: u32 = 6;
 
-/// Goal: what is found after reopening is a beginning of what was joined and written, without holes or swaps. Method:
-/// all sequences of joins and writes of up to six, which overwrite each other; then a join under every fault of the
-/// medium and a write after it.
+/// Goal: reopening finds a beginning of what was joined and written, without holes or swaps. Method: sequences of up to
+/// six joins and writes that overwrite each other; then a join under every fault of the medium and a write after it.
 ///
 /// # Panics
 /// If the store breaks the property.
@@ -22,7 +21,7 @@ pub async fn joins_and_writes_are_ordered<F: JoinFixture>(fixture: &F) {
     let mut number = 0;
     let mut state = Both::default();
     for length in 1..=LENGTH {
-        // The bits say which are joins. Long sequences differ in their last four alone.
+        // The bits say which operations are joins. In a sequence of more than four, the bits repeat.
         for joins in 0..1_u32 << length.min(4) {
             let first = number;
             for place in 0..length {

@@ -25,7 +25,7 @@ pub use crate::storage::Property;
 
 use crate::JoinFixture;
 
-/// The list. Calls the macro in brackets with the arguments and the name of every property.
+/// The list, as a macro: calls the macro in brackets with the arguments and the names of all properties.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! for_each_join_property {
@@ -44,11 +44,11 @@ macro_rules! for_each_join_property {
     };
 }
 
-/// One test for each property of the contract of joined writes, in a module of the given name.
+/// Makes a module of the given name with one test for each property of the contract of joined writes.
 ///
 /// The expression makes a fresh [`JoinFixture`](crate::JoinFixture) for each test:
 /// `join_tests!(redb_join, RedbFixture::new());` prints `redb_join::join_is_atomic ... ok` and so on. A joined write is
-/// a write, so the store passes [`storage_tests!`](crate::storage_tests) too.
+/// a write, so the store has to pass [`storage_tests!`](crate::storage_tests) too.
 #[macro_export]
 macro_rules! join_tests {
     ($module:ident, $fixture:expr $(,)?) => {
@@ -56,7 +56,7 @@ macro_rules! join_tests {
     };
 }
 
-/// All properties, in the order of the contract.
+/// Returns all properties, in the order of the contract.
 #[must_use]
 pub fn properties<F: JoinFixture>() -> Vec<Property<F>> {
     macro_rules! list {

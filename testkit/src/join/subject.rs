@@ -1,4 +1,4 @@
-//! The store under test, with the rows of the app beside it.
+//! The store under test, with methods for joins and for the rows of the app.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -22,7 +22,7 @@ pub(super) struct Both {
 }
 
 impl Both {
-    /// What `self` has otherwise than `expected`, for a message.
+    /// Where `self` differs from `expected`, for a message.
     pub(super) fn difference(&self, expected: &Self) -> String {
         let entries = sorted_map::difference(&self.entries, &expected.entries);
         let rows = |both: &Self| {
@@ -35,14 +35,14 @@ impl Both {
 }
 
 impl<F: JoinFixture> Subject<'_, F> {
-    /// Joins `job`, which nothing stands against.
+    /// Joins `job`, which must work.
     pub(super) async fn join(&self, step: impl Display, job: JoinJob<F::Store>) {
         if let Err(error) = self.store().join(job).await {
             self.fail(step, format_args!("the join failed: {error}"));
         }
     }
 
-    /// Joins `job` and says how it went, panics included.
+    /// Joins `job` and returns how the join ended, also if it panicked.
     pub(super) async fn try_join(&self, job: JoinJob<F::Store>) -> (Outcome, Option<WriteError>) {
         match AssertUnwindSafe(self.store().join(job)).catch_unwind().await {
             Ok(result) => (Outcome::of(&result), result.err()),
@@ -50,7 +50,7 @@ impl<F: JoinFixture> Subject<'_, F> {
         }
     }
 
-    /// The rows of the app.
+    /// Returns the rows of the app.
     pub(super) async fn rows(&self, step: impl Display) -> BTreeMap<u64, String> {
         match self.try_rows().await {
             Ok(rows) => rows,
@@ -79,19 +79,19 @@ impl<F: JoinFixture> Subject<'_, F> {
         Ok(rows.into_iter().collect())
     }
 
-    /// Everything. Reading the rows comes after whatever is still being written, so the entries are read second.
+    /// Returns entries and rows. Reads the rows first: that is a join, which waits for a write that is still under way.
     pub(super) async fn both(&self, step: impl Display) -> Both {
         let rows = self.rows(&step).await;
         Both { entries: self.state(&step).await, rows }
     }
 
-    /// Everything, unless the store refuses, as it may after an unknown outcome.
+    /// Returns entries and rows, or `None` if the store refuses, as it may after an unknown outcome.
     pub(super) async fn try_both(&self) -> Option<Both> {
         let rows = self.try_rows().await.ok()?;
         Some(Both { entries: self.try_state().await?, rows })
     }
 
-    /// Compares everything with `expected`.
+    /// Compares entries and rows with `expected`.
     pub(super) async fn expect_both(&self, step: impl Display, expected: &Both) {
         let found = self.both(&step).await;
         if found != *expected {
@@ -100,13 +100,14 @@ impl<F: JoinFixture> Subject<'_, F> {
         self.expect(step, &expected.entries).await;
     }
 
-    /// Whether everything is the state after a join; fails if it is neither that nor the state before.
+    /// Whether the store is in the state after a join. If it is in neither that nor the state before, the property
+    /// fails.
     pub(super) async fn expect_either_both(&self, step: impl Display, before: &Both, after: &Both) -> bool {
         let found = self.both(&step).await;
         self.whole_both(step, &found, before, after)
     }
 
-    /// Whether `found` is the state after a join; fails if it is neither that nor the state before.
+    /// Whether `found` is the state after a join. If it is neither that nor the state before, the property fails.
     pub(super) fn whole_both(&self, step: impl Display, found: &Both, before: &Both, after: &Both) -> bool {
         if found != before && found != after {
             let (part, whole) = (found.difference(before), after.difference(before));
@@ -123,11 +124,11 @@ impl<F: JoinFixture> Subject<'_, F> {
 
 /// One join under a fault.
 pub(super) struct Round {
-    /// What goes into a failure message.
+    /// The step, for a failure message.
     pub(super) step: String,
-    /// How the join went.
+    /// How the join ended.
     pub(super) outcome: Outcome,
-    /// The work.
+    /// The job that was joined.
     pub(super) work: Work,
     /// The state before it.
     pub(super) before: Both,
@@ -135,7 +136,7 @@ pub(super) struct Round {
     pub(super) after: Both,
 }
 
-/// Joins under each fault in turn, the medium working again afterwards, and has `judge` look at the store.
+/// Joins once under each fault, mends the medium, and calls `judge` to look at the store.
 ///
 /// The judge may write and reopen. If the outcome was not `Ok` or `Rejected`, the store may refuse everything until
 /// the judge has reopened it.
@@ -146,7 +147,7 @@ pub(super) async fn join_under_faults<F: JoinFixture>(
     let mut sweep = Sweep::of(subject.fixture());
     let mut number = 100;
     while let Some(fault) = sweep.next_fault() {
-        // Two works a round, the second one for the judge.
+        // Each round has the numbers of two works: the second one is for the judge.
         number += 2;
         let step = format!("a join under {fault}");
         let before = subject.both(format_args!("before {step}")).await;

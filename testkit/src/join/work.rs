@@ -12,7 +12,7 @@ use crate::{Ending, JoinFixture, sorted_map};
 /// The row that every job of the sequence overwrites.
 const FIRST_ROW: u64 = u64::MAX >> 1;
 
-/// How often a job has run.
+/// Counts something, such as the runs of a job. Clones share the count.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Runs(Arc<AtomicU32>);
 
@@ -26,7 +26,7 @@ impl Runs {
     }
 }
 
-/// Where a job stops, and how.
+/// How a job stops.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Stop {
     /// It returns [`Refused`].
@@ -46,7 +46,7 @@ pub(super) enum Then {
     OwnError,
 }
 
-/// What a job returns that fails on purpose.
+/// The error of a job that fails on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refused(pub(super) u32);
 
@@ -58,12 +58,13 @@ impl std::fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// The `number`-th of a sequence of jobs. It takes turns between the rows of the app and two parts of
-/// [`numbered_batch`]; like those, each disturbs the ones before, and leaves a mark of its own in both.
+/// The job `number` of a sequence. Its steps change the rows of the app and apply the halves of a [`numbered_batch`],
+/// by turns. Like those batches, each job changes what the ones before have left, and leaves a mark of its own in the
+/// rows and in the entries.
 #[derive(Clone, Debug)]
 pub(super) struct Work {
     pub(super) number: u32,
-    /// Stops before this step.
+    /// Where it stops, before a step, and how; nowhere, if this is `None`.
     pub(super) stop: Option<(usize, Stop)>,
     pub(super) runs: Runs,
 }
@@ -80,7 +81,7 @@ impl Work {
         Self { stop: Some((step, how)), ..Self::new(number) }
     }
 
-    /// What it makes of `state`, if nothing stops it.
+    /// The state that it leaves if it begins with `state` and does not stop.
     pub(super) fn after(&self, state: &Both) -> Both {
         let Both { mut entries, mut rows } = state.clone();
         sorted_map::apply(&mut entries, numbered_batch(self.number).ops());
@@ -109,8 +110,8 @@ impl Work {
         })
     }
 
-    /// A job that runs `ending` before step `at`, and then goes on as `then` says. Says through `refused` whether the
-    /// ending reported an error.
+    /// A job that runs `ending` before step `at`, and then goes on as `then` says. Counts in `refused` if the ending
+    /// has returned an error.
     pub(super) fn ending<F: JoinFixture>(
         &self,
         ending: &Ending<F::Store>,
@@ -146,7 +147,7 @@ impl Work {
         format!("job {}", self.number)
     }
 
-    /// The part of the batch that belongs to a step.
+    /// The part of the batch that a step applies, if it applies one.
     fn part(&self, step: usize) -> Option<WriteBatch> {
         let ops = numbered_batch(self.number).into_iter().collect::<Vec<_>>();
         let half = ops.len() / 2;

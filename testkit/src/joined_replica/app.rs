@@ -1,4 +1,4 @@
-//! The app that the properties run: projections into its table of rows, and what must agree with what.
+//! The app that the properties run: its projections into a table of rows, and the checks that rows and records agree.
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -10,21 +10,22 @@ use syncline::{
     TransactionManager, audit,
 };
 
-use crate::replica::app::{Ledger, Note, Place, ask, note, open_store, run};
+use crate::models::{Note, Place, note};
+use crate::replica::app::{Ledger, ask, open_store, run};
 use crate::{Faults, Faulty, Fixture, JoinFixture};
 
 pub(super) type Rows = BTreeMap<u64, String>;
 
-/// The store of the fixture, which fails on demand.
+/// The fixture's store, which fails on demand.
 pub(super) type Store<F> = Faulty<<F as Fixture>::Store>;
 
-/// The rows have three kinds of keys, told by their upper half.
+/// The upper half of a row's key is its kind: the app's own, or one of a projection.
 const APP: u64 = 0;
 const NOTES: u64 = 1 << 32;
 const PLACES: u64 = 2 << 32;
 const KIND: u64 = u64::MAX << 32;
 
-/// Notes from here on have a row of the app's beside them, put and deleted by `with_tx`.
+/// Notes with ids from here on have a row of the app beside them, which `with_tx` puts and deletes with the note.
 pub(super) const PAIRED: u32 = 100_000;
 
 /// Makes a projection fail on demand. Clones share it.
@@ -37,7 +38,7 @@ struct State {
     resets: u32,
 }
 
-/// Stands for the beginning of a rebuild.
+/// The id by which [`Trouble::make`] means the beginning of a rebuild.
 pub(super) const BEGINNING: u32 = u32::MAX;
 
 /// How a projection fails.
@@ -48,7 +49,7 @@ pub(super) enum Ill {
 }
 
 impl Trouble {
-    /// Makes the record `id` a trouble, or the beginning of a rebuild.
+    /// Makes the projection fail at the record `id`, or at the beginning of a rebuild.
     pub(super) fn make(&self, id: u32, how: Ill) {
         self.state().with = Some((id, how));
     }
@@ -57,7 +58,7 @@ impl Trouble {
         self.state().with = None;
     }
 
-    /// How often a projection has begun.
+    /// How many times a rebuild has begun.
     pub(super) fn resets(&self) -> u32 {
         self.state().resets
     }
@@ -76,7 +77,7 @@ impl Trouble {
     }
 }
 
-/// What a projection reports.
+/// The error of a projection that fails on demand.
 pub(super) const TROUBLE: &str = "the projection fails on purpose";
 
 /// The texts of the notes, by id.
@@ -103,7 +104,7 @@ impl<F: JoinFixture, const VERSION: u32> Projection<Store<F>> for Notes<F, VERSI
     }
 
     fn put(&self, tx: &Native<'_, Store<F>>, note: &Note) -> Result<(), BoxError> {
-        // First the row, so that something is there to be undone.
+        // Put the row before failing, so that there is something to be undone.
         F::put_row(tx, NOTES | u64::from(note.id), &projected::<VERSION>(&note.text))?;
         self.0.meet(note.id)
     }
@@ -114,7 +115,7 @@ impl<F: JoinFixture, const VERSION: u32> Projection<Store<F>> for Notes<F, VERSI
     }
 }
 
-/// What a version of the projection makes of a text.
+/// The text that a version of the projection puts into its rows.
 pub(super) fn projected<const VERSION: u32>(text: &str) -> String {
     if VERSION == 1 { text.to_owned() } else { format!("{VERSION}: {text}") }
 }
@@ -147,7 +148,7 @@ pub(super) fn clear<F: JoinFixture>(tx: &Native<'_, F::Store>, kind: u64) -> Res
     Ok(())
 }
 
-/// The fixture's store, opened with both projections.
+/// The builder of the app over the fixture's store, with both projections.
 pub(super) async fn projecting<F: JoinFixture>(
     fixture: &F,
     faults: &Faults,
@@ -157,7 +158,7 @@ pub(super) async fn projecting<F: JoinFixture>(
     ask(store).project(Notes::<F>::new(trouble)).project(Places::<F>(trouble.clone(), PhantomData))
 }
 
-/// Runs `app` over the fixture's store with both projections, where nothing must go wrong.
+/// Runs `app` over the fixture's store with both projections, where the opening must work.
 pub(super) async fn run_projecting<F: JoinFixture, T>(
     fixture: &F,
     app: impl AsyncFnOnce(TransactionManager<Store<F>>) -> T,
@@ -166,7 +167,7 @@ pub(super) async fn run_projecting<F: JoinFixture, T>(
     run(builder, app).await.expect("the store opens as a replica")
 }
 
-/// Puts a note and a row of the app's that says the same.
+/// Puts a note and a row of the app with the same text.
 pub(super) async fn put_pair<F, S>(library: &TransactionManager<S>, id: u32, text: &str) -> Result<(), Error>
 where
     F: JoinFixture,
@@ -180,7 +181,7 @@ where
     put.await
 }
 
-/// Deletes a note and the row of the app's that says the same.
+/// Deletes a note and its row of the app.
 pub(super) async fn delete_pair<F, S>(library: &TransactionManager<S>, id: u32) -> Result<(), Error>
 where
     F: JoinFixture,
@@ -193,7 +194,7 @@ where
     delete.await
 }
 
-/// All rows of the app.
+/// Reads all rows.
 pub(super) async fn rows<F, S>(library: &TransactionManager<S>) -> Rows
 where
     F: JoinFixture,
@@ -221,19 +222,19 @@ async fn listed<M: Syncable, S: Storage>(
     all.into_iter().map(row).map(|(id, text)| (u64::from(id), text)).collect()
 }
 
-/// The texts of the notes, as records.
+/// The texts of the notes, by id, as the records have them.
 pub(super) async fn notes<S: Storage>(library: &TransactionManager<S>) -> Rows {
     listed(library, |note: Note| (note.id, note.text)).await
 }
 
-/// Asserts that `found` is `expected`, and names what differs and nothing else.
+/// Asserts that `found` is `expected`. The message has only the rows that differ.
 pub(super) fn assert_same(found: &Rows, expected: &Rows, when: &str, what: &str) {
     let lacking: Vec<_> = expected.iter().filter(|(id, text)| found.get(*id) != Some(text)).take(9).collect();
     let wrong: Vec<_> = found.iter().filter(|(id, text)| expected.get(*id) != Some(text)).take(9).collect();
     assert!(found == expected, "{when}: {what}: found {wrong:?}, expected {lacking:?}");
 }
 
-/// Asserts that the app's rows and the notes that `with_tx` put beside them agree.
+/// Asserts that the app's own rows agree with the notes that `with_tx` has put beside them.
 pub(super) async fn assert_paired<F, S>(library: &TransactionManager<S>, when: &str)
 where
     F: JoinFixture,
@@ -244,7 +245,7 @@ where
     assert_same(&of_kind(&rows, APP), &paired, when, "the app's rows, and the notes beside them");
 }
 
-/// Asserts that the projections are exactly the records, and the app's rows agree with theirs.
+/// Asserts that the projections are exactly the records, and that the app's own rows agree with their notes.
 pub(super) async fn assert_in_step<F: JoinFixture>(library: &TransactionManager<Store<F>>, when: &str) {
     assert_paired::<F, _>(library, when).await;
     let rows = rows::<F, _>(library).await;
@@ -253,11 +254,11 @@ pub(super) async fn assert_in_step<F: JoinFixture>(library: &TransactionManager<
     assert_same(&of_kind(&rows, PLACES), &places, when, "projected places, and the places");
 }
 
-/// Waits until nothing is being rebuilt any more, and returns the states by name.
+/// Waits until no projection is being rebuilt, and returns their states by name.
 pub(super) async fn rebuilt<S: Storage>(
     library: &TransactionManager<S>,
 ) -> BTreeMap<&'static str, ProjectionState> {
-    // Before the first look, so that no news of it is missed.
+    // Subscribe before the first look at the status, so that no event after it is missed.
     let mut events = library.events();
     loop {
         let all = library.status().await.expect("the driver runs").projections;
@@ -268,12 +269,12 @@ pub(super) async fn rebuilt<S: Storage>(
     }
 }
 
-/// Asserts that the store is whole, and that all of its rows agree with its records once the rebuilds are through.
+/// Asserts that the store is whole, and that its rows agree with its records once the rebuilds have ended.
 pub(super) async fn assert_all_agree<F: JoinFixture>(fixture: &F, when: &str) {
     assert_told(fixture, None, when).await;
 }
 
-/// As [`assert_all_agree`], and with what the app was told.
+/// As [`assert_all_agree`], and that the records are what the app was told.
 pub(super) async fn assert_told<F: JoinFixture>(fixture: &F, ledger: Option<&mut Ledger>, when: &str) {
     let violations = audit(&open_store(fixture).await).await;
     assert!(violations.is_empty(), "{when}: the store is not whole: {violations:#?}");

@@ -1,4 +1,4 @@
-//! Whatever goes wrong, rows, records and projections agree, and the app is told.
+//! Rows, records and projections agree after every failure, and the app is told of it.
 
 use futures::future::join;
 use syncline::{ClockError, Error, StopReason, TransactionManager, WallMs};
@@ -7,14 +7,16 @@ use super::app::{
     Ill, PAIRED, Store, TROUBLE, Trouble, assert_all_agree, assert_in_step, assert_paired, assert_told,
     delete_pair, projecting, put_pair, rebuilt, rows, run_projecting,
 };
+use crate::models::{Note, note};
 use crate::replica::app::{
-    Ledger, Note, START_MS, ask, assert_whole, at_most, drain, note, open_store, place, run, run_on, try_run,
+    Ledger, START_MS, UNKNOWN_OUTCOMES, ask, assert_whole, at_most, drain, open_store, place, run, run_on,
+    stops_for, try_run,
 };
 use crate::storage::sweep::Sweep;
 use crate::{Fault, FaultKind, Faults, Faulty, JoinFixture, ManualClock};
 
-/// A closure that fails, panics, stages what is refused, ends the transaction or gets no stamp: nothing of it is there, the error
-/// says what it was, and the next commit works.
+/// A closure that returns an error, panics, stages a value that is refused, ends the transaction or gets no stamp
+/// leaves nothing behind. The error says which of these it was, and the next commit works.
 pub async fn a_failed_with_tx_leaves_nothing<F: JoinFixture>(fixture: &F) {
     run_on(fixture, async |library| {
         library.commit(note(1, "old")).await.unwrap();
@@ -28,7 +30,7 @@ pub async fn a_failed_with_tx_leaves_nothing<F: JoinFixture>(fixture: &F) {
             assert_eq!(after.0, before.0, "{what}: the rows");
             assert_eq!(after.1.commits, before.1.commits + step, "{what}: the commits");
             assert_eq!(library.get::<Note>(1).await.unwrap(), Some(note(1, "old")), "{what}: the record");
-            // The next ones work, plain and joined.
+            // The next commits work, plain and joined.
             library.commit(note(2, format!("after {what}"))).await.unwrap();
             put_pair::<F, _>(&library, PAIRED, &format!("after {what}")).await.unwrap();
             put_pair::<F, _>(&library, PAIRED, "old").await.unwrap();
@@ -71,14 +73,14 @@ pub async fn a_failed_with_tx_leaves_nothing<F: JoinFixture>(fixture: &F) {
                     tx.put(&note(1, "lost"))?;
                     let refused = end(tx.native()).is_err();
                     if !late {
-                        // What it reports is of no interest: the app goes on as if nothing had happened.
+                        // The app goes on as if the transaction had not been ended; the statement may fail or not.
                         let _ = F::put_row(tx.native(), 8, "lost");
                     }
                     Ok(refused)
                 });
                 match failed.await {
                     Err(Error::TransactionEnded(_)) => expect_nothing(&format!("{name}, late: {late}")).await,
-                    // Refused without any effect.
+                    // The ending was refused and had no effect, so the closure was committed.
                     Ok(true) => {
                         let back = library.with_tx(|tx| {
                             F::delete_row(tx.native(), 7)?;
@@ -95,14 +97,14 @@ pub async fn a_failed_with_tx_leaves_nothing<F: JoinFixture>(fixture: &F) {
     .await;
     assert_whole(fixture, "after failed joins").await;
 
-    // No stamp can be drawn, although the closure went well.
+    // The clock fails, so there is no stamp for a closure that has worked.
     let clock = ManualClock::at(START_MS);
     run(ask(open_store(fixture).await).clock(clock.clone()), async |library| {
         let before = (rows::<F, _>(&library).await, library.status().await.unwrap());
         clock.set_wall(Err(ClockError::Before1970));
         let failed = put_pair::<F, _>(&library, PAIRED, "lost").await;
         assert!(matches!(failed, Err(Error::Clock(_))), "{failed:?}");
-        // What needs no stamp goes on.
+        // A closure that commits no record needs no stamp and works.
         library.with_tx(|tx| F::delete_row(tx.native(), 9)).await.unwrap();
         assert_eq!((rows::<F, _>(&library).await, library.status().await.unwrap()), before);
         clock.set_wall(Ok(WallMs::new(START_MS).unwrap()));
@@ -114,7 +116,7 @@ pub async fn a_failed_with_tx_leaves_nothing<F: JoinFixture>(fixture: &F) {
     assert_whole(fixture, "after a clock that failed").await;
 }
 
-/// A projection that returns an error or panics rejects the whole commit, of whatever kind, and is named.
+/// A projection that returns an error or panics rejects the whole commit, of any kind, and the error names it.
 pub async fn a_failing_projection_rejects_the_commit<F: JoinFixture>(fixture: &F) {
     let trouble = Trouble::default();
     let builder = projecting(fixture, &Faults::new(), &trouble).await;
@@ -168,8 +170,7 @@ pub async fn a_failing_projection_rejects_the_commit<F: JoinFixture>(fixture: &F
     assert_all_agree(fixture, "after failing projections").await;
 }
 
-/// A joined commit whose future is dropped at any point leaves row and record together, or neither; with its event, or
-/// without.
+/// A joined commit whose future is dropped at any point leaves row, record and event, or none of them.
 pub async fn cancelling_with_tx_leaves_all_or_nothing<F: JoinFixture>(fixture: &F) {
     let (mut made, mut left_out, mut through) = (0, 0, false);
     for polls in 0..64 {
@@ -181,7 +182,7 @@ pub async fn cancelling_with_tx_leaves_all_or_nothing<F: JoinFixture>(fixture: &
             rebuilt(&library).await;
             let mut events = library.events();
             through = at_most(polls, put_pair::<F, _>(&library, PAIRED, &text)).await.is_some();
-            // Whatever became of it, the next commit comes after it.
+            // The next commit comes after the dropped one, if that is made.
             library.commit(note(3, &*text)).await.expect("the store goes on");
             assert_in_step::<F>(&library, &text).await;
             let there = library.get::<Note>(PAIRED).await.unwrap().is_some_and(|note| note.text == text);
@@ -200,15 +201,10 @@ pub async fn cancelling_with_tx_leaves_all_or_nothing<F: JoinFixture>(fixture: &
     assert!(through && made > 0 && left_out > 0, "the sweep saw {made} commits made and {left_out} left out");
 }
 
-/// A joined outcome that the store lost track of is a typed error, the driver stops, and reopening shows what became of
-/// it.
+/// If the store does not know the outcome of a joined write, the commit returns `Unknown`, the driver stops, and
+/// reopening shows whether the commit was made.
 pub async fn an_unknown_with_tx_is_said_to_be_unknown<F: JoinFixture>(fixture: &F) {
-    for (kind, applied) in [
-        (FaultKind::UnknownApplied, true),
-        (FaultKind::UnknownLost, false),
-        (FaultKind::PanicBefore, false),
-        (FaultKind::PanicAfter, true),
-    ] {
+    for (kind, applied) in UNKNOWN_OUTCOMES {
         let text = format!("{kind:?}");
         let faults = Faults::new();
         run_on(fixture, async |library| delete_pair::<F, _>(&library, PAIRED).await.unwrap()).await;
@@ -220,10 +216,7 @@ pub async fn an_unknown_with_tx_is_said_to_be_unknown<F: JoinFixture>(fixture: &
             (first, put_pair::<F, _>(&library, PAIRED + 1, "later").await)
         };
         let (stopped, (first, later)) = join(driver.run(), app).await;
-        let reason = |reason: &StopReason| match kind {
-            FaultKind::UnknownApplied | FaultKind::UnknownLost => matches!(reason, StopReason::Unknown(_)),
-            _ => matches!(reason, StopReason::Panicked(_)),
-        };
+        let reason = |reason: &StopReason| stops_for(kind, reason);
         assert!(matches!(&stopped, Err(stop) if reason(stop)), "{kind:?}: the driver says {stopped:?}");
         assert!(matches!(&first, Err(Error::Unknown(stop)) if reason(stop)), "{kind:?}: it says {first:?}");
         assert!(matches!(&later, Err(Error::Stopped(stop)) if reason(stop)), "{kind:?}: the next {later:?}");
@@ -235,7 +228,7 @@ pub async fn an_unknown_with_tx_is_said_to_be_unknown<F: JoinFixture>(fixture: &
         .await;
         assert_whole(fixture, &text).await;
     }
-    // The two that are certain: the driver goes on, or stops for that reason, and nothing is there.
+    // After the others it is certain that nothing was committed. The driver goes on, or it stops because it is fenced.
     for kind in [FaultKind::Rejected, FaultKind::Undone, FaultKind::Fenced] {
         let faults = Faults::new();
         run_on(fixture, async |library| delete_pair::<F, _>(&library, PAIRED).await.unwrap()).await;
@@ -265,7 +258,8 @@ pub async fn an_unknown_with_tx_is_said_to_be_unknown<F: JoinFixture>(fixture: &
     }
 }
 
-/// A bit of everything that is joined. Every call must return; says whether all went well.
+/// Makes joined commits of every kind, whose texts name the `round`. Every call must return. Returns whether all have
+/// worked.
 async fn work<F: JoinFixture>(
     library: &TransactionManager<Store<F>>,
     ledger: &mut Ledger,
@@ -289,12 +283,12 @@ async fn work<F: JoinFixture>(
     [put, batch, delete, again].iter().all(Result::is_ok)
 }
 
-/// A fault of any kind at any operation of the store leaves rows, records, log and projections in agreement, with
-/// exactly what the app was told.
+/// After a fault of any kind at any operation of the store, rows, records, log and projections agree, and have exactly
+/// the commits of which the app was told.
 pub async fn every_fault_leaves_rows_and_records_in_agreement<F: JoinFixture>(fixture: &F) {
     let (mut ledger, mut round) = (Ledger::default(), 0);
     for kind in FaultKind::ALL {
-        // After the others the store has stopped in any case.
+        // After the other kinds the store has stopped, so that a sticky fault would change nothing.
         let goes_on = matches!(kind, FaultKind::ReadError | FaultKind::Rejected | FaultKind::Undone);
         for sticky in if goes_on { &[false, true][..] } else { &[false] } {
             for at in 0.. {
@@ -318,8 +312,8 @@ pub async fn every_fault_leaves_rows_and_records_in_agreement<F: JoinFixture>(fi
     assert!(round > 60, "the sweep injected only {round} faults");
 }
 
-/// The same with the medium under the store failing, inside the app's own statements too. Holds of itself where the
-/// fixture cannot break its medium.
+/// The same for faults of the medium under the store, which also hit the app's own statements. A fixture that cannot
+/// break its medium has nothing to check.
 pub async fn every_medium_fault_leaves_rows_and_records_in_agreement<F: JoinFixture>(fixture: &F) {
     let (mut ledger, mut round) = (Ledger::default(), 0);
     let mut sweep = Sweep::of(fixture);

@@ -3,9 +3,9 @@
 //! | promise | where |
 //! |---|---|
 //! | rows, records, log and clock together | `with_tx_commits_all_together`, `every_fault_leaves_rows_and_records_in_agreement` |
-//! | nothing of what failed | `a_failed_with_tx_leaves_nothing`, `a_failing_projection_rejects_the_commit` |
+//! | nothing of a commit that failed | `a_failed_with_tx_leaves_nothing`, `a_failing_projection_rejects_the_commit` |
 //! | dropped futures | `cancelling_with_tx_leaves_all_or_nothing` |
-//! | one order, told when durable | `commits_and_with_tx_keep_their_order`, `with_tx_is_told_once_it_is_durable` |
+//! | one order, and no reply before it is durable | `commits_and_with_tx_keep_their_order`, `with_tx_is_told_once_it_is_durable` |
 //! | a projection is exactly its records | `projections_follow_every_commit` |
 //! | rebuilds | `a_projection_is_rebuilt_when_it_must_be`, `a_rebuild_goes_on_after_a_crash`, `commits_go_on_during_a_rebuild`, `a_failed_rebuild_goes_on_at_the_next_opening` |
 
@@ -31,7 +31,7 @@ pub use with_tx::{
     with_tx_sees_what_it_stages, with_tx_without_changes_commits_the_app_alone,
 };
 
-/// The list. Calls the macro in brackets with the arguments and the name of every property.
+/// The list, as a macro: calls the macro in brackets with the arguments and the names of all properties.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! for_each_joined_replica_property {
@@ -58,7 +58,8 @@ macro_rules! for_each_joined_replica_property {
     };
 }
 
-/// One test for each property of `with_tx` and projections over the store under test, in a module of the given name.
+/// Makes a module of the given name with one test for each property of `with_tx` and of projections over the store
+/// under test.
 ///
 /// The expression makes a fresh [`JoinFixture`](crate::JoinFixture) for each test.
 #[macro_export]

@@ -1,4 +1,4 @@
-//! A projection is exactly what its records say, after every step.
+//! A projection has exactly the contents of its records, after every step.
 
 use futures::future::join;
 use syncline::{Error, TransactionManager};
@@ -6,11 +6,12 @@ use syncline::{Error, TransactionManager};
 use super::app::{
     PAIRED, Store, Trouble, assert_all_agree, assert_in_step, delete_pair, projecting, put_pair, rebuilt,
 };
-use crate::replica::app::{DEVICE, Note, Place, at_most, note, place, run};
+use crate::models::{Note, Place, note};
+use crate::replica::app::{DEVICE, at_most, place, run};
 use crate::{Fault, FaultKind, Faults, JoinFixture, seed};
 
-/// Random histories of every kind of commit, with faults, failing closures, dropped drivers and reopenings: the rows of
-/// a shared and of a device-owned model equal their records after every step.
+/// The rows of a shared and of a device-owned model equal their records after every step of a random history of
+/// commits, faults, dropped drivers and reopenings.
 pub async fn projections_follow_every_commit<F: JoinFixture>(fixture: &F) {
     let seed = seed();
     let mut random = fastrand::Rng::with_seed(seed);
@@ -19,7 +20,7 @@ pub async fn projections_follow_every_commit<F: JoinFixture>(fixture: &F) {
         let faults = Faults::new();
         let builder = projecting(fixture, &faults, &Trouble::default()).await;
         if opening % 3 == 2 {
-            // The driver goes in the middle of something.
+            // Drop the driver in the middle of its work.
             let (library, driver) = builder.open().await.expect("the store opens");
             let work = async {
                 let library = library;

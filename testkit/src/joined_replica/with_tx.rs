@@ -1,15 +1,15 @@
-//! What `with_tx` does when nothing goes wrong.
+//! What `with_tx` does if nothing fails.
 
 use futures::future::{join, join_all};
 use syncline::{ChangeKind, Event};
 
 use super::app::{PAIRED, assert_paired, put_pair, rows, run_projecting};
-use crate::replica::app::{
-    DEVICE, Note, Place, ask, assert_whole, drain, note, open_store, place, run_on, soon,
-};
+use crate::models::{Note, Place, note};
+use crate::replica::app::{DEVICE, ask, assert_whole, drain, open_store, place, run_on, soon};
 use crate::{Gate, Gated, JoinFixture};
 
-/// One commit has the app's row, every record, one log entry, the clock and the events; the closure's value comes back.
+/// One call commits the app's row, the records, one log entry and the clock. Its events come, and it returns the value
+/// of the closure.
 pub async fn with_tx_commits_all_together<F: JoinFixture>(fixture: &F) {
     run_on(fixture, async |library| {
         let mut events = library.events();
@@ -42,7 +42,7 @@ pub async fn with_tx_commits_all_together<F: JoinFixture>(fixture: &F) {
         assert_eq!(library.get::<Place>((DEVICE, 2)).await.unwrap(), Some(place(2, "b")), "reopened");
         let rows = rows::<F, _>(&library).await;
         assert_eq!(rows, [(1, "row".to_owned()), (2, "row".to_owned())].into(), "reopened");
-        // The same again, and a delete: the head and the clock were kept.
+        // A delete gets the next sequence number and a higher stamp: the head and the clock were stored.
         let before = library.status().await.unwrap();
         library.with_tx(|tx| Ok(tx.delete::<Note>(1)?)).await.unwrap();
         let after = library.status().await.unwrap();
@@ -53,7 +53,7 @@ pub async fn with_tx_commits_all_together<F: JoinFixture>(fixture: &F) {
     assert_whole(fixture, "after a joined delete").await;
 }
 
-/// Inside, `get` sees what was committed and what is staged, and the native transaction its own rows.
+/// Inside the closure, `get` sees what was committed and what is staged, and the native transaction sees its own rows.
 pub async fn with_tx_sees_what_it_stages<F: JoinFixture>(fixture: &F) {
     run_on(fixture, async |library| {
         library.commit(note(1, "stored")).await.unwrap();
@@ -72,7 +72,7 @@ pub async fn with_tx_sees_what_it_stages<F: JoinFixture>(fixture: &F) {
         });
         let (stored, staged) = (Some(note(1, "stored")), |id| Some(note(id, "staged")));
         assert_eq!(seen.await.unwrap(), [stored, None, staged(1), None, staged(3), None]);
-        // What the last commit left, joined or not.
+        // The next closure sees the last commit, joined or not.
         let seen = library.with_tx(|tx| Ok((tx.get::<Note>(1)?, tx.get::<Note>(2)?)));
         assert_eq!(seen.await.unwrap(), (staged(1), None));
         library.commit(note(2, "committed")).await.unwrap();
@@ -83,7 +83,7 @@ pub async fn with_tx_sees_what_it_stages<F: JoinFixture>(fixture: &F) {
     assert_whole(fixture, "after reading inside").await;
 }
 
-/// A closure that stages nothing, or what is there already, commits the app's row and no log entry.
+/// A closure that stages nothing, or only what is there already, commits the app's row and no log entry.
 pub async fn with_tx_without_changes_commits_the_app_alone<F: JoinFixture>(fixture: &F) {
     run_on(fixture, async |library| {
         library.commit(note(1, "a")).await.unwrap();
@@ -104,7 +104,7 @@ pub async fn with_tx_without_changes_commits_the_app_alone<F: JoinFixture>(fixtu
     assert_whole(fixture, "after joins without changes").await;
 }
 
-/// No reply, no event, no row and no record before the store said that the join is durable, and all after it.
+/// Reply, event, row and record come after the store has said that the join is durable, and none of them before.
 pub async fn with_tx_is_told_once_it_is_durable<F: JoinFixture>(fixture: &F) {
     let gate = Gate::new();
     let (library, driver) = ask(Gated::writes(open_store(fixture).await, gate.clone())).open().await.unwrap();
@@ -126,8 +126,8 @@ pub async fn with_tx_is_told_once_it_is_durable<F: JoinFixture>(fixture: &F) {
     assert_whole(fixture, "after waiting for the store").await;
 }
 
-/// Plain commits, updates and joined ones take effect in the order in which they were first polled, in sequence numbers
-/// without holes and stamps that rise.
+/// Plain commits, updates and joined commits take effect in the order in which they were first polled. Their sequence
+/// numbers have no holes and their stamps rise.
 pub async fn commits_and_with_tx_keep_their_order<F: JoinFixture>(fixture: &F) {
     const CALLS: u32 = 24;
     async fn calls<F: JoinFixture, S>(library: &syncline::TransactionManager<S>, projected: bool)
@@ -136,7 +136,7 @@ pub async fn commits_and_with_tx_keep_their_order<F: JoinFixture>(fixture: &F) {
     {
         let mut events = library.events();
         let before = library.status().await.unwrap().commits;
-        // Each appends to what it finds.
+        // Each call appends its number to the text that it finds, so that the text shows the order.
         let call = async |n: u32| match n % 3 {
             0 => {
                 let append = library.with_tx(move |tx| {

@@ -1,4 +1,4 @@
-//! The reference store's native transaction: a copy of everything, put in place as a whole.
+//! The native transaction of the reference store: a copy of entries and rows that replaces them as a whole.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ pub struct ReferenceTx {
     native: ReferenceRows,
 }
 
-/// What the app sees of a [`ReferenceTx`]: its rows, and a way to end it that it must not take.
+/// What an app sees of a [`ReferenceTx`]: its rows, and a way to end the transaction, which an app must not do.
 #[derive(Debug)]
 pub struct ReferenceRows {
     disk: Disk,
@@ -47,7 +47,7 @@ impl JoinStorage for Reference {
 }
 
 impl Reference {
-    /// A transaction that has done nothing yet.
+    /// Begins a transaction.
     pub(crate) fn begin(&self) -> ReferenceTx {
         let disk = self.disk.clone();
         let (entries, rows) = disk.edit_all(|entries, rows| (entries.clone(), rows.clone()));
@@ -57,7 +57,7 @@ impl Reference {
         }
     }
 
-    /// What `job` makes of everything.
+    /// Runs `job` in a transaction, and returns the entries and rows that it leaves.
     fn run(&self, job: JoinJob<Self>) -> Result<(SortedMap, Rows), WriteError> {
         let tx = self.begin();
         let done = run_job(job, &tx);
@@ -69,7 +69,7 @@ impl Reference {
     }
 }
 
-/// Runs `job`; a panic is an error like any other.
+/// Runs `job`, and makes an error of a panic.
 pub(crate) fn run_job(
     job: impl FnOnce(&ReferenceTx) -> Result<(), BoxError>,
     tx: &ReferenceTx,
@@ -78,7 +78,7 @@ pub(crate) fn run_job(
 }
 
 impl ReferenceTx {
-    /// What the transaction makes of everything.
+    /// Returns the entries and rows as the transaction leaves them.
     pub(crate) fn into_parts(self) -> (SortedMap, Rows) {
         (self.entries.into_inner(), self.native.rows.into_inner())
     }
@@ -131,7 +131,7 @@ impl ReferenceRows {
         Ok(())
     }
 
-    /// Returns all rows, as the transaction sees them, by their keys.
+    /// Returns all rows that the transaction sees, in the order of their keys.
     ///
     /// # Errors
     /// What the medium reports.
@@ -140,8 +140,8 @@ impl ReferenceRows {
         Ok(self.rows.borrow().clone().into_iter().collect())
     }
 
-    /// Ends the transaction, as a `ROLLBACK` of the app's would. Other statements still work afterwards, as if they
-    /// had begun another one.
+    /// Ends the transaction, as a `ROLLBACK` would. Later statements still work, as they do in an engine in which they
+    /// begin another transaction.
     pub fn end(&self) {
         self.ended.set(true);
     }

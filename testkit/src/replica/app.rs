@@ -1,4 +1,4 @@
-//! The app that the properties run: two models, a workload, and a ledger of what it was told.
+//! The app that the properties run: how it is opened, what it does, and a ledger of what it was told.
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
@@ -8,49 +8,27 @@ use std::task::Poll;
 
 use futures::FutureExt as _;
 use futures::future::{Either, join, join_all, select};
-use serde::{Deserialize, Serialize};
 use syncline::{
-    Builder, DeviceId, Error, Event, Events, GroupId, OpenError, ReplicaId, Rules, Storage, Syncable,
+    Builder, DeviceId, Error, Event, Events, GroupId, OpenError, ReplicaId, Rules, StopReason, Storage,
     TransactionManager, Uuid, audit,
 };
 
-use crate::{Fixture, ManualClock};
-
-/// A shared record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Syncable)]
-#[sync(model = "note")]
-pub(crate) struct Note {
-    #[sync(id)]
-    pub(crate) id: u32,
-    pub(crate) text: String,
-}
-
-/// A record of a device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Syncable)]
-#[sync(model = "place")]
-pub(crate) struct Place {
-    #[sync(id)]
-    pub(crate) id: u32,
-    pub(crate) device_id: DeviceId,
-    pub(crate) text: String,
-}
+use crate::models::{self, Note, Place, note};
+use crate::{FaultKind, Fixture, ManualClock};
 
 pub(crate) const DEVICE: DeviceId = DeviceId(Uuid::from_u128(0xd0));
 pub(crate) const GROUP: GroupId = GroupId(Uuid::from_u128(0x60));
 pub(crate) const REPLICA: ReplicaId = ReplicaId(Uuid::from_u128(0xe0));
 
-/// Where the clocks of the properties start.
+/// The wall time at which the clocks of the properties start.
 pub(crate) const START_MS: u64 = 1_700_000_000_000;
 
-pub(crate) fn note(id: u32, text: impl Into<String>) -> Note {
-    Note { id, text: text.into() }
-}
-
+/// A place of [`DEVICE`].
 pub(crate) fn place(id: u32, text: impl Into<String>) -> Place {
-    Place { id, device_id: DEVICE, text: text.into() }
+    models::place(DEVICE, id, text)
 }
 
-/// Asks for the app's store on `storage`, with everything that is random or slow taken out.
+/// The builder of the app over `storage`. Its ids and its clock are fixed, so that a test does the same every time.
 pub(crate) fn ask<S: Storage>(storage: S) -> Builder<S> {
     TransactionManager::builder(storage)
         .device(DEVICE)
@@ -61,7 +39,7 @@ pub(crate) fn ask<S: Storage>(storage: S) -> Builder<S> {
         .clock(ManualClock::at(START_MS))
 }
 
-/// Keeps every log entry, as if a member were away.
+/// Rules under which no log entry is pruned, as if another member had not acknowledged any.
 pub(crate) const UNPRUNED: Rules = Rules { prune: false, ..Rules::ALL };
 
 /// Opens the fixture's store, which must work.
@@ -75,12 +53,12 @@ pub(crate) async fn run<S: Storage, T>(
     app: impl AsyncFnOnce(TransactionManager<S>) -> T,
 ) -> Result<T, OpenError> {
     let (manager, driver) = builder.open().await?;
-    // The app first: what it subscribes to at once, it must not miss.
+    // Poll the app first: it may subscribe to events, and must not miss any.
     let (result, _) = join(app(manager), driver.run()).await;
     Ok(result)
 }
 
-/// As [`run`], on the fixture's store, where nothing must go wrong.
+/// As [`run`], on the fixture's store, where the opening must work.
 pub(crate) async fn run_on<F: Fixture, T>(
     fixture: &F,
     app: impl AsyncFnOnce(TransactionManager<F::Store>) -> T,
@@ -91,11 +69,11 @@ pub(crate) async fn run_on<F: Fixture, T>(
 /// As [`run`], over a store that may fail and panic while it is opened.
 pub(crate) async fn try_run<S: Storage>(builder: Builder<S>, app: impl AsyncFnOnce(TransactionManager<S>)) {
     let Ok(Ok((manager, driver))) = AssertUnwindSafe(builder.open()).catch_unwind().await else { return };
-    // The driver may end for the reason that the fault gave it.
+    // The driver may stop because of a fault.
     let _ = join(app(manager), driver.run()).await;
 }
 
-/// Polls `future` at most `polls` times, then drops it; everything around it goes on.
+/// Polls `future` at most `polls` times, then drops it, beside other futures of the task.
 pub(crate) async fn at_most<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
     let mut left = polls;
     let mut future = pin!(future);
@@ -111,14 +89,14 @@ pub(crate) async fn at_most<T>(polls: usize, future: impl Future<Output = T>) ->
     .await
 }
 
-/// Lets everything else run until nothing moves any more, unless it waits for something outside.
+/// Gives way so often that everything else in the task has run until it waits for something outside.
 pub(crate) async fn settle() {
     for _ in 0..64 {
         crate::poll::give_way().await;
     }
 }
 
-/// What `future` comes to before everything has settled; dropped if it does not get that far.
+/// The output of `future`, if it has one by the time that everything else has settled; otherwise drops it.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> Option<T> {
     match select(pin!(future), pin!(settle())).await {
         Either::Left((output, _)) => Some(output),
@@ -126,13 +104,31 @@ pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-/// The events that are there by now.
+/// Takes the events that are there by now.
 pub(crate) async fn drain(events: &mut Events) -> Vec<Event> {
     let mut seen = Vec::new();
     while let Some(Some(Ok(event))) = at_most(1, events.next()).await {
         seen.push(event);
     }
     seen
+}
+
+/// The faults after which the outcome of a write is unknown, and whether the write was applied.
+pub(crate) const UNKNOWN_OUTCOMES: [(FaultKind, bool); 4] = [
+    (FaultKind::UnknownApplied, true),
+    (FaultKind::UnknownLost, false),
+    (FaultKind::PanicBefore, false),
+    (FaultKind::PanicAfter, true),
+];
+
+/// Whether `reason` is the one for which a driver stops after a fault of this kind.
+pub(crate) fn stops_for(kind: FaultKind, reason: &StopReason) -> bool {
+    match kind {
+        FaultKind::ReadError | FaultKind::Rejected | FaultKind::Undone => false,
+        FaultKind::UnknownApplied | FaultKind::UnknownLost => matches!(reason, StopReason::Unknown(_)),
+        FaultKind::PanicBefore | FaultKind::PanicAfter => matches!(reason, StopReason::Panicked(_)),
+        FaultKind::Fenced => matches!(reason, StopReason::Fenced),
+    }
 }
 
 /// Asserts that the store of the fixture is whole.
@@ -142,14 +138,15 @@ pub(crate) async fn assert_whole<F: Fixture>(fixture: &F, when: &str) {
     assert!(violations.is_empty(), "{when}: the store is not whole: {violations:#?}");
 }
 
-/// What the app was told of its commits, and so what it may find.
+/// What the app was told of its commits, and so which texts it may find.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    /// The texts that a note may have: what was last acknowledged, and what was unknown since.
+    /// The texts that a note may have, `None` if it may be deleted: the one that was acknowledged last, and those whose
+    /// outcome was unknown since.
     notes: BTreeMap<u32, Vec<Option<String>>>,
 }
 
-/// Notes that only batches change, so that they must always be equal.
+/// The ids of two notes that are only ever changed in one batch, so that they must always be equal.
 const PAIR: [u32; 2] = [10, 11];
 
 impl Ledger {
@@ -158,13 +155,14 @@ impl Ledger {
         let allowed = self.notes.entry(id).or_insert_with(|| vec![None]);
         match result {
             Ok(()) => *allowed = vec![text],
-            // Written or not, and nobody knows.
+            // The outcome is unknown, so both texts are allowed.
             Err(Error::Unknown(_)) => allowed.push(text),
             Err(_) => {}
         }
     }
 
-    /// A bit of everything, told apart by `round`. Every call must return, whatever happens to the store.
+    /// Makes commits of every kind, whose texts name the `round`. Every call must return, whatever happens to the
+    /// store.
     pub(crate) async fn work<S: Storage>(&mut self, library: &TransactionManager<S>, round: u64) {
         let put = async |id: u32, text: String| library.commit_shared(note(id, text)).await.map(drop);
         let batch = async |text: String| {
@@ -184,7 +182,7 @@ impl Ledger {
         let result = library.delete::<Note>(1).await;
         self.note(1, None, &result);
 
-        // One group, one of it failing.
+        // Calls that are made together, one of which fails.
         let ids = [20, 21, 22];
         let failing = library.update::<Note, _>(30, |_| Err("no".into()));
         let group = join(join_all(ids.map(|id| put(id, format!("group {round}")))), failing);
@@ -206,7 +204,7 @@ impl Ledger {
         self.note(20, Some(text), &result);
     }
 
-    /// Asserts that the store holds what the app was told, no more and no less.
+    /// Asserts that every note has a text that the app was told of.
     pub(crate) async fn check<S: Storage>(&mut self, library: &TransactionManager<S>, when: &str) {
         for (id, allowed) in &mut self.notes {
             let found = library.get::<Note>(*id).await.expect("the note can be read").map(|note| note.text);

@@ -1,14 +1,17 @@
-//! All of a commit or nothing of it, and the app is told which.
+//! A commit is made whole or not at all, and the app is told which.
 
 use futures::future::{join, join3};
 use syncline::{ChangeKind, Error, Event, StopReason};
 
 use super::app::{
-    Ledger, Note, ask, assert_whole, at_most, drain, note, open_store, run_on, settle, soon, try_run,
+    Ledger, UNKNOWN_OUTCOMES, ask, assert_whole, at_most, drain, open_store, run_on, settle, soon, stops_for,
+    try_run,
 };
+use crate::models::{Note, note};
 use crate::{Fault, FaultKind, Faults, Faulty, Fixture, Gate, Gated};
 
-/// C1, I1, I3: a fault of any kind at any operation leaves a whole store with exactly what the app was told.
+/// C1, I1, I3: a fault of any kind at any operation leaves a whole store, which has exactly the commits of which the
+/// app was told.
 pub async fn every_fault_leaves_a_whole_store<F: Fixture>(fixture: &F) {
     let (mut ledger, mut round) = (Ledger::default(), 0);
     for kind in FaultKind::ALL {
@@ -31,21 +34,16 @@ pub async fn every_fault_leaves_a_whole_store<F: Fixture>(fixture: &F) {
     assert!(round > 100, "the sweep injected only {round} faults");
 }
 
-/// C12: an outcome that the store lost track of is a typed error, the driver stops, and reopening shows what
-/// became of it; commits that were only waiting are certainly not made.
+/// C12: if the store does not know the outcome of a write, its commits return `Unknown`, the driver stops, and
+/// reopening shows whether they were made. Commits that were waiting are certainly not made.
 pub async fn an_unknown_outcome_is_said_to_be_unknown<F: Fixture>(fixture: &F) {
-    for (kind, applied) in [
-        (FaultKind::UnknownApplied, true),
-        (FaultKind::UnknownLost, false),
-        (FaultKind::PanicBefore, false),
-        (FaultKind::PanicAfter, true),
-    ] {
+    for (kind, applied) in UNKNOWN_OUTCOMES {
         let text = format!("{kind:?}");
         let faults = Faults::new();
         run_on(fixture, async |library| library.delete::<Note>(1).await.expect("it is deleted")).await;
         let store = Faulty::new(open_store(fixture).await, faults.clone());
         let (library, driver) = ask(store).open().await.expect("it opens");
-        // A panic may hit the read of the group instead of its write; arm it for the write.
+        // A commit reads before it writes, and a panic can hit either: arm the fault for the write.
         let at = u64::from(matches!(kind, FaultKind::PanicBefore | FaultKind::PanicAfter));
         faults.arm(Fault::once(at, kind));
         let app = async {
@@ -54,10 +52,7 @@ pub async fn an_unknown_outcome_is_said_to_be_unknown<F: Fixture>(fixture: &F) {
             (first, later, library.get::<Note>(1).await)
         };
         let (stopped, (first, later, read)) = join(driver.run(), app).await;
-        let reason = |reason: &StopReason| match kind {
-            FaultKind::UnknownApplied | FaultKind::UnknownLost => matches!(reason, StopReason::Unknown(_)),
-            _ => matches!(reason, StopReason::Panicked(_)),
-        };
+        let reason = |reason: &StopReason| stops_for(kind, reason);
         assert!(matches!(&stopped, Err(stop) if reason(stop)), "{kind:?}: the driver says {stopped:?}");
         assert!(
             matches!(&first, Err(Error::Unknown(stop)) if reason(stop)),
@@ -76,7 +71,7 @@ pub async fn an_unknown_outcome_is_said_to_be_unknown<F: Fixture>(fixture: &F) {
     }
 }
 
-/// S2, C5: a rejected write leaves nothing, and the same commit made again succeeds on the same manager.
+/// S2, C5: a rejected write leaves nothing behind, and the same commit succeeds if it is made again.
 pub async fn a_rejected_commit_can_be_retried<F: Fixture>(fixture: &F) {
     let faults = Faults::new();
     let (library, driver) = ask(Faulty::new(open_store(fixture).await, faults.clone())).open().await.unwrap();
@@ -103,7 +98,7 @@ pub async fn a_rejected_commit_can_be_retried<F: Fixture>(fixture: &F) {
     assert_whole(fixture, "after a retried commit").await;
 }
 
-/// A store that another owner took over stops its driver with that reason, and nothing of the commit is there.
+/// If another owner has taken the store over, the driver stops with `Fenced`, and nothing of the commit is there.
 pub async fn a_fenced_store_stops_its_driver<F: Fixture>(fixture: &F) {
     let faults = Faults::new();
     let (library, driver) = ask(Faulty::new(open_store(fixture).await, faults.clone())).open().await.unwrap();
@@ -118,7 +113,7 @@ pub async fn a_fenced_store_stops_its_driver<F: Fixture>(fixture: &F) {
     run_on(fixture, async |library| assert_eq!(library.get::<Note>(1).await.unwrap(), None)).await;
 }
 
-/// X1, X2: a commit whose future is dropped at any point is there whole, with its event, or not at all.
+/// X1, X2: a commit whose future is dropped at any point is made whole, with its events, or not at all.
 pub async fn cancelling_leaves_all_or_nothing<F: Fixture>(fixture: &F) {
     let (mut made, mut left_out, mut through) = (0, 0, false);
     for polls in 0..64 {
@@ -133,7 +128,7 @@ pub async fn cancelling_leaves_all_or_nothing<F: Fixture>(fixture: &F) {
                 Ok(batch.put(&note(2, &*text))?)
             });
             through = at_most(polls, batch).await.is_some();
-            // Whatever became of it, the next commit comes after it.
+            // The next commit comes after the dropped one, if that is made.
             library.commit(note(3, &*text)).await.expect("the store goes on");
             let pair = library.get_many::<Note>(&[1, 2]).await.unwrap();
             let there: Vec<_> =
@@ -154,8 +149,8 @@ pub async fn cancelling_leaves_all_or_nothing<F: Fixture>(fixture: &F) {
     assert!(through && made > 0 && left_out > 0, "the sweep saw {made} commits made and {left_out} left out");
 }
 
-/// X3: a driver dropped at any point loses nothing that was acknowledged; every call returns with that reason, and
-/// the store can be opened again at once.
+/// X3: a driver that is dropped at any point loses nothing that was acknowledged. Every call returns that it was
+/// dropped, and the store can be opened again at once.
 pub async fn dropping_the_driver_loses_nothing<F: Fixture>(fixture: &F) {
     let mut ledger = Ledger::default();
     for polls in 0..200 {
@@ -168,7 +163,7 @@ pub async fn dropping_the_driver_loses_nothing<F: Fixture>(fixture: &F) {
         let second = library.clone();
         let beside = async {
             for id in 40..44 {
-                // Whatever becomes of it, the audit finds it whole.
+                // The commit may be made or not: the audit finds out whether it is whole.
                 let _ = second.commit(note(id, &*when)).await;
             }
         };
@@ -180,7 +175,7 @@ pub async fn dropping_the_driver_loses_nothing<F: Fixture>(fixture: &F) {
             |error: &Error| matches!(error, Error::Stopped(stop) if stop.to_string() == reason.to_string());
         assert!(matches!(library.commit(note(9, "late")).await, Err(error) if told(&error)), "{when}");
         assert!(matches!(library.status().await, Err(error) if told(&error)), "{when}");
-        // The handles are still there: that must not keep the store.
+        // The handles are still there, which must not keep the store from being opened.
         assert_whole(fixture, &when).await;
         run_on(fixture, async |library| ledger.check(&library, &when).await).await;
         if shut_down {
@@ -191,8 +186,8 @@ pub async fn dropping_the_driver_loses_nothing<F: Fixture>(fixture: &F) {
     panic!("the work never ended");
 }
 
-/// A call that fails because the driver has stopped returns only once nobody uses the store any more, so that it
-/// can be opened again at once; also when a read is still under way.
+/// A call that fails because the driver has stopped returns only after the store was released, so that it can be opened
+/// again at once; also if a read was under way.
 pub async fn a_failed_call_returns_after_the_store_is_released<F: Fixture>(fixture: &F) {
     let gate = Gate::new();
     let (library, driver) = ask(Gated::reads(open_store(fixture).await, gate.clone())).open().await.unwrap();
@@ -200,7 +195,7 @@ pub async fn a_failed_call_returns_after_the_store_is_released<F: Fixture>(fixtu
     let read = library.get::<Note>(1);
     let fail = async {
         settle().await;
-        // The driver goes, with a commit in its hands, while the read waits.
+        // Drop the driver with a commit that it has taken, while the read waits.
         let mut commit = Box::pin(library.commit(note(1, "a")));
         assert!(at_most(1, &mut commit).await.is_none());
         at_most(1, driver.run()).await;

@@ -1,11 +1,12 @@
-//! What is shared, and what is bounded.
+//! Commits share writes, queues are bounded, and a busy replica still answers.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures::future::{join, join_all, join3};
 use syncline::{Lagged, Limits};
 
-use super::app::{Note, ask, assert_whole, note, open_store, run, run_on, settle};
+use super::app::{ask, assert_whole, open_store, run, run_on, settle};
+use crate::models::{Note, note};
 use crate::poll::give_way;
 use crate::{Fixture, Gate, Gated};
 
@@ -43,7 +44,7 @@ pub async fn commits_share_writes<F: Fixture>(fixture: &F) {
     assert_whole(fixture, "after a group").await;
 }
 
-/// B1, B4: when commits take more memory than the queue has, callers wait; nothing is dropped, nothing fails.
+/// B1, B4: callers wait while the queue has no room for their commits; no commit is dropped and none fails.
 pub async fn a_full_queue_makes_callers_wait<F: Fixture>(fixture: &F) {
     const CALLERS: u32 = 50;
     let limits = Limits {
@@ -75,8 +76,8 @@ pub async fn a_full_queue_makes_callers_wait<F: Fixture>(fixture: &F) {
     join(driver.run(), app).await.0.unwrap();
 }
 
-/// B2, C3: a subscriber that takes nothing delays no commit; it is told that it lags, and goes on with what is
-/// still there.
+/// B2, C3: a subscriber that takes no events delays no commit. It is told that it lags, and goes on with the events
+/// that are still there.
 pub async fn a_stuck_subscriber_delays_nobody<F: Fixture>(fixture: &F) {
     let limits = Limits { event_commits_max: 4, ..Limits::default() };
     run(ask(open_store(fixture).await).limits(limits), async |library| {
@@ -94,7 +95,7 @@ pub async fn a_stuck_subscriber_delays_nobody<F: Fixture>(fixture: &F) {
     .unwrap();
 }
 
-/// A replica that is never idle answers `status` and `shutdown` all the same.
+/// A replica that is never idle answers `status` and `shutdown` within a bounded number of commits.
 pub async fn a_busy_replica_answers<F: Fixture>(fixture: &F) {
     let (library, driver) = ask(open_store(fixture).await).open().await.unwrap();
     let made = AtomicU32::new(0);
@@ -116,14 +117,14 @@ pub async fn a_busy_replica_answers<F: Fixture>(fixture: &F) {
     join3(driver.run(), busy, asking).await.0.unwrap();
 }
 
-/// A shutdown serves what was sent before it, ends the subscriptions, and releases the store.
+/// A shutdown makes the commits that were called before it, ends the subscriptions, and releases the store.
 pub async fn shutting_down_serves_what_was_sent<F: Fixture>(fixture: &F) {
     let gate = Gate::new();
     let (library, driver) = ask(Gated::writes(open_store(fixture).await, gate.clone())).open().await.unwrap();
     let app = async {
         let mut events = library.events();
         gate.close();
-        // One is being written, the others wait for it, when the shutdown comes.
+        // When the shutdown is called, one commit is being written and the others wait.
         let first = library.commit(note(0, "x"));
         let rest = async {
             settle().await;
@@ -148,7 +149,7 @@ pub async fn shutting_down_serves_what_was_sent<F: Fixture>(fixture: &F) {
         }
         assert_eq!(events.next().await, None);
         assert_eq!(library.events().next().await, None, "a subscription made too late has ended");
-        // The store is free although the handle lives.
+        // The store is released although a handle still lives.
         assert_whole(fixture, "after a shutdown").await;
         library.shutdown().await.unwrap();
     };

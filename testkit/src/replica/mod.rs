@@ -1,6 +1,6 @@
 //! The list for a whole replica: the manager, the driver and the engine over a store under test.
 //!
-//! What each stands for, by the numbers of the catalogue of properties:
+//! The numbers are those of the catalogue of properties:
 //!
 //! | numbers | where |
 //! |---|---|
@@ -9,16 +9,16 @@
 //! | C3 | `a_stuck_subscriber_delays_nobody`: `Lagged`, then read again. There are no durable cursors |
 //! | C4, H12 | `events_come_once_in_commit_order` |
 //! | C5 | `sequence_numbers_have_no_holes`, `a_rejected_commit_can_be_retried` |
-//! | C12 | `an_unknown_outcome_is_said_to_be_unknown`. There are no retry keys: a put repeated is a no-op |
+//! | C12 | `an_unknown_outcome_is_said_to_be_unknown`. There are no retry keys: repeating a put changes nothing |
 //! | C13 | `batches_are_seen_whole` |
-//! | H1, H4 to H10 | tests of the generator and the clock in `syncline`, where they need no store. No threads: the generator is owned by whoever stamps |
-//! | H2, H3 | `stamps_rise_across_crashes`. That a restored copy repeats stamps shows only at its peers |
+//! | H1, H4 to H10 | tests of the generator and the clock in `syncline`, where they need no store. Threads do not matter: the generator has one owner |
+//! | H2, H3 | `stamps_rise_across_crashes`. Only the peers can find out that a restored copy repeats stamps |
 //! | H11 | tests of the engine in `syncline`: a jump is an event, stamping goes on |
 //! | X1, X2 | `cancelling_leaves_all_or_nothing` |
 //! | X3, X4 | `dropping_the_driver_loses_nothing` |
 //! | B1, B4 | `a_full_queue_makes_callers_wait` |
 //! | B2 | `a_stuck_subscriber_delays_nobody` |
-//! | B6 | vacuous: nothing is spawned |
+//! | B6 | nothing to check: the library spawns no task |
 
 pub(crate) mod app;
 mod atomicity;
@@ -46,7 +46,7 @@ pub use reads::{
     updates_are_not_lost,
 };
 
-/// The list. Calls the macro in brackets with the arguments and the name of every property.
+/// The list, as a macro: calls the macro in brackets with the arguments and the names of all properties.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! for_each_replica_property {
@@ -80,7 +80,7 @@ macro_rules! for_each_replica_property {
     };
 }
 
-/// One test for each property of a whole replica over the store under test, in a module of the given name.
+/// Makes a module of the given name with one test for each property of a whole replica over the store under test.
 ///
 /// The expression makes a fresh [`Fixture`](crate::Fixture) for each test.
 #[macro_export]

@@ -1,14 +1,15 @@
-//! Opening again: the store says who it is.
+//! Opening again: the identity of a replica comes from its store.
 
 use syncline::{
     ClockError, DeviceId, Entry, GroupId, KeyRange, OpenError, ReplicaId, Storage as _, TransactionManager,
     Uuid,
 };
 
-use super::app::{DEVICE, GROUP, Note, ask, assert_whole, note, open_store, run, run_on};
+use super::app::{DEVICE, GROUP, ask, assert_whole, open_store, run, run_on};
+use crate::models::{Note, note};
 use crate::{Fixture, ManualClock};
 
-/// Device, group, replica and sequence come from the store; naming them again is allowed, leaving them out too.
+/// Device, group, replica and sequence number come from the store. An opening may name them again or leave them out.
 pub async fn identity_comes_from_the_store<F: Fixture>(fixture: &F) {
     let founded = run_on(fixture, async |library| {
         library.commit(note(1, "a")).await.unwrap();
@@ -25,9 +26,9 @@ pub async fn identity_comes_from_the_store<F: Fixture>(fixture: &F) {
     assert_eq!(again, founded);
 }
 
-/// An opening that is refused says why and changes nothing.
+/// An opening that is refused returns the reason and changes nothing.
 pub async fn a_contradiction_leaves_the_store_untouched<F: Fixture>(fixture: &F) {
-    // On an empty store first: what is missing is named, and it stays empty.
+    // On an empty store, the error names what is missing, and the store stays empty.
     let broken = ManualClock::at(0);
     broken.set_wall(Err(ClockError::Before1970));
     let store = async || open_store(fixture).await;
@@ -52,7 +53,7 @@ pub async fn a_contradiction_leaves_the_store_untouched<F: Fixture>(fixture: &F)
     assert!(matches!(ask(store().await).model::<Twin>().open().await, Err(OpenError::DuplicateModel { .. })));
     assert_eq!(content(fixture).await, before);
 
-    // A format of the future, in each of the rows that are read.
+    // A newer format in any of the rows that an opening reads is refused.
     for Entry { key, value } in before.iter().filter(|entry| entry.key.starts_with(&[1])) {
         let set = async |value: Vec<u8>| {
             let mut batch = syncline::WriteBatch::new();
@@ -73,7 +74,7 @@ async fn content<F: Fixture>(fixture: &F) -> Vec<Entry> {
     open_store(fixture).await.scan(KeyRange::all(), usize::MAX).await.unwrap()
 }
 
-/// `Place` was device-owned.
+/// The model of `Place`, which is device-owned, as a shared one.
 #[derive(Clone, serde::Serialize, serde::Deserialize, syncline::Syncable)]
 #[sync(model = "place")]
 struct Turned {
@@ -81,7 +82,7 @@ struct Turned {
     id: u32,
 }
 
-/// Another type under the name of `Note`.
+/// Another type with the model name of `Note`.
 #[derive(Clone, serde::Serialize, serde::Deserialize, syncline::Syncable)]
 #[sync(model = "note")]
 struct Twin {

@@ -1,11 +1,10 @@
-//! One order of everything: nothing before it is durable, no holes, stamps that rise for ever.
+//! The order of commits: none is told before it is durable, sequence numbers have no holes, stamps rise.
 
 use futures::future::{join, join_all};
 use syncline::{Change, Error, Event, Hlc, WallMs};
 
-use super::app::{
-    Note, START_MS, ask, assert_whole, drain, note, open_store, place, run, run_on, settle, soon,
-};
+use super::app::{START_MS, ask, assert_whole, drain, open_store, place, run, run_on, settle, soon};
+use crate::models::{Note, note};
 use crate::{Fault, FaultKind, Faults, Faulty, Fixture, Gate, Gated, ManualClock};
 
 fn changes(events: Vec<Event>) -> Vec<Change> {
@@ -16,7 +15,7 @@ fn changes(events: Vec<Event>) -> Vec<Change> {
     events.into_iter().map(change).collect()
 }
 
-/// C2, I3: no reply and no event before the store said that the write is durable, and both after it.
+/// C2, I3: neither the reply nor the event comes before the store has said that the write is durable; both come after.
 pub async fn nothing_is_told_before_it_is_durable<F: Fixture>(fixture: &F) {
     let gate = Gate::new();
     let (library, driver) = ask(Gated::writes(open_store(fixture).await, gate.clone())).open().await.unwrap();
@@ -39,7 +38,7 @@ pub async fn nothing_is_told_before_it_is_durable<F: Fixture>(fixture: &F) {
             assert!(reply.is_none(), "a reply before the write: {reply:?}");
         };
         join(replied_early, outside).await;
-        // The dropped commits were made all the same; the next one is answered after them.
+        // The replica makes the dropped commits all the same, and answers the next one after them.
         library.commit(note(2, "b")).await.unwrap();
         let seqs: Vec<_> = changes(drain(&mut events).await).iter().map(|change| change.seq).collect();
         assert_eq!(seqs, [2, 3]);
@@ -48,8 +47,8 @@ pub async fn nothing_is_told_before_it_is_durable<F: Fixture>(fixture: &F) {
     assert_whole(fixture, "after waiting for the store").await;
 }
 
-/// C4, H12: every change of every commit is told once, in the order of sequence numbers, whose stamps rise; also
-/// when many callers commit at once.
+/// C4, H12: every change of every commit has one event, in the order of sequence numbers and of stamps; also if many
+/// callers commit at once.
 pub async fn events_come_once_in_commit_order<F: Fixture>(fixture: &F) {
     const CALLERS: u32 = 8;
     const COMMITS: u32 = 6;
@@ -80,7 +79,7 @@ pub async fn events_come_once_in_commit_order<F: Fixture>(fixture: &F) {
     .await;
 }
 
-/// C5, I4: failed, rejected, empty and unknown commits leave no hole in the stream.
+/// C5, I4: commits that fail, are rejected, change nothing or have an unknown outcome leave no hole in the stream.
 pub async fn sequence_numbers_have_no_holes<F: Fixture>(fixture: &F) {
     let mut commits = 1;
     for round in 0..12_u32 {
@@ -88,7 +87,7 @@ pub async fn sequence_numbers_have_no_holes<F: Fixture>(fixture: &F) {
         let store = Faulty::new(open_store(fixture).await, faults.clone());
         run(ask(store), async |library| {
             let before = library.status().await.unwrap().commits;
-            // What was in doubt is there or not; everything else is as it was told.
+            // The last commit, whose outcome was unknown, may be there or not. All others are as the app was told.
             assert!(
                 before == commits || before == commits + 1,
                 "{before} commits, {commits} were acknowledged"
@@ -113,13 +112,13 @@ pub async fn sequence_numbers_have_no_holes<F: Fixture>(fixture: &F) {
     }
 }
 
-/// H2, I5: after any crash, with the wall clock set back, every new stamp is above every stamp that was ever
-/// durable or told.
+/// H2, I5: after any crash, also if the wall clock was set back, every new stamp is above all stamps that were durable
+/// or told before.
 pub async fn stamps_rise_across_crashes<F: Fixture>(fixture: &F) {
     let mut highest: Option<Hlc> = None;
     let clock = ManualClock::at(START_MS);
     for round in 0..24_u32 {
-        // Back an hour, to 1970, frozen, forward.
+        // The wall shows the start, an hour before it, 1970, and some time after the start.
         let wall = [START_MS, START_MS - 3_600_000, 0, START_MS + u64::from(round)][round as usize % 4];
         clock.set_wall(WallMs::new(wall));
         let faults = Faults::new();

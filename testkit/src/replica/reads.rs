@@ -1,4 +1,4 @@
-//! What was committed is what is read.
+//! Reads find what was committed.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,11 +7,12 @@ use futures::TryStreamExt as _;
 use futures::future::{join, join_all};
 use syncline::{DeviceId, Error, Storage, TransactionManager, Uuid, audit};
 
-use super::app::{DEVICE, Note, Place, UNPRUNED, ask, assert_whole, note, open_store, place, run, run_on};
+use super::app::{DEVICE, UNPRUNED, ask, assert_whole, open_store, place, run, run_on};
+use crate::models::{Note, Place, note};
 use crate::poll::give_way;
 use crate::{Fixture, seed};
 
-/// Random histories of commits, batches, deletes, updates and restarts read back exactly as a map would.
+/// Reads find exactly what a map would have, after random commits, batches, deletes, updates and restarts.
 pub async fn committed_is_read_back<F: Fixture>(fixture: &F) {
     let seed = seed();
     let mut random = fastrand::Rng::with_seed(seed);
@@ -58,7 +59,7 @@ async fn step<S: Storage>(
                 (0..random.usize(0..5)).map(|n| (random.u32(0..6), random.bool(), n)).collect();
             let batch = library.commit_batch(|batch| {
                 for (id, put, n) in changes {
-                    // The same record may be staged twice: the last one counts.
+                    // A batch may change a record twice: the last change counts.
                     if put {
                         batch.put(&note(id, n.to_string()))?;
                         staged.insert(id, n.to_string());
@@ -85,8 +86,7 @@ async fn check<S: Storage>(library: &TransactionManager<S>, model: &BTreeMap<u32
     }
 }
 
-/// Every value that a log entry still needs is kept when its record is overwritten or deleted, and the audit can
-/// resolve all of them.
+/// A value that a log entry still needs is kept when its record is overwritten or deleted: the audit finds all of them.
 pub async fn overwritten_values_are_kept<F: Fixture>(fixture: &F) {
     for round in 0..3 {
         let unpruned = ask(open_store(fixture).await).rules(UNPRUNED);
@@ -95,7 +95,7 @@ pub async fn overwritten_values_are_kept<F: Fixture>(fixture: &F) {
                 let text = format!("{round} {n}");
                 library.commit(note(1, &*text)).await.unwrap();
                 library.commit(place(1, &*text)).await.unwrap();
-                // Twice in one write.
+                // Commits that share a write overwrite each other.
                 join_all((0..3).map(|m| library.commit(note(2, format!("{text} {m}"))))).await;
                 library.delete::<Note>(1).await.unwrap();
             }
@@ -104,7 +104,7 @@ pub async fn overwritten_values_are_kept<F: Fixture>(fixture: &F) {
         .unwrap();
         assert_whole(fixture, "unpruned").await;
     }
-    // A group of one prunes everything it kept.
+    // A replica that is alone in its group prunes its log, and with it the kept values.
     run_on(fixture, async |library| {
         library.commit(note(3, "prune")).await.unwrap();
         let status = library.status().await.unwrap();
@@ -114,7 +114,7 @@ pub async fn overwritten_values_are_kept<F: Fixture>(fixture: &F) {
     assert_whole(fixture, "pruned").await;
 }
 
-/// S9, I1: read-modify-writes of many callers are never lost, and each runs once.
+/// S9, I1: no update of many callers is lost, and each runs once.
 pub async fn updates_are_not_lost<F: Fixture>(fixture: &F) {
     const CALLERS: u32 = 16;
     const UPDATES: u32 = 4;
@@ -140,7 +140,7 @@ pub async fn updates_are_not_lost<F: Fixture>(fixture: &F) {
     .await;
 }
 
-/// I2, C13: a reader in a loop sees all of a batch or nothing of it.
+/// I2, C13: a reader that reads in a loop sees all of a batch or nothing of it.
 pub async fn batches_are_seen_whole<F: Fixture>(fixture: &F) {
     const NOTES: u32 = 40;
     run_on(fixture, async |library| {
@@ -177,7 +177,8 @@ fn text(note: &Option<Note>) -> Option<&str> {
     note.as_ref().map(|note| note.text.as_str())
 }
 
-/// Lists come in the order of ids, whatever the page size, without what was deleted, each device's by itself.
+/// A list has all records that are not deleted, in the order of their ids, with any page size; also the list of one
+/// device.
 pub async fn lists_are_paged_in_order<F: Fixture>(fixture: &F) {
     run_on(fixture, async |library| {
         let filled = library.commit_batch(|batch| {
@@ -188,7 +189,7 @@ pub async fn lists_are_paged_in_order<F: Fixture>(fixture: &F) {
             Ok(())
         });
         filled.await.unwrap();
-        // A run of tombstones longer than a page.
+        // Delete more records in a row than a page has.
         let deleted = library.commit_batch(|batch| Ok((5..30).try_for_each(|id| batch.delete::<Note>(id))?));
         deleted.await.unwrap();
         let expected: Vec<u32> = (0..5).chain(30..40).collect();

@@ -1,16 +1,18 @@
-//! Bytes from anybody: nothing changes, who sent them is told, and honest peers are served.
+//! Bad frames, from members and strangers: nothing changes, the app is told of the sender, and honest peers are served.
 
 use bytes::Bytes;
 use futures::future::join;
 use syncline::{Event, GroupId, ReplicaId, Transport as _, Uuid};
 use syncline_backends::Link;
 
-use super::models::{Note, all, basket, note, place};
-use super::world::{all_models, play, replica_id};
+use super::contents::all;
+use super::peer::{all_models, replica_id};
+use super::world::play;
+use crate::models::{Note, basket, note, place};
 use crate::replica::app::drain;
 use crate::{Fixture, seed};
 
-/// One replica's frames, damaged in one place each.
+/// Frames that a replica has sent, each damaged in one place.
 fn damaged(frames: &[Bytes], count: usize, random: &mut fastrand::Rng) -> Vec<Bytes> {
     let damage = |_| {
         let mut frame = frames[random.usize(..frames.len())].to_vec();
@@ -25,7 +27,7 @@ fn damaged(frames: &[Bytes], count: usize, random: &mut fastrand::Rng) -> Vec<By
     (0..count).map(damage).collect()
 }
 
-/// Bytes that are no frames; some begin as one.
+/// Bytes that are no frames; some begin as a frame does.
 fn arbitrary(count: usize, random: &mut fastrand::Rng) -> Vec<Bytes> {
     let draw = |_| {
         let mut bytes: Vec<u8> = (0..random.usize(1..200)).map(|_| random.u8(..)).collect();
@@ -37,9 +39,9 @@ fn arbitrary(count: usize, random: &mut fastrand::Rng) -> Vec<Bytes> {
     (0..count).map(draw).collect()
 }
 
-/// Goal: whatever bytes arrive from whomever, the store does not change; of a member a counter and an event say that it
-/// sent them, a stranger is not listened to. Method: arbitrary bytes, damaged frames and frames of another group from
-/// both; whole frames of a member from a stranger. The store before and after, byte by byte.
+/// Goal: bad frames do not change the store. They are counted for their sender, and events tell of them. A stranger is
+/// not listened to at all. Method: arbitrary bytes, damaged frames and frames of another group, from a member and from
+/// a stranger; a member's whole frames, from a stranger; compare the stores before and after, byte by byte.
 ///
 /// B1, I11, C15.
 pub async fn bad_frames_change_nothing_and_are_told<F: Fixture>(fresh: &impl Fn() -> F) {
@@ -54,7 +56,7 @@ pub async fn bad_frames_change_nothing_and_are_told<F: Fixture>(fresh: &impl Fn(
         }
         c.commit(place(c.device, 1, "good")).await.unwrap();
         world.converged(&[&a, &b, &c]).await;
-        // Nobody has the last one yet, but whoever replays has.
+        // The last commit has not arrived anywhere, but its frame is among those that are replayed.
         world.network.disconnect(a.id, b.id);
         world.network.set(a.id, c.id, Link { blocked: true, ..Link::default() });
         a.commit(note(1, "not here yet")).await.unwrap();
@@ -83,7 +85,7 @@ pub async fn bad_frames_change_nothing_and_are_told<F: Fixture>(fresh: &impl Fn(
             let expected: Vec<_> = (0..).map(|n| (from, 1 << n)).take_while(|(_, at)| *at <= count).collect();
             assert_eq!(told.collect::<Vec<_>>(), expected, "told once, and then ever more rarely");
         }
-        // What a member may say, a stranger may not.
+        // Whole frames that a member may send, from a stranger.
         for frame in &frames {
             world.network.inject(STRANGER, b.id, frame.clone()).unwrap();
             world.settle().await;
@@ -107,7 +109,7 @@ fn rejected(status: &syncline::Status, from: ReplicaId) -> u64 {
     status.peers.iter().find(|peer| peer.replica == from).map_or(0, |peer| peer.rejected)
 }
 
-/// What the replicas of another group say to each other; the ids are the same.
+/// The frames that replicas with the same ids, but of another group, send each other.
 async fn foreign_frames<F: Fixture>(fresh: &impl Fn() -> F) -> Vec<Bytes> {
     let mut frames = Vec::new();
     play(fresh, async |world| {
@@ -127,12 +129,13 @@ async fn foreign_frames<F: Fixture>(fresh: &impl Fn() -> F) -> Vec<Bytes> {
     frames
 }
 
-/// The damaged frames that come at once, from each of two senders, and how often they do.
+/// How many damaged frames come at once, from each of two senders.
 const FLOOD: usize = 1_000;
+/// How many times they come.
 const FLOODS: usize = 8;
 
-/// Goal: a flood of bad frames delays honest peers, no more. Method: a member that sends nothing else and never stops, a
-/// stranger that replays everything, and a third replica that commits meanwhile.
+/// Goal: a flood of bad frames delays honest peers, and does no more harm. Method: a member and a stranger that send
+/// damaged frames again and again, while two other replicas commit.
 ///
 /// B1, B2, I11.
 pub async fn honest_peers_are_served_during_a_flood<F: Fixture>(fresh: &impl Fn() -> F) {
@@ -147,7 +150,7 @@ pub async fn honest_peers_are_served_during_a_flood<F: Fixture>(fresh: &impl Fn(
         let frames = [a.tap.frames(), c.tap.frames()].concat();
         let flood = async {
             for _ in 0..FLOODS {
-                // More than the network holds for anybody: what does not fit is dropped, also of the honest ones.
+                // More frames than the network holds for a receiver: it drops the rest, also frames of honest peers.
                 for frame in damaged(&frames, FLOOD, &mut random) {
                     world.network.inject(c.id, b.id, frame.clone()).unwrap();
                     world.network.inject(STRANGER, b.id, frame).unwrap();

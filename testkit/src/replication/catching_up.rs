@@ -1,19 +1,21 @@
-//! Whoever was away gets what is missing: all of it, and nothing else.
+//! A replica that was away gets everything that it lacks, and nothing else.
 
 use futures::future::{join, join_all};
 use syncline::{Builder, Limits, MARKS, Storage, StreamStatus};
 
-use super::models::{Basket, Note, Place, all, basket, note, place};
-use super::world::{Peer, all_models, play, play_on};
+use super::contents::all;
+use super::peer::{Peer, all_models};
+use super::world::{play, play_on};
 use crate::Fixture;
+use crate::models::{Basket, Note, Place, basket, note, place};
 
-/// Commits `count` notes, each by itself; those that wait together share a write.
+/// Commits `count` notes, each in a commit of its own. Commits that wait together share a write.
 async fn commit_notes<F: Fixture>(peer: &Peer<F>, first: u32, count: u32) {
     let commits = (first..first + count).map(|id| peer.commit(note(id, format!("{id:0>TEXT$}"))));
     join_all(commits).await.into_iter().for_each(|saved| drop(saved.unwrap()));
 }
 
-/// What the texts of the notes take.
+/// How many bytes the text of a note has.
 const TEXT: usize = 60;
 
 /// How many commits of `author` a replica has.
@@ -25,9 +27,9 @@ pub(super) async fn commits_of<F: Fixture>(peer: &Peer<F>, author: &Peer<F>) -> 
         .map_or(0, |StreamStatus { commits, .. }| commits)
 }
 
-/// Goal: whoever comes back gets what it missed and nothing that it has. Method: 5,000 commits that are there, 10,000
-/// while it is away, and what passes when it returns: so many bytes and frames, and no commit twice. When it comes
-/// again, next to nothing passes.
+/// Goal: a replica that comes back gets what it lacks, and nothing that it has. Method: 5,000 commits while it is
+/// there, 10,000 while it is away; count bytes and frames when it returns, and look for commits that come twice. When
+/// it returns once more, almost nothing passes.
 ///
 /// Y14, Y4.
 pub async fn coming_back_transfers_what_is_missing_and_nothing_else<F: Fixture>(fresh: &impl Fn() -> F) {
@@ -70,9 +72,9 @@ pub async fn coming_back_transfers_what_is_missing_and_nothing_else<F: Fixture>(
     .await;
 }
 
-/// Goal: a transfer that was cut goes on where it was, and what is committed meanwhile is not missed. Method: 12,000
-/// records of one owner in small pages, the link cut half way, 3,000 more records and 500 new values of old ones while
-/// the transfer runs again.
+/// Goal: a transfer that was cut off goes on where it was, and misses nothing that is committed meanwhile. Method:
+/// 12,000 records of one owner in small pages; the link is cut on the way; 3,000 more records and 500 new values of old
+/// ones while the transfer goes on.
 ///
 /// Y4, Y10, C9.
 pub async fn a_cut_transfer_under_new_commits_ends_with_exactly_all<F: Fixture>(fresh: &impl Fn() -> F) {
@@ -134,8 +136,9 @@ pub async fn a_cut_transfer_under_new_commits_ends_with_exactly_all<F: Fixture>(
     .await;
 }
 
-/// Goal: a peer that stops reading costs its sender nothing and catches up when it reads again. Method: a network that
-/// holds eight frames, a driver that is not polled during 200 commits, a third replica that gets them all meanwhile.
+/// Goal: a peer that stops reading costs its sender no memory, and catches up when it reads again. Method: a network
+/// that holds eight frames for a receiver, a driver that hangs during 200 commits, and a third replica that gets them
+/// all meanwhile.
 ///
 /// B1, B2, B3.
 pub async fn a_peer_that_stops_reading_catches_up_later<F: Fixture>(fresh: &impl Fn() -> F) {
@@ -167,9 +170,9 @@ pub async fn a_peer_that_stops_reading_catches_up_later<F: Fixture>(fresh: &impl
     .await;
 }
 
-/// Goal: a commit is seen whole at its receiver, however it comes. Method: batches of 1,000 over three models that put
-/// the same records again and again, live and by pages that are smaller than one of them, and a reader that looks all the
-/// time and never sees a part.
+/// Goal: a receiver shows a commit in one step, however it has come. Method: batches of 1,000 over three models, which
+/// put the same records again and again; they come live and by pages that are smaller than one of them; a reader looks
+/// all the time and never sees a part.
 ///
 /// C13, I2.
 pub async fn a_batch_shows_at_a_receiver_in_one_step<F: Fixture>(fresh: &impl Fn() -> F) {
@@ -204,7 +207,7 @@ pub async fn a_batch_shows_at_a_receiver_in_one_step<F: Fixture>(fresh: &impl Fn
         };
         let ids: Vec<_> = (0..EACH).collect();
         let owned: Vec<_> = (0..EACH).map(|id| (a.device, id)).collect();
-        // The round that the records of a model are of.
+        // Reads all records of a model, and returns the round that they are of.
         let look = async |model: u32| match model {
             0 => {
                 let notes = b.get_many::<Note>(&ids).await.unwrap();
@@ -222,7 +225,7 @@ pub async fn a_batch_shows_at_a_receiver_in_one_step<F: Fixture>(fresh: &impl Fn
         let read = async {
             let (mut last, mut seen) = (0, 0);
             while last < ROUNDS {
-                // Whatever is looked at later is at least as new, in every order.
+                // A later look at any model must show the same round or a later one.
                 for model in [0, 1, 2, 1, 0, 2, 0] {
                     let round = look(model).await;
                     assert!(round >= last, "of round {round}, after a look at round {last}");
@@ -241,7 +244,7 @@ pub async fn a_batch_shows_at_a_receiver_in_one_step<F: Fixture>(fresh: &impl Fn
     .await;
 }
 
-/// The round that all of them are of.
+/// The round of all these records, which must have the same one.
 fn one_round(rounds: impl Iterator<Item = Option<u32>>) -> u32 {
     let rounds: Vec<_> = rounds.collect();
     assert!(rounds.windows(2).all(|pair| pair[0] == pair[1]), "a part of a batch shows: {rounds:?}");

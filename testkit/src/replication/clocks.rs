@@ -1,10 +1,12 @@
-//! Clocks that are wrong: only who must wait waits, and everybody agrees in the end.
+//! Wrong clocks delay only the streams that they stamp, and all replicas converge in the end.
 
 use syncline::{Error, Event, ReplicaId, StreamStop};
 
-use super::models::{Note, all, basket, note, place};
-use super::world::{Peer, play};
+use super::contents::all;
+use super::peer::Peer;
+use super::world::play;
 use crate::Fixture;
+use crate::models::{Note, basket, note, place};
 use crate::replica::app::drain;
 
 const MINUTE: u64 = 60_000;
@@ -12,7 +14,7 @@ const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 const HOUR_AHEAD: i64 = 3_600_000;
 
-/// The streams that are stopped at a replica; all of them must be held.
+/// The streams that are stopped at a replica, all of which must be held.
 async fn held<F: Fixture>(peer: &Peer<F>) -> Vec<ReplicaId> {
     let streams = peer.status().await.unwrap().streams;
     let stopped = streams.into_iter().filter_map(|stream| Some((stream.replica, stream.stopped?)));
@@ -24,7 +26,7 @@ async fn held<F: Fixture>(peer: &Peer<F>) -> Vec<ReplicaId> {
         .collect()
 }
 
-/// Goal: a device whose clock is an hour ahead keeps nobody else waiting and moves no other clock; what it said goes
+/// Goal: a replica whose clock is an hour ahead delays no other stream and moves no other clock. Its stream goes
 /// through by itself when time has caught up. Method: one of three is ahead; all commit, and 56 minutes pass.
 ///
 /// H5, H6, Y11, B4.
@@ -69,8 +71,8 @@ pub async fn a_stream_from_the_future_is_held_alone_until_time_catches_up<F: Fix
     .await;
 }
 
-/// Goal: the operator can let a held stream through, and only a held one. Method: no time passes between the call and
-/// what it brings; a stamp of the one who released is as far ahead, so the others release too.
+/// Goal: `release_held` lets a held stream through at once, and no other stream. Method: no time passes after the call.
+/// The clock of the replica that released is as far ahead from then on, so the third one has to release its stream too.
 ///
 /// Y11.
 pub async fn a_held_stream_that_is_released_goes_through_at_once<F: Fixture>(fresh: &impl Fn() -> F) {
@@ -105,8 +107,8 @@ pub async fn a_held_stream_that_is_released_goes_through_at_once<F: Fixture>(fre
     .await;
 }
 
-/// Goal: a device whose clock is behind or stands still delays nobody but itself, and lacks nothing once its clock is
-/// right. Method: an hour behind, then frozen for ten minutes; the others agree meanwhile and have what it says.
+/// Goal: a replica whose clock is behind or frozen delays nobody but itself, and lacks nothing once its clock is right.
+/// Method: an hour behind, then frozen for ten minutes; the others agree meanwhile and have its commits.
 ///
 /// H1, Y11.
 pub async fn a_clock_that_is_behind_or_frozen_delays_its_own_device_alone<F: Fixture>(
@@ -127,7 +129,7 @@ pub async fn a_clock_that_is_behind_or_frozen_delays_its_own_device_alone<F: Fix
                 b.commit(basket(n, [u32::from(frozen)])).await.unwrap();
                 c.commit(note(100 + n, &*text)).await.unwrap();
             }
-            // What the second says rests on what the first said.
+            // For c, the stream of a comes from the future. That of b depends on it and waits too.
             world.until("they are held", async || held(&c).await.contains(&a.id)).await;
             let there = all::<Note, _>(&*c).await.iter().filter(|note| note.text == text).count();
             assert_eq!(there, 10, "it has its own alone");
@@ -145,8 +147,8 @@ pub async fn a_clock_that_is_behind_or_frozen_delays_its_own_device_alone<F: Fix
     .await;
 }
 
-/// Goal: a clock that steps back every day does no harm. Method: a week of it, with commits of all devices each day,
-/// before and after the step; the stamps rise all the same, which the audit of every store sees.
+/// Goal: a clock that steps back every day does no harm. Method: a week of such days, with commits of all replicas
+/// before and after each step; the audit of every store checks that the stamps rise all the same.
 ///
 /// H1, H2, Y11.
 pub async fn a_clock_that_steps_back_every_day_converges<F: Fixture>(fresh: &impl Fn() -> F) {

@@ -5,24 +5,25 @@ use std::collections::BTreeSet;
 use futures::future::join_all;
 use syncline::{Event, Events, ReplicaId, StopReason};
 
-use super::models::{Note, basket, note};
-use super::world::{Peer, World, all_models, play};
+use super::peer::{Peer, all_models};
+use super::world::{World, play};
+use crate::models::{Basket, Note, basket, note};
 use crate::replica::app::drain;
 use crate::{Fault, FaultKind, Fixture};
 
 /// How a replica is stopped.
 #[derive(Clone, Copy, Debug)]
 enum Stop {
-    /// Its driver is dropped after so many polls.
+    /// Its driver is dropped after this many polls.
     Polls(usize),
-    /// Its store fails.
+    /// Its store fails with this fault.
     Fault(Fault),
 }
 
-/// What the events of a replica said, over all its lives.
+/// The changes in the events of a replica, over all its lives: stream, sequence number and record.
 type Told = BTreeSet<(ReplicaId, u64, String)>;
 
-/// Takes the events that are there; a change that was told before fails.
+/// Takes the events that are there. Panics if there was an event of the same change before.
 async fn note_told(told: &mut Told, events: &mut Events, when: &str) {
     for event in drain(events).await {
         if let Event::Changed(change) = event {
@@ -32,9 +33,10 @@ async fn note_told(told: &mut Told, events: &mut Events, when: &str) {
     }
 }
 
-/// Goal: wherever a replica stops, nothing is lost, nothing is applied twice and nothing is fetched again that is there.
-/// Method: the receiver or the author of commits in both directions, stopped at every poll of its driver and at every
-/// operation of its store in every way, then opened again; the audit, the events of all its lives and the bytes that pass.
+/// Goal: wherever a replica stops, no commit is lost, none is applied twice, and none is fetched again that is there.
+/// Method: the receiver or the author of commits in both directions is stopped at every poll of its driver and by every
+/// fault at every operation of its store, then opened again; look at the audit, the events of all its lives and the
+/// bytes that pass.
 ///
 /// C1, C6, Y3, Y4, Y5, X3.
 pub async fn a_replica_that_stops_anywhere_goes_on_where_it_was<F: Fixture>(fresh: &impl Fn() -> F) {
@@ -72,7 +74,7 @@ pub async fn a_replica_that_stops_anywhere_goes_on_where_it_was<F: Fixture>(fres
 
 const PRELOADED: u32 = 200;
 
-/// One life of `victim` that ends as `stop` says, and the next one; `false` if it came to its end by itself.
+/// Runs one life of `victim` that ends as `stop` says, and the next one. Returns whether the first one was stopped.
 async fn stop_once<F: Fixture>(
     world: &World<'_, F>,
     victim: &mut Peer<F>,
@@ -84,7 +86,7 @@ async fn stop_once<F: Fixture>(
     let when = format!("{stop:?} of {}, round {round}", victim.id);
     victim.close(world).await;
     world.converged(&[other]).await;
-    // Something to catch up with.
+    // The victim has something to catch up with.
     other.commit(note(2 * round, &*when)).await.unwrap();
     other.commit(basket(1, [2 * round])).await.unwrap();
     let polls = if let Stop::Polls(polls) = stop { polls } else { usize::MAX };
@@ -144,7 +146,7 @@ async fn stop_once<F: Fixture>(
     let there: Vec<_> = notes.into_iter().map(|note| note.unwrap().is_some()).collect();
     assert!(there == [true, true] || there == [false, false], "{when}: half of a batch is there");
     assert!(there[0] || !pair_made, "{when}: an acknowledged commit is lost");
-    let items = other.get::<super::models::Basket>(1).await.unwrap().unwrap().items;
+    let items = other.get::<Basket>(1).await.unwrap().unwrap().items;
     assert!(items.contains(&(2 * round)), "{when}: a commit of the other one is lost");
     assert!(items.contains(&(2 * round + 1)) || !basket_made, "{when}: an acknowledged commit is lost");
     fired

@@ -1,14 +1,16 @@
-//! Concurrent changes of one record end the same everywhere, whoever hears of them when.
+//! Concurrent changes of one record end the same at all replicas, in every order of delivery.
 
 use std::collections::BTreeSet;
 
 use syncline::ReplicaId;
 
-use super::models::{Basket, Note, all, basket, note};
-use super::world::{Peer, World, play, play_on};
+use super::contents::all;
+use super::peer::{Peer, replica_id};
+use super::world::{World, play, play_on};
 use crate::Fixture;
+use crate::models::{Basket, Note, Place, basket, note, place};
 
-/// What a replica does to a record without knowing of the others.
+/// What a replica does to a record while it does not hear of the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Act {
     Update,
@@ -21,7 +23,7 @@ const ACTS: [Act; 3] = [Act::Update, Act::Delete, Act::Recreate];
 /// All orders of three.
 const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
 
-/// A record: what each of three replicas does to it, and in which order of stamps.
+/// A record, with what each of three replicas does to it, and the order of their stamps.
 #[derive(Debug)]
 struct Case {
     id: u32,
@@ -42,13 +44,13 @@ fn cases() -> Vec<Case> {
 }
 
 impl Case {
-    /// What becomes of the note: the last one wins.
+    /// The note in the end: the last act wins.
     fn note(&self) -> Option<Note> {
         let last = ORDERS[self.order][2];
         (self.acts[last] != Act::Delete).then(|| note(self.id, format!("from {last}")))
     }
 
-    /// What becomes of the basket: the last delete wins whole, and what was put after it by whoever knew of it.
+    /// The basket in the end: the last delete wins over every put that did not know of it, and leaves those that did.
     fn basket(&self) -> Option<Basket> {
         let mut deleters = ORDERS[self.order].into_iter().filter(|peer| self.acts[*peer] != Act::Update);
         match deleters.next_back() {
@@ -59,10 +61,10 @@ impl Case {
     }
 }
 
-/// What is in every basket from the start.
+/// The item that every basket has from the start.
 const FIRST: u32 = 100;
 
-/// Lets three replicas do what the cases say, each alone, with stamps in the order that each case wants.
+/// Lets three replicas act as the cases say. They are not connected, and their stamps are in the order of each case.
 async fn act<F: Fixture>(world: &World<'_, F>, peers: [&Peer<F>; 3], cases: &[Case]) {
     for (order, sequence) in ORDERS.into_iter().enumerate() {
         for at in sequence {
@@ -89,9 +91,9 @@ async fn act<F: Fixture>(world: &World<'_, F>, peers: [&Peer<F>; 3], cases: &[Ca
     }
 }
 
-/// Goal: three replicas that change one record at once agree, in every order of delivery and of stamps: updates, deletes
-/// and re-creations, where the last one wins and where values are merged. Method: every combination, each on a record of
-/// its own; the links come up in every order; afterwards all records are made anew.
+/// Goal: three replicas that change one record at once agree, in every order of delivery and of stamps, for updates,
+/// deletes and re-creations, with and without a merge of the model. Method: each combination has a record of its own;
+/// the links come up in every order; afterwards all records are put anew.
 ///
 /// C7, C8, C11, I6, I8.
 pub async fn concurrent_changes_end_the_same_in_every_order<F: Fixture>(fresh: &impl Fn() -> F) {
@@ -147,22 +149,21 @@ pub async fn concurrent_changes_end_the_same_in_every_order<F: Fixture>(fresh: &
     }
 }
 
-/// Goal: every log entry is served with exactly its bytes, whatever has become of its records. Method: records that are
-/// overwritten, merged, deleted, made anew and beaten on arrival, on two replicas at once; then a third one learns
-/// everything from each of them alone, and has the same history to the byte.
+/// Goal: every log entry is served with exactly its bytes, also if its records have changed since. Method: two replicas
+/// overwrite, merge, delete and put records anew, and some changes lose against a newer one as they arrive; then a
+/// third replica gets everything from one of the two alone, and has the same history to the byte.
 ///
 /// C1, Y3, Y5.
 pub async fn a_late_joiner_gets_every_log_entry_whole<F: Fixture>(fresh: &impl Fn() -> F) {
     for from_author in [true, false] {
         play_on(fresh, syncline_backends::MemoryNetworkBuilder::unconnected, async |world| {
-            use super::world::replica_id;
             world.network.connect(replica_id(0), replica_id(1));
             let mut a = world.found(0).await;
             let mut b = world.join(1, &a).await;
             for text in ["one", "two", "three"] {
                 for id in 0..5 {
                     a.commit(note(id, text)).await.unwrap();
-                    a.commit(super::models::place(a.device, id, text)).await.unwrap();
+                    a.commit(place(a.device, id, text)).await.unwrap();
                 }
             }
             for item in 0..3 {
@@ -172,7 +173,7 @@ pub async fn a_late_joiner_gets_every_log_entry_whole<F: Fixture>(fresh: &impl F
                 a.commit(basket(3, [item])).await.unwrap();
             }
             world.converged(&[&a, &b]).await;
-            // Beaten on arrival, merged and deleted at once.
+            // These changes lose against a newer one as they arrive, are merged, or meet a delete.
             world.network.disconnect(a.id, b.id);
             for round in 0..3_u32 {
                 for (peer, at) in [(&a, 0), (&b, 1)] {
@@ -189,8 +190,8 @@ pub async fn a_late_joiner_gets_every_log_entry_whole<F: Fixture>(fresh: &impl F
             a.commit(basket(2, [77])).await.unwrap();
             a.delete::<Basket>(3).await.unwrap();
             a.commit(basket(3, [88])).await.unwrap();
-            a.delete::<super::models::Place>((a.device, 3)).await.unwrap();
-            a.commit(super::models::place(a.device, 3, "anew")).await.unwrap();
+            a.delete::<Place>((a.device, 3)).await.unwrap();
+            a.commit(place(a.device, 3, "anew")).await.unwrap();
             world.network.connect(a.id, b.id);
             world.converged(&[&a, &b]).await;
 

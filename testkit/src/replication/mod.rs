@@ -1,7 +1,7 @@
-//! The list for replicas that talk: the whole library over the store under test, several times, on a network in memory.
+//! The list for replicas that talk to each other: several whole replicas over the store under test, on a network in
+//! memory.
 //!
-//! Each scenario is a story that an app may live through. What each stands for, by the numbers of the catalogue of
-//! properties:
+//! Each scenario is a story that can happen to an app. The numbers are those of the catalogue of properties:
 //!
 //! | numbers | where |
 //! |---|---|
@@ -23,20 +23,22 @@
 //! | C10, C13, C16 | `projections_follow_what_others_commit`, `a_failing_projection_holds_one_stream_until_it_works_again` |
 //! | C16, Y13 | `a_model_that_is_registered_later_is_as_if_known_from_the_start`, `an_older_app_keeps_what_a_newer_one_writes` |
 //!
-//! Three differ from the catalogue. C15: a refused commit does not advance the head of its stream, since the next one
-//! would rest on what is not here; the stream stops, visibly, until its author sends another. C16: such a stream and
-//! what rests on it wait, all others go on. Y13: there is one version of the protocol so far; what it is extended by are
-//! kinds of messages, and those that are not known are skipped.
+//! Three properties differ from the catalogue. C15: a refused commit does not advance the head of its stream, since the
+//! next commit would miss one of its causes; the stream stops, visibly, until its author sends another. C16: such a
+//! stream and the commits that depend on it wait, all others go on. Y13: there is one version of the protocol so far.
+//! It can be extended by new kinds of messages, since a replica skips kinds that it does not know.
 
 mod bad_input;
 mod catching_up;
 mod clocks;
+mod contents;
 mod crashes;
 mod merging;
-mod models;
+mod peer;
 mod projections;
 mod restored;
 mod spreading;
+mod stored;
 mod unknown;
 mod watched;
 mod world;
@@ -72,7 +74,7 @@ pub use unknown::{
     an_older_app_keeps_what_a_newer_one_writes,
 };
 
-/// The list. Calls the macro in brackets with the arguments and the name of every scenario.
+/// The list, as a macro: calls the macro in brackets with the arguments and the names of all scenarios.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! for_each_replication_property {
@@ -106,7 +108,7 @@ macro_rules! for_each_replication_property {
     };
 }
 
-/// One test for each scenario of replicas over the store under test, in a module of the given name.
+/// Makes a module of the given name with one test for each scenario of replicas over the store under test.
 ///
 /// The expression is a function that makes a fresh [`Fixture`](crate::Fixture) each time it is called: a scenario needs
 /// several stores.
@@ -117,7 +119,8 @@ macro_rules! replication_tests {
     };
 }
 
-/// The scenarios of projections. Calls the macro in brackets with the arguments and the name of every scenario.
+/// The scenarios of projections, as a macro: calls the macro in brackets with the arguments and the names of all of
+/// them.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! for_each_joined_replication_property {
@@ -130,7 +133,7 @@ macro_rules! for_each_joined_replication_property {
     };
 }
 
-/// One test for each scenario of projections that follow other replicas, in a module of the given name.
+/// Makes a module of the given name with one test for each scenario of projections that follow other replicas.
 ///
 /// The expression is a function that makes a fresh [`JoinFixture`](crate::JoinFixture) each time it is called.
 #[macro_export]

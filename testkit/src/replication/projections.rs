@@ -1,4 +1,4 @@
-//! Projections follow what other replicas commit, and hold what they cannot follow.
+//! Projections follow the commits of other replicas. A commit that a projection refuses holds its stream.
 //!
 //! A list of its own, for stores that lend their native transaction.
 
@@ -11,15 +11,17 @@ use syncline::{
     BoxError, Builder, Event, JoinStorage as _, JoinTx as _, Native, Projection, ReplicaId, StreamStop,
 };
 
-use super::models::{Note, Place, all, basket, note, place};
-use super::world::{Peer, Store, World, all_models, play};
+use super::contents::all;
+use super::peer::{Peer, Store, all_models};
+use super::world::{World, play};
 use crate::JoinFixture;
+use crate::models::{Note, Place, basket, note, place};
 use crate::replica::app::drain;
 
-/// The rows of places lie behind those of notes.
+/// The first key of the rows of places; those of notes come before.
 const PLACES: u64 = 1 << 32;
 
-/// The id of the note that the projection cannot bear, or `NONE`. Clones share it.
+/// The id of the note at which the projection fails, or [`NONE`]. Clones share it.
 #[derive(Clone, Debug)]
 struct Trouble(Arc<AtomicU32>);
 
@@ -59,7 +61,7 @@ impl<F: JoinFixture> Projection<Store<F>> for Notes<F> {
     }
 }
 
-/// The places of all devices: a row says which.
+/// The places of all devices. The key of a row names the device.
 struct Places<F>(PhantomData<fn() -> F>);
 
 impl<F: JoinFixture> Projection<Store<F>> for Places<F> {
@@ -107,7 +109,7 @@ async fn project<F: JoinFixture>(world: &World<'_, F>, peer: &mut Peer<F>, troub
         .await;
 }
 
-/// Asserts that the rows are what the records say. The replica is closed for it.
+/// Asserts that the rows are those of the records. Closes the replica.
 async fn assert_in_step<F: JoinFixture>(world: &World<'_, F>, peer: &mut Peer<F>) {
     let mut expected = BTreeMap::new();
     expected.extend(all::<Note, _>(&**peer).await.into_iter().map(|note| (u64::from(note.id), note.text)));
@@ -132,8 +134,9 @@ async fn stop_of<F: JoinFixture>(peer: &Peer<F>, stream: ReplicaId) -> Option<St
     streams.into_iter().find(|known| known.replica == stream).and_then(|known| known.stopped)
 }
 
-/// Goal: a projection is exactly its records, whoever committed them. Method: commits of all kinds by others, live and
-/// caught up with, beside the replica's own; the rows and the records at the end.
+/// Goal: a projection has exactly the contents of its records, also of those that other replicas have committed.
+/// Method: commits of all kinds by others, live and in pages, beside the replica's own; compare rows and records at the
+/// end.
 ///
 /// C10, C13.
 pub async fn projections_follow_what_others_commit<F: JoinFixture>(fresh: &impl Fn() -> F) {
@@ -169,9 +172,9 @@ pub async fn projections_follow_what_others_commit<F: JoinFixture>(fresh: &impl 
     .await;
 }
 
-/// Goal: a projection that fails on what another replica committed holds that stream, says so and loses nothing; other
-/// streams and the replica itself go on; when it fails no more, the stream goes through by itself. Method: one poisonous
-/// note among others, live and in a page; an opening in between.
+/// Goal: a projection that fails at a commit of another replica holds that stream, visibly, and loses nothing. Other
+/// streams and the replica itself go on. When it works again, the stream goes through by itself. Method: one note at
+/// which the projection fails, among others, live and in a page; an opening in between.
 ///
 /// C16, B4.
 pub async fn a_failing_projection_holds_one_stream_until_it_works_again<F: JoinFixture>(
@@ -191,7 +194,7 @@ pub async fn a_failing_projection_holds_one_stream_until_it_works_again<F: JoinF
                 world.network.disconnect(a.id, b.id);
                 world.network.disconnect(b.id, c.id);
             }
-            // Neither rests on the other.
+            // Without this link neither stream depends on the other.
             world.network.disconnect(a.id, c.id);
             for n in 0..5 {
                 a.commit(note(n, format!("before, live: {live}"))).await.unwrap();
@@ -223,7 +226,7 @@ pub async fn a_failing_projection_holds_one_stream_until_it_works_again<F: JoinF
             .await;
             assert_eq!(b.get::<Note>(0).await.unwrap().unwrap().text, format!("before, live: {live}"));
             assert_eq!(b.get::<Note>(poison).await.unwrap(), None);
-            // Some tries later, and after an opening, it is still so.
+            // The stream is still held after more attempts, and after another opening.
             world.pass(100_000).await;
             project(world, &mut b, &trouble).await;
             world.pass(60_000).await;

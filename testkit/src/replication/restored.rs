@@ -1,25 +1,47 @@
-//! A store that was restored from a backup: it is found out, and nobody loses anything.
+//! A store that was restored from a backup is noticed, and no replica loses anything.
 
 use syncline::{Error, ReplicaId, Restored, StreamStop};
 
 use super::catching_up::commits_of;
-use super::models::{Contents, Note, basket, note, place};
-use super::world::{Peer, World, copy, play};
+use super::contents::Contents;
+use super::peer::Peer;
+use super::stored::copy;
+use super::world::{World, play};
 use crate::Fixture;
+use crate::models::{Note, basket, note, place};
 
-/// Three commits of all kinds.
+/// Makes three commits, one of each model.
 async fn three_commits<F: Fixture>(peer: &Peer<F>, text: &str, item: u32) {
     peer.commit(note(1, text)).await.unwrap();
     peer.commit(place(peer.device, 1, text)).await.unwrap();
     peer.commit(basket(1, [item])).await.unwrap();
 }
 
-/// Puts the backup in the place of the store of `peer`, which is cut off from the others, and opens it.
+/// Closes `peer`, puts the backup in the place of its store, cuts it off from the others, and opens it.
 async fn restore<F: Fixture>(world: &World<'_, F>, peer: &mut Peer<F>, backup: F, others: [ReplicaId; 2]) {
     peer.close(world).await;
     peer.disk = backup;
     others.into_iter().for_each(|other| world.network.disconnect(peer.id, other));
     peer.reopen(world).await;
+}
+
+/// Three replicas that agree, and a backup of the first one's store.
+async fn group_with_a_backup<F: Fixture>(world: &World<'_, F>) -> ([Peer<F>; 3], F) {
+    let [mut a, b, c] = world.group().await;
+    three_commits(&a, "before the backup", 1).await;
+    world.converged(&[&a, &b, &c]).await;
+    let backup = back_up(world, &mut a).await;
+    ([a, b, c], backup)
+}
+
+/// Three replicas, the first of which was restored and is cut off. The others have three commits of its stream that it
+/// has lost.
+async fn group_with_a_restored_store<F: Fixture>(world: &World<'_, F>) -> [Peer<F>; 3] {
+    let ([mut a, b, c], backup) = group_with_a_backup(world).await;
+    three_commits(&a, "published", 2).await;
+    world.converged(&[&a, &b, &c]).await;
+    restore(world, &mut a, backup, [b.id, c.id]).await;
+    [a, b, c]
 }
 
 /// A copy of the store of `peer`, which is open before and after.
@@ -53,22 +75,16 @@ async fn assert_refuses<F: Fixture>(peer: &Peer<F>) {
     assert!(matches!(refused, Err(Error::Restored(_))), "{refused:?}");
 }
 
-/// Goal: two histories of one stream never mix, and both stay where they are. Method: a replica publishes three commits,
-/// is restored to the backup before them, writes three others while it is alone, and meets the others; they go on, also
-/// through an opening and with a newcomer.
+/// Goal: two histories of one stream never mix, and each stays where it is. Method: a replica that was restored makes
+/// three commits in the place of those that it has lost, and then meets the others; they go on, also after another
+/// opening and with another replica that joins.
 ///
 /// H3, Y15, I4.
 pub async fn a_restored_store_that_wrote_other_commits_loses_nothing_anywhere<F: Fixture>(
     fresh: &impl Fn() -> F,
 ) {
     play(fresh, async |world| {
-        let [mut a, mut b, mut c] = world.group().await;
-        three_commits(&a, "before the backup", 1).await;
-        world.converged(&[&a, &b, &c]).await;
-        let backup = back_up(world, &mut a).await;
-        three_commits(&a, "published", 2).await;
-        world.converged(&[&a, &b, &c]).await;
-        restore(world, &mut a, backup, [b.id, c.id]).await;
+        let [mut a, mut b, mut c] = group_with_a_restored_store(world).await;
         three_commits(&a, "after the restore", 3).await;
         let (at_a, at_b) = (Contents::of(&*a).await, Contents::of(&*b).await);
         assert_eq!((&*at_a.notes[0].text, &*at_b.notes[0].text), ("after the restore", "published"));
@@ -89,7 +105,7 @@ pub async fn a_restored_store_that_wrote_other_commits_loses_nothing_anywhere<F:
         assert_eq!(Contents::of(&*b).await, at_b);
         assert_eq!(Contents::of(&*c).await, at_b);
 
-        // It is not forgotten, here or there, and the others go on.
+        // No replica forgets it when it is opened again, and the others go on.
         a.close(world).await;
         b.close(world).await;
         a.reopen(world).await;
@@ -112,19 +128,13 @@ pub async fn a_restored_store_that_wrote_other_commits_loses_nothing_anywhere<F:
     .await;
 }
 
-/// Goal: a restored store is found out before it writes anything again. Method: as above, but it commits nothing after the
-/// restore: its peers know more of its stream than it does.
+/// Goal: a restored store is noticed before it commits anything. Method: as above, but without a commit after the
+/// restore: its peers have more of its stream than it has itself.
 ///
 /// H3, Y15.
 pub async fn a_restored_store_learns_of_it_from_those_who_know_more<F: Fixture>(fresh: &impl Fn() -> F) {
     play(fresh, async |world| {
-        let [mut a, mut b, mut c] = world.group().await;
-        three_commits(&a, "before the backup", 1).await;
-        world.converged(&[&a, &b, &c]).await;
-        let backup = back_up(world, &mut a).await;
-        three_commits(&a, "published", 2).await;
-        world.converged(&[&a, &b, &c]).await;
-        restore(world, &mut a, backup, [b.id, c.id]).await;
+        let [mut a, mut b, mut c] = group_with_a_restored_store(world).await;
         world.network.connect(a.id, b.id);
         world.until("both know", async || restored(&a).await.is_some() && says_restored(&b, &a).await).await;
         assert_eq!(restored(&a).await.unwrap().stream, a.id);
@@ -139,18 +149,15 @@ pub async fn a_restored_store_learns_of_it_from_those_who_know_more<F: Fixture>(
     .await;
 }
 
-/// Goal: a store that lost only what it had acknowledged is found out too. Method: the backup lacks commits of another
-/// replica, which remembers the acknowledgement of them.
+/// Goal: a restored store that lacks only commits of others is noticed too. Method: the backup lacks commits of another
+/// replica, and that replica knows that they were acknowledged.
 ///
 /// Y8, Y15.
 pub async fn a_restored_store_that_lost_what_it_acknowledged_is_found_out<F: Fixture>(
     fresh: &impl Fn() -> F,
 ) {
     play(fresh, async |world| {
-        let [mut a, mut b, mut c] = world.group().await;
-        three_commits(&a, "before the backup", 1).await;
-        world.converged(&[&a, &b, &c]).await;
-        let backup = back_up(world, &mut a).await;
+        let ([mut a, mut b, mut c], backup) = group_with_a_backup(world).await;
         three_commits(&b, "acknowledged", 2).await;
         world
             .until("all of it is acknowledged", async || {
@@ -164,7 +171,7 @@ pub async fn a_restored_store_that_lost_what_it_acknowledged_is_found_out<F: Fix
         world.until("both know", async || restored(&a).await.is_some() && says_restored(&b, &a).await).await;
         assert_eq!(restored(&a).await.unwrap().stream, b.id);
         assert_refuses(&a).await;
-        // Reads go on, and so does what it hears; none of its acknowledgements counts.
+        // The restored replica reads and receives, but its acknowledgements do not count.
         world
             .until("it has everything again", async || commits_of(&a, &b).await == commits_of(&b, &b).await)
             .await;

@@ -1,4 +1,4 @@
-//! What is committed on one replica is there on every other, in an order that makes sense.
+//! A commit reaches every replica, after everything that its author had seen.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,16 @@ use futures::future::join;
 use syncline::{ChangeKind, Error, Event};
 use syncline_backends::Link;
 
-use super::models::{Note, Place, all, basket, note, place};
-use super::world::{Peer, World, play, play_on};
+use super::contents::all;
+use super::peer::{Peer, replica_id};
+use super::world::{World, play, play_on};
 use crate::Fixture;
+use crate::models::{Note, Place, basket, note, place};
 use crate::poll::give_way;
 use crate::replica::app::drain;
 
-/// Goal: both strategies replicate, and an owned record stays its author's. Method: three replicas; the shared record
-/// goes round, the owned one is attacked with the calls that there are.
+/// Goal: shared and owned records replicate, and only its owner can change an owned one. Method: three replicas; the
+/// shared record is changed by two of them, and the others try every call on the owned one.
 ///
 /// Y4, C15, I10.
 pub async fn a_shared_record_goes_round_and_an_owned_one_stays_its_authors<F: Fixture>(
@@ -32,7 +34,7 @@ pub async fn a_shared_record_goes_round_and_an_owned_one_stays_its_authors<F: Fi
             assert!(matches!(put, Err(Error::NotOwner { .. })), "{put:?}");
             let deleted = peer.delete::<Place>((a.device, 1)).await;
             assert!(matches!(deleted, Err(Error::NotOwner { .. })), "{deleted:?}");
-            // The same id under its own name is another record.
+            // The same id of its own device is another record.
             peer.commit_device_owned(place(peer.device, 1, "mine")).await.unwrap();
         }
         let renamed = b.update::<Note, _>(1, |old| {
@@ -48,8 +50,8 @@ pub async fn a_shared_record_goes_round_and_an_owned_one_stays_its_authors<F: Fi
     .await;
 }
 
-/// Goal: a commit needs no link between its author and its reader. Method: a line of three; the end that wrote goes for
-/// ever before the other end has heard of anything.
+/// Goal: a commit needs no link between its author and its reader. Method: three replicas in a line; the one at one end
+/// commits and goes for ever, before the one at the other end has heard of it.
 ///
 /// Y4, Y9, I12.
 pub async fn a_commit_reaches_the_end_of_a_line_although_its_author_is_gone<F: Fixture>(
@@ -71,7 +73,7 @@ pub async fn a_commit_reaches_the_end_of_a_line_although_its_author_is_gone<F: F
         world.network.connect(b.id, c.id);
         world.converged(&[&b, &c]).await;
         assert_eq!(c.get::<Note>(199).await.unwrap(), Some(note(199, "last words 199")));
-        // What it says reaches everybody who is left.
+        // Its own commits reach the one that is left.
         c.commit(note(7, "from c")).await.unwrap();
         world.converged(&[&b, &c]).await;
         world.assert_equal(&mut [&mut b, &mut c]).await;
@@ -81,7 +83,6 @@ pub async fn a_commit_reaches_the_end_of_a_line_although_its_author_is_gone<F: F
 
 /// Three replicas in a line, the first of which founded the group.
 async fn line<F: Fixture>(world: &World<'_, F>) -> (Peer<F>, Peer<F>, Peer<F>) {
-    use super::world::replica_id;
     world.network.connect(replica_id(0), replica_id(1));
     world.network.connect(replica_id(1), replica_id(2));
     let a = world.found(0).await;
@@ -90,8 +91,8 @@ async fn line<F: Fixture>(world: &World<'_, F>) -> (Peer<F>, Peer<F>, Peer<F>) {
     (a, b, c)
 }
 
-/// Goal: nothing is skipped because something newer came first: there is no watermark over all streams. Method: a
-/// replica commits while it is away, all others commit later and agree, then it meets one of them, and that one the rest.
+/// Goal: no commit is skipped because a newer one came first, as with one watermark over all streams. Method: a replica
+/// commits while it is away; the others commit later and agree; then it meets one of them, which passes its commits on.
 ///
 /// C9, Y10.
 pub async fn older_edits_that_arrive_late_are_not_skipped<F: Fixture>(fresh: &impl Fn() -> F) {
@@ -124,8 +125,8 @@ pub async fn older_edits_that_arrive_late_are_not_skipped<F: Fixture>(fresh: &im
     .await;
 }
 
-/// Goal: whoever sees a commit sees what its author had seen. Method: two replicas answer each other; the third hears
-/// the second at once and the first never, over a link that loses and swaps; a reader there looks all the time.
+/// Goal: a replica never shows a commit before its causes. Method: two replicas answer each other; the third one is
+/// linked with the second alone, over a link that loses, repeats and reorders; a reader there looks all the time.
 ///
 /// I7, C9, C14.
 pub async fn a_commit_never_shows_before_what_it_rests_on<F: Fixture>(fresh: &impl Fn() -> F) {
@@ -152,7 +153,7 @@ pub async fn a_commit_never_shows_before_what_it_rests_on<F: Fixture>(fresh: &im
         let watch = async {
             let (mut last, mut seen) = (0, 0);
             while last < ROUNDS {
-                // The answer first: by the time that it is read, its question must be there.
+                // Read the answer first: its question must be there by then.
                 let answer = number(c.get::<Note>(1).await.unwrap());
                 let question = number(c.get::<Note>(0).await.unwrap());
                 assert!(question >= answer, "answer {answer} is there, and of the questions only {question}");
@@ -172,8 +173,8 @@ pub async fn a_commit_never_shows_before_what_it_rests_on<F: Fixture>(fresh: &im
     .await;
 }
 
-/// Goal: an app can react to a whole transaction of another device, and knows whose it was. Method: batches and single
-/// commits on one replica, all events at another, live and when it catches up.
+/// Goal: the events of a remote commit come together, and name its device. Method: batches and single commits on one
+/// replica, all events at another, live and when it catches up.
 ///
 /// C4, C13.
 pub async fn a_remote_transaction_is_told_as_one<F: Fixture>(fresh: &impl Fn() -> F) {

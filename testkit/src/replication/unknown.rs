@@ -1,4 +1,5 @@
-//! Data that an app does not know yet: kept, relayed, and understood later as if it had been known from the start.
+//! Models and schemas that an app does not know yet: their values are kept, relayed, and merged once the app knows
+//! them.
 
 use std::collections::BTreeSet;
 
@@ -6,9 +7,11 @@ use serde::{Deserialize, Serialize};
 use syncline::{BoxError, Builder, Error, Storage, Syncable};
 use syncline_backends::MemoryNetworkBuilder;
 
-use super::models::{self, Basket, Contents, Note, Place, basket, note};
-use super::world::{GROUP, Peer, World, all_models, play_on, replica_id};
+use super::contents::{Contents, all};
+use super::peer::{Peer, Store, all_models, replica_id};
+use super::world::{GROUP, World, play_on};
 use crate::Fixture;
+use crate::models::{Basket, Note, Place, basket, note};
 
 /// The app before it knew notes and baskets.
 fn only_places<S: Storage>(builder: Builder<S>) -> Builder<S> {
@@ -58,9 +61,7 @@ fn next_basket(id: u32, items: impl IntoIterator<Item = u32>, colour: u8) -> Nex
     NextBasket { id, items: items.into_iter().collect(), colour }
 }
 
-/// Two authors that are connected with `relay` alone, and behind it a replica that knows everything.
-///
-/// The authors do not know of each other what they commit at the same time.
+/// Two authors and a replica that knows all models, each connected with `relay` alone.
 struct Cast<F: Fixture> {
     one: Peer<F>,
     other: Peer<F>,
@@ -70,9 +71,9 @@ struct Cast<F: Fixture> {
 
 async fn cast<F: Fixture>(
     world: &World<'_, F>,
-    authors: impl Fn(Builder<super::world::Store<F>>) -> Builder<super::world::Store<F>>,
-    relays: impl Fn(Builder<super::world::Store<F>>) -> Builder<super::world::Store<F>>,
-    knowing: impl Fn(Builder<super::world::Store<F>>) -> Builder<super::world::Store<F>>,
+    authors: impl Fn(Builder<Store<F>>) -> Builder<Store<F>>,
+    relays: impl Fn(Builder<Store<F>>) -> Builder<Store<F>>,
+    knowing: impl Fn(Builder<Store<F>>) -> Builder<Store<F>>,
 ) -> Cast<F> {
     for n in [1, 2, 3] {
         world.network.connect(replica_id(0), replica_id(n));
@@ -103,9 +104,9 @@ impl<F: Fixture> Cast<F> {
     }
 }
 
-/// Goal: a replica whose app lacks a model keeps and relays it, and once it has the model its records are what they are
-/// at one that had it all along. Method: two authors put, merge, delete and make anew at once, over a relay that knows
-/// neither model; then the relay is opened with both.
+/// Goal: a replica whose app does not know a model keeps and relays its records. Once the app knows it, they are the
+/// same as at a replica that has always known it. Method: two authors put, merge and delete at once and put anew, over
+/// a relay that knows neither model; then the relay is opened with both.
 ///
 /// C16, I6.
 pub async fn a_model_that_is_registered_later_is_as_if_known_from_the_start<F: Fixture>(
@@ -143,7 +144,7 @@ pub async fn a_model_that_is_registered_later_is_as_if_known_from_the_start<F: F
         cast.relay.entries().await;
         cast.relay.reopen(world).await;
         assert_eq!(Contents::of(&*cast.relay).await, expected);
-        // From here on it takes part.
+        // From now on the relay commits too.
         cast.relay.commit(basket(4, [1_000])).await.unwrap();
         cast.one.commit(basket(4, [1_001])).await.unwrap();
         let Cast { mut one, mut other, mut relay, mut knows } = cast;
@@ -153,8 +154,9 @@ pub async fn a_model_that_is_registered_later_is_as_if_known_from_the_start<F: F
     .await;
 }
 
-/// Goal: a replica with an older version of the app keeps and relays what newer ones write, refuses to write over it,
-/// and is like them once it is updated. Method: authors of the next version, a relay of this one that writes too.
+/// Goal: a replica with an older version of the app keeps and relays the values of a newer one and refuses to write
+/// over them. Once it is updated, it has the same records. Method: authors with the next version, and a relay with this
+/// version that commits too.
 ///
 /// C16, Y13.
 pub async fn an_older_app_keeps_what_a_newer_one_writes<F: Fixture>(fresh: &impl Fn() -> F) {
@@ -177,7 +179,7 @@ pub async fn an_older_app_keeps_what_a_newer_one_writes<F: Fixture>(fresh: &impl
                 }
             }
             if round < 2 {
-                // At the same time, by one who does not know of it.
+                // Two versions commit the same record while neither knows of the other's commit.
                 relay.commit(basket(3 + u32::from(round), [500])).await.unwrap();
                 one.commit(next_basket(3 + u32::from(round), [600], 9)).await.unwrap();
             }
@@ -189,18 +191,16 @@ pub async fn an_older_app_keeps_what_a_newer_one_writes<F: Fixture>(fresh: &impl
         assert!(matches!(over, Err(Error::NewerSchema { .. })), "{over:?}");
         assert_eq!(relay.get::<Note>(9).await.unwrap(), Some(note(9, "of before")));
 
-        let (notes, baskets) = (
-            models::all::<NextNote, _>(&*cast.knows).await,
-            models::all::<NextBasket, _>(&*cast.knows).await,
-        );
+        let (notes, baskets) =
+            (all::<NextNote, _>(&*cast.knows).await, all::<NextBasket, _>(&*cast.knows).await);
         assert_eq!((notes.len(), baskets.len()), (2, 6));
         assert_eq!(baskets[0], next_basket(0, [1, 10, 11, 12, 110, 111, 112], 7));
         assert_eq!(baskets[3], next_basket(3, [500, 600], 9));
         cast.relay.close(world).await;
         cast.relay.entries().await;
         cast.relay.open(world, next_version).await.unwrap();
-        assert_eq!(models::all::<NextNote, _>(&*cast.relay).await, notes);
-        assert_eq!(models::all::<NextBasket, _>(&*cast.relay).await, baskets);
+        assert_eq!(all::<NextNote, _>(&*cast.relay).await, notes);
+        assert_eq!(all::<NextBasket, _>(&*cast.relay).await, baskets);
         cast.relay.commit(next_basket(0, [2_000], 1)).await.unwrap();
         let all = [&cast.one, &cast.other, &cast.relay, &cast.knows];
         world.converged(&all).await;

@@ -1,4 +1,4 @@
-//! A store that says whether anybody uses it: how a scenario knows that nothing moves any more.
+//! A store that counts its operations under way, by which a scenario finds out that nothing moves any more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -61,7 +61,7 @@ impl<S: Storage> Storage for Watched<S> {
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
         let _busy = self.activity.begin();
         self.inner.write(batch).await?;
-        // Whoever reads beside it sees every state that it writes, also of a store that writes at once.
+        // Give way after each write, so that readers see every state, also if the store writes without giving way.
         give_way().await;
         Ok(())
     }

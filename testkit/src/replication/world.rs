@@ -1,15 +1,12 @@
-//! Where the scenarios play: replicas, a network between them and a clock that stands still, all on one thread.
+//! The world in which scenarios play: replicas, a network between them and a clock that stands still, on one thread.
 //!
-//! Nothing here waits for real time. A scenario goes on when everything is quiet: no driver has anything to do and no
-//! store is at work. If what it waits for is not there by then, the clock is set to the next moment for which anybody
-//! waits.
+//! Nothing here waits for real time. A scenario goes on when everything is quiet: no driver can go on and no store is
+//! at work. If the scenario's condition does not hold then, the clock moves to the next time at which a sleeper is due.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
 use std::future::{Future, poll_fn};
-use std::ops::Deref;
 use std::pin::pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -18,35 +15,19 @@ use futures::StreamExt as _;
 use futures::future::LocalBoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::task::AtomicWaker;
-use syncline::{
-    Builder, DeviceId, Entry, GroupId, KeyRange, OpenError, ReplicaId, Status, Storage, TransactionManager,
-    Uuid, WriteBatch, audit,
-};
+use syncline::{Entry, GroupId, ReplicaId, Status, TransactionManager, Uuid};
 use syncline_backends::{MemoryNetwork, MemoryNetworkBuilder};
 
-use super::models::{Basket, Contents, Note, Place};
-use super::watched::{Activity, Watched};
+use super::contents::Contents;
+use super::peer::{Peer, Store, all_models};
+use super::watched::Activity;
 use crate::poll::give_way;
-use crate::replica::app::{START_MS, at_most};
-use crate::tap::{Tap, Tapped};
-use crate::{Faults, Faulty, Fixture, StepClock, seed};
-
-/// The store of a replica: one that fails on demand and says whether it is at work.
-pub(super) type Store<F> = Watched<Faulty<<F as Fixture>::Store>>;
+use crate::replica::app::START_MS;
+use crate::{Fixture, StepClock, seed};
 
 pub(super) const GROUP: GroupId = GroupId(Uuid::from_u128(0x60));
 
-/// The id of the replica `n`, and of the one that takes the place of a store that was thrown away.
-pub(super) const fn replica_id(n: u8) -> ReplicaId {
-    ReplicaId(Uuid::from_u128(0xe0_0000 + n as u128))
-}
-
-/// The device of the replica `n`.
-pub(super) const fn device_id(n: u8) -> DeviceId {
-    DeviceId(Uuid::from_u128(0xd0_0000 + n as u128))
-}
-
-/// How often the clock may be moved until what a scenario waits for is there.
+/// How many times the clock may move until a condition holds.
 const MOVES_MAX: usize = 20_000;
 
 /// Plays a scenario in which every replica reaches every other.
@@ -54,7 +35,7 @@ pub(super) async fn play<F: Fixture>(fresh: &impl Fn() -> F, scenario: impl Asyn
     play_on(fresh, |network| network, scenario).await;
 }
 
-/// Plays a scenario on a network that is set up like this.
+/// Plays a scenario on a network that `network` sets up.
 pub(super) async fn play_on<F: Fixture>(
     fresh: &impl Fn() -> F,
     network: impl FnOnce(MemoryNetworkBuilder) -> MemoryNetworkBuilder,
@@ -95,7 +76,7 @@ pub(super) async fn play_on<F: Fixture>(
     .await;
 }
 
-/// Knows whether anything was woken.
+/// A waker that remembers whether it was woken.
 #[derive(Default)]
 struct Woken {
     since_last: AtomicBool,
@@ -118,32 +99,23 @@ pub(super) struct World<'a, F: Fixture> {
     fresh: &'a dyn Fn() -> F,
     pub(super) clock: StepClock,
     pub(super) network: MemoryNetwork,
-    activity: Activity,
+    pub(super) activity: Activity,
     spawned: RefCell<Vec<LocalBoxFuture<'static, ()>>>,
-    /// Whether no driver has anything to do, as of the last time that they were polled.
+    /// Whether no driver could go on when all of them were polled last.
     quiet: Cell<bool>,
-    /// The open replicas, for what a failure says.
+    /// The open replicas, for the message of a failure.
     open: RefCell<Vec<(ReplicaId, TransactionManager<Store<F>>)>>,
-    /// Counts openings: each has a seed of its own, and so a session of its own.
+    /// Counts openings, so that each has a seed and thereby a session of its own.
     openings: Cell<u64>,
 }
 
 impl<F: Fixture> World<'_, F> {
-    /// A device with an empty store that is not open yet.
+    /// The replica `n`, with an empty store that is not open yet.
     pub(super) fn device(&self, n: u8) -> Peer<F> {
-        Peer {
-            id: replica_id(n),
-            device: device_id(n),
-            disk: (self.fresh)(),
-            clock: self.clock.another(),
-            faults: Faults::new(),
-            tap: Tap::default(),
-            paused: Rc::default(),
-            running: None,
-        }
+        Peer::new(n, self.disk(), self.clock.another())
     }
 
-    /// Another empty place.
+    /// A place for another empty store.
     pub(super) fn disk(&self) -> F {
         (self.fresh)()
     }
@@ -156,7 +128,7 @@ impl<F: Fixture> World<'_, F> {
         peer
     }
 
-    /// A replica that `introducer` introduces and adds, once it is a member that lacks nothing.
+    /// A replica that `introducer` has introduced and added, once it is a member.
     pub(super) async fn join(&self, n: u8, introducer: &Peer<F>) -> Peer<F> {
         let mut peer = self.device(n);
         let opened = peer.open(self, |builder| all_models(builder).join(GROUP, introducer.id)).await;
@@ -171,7 +143,7 @@ impl<F: Fixture> World<'_, F> {
         self.until("the joiner is a member", async || !peer.status().await.expect("it runs").joining).await;
     }
 
-    /// A founder and those whom it introduces: `N` replicas that agree.
+    /// A founder and the replicas that it has introduced: `N` replicas that have the same commits.
     pub(super) async fn group<const N: usize>(&self) -> [Peer<F>; N] {
         let mut peers = vec![self.found(0).await];
         for n in 1..N {
@@ -183,12 +155,28 @@ impl<F: Fixture> World<'_, F> {
         peers
     }
 
+    /// Counts an opening, and returns its number.
+    pub(super) fn next_opening(&self) -> u64 {
+        self.openings.set(self.openings.get() + 1);
+        self.openings.get()
+    }
+
+    /// Notes that a replica is open, for [`report`](Self::report).
+    pub(super) fn opened(&self, replica: ReplicaId, library: TransactionManager<Store<F>>) {
+        self.open.borrow_mut().push((replica, library));
+    }
+
+    /// Notes that a replica is open no longer.
+    pub(super) fn closed(&self, replica: ReplicaId) {
+        self.open.borrow_mut().retain(|(id, _)| *id != replica);
+    }
+
     /// Runs `task` beside everything else.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         self.spawned.borrow_mut().push(Box::pin(task));
     }
 
-    /// Waits until nothing moves any more, but for the clock.
+    /// Waits until everything is quiet.
     pub(super) async fn settle(&self) {
         self.quiet.set(false);
         let mut asked = false;
@@ -196,7 +184,7 @@ impl<F: Fixture> World<'_, F> {
             if std::mem::replace(&mut asked, true) && self.is_quiet() {
                 return Poll::Ready(());
             }
-            // A store at work wakes whoever waits for it.
+            // Do not spin while a store is at work: it wakes this task when it is done.
             if self.activity.is_none() {
                 context.waker().wake_by_ref();
             }
@@ -209,7 +197,7 @@ impl<F: Fixture> World<'_, F> {
         self.quiet.get() && self.activity.is_none()
     }
 
-    /// Waits until `condition` holds when nothing moves any more, and lets time pass as long as it does not.
+    /// Waits until everything is quiet and `condition` holds, and lets time pass as long as it does not.
     pub(super) async fn until(&self, what: &str, mut condition: impl AsyncFnMut() -> bool) {
         for _ in 0..MOVES_MAX {
             self.settle().await;
@@ -224,7 +212,7 @@ impl<F: Fixture> World<'_, F> {
         panic!("it never came to be that {what}:\n{}", self.report().await);
     }
 
-    /// Waits until `condition` holds, and goes on at that moment, whatever moves.
+    /// Waits until `condition` holds, and returns at once, while everything else is in the middle of its work.
     pub(super) async fn as_soon_as(&self, what: &str, mut condition: impl FnMut() -> bool) {
         let mut moves = 0;
         self.quiet.set(false);
@@ -250,7 +238,7 @@ impl<F: Fixture> World<'_, F> {
         }
     }
 
-    /// Lets so much time pass, and everything happen that it brings.
+    /// Lets so much time pass, with everything that happens meanwhile.
     pub(super) async fn pass(&self, ms: u64) {
         let mut left = ms;
         while left > 0 {
@@ -262,7 +250,8 @@ impl<F: Fixture> World<'_, F> {
         self.settle().await;
     }
 
-    /// Gives way to everything else; if nothing moves, lets time pass until something does.
+    /// Gives way to everything else. If everything is quiet, moves the clock to the next time at which a sleeper is
+    /// due.
     pub(super) async fn settle_or_pass(&self) {
         give_way().await;
         if self.is_quiet()
@@ -272,7 +261,7 @@ impl<F: Fixture> World<'_, F> {
         }
     }
 
-    /// Waits until all of them have the same commits.
+    /// Waits until these replicas have the same commits, and lack nothing that a connected peer has.
     pub(super) async fn converged(&self, peers: &[&Peer<F>]) {
         self.until("all have the same commits", async || {
             let mut heads = None;
@@ -289,7 +278,7 @@ impl<F: Fixture> World<'_, F> {
         .await;
     }
 
-    /// What every open replica says of itself.
+    /// The status of every open replica, for a message.
     pub(super) async fn report(&self) -> String {
         let mut text = String::new();
         let open: Vec<_> = self.open.borrow().clone();
@@ -302,8 +291,8 @@ impl<F: Fixture> World<'_, F> {
         text
     }
 
-    /// Stops all of them and asserts that their stores are whole and say the same: the histories to the byte, and what
-    /// is read.
+    /// Closes these replicas and asserts that their stores are whole, that their histories are the same to the byte,
+    /// and that an app reads the same from all of them.
     pub(super) async fn assert_equal(&self, peers: &mut [&mut Peer<F>]) {
         let mut first: Option<(Vec<Entry>, Contents)> = None;
         for peer in peers {
@@ -326,11 +315,6 @@ impl<F: Fixture> World<'_, F> {
 /// The first byte of the keys of log rows.
 const LOG: u8 = 6;
 
-/// Registers all models of the scenarios.
-pub(super) fn all_models<S: Storage>(builder: Builder<S>) -> Builder<S> {
-    builder.model::<Note>().model::<Place>().model::<Basket>()
-}
-
 fn describe(status: &Status) -> String {
     let mut text = format!("{}: joining {}, restored {:?}", status.replica, status.joining, status.restored);
     for stream in &status.streams {
@@ -340,154 +324,4 @@ fn describe(status: &Status) -> String {
         let _ = write!(text, "\n  {peer:?}");
     }
     text
-}
-
-/// A replica of a scenario: the place of its store, which outlives its openings, and its manager while it is open.
-pub(super) struct Peer<F: Fixture> {
-    pub(super) id: ReplicaId,
-    pub(super) device: DeviceId,
-    pub(super) disk: F,
-    pub(super) clock: StepClock,
-    pub(super) faults: Faults,
-    /// What it sends.
-    pub(super) tap: Tap,
-    paused: Rc<Cell<bool>>,
-    running: Option<Running<F>>,
-}
-
-struct Running<F: Fixture> {
-    library: TransactionManager<Store<F>>,
-    killed: Rc<Cell<bool>>,
-}
-
-impl<F: Fixture> Deref for Peer<F> {
-    type Target = TransactionManager<Store<F>>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.running.as_ref().expect("the replica is open").library
-    }
-}
-
-impl<F: Fixture> Peer<F> {
-    /// Opens the store as `setup` says and spawns its driver.
-    pub(super) async fn open(
-        &mut self,
-        world: &World<'_, F>,
-        setup: impl FnOnce(Builder<Store<F>>) -> Builder<Store<F>>,
-    ) -> Result<(), OpenError> {
-        self.open_for(usize::MAX, world, setup).await
-    }
-
-    /// As [`open`](Self::open), but the driver is dropped after so many polls.
-    pub(super) async fn open_for(
-        &mut self,
-        polls: usize,
-        world: &World<'_, F>,
-        setup: impl FnOnce(Builder<Store<F>>) -> Builder<Store<F>>,
-    ) -> Result<(), OpenError> {
-        assert!(self.running.is_none(), "it is open");
-        let store = self.disk.open().await.expect("the store opens");
-        let store = Watched::new(Faulty::new(store, self.faults.clone()), world.activity.clone());
-        let opening = world.openings.get() + 1;
-        world.openings.set(opening);
-        let transport = Tapped::new(world.network.transport(), self.tap.clone());
-        let builder = TransactionManager::builder(store)
-            .device(self.device)
-            .replica(self.id)
-            .clock(self.clock.clone())
-            .seed(seed().wrapping_add(opening))
-            .transport(transport);
-        let (library, driver) = setup(builder).open().await?;
-        let killed = Rc::<Cell<bool>>::default();
-        let stopped = Rc::clone(&killed);
-        let paused = Rc::clone(&self.paused);
-        world.spawn(async move {
-            let mut driver = pin!(at_most(polls, driver.run()));
-            poll_fn(|context| {
-                if stopped.get() {
-                    return Poll::Ready(());
-                }
-                if paused.get() {
-                    return Poll::Pending;
-                }
-                driver.as_mut().poll(context).map(drop)
-            })
-            .await;
-        });
-        world.open.borrow_mut().push((self.id, library.clone()));
-        self.running = Some(Running { library, killed });
-        Ok(())
-    }
-
-    /// Opens the store again with all models.
-    pub(super) async fn reopen(&mut self, world: &World<'_, F>) {
-        self.open(world, all_models).await.expect("the store opens again");
-    }
-
-    /// Shuts down in order, if it is open.
-    pub(super) async fn close(&mut self, world: &World<'_, F>) {
-        let Some(Running { library, .. }) = self.running.take() else { return };
-        world.open.borrow_mut().retain(|(id, _)| *id != self.id);
-        let _ = library.shutdown().await;
-    }
-
-    /// Drops the driver where it stands, and waits until the store is released.
-    pub(super) async fn kill(&mut self, world: &World<'_, F>) {
-        let Some(Running { library, killed }) = self.running.take() else { return };
-        world.open.borrow_mut().retain(|(id, _)| *id != self.id);
-        killed.set(true);
-        // Whatever is asked of it wakes the driver, which then goes.
-        let _ = library.shutdown().await;
-    }
-
-    /// Stops the driver from doing anything, as a process that hangs.
-    pub(super) fn pause(&self) {
-        self.paused.set(true);
-    }
-
-    /// Lets the driver go on.
-    pub(super) async fn go_on(&self) {
-        self.paused.set(false);
-        // Asking wakes it.
-        self.status().await.expect("it runs");
-    }
-
-    /// Everything in the store, which is whole and not open.
-    pub(super) async fn entries(&self) -> Vec<Entry> {
-        assert!(self.running.is_none(), "it is open");
-        entries(&self.disk, &format!("{}", self.id)).await
-    }
-}
-
-/// Everything in a store, which must be whole.
-pub(super) async fn entries<F: Fixture>(disk: &F, whose: &str) -> Vec<Entry> {
-    let store = disk.open().await.expect("the store opens");
-    let violations = audit(&store).await;
-    assert!(violations.is_empty(), "the store of {whose} is not whole: {violations:#?}");
-    scan(&store).await
-}
-
-async fn scan(store: &impl Storage) -> Vec<Entry> {
-    const PAGE: usize = 1000;
-    let (mut all, mut range) = (Vec::<Entry>::new(), KeyRange::all());
-    loop {
-        let page = store.scan(range.clone(), PAGE).await.expect("the store can be read");
-        let full = page.len() == PAGE;
-        all.extend(page);
-        match all.last() {
-            Some(last) if full => range.start = [&last.key[..], &[0]].concat(),
-            _ => return all,
-        }
-    }
-}
-
-/// Copies what is in one store into an empty one, as a backup does.
-pub(super) async fn copy<F: Fixture>(from: &F, to: &F) {
-    let entries = scan(&from.open().await.expect("the store opens")).await;
-    let store = to.open().await.expect("the copy opens");
-    for page in entries.chunks(1000) {
-        let mut batch = WriteBatch::new();
-        page.iter().for_each(|entry| batch.put(entry.key.clone(), entry.value.clone()));
-        store.write(batch).await.expect("the copy is written");
-    }
 }

@@ -1,4 +1,4 @@
-//! Runs tasks one at a time, in an order drawn from the seed, and never beside each other.
+//! Runs tasks on one thread, one poll at a time, in an order drawn from the seed.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,13 +14,13 @@ pub(super) struct Executor {
     next: u64,
 }
 
-/// A task, and whose it is.
+/// A task of a process, which is its owner.
 struct Task {
     number: u64,
     owner: Option<usize>,
     future: Pin<Box<dyn Future<Output = ()>>>,
     woken: Arc<Woken>,
-    /// So many polls are left before it is dropped.
+    /// How many polls are left before it is dropped; no bound, if this is `None`.
     polls_left: Option<u8>,
 }
 
@@ -36,10 +36,11 @@ impl Wake for Woken {
     }
 }
 
-/// What a poll came to.
+/// A poll of a task.
 pub(super) struct Polled {
+    /// The number of the task.
     pub(super) number: u64,
-    /// What a task that panicked said.
+    /// The message, if the task panicked.
     pub(super) panic: Option<String>,
 }
 
@@ -61,12 +62,12 @@ impl Executor {
         self.tasks.push(Task { number: self.next, owner, future, woken, polls_left: polls });
     }
 
-    /// Drops every task of `owner`, in the middle of whatever it does.
+    /// Drops every task of `owner` where it stands.
     pub(super) fn kill(&mut self, owner: usize) {
         self.tasks.retain(|task| task.owner != Some(owner));
     }
 
-    /// Polls one of the tasks that can go on, unless its owner is `paused`; nothing if none can.
+    /// Polls one of the tasks that were woken and whose owner is not `paused`; `None` if there is no such task.
     pub(super) fn step(&mut self, rng: &mut fastrand::Rng, paused: impl Fn(usize) -> bool) -> Option<Polled> {
         let can_go_on = |task: &Task| task.woken.0.load(SeqCst) && !task.owner.is_some_and(&paused);
         let ready: Vec<usize> =

@@ -1,13 +1,13 @@
 //! A simulator: whole replicas, with their real drivers and engines, over stores, a network and clocks that fail as a
 //! plan says, in virtual time and one step at a time.
 //!
-//! A [`Plan`] is drawn from a seed and kept as data: who commits what, which processes die, which stores fail, what
-//! becomes of links and clocks. [`run`] plays it. While it plays, every store is judged by an oracle that knows only
-//! what lies in the stores' logs: it is whole, it holds exactly what its commits come to, causes before effects, both
-//! halves of what belongs together, nothing that was never committed. Then the faults end, and within
-//! [`PEACE_MS`] everybody must have everything that any app was told is committed.
+//! A [`Plan`] is drawn from a seed and kept as data: the commits of the apps, the crashes of processes, the faults of
+//! stores, links and clocks. [`run`] plays it. After each step an oracle judges every store that was written, from the
+//! logs of the stores alone: the store is whole, its records are what its commits make of them, no commit is there
+//! without its causes, no commit is there in part, and nothing is there that was never committed. Then the faults end,
+//! and within [`PEACE_MS`] every replica must have every commit of which an app was told that it is made.
 //!
-//! Everything is a function of the plan: the same plan gives the same [digest](Report::digest). A failure can be
+//! A run is a function of its plan: the same plan gives the same [digest](Report::digest). A plan that fails can be
 //! [shortened](shrink), and is printed as one line that [`Plan::parse`] reads.
 //!
 //! ```
@@ -36,35 +36,35 @@ pub use time::Wall;
 /// How long replicas have, in virtual time, to converge after the last fault.
 pub const PEACE_MS: u64 = 45 * 60 * 1000;
 
-/// What a run came to.
+/// What a run did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// A hash of every step that was taken and of the stores at the end.
+    /// A hash of every poll of a task and of the stores at the end.
     pub digest: u64,
-    /// How many values the apps were told are committed.
+    /// How many commits returned `Ok`.
     pub commits: u64,
-    /// How many steps were taken.
+    /// How many times a task was polled.
     pub polls: u64,
     /// How often a process died in the middle of an operation of its store.
     pub deaths: u64,
-    /// How often of these it had not been opened yet.
+    /// How many of these deaths came while the process opened its store.
     pub deaths_opening: u64,
     /// How many frames were sent.
     pub frames: u64,
-    /// How long it took to converge after the last fault, in virtual time.
+    /// How long the replicas took to converge after the last fault, in virtual time.
     pub peace_ms: u64,
-    /// What has happened, by the bits of [`MARKS`](syncline::MARKS).
+    /// The marks that any engine has set, as bits of [`MARKS`](syncline::MARKS).
     pub marks: u32,
 }
 
-/// What a run has broken.
+/// A property that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The property, by its number and name.
+    /// The number and name of the property.
     pub property: &'static str,
-    /// Where.
+    /// Which replica breaks it, and how.
     pub detail: String,
-    /// When, in virtual time.
+    /// When it was found, in virtual time.
     pub at_ms: u64,
 }
 
@@ -88,9 +88,8 @@ pub fn run(plan: &Plan, rules: Rules) -> Result<Report, Failure> {
     world::World::new(plan, rules).run()
 }
 
-/// Shortens a plan that fails: leaves out what it fails without, from long stretches down to single steps.
-///
-/// Whatever property a shorter plan breaks, it is as good.
+/// Shortens a plan that fails: leaves out steps, from long stretches down to single ones, as long as the rest still
+/// fails. The rest may break another property than the whole plan did.
 #[must_use]
 pub fn shrink(plan: &Plan, rules: Rules) -> Plan {
     let mut plan = plan.clone();

@@ -1,4 +1,4 @@
-//! Judges what the stores of a run hold, from their logs alone: nothing of the engine is asked.
+//! Judges what the stores of a run hold. It reads their logs and records, and asks no engine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,40 +10,41 @@ use super::models::{Note, PAIR, Place, Set};
 use super::store::Image;
 use super::{Failure, fail};
 
-/// What has become of the commits of the apps.
+/// What is known of the commits of all apps.
 #[derive(Default)]
 pub(super) struct Oracle {
-    /// Every commit that was ever seen, as its author's store had it.
+    /// Every commit, as it was in its author's store when it first was there.
     truth: BTreeMap<(ReplicaId, u64), Commit>,
     /// What the apps were told of their values.
     told: BTreeMap<u64, Told>,
 }
 
-/// A commit, and everything that its author had seen.
+/// A commit.
 struct Commit {
     logged: Logged,
+    /// How far its author had seen each stream when it committed.
     causes: BTreeMap<ReplicaId, u64>,
 }
 
-/// What an app knows of a value that it put.
+/// What is known of a value that an app puts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Told {
     pub(super) author: usize,
     pub(super) outcome: Outcome,
 }
 
-/// What an app was told.
+/// What an app was told of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Nothing yet, or nothing certain.
+    /// Nothing yet, or that the outcome is unknown.
     Open,
-    /// It is committed.
+    /// That the commit is made.
     Committed,
-    /// It is certainly not.
+    /// That the commit is not made.
     Failed,
 }
 
-/// What a store holds.
+/// What a store holds, as read from an image of its disk.
 pub(super) struct View {
     pub(super) replica: ReplicaId,
     pub(super) heads: BTreeMap<ReplicaId, (u64, [u8; 32])>,
@@ -69,7 +70,7 @@ impl View {
     }
 }
 
-/// What a reader sees.
+/// The values of all records, as a reader sees them.
 fn state(view: &View) -> BTreeMap<&RecordKey, Option<&[u8]>> {
     view.records.iter().map(|record| (&record.record, record.value.as_deref())).collect()
 }
@@ -98,10 +99,11 @@ impl Oracle {
         }
     }
 
-    /// Judges one store at any moment: it is whole (I1), holds nothing that was not committed (Y3), exactly what its
-    /// commits come to (Y2), every cause before its effect (I7), and both halves of what belongs together (C13).
+    /// Judges one store at any moment: it is whole (I1), it holds nothing that was not committed (I3, Y3, C12), its
+    /// records are what its commits make of them (Y2), it has the causes of every commit (I7), and no commit in part
+    /// (C13).
     ///
-    /// Sets are what their commits come to only where the app `knows_sets`: elsewhere they lie beside each other.
+    /// Sets are left out of Y2 unless the app `knows_sets`: such an app keeps their values unmerged, beside each other.
     pub(super) fn judge(&self, replica: ReplicaId, image: &Image, knows_sets: bool) -> Result<View, Failure> {
         check_whole(replica, image)?;
         let view = match View::of(replica, image) {
@@ -133,7 +135,8 @@ impl Oracle {
         Ok(view)
     }
 
-    /// Learns what the author's own store says it committed, before any other store is judged by that.
+    /// Learns from a replica's own store which commits it has made. Has to come before any other store is judged, since
+    /// the commit may be there already.
     pub(super) fn learn(&mut self, replica: ReplicaId, image: &Image) -> Result<(), Failure> {
         let history = match block_on(history::history(image)) {
             Ok(history) => history,
@@ -154,7 +157,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// Every commit is what its author's store made durable before anybody else had it.
+    /// Every commit was durable in its author's store first, and is what it was there.
     fn compare_with_truth(&self, view: &View) -> Result<(), Failure> {
         for commit in &view.history {
             let Some(truth) = self.truth.get(&(commit.stream, commit.seq)) else {
@@ -176,8 +179,9 @@ impl Oracle {
         Ok(())
     }
 
-    /// Judges stores that have converged: all have the same commits (I6), and so the same records, and nothing that an
-    /// app was told is committed is missing (I12).
+    /// Judges stores that have converged: they have the same commits, so they must have the same records (I6), and no
+    /// value may be missing of which an app was told that it is committed (I12). That holds only for `trusted` authors:
+    /// of a lost or restored replica, commits may have been lost with its disk.
     pub(super) fn judge_all(&self, views: &[View], trusted: impl Fn(usize) -> bool) -> Result<(), Failure> {
         let Some(first) = views.first() else { return Ok(()) };
         for view in views {
@@ -203,7 +207,7 @@ impl Oracle {
     }
 }
 
-/// A store is whole, whatever it holds (I1).
+/// A store passes the audit, whatever it holds (I1).
 pub(super) fn check_whole(replica: ReplicaId, image: &Image) -> Result<(), Failure> {
     match block_on(audit(image)).first() {
         Some(violation) => fail("I1 a store is whole", format!("{replica}: {violation}")),
@@ -211,16 +215,19 @@ pub(super) fn check_whole(replica: ReplicaId, image: &Image) -> Result<(), Failu
     }
 }
 
-/// What the commits of a log come to for one record.
+/// What the commits of a log make of one record.
 #[derive(Default)]
 struct Folded {
-    /// The latest, if the model has no merge of its own.
+    /// The highest stamp and its value, if the model has no merge of its own.
     latest: Option<(Hlc, Option<Vec<u8>>)>,
-    /// The highest epoch, and what was put in it.
+    /// The highest epoch and the union of what was put in it, if the model has a merge of its own.
     united: Option<(Hlc, Option<BTreeSet<u64>>)>,
 }
 
-/// The records are what the commits in the log come to, by the definition of last-writer-wins and of a union.
+/// The records are what the commits in the log make of them (Y2), by the definitions of last-writer-wins and of a
+/// union.
+///
+/// The fold is written down a second time here, so that a mistake of the engine is not repeated by the oracle.
 fn check_fold(view: &View, knows_sets: bool) -> Result<(), Failure> {
     let judged = |model: &str| match model {
         Note::SYNC_MODEL | Place::SYNC_MODEL => true,
@@ -286,6 +293,7 @@ fn check_fold(view: &View, knows_sets: bool) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Both notes of the pair have the same serial number (C13).
 fn check_pair(view: &View) -> Result<(), Failure> {
     let serial = |id: u32| {
         let record = view.records.iter().find(|record| record.record.id::<Note>() == Some(id))?;

@@ -1,4 +1,4 @@
-//! A store whose operations take time, fail, and are cut off by crashes, as the plan says.
+//! A store in memory whose operations take time, fail, and are cut off by crashes, as the plan says.
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -11,23 +11,23 @@ use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, Writ
 
 use super::time::Timeline;
 
-/// What outlives a store.
+/// The disk of a process. It outlives the stores that are opened on it; clones share it.
 #[derive(Clone, Default)]
 pub(super) struct SimDisk(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
     entries: BTreeMap<Key, Value>,
-    /// The fault to come, and after how many operations.
+    /// How many operations come before the fault, and the fault.
     fault: Option<(u32, StoreFault)>,
-    /// Whether its process died in the middle of an operation, and was not looked after yet.
+    /// Whether the process has died in an operation of the store since `take_death` was called last.
     died: bool,
     full: bool,
-    /// Whether a write that is cut off is there afterwards.
+    /// Whether a write that is cut off is applied.
     applies_cut: bool,
     write_ms: u64,
     read_ms: u64,
-    /// How many slow reads there were.
+    /// Counts the slow reads: the count says whether one sees the store at its beginning or at its end.
     reads: u64,
     writes: u64,
 }
@@ -37,23 +37,23 @@ struct State {
 pub enum StoreFault {
     /// A read or a write returns an error and has no effect.
     Error,
-    /// The outcome of a write is not known, and it was written or not. A read fails.
+    /// A write returns that its outcome is unknown. A read returns an error.
     Unknown {
-        /// Whether it was.
+        /// Whether the write is applied.
         applied: bool,
     },
-    /// It panics.
+    /// A read or a write panics.
     Panic {
-        /// Whether a write had been applied.
+        /// Whether the write is applied.
         applied: bool,
     },
-    /// The process dies in the middle of it.
+    /// The process dies in the middle of a read or a write.
     Death {
-        /// Whether a write had been applied.
+        /// Whether the write is applied.
         applied: bool,
-        /// How often it dies again, once it was started again.
+        /// How often the process dies again after it was started again.
         again: u8,
-        /// After how many operations: few, and it dies while it opens.
+        /// How many operations come before each of these deaths. If they are few, the process dies while it opens.
         every: u8,
     },
 }
@@ -63,12 +63,12 @@ impl SimDisk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next operation but `after` others fails.
+    /// Makes an operation fail, after so many others.
     pub(super) fn fail(&self, after: u32, fault: StoreFault) {
         self.lock().fault = Some((after, fault));
     }
 
-    /// Whether its process died since the last time that this was asked. If it is to die again, it will.
+    /// Whether the process has died in an operation of the store since this was called last.
     pub(super) fn take_death(&self) -> bool {
         std::mem::take(&mut self.lock().died)
     }
@@ -89,18 +89,18 @@ impl SimDisk {
         self.lock().read_ms = ms;
     }
 
-    /// Nothing fails any more, and nothing takes time.
+    /// Makes every operation work, at once.
     pub(super) fn heal(&self) {
         let mut state = self.lock();
         (state.fault, state.full, state.write_ms, state.read_ms) = (None, false, 0, 0);
     }
 
-    /// How many writes it has seen.
+    /// How many writes were applied.
     pub(super) fn writes(&self) -> u64 {
         self.lock().writes
     }
 
-    /// What is on it now, as a store that can only be looked at.
+    /// Copies what is on the disk, as a store that can only be read.
     pub(super) fn image(&self) -> Image {
         Image(self.lock().entries.clone())
     }
@@ -110,7 +110,7 @@ impl SimDisk {
         self.lock().entries.clone_from(&image.0);
     }
 
-    /// Takes the fault, if this operation is the one.
+    /// The fault of the operation that begins now, if it is the one that fails.
     fn strike(&self) -> Option<StoreFault> {
         let mut state = self.lock();
         let (after, fault) = state.fault.take()?;
@@ -145,7 +145,7 @@ pub(super) struct SimStore {
     pub(super) timeline: Timeline,
 }
 
-/// A write that is not on the disk yet. Dropped before that, it was cut off.
+/// A write that is not applied yet. If it is dropped with its batch, a crash has cut the write off.
 struct Cut {
     disk: SimDisk,
     batch: Option<WriteBatch>,
@@ -211,7 +211,8 @@ impl Storage for SimStore {
 }
 
 impl SimStore {
-    /// A read takes time, and sees the store as it was at its beginning or as it is at its end.
+    /// Reads the store. A slow read sees it as it is at the beginning of the read or at its end: the contract allows
+    /// both, and a write may come in between.
     async fn read<T: Send>(&self, read: impl Fn(&BTreeMap<Key, Value>) -> T + Send) -> Result<T, ReadError> {
         if let Some(fault) = self.disk.strike() {
             return Err(failed_read(fault).await);
@@ -222,7 +223,7 @@ impl SimStore {
                 return Ok(read(&state.entries));
             }
             state.reads += 1;
-            // Two and two: of two reads one after the other, each may see more or less than the other.
+            // Two early reads, then two late ones: of two reads under way at once, either one may see the older state.
             (state.read_ms, (state.reads / 2).is_multiple_of(2).then(|| read(&state.entries)))
         };
         self.timeline.sleep(ms).await;
@@ -230,7 +231,7 @@ impl SimStore {
     }
 }
 
-/// How a read fails. One whose process dies in the middle of it never ends.
+/// How a read fails. If its process dies in the middle of it, it never returns.
 async fn failed_read(fault: StoreFault) -> ReadError {
     match fault {
         StoreFault::Error | StoreFault::Unknown { .. } => ReadError::new("the store fails"),
@@ -248,7 +249,7 @@ fn scan(entries: &BTreeMap<Key, Value>, range: &KeyRange, limit: usize) -> Vec<E
     found.map(|(key, value)| Entry { key: key.clone(), value: value.clone() }).collect()
 }
 
-/// What was on a disk at some moment.
+/// A copy of a disk. It can be read like a store, and not written.
 #[derive(Clone, Default)]
 pub(super) struct Image(pub(super) BTreeMap<Key, Value>);
 

@@ -1,4 +1,4 @@
-//! Virtual time: one timeline for all, on which sleepers wait, and a clock of its own for each replica.
+//! Virtual time: one timeline on which all tasks sleep, and a clock for each replica.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use syncline::{Clock, ClockError, Mono, WallMs};
 
-/// True time, in milliseconds since the run began. It moves only when nobody has anything to do.
+/// True time, in milliseconds since the run began. The world moves it on when no task can go on. Clones share it.
 #[derive(Clone, Default)]
 pub(super) struct Timeline(Arc<Mutex<Sleepers>>);
 
@@ -17,7 +17,7 @@ pub(super) struct Timeline(Arc<Mutex<Sleepers>>);
 struct Sleepers {
     now_ms: u64,
     next: u64,
-    /// By when they wake, then by when they went to sleep.
+    /// The sleepers, by the time at which they wake. Those of one time wake in the order in which they went to sleep.
     waiting: BTreeMap<(u64, u64), Waker>,
 }
 
@@ -35,7 +35,7 @@ impl Timeline {
         self.lock().waiting.keys().next().map(|(due, _)| *due)
     }
 
-    /// Moves to `to_ms`, and wakes whoever is due by then.
+    /// Moves to `to_ms`, and wakes the sleepers that are due by then.
     pub(super) fn advance(&self, to_ms: u64) {
         let mut sleepers = self.lock();
         sleepers.now_ms = sleepers.now_ms.max(to_ms);
@@ -66,7 +66,7 @@ impl Timeline {
     }
 }
 
-/// A sleeper's place, given up with it.
+/// The place of a sleeper. Dropping a sleep gives the place up, so that no waker stays behind.
 struct Place {
     timeline: Timeline,
     key: Option<(u64, u64)>,
@@ -80,29 +80,29 @@ impl Drop for Place {
     }
 }
 
-/// When the run begins, by a clock that is right.
+/// What a right clock shows when the run begins.
 pub(super) const EPOCH_MS: u64 = 1_700_000_000_000;
 
-/// The clock of a replica: its timer is true, its wall shows what the plan says.
+/// The clock of a replica: its timer is right, its wall shows what the plan says. Clones share it.
 #[derive(Clone)]
 pub(super) struct SimClock {
     timeline: Timeline,
-    /// What it shows, and since when.
+    /// What the wall shows, and since when.
     wall: Arc<Mutex<(Wall, u64)>>,
 }
 
 /// What a wall clock shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Wall {
-    /// The time, so many milliseconds ahead or behind.
+    /// The time plus so many milliseconds, or minus, if they are negative.
     Off(i64),
-    /// Always the same, so many milliseconds after the beginning.
+    /// Always the same time, so many milliseconds after the beginning of the run.
     Frozen(u64),
-    /// Before 1970.
+    /// A time before 1970, which is an error.
     Before1970,
-    /// Nothing.
+    /// Nothing: it cannot be read.
     Fails,
-    /// It gains, or loses, so many milliseconds a second.
+    /// The time, from which it moves away by so many milliseconds a second.
     Drifts(i16),
 }
 

@@ -1,4 +1,4 @@
-//! Whatever the sequence, a store is a sorted map.
+//! Every sequence of calls has the answers that a sorted map would give.
 
 use std::fmt;
 
@@ -14,12 +14,12 @@ const RUNS: u64 = 24;
 const STEPS: usize = 40;
 const OPS_MAX: usize = 6;
 
-/// Few, so that operations meet.
+/// The nasty keys that are used: few, so that operations meet.
 const KEYS: [usize; 8] = [0, 1, 2, 5, 6, 11, 13, 15];
 
-/// Goal: no sequence of calls tells the store from a sorted map. Method: random batches, reads, scans and reopenings
-/// over few nasty keys, the same ones every time unless `SYNCLINE_SEED` is set; a failing sequence is cut down to the
-/// steps that it needs.
+/// Goal: no sequence of calls can tell the store from a sorted map. Method: random batches, reads, scans and reopenings
+/// over few nasty keys, the same ones every time unless `SYNCLINE_SEED` is set; a sequence that fails is cut down to
+/// the steps that it needs.
 ///
 /// # Panics
 /// If the store breaks the property.
@@ -86,7 +86,7 @@ fn range(random: &mut Rng) -> KeyRange {
     match random.u8(0..4) {
         0 => KeyRange { start: key(random), end: None },
         1 => KeyRange::prefix(key(random)),
-        // As often backward as forward.
+        // Backward ranges come as often as forward ones.
         _ => KeyRange::new(key(random), key(random)),
     }
 }
@@ -163,7 +163,7 @@ async fn shrink<F: Fixture>(
     mut steps: Vec<Step>,
     mut difference: String,
 ) -> (Vec<Step>, String) {
-    // Halves first, single steps last.
+    // Leave out halves first and single steps last.
     let mut size = steps.len() / 2;
     while size > 0 {
         let mut start = 0;
@@ -193,8 +193,7 @@ async fn shrink<F: Fixture>(
     (steps, difference)
 }
 
-/// Plays `steps` on a reopened store and returns the first difference. A store that does not open any more cannot be
-/// asked, so that is none.
+/// Plays `steps` on a reopened store and returns the first difference; `None` also if the store does not open any more.
 async fn replay<F: Fixture>(subject: &mut Subject<'_, F>, steps: &[Step]) -> Option<String> {
     subject.try_reopen().await.ok()?;
     play(subject, steps).await.err()

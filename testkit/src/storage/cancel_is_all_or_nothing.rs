@@ -1,4 +1,4 @@
-//! A dropped future leaves all of its batch or nothing of it, and a store that goes on.
+//! A dropped future leaves all of its batch or nothing of it, and the store goes on.
 
 use syncline::{KeyRange, Storage as _};
 
@@ -12,7 +12,7 @@ const POLLS_MAX: usize = 64;
 const DROPPED_IN_A_ROW: u32 = 3;
 
 /// Goal: dropping is safe at every point. Method: drop writes and reads after every number of polls, at once and when
-/// they could have gone on; each time the state is whole, the next write works and comes after, also when reopened.
+/// they could have gone on; each time the state is whole, and the next write works and comes after, also when reopened.
 ///
 /// # Panics
 /// If the store breaks the property.
@@ -39,7 +39,7 @@ pub async fn cancel_is_all_or_nothing<F: Fixture>(fixture: &F) {
     }
 }
 
-/// Drops one write and makes another. Says whether the first one had finished.
+/// Drops one write and makes another. Returns whether the first one had finished.
 async fn dropped_write<F: Fixture>(
     subject: &mut Subject<'_, F>,
     number: &mut u32,
@@ -58,7 +58,7 @@ async fn dropped_write<F: Fixture>(
     let write = subject.store().write(dropped);
     let finished =
         if until_woken { poll_at_most_until_woken(polls, write) } else { poll_at_most(polls, write) };
-    // It may still be under way, so it may appear between these two; but not disappear.
+    // The dropped write may still be under way, so its batch may appear between these two reads. It may not disappear.
     let mut applied = false;
     for _ in 0..2 {
         let found = subject.expect_either(&step, &before, &after).await;
@@ -96,7 +96,7 @@ async fn dropped_write<F: Fixture>(
     finished.is_some()
 }
 
-/// Drops several writes at once, then makes one. Says whether the dropped ones had finished.
+/// Drops several writes one after the other, then makes one. Returns whether the dropped ones had finished.
 async fn dropped_writes_in_a_row<F: Fixture>(
     subject: &mut Subject<'_, F>,
     number: &mut u32,
@@ -128,7 +128,7 @@ async fn dropped_writes_in_a_row<F: Fixture>(
     finished
 }
 
-/// Drops reads of both kinds, then writes. Says whether the reads had finished.
+/// Drops reads of both kinds, then writes. Returns whether the reads had finished.
 async fn dropped_reads<F: Fixture>(subject: &mut Subject<'_, F>, number: &mut u32, polls: usize) -> bool {
     let step = format!("reads dropped after {polls} polls");
     let mut state = subject.state(format_args!("before {step}")).await;

@@ -1,4 +1,4 @@
-//! Empty values and the empty key are like any other.
+//! Empty values and the empty key are like all others.
 
 use syncline::{KeyRange, Value, WriteBatch};
 

@@ -29,7 +29,8 @@ pub async fn later_ops_win<F: Fixture>(fixture: &F) {
                 let batch = WriteBatch::from(vec![first.clone(), second.clone(), third.clone()]);
                 let step = sorted_map::show_ops(batch.ops());
                 let expected = sorted_map::after(&start, &batch);
-                // One write that sets up and acts, so that the operations meet stored and staged keys.
+                // The first write fills the store and acts in one batch, the second one acts on stored keys: the
+                // operations must work on both.
                 let whole: Vec<_> = replacing(&start).into_iter().chain(batch.clone()).collect();
                 subject.write(&step, whole.into()).await;
                 subject.expect(format_args!("{step}, all keys staged"), &expected).await;

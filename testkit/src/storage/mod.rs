@@ -41,7 +41,7 @@ pub use writes_are_ordered::writes_are_ordered;
 
 use crate::Fixture;
 
-/// The list. Calls the macro in brackets with the arguments and the name of every property.
+/// The list, as a macro: calls the macro in brackets with the arguments and the names of all properties.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! for_each_storage_property {
@@ -68,7 +68,7 @@ macro_rules! for_each_storage_property {
     };
 }
 
-/// One test for each property of the contract, in a module of the given name.
+/// Makes a module of the given name with one test for each property of the contract.
 ///
 /// The expression makes a fresh [`Fixture`] for each test: `storage_tests!(redb, RedbFixture::new());` prints
 /// `redb::write_is_atomic ... ok` and so on.
@@ -81,7 +81,7 @@ macro_rules! storage_tests {
 
 /// One property of the list, for callers that choose stores or properties at run time.
 pub struct Property<F> {
-    /// Its name: the bullet of the contract.
+    /// The name of the property, which is that of the bullet in the contract.
     pub name: &'static str,
     pub(crate) check: fn(&F),
 }
@@ -102,7 +102,7 @@ impl<F> fmt::Debug for Property<F> {
     }
 }
 
-/// All properties, in the order of the contract.
+/// Returns all properties, in the order of the contract.
 #[must_use]
 pub fn properties<F: Fixture>() -> Vec<Property<F>> {
     macro_rules! list {

@@ -30,7 +30,8 @@ pub async fn reads_are_never_torn<F: Fixture>(fixture: &F) {
     threads_race(&subject).await;
 }
 
-/// Gives every key `number`. The deletes make a torn state lack keys, the order makes it mix numbers.
+/// Gives every key `number`. The batch deletes keys before it puts them, so a torn state lacks keys or has several
+/// numbers.
 fn same_number(number: u64) -> WriteBatch {
     let mut batch = WriteBatch::new();
     for key in keys().into_iter().step_by(2) {

@@ -1,4 +1,4 @@
-//! `get_many` answers in the order of its keys.
+//! `get_many` returns the values in the order of the keys.
 
 use syncline::{Key, WriteBatch};
 
@@ -6,8 +6,8 @@ use super::samples::NASTY_KEYS;
 use super::subject::Subject;
 use crate::{Fixture, sorted_map};
 
-/// Goal: an answer belongs to the key at its place. Method: ask in orders that sorting or deduplicating would change,
-/// and for more keys than a query language binds at once.
+/// Goal: each value belongs to the key at its place. Method: ask in orders that sorting or deduplicating would change,
+/// and for more keys than a statement of SQL can bind.
 ///
 /// # Panics
 /// If the store breaks the property.
@@ -17,7 +17,7 @@ pub async fn reads_keep_request_order<F: Fixture>(fixture: &F) {
 
     let subject = Subject::open("reads_keep_request_order", fixture).await;
     let mut batch = WriteBatch::new();
-    // Every other key, so that present and absent ones alternate; each value names its key.
+    // Put every other key, so that present and absent ones alternate. Each value names its key.
     for key in NASTY_KEYS.iter().step_by(2) {
         batch.put(*key, [b"value of ", *key].concat());
     }
@@ -26,7 +26,7 @@ pub async fn reads_keep_request_order<F: Fixture>(fixture: &F) {
     let sorted: Vec<Key> = NASTY_KEYS.iter().map(|key| key.to_vec()).collect();
     let backward = sorted.iter().rev().cloned().collect();
     let repeated = sorted.iter().flat_map(|key| [key.clone(), key.clone()]).collect();
-    // Seven has no factor in common with sixteen, so every key comes, in an order of neither direction.
+    // Steps of seven through sixteen keys meet all of them, neither upwards nor downwards.
     let many = (0..MANY).map(|index| sorted[index * 7 % sorted.len()].clone()).collect();
     for (order, keys) in [
         ("no keys", Vec::new()),

@@ -51,7 +51,7 @@ async fn every_read_is_fresh<F: Fixture>(subject: &Subject<'_, F>) {
         sorted_map::apply(&mut state, batch.ops());
         subject.write(step, batch).await;
         subject.expect(step, &state).await;
-        // Asks for absent keys too, so that a cache has something to remember of both kinds.
+        // Ask for absent keys too: a cache may remember both kinds.
         let expected: Vec<_> = keys.iter().map(|key| state.get(key).cloned()).collect();
         if subject.get_many(step, &keys).await != expected {
             subject.fail(step, "`get_many` found a value of before");
@@ -119,7 +119,7 @@ async fn failed_gets_say_so<F: Fixture>(mut subject: Subject<'_, F>) {
     let mut sweep = Sweep::of(subject.fixture());
     while let Some(fault) = sweep.next_fault() {
         let step = format!("a read under {fault}");
-        // A store that answers from memory reads its medium when it opens, if at all.
+        // Reopen it before: a store that answers from memory reads its medium only when it opens.
         subject.reopen(&step).await;
         subject.break_medium(fault);
         let found = try_read(subject.store().get_many(&keys)).await;

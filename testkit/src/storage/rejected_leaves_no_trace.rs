@@ -1,4 +1,4 @@
-//! A rejected batch never was.
+//! A rejected batch leaves nothing behind.
 
 use syncline::{KeyRange, WriteBatch};
 
@@ -10,15 +10,16 @@ use crate::sorted_map::{self, SortedMap};
 
 const MIB: usize = 1024 * 1024;
 
-/// Goal: after a rejection the store goes on as if nobody had asked. Method: provoke rejections with batches that end in
-/// an oversized key or value, and with every fault of the medium; look at once, after the next write, and reopened.
+/// Goal: after a rejection the store goes on as if the write had not been called. Method: provoke rejections with
+/// batches that end in an oversized key or value, and with every fault of the medium; look at once, after the next
+/// write, and reopened.
 ///
 /// # Panics
 /// If the store breaks the property.
 pub async fn rejected_leaves_no_trace<F: Fixture>(fixture: &F) {
     let mut subject = Subject::open("rejected_leaves_no_trace", fixture).await;
     let state = nasty_state();
-    // The sizes at which known stores stop, the smallest first. A store that takes them all rejects nothing here.
+    // The limits of known stores, the smallest first. A store that accepts all sizes rejects nothing here.
     for (key_bytes, value_bytes) in [(600, 1), (4_000, 1), (64 * 1024 + 1, 1), (MIB, 1), (1, 16 * MIB + 1)] {
         subject.write("filling the store", replacing(&state)).await;
         let step = format!("a batch that ends in a key of {key_bytes} and a value of {value_bytes} bytes");
@@ -41,7 +42,7 @@ pub async fn rejected_leaves_no_trace<F: Fixture>(fixture: &F) {
     .await;
 }
 
-/// Operations that show if they were applied, then one that is too large.
+/// A batch of operations that would show if they were applied, and of a put that is too large.
 fn ending_in(key: Vec<u8>, value: Vec<u8>) -> WriteBatch {
     let mut batch = WriteBatch::new();
     batch.put(*b"a", *b"rejected");

@@ -1,4 +1,4 @@
-//! What was there is there, however often the store is reopened.
+//! Reopening changes nothing of what is stored, however often.
 
 use super::samples::{nasty_state, numbered_batch, replacing};
 use super::subject::Subject;
@@ -8,8 +8,8 @@ use crate::sorted_map::{self, SortedMap};
 
 const REOPENINGS: u32 = 4;
 
-/// Goal: opening is reading. Method: reopen an empty store and one with nasty keys, again and again, with and without
-/// writes between; then with the medium failing at every operation of an opening.
+/// Goal: an opening only reads. Method: reopen an empty store and one with nasty keys, again and again, with and
+/// without writes between; then with the medium failing at every operation of an opening.
 ///
 /// # Panics
 /// If the store breaks the property.
@@ -41,7 +41,7 @@ async fn reopen_often<F: Fixture>(subject: &mut Subject<'_, F>, what: &str, stat
     }
 }
 
-/// A failed opening, also one that failed in the middle of a recovery, is as if nobody had tried.
+/// An opening that fails changes nothing either, also if it fails in the middle of a recovery.
 async fn openings_fail<F: Fixture>(subject: &mut Subject<'_, F>, state: &SortedMap) {
     let mut sweep = Sweep::of(subject.fixture());
     while let Some(fault) = sweep.next_fault() {

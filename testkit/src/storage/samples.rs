@@ -1,10 +1,10 @@
-//! Keys, values and batches that stores have got wrong before.
+//! Keys, values and batches with which stores have gone wrong before.
 
 use syncline::{Key, KeyRange, Value, WriteBatch};
 
 use crate::sorted_map::SortedMap;
 
-/// The edges of the order of bytes: empty, smallest, largest, around the sign bit, prefixes of each other.
+/// Keys at the edges of the order of bytes: empty, smallest, largest, around the sign bit, prefixes of each other.
 pub(crate) const NASTY_KEYS: [&[u8]; 16] = [
     b"",
     b"\x00",
@@ -65,7 +65,7 @@ pub(crate) fn replacing(state: &SortedMap) -> WriteBatch {
     batch.into_iter().chain(filling(state)).collect::<Vec<_>>().into()
 }
 
-/// Bytes of which no two stretches are alike, so that a cut, a shift or a repeated page shows.
+/// Bytes in which no two stretches are alike, so that a cut, a shift or a repeated page shows.
 pub(crate) fn pattern(len: usize, salt: u8) -> Value {
     const STRIDE: usize = 64;
     let mut bytes = vec![salt; len];
@@ -77,8 +77,8 @@ pub(crate) fn pattern(len: usize, salt: u8) -> Value {
     bytes
 }
 
-/// The `number`-th of a sequence of batches. Each touches keys of the ones before, so that order shows, and leaves a
-/// key of its own, so that presence shows; it puts, deletes and deletes a range.
+/// The batch `number` of a sequence. Each batch changes keys of the ones before, so that a wrong order shows, and puts
+/// a [`mark`] of its own, so that a missing batch shows. Each puts, deletes and deletes a range.
 pub(crate) fn numbered_batch(number: u32) -> WriteBatch {
     let text = number.to_string().into_bytes();
     let mut batch = WriteBatch::new();
@@ -92,7 +92,7 @@ pub(crate) fn numbered_batch(number: u32) -> WriteBatch {
     batch
 }
 
-/// The key that only the `number`-th batch of the sequence puts.
+/// The key that only the batch `number` of the sequence puts.
 pub(crate) fn mark(number: u32) -> Key {
     [&b"mark/"[..], &number.to_be_bytes()].concat()
 }

@@ -1,4 +1,4 @@
-//! `scan` lists what is in the range, in order, up to the limit, all of it or an error.
+//! `scan` returns the entries of its range in order, up to the limit, or an error.
 
 use syncline::{KeyRange, Storage as _};
 
@@ -45,7 +45,7 @@ async fn check<F: Fixture>(
     }
 }
 
-/// Pages that each go on after the last key of the one before hold every entry once.
+/// Pages, each of which goes on after the last key of the one before, have every entry once.
 async fn pages_join<F: Fixture>(subject: &Subject<'_, F>, state: &SortedMap) {
     for page in 1..=3 {
         let mut rest = KeyRange::all();
@@ -65,7 +65,7 @@ async fn failed_scans_say_so<F: Fixture>(mut subject: Subject<'_, F>, state: &So
     let mut sweep = Sweep::of(subject.fixture());
     while let Some(fault) = sweep.next_fault() {
         let step = format!("a scan under {fault}");
-        // A store that answers from memory reads its medium when it opens, if at all.
+        // Reopen it before: a store that answers from memory reads its medium only when it opens.
         subject.reopen(&step).await;
         subject.break_medium(fault);
         let found = try_read(subject.store().scan(KeyRange::all(), usize::MAX)).await;

@@ -1,4 +1,4 @@
-//! Never do two owners write.
+//! Two owners never both write.
 
 use std::sync::{Barrier, Mutex};
 
@@ -53,7 +53,8 @@ async fn second_opener<F: Fixture>(first: &mut Subject<'_, F>) {
                 first.fail(step, format_args!("its write failed: {error}"));
             }
             expected.insert(b"second".to_vec(), Vec::new());
-            // The second stays open while the first goes: that must not release what the second holds.
+            // The second store stays open while the first one is dropped, which must not release the second one's
+            // place.
             first.close();
             if let Err(error) = second.write(put(b"second again")).await {
                 first.fail(step, format_args!("its write failed after the first was dropped: {error}"));
@@ -85,7 +86,7 @@ async fn opening_race<F: Fixture>(subject: &mut Subject<'_, F>, race: u32) {
 
     let stores = opened.into_inner().expect("no opener panics while it holds the list");
     let mut wrote = vec![false; stores.len()];
-    // Twice: whoever is fenced by the first write of the other must not have written before it.
+    // Every store writes twice: one that is fenced must not have written before that.
     for _ in 0..2 {
         for (store, wrote) in stores.iter().zip(&mut wrote) {
             match Outcome::of(&store.write(put(b"race")).await) {

@@ -1,4 +1,4 @@
-//! What a store accepts, it keeps whole; what it does not accept, it rejects.
+//! A store keeps a size whole, or it rejects it.
 
 use syncline::{Key, Value, WriteBatch};
 
@@ -10,7 +10,7 @@ use crate::sorted_map::SortedMap;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// The edges of length bytes and of pages.
+/// The lengths of values: around powers of two, where length prefixes grow and pages end.
 const VALUE_BYTES: [usize; 17] = [
     0,
     1,
@@ -31,6 +31,7 @@ const VALUE_BYTES: [usize; 17] = [
     16 * MIB,
 ];
 
+/// The lengths of keys, likewise.
 const KEY_BYTES: [usize; 16] = [
     1,
     127,
@@ -50,7 +51,7 @@ const KEY_BYTES: [usize; 16] = [
     64 * KIB + 1,
 ];
 
-/// What every store must keep: the default limits of a replica and what surrounds them.
+/// The sizes that every store must keep: the default limits of a replica, and the bytes that it adds.
 const MUST_KEEP_KEY_BYTES: usize = 2 * KIB;
 const MUST_KEEP_VALUE_BYTES: usize = MIB;
 

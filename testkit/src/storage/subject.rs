@@ -1,4 +1,4 @@
-//! The store under test, with words for what each step expects of it.
+//! The store under test, with methods that act on it and compare it with what is expected.
 
 use std::fmt::{self, Display};
 use std::panic::AssertUnwindSafe;
@@ -9,14 +9,15 @@ use syncline::{Entry, Key, KeyRange, ReadError, Storage as _, Value, WriteBatch,
 use crate::sorted_map::{self, SortedMap, difference};
 use crate::{Fixture, MediumFault};
 
-/// More than any property stores. Not `usize::MAX`, which is a case of its own in `scan_is_ordered`.
+/// More entries than any property stores. Not `usize::MAX`: a store may treat that limit apart, which `scan_is_ordered`
+/// checks.
 const STATE_ENTRIES_MAX: usize = 100_000;
 
-/// A store under test. Whatever it does against expectation fails the property, by name and step.
+/// A store under test. If it does not do what a method expects, the property fails with a message that names the step.
 pub(crate) struct Subject<'f, F: Fixture> {
     property: &'static str,
     fixture: &'f F,
-    // `None` only while the store is being reopened.
+    // `None` only while the store is closed to be reopened.
     store: Option<F::Store>,
 }
 
@@ -70,14 +71,14 @@ impl<'f, F: Fixture> Subject<'f, F> {
         self.fixture.break_medium(None);
     }
 
-    /// Writes `batch`, which nothing stands against.
+    /// Writes `batch`, which must work.
     pub(crate) async fn write(&self, step: impl Display, batch: WriteBatch) {
         if let Err(error) = self.store().write(batch).await {
             self.fail(step, format_args!("the write failed: {error}"));
         }
     }
 
-    /// Writes `batch` and says how it went, panics included.
+    /// Writes `batch` and returns how the write ended, also if it panicked.
     pub(crate) async fn try_write(&self, batch: WriteBatch) -> Outcome {
         match AssertUnwindSafe(self.store().write(batch)).catch_unwind().await {
             Ok(result) => Outcome::of(&result),
@@ -107,12 +108,12 @@ impl<'f, F: Fixture> Subject<'f, F> {
         }
     }
 
-    /// Everything in the store.
+    /// Returns everything in the store.
     pub(crate) async fn state(&self, step: impl Display) -> SortedMap {
         sorted_map::from_entries(self.scan(step, KeyRange::all(), STATE_ENTRIES_MAX).await)
     }
 
-    /// Everything in the store, unless it refuses, as it may after an unknown outcome.
+    /// Returns everything in the store, or `None` if it refuses, as it may after an unknown outcome.
     pub(crate) async fn try_state(&self) -> Option<SortedMap> {
         let scan = AssertUnwindSafe(self.store().scan(KeyRange::all(), STATE_ENTRIES_MAX)).catch_unwind();
         Some(sorted_map::from_entries(scan.await.ok()?.ok()?))
@@ -141,7 +142,8 @@ impl<'f, F: Fixture> Subject<'f, F> {
         }
     }
 
-    /// Compares everything in the store with both states that a batch may leave, and says whether it was applied.
+    /// Compares everything in the store with both states that a batch may leave, and returns whether the batch is
+    /// there.
     pub(crate) async fn expect_either(
         &self,
         step: impl Display,
@@ -152,7 +154,7 @@ impl<'f, F: Fixture> Subject<'f, F> {
         self.whole(step, &found, before, after)
     }
 
-    /// Whether `found` is the state after the batch; fails if it is neither that nor the state before.
+    /// Whether `found` is the state after the batch. If it is neither that nor the state before, the property fails.
     pub(crate) fn whole(
         &self,
         step: impl Display,
@@ -174,13 +176,13 @@ impl<'f, F: Fixture> Subject<'f, F> {
 
     /// Fails the property.
     pub(crate) fn fail(&self, step: impl Display, what: impl Display) -> ! {
-        // What other properties of the same process do must not depend on this failure.
+        // Mend the medium before the panic: other properties of the same process may use it.
         self.mend_medium();
         panic!("{}: {step}: {what}", self.property)
     }
 }
 
-/// How a write went.
+/// How a write ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Ok,
@@ -213,7 +215,7 @@ impl Display for Outcome {
     }
 }
 
-/// How a read went.
+/// The answer of a read, or `None` if it failed or panicked.
 pub(crate) async fn try_read<T>(read: impl Future<Output = Result<T, ReadError>>) -> Option<T> {
     AssertUnwindSafe(read).catch_unwind().await.ok()?.ok()
 }

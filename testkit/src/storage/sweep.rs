@@ -1,17 +1,19 @@
-//! Breaks the medium at each of its operations in turn while a store writes.
+//! A sweep: the medium fails at each of its operations in turn while a store works.
 
 use crate::sorted_map::{self, SortedMap};
 use crate::storage::samples::numbered_batch;
 use crate::storage::subject::{Outcome, Subject};
 use crate::{Fixture, MediumFault, MediumFaultKind};
 
-/// Enough for a batch of a dozen entries in a store that logs, indexes and syncs; a longer write is swept in part.
+/// The last operation at which the medium fails. It is enough for a batch of a dozen entries in a store that logs,
+/// indexes and syncs; a longer write is swept in part.
 const FAULT_AT_MAX: u64 = 256;
 
-/// An act that went well may have hidden a fault (a repeated sync, say), so the sweep ends after several in a row.
+/// How many acts in a row must go well until a sweep ends. A single one may have hidden its fault, for instance with a
+/// repeated sync.
 const QUIET_ROUNDS: u32 = 4;
 
-/// Every fault, each followed by the verdict of the caller whether the act went as if there were none.
+/// All faults of a medium, one after the other. The caller says after each whether its act went well in spite of it.
 pub(crate) struct Sweep {
     kinds: std::slice::Iter<'static, MediumFaultKind>,
     kind: Option<MediumFaultKind>,
@@ -20,14 +22,14 @@ pub(crate) struct Sweep {
 }
 
 impl Sweep {
-    /// A sweep over all faults. Without any if the fixture cannot break its medium.
+    /// A sweep over all faults; over none, if the fixture cannot break its medium.
     pub(crate) fn of<F: Fixture>(fixture: &F) -> Self {
         let mut kinds = MediumFaultKind::ALL.iter();
         let kind = if fixture.break_medium(None) { kinds.next().copied() } else { None };
         Self { kinds, kind, at: 0, quiet_rounds: 0 }
     }
 
-    /// The next fault.
+    /// Returns the next fault.
     pub(crate) fn next_fault(&mut self) -> Option<MediumFault> {
         if self.quiet_rounds == QUIET_ROUNDS || self.at > FAULT_AT_MAX {
             (self.kind, self.at, self.quiet_rounds) = (self.kinds.next().copied(), 0, 0);
@@ -37,7 +39,7 @@ impl Sweep {
         Some(fault)
     }
 
-    /// Says whether the act under the last fault went as if there were none.
+    /// Takes note whether the act under the last fault went as if there were none.
     pub(crate) fn went_well(&mut self, well: bool) {
         self.quiet_rounds = if well { self.quiet_rounds + 1 } else { 0 };
     }
@@ -45,9 +47,9 @@ impl Sweep {
 
 /// One write under a fault.
 pub(crate) struct Round {
-    /// What goes into a failure message.
+    /// The step, for a failure message.
     pub(crate) step: String,
-    /// How the write went.
+    /// How the write ended.
     pub(crate) outcome: Outcome,
     /// The state before it.
     pub(crate) before: SortedMap,
@@ -57,7 +59,7 @@ pub(crate) struct Round {
     pub(crate) number: u32,
 }
 
-/// Writes under each fault in turn, the medium working again afterwards, and has `judge` look at the store.
+/// Writes once under each fault, mends the medium, and calls `judge` to look at the store.
 ///
 /// The judge may write and reopen. If the outcome was not `Ok` or `Rejected`, the store may refuse everything until
 /// the judge has reopened it.
@@ -68,7 +70,7 @@ pub(crate) async fn write_under_faults<F: Fixture>(
     let mut sweep = Sweep::of(subject.fixture());
     let mut number = 0;
     while let Some(fault) = sweep.next_fault() {
-        // Two batches a round, the second one for the judge.
+        // Each round has the numbers of two batches: the second one is for the judge.
         number += 2;
         let step = format!("a write under {fault}");
         let before = subject.state(format_args!("before {step}")).await;

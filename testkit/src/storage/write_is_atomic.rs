@@ -1,4 +1,4 @@
-//! All of a batch is there, or nothing of it.
+//! A batch is there whole, or not at all.
 
 use syncline::{Storage as _, WriteBatch};
 
@@ -11,9 +11,9 @@ use crate::sorted_map::{self, SortedMap};
 
 const POLLS_MAX: usize = 64;
 
-/// Goal: no end of a write leaves a part of it. Method: large and mixed batches; the store dropped at every poll of a
-/// write; an error, lasting errors and a panic at every operation of the medium; each time the state is the one before
-/// or the one after, there and then, reopened, and reopened again.
+/// Goal: however a write ends, no part of it is left. Method: large and mixed batches; the store dropped at every poll
+/// of a write; an error, lasting errors and a panic at every operation of the medium; each time the state is the one
+/// before or the one after, there and then, reopened, and reopened again.
 ///
 /// # Panics
 /// If the store breaks the property.
@@ -23,7 +23,7 @@ pub async fn write_is_atomic<F: Fixture>(fixture: &F) {
     dropped_stores_hold_whole_batches(&mut subject).await;
     write_under_faults(&mut subject, async |subject, round| {
         let step = &round.step;
-        // After an unknown outcome it may refuse; if it answers, then with a whole state.
+        // After an unknown outcome the store may refuse to read. If it reads, the state must be whole.
         if let Some(found) = subject.try_state().await {
             subject.whole(step, &found, &round.before, &round.after);
         }
@@ -56,7 +56,7 @@ async fn batches_land_whole<F: Fixture>(subject: &mut Subject<'_, F>) {
     subject.write("clearing the store", replacing(&SortedMap::new())).await;
 }
 
-/// The nearest thing to a crash that needs nothing of the fixture: the write and its store go at once.
+/// Drops a write together with its store, at every poll. Nothing else that every fixture can do is so near to a crash.
 async fn dropped_stores_hold_whole_batches<F: Fixture>(subject: &mut Subject<'_, F>) {
     let mut number = 2;
     for until_woken in [false, true] {

@@ -1,4 +1,4 @@
-//! What returned `Ok` is there after reopening.
+//! A write that returned `Ok` is there after reopening.
 
 use super::samples::{nasty_state, numbered_batch, pattern, replacing};
 use super::subject::{Outcome, Subject};
@@ -9,8 +9,8 @@ use crate::sorted_map;
 const WRITES: u32 = 12;
 
 /// Goal: `Ok` is a promise. Method: reopen right after a write, of every kind and size, with and without writes
-/// before; then under every fault of the medium, since a fault that a store hides must not cost the batch. What a power
-/// loss takes is a matter of each store's own tests.
+/// before; then under every fault of the medium, since a fault that a store hides must not cost the batch. A loss
+/// of power is a matter of each store's own tests.
 ///
 /// # Panics
 /// If the store breaks the property.
@@ -22,7 +22,7 @@ pub async fn write_is_durable<F: Fixture>(fixture: &F) {
     subject.expect("the first write of all, reopened", &state).await;
 
     for number in 0..WRITES {
-        // One to three writes between openings: the last one is not always the only one.
+        // One to three writes between openings: a store may keep only the last one in memory.
         for part in 0..=number % 3 {
             let mut batch = numbered_batch(number * 3 + part);
             batch.put([&b"large/"[..], &number.to_be_bytes()].concat(), pattern(10_000, 7));

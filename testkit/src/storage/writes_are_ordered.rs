@@ -10,9 +10,9 @@ use crate::sorted_map::{self, SortedMap};
 
 const WRITES: u32 = 6;
 
-/// Goal: what is found after reopening is a beginning of what was written, without holes or swaps. Method: batches that
-/// overwrite and mark, more and more of them between openings; then one batch under every fault of the medium and one
-/// after it.
+/// Goal: reopening finds a beginning of what was written, without holes or swaps. Method: batches that overwrite each
+/// other and leave marks, more and more of them between openings; then one batch under every fault of the medium and
+/// one after it.
 ///
 /// # Panics
 /// If the store breaks the property.

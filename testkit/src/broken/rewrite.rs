@@ -1,0 +1,106 @@
+//! Flaws that change a batch before it is written.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
+use syncline::{KeyRange, Value, WriteBatch, WriteOp};
+
+use super::{Broken, Flaw, lock};
+use crate::sorted_map;
+
+impl Broken {
+    /// Returns the batch that the flaw makes of this one.
+    pub(super) fn rewrite(&self, batch: WriteBatch) -> WriteBatch {
+        match self.flaw {
+            Flaw::StaleCache | Flaw::StaleAbsence => {
+                let stale_absence = self.flaw == Flaw::StaleAbsence;
+                let mut state = lock(&self.state);
+                for op in batch.ops() {
+                    match op {
+                        WriteOp::Put { key, .. } if !stale_absence => drop(state.cache.remove(key)),
+                        WriteOp::Delete { key } => drop(state.cache.remove(key)),
+                        _ => {}
+                    }
+                }
+                batch
+            }
+            Flaw::FirstPutWins => {
+                let mut seen = BTreeSet::new();
+                let is_first = |op: &WriteOp| match op {
+                    WriteOp::Put { key, .. } => seen.insert(key.clone()),
+                    _ => true,
+                };
+                batch.into_iter().filter(is_first).collect::<Vec<_>>().into()
+            }
+            Flaw::RangeDeletesFirst => {
+                let mut ops: Vec<_> = batch.into_iter().collect();
+                ops.sort_by_key(|op| Reverse(matches!(op, WriteOp::DeleteRange { .. })));
+                ops.into()
+            }
+            Flaw::DeletesLast => {
+                let mut ops: Vec<_> = batch.into_iter().collect();
+                ops.sort_by_key(|op| matches!(op, WriteOp::Delete { .. }));
+                ops.into()
+            }
+            Flaw::CutsBatches => batch.into_iter().take(1_000).collect::<Vec<_>>().into(),
+            Flaw::CompactionLosesKey => {
+                let mut state = lock(&self.state);
+                state.writes += 1;
+                let last = self.disk.edit(|entries| entries.last_key_value().map(|(key, _)| key.clone()));
+                let lost =
+                    last.filter(|_| state.writes.is_multiple_of(16)).map(|key| WriteOp::Delete { key });
+                batch.into_iter().chain(lost).collect::<Vec<_>>().into()
+            }
+            _ => batch.into_iter().flat_map(|op| self.rewrite_op(op)).collect::<Vec<_>>().into(),
+        }
+    }
+
+    /// Returns the operations that the flaw makes of this one.
+    fn rewrite_op(&self, op: WriteOp) -> Vec<WriteOp> {
+        match (self.flaw, op) {
+            (Flaw::RangeDeleteTakesEnd, WriteOp::DeleteRange { range }) => {
+                let end = range.end.clone().map(|key| WriteOp::Delete { key });
+                [WriteOp::DeleteRange { range }].into_iter().chain(end).collect()
+            }
+            (Flaw::RangeDeleteSkipsStart, WriteOp::DeleteRange { range }) => {
+                let start = range.start.clone();
+                vec![WriteOp::DeleteRange { range: range.after(&start) }]
+            }
+            (Flaw::OpenRangeDeleteIsEmpty, WriteOp::DeleteRange { range: KeyRange { end: None, .. } }) => {
+                Vec::new()
+            }
+            (Flaw::BackwardRangeDeleteTurns, WriteOp::DeleteRange { range }) => match range {
+                KeyRange { start, end: Some(end) } if end < start => {
+                    vec![WriteOp::DeleteRange { range: KeyRange::new(end, start) }]
+                }
+                range => vec![WriteOp::DeleteRange { range }],
+            },
+            (Flaw::RangeDeleteStopsAtPage, WriteOp::DeleteRange { range }) => self
+                .disk
+                .edit(|entries| sorted_map::scan(entries, &range, 1_000))
+                .into_iter()
+                .map(|entry| WriteOp::Delete { key: entry.key })
+                .collect(),
+            (Flaw::EmptyPutDeletes, WriteOp::Put { key, value }) if value.is_empty() => {
+                vec![WriteOp::Delete { key }]
+            }
+            (Flaw::LosesEmptyKey, WriteOp::Put { key, .. }) if key.is_empty() => Vec::new(),
+            (Flaw::CutsValues, WriteOp::Put { key, mut value }) => {
+                value.truncate(64 * 1024);
+                vec![WriteOp::Put { key, value }]
+            }
+            (Flaw::CutsKeys, WriteOp::Put { mut key, value }) => {
+                key.truncate(255);
+                vec![WriteOp::Put { key, value }]
+            }
+            (Flaw::DeleteTakesNeighbour, WriteOp::Delete { key }) => {
+                let found = self.disk.edit(|entries| entries.range(key..).next().map(|(key, _)| key.clone()));
+                found.map(|key| WriteOp::Delete { key }).into_iter().collect()
+            }
+            (Flaw::DeleteLeavesEmpty, WriteOp::Delete { key }) => {
+                vec![WriteOp::Put { key, value: Value::new() }]
+            }
+            (_, op) => vec![op],
+        }
+    }
+}

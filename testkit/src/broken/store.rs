@@ -1,0 +1,358 @@
+//! The broken store. A flaw shows in its reads, in its writes or in the batches that are rewritten before.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use async_trait::async_trait;
+use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
+
+use super::disk::Notes;
+use super::{Flaw, OnDrop, lock};
+use crate::sorted_map::{self, SortedMap};
+use crate::{Disk, Reference};
+
+/// A store with one flaw, and otherwise correct.
+#[derive(Debug)]
+pub struct Broken {
+    pub(super) flaw: Flaw,
+    pub(super) store: Reference,
+    pub(super) disk: Disk,
+    pub(super) notes: Option<Arc<Mutex<Notes>>>,
+    pub(super) state: Mutex<State>,
+    pub(super) reads: AtomicU64,
+}
+
+/// What a flaw has to remember while the store is open.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) cache: BTreeMap<Key, Option<Value>>,
+    hidden: Option<SortedMap>,
+    locked: bool,
+    leftover: Vec<WriteOp>,
+    late: Vec<WriteOp>,
+    pub(super) writes: u64,
+}
+
+#[async_trait]
+impl Storage for Broken {
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        match self.flaw {
+            Flaw::StaleCache | Flaw::StaleAbsence => return self.get_cached(keys).await,
+            Flaw::PublishesLate => {
+                if let Some(before) = lock(&self.state).hidden.take() {
+                    return Ok(keys.iter().map(|key| before.get(key).cloned()).collect());
+                }
+            }
+            Flaw::UnreadableIsAbsent => {
+                return Ok(self.store.get_many(keys).await.unwrap_or_else(|_| vec![None; keys.len()]));
+            }
+            Flaw::ReadsKeyByKey => {
+                let mut values = Vec::new();
+                for key in keys {
+                    values.extend(self.store.get_many(std::slice::from_ref(key)).await?);
+                }
+                return Ok(values);
+            }
+            Flaw::SortsKeys => {
+                let mut sorted = keys.to_vec();
+                sorted.sort();
+                return self.store.get_many(&sorted).await;
+            }
+            Flaw::DedupsKeys => {
+                let mut once = keys.to_vec();
+                once.dedup();
+                let mut values = self.store.get_many(&once).await?;
+                values.resize(keys.len(), None);
+                return Ok(values);
+            }
+            Flaw::EmptyReadsAbsent => {
+                let values = self.store.get_many(keys).await?;
+                return Ok(values.into_iter().map(|value| value.filter(|value| !value.is_empty())).collect());
+            }
+            Flaw::CancelledReadKeepsLock => {
+                let cancelled = OnDrop::new(|| lock(&self.state).locked = true);
+                let values = self.store.get_many(keys).await;
+                cancelled.disarm();
+                return values;
+            }
+            _ => {}
+        }
+        self.store.get_many(keys).await
+    }
+
+    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        let backward = range.end.as_ref().is_some_and(|end| *end < range.start);
+        match self.flaw {
+            Flaw::PublishesLate => {
+                if let Some(before) = lock(&self.state).hidden.take() {
+                    return Ok(sorted_map::scan(&before, &range, limit));
+                }
+            }
+            Flaw::UnknownShowsPrefix => {
+                if let Some(shown) = &lock(&self.state).hidden {
+                    return Ok(sorted_map::scan(shown, &range, limit));
+                }
+            }
+            Flaw::ScansPageByPage => return self.scan_pages(range, limit).await,
+            Flaw::HashOrder => return self.scan_sorted(range, limit, hash).await,
+            Flaw::SignedOrder => {
+                let signed = |key: &[u8]| key.iter().map(|byte| byte.cast_signed()).collect::<Vec<_>>();
+                return self.scan_sorted(range, limit, signed).await;
+            }
+            Flaw::LengthOrder => {
+                return self.scan_sorted(range, limit, |key| (key.len(), key.to_vec())).await;
+            }
+            Flaw::ScanTakesEnd => {
+                let end = range.end.map(|end| KeyRange::all().after(&end).start);
+                return self.store.scan(KeyRange { start: range.start, end }, limit).await;
+            }
+            Flaw::ScanSkipsStart => {
+                let start = range.start.clone();
+                return self.store.scan(range.after(&start), limit).await;
+            }
+            Flaw::BackwardScanIsOpen if backward => {
+                return self.store.scan(KeyRange { start: range.start, end: None }, limit).await;
+            }
+            Flaw::OpenScanStopsEarly => {
+                let end = range.end.or(Some(vec![0xFF]));
+                return self.store.scan(KeyRange { start: range.start, end }, limit).await;
+            }
+            Flaw::ScanIgnoresLimit => return self.store.scan(range, usize::MAX).await,
+            Flaw::ScanLimitIsOneMore => return self.store.scan(range, limit.saturating_add(1)).await,
+            Flaw::ScanLimitZeroIsNone if limit == 0 => return self.store.scan(range, usize::MAX).await,
+            Flaw::ScanStopsAtError => {
+                let found = self.store.scan(range.clone(), limit).await;
+                let half =
+                    |entries: &mut SortedMap| sorted_map::scan(entries, &range, limit.min(entries.len() / 2));
+                return Ok(found.unwrap_or_else(|_| self.disk.edit(half)));
+            }
+            Flaw::CancelledReadKeepsLock => {
+                let cancelled = OnDrop::new(|| lock(&self.state).locked = true);
+                let entries = self.store.scan(range, limit).await;
+                cancelled.disarm();
+                return entries;
+            }
+            _ => {}
+        }
+        self.store.scan(range, limit).await
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
+        let batch = self.rewrite(batch);
+        if lock(&self.state).locked {
+            // Return an error instead of waiting for ever, so that the list fails and does not hang.
+            return Err(WriteError::rejected("the lock is held for good"));
+        }
+        let half = batch.ops()[..batch.ops().len().div_ceil(2)].to_vec();
+        let apply_half = || self.disk.edit(|entries| sorted_map::apply(entries, &half));
+        match self.flaw {
+            Flaw::AppliesOpByOp => {
+                for op in batch {
+                    self.store.write(vec![op].into()).await?;
+                }
+                Ok(())
+            }
+            Flaw::AppliesInTwoSteps => {
+                self.store.write(WriteBatch::new()).await?;
+                apply_half();
+                self.wait_for_a_reader();
+                self.disk.edit(|entries| sorted_map::apply(entries, &batch.ops()[half.len()..]));
+                Ok(())
+            }
+            Flaw::ErrorKeepsPrefix => self.store.write(batch).await.map_err(|error| match error {
+                WriteError::Rejected(error) => {
+                    apply_half();
+                    WriteError::Unknown(error)
+                }
+                other => other,
+            }),
+            Flaw::UnknownShowsPrefix => {
+                let mut shown = self.disk.edit(|entries| entries.clone());
+                sorted_map::apply(&mut shown, &half);
+                let result = self.store.write(batch).await;
+                if matches!(result, Err(WriteError::Unknown(_))) {
+                    lock(&self.state).hidden = Some(shown);
+                }
+                result
+            }
+            Flaw::PanicKeepsPrefix => {
+                let _panicked = OnDrop::new(|| {
+                    if thread::panicking() {
+                        apply_half();
+                    }
+                });
+                self.store.write(batch).await
+            }
+            Flaw::PanicLocksOut => {
+                let _panicked = OnDrop::new(|| {
+                    if thread::panicking() {
+                        self.store.never_release();
+                    }
+                });
+                self.store.write(batch).await
+            }
+            Flaw::FailedSyncIsForgotten => match self.store.write(batch).await {
+                Err(WriteError::Unknown(_)) => Ok(()),
+                other => other,
+            },
+            Flaw::RejectedKeepsPrefix => {
+                let result = self.store.write(batch).await;
+                if matches!(result, Err(WriteError::Rejected(_))) {
+                    apply_half();
+                }
+                result
+            }
+            Flaw::RejectedStops => {
+                let result = self.store.write(batch).await;
+                lock(&self.state).locked = matches!(result, Err(WriteError::Rejected(_)));
+                result
+            }
+            Flaw::RejectedIsSweptUp => {
+                let mut ops = std::mem::take(&mut lock(&self.state).leftover);
+                ops.extend(batch.clone());
+                let result = self.store.write(ops.into()).await;
+                if matches!(result, Err(WriteError::Rejected(_))) {
+                    lock(&self.state).leftover = half;
+                }
+                result
+            }
+            Flaw::UnknownSaysRejected => self.store.write(batch).await.map_err(|error| match error {
+                WriteError::Unknown(error) => WriteError::Rejected(error),
+                other => other,
+            }),
+            Flaw::TwoOwnersWrite => {
+                self.store.usurp();
+                self.store.write(batch).await
+            }
+            Flaw::FencedIsApplied => {
+                let result = self.store.write(batch.clone()).await;
+                if matches!(result, Err(WriteError::Fenced)) {
+                    self.disk.edit(|entries| sorted_map::apply(entries, batch.ops()));
+                }
+                result
+            }
+            Flaw::FencedSaysOk => match self.store.write(batch).await {
+                Err(WriteError::Fenced) => Ok(()),
+                other => other,
+            },
+            Flaw::CancelKeepsPrefix => {
+                let cancelled = OnDrop::new(apply_half);
+                let result = self.store.write(batch).await;
+                cancelled.disarm();
+                result
+            }
+            Flaw::CancelKeepsLock => {
+                let cancelled = OnDrop::new(|| lock(&self.state).locked = true);
+                let result = self.store.write(batch).await;
+                cancelled.disarm();
+                result
+            }
+            Flaw::CancelledLandsLate => {
+                let late = std::mem::take(&mut lock(&self.state).late);
+                let cancelled = OnDrop::new(|| lock(&self.state).late.extend(batch.clone()));
+                let result = self.store.write(batch.clone()).await;
+                cancelled.disarm();
+                self.disk.edit(|entries| sorted_map::apply(entries, &late));
+                result
+            }
+            Flaw::CancelLocksOut => {
+                let cancelled = OnDrop::new(|| self.store.keep_when_dropped());
+                let result = self.store.write(batch).await;
+                cancelled.disarm();
+                result
+            }
+            Flaw::PublishesLate => {
+                let before = self.disk.edit(|entries| entries.clone());
+                self.store.write(batch).await?;
+                lock(&self.state).hidden = Some(before);
+                Ok(())
+            }
+            Flaw::OversizeIsUnknown => self.store.write(batch).await.map_err(|error| match error {
+                WriteError::Rejected(error) => WriteError::Unknown(error),
+                other => other,
+            }),
+            _ => {
+                let written = self.notes.as_ref().map(|_| batch.clone());
+                self.store.write(batch).await?;
+                if let Some(notes) = &self.notes {
+                    lock(notes).log.extend(written);
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Broken {
+    async fn get_cached(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+        let values = self.store.get_many(keys).await?;
+        let mut state = lock(&self.state);
+        let remembers = |value: &Option<Value>| value.is_none() == (self.flaw == Flaw::StaleAbsence);
+        Ok(keys
+            .iter()
+            .zip(values)
+            .map(|(key, value)| match state.cache.get(key) {
+                Some(cached) => cached.clone(),
+                None => {
+                    if remembers(&value) {
+                        state.cache.insert(key.clone(), value.clone());
+                    }
+                    value
+                }
+            })
+            .collect())
+    }
+
+    async fn scan_pages(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        const PAGE: usize = 3;
+        let (mut entries, mut rest) = (Vec::new(), range);
+        while entries.len() < limit {
+            let page = self.store.scan(rest.clone(), PAGE.min(limit - entries.len())).await?;
+            let Some(last) = page.last() else { break };
+            rest = rest.after(&last.key);
+            entries.extend(page);
+        }
+        Ok(entries)
+    }
+
+    async fn scan_sorted<K: Ord>(
+        &self,
+        range: KeyRange,
+        limit: usize,
+        order: impl Fn(&[u8]) -> K,
+    ) -> Result<Vec<Entry>, ReadError> {
+        let mut entries = self.store.scan(range, usize::MAX).await?;
+        entries.sort_by_cached_key(|entry| order(&entry.key));
+        entries.truncate(limit);
+        Ok(entries)
+    }
+
+    /// Waits until another thread has read. The wait is bounded, since there may be no reader, and only the first
+    /// writes wait, since there may be many of them.
+    fn wait_for_a_reader(&self) {
+        const WAITS_MAX: u64 = 100;
+        const TURNS_MAX: u32 = 20;
+        let waits = {
+            let mut state = lock(&self.state);
+            state.writes += 1;
+            state.writes
+        };
+        let reads = self.reads.load(Ordering::SeqCst);
+        for _ in 0..TURNS_MAX {
+            if waits > WAITS_MAX || self.reads.load(Ordering::SeqCst) > reads + 1 {
+                break;
+            }
+            thread::yield_now();
+        }
+    }
+}
+
+/// FNV-1a. Any hash would do: keys only have to lose their order.
+fn hash(key: &[u8]) -> u64 {
+    key.iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}

@@ -1,0 +1,159 @@
+//! What each step of a plan does to the world.
+
+use syncline::ReplicaId;
+use syncline_backends::Link;
+
+use super::processes::has_bit;
+use super::{GROUP, World};
+use crate::sim::Failure;
+use crate::sim::plan::{Action, REPLICAS_MAX};
+
+impl World {
+    /// Does what a step says.
+    pub(super) fn act(&mut self, action: Action) -> Result<(), Failure> {
+        let count = self.processes.len();
+        let place = |at: u8| usize::from(at) % count;
+        let id = |world: &Self, at: u8| world.processes[place(at)].id;
+        match action {
+            Action::Commit { at, edits, cancelled } => {
+                let at = place(at);
+                if let Some(commit) = self.apps.commit(at, &self.processes[at], edits) {
+                    self.executor.spawn_for(Some(at), cancelled, commit);
+                }
+            }
+            Action::Pair { at } => {
+                let at = place(at);
+                if let Some(commit) = self.apps.commit_pair(at, &self.processes[at]) {
+                    self.executor.spawn(Some(at), commit);
+                }
+            }
+            Action::Crash { at, applied, down_ms } => self.crash(place(at), applied, down_ms),
+            Action::Stop { at, down_ms } => self.stop(place(at), down_ms),
+            Action::Fault { at, after, fault } => {
+                self.processes[place(at)].disk.fail(u32::from(after), fault);
+            }
+            Action::Full { at, full } => self.processes[place(at)].disk.set_full(full),
+            Action::Slow { at, write_ms } => {
+                self.processes[place(at)].disk.set_write_ms(u64::from(write_ms));
+            }
+            Action::SlowReads { at, read_ms } => {
+                self.processes[place(at)].disk.set_read_ms(u64::from(read_ms));
+            }
+            Action::Backup { at } => {
+                let process = &mut self.processes[place(at)];
+                if process.starts > 0 && !process.rolled_back {
+                    let image = process.disk.image();
+                    process.backup = Some(image).filter(|image| !image.0.is_empty());
+                }
+            }
+            Action::Restore { at } => self.restore(place(at))?,
+            Action::Link { from, to, percent, delay_ms, blocked } => {
+                self.network.set(id(self, from), id(self, to), link(percent, delay_ms, blocked));
+            }
+            Action::Partition { mask } => self.partition(mask),
+            Action::Disconnect { one, other } => {
+                if place(one) != place(other) {
+                    self.network.disconnect(id(self, one), id(self, other));
+                }
+            }
+            Action::Flap { one, other, times } => {
+                if place(one) != place(other) {
+                    self.flap(id(self, one), id(self, other), times)?;
+                }
+            }
+            Action::Late { from, to, ago } => {
+                if let Some(frame) = self.processes[place(from)].tap.frame(id(self, to), ago) {
+                    // The receiver may be down.
+                    let _ = self.network.inject(id(self, from), id(self, to), frame);
+                }
+            }
+            Action::Noise { from, to, kind, len } => {
+                let body: Vec<u8> = (0..len).map(|_| self.rng.u8(..)).collect();
+                let frame = match kind {
+                    Some(kind) => syncline::fuzz::seal(GROUP, kind, &body),
+                    None => body.into(),
+                };
+                // The receiver may be down.
+                let _ = self.network.inject(id(self, from), id(self, to), frame);
+            }
+            Action::Heal => self.network.heal(),
+            Action::Clock { at, wall } => {
+                let process = &mut self.processes[place(at)];
+                process.clock.set(wall);
+                process.was_wrong.set(true);
+            }
+            Action::Pause { at, ms } => {
+                let until = self.timeline.now_ms() + u64::from(ms);
+                self.processes[place(at)].paused_until = until;
+            }
+            Action::Join { .. } => {
+                if count < usize::from(REPLICAS_MAX) {
+                    self.add_process();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills a process, for `down_ms` or for ever. The founder always comes back, since it adds the joiners.
+    fn crash(&mut self, at: usize, applied: bool, down_ms: Option<u32>) {
+        self.processes[at].disk.set_applies_cut(applied);
+        self.kill(at);
+        let now = self.timeline.now_ms();
+        let process = &mut self.processes[at];
+        match down_ms {
+            Some(down_ms) => process.starts_at = Some(now + u64::from(down_ms)),
+            None => {
+                process.lost = at != 0;
+                process.starts_at = (at == 0).then_some(now);
+            }
+        }
+    }
+
+    /// Shuts a process down in order, and starts it again after `down_ms`.
+    fn stop(&mut self, at: usize, down_ms: u32) {
+        if let Some(manager) = self.manager(at) {
+            self.processes[at].starts_at = Some(self.timeline.now_ms() + u64::from(down_ms));
+            self.executor.spawn(Some(at), async move {
+                let _ = manager.shutdown().await;
+            });
+        }
+    }
+
+    /// Cuts the replicas of the mask off from the others.
+    fn partition(&self, mask: u8) {
+        let ids = self.processes.iter().map(|process| process.id).enumerate();
+        let (one, other): (Vec<_>, Vec<_>) = ids.partition(|(at, _)| has_bit(mask, *at));
+        let ids = |side: Vec<(usize, ReplicaId)>| -> Vec<ReplicaId> {
+            side.into_iter().map(|(_, id)| id).collect()
+        };
+        self.network.partition(&ids(one), &ids(other));
+    }
+
+    /// Disconnects two replicas and connects them again, so many times.
+    fn flap(&mut self, one: ReplicaId, other: ReplicaId, times: u8) -> Result<(), Failure> {
+        for _ in 0..times {
+            // Both replicas are told of each change before the next one comes.
+            self.network.disconnect(one, other);
+            self.settle()?;
+            self.network.connect(one, other);
+            self.settle()?;
+        }
+        Ok(())
+    }
+}
+
+/// A link on which so many of a hundred frames are lost, repeated, reordered and damaged.
+fn link(percent: [u8; 4], delay_ms: u16, blocked: bool) -> Link {
+    let [loss, duplicate, reorder, corrupt] = percent.map(|percent| f64::from(percent) / 100.);
+    let delay_ms = u64::from(delay_ms);
+    Link {
+        loss,
+        duplicate,
+        duplicate_delay_ms: 0..=delay_ms * 20,
+        reorder,
+        corrupt,
+        delay_ms: 0..=delay_ms,
+        blocked,
+    }
+}

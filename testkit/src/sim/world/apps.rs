@@ -1,0 +1,132 @@
+//! What the apps of a run commit, and what they are told of it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::rc::Rc;
+
+use syncline::Error;
+
+use super::processes::Process;
+use crate::sim::models::{Note, PAIR, Place, Set};
+use crate::sim::oracle::{Oracle, Outcome, Told};
+use crate::sim::plan::Edit;
+
+/// The apps of all processes. They count the values that they put, so that each has a serial number of its own.
+pub(super) struct Apps {
+    oracle: Rc<RefCell<Oracle>>,
+    committed: Rc<Cell<u64>>,
+    last_serial: u64,
+}
+
+impl Apps {
+    /// Apps that tell `oracle` how their commits end.
+    pub(super) fn new(oracle: &Rc<RefCell<Oracle>>) -> Self {
+        Self { oracle: Rc::clone(oracle), committed: Rc::default(), last_serial: 0 }
+    }
+
+    /// How many commits returned `Ok`.
+    pub(super) fn committed(&self) -> u64 {
+        self.committed.get()
+    }
+
+    /// A task that commits `edits` at the process at place `at`; `None` if it is not open or was restored.
+    pub(super) fn commit(
+        &mut self,
+        at: usize,
+        process: &Process,
+        edits: Vec<Edit>,
+    ) -> Option<impl Future<Output = ()> + use<>> {
+        if process.rolled_back {
+            return None;
+        }
+        let manager = process.manager()?;
+        let device = process.device;
+        let mut serials = Vec::new();
+        let mut named = BTreeSet::new();
+        let mut staged = Vec::new();
+        for edit in edits {
+            let (kind, id, put) = match edit {
+                Edit::Note(id, put) => (0, id, put),
+                Edit::Place(id, put) => (1, id, put),
+                Edit::Set(id, put) => (2, id, put),
+            };
+            if kind == 2 && !process.knows_sets {
+                continue;
+            }
+            // Only the last edit of a record counts in a commit. So take one edit of each record: the serial number of
+            // another one would be missed everywhere.
+            if named.insert((kind, id)) {
+                let serial = put.then(|| self.next_serial(at));
+                serials.extend(serial);
+                staged.push((edit, serial));
+            }
+        }
+        let told = self.teller(serials);
+        Some(async move {
+            let result = manager
+                .commit_batch(|batch| {
+                    for (edit, serial) in staged {
+                        match (edit, serial) {
+                            (Edit::Note(id, _), Some(serial)) => batch.put(&Note { id, serial })?,
+                            (Edit::Note(id, _), None) => batch.delete::<Note>(id)?,
+                            (Edit::Place(id, _), Some(serial)) => {
+                                batch.put(&Place { id, device_id: device, serial })?;
+                            }
+                            (Edit::Place(id, _), None) => batch.delete::<Place>((device, id))?,
+                            (Edit::Set(id, _), Some(serial)) => {
+                                batch.put(&Set { id, serials: [serial].into() })?;
+                            }
+                            (Edit::Set(id, _), None) => batch.delete::<Set>(id)?,
+                        }
+                    }
+                    Ok(())
+                })
+                .await;
+            told(result);
+        })
+    }
+
+    /// A task that commits both notes of the [`PAIR`]; `None` as for [`commit`](Self::commit).
+    pub(super) fn commit_pair(
+        &mut self,
+        at: usize,
+        process: &Process,
+    ) -> Option<impl Future<Output = ()> + use<>> {
+        if process.rolled_back {
+            return None;
+        }
+        let manager = process.manager()?;
+        let serial = self.next_serial(at);
+        let told = self.teller(vec![serial]);
+        Some(async move {
+            let put = manager.commit_batch(|batch| {
+                Ok(PAIR.iter().try_for_each(|id| batch.put(&Note { id: *id, serial }))?)
+            });
+            told(put.await);
+        })
+    }
+
+    fn next_serial(&mut self, author: usize) -> u64 {
+        self.last_serial += 1;
+        let told = Told { author, outcome: Outcome::Open };
+        self.oracle.borrow_mut().expect(self.last_serial, told);
+        self.last_serial
+    }
+
+    /// Tells the oracle how the commit of these serial numbers has ended.
+    fn teller(&self, serials: Vec<u64>) -> impl FnOnce(Result<(), Error>) + use<> {
+        let (oracle, committed) = (Rc::clone(&self.oracle), Rc::clone(&self.committed));
+        move |result| {
+            let outcome = match result {
+                Ok(()) => Outcome::Committed,
+                Err(Error::Unknown(_)) => Outcome::Open,
+                Err(_) => Outcome::Failed,
+            };
+            if outcome == Outcome::Committed {
+                committed.set(committed.get() + 1);
+            }
+            serials.into_iter().for_each(|serial| oracle.borrow_mut().tell(serial, outcome));
+        }
+    }
+}

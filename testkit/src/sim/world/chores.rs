@@ -1,0 +1,77 @@
+//! What a person would do now and then: add joiners, look at the statuses, release held streams.
+
+use std::rc::Rc;
+
+use syncline::{Limits, Status, StreamStatus, StreamStop};
+
+use super::World;
+use crate::sim::plan::FAR_MS;
+use crate::sim::time::EPOCH_MS;
+use crate::sim::{Failure, fail};
+
+impl World {
+    /// Spawns a task for each running process that checks its status and, once the faults have ended, releases streams
+    /// that are held for longer than the run lasts. Spawns another for each joiner that is not a member yet: the
+    /// founder adds it, again and again until that works.
+    pub(super) fn do_chores(&mut self) {
+        // Any member could add joiners. The founder is the one that is never lost and never restored.
+        let founder = self.manager(0);
+        for at in 0..self.processes.len() {
+            if let Some(manager) = self.manager(at) {
+                let (marks, findings) = (Rc::clone(&self.marks), self.findings.clone());
+                let (rolled_back, timeline) = (self.processes[at].rolled_back, self.timeline.clone());
+                let (was_wrong, peace) = (Rc::clone(&self.processes[at].was_wrong), self.peace);
+                self.executor.spawn(Some(at), async move {
+                    if let Ok(status) = manager.status().await {
+                        marks.set(marks.get() | status.marks);
+                        let right_ms = (!was_wrong.get()).then(|| EPOCH_MS + timeline.now_ms());
+                        if let Err(failure) = check_status(&status, rolled_back, right_ms) {
+                            findings.report(failure);
+                        }
+                        let far = status.streams.iter().filter(|stream| peace && is_held_for_long(stream));
+                        for stream in far {
+                            // From here on the clock of this replica stands as far ahead as the stream.
+                            was_wrong.set(true);
+                            let _ = manager.release_held(stream.replica).await;
+                        }
+                    }
+                });
+            }
+            let process = &self.processes[at];
+            if let Some(founder) = founder.clone().filter(|_| !process.added.get() && process.starts > 0) {
+                let (id, device, added) = (process.id, process.device, Rc::clone(&process.added));
+                self.executor.spawn(Some(0), async move {
+                    if founder.add_member(id, device).await.is_ok() {
+                        added.set(true);
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// Whether a stream is held until after the end of the run, so that it has to be released for the replicas to converge.
+fn is_held_for_long(stream: &StreamStatus) -> bool {
+    let far_ms = EPOCH_MS + FAR_MS.unsigned_abs() / 2;
+    matches!(stream.stopped, Some(StreamStop::Held { stamp, .. }) if stamp.wall().get() > far_ms)
+}
+
+/// Checks what a replica says of itself. Only a restored replica says that it was restored, and none says that a stream
+/// is forked or refused, since no replica of a run commits a second history (H3). A clock that was always right is not
+/// dragged ahead by others (H6): `right_ms` is the true time, if this clock was always right.
+fn check_status(status: &Status, rolled_back: bool, right_ms: Option<u64>) -> Result<(), Failure> {
+    if let Some(restored) = status.restored.filter(|_| !rolled_back) {
+        return fail("H3 only what was restored is called so", format!("{}: {restored}", status.replica));
+    }
+    for stream in &status.streams {
+        if let Some(reason @ (StreamStop::Forked { .. } | StreamStop::Refused { .. })) = &stream.stopped {
+            let detail = format!("{} stops {}: {reason}", status.replica, stream.replica);
+            return fail("H3 honest streams are not stopped", detail);
+        }
+    }
+    let ahead = right_ms.map(|now| status.clock.wall().get().saturating_sub(now)).unwrap_or_default();
+    if ahead > Limits::default().max_drift_ms {
+        return fail("H6 no clock is dragged ahead", format!("{} stands {ahead} ms ahead", status.replica));
+    }
+    Ok(())
+}

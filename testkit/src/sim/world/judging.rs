@@ -1,0 +1,68 @@
+//! Has the oracle judge the stores that were written.
+
+use std::collections::BTreeMap;
+
+use futures::executor::block_on;
+use syncline::{MARKS, ReplicaId, history};
+
+use super::World;
+use super::processes::Process;
+use crate::sim::{Failure, fail, oracle};
+
+impl World {
+    /// Judges every store that was written since it was judged last. The oracle learns the commits of all of them
+    /// first, since one may have what another has just committed. A restored store must only be whole: it may lack what
+    /// it had.
+    pub(super) fn judge(&mut self) -> Result<(), Failure> {
+        let mut written = Vec::new();
+        for process in &mut self.processes {
+            let writes = process.disk.writes();
+            if std::mem::replace(&mut process.judged_writes, writes) == writes {
+                continue;
+            }
+            let image = process.disk.image();
+            if process.rolled_back {
+                oracle::check_whole(process.id, &image)?;
+            } else {
+                self.oracle.borrow_mut().learn(process.id, &image)?;
+                written.push((process, image));
+            }
+        }
+        for (process, image) in written {
+            let view = self.oracle.borrow().judge(process.id, &image, process.knows_sets)?;
+            let heads = view.heads.iter().map(|(stream, (seq, _))| (*stream, *seq)).collect();
+            let before = std::mem::replace(&mut process.judged_heads, heads);
+            let lost = before.iter().find(|(stream, seq)| process.judged_heads.get(*stream) < Some(*seq));
+            if let Some((stream, seq)) = lost {
+                let detail = format!("{} had {stream} up to {seq}", process.id);
+                return fail("C14 what was seen stays", detail);
+            }
+        }
+        Ok(())
+    }
+
+    /// Describes every process, for the message of a failure.
+    pub(super) fn explain(&self) -> String {
+        let mut lines = Vec::new();
+        for process in &self.processes {
+            let heads = stored_heads(process);
+            let heads: Vec<_> = heads.iter().map(|(id, seq)| format!("{:x}:{seq}", id.0.as_u128())).collect();
+            let Process { running, lost, rolled_back, .. } = process;
+            let added = process.added.get();
+            let id = process.id.0.as_u128();
+            lines.push(format!(
+                "{id:x}: {} running {running} lost {lost} restored {rolled_back} added {added}",
+                heads.join(" ")
+            ));
+        }
+        let happened = (0..).zip(MARKS).filter(|(bit, _)| self.marks.get() >> bit & 1 == 1);
+        lines.push(happened.map(|(_, mark)| mark).collect::<Vec<_>>().join(", "));
+        lines.join("\n")
+    }
+}
+
+/// The head of each stream in the store of a process; none if the store cannot be read.
+pub(super) fn stored_heads(process: &Process) -> BTreeMap<ReplicaId, u64> {
+    let heads = block_on(history::heads(&process.disk.image())).unwrap_or_default();
+    heads.into_iter().map(|(stream, seq, _)| (stream, seq)).collect()
+}

@@ -1,0 +1,113 @@
+//! The end of a run: the faults end, the replicas converge, and then they send each other hellos and nothing else.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use syncline_backends::Link;
+
+use super::World;
+use super::judging::stored_heads;
+use crate::sim::oracle::View;
+use crate::sim::time::Wall;
+use crate::sim::{Failure, fail};
+
+/// How many frames a replica sends another at most in [`IDLE_MS`] while nothing happens: a hello every 22 to 38
+/// seconds.
+const IDLE_FRAMES_MAX: u64 = 5;
+
+/// How long the frames of an idle network are counted: three rounds of hellos.
+const IDLE_MS: u64 = 90_000;
+
+impl World {
+    /// Ends the faults of the network, the clocks and the stores, and starts all processes, with apps that know sets.
+    pub(super) fn make_peace(&mut self) {
+        self.peace = true;
+        self.network.heal();
+        self.network.set_all(Link::default());
+        let now = self.timeline.now_ms();
+        // Apps that do not know sets start again as a version that does, which merges the values that they had kept.
+        for at in 0..self.processes.len() {
+            if !self.processes[at].knows_sets {
+                self.kill(at);
+            }
+        }
+        for process in &mut self.processes {
+            process.clock.set(Wall::Off(0));
+            process.disk.heal();
+            process.paused_until = 0;
+            if !process.running && !process.lost {
+                process.starts_at = Some(now);
+            }
+        }
+    }
+
+    /// The stores of all replicas, once they are members and have the same commits; `None` before that. Lost and
+    /// restored replicas are left out: they need not have all commits.
+    pub(super) fn converged(&mut self) -> Result<Option<Vec<View>>, Failure> {
+        let mut views = Vec::new();
+        for process in self.processes.iter().filter(|process| !process.lost && !process.rolled_back) {
+            if !process.running || !process.added.get() {
+                return Ok(None);
+            }
+            views.push(self.oracle.borrow().judge(process.id, &process.disk.image(), process.knows_sets)?);
+        }
+        let Some(first) = views.first() else { return Ok(Some(views)) };
+        let heads = |view: &View| -> BTreeMap<_, _> {
+            let heads = view.heads.clone().into_iter();
+            heads.filter(|(_, (seq, _))| *seq > 0).collect()
+        };
+        let expected = heads(first);
+        let agree = views.iter().all(|view| heads(view) == expected);
+        Ok(agree.then_some(views))
+    }
+
+    /// Checks what the replicas do after they have converged.
+    pub(super) fn check_rest(&mut self) -> Result<(), Failure> {
+        self.check_idle_network()?;
+        for at in 0..self.processes.len() {
+            if self.processes[at].rolled_back && !self.processes[at].lost {
+                self.check_restored(at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replicas that agree send each other hellos and nothing else (Y14).
+    fn check_idle_network(&mut self) -> Result<(), Failure> {
+        // Frames that are under way arrive first.
+        self.run_until(self.timeline.now_ms() + 1_000)?;
+        let before = self.network.total().sent_frames;
+        self.run_until(self.timeline.now_ms() + IDLE_MS)?;
+        let running = self.processes.iter().filter(|process| process.running).count() as u64;
+        let frames = self.network.total().sent_frames - before;
+        let pairs = running * running.saturating_sub(1);
+        // A restored replica asks for what it has lost, ever more rarely, and may never get it.
+        let restored = self.processes.iter().any(|process| process.rolled_back);
+        if !restored && frames > pairs * IDLE_FRAMES_MAX {
+            let detail = format!("{frames} frames in 90 s between {running} replicas that agree");
+            return fail("Y14 an idle network is silent but for hellos", detail);
+        }
+        Ok(())
+    }
+
+    /// A restored replica whose own commits others have, and it has not, says in its status that it was restored (Y15).
+    fn check_restored(&mut self, at: usize) -> Result<(), Failure> {
+        let id = self.processes[at].id;
+        let own = stored_heads(&self.processes[at]).get(&id).copied().unwrap_or(0);
+        let mut others = self.processes.iter().filter(|other| !other.lost && !other.rolled_back);
+        let known = others.any(|other| stored_heads(other).get(&id).is_some_and(|seq| *seq > own));
+        let said = Rc::new(Cell::new(false));
+        if let Some(manager) = self.manager(at) {
+            let told = Rc::clone(&said);
+            self.executor.spawn(Some(at), async move {
+                told.set(manager.status().await.is_ok_and(|status| status.restored.is_some()));
+            });
+            self.settle()?;
+        }
+        if known && !said.get() {
+            return fail("Y15 a restored store is noticed", format!("{id} has {own} of its commits"));
+        }
+        Ok(())
+    }
+}

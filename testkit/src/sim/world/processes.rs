@@ -1,0 +1,242 @@
+//! The processes of a run: how they start, end, die and come back, also with an older disk.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+
+use futures::FutureExt as _;
+use futures::future::join;
+use syncline::{DeviceId, Limits, ReplicaId, TransactionManager, Uuid};
+
+use super::watching::{Findings, watch};
+use super::{GROUP, World};
+use crate::sim::Failure;
+use crate::sim::models::{Note, Place, Set};
+use crate::sim::plan::Plan;
+use crate::sim::store::{Image, SimDisk, SimStore};
+use crate::sim::time::{SimClock, Timeline};
+use crate::tap::{Tap, Tapped};
+
+type Manager = TransactionManager<SimStore>;
+
+/// How long a process stays down after it has died or its driver has ended.
+const DOWN_MS: u64 = 50;
+
+/// The process of a replica, with what outlives it: its disk, its clock, what it has sent.
+pub(super) struct Process {
+    pub(super) id: ReplicaId,
+    pub(super) device: DeviceId,
+    pub(super) disk: SimDisk,
+    pub(super) clock: SimClock,
+    introducer: Option<ReplicaId>,
+    /// Whether it is a member: the founder is, the others are once `add_member` has returned.
+    pub(super) added: Rc<Cell<bool>>,
+    /// Set while its driver runs.
+    manager: Rc<RefCell<Option<Manager>>>,
+    /// Set when its driver ends.
+    ended: Rc<Cell<bool>>,
+    pub(super) running: bool,
+    /// When it starts again.
+    pub(super) starts_at: Option<u64>,
+    pub(super) paused_until: u64,
+    /// Whether it never starts again.
+    pub(super) lost: bool,
+    /// A copy of its disk, until that is restored.
+    pub(super) backup: Option<Image>,
+    /// Whether its disk was restored from a backup.
+    pub(super) rolled_back: bool,
+    /// Whether its wall clock was ever wrong.
+    pub(super) was_wrong: Rc<Cell<bool>>,
+    /// Whether its app knows sets.
+    pub(super) knows_sets: bool,
+    /// How many times it was started.
+    pub(super) starts: u64,
+    /// How many writes its disk had seen when it was judged last.
+    pub(super) judged_writes: u64,
+    /// The heads that it had when it was judged last.
+    pub(super) judged_heads: BTreeMap<ReplicaId, u64>,
+    /// The frames that it has sent.
+    pub(super) tap: Tap,
+}
+
+impl Process {
+    /// The process at place `at`, with an empty disk. Without an introducer it founds the group.
+    fn new(at: usize, introducer: Option<ReplicaId>, timeline: &Timeline) -> Self {
+        Self {
+            id: ReplicaId(Uuid::from_u128(0xa0 + at as u128)),
+            device: DeviceId(Uuid::from_u128(0xd0 + at as u128)),
+            disk: SimDisk::default(),
+            clock: SimClock::new(timeline),
+            introducer,
+            added: Rc::new(Cell::new(introducer.is_none())),
+            manager: Rc::default(),
+            ended: Rc::default(),
+            running: false,
+            starts_at: Some(timeline.now_ms()),
+            paused_until: 0,
+            lost: false,
+            backup: None,
+            rolled_back: false,
+            was_wrong: Rc::default(),
+            knows_sets: true,
+            starts: 0,
+            judged_writes: 0,
+            judged_heads: BTreeMap::new(),
+            tap: Tap::default(),
+        }
+    }
+
+    /// Its manager, while its driver runs.
+    pub(super) fn manager(&self) -> Option<Manager> {
+        self.manager.borrow().clone()
+    }
+
+    /// One life of the process: opens its store as `builder` says and runs the driver until that ends.
+    fn live(
+        &self,
+        builder: syncline::Builder<SimStore>,
+        findings: &Findings,
+    ) -> impl Future<Output = ()> + use<> {
+        let (manager, ended) = (Rc::clone(&self.manager), Rc::clone(&self.ended));
+        let findings = findings.clone();
+        async move {
+            // An opening may fail or panic, for instance because a read or the clock fails. The next one may work.
+            if let Ok(Ok((opened, driver))) = AssertUnwindSafe(builder.open()).catch_unwind().await {
+                let watched = watch(opened.events(), findings);
+                *manager.borrow_mut() = Some(opened);
+                // The process starts again, whatever the driver has ended for.
+                let _ = join(driver.run(), watched).await;
+            }
+            *manager.borrow_mut() = None;
+            ended.set(true);
+        }
+    }
+}
+
+impl World {
+    pub(super) fn add_process(&mut self) {
+        let founder = self.processes.first().map(|founder| founder.id);
+        self.processes.push(Process::new(self.processes.len(), founder, &self.timeline));
+    }
+
+    /// Starts the processes that are due.
+    pub(super) fn start_due(&mut self) {
+        let now = self.timeline.now_ms();
+        for at in 0..self.processes.len() {
+            if self.processes[at].starts_at.is_some_and(|due| due <= now) {
+                self.start(at);
+            }
+        }
+    }
+
+    fn start(&mut self, at: usize) {
+        let process = &mut self.processes[at];
+        process.starts_at = None;
+        if process.running || process.lost {
+            return;
+        }
+        process.running = true;
+        process.starts += 1;
+        process.ended.set(false);
+        process.knows_sets = self.peace || !has_bit(self.plan.older_apps, at);
+        let store = SimStore { disk: process.disk.clone(), timeline: self.timeline.clone() };
+        let mut builder = TransactionManager::builder(store)
+            .device(process.device)
+            .replica(process.id)
+            .seed(self.plan.seed ^ (at as u64) << 32 ^ process.starts)
+            .clock(process.clock.clone())
+            .transport(Tapped::new(self.network.transport(), process.tap.clone()))
+            .limits(limits(&self.plan, at))
+            .rules(self.rules)
+            .model::<Note>()
+            .model::<Place>();
+        if process.knows_sets {
+            builder = builder.model::<Set>();
+        }
+        builder = match process.introducer {
+            None => builder.found(GROUP),
+            Some(introducer) => builder.join(GROUP, introducer),
+        };
+        let life = process.live(builder, &self.findings);
+        self.executor.spawn(Some(at), life);
+    }
+
+    /// Sets the time at which processes start again that died in an operation of their store, or whose driver has
+    /// ended.
+    pub(super) fn restart_ended(&mut self) {
+        let due = self.timeline.now_ms() + DOWN_MS;
+        for at in 0..self.processes.len() {
+            if self.processes[at].disk.take_death() && self.processes[at].running {
+                self.deaths += 1;
+                self.deaths_opening += u64::from(self.processes[at].manager.borrow().is_none());
+                self.kill(at);
+                self.processes[at].starts_at = Some(due);
+            }
+        }
+        for process in &mut self.processes {
+            if process.running && process.ended.get() {
+                process.running = false;
+                process.starts_at.get_or_insert(due);
+            }
+        }
+    }
+
+    /// Drops all tasks of a process where they stand.
+    pub(super) fn kill(&mut self, at: usize) {
+        self.executor.kill(at);
+        let process = &mut self.processes[at];
+        *process.manager.borrow_mut() = None;
+        process.running = false;
+        process.ended.set(false);
+    }
+
+    /// Restores the disk of a process from its backup, if there is one. Its own commits that the backup lacks are lost
+    /// unless other replicas have them. From now on its app only reads: a commit would begin a second history of its
+    /// stream, and the oracle knows one history of each stream.
+    pub(super) fn restore(&mut self, at: usize) -> Result<(), Failure> {
+        // The founder is never restored: it adds joiners, which a restored replica cannot do.
+        let Some(image) = self.processes[at].backup.take().filter(|_| at != 0) else { return Ok(()) };
+        self.processes[at].disk.set_applies_cut(false);
+        self.kill(at);
+        // Other stores may have what was committed until now, so the oracle has to learn it before the disk loses it.
+        let (id, last) = (self.processes[at].id, self.processes[at].disk.image());
+        self.oracle.borrow_mut().learn(id, &last)?;
+        let now = self.timeline.now_ms();
+        let process = &mut self.processes[at];
+        process.disk.restore(&image);
+        process.rolled_back = true;
+        process.starts_at = Some(now + 10);
+        Ok(())
+    }
+
+    pub(super) fn manager(&self, at: usize) -> Option<Manager> {
+        self.processes.get(at)?.manager()
+    }
+}
+
+/// The limits of the process at place `at`.
+fn limits(plan: &Plan, at: usize) -> Limits {
+    let page_bytes_max = plan.page_bytes as usize;
+    if !has_bit(plan.tight, at) {
+        return Limits { page_bytes_max, ..Limits::default() };
+    }
+    Limits {
+        value_bytes_max: 512,
+        commit_changes_max: 16,
+        commit_bytes_max: 2048,
+        queue_bytes_max: 8192,
+        group_commits_max: 4,
+        event_commits_max: 4,
+        members_max: 8,
+        page_bytes_max: page_bytes_max.min(6144),
+        frame_bytes_max: 6144,
+        ..Limits::default()
+    }
+}
+
+/// Whether the mask has the bit of the process at place `at`.
+pub(super) fn has_bit(mask: u8, at: usize) -> bool {
+    mask >> (at % 8) & 1 == 1
+}
