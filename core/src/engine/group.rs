@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::draft::Draft;
 use super::wire::{CommitParts, MessageWriter};
-use super::{Rules, Ticket, commit_bytes};
+use super::{Rules, Ticket};
 use crate::clock::{ClockError, WallMs};
 use crate::error::Error;
 use crate::events::{Change, ChangeKind, Event, Notice};
@@ -284,7 +284,7 @@ impl Pen {
             }
         }
         // What is merged may have grown since it was staged, and every commit must fit a frame.
-        if bytes > commit_bytes(&self.limits) {
+        if bytes > self.limits.commit_bytes_most() {
             let limit = Limit { name: "commit_bytes_max", max: self.limits.commit_bytes_max };
             return Outcome { changes: Err(Error::TooLarge { size: bytes, limit }), durable };
         }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::merge::Received;
 use super::wire::WireCommit;
-use super::{Engine, Mark, STREAMS_MAX, commit_bytes};
+use super::{Engine, Mark, STREAMS_MAX};
 use crate::events::StreamStop;
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, ReplicaId};
@@ -277,7 +277,7 @@ impl Engine {
             check(id, "id_bytes_max", limits.id_bytes_max)?;
             total = total.saturating_add(len).saturating_add(id);
         }
-        check(total, "commit_bytes_max", commit_bytes(limits))?;
+        check(total, "commit_bytes_max", limits.commit_bytes_most())?;
         // Members may be added at the same time at two places, so the limit itself can be passed.
         check(entry.after.len(), "members_max", STREAMS_MAX)
     }

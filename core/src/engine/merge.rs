@@ -37,7 +37,7 @@ impl Received {
     /// What it occupies while it waits.
     pub(crate) fn weight(&self) -> usize {
         let values: usize = self.values.iter().flatten().map(Bytes::len).sum();
-        crate::batch::weight(self.raw.len() + values, 1 + self.values.len())
+        crate::limits::weight(self.raw.len() + values, 1 + self.values.len())
     }
 
     /// Lets go of the frame that brought it.

@@ -95,20 +95,6 @@ pub mod fuzz {
     }
 }
 
-/// The most bytes of the ids and values of one commit: a single record always fits.
-fn commit_bytes(limits: &Limits) -> usize {
-    limits.commit_bytes_max.max(limits.value_bytes_max.saturating_add(limits.id_bytes_max))
-}
-
-/// The longest frame that one commit may need.
-pub(crate) fn frame_bytes(limits: &Limits) -> usize {
-    // Beside its id and value, a change takes flags, names, digest, schema, length and epoch; a cause takes 24 bytes. The
-    // rest is what begins an entry, a commit and the page that it comes in.
-    let changes = limits.commit_changes_max.saturating_mul(136);
-    let causes = limits.members_max.saturating_mul(32);
-    commit_bytes(limits).saturating_add(changes).saturating_add(causes).saturating_add(512)
-}
-
 /// Names a call that waits for a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Ticket(pub(crate) u64);

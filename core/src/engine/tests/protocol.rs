@@ -669,7 +669,7 @@ fn the_largest_commit_fits_into_the_smallest_frame() {
     let before = world.engine.pen.head();
     let before = WireHead { stream: REPLICA, seq: before.seq, digest: before.digest };
     world.commit(vec![tag(7, &name)]).unwrap();
-    let frame_bytes = frame_bytes(&limits).try_into().unwrap();
+    let frame_bytes = limits.frame_bytes_least().try_into().unwrap();
     world.sent.clear();
     let heads = Capped(vec![before, b.head(), c.head()]);
     let pull = Pull { id: 7, budget: 1 << 20, frame_bytes, heads, excluded: Capped(vec![]) };
