@@ -139,7 +139,7 @@ impl Engine {
     /// Whether a stamp stands near enough to physical time. Nothing does if that cannot be told.
     pub(super) fn is_within_drift(&self, stamp: Hlc) -> bool {
         let wall = self.pen.wall.as_ref();
-        wall.is_ok_and(|now| stamp.wall() <= now.saturating_add(self.limits.max_drift_ms))
+        wall.is_ok_and(|now| self.pen.clock.check_drift(stamp, *now).is_ok())
     }
 
     // --- two histories of one stream -------------------------------------------------------------------------------
