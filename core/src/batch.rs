@@ -149,10 +149,3 @@ impl fmt::Debug for Batch<'_> {
 fn within(size: usize, limit: Limit) -> Result<(), Error> {
     if size <= limit.max { Ok(()) } else { Err(Error::TooLarge { size, limit }) }
 }
-
-/// What a commit counts for in the queue: its bytes and what its changes take beside them.
-pub(crate) fn weight(bytes: usize, changes: usize) -> usize {
-    /// Keys, headers, digests and the containers around them, about.
-    const CHANGE_BYTES: usize = 256;
-    changes.saturating_mul(CHANGE_BYTES).saturating_add(bytes)
-}

@@ -180,7 +180,7 @@ impl<S: Storage> Builder<S> {
     pub async fn open(self) -> Result<(TransactionManager<S>, Driver<S>), OpenError> {
         let Self { storage, device, group, models, clock, rules, projections, transport, .. } = self;
         let (limits, models) = (Arc::new(self.limits), Arc::new(models?));
-        check(&limits)?;
+        limits.check()?;
         let declared = projections.as_ref().map_or_else(Vec::new, |all| all.declared());
         check_names(&declared)?;
         let projected = projections.as_ref().map_or_else(Vec::new, |all| all.ranges());
@@ -324,44 +324,6 @@ fn check_names(projections: &[Declared]) -> Result<(), OpenError> {
         }
         if !names.insert(projection) {
             return fail("another projection has it");
-        }
-    }
-    Ok(())
-}
-
-fn check(limits: &Limits) -> Result<(), OpenError> {
-    const ID: &str = "from 1 to 65,535";
-    const COUNT: &str = "from 1 to 4,294,967,295";
-    const QUEUE: &str =
-        "from `commit_bytes_max` plus `commit_changes_max` * 256 to 4,294,967,295, or 512 MiB on 32 bits";
-    const SOME: &str = "at least 1";
-    const EVENTS: &str = "from 1 to 1,048,576";
-    const FRAME: &str = "from `commit_bytes_max` plus `commit_changes_max` * 136 plus `members_max` * 32 plus 256 to 4,294,967,295";
-    const PAGE: &str = "from 1 to `frame_bytes_max`";
-    let u32_max = u32::MAX as usize;
-    let least_frame = engine::frame_bytes(limits);
-    let least_queue = crate::batch::weight(limits.commit_bytes_max, limits.commit_changes_max);
-    let rules = [
-        ("id_bytes_max", limits.id_bytes_max, 1, usize::from(u16::MAX), ID),
-        (
-            "value_bytes_max",
-            limits.value_bytes_max,
-            1,
-            limits.commit_bytes_max,
-            "from 1 to `commit_bytes_max`",
-        ),
-        ("commit_changes_max", limits.commit_changes_max, 1, u32_max, COUNT),
-        ("queue_bytes_max", limits.queue_bytes_max, least_queue, u32_max.min(Semaphore::MAX_PERMITS), QUEUE),
-        ("group_commits_max", limits.group_commits_max, 1, usize::MAX, SOME),
-        // The ring is reserved as a whole.
-        ("event_commits_max", limits.event_commits_max, 1, 1 << 20, EVENTS),
-        ("frame_bytes_max", limits.frame_bytes_max, least_frame, u32_max, FRAME),
-        ("page_bytes_max", limits.page_bytes_max, 1, limits.frame_bytes_max, PAGE),
-        ("members_max", limits.members_max, 1, engine::STREAMS_MAX, "from 1 to 4,096"),
-    ];
-    for (name, value, min, max, rule) in rules {
-        if value < min || value > max {
-            return Err(OpenError::Limits { name, value, rule });
         }
     }
     Ok(())

@@ -404,8 +404,8 @@ pub enum OpenError {
         name: &'static str,
         /// Its value.
         value: usize,
-        /// What it must be.
-        rule: &'static str,
+        /// What it must be, in numbers that follow from the other limits.
+        rule: String,
     },
     /// No stamp could be drawn for the first commit.
     #[error(transparent)]

@@ -122,10 +122,25 @@ pub struct DriftError {
     pub max_drift_ms: u64,
 }
 
-/// Draws the stamps of one replica: strictly rising, above everything observed, near physical time.
+/// Draws the stamps of one replica: strictly rising, above everything followed, near physical time.
 ///
 /// It is owned by whoever stamps (`&mut self`), so stamping needs no lock. What must outlive a restart is the
 /// [high-water](HlcGenerator::high_water): store it in the same write as what was stamped.
+///
+/// ```
+/// use syncline::{Hlc, HlcGenerator, ReplicaId, Uuid, WallMs};
+///
+/// let (me, other) = (ReplicaId(Uuid::from_u128(1)), ReplicaId(Uuid::from_u128(2)));
+/// let mut clock = HlcGenerator::fresh(me, 5 * 60 * 1000);
+/// let now = WallMs::new(1_800_000_000_000)?;
+/// // What is received: see the time, check the stamp, and follow it once it is applied.
+/// let received = Hlc::new(now.saturating_add(1000), 7, other);
+/// clock.see(now);
+/// clock.check_drift(received, now)?;
+/// clock.follow(received);
+/// assert!(clock.stamp(now)? > received);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HlcGenerator {
     /// The highest stamp issued or seen, as this replica's own.
@@ -172,37 +187,38 @@ impl HlcGenerator {
         Ok(next)
     }
 
-    /// Takes note of a stamp of another replica: every later stamp is above it.
-    ///
-    /// # Errors
-    /// [`DriftError`] if it stands further ahead of `now` than the drift bound. The generator is as before.
-    pub fn observe(&mut self, stamp: Hlc, now: WallMs) -> Result<(), DriftError> {
-        let ahead_ms = stamp.wall.get().saturating_sub(now.get());
-        if ahead_ms > self.max_drift_ms {
-            return Err(DriftError { stamp, ahead_ms, max_drift_ms: self.max_drift_ms });
-        }
+    /// Takes note of physical time, the base of the bound on carries: call it with every reading of the wall clock.
+    pub fn see(&mut self, now: WallMs) {
         self.physical_max = self.physical_max.max(now);
-        if (stamp.wall, stamp.counter) > (self.last.wall, self.last.counter) {
-            self.last = Hlc { replica: self.last.replica, ..stamp };
-        }
-        Ok(())
     }
 
-    /// Takes note of a stamp whose distance from physical time was judged before: every later stamp is above it.
+    /// Checks that a stamp of another replica stands no further ahead of physical time than the drift bound.
     ///
-    /// If it was let through although it is beyond the drift bound, counting goes on from there.
-    pub(crate) fn follow(&mut self, stamp: Hlc) {
+    /// The stamps drawn here do not count for that: a bound above them would move up with every stamp that is let
+    /// through.
+    ///
+    /// # Errors
+    /// [`DriftError`] if it stands further ahead of `now`.
+    pub fn check_drift(&self, stamp: Hlc, now: WallMs) -> Result<(), DriftError> {
+        let ahead_ms = stamp.wall.get().saturating_sub(now.get());
+        if ahead_ms <= self.max_drift_ms {
+            return Ok(());
+        }
+        Err(DriftError { stamp, ahead_ms, max_drift_ms: self.max_drift_ms })
+    }
+
+    /// Takes note of a stamp of another replica: every later stamp is above it.
+    ///
+    /// Call it in the write that applies what was stamped, after [`check_drift`](HlcGenerator::check_drift): a stamp
+    /// that is not applied must not move the clock. It does not check again, since an operator may let a stamp through
+    /// that is beyond the drift bound; counting then goes on from there.
+    pub fn follow(&mut self, stamp: Hlc) {
         if stamp.wall > self.physical_max.saturating_add(self.max_drift_ms) {
             self.physical_max = stamp.wall;
         }
         if (stamp.wall, stamp.counter) > (self.last.wall, self.last.counter) {
             self.last = Hlc { replica: self.last.replica, ..stamp };
         }
-    }
-
-    /// Takes note of physical time, the base of the bound on carries.
-    pub(crate) fn see(&mut self, now: WallMs) {
-        self.physical_max = self.physical_max.max(now);
     }
 
     /// The highest stamp issued or seen, as this replica's own: what must be durable before a stamp is shown.
@@ -214,8 +230,8 @@ impl HlcGenerator {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: properties H1, H4 to H7, H9 and H10. Method: scripts of readings and observations against the
-    //! definitions, boundaries by hand.
+    //! Goal: properties H1, H4 to H7, H9 and H10. Method: scripts of readings, of own stamps and of received ones
+    //! against the definitions, boundaries by hand.
 
     use std::hash::{BuildHasher, RandomState};
 
@@ -241,17 +257,29 @@ mod tests {
         (wall, counter, 0..3u128).prop_map(|(w, c, r)| Hlc::new(WallMs::new(w).unwrap(), c, replica(r)))
     }
 
+    /// What the engine does with a stamp that it receives: it sees the time with every input, checks the stamp when it
+    /// takes the commit, and follows it when the commit is applied.
+    fn receive(clock: &mut HlcGenerator, stamp: Hlc, now: WallMs) -> Result<(), DriftError> {
+        clock.see(now);
+        clock.check_drift(stamp, now)?;
+        clock.follow(stamp);
+        Ok(())
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
+        See(u64),
         Stamp(u64),
-        Observe(Hlc, u64),
+        /// Checks a stamp at one time and follows it at another: the wall clock moves between the check and the write.
+        Receive(Hlc, u64, u64),
     }
 
     fn any_script() -> impl Strategy<Value = Vec<Step>> {
         let reading = || prop_oneof![0..5u64, 1_000_000..1_000_010u64, Just(WallMs::MAX.get() - 1)];
         let step = prop_oneof![
+            reading().prop_map(Step::See),
             reading().prop_map(Step::Stamp),
-            (any_hlc(), reading()).prop_map(|(h, now)| Step::Observe(h, now)),
+            (any_hlc(), reading(), reading()).prop_map(|(h, now, later)| Step::Receive(h, now, later)),
         ];
         prop::collection::vec(step, 1..60)
     }
@@ -265,6 +293,11 @@ mod tests {
             for step in script {
                 let before = clock.clone();
                 match step {
+                    Step::See(now) => {
+                        clock.see(wall(now));
+                        physical_max = physical_max.max(now);
+                        prop_assert_eq!(clock.high_water(), before.high_water());
+                    }
                     Step::Stamp(now) => {
                         physical_max = physical_max.max(now);
                         match clock.stamp(wall(now)) {
@@ -275,14 +308,18 @@ mod tests {
                             Err(_) => prop_assert_eq!(&clock, &before),
                         }
                     }
-                    Step::Observe(remote, now) => {
+                    Step::Receive(remote, now, later) => {
+                        clock.see(wall(now));
+                        physical_max = physical_max.max(now);
                         let tolerated = remote.wall().get() <= now + drift;
-                        prop_assert_eq!(clock.observe(remote, wall(now)).is_ok(), tolerated);
+                        prop_assert_eq!(clock.check_drift(remote, wall(now)).is_ok(), tolerated);
                         if tolerated {
-                            physical_max = physical_max.max(now);
+                            clock.see(wall(later));
+                            physical_max = physical_max.max(later);
+                            clock.follow(remote);
                             highest = highest.max(Some(Hlc { replica: replica(9), ..remote }));
                         } else {
-                            prop_assert_eq!(&clock, &before);
+                            prop_assert_eq!(clock.high_water(), before.high_water());
                         }
                     }
                 }
@@ -293,7 +330,7 @@ mod tests {
         #[test]
         fn h4_the_next_stamp_is_above_what_was_observed(remote in any_hlc(), now in 0..6u64) {
             let mut clock = HlcGenerator::fresh(replica(0), u64::MAX);
-            clock.observe(remote, wall(now)).unwrap();
+            receive(&mut clock, remote, wall(now)).unwrap();
             if let Ok(next) = clock.stamp(wall(now)) {
                 prop_assert!((next.wall(), next.counter()) > (remote.wall(), remote.counter()));
             }
@@ -331,8 +368,22 @@ mod tests {
             clock.stamp(wall(1000)).unwrap();
             let before = clock.clone();
             let remote = Hlc::new(wall(1000 + ahead), 7, replica(2));
-            assert_eq!(clock.observe(remote, wall(1000)).is_ok(), tolerated, "{ahead}");
+            let received = receive(&mut clock, remote, wall(1000));
+            let drift = DriftError { stamp: remote, ahead_ms: ahead, max_drift_ms: DRIFT };
+            assert_eq!(received, if tolerated { Ok(()) } else { Err(drift) });
             assert_eq!(clock == before, !tolerated, "a refused stamp leaves the clock bit-identical");
+        }
+    }
+
+    #[test]
+    fn h5_the_drift_bound_is_measured_against_physical_time() {
+        // The clock stands at the bound itself, and physical time steps back.
+        let mut clock = HlcGenerator::fresh(replica(1), DRIFT);
+        receive(&mut clock, Hlc::new(wall(1000 + DRIFT), 0, replica(2)), wall(1000)).unwrap();
+        for now in [1000, 400] {
+            clock.see(wall(now));
+            assert!(clock.check_drift(Hlc::new(wall(now + DRIFT), 9, replica(2)), wall(now)).is_ok());
+            assert!(clock.check_drift(Hlc::new(wall(now + DRIFT + 1), 0, replica(2)), wall(now)).is_err());
         }
     }
 
@@ -341,13 +392,13 @@ mod tests {
         // Each of two replicas runs ahead of physical time by what the other one accepted.
         let (mut a, mut b) = (HlcGenerator::fresh(replica(1), DRIFT), HlcGenerator::fresh(replica(2), DRIFT));
         let now = wall(1_000_000);
-        let _ = a.observe(Hlc::new(wall(1_000_000 + DRIFT), u16::MAX - 1, replica(3)), now);
+        receive(&mut a, Hlc::new(wall(1_000_000 + DRIFT), u16::MAX - 1, replica(3)), now).unwrap();
         for _ in 0..10 {
             if let Ok(stamp) = a.stamp(now) {
-                let _ = b.observe(stamp, now);
+                let _ = receive(&mut b, stamp, now);
             }
             if let Ok(stamp) = b.stamp(now) {
-                let _ = a.observe(stamp, now);
+                let _ = receive(&mut a, stamp, now);
             }
         }
         assert!(
@@ -367,7 +418,7 @@ mod tests {
     #[test]
     fn h7_a_carry_beyond_the_drift_bound_is_refused() {
         let mut clock = HlcGenerator::new(Hlc::new(wall(1000), 0, replica(1)), 1);
-        clock.observe(Hlc::new(wall(1001), u16::MAX, replica(2)), wall(1000)).unwrap();
+        receive(&mut clock, Hlc::new(wall(1001), u16::MAX, replica(2)), wall(1000)).unwrap();
         let before = clock.clone();
         assert!(matches!(clock.stamp(wall(1000)), Err(ClockError::Exhausted { max_drift_ms: 1 })));
         assert_eq!(clock, before);
@@ -375,6 +426,17 @@ mod tests {
 
         let mut last = HlcGenerator::new(Hlc::new(WallMs::MAX, u16::MAX, replica(1)), 1);
         assert!(matches!(last.stamp(WallMs::MAX), Err(ClockError::Beyond48Bits { .. })));
+    }
+
+    #[test]
+    fn h7_counting_goes_on_from_a_stamp_that_was_let_through() {
+        let mut clock = HlcGenerator::fresh(replica(1), 1);
+        let far = Hlc::new(wall(5000), u16::MAX, replica(2));
+        clock.see(wall(1000));
+        clock.check_drift(far, wall(1000)).unwrap_err();
+        clock.follow(far);
+        assert_eq!(clock.stamp(wall(1000)).unwrap(), Hlc::new(wall(5001), 0, replica(1)));
+        assert!(clock.check_drift(far, wall(1000)).is_err(), "it is let through once, the bound stays");
     }
 
     #[test]

@@ -1,4 +1,7 @@
-//! The caps that keep memory bounded, whatever callers and peers do.
+//! The caps that keep memory bounded, whatever callers and peers do: their defaults, and the sizes that follow from
+//! them. [`check`] says which values they may have.
+
+mod check;
 
 use std::fmt;
 
@@ -66,6 +69,46 @@ impl Default for Limits {
         }
     }
 }
+
+impl Limits {
+    /// The most bytes of ids and values in one commit. A single record always fits, also where its id and its value
+    /// together are above [`commit_bytes_max`](Limits::commit_bytes_max).
+    pub(crate) const fn commit_bytes_most(&self) -> usize {
+        let record = self.value_bytes_max.saturating_add(self.id_bytes_max);
+        if record > self.commit_bytes_max { record } else { self.commit_bytes_max }
+    }
+
+    /// The longest frame that one commit can need.
+    pub(crate) const fn frame_bytes_least(&self) -> usize {
+        let changes = self.commit_changes_max.saturating_mul(CHANGE_FRAME_BYTES);
+        self.commit_bytes_most().saturating_add(changes).saturating_add(self.frame_bytes_around())
+    }
+
+    /// What a frame of one commit can hold beside the commit's changes.
+    const fn frame_bytes_around(&self) -> usize {
+        self.members_max.saturating_mul(CAUSE_FRAME_BYTES).saturating_add(COMMIT_FRAME_BYTES)
+    }
+
+    /// What the largest commit of the app occupies of the queue.
+    pub(crate) const fn queue_bytes_least(&self) -> usize {
+        weight(self.commit_bytes_max, self.commit_changes_max)
+    }
+}
+
+/// What a commit of so many changes occupies in memory while it waits, if `bytes` are those of its ids and values.
+pub(crate) const fn weight(bytes: usize, changes: usize) -> usize {
+    changes.saturating_mul(CHANGE_QUEUE_BYTES).saturating_add(bytes)
+}
+
+/// What a change occupies in the queue beside its id and its value: key, header, digest and the containers around
+/// them, about.
+const CHANGE_QUEUE_BYTES: usize = 256;
+/// What a change takes in a frame beside its id and its value: flags, names, digest, schema, length and epoch.
+const CHANGE_FRAME_BYTES: usize = 136;
+/// What each member takes in a frame: a commit names a head of its stream, in 24 bytes, if it rests on that.
+const CAUSE_FRAME_BYTES: usize = 32;
+/// What begins a log entry, a commit and the page that it comes in.
+const COMMIT_FRAME_BYTES: usize = 512;
 
 /// One of the [`Limits`], named, so that an error says which one to raise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

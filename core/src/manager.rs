@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use futures::future::{Either, select};
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
-use crate::batch::{Batch, weight};
+use crate::batch::Batch;
 use crate::builder::Builder;
 use crate::driver::{Control, Held, Request, Waiting};
 use crate::engine::{Action, Commit, Current, Staged};
@@ -17,7 +17,7 @@ use crate::error::{Error, StopReason};
 use crate::events::{Events, Notice, RecordKey};
 use crate::ids::{DeviceId, ReplicaId};
 use crate::joined;
-use crate::limits::{Limit, Limits};
+use crate::limits::{Limit, Limits, weight};
 use crate::list::List;
 use crate::member::{Member, MemberState};
 use crate::model::{self, Registry};

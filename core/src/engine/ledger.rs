@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::clock::Now;
 use crate::hlc::{Hlc, HlcGenerator};
 use crate::ids::ReplicaId;
 use crate::stored::Head;
@@ -59,6 +60,11 @@ impl Ledger {
     /// The heads of all streams that have one here, by their writers.
     pub(crate) fn heads(&self) -> &BTreeMap<ReplicaId, Head> {
         &self.heads
+    }
+
+    /// Whether a stamp stands near enough to physical time. None does if the time cannot be told.
+    pub(super) fn is_within_drift(&self, stamp: Hlc, now: &Now) -> bool {
+        now.wall.as_ref().is_ok_and(|wall| self.clock.check_drift(stamp, *wall).is_ok())
     }
 
     pub(crate) fn clock(&self) -> &HlcGenerator {

@@ -65,7 +65,6 @@ use bytes::Bytes;
 use crate::clock::{Mono, Now, WallMs};
 use crate::events::{Event, Notice};
 use crate::ids::ReplicaId;
-use crate::limits::Limits;
 
 use acks::{Acks, Due, Hellos};
 pub(crate) use commit::{
@@ -120,20 +119,6 @@ pub mod fuzz {
     pub fn seal(group: GroupId, kind: u8, body: &[u8]) -> Bytes {
         super::wire::sealed(group, kind, body)
     }
-}
-
-/// The most bytes of the ids and values of one commit: a single record always fits.
-fn commit_bytes(limits: &Limits) -> usize {
-    limits.commit_bytes_max.max(limits.value_bytes_max.saturating_add(limits.id_bytes_max))
-}
-
-/// The longest frame that one commit may need.
-pub(crate) fn frame_bytes(limits: &Limits) -> usize {
-    // Beside its id and value, a change takes flags, names, digest, schema, length and epoch; a cause takes 24 bytes. The
-    // rest is what begins an entry, a commit and the page that it comes in.
-    let changes = limits.commit_changes_max.saturating_mul(136);
-    let causes = limits.members_max.saturating_mul(32);
-    commit_bytes(limits).saturating_add(changes).saturating_add(causes).saturating_add(512)
 }
 
 /// What the engine asks of every machine.
@@ -323,7 +308,7 @@ impl Engine {
 
     /// Streams whose stop time has ended are tried again.
     fn resume_streams(&mut self) {
-        let told = self.streams.resume_due(&self.now, &self.context);
+        let told = self.streams.resume_due(&self.now, &self.ledger, &self.context);
         self.tell_of_streams(told);
     }
 

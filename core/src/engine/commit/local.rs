@@ -11,8 +11,8 @@ use crate::stored::log::{LogRowWriter, chain, split_row};
 use crate::stored::record::{self, Header, Merged};
 use crate::stored::{Head, ValueRef};
 
+use super::super::Ticket;
 use super::super::wire::{CommitParts, MessageWriter};
-use super::super::{Ticket, commit_bytes};
 use super::draft::Draft;
 use super::{Action, Commit, Current, Decision, NewValue, Pen, Staged};
 
@@ -187,7 +187,7 @@ impl Pen {
             }
         }
         // What is merged may have grown since it was staged, and every commit must fit a frame.
-        if bytes > commit_bytes(&self.context.limits) {
+        if bytes > self.context.limits.commit_bytes_most() {
             let limit = Limit { name: "commit_bytes_max", max: self.context.limits.commit_bytes_max };
             return Outcome { changes: Err(Error::TooLarge { size: bytes, limit }), durable };
         }

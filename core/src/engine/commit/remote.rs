@@ -37,7 +37,7 @@ pub(crate) struct Received {
 impl Received {
     /// What it occupies while it waits.
     pub(crate) fn weight(&self) -> usize {
-        crate::batch::weight(self.shared_bytes(), 1 + self.values.len())
+        crate::limits::weight(self.shared_bytes(), 1 + self.values.len())
     }
 
     /// The bytes of the frame that brought it which it keeps in memory.

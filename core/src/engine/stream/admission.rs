@@ -20,7 +20,7 @@ use super::super::ledger::Ledger;
 use super::super::members::Members;
 use super::super::wire::{STREAMS_MAX, WireCommit};
 use super::inbox::Inbox;
-use super::{Streams, Tip, is_within_drift};
+use super::{Streams, Tip};
 
 /// What becomes of a commit that a peer sent.
 #[derive(Debug)]
@@ -137,7 +137,7 @@ impl Admitting<'_> {
             // Whoever has a commit has what it rests on.
             return Admission::TooEarly(Some(*cause));
         }
-        let beyond_bound = rules.drift_is_held && !is_within_drift(entry.stamp, self.now, self.context);
+        let beyond_bound = rules.drift_is_held && !self.ledger.is_within_drift(entry.stamp, self.now);
         if beyond_bound && self.now.wall.is_err() {
             // Nobody can tell the time: it is asked for again.
             return Admission::TooEarly(None);
@@ -201,7 +201,7 @@ impl Admitting<'_> {
             check(id, "id_bytes_max", limits.id_bytes_max)?;
             total = total.saturating_add(len).saturating_add(id);
         }
-        check(total, "commit_bytes_max", super::super::commit_bytes(limits))?;
+        check(total, "commit_bytes_max", limits.commit_bytes_most())?;
         // Members may be added at the same time at two places, so the limit itself can be passed.
         check(entry.after.len(), "members_max", STREAMS_MAX)
     }

@@ -10,7 +10,7 @@ mod stop;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::clock::{Mono, Now};
+use crate::clock::Mono;
 use crate::events::{Restored, StreamStop};
 use crate::hlc::Hlc;
 use crate::ids::ReplicaId;
@@ -194,10 +194,4 @@ impl Machine for Streams {
         }
         assert!(self.stopped.iter().chain(&self.waiting).all(|id| self.streams.contains_key(id)));
     }
-}
-
-/// Whether a stamp stands near enough to physical time. Nothing does if that cannot be told.
-pub(super) fn is_within_drift(stamp: Hlc, now: &Now, context: &Context) -> bool {
-    let wall = now.wall.as_ref();
-    wall.is_ok_and(|now| stamp.wall() <= now.saturating_add(context.limits.max_drift_ms))
 }

@@ -11,7 +11,8 @@ use crate::ids::ReplicaId;
 
 use super::super::backoff::after;
 use super::super::context::Context;
-use super::{Stream, Streams, Told, is_within_drift};
+use super::super::ledger::Ledger;
+use super::{Stream, Streams, Told};
 
 /// How often a held stream is looked at again at least: the wall clock may step.
 const HELD_RETRY_MS: u64 = 10_000;
@@ -165,7 +166,12 @@ impl Streams {
     }
 
     /// The streams whose stop time has ended. A held one that is still too far ahead is looked at again later.
-    pub(in crate::engine) fn resume_due(&mut self, now: &Now, context: &Context) -> Vec<Told> {
+    pub(in crate::engine) fn resume_due(
+        &mut self,
+        now: &Now,
+        ledger: &Ledger,
+        context: &Context,
+    ) -> Vec<Told> {
         let mut told = Vec::new();
         let is_due = |id: &ReplicaId| self.streams.get(id).is_some_and(Stream::is_due);
         let due: Vec<_> = self.stopped.iter().copied().filter(is_due).collect();
@@ -173,7 +179,7 @@ impl Streams {
             let stop = self.streams.get_mut(&id).and_then(|stream| stream.stop.as_mut());
             match stop {
                 Some(Stop { reason: StreamStop::Held { stamp, .. }, look_at: later, .. })
-                    if !is_within_drift(*stamp, now, context) =>
+                    if !ledger.is_within_drift(*stamp, now) =>
                 {
                     *later = Some(look_at(*stamp, now, context));
                 }

@@ -55,7 +55,7 @@ use super::wire::{
 };
 use super::{
     Action, Answer, Ask, Commit, Contents, Current, Decision, EFFECTS_MAX, Effect, Engine, Input, JobId, Pen,
-    Query, Rules, STREAMS_MAX, Staged, Ticket, frame_bytes, open, read_projections,
+    Query, Rules, STREAMS_MAX, Staged, Ticket, open, read_projections,
 };
 use crate::clock::{ClockError, Mono, Now, WallMs};
 use crate::error::{Error, OpenError, SharedError, StopReason};

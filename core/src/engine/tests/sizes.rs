@@ -89,7 +89,7 @@ fn the_largest_commit_fits_into_the_smallest_frame() {
     assert_eq!(encoded(7, &name).len(), limits.value_bytes_max);
     let before = world.own();
     world.commit(vec![tag(7, &name)]).unwrap();
-    let frame_bytes = frame_bytes(&limits).try_into().unwrap();
+    let frame_bytes = limits.frame_bytes_least().try_into().unwrap();
     world.sent.clear();
     let heads = Capped(vec![before, b.head(), c.head()]);
     world.feed(C, wire::pull(GROUP, &Pull { frame_bytes, heads, ..pull_all() }));
