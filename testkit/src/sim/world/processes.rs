@@ -150,6 +150,7 @@ impl World {
             .transport(Tapped::new(self.network.transport(), process.tap.clone()))
             .limits(limits(&self.plan, at))
             .rules(self.rules)
+            .checked(true)
             .model::<Note>()
             .model::<Place>();
         if process.knows_sets {
