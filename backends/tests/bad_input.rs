@@ -392,7 +392,7 @@ async fn two_models_with_one_name_and_bad_names_are_refused() {
         Limits { queue_bytes_max: 10, ..limits() },
         Limits { value_bytes_max: 201, ..limits() },
         Limits { id_bytes_max: 70_000, ..limits() },
-        Limits { group_commits_max: 0, ..limits() },
+        Limits { round_commits_max: 0, ..limits() },
         Limits { event_commits_max: 0, ..limits() },
         Limits { event_commits_max: usize::MAX / 4, ..limits() },
     ] {

@@ -14,7 +14,7 @@ use crate::stored::record;
 use crate::syncable::{Ownership, RecordId, Syncable};
 
 /// What is staged for a record.
-struct Change {
+struct Pending {
     action: Action,
     own_merge: bool,
     bytes: usize,
@@ -26,7 +26,7 @@ pub struct Batch<'a> {
     models: &'a Registry,
     limits: &'a Limits,
     /// In key order, in which the store is read and written.
-    changes: SortedMap<RecordKey, Change>,
+    changes: SortedMap<RecordKey, Pending>,
     bytes: usize,
 }
 
@@ -112,7 +112,7 @@ impl<'a> Batch<'a> {
         let total = self.bytes + bytes - replaced.unwrap_or(0);
         within(count, Limit { name: "commit_changes_max", max: self.limits.commit_changes_max })?;
         within(total, Limit { name: "commit_bytes_max", max: self.limits.commit_bytes_max })?;
-        self.changes.insert(key, Change { action, own_merge: M::OWN_MERGE, bytes });
+        self.changes.insert(key, Pending { action, own_merge: M::OWN_MERGE, bytes });
         self.bytes = total;
         Ok(())
     }
@@ -120,7 +120,7 @@ impl<'a> Batch<'a> {
     pub(crate) fn into_commit(self) -> Commit {
         let changes = self.changes.into_iter();
         let staged =
-            changes.map(|(record, Change { action, own_merge, .. })| Staged { record, action, own_merge });
+            changes.map(|(record, Pending { action, own_merge, .. })| Staged { record, action, own_merge });
         Commit { changes: staged.collect(), bytes: self.bytes }
     }
 }

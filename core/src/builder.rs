@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
 use crate::clock::{Clock, SystemClock};
-use crate::driver::{Channels, Driver, Held, read_clock};
+use crate::driver::{Channels, Driver, OpenStore, read_clock};
 use crate::engine::{self, Ask, Contents, Rules};
 use crate::error::OpenError;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
@@ -173,7 +173,7 @@ impl<S: Storage> Builder<S> {
     ///
     /// # Errors
     /// [`OpenError`]. Nothing was written, except perhaps with [`OpenError::Write`] of an unknown outcome; the
-    /// store is released.
+    /// store is closed.
     ///
     /// # Cancel safety
     /// Dropping the future releases the store. A first opening is there whole or not at all.
@@ -212,8 +212,8 @@ impl<S: Storage> Builder<S> {
             all.begin(&found.projections);
         }
 
-        let (released, when_released) = watch::channel(());
-        let store = Arc::new(Held { store: storage, _released: released });
+        let (closed, when_closed) = watch::channel(());
+        let store = Arc::new(OpenStore { store: storage, _closed: closed });
         let (send_request, requests) = mpsc::unbounded_channel();
         let (send_control, control) = mpsc::unbounded_channel();
         let queue = Arc::new(Semaphore::new(limits.queue_bytes_max));
@@ -226,7 +226,7 @@ impl<S: Storage> Builder<S> {
             control: send_control,
             queue: Arc::clone(&queue),
             notices: notices.downgrade(),
-            released: when_released,
+            closed: when_closed,
             stop_reason: Arc::clone(&stop_reason),
             device: engine.device(),
             folding: Arc::clone(&folding),

@@ -21,8 +21,8 @@ impl<S: Storage> Inner<S> {
     /// The values of `keys`, all from one consistent state, with what lies beside them.
     pub(crate) async fn read(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, Error> {
         loop {
-            let held = self.store().await?;
-            let values = held.store.get_many(keys).await?;
+            let open = self.store().await?;
+            let values = open.store.get_many(keys).await?;
             if values.len() != keys.len() {
                 return Err(ReadError::new(format!("{} values for {} keys", values.len(), keys.len())).into());
             }
@@ -35,11 +35,11 @@ impl<S: Storage> Inner<S> {
             let mut folded = values.clone();
             for (key, value) in keys.iter().zip(&mut folded) {
                 if let Some(value) = value {
-                    fold(&held.store, self.models(), key, value).await?;
+                    fold(&open.store, self.models(), key, value).await?;
                 }
             }
             // A value that was folded meanwhile is found neither in the record nor beside it: then all is read again.
-            if held.store.get_many(keys).await? == values {
+            if open.store.get_many(keys).await? == values {
                 return Ok(folded);
             }
         }
@@ -48,17 +48,17 @@ impl<S: Storage> Inner<S> {
     /// The first `limit` entries of a range of records, all from one consistent state, with what lies beside them.
     pub(crate) async fn read_page(&self, range: &KeyRange, limit: usize) -> Result<Vec<Entry>, Error> {
         loop {
-            let held = self.store().await?;
-            let mut entries = held.store.scan(range.clone(), limit).await?;
+            let open = self.store().await?;
+            let mut entries = open.store.scan(range.clone(), limit).await?;
             let is_open = |entry: &Entry| self.models().can_fold(&entry.key, &entry.value);
             if !self.folding.load(Acquire) || !entries.iter().any(is_open) {
                 return Ok(entries);
             }
             let before = entries.clone();
             for Entry { key, value } in &mut entries {
-                fold(&held.store, self.models(), key, value).await?;
+                fold(&open.store, self.models(), key, value).await?;
             }
-            if held.store.scan(range.clone(), limit).await? == before {
+            if open.store.scan(range.clone(), limit).await? == before {
                 return Ok(entries);
             }
         }

@@ -33,10 +33,10 @@ pub(crate) fn inside<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Er
 
 /// A joined write, for the driver to perform when its turn comes.
 pub(crate) type Work<S> =
-    Box<dyn for<'a> FnOnce(&'a S, Pen) -> BoxFuture<'a, Result<Outcome, StopReason>> + Send>;
+    Box<dyn for<'a> FnOnce(&'a S, Pen) -> BoxFuture<'a, Result<Joined, StopReason>> + Send>;
 
 /// Durable, with the pen as the write left it; or certainly undone.
-pub(crate) type Outcome = Result<Box<(Pen, Decision)>, Error>;
+pub(crate) type Joined = Result<Box<(Pen, Decision)>, Error>;
 
 /// The joined write that commits what `stage` stages in the transaction, and projects it.
 pub(crate) fn work<S: JoinStorage>(
@@ -123,7 +123,7 @@ fn perform<S: JoinStorage>(
     projections: Option<&Projections<S>>,
     mut pen: Pen,
     mut commit: Commit,
-) -> Outcome {
+) -> Joined {
     let keys: Vec<Key> = commit.changes.iter_mut().map(|change| change.record.lend()).collect();
     let values = read(tx, &keys)?;
     commit.changes.iter_mut().zip(keys).for_each(|(change, key)| change.record.take_back(key));
@@ -149,7 +149,7 @@ fn apply<S: JoinStorage>(
     if !batch.is_empty() {
         tx.apply(batch).map_err(|error| Error::Rejected(Arc::from(error)))?;
         if let Some(projections) = projections {
-            projections.follow(tx, batch)?;
+            projections.project(tx, batch)?;
         }
     }
     Ok(())

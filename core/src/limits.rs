@@ -7,7 +7,7 @@ use std::fmt;
 
 /// Caps on what a replica takes. Everything is checked before any work is done with it.
 ///
-/// What bounds memory: commits that wait, by [`queue_bytes_max`](Limits::queue_bytes_max); the records that one group
+/// What bounds memory: commits that wait, by [`queue_bytes_max`](Limits::queue_bytes_max); the records that one round
 /// replaces and so reads, by [`commit_changes_max`](Limits::commit_changes_max) times
 /// [`value_bytes_max`](Limits::value_bytes_max), which is the number to lower where values are large; events that a
 /// slow subscriber has not taken, by [`event_commits_max`](Limits::event_commits_max) times the keys of a commit. A
@@ -31,7 +31,7 @@ pub struct Limits {
     /// [`commit_bytes_max`](Limits::commit_bytes_max). Default 64 MiB.
     pub queue_bytes_max: usize,
     /// The most commits that share one write. Default 1,024.
-    pub group_commits_max: usize,
+    pub round_commits_max: usize,
     /// How many commits a subscriber to events may fall behind before it is told that it lags. Default 1,024.
     pub event_commits_max: usize,
     /// The longest frame that is taken from a peer. It must hold the largest commit, so it is checked against the
@@ -59,7 +59,7 @@ impl Default for Limits {
             commit_changes_max: 65_536,
             commit_bytes_max: 16 * MIB,
             queue_bytes_max: 64 * MIB,
-            group_commits_max: 1024,
+            round_commits_max: 1024,
             event_commits_max: 1024,
             frame_bytes_max: 32 * MIB,
             page_bytes_max: MIB,

@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
 use crate::batch::Batch;
 use crate::builder::Builder;
-use crate::driver::{Control, Held, Request, Waiting};
+use crate::driver::{Control, OpenStore, Request, Waiting};
 use crate::engine::{Action, Commit, Current, Staged};
 use crate::error::{Error, StopReason};
 use crate::events::{Events, Notice, RecordKey};
@@ -39,21 +39,21 @@ use crate::syncable::{DeviceOwned, RecordId, Shared, Syncable};
 ///
 /// # When the driver stops
 /// Every call fails with [`Error::Stopped`], commits that were being written with [`Error::Unknown`], both with
-/// the reason. They return only once the store is released, so that it can be opened again at once.
+/// the reason. They return only once the store is closed, so that it can be opened again at once.
 pub struct TransactionManager<S: Storage = Box<dyn Storage>> {
     pub(crate) inner: Arc<Inner<S>>,
 }
 
 /// What the handles of one store share.
 pub(crate) struct Inner<S> {
-    /// Weak, so that the store is released when the driver stops, whoever still holds a handle.
-    pub(crate) store: Weak<Held<S>>,
+    /// Weak, so that the store is closed when the driver stops, whoever still holds a handle.
+    pub(crate) store: Weak<OpenStore<S>>,
     pub(crate) requests: mpsc::UnboundedSender<(Request<S>, Waiting)>,
     pub(crate) control: mpsc::UnboundedSender<Control>,
     /// Bytes that commits may still occupy.
     pub(crate) queue: Arc<Semaphore>,
     pub(crate) notices: broadcast::WeakSender<Notice>,
-    pub(crate) released: watch::Receiver<()>,
+    pub(crate) closed: watch::Receiver<()>,
     pub(crate) stop_reason: Arc<OnceLock<StopReason>>,
     pub(crate) device: DeviceId,
     /// Whether values may still lie beside records that this version of the app can merge.
@@ -64,21 +64,21 @@ pub(crate) struct Inner<S> {
 }
 
 impl<S> Inner<S> {
-    /// Waits until the store is released, then says why.
+    /// Waits until the store is closed, then says why.
     async fn stopped(&self) -> StopReason {
-        let mut released = self.released.clone();
+        let mut closed = self.closed.clone();
         if joined::is_inside() {
             return self.stop_reason.get().cloned().unwrap_or(StopReason::DriverDropped);
         }
         // Nothing is ever sent: the channel closes when the store has been dropped.
-        while released.changed().await.is_ok() {}
+        while closed.changed().await.is_ok() {}
         self.stop_reason.get().cloned().unwrap_or(StopReason::DriverDropped)
     }
 
     /// The store, for one read.
-    pub(crate) async fn store(&self) -> Result<Arc<Held<S>>, Error> {
+    pub(crate) async fn store(&self) -> Result<Arc<OpenStore<S>>, Error> {
         match self.store.upgrade() {
-            Some(held) => Ok(held),
+            Some(open) => Ok(open),
             None => Err(Error::Stopped(self.stopped().await)),
         }
     }
@@ -445,8 +445,8 @@ impl<S: Storage> TransactionManager<S> {
     /// What is sent just while the driver stops may lie in its channel for ever, unread and not dropped: so the
     /// answer is never waited for alone. The driver answers what it took before it releases the store.
     async fn answer<T>(&self, mut answer: oneshot::Receiver<T>) -> Option<T> {
-        let mut released = self.inner.released.clone();
-        match select(&mut answer, pin!(released.changed())).await {
+        let mut closed = self.inner.closed.clone();
+        match select(&mut answer, pin!(closed.changed())).await {
             Either::Left((given, _)) => given.ok(),
             Either::Right(_) => answer.try_recv().ok(),
         }
@@ -486,19 +486,19 @@ mod tests {
     use super::*;
 
     /// Goal: a call returns although its message lies in a channel that nobody reads any more, as one does that is
-    /// sent just while the driver stops. Method: receivers that are kept and never read, a store that is released.
+    /// sent just while the driver stops. Method: receivers that are kept and never read, a store that is closed.
     #[test]
     fn a_message_that_nobody_takes_does_not_hang_its_caller() {
         let (requests, _never_read) = mpsc::unbounded_channel();
         let (control, _never_read_either) = mpsc::unbounded_channel();
-        let (_, released) = watch::channel(());
+        let (_, closed) = watch::channel(());
         let manager = TransactionManager::<Box<dyn Storage>>::new(Inner {
             store: Weak::new(),
             requests,
             control,
             queue: Arc::new(Semaphore::new(1_000_000)),
             notices: broadcast::channel(1).0.downgrade(),
-            released,
+            closed,
             stop_reason: Arc::new(OnceLock::from(StopReason::Fenced)),
             device: DeviceId(uuid::Uuid::nil()),
             folding: Arc::default(),

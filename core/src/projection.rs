@@ -216,7 +216,7 @@ impl<S: JoinStorage> Projections<S> {
     }
 
     /// Projects the records that `batch` writes, in the transaction that writes them.
-    pub(crate) fn follow(&self, tx: &S::Tx<'_>, batch: &WriteBatch) -> Result<(), Error> {
+    pub(crate) fn project(&self, tx: &S::Tx<'_>, batch: &WriteBatch) -> Result<(), Error> {
         let states = self.states().clone();
         for (projection, state) in self.all.iter().zip(states) {
             // A complete one stays so while the store is open.

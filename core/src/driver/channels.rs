@@ -31,7 +31,7 @@ pub(crate) enum Request<S> {
 
 /// The driver's ends of the channels that it shares with its managers.
 pub(crate) struct Channels<S> {
-    /// Taken only between two writes: what waits here forms the next group.
+    /// Taken only between two writes: what waits here forms the next round.
     pub(crate) requests: mpsc::UnboundedReceiver<(Request<S>, Waiting)>,
     pub(crate) control: mpsc::UnboundedReceiver<Control>,
     /// Bytes that commits may still occupy.
@@ -60,10 +60,10 @@ pub(crate) struct Waiting {
     pub(crate) _share: OwnedSemaphorePermit,
 }
 
-/// The store, and the sign that it was released. Managers read through a weak reference.
+/// The store, and the sign that it was closed. Managers read through a weak reference.
 #[derive(Debug)]
-pub(crate) struct Held<S> {
+pub(crate) struct OpenStore<S> {
     pub(crate) store: S,
     /// Dropped right after the store, which closes the channel that stopped callers wait for.
-    pub(crate) _released: watch::Sender<()>,
+    pub(crate) _closed: watch::Sender<()>,
 }

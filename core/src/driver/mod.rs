@@ -24,18 +24,18 @@ use crate::joined::Work;
 use crate::projection::Projecting;
 use crate::storage::Storage;
 use crate::transport::{Incoming, Transport, TransportError};
-pub(crate) use channels::{Channels, Control, Held, Request, Waiting};
+pub(crate) use channels::{Channels, Control, OpenStore, Request, Waiting};
 use line::Line;
 pub(crate) use line::read_clock;
 
 /// Runs a replica: everything its managers commit passes through here.
 ///
 /// Spawn [`run`](Driver::run) on any runtime. Dropping the driver stops the replica: calls fail with
-/// [`StopReason::DriverDropped`] once the store is released, and the store can be opened again.
+/// [`StopReason::DriverDropped`] once the store is closed, and the store can be opened again.
 pub struct Driver<S: Storage> {
     engine: Engine,
     /// `None` once stopped.
-    store: Option<Arc<Held<S>>>,
+    store: Option<Arc<OpenStore<S>>>,
     /// What the store does now: a step of the engine, and beside it a read for a peer.
     running: FuturesUnordered<BoxFuture<'static, Result<Input, StopReason>>>,
     line: Line,
@@ -53,7 +53,7 @@ const FRAMES_AT_ONCE: usize = 64;
 impl<S: Storage> Driver<S> {
     pub(crate) fn new(
         engine: Engine,
-        store: Arc<Held<S>>,
+        store: Arc<OpenStore<S>>,
         clock: Arc<dyn Clock>,
         transport: Option<Arc<dyn Transport>>,
         channels: Channels<S>,
@@ -73,7 +73,7 @@ impl<S: Storage> Driver<S> {
     }
 
     /// Runs until [`shutdown`](crate::TransactionManager::shutdown) is called or the last manager is dropped.
-    /// The store is released before this returns.
+    /// The store is closed before this returns.
     ///
     /// # Errors
     /// The reason why it could not go on: the store was fenced, or lost track of a write. Open the store again.
@@ -196,7 +196,7 @@ impl<S: Storage> Driver<S> {
         let arrived = {
             let Channels { requests, control, .. } = &mut self.channels;
             let done = next_done(&mut self.running).map(Arrived::Done);
-            // What comes while a group is under way forms the next one.
+            // Calls that come while a write is under way form the next round.
             let idle = self.engine.is_idle();
             let requests =
                 async { if idle { Arrived::Request(requests.recv().await) } else { pending().await } };
@@ -230,7 +230,7 @@ impl<S: Storage> Driver<S> {
         Ok(())
     }
 
-    /// Answers everybody, then releases the store. Callers return to the app only once it is released.
+    /// Answers everybody, then closes the store. Callers return to the app only once it is closed.
     fn stop(&mut self, reason: StopReason) {
         let Channels { requests, control, queue, notices, stop_reason, .. } = &mut self.channels;
         let reason = stop_reason.get_or_init(|| reason);

@@ -14,7 +14,7 @@ use crate::error::{Error, StopReason, panic_message};
 use crate::joined::Work;
 use crate::storage::{Storage, WriteError};
 
-use super::channels::Held;
+use super::channels::OpenStore;
 use super::{Driver, answer, next_control, next_done};
 
 /// What the engine hears of work that nobody brought. It asks for none of that.
@@ -23,17 +23,17 @@ const NO_PROJECTIONS: Error = Error::Stopped(StopReason::DriverDropped);
 impl<S: Storage> Driver<S> {
     /// Does one thing. What the store is to do goes on beside everything else.
     pub(super) async fn perform(&mut self, effect: Effect) -> Result<(), StopReason> {
-        let Some(held) = self.store.clone() else { return Err(StopReason::DriverDropped) };
+        let Some(open) = self.store.clone() else { return Err(StopReason::DriverDropped) };
         match effect {
             Effect::Read(job, keys) => self.begin(async move {
-                let values = held.store.get_many(&keys).await;
+                let values = open.store.get_many(&keys).await;
                 Ok(Input::Read(job, keys, values))
             }),
             Effect::Scan(job, range, limit) => {
-                self.begin(async move { Ok(Input::Scanned(job, held.store.scan(range, limit).await)) })
+                self.begin(async move { Ok(Input::Scanned(job, open.store.scan(range, limit).await)) })
             }
             Effect::Write(job, batch) => self.begin(async move {
-                match held.store.write(batch).await {
+                match open.store.write(batch).await {
                     Ok(()) => Ok(Input::Written(job, Ok(()))),
                     Err(WriteError::Rejected(error)) => Ok(Input::Written(job, Err(Arc::from(error)))),
                     Err(WriteError::Unknown(error)) => Err(StopReason::Unknown(Arc::from(error))),
@@ -42,22 +42,22 @@ impl<S: Storage> Driver<S> {
             }),
             Effect::Join(job, ticket, pen) => {
                 let work = self.joins.remove(&ticket);
-                self.begin_join(held, job, *pen, work)
+                self.begin_join(open, job, *pen, work)
             }
             Effect::Receive(job, commits, pen) => {
                 let work = self.projections.clone().map(|all| all.receive(commits));
-                self.begin_join(held, job, *pen, work)
+                self.begin_join(open, job, *pen, work)
             }
             Effect::WriteProjected(job, batch) => match self.projections.clone() {
                 Some(all) => self.begin(async move {
-                    let written = all.write(&held.store, batch).await?;
+                    let written = all.write(&open.store, batch).await?;
                     Ok(Input::Projected(job, written))
                 }),
                 None => self.begin(async move { Ok(Input::Projected(job, Err(NO_PROJECTIONS))) }),
             },
             Effect::Rebuild(job) => match self.projections.clone() {
                 Some(all) => self.begin(async move {
-                    let told = all.rebuild(&held.store).await?;
+                    let told = all.rebuild(&open.store).await?;
                     Ok(Input::Rebuilt(job, told))
                 }),
                 None => self.begin(async move { Ok(Input::Rebuilt(job, None)) }),
@@ -74,8 +74,8 @@ impl<S: Storage> Driver<S> {
             }
             Effect::Find(job, query) => self.begin(async move {
                 let answer = match query {
-                    Query::Scan(range, limit) => held.store.scan(range, limit).await.map(Answer::Entries),
-                    Query::Get(keys) => held.store.get_many(&keys).await.map(Answer::Values),
+                    Query::Scan(range, limit) => open.store.scan(range, limit).await.map(Answer::Entries),
+                    Query::Get(keys) => open.store.get_many(&keys).await.map(Answer::Values),
                 };
                 Ok(Input::Found(job, answer))
             }),
@@ -110,14 +110,14 @@ impl<S: Storage> Driver<S> {
 
     fn begin_join(
         &mut self,
-        held: Arc<Held<S>>,
+        open: Arc<OpenStore<S>>,
         job: JobId,
         pen: Pen,
         work: Option<Work<S>>,
     ) -> Result<(), StopReason> {
         self.begin(async move {
             match work {
-                Some(work) => Ok(Input::Joined(job, work(&held.store, pen).await?)),
+                Some(work) => Ok(Input::Joined(job, work(&open.store, pen).await?)),
                 // Every joined write brings its work, and only what projections derive from is received like this.
                 None => Ok(Input::Joined(job, Err(NO_PROJECTIONS))),
             }

@@ -159,7 +159,7 @@ impl Writes {
             changes += next.changes.len();
             let full = bytes > limits.commit_bytes_max
                 || changes > limits.commit_changes_max
-                || round.len() >= limits.group_commits_max;
+                || round.len() >= limits.round_commits_max;
             if full && !round.is_empty() {
                 break;
             }
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn a_round_ends_before_a_joined_write_and_at_the_limits() {
         let commit = |bytes| Call::Commit(Commit { changes: Vec::new(), bytes });
-        let limits = Limits { group_commits_max: 3, commit_bytes_max: 100, ..Limits::default() };
+        let limits = Limits { round_commits_max: 3, commit_bytes_max: 100, ..Limits::default() };
         let mut writes = Writes::default();
         let calls = [
             commit(60),
@@ -306,7 +306,7 @@ mod tests {
         let commit = || Call::Commit(Commit { changes: Vec::new(), bytes: 1 });
         let mut writes = Writes::default();
         (0..4).for_each(|n| writes.call(Ticket(n), commit()));
-        let limits = Limits { group_commits_max: 2, ..Limits::default() };
+        let limits = Limits { round_commits_max: 2, ..Limits::default() };
         let round = writes.take_round(&limits);
         writes.put_back(round);
         let tickets: Vec<_> = writes.take_round(&limits).into_iter().map(|(ticket, _)| ticket.0).collect();

@@ -69,7 +69,7 @@ impl Limits {
             1..=self.frame_bytes_max,
             ", which is `frame_bytes_max`",
         )?;
-        check("group_commits_max", self.group_commits_max, 1..=usize::MAX, "")?;
+        check("round_commits_max", self.round_commits_max, 1..=usize::MAX, "")?;
         check("event_commits_max", self.event_commits_max, 1..=EVENT_COMMITS_MOST, "")
     }
 
@@ -185,7 +185,7 @@ mod tests {
             ),
             ("page_bytes_max", |l| &mut l.page_bytes_max, default.clone(), 1, 32 << 20),
             ("page_bytes_max", |l| &mut l.page_bytes_max, roomy(), 1, U32_MAX),
-            ("group_commits_max", |l| &mut l.group_commits_max, default.clone(), 1, usize::MAX),
+            ("round_commits_max", |l| &mut l.round_commits_max, default.clone(), 1, usize::MAX),
             ("event_commits_max", |l| &mut l.event_commits_max, default, 1, 1 << 20),
         ];
         for (name, field, base, least, most) in edges {

@@ -1,4 +1,4 @@
-//! Goal: what a group of the app's commits writes, answers and tells, and in which order. Method: every effect is
+//! Goal: what a round of the app's commits writes, answers and tells, and in which order. Method: every effect is
 //! performed by hand.
 
 use super::*;
@@ -74,10 +74,10 @@ fn commits_that_arrive_during_a_write_share_the_next_one() {
 
 #[test]
 fn a_group_is_bounded_in_commits_and_bytes() {
-    let limits = Limits { group_commits_max: 3, commit_bytes_max: 250, ..Limits::default() };
+    let limits = Limits { round_commits_max: 3, commit_bytes_max: 250, ..Limits::default() };
     for (limits, groups) in [
         (Limits { commit_bytes_max: usize::MAX, ..limits.clone() }, vec![3, 3, 1]),
-        (Limits { group_commits_max: 100, ..limits.clone() }, vec![2, 2, 2, 1]),
+        (Limits { round_commits_max: 100, ..limits.clone() }, vec![2, 2, 2, 1]),
         (Limits { commit_bytes_max: 10, ..limits }, vec![1; 7]),
     ] {
         let mut world = World::asking(Ask { limits: Arc::new(limits), ..ask(Rules::default()) });

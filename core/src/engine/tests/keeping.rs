@@ -7,7 +7,7 @@ use super::*;
 fn every_value_that_the_log_needs_is_kept() {
     let mut world = World::unpruned();
     world.commit(vec![tag(1, "a")]).unwrap(); // commit 2
-    world.submit(vec![tag(1, "b")]); // commits 3 and 4 in one group
+    world.submit(vec![tag(1, "b")]); // commits 3 and 4 in one round
     world.submit(vec![tag(1, "c")]);
     world.settle();
     world.commit(vec![untag(1)]).unwrap(); // commit 5

@@ -121,7 +121,7 @@ fn i7_causes_come_first() {
     }
 }
 
-/// The commits of one group go out in one frame, and what comes together is written together.
+/// The commits of one round go out in one frame, and what comes together is written together.
 #[test]
 fn a_group_is_one_frame_and_a_frame_is_one_write() {
     let mut world = World::connected(Rules::ALL);
@@ -156,7 +156,7 @@ fn a_group_is_one_frame_and_a_frame_is_one_write() {
 /// The app's commits and the peers' take turns.
 #[test]
 fn neither_the_app_nor_the_peers_wait_for_each_other() {
-    let limits = Limits { group_commits_max: 1, event_commits_max: 1, ..Limits::default() };
+    let limits = Limits { round_commits_max: 1, event_commits_max: 1, ..Limits::default() };
     let mut world = World::limited(limits);
     let mut b = Author::new(B, B_DEVICE);
     for n in 0..3 {

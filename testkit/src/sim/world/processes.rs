@@ -228,7 +228,7 @@ fn limits(plan: &Plan, at: usize) -> Limits {
         commit_changes_max: 16,
         commit_bytes_max: 2048,
         queue_bytes_max: 8192,
-        group_commits_max: 4,
+        round_commits_max: 4,
         event_commits_max: 4,
         members_max: 8,
         page_bytes_max: page_bytes_max.min(6144),
