@@ -38,7 +38,7 @@ pub struct Builder<S> {
     models: Result<Registry, OpenError>,
     clock: Arc<dyn Clock>,
     limits: Limits,
-    rules: Rules,
+    pub(crate) rules: Rules,
     pub(crate) projections: Option<Arc<dyn Projecting<S>>>,
 }
 
@@ -142,14 +142,6 @@ impl<S: Storage> Builder<S> {
 
     pub(crate) fn with_projections(mut self, projections: Arc<dyn Projecting<S>>) -> Self {
         self.projections = Some(projections);
-        self
-    }
-
-    /// Rules that tests switch off to see that something fails without them.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn rules(mut self, rules: Rules) -> Self {
-        self.rules = rules;
         self
     }
 

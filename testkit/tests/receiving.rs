@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
+use syncline::internals::fuzz;
 use syncline::{
     Builder, DeviceId, GroupId, Incoming, ReplicaId, Storage, Syncable, TransactionManager, Transport,
     TransportError, Uuid,
@@ -160,10 +161,7 @@ impl Transport for Insatiable {
             asks => {
                 let [.., id] = asks.to_be_bytes();
                 // A pull: its id, the bytes of a page, no heads, nothing left out.
-                Ok(Incoming::Frame {
-                    from: B,
-                    bytes: syncline::fuzz::seal(GROUP, 3, &[id & 0x3f, 100, 0, 0]),
-                })
+                Ok(Incoming::Frame { from: B, bytes: fuzz::seal(GROUP, 3, &[id & 0x3f, 100, 0, 0]) })
             }
         }
     }

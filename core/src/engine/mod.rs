@@ -34,11 +34,15 @@ mod merge;
 mod opening;
 mod pull;
 mod receiving;
-mod rules;
+#[cfg_attr(
+    not(feature = "internals-for-tests"),
+    allow(unreachable_pub, reason = "what is public in it is so through `internals` alone")
+)]
+pub(crate) mod rules;
 mod serve;
 mod stops;
 mod sync;
-mod wire;
+pub(crate) mod wire;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -58,8 +62,7 @@ use crate::stored::{FormatError, Head, Identity};
 pub(crate) use group::{Action, Commit, Current, Decision, NewValue, Pen, Staged};
 pub(crate) use merge::{Received, lend_keys, take_keys_back};
 pub(crate) use opening::{Ask, Found, open, read_projections};
-pub(crate) use rules::Mark;
-pub use rules::{MARKS, Rules};
+pub(crate) use rules::{Mark, Rules};
 use stops::Check;
 use sync::{Replication, Side};
 
@@ -67,33 +70,6 @@ use sync::{Replication, Side};
 pub(crate) const STREAMS_MAX: usize = wire::STREAMS_MAX;
 /// The most effects that may be left to do when a frame is taken.
 const EFFECTS_MAX: usize = 64;
-
-/// Doors for fuzzing, through which bytes reach what reads them.
-pub mod fuzz {
-    use bytes::Bytes;
-
-    use crate::ids::{GroupId, ReplicaId};
-    use crate::stored::LogEntry;
-
-    /// Reads `frame`; says how many whole messages it has.
-    #[must_use]
-    pub fn frame(frame: &[u8]) -> usize {
-        super::wire::count_messages(frame)
-    }
-
-    /// Reads `entry` as a commit of a log; says how many changes it has, if it is one.
-    #[must_use]
-    pub fn commit(entry: &[u8]) -> Option<usize> {
-        let replica = ReplicaId::from_bytes([7; 16]);
-        LogEntry::parse_capped(replica, entry, 1000).ok().map(|entry| entry.changes.len())
-    }
-
-    /// A message of any kind and body, with a length and a checksum that fit.
-    #[must_use]
-    pub fn seal(group: GroupId, kind: u8, body: &[u8]) -> Bytes {
-        super::wire::sealed(group, kind, body)
-    }
-}
 
 /// Names a call that waits for a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -224,6 +200,7 @@ pub(crate) struct Snapshot {
     pub(crate) streams: Vec<StreamView>,
     pub(crate) peers: Vec<PeerView>,
     pub(crate) waiting: usize,
+    #[cfg(feature = "internals-for-tests")]
     pub(crate) marks: u32,
 }
 
@@ -287,6 +264,7 @@ impl Engine {
             streams: streams.collect(),
             peers: peers.collect(),
             waiting: self.sync.inbox.commits.len(),
+            #[cfg(feature = "internals-for-tests")]
             marks: self.pen.marks,
         }
     }

@@ -131,6 +131,7 @@ impl Mark {
 }
 
 /// The names of all marks, in the order of their bits.
+#[cfg(feature = "internals-for-tests")]
 pub const MARKS: [&str; 20] = [
     "duplicate",
     "too early",

@@ -294,7 +294,8 @@ pub(super) fn regressed(group: GroupId, head: &WireHead) -> Bytes {
 }
 
 /// A message of any kind and body, for tests that make up what no replica sends.
-pub(super) fn sealed(group: GroupId, kind: u8, body: &[u8]) -> Bytes {
+#[cfg(any(test, feature = "internals-for-tests"))]
+pub(crate) fn sealed(group: GroupId, kind: u8, body: &[u8]) -> Bytes {
     let mut message = MessageWriter::new(kind, group, body.len());
     message.0.extend_from_slice(body);
     message.finish()
@@ -307,7 +308,8 @@ pub(super) fn is_hello(frame: &Bytes, group: GroupId, frame_bytes_max: usize) ->
 }
 
 /// Reads all messages of `frame`, whatever group it is of; says how many there are. For fuzzing.
-pub(super) fn count_messages(frame: &[u8]) -> usize {
+#[cfg(feature = "internals-for-tests")]
+pub(crate) fn count_messages(frame: &[u8]) -> usize {
     let messages = Messages::new(Bytes::copy_from_slice(frame), None, usize::MAX);
     messages.map_or(0, |messages| messages.filter(Result::is_ok).count())
 }

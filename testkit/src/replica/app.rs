@@ -9,8 +9,9 @@ use std::task::Poll;
 use futures::FutureExt as _;
 use futures::future::{Either, join, join_all, select};
 use serde::{Deserialize, Serialize};
+use syncline::internals::Rules;
 use syncline::{
-    Builder, DeviceId, Error, Event, Events, GroupId, OpenError, ReplicaId, Rules, Storage, Syncable,
+    Builder, DeviceId, Error, Event, Events, GroupId, OpenError, ReplicaId, Storage, Syncable,
     TransactionManager, Uuid, audit,
 };
 

@@ -1,7 +1,8 @@
 //! Whoever was away gets what is missing: all of it, and nothing else.
 
 use futures::future::{join, join_all};
-use syncline::{Builder, Limits, MARKS, Storage, StreamStatus};
+use syncline::internals::MARKS;
+use syncline::{Builder, Limits, Storage, StreamStatus};
 
 use super::models::{Basket, Note, Place, all, basket, note, place};
 use super::world::{Peer, all_models, play, play_on};

@@ -27,7 +27,7 @@ mod world;
 
 use std::fmt;
 
-use syncline::Rules;
+use syncline::internals::Rules;
 
 pub use plan::{Action, Edit, Plan, Step};
 pub use store::StoreFault;
@@ -53,7 +53,7 @@ pub struct Report {
     pub frames: u64,
     /// How long it took to converge after the last fault, in virtual time.
     pub peace_ms: u64,
-    /// What has happened, by the bits of [`MARKS`](syncline::MARKS).
+    /// What has happened, by the bits of [`MARKS`](syncline::internals::MARKS).
     pub marks: u32,
 }
 

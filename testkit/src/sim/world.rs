@@ -6,9 +6,10 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
 use futures::FutureExt as _;
+use syncline::internals::{MARKS, Rules, fuzz, history};
 use syncline::{
-    DeviceId, Error, Event, GroupId, Limits, MARKS, ReplicaId, Rules, Status, StreamStatus, StreamStop,
-    TransactionManager, Uuid,
+    DeviceId, Error, Event, GroupId, Limits, ReplicaId, Status, StreamStatus, StreamStop, TransactionManager,
+    Uuid,
 };
 use syncline_backends::{Link, MemoryNetwork};
 
@@ -486,7 +487,7 @@ impl World {
             Action::Noise { from, to, kind, len } => {
                 let body: Vec<u8> = (0..len).map(|_| self.rng.u8(..)).collect();
                 let frame = match kind {
-                    Some(kind) => syncline::fuzz::seal(GROUP, kind, &body),
+                    Some(kind) => fuzz::seal(GROUP, kind, &body),
                     None => body.into(),
                 };
                 // Nobody may be there.
@@ -714,13 +715,12 @@ impl World {
                 continue;
             }
             let image = process.disk.image();
-            let own = futures::executor::block_on(syncline::history::heads(&image)).unwrap_or_default();
+            let own = futures::executor::block_on(history::heads(&image)).unwrap_or_default();
             let own = own.iter().find(|(replica, ..)| *replica == process.id).map_or(0, |(_, seq, _)| *seq);
             let known =
                 self.processes.iter().filter(|other| !other.lost && !other.rolled_back).any(|other| {
                     let image = other.disk.image();
-                    let heads =
-                        futures::executor::block_on(syncline::history::heads(&image)).unwrap_or_default();
+                    let heads = futures::executor::block_on(history::heads(&image)).unwrap_or_default();
                     heads.iter().any(|(replica, seq, _)| *replica == process.id && *seq > own)
                 });
             let (manager, said) = (self.manager(at), Rc::new(Cell::new(false)));
@@ -743,8 +743,8 @@ impl World {
     fn explain(&self) -> String {
         let mut lines = Vec::new();
         for process in &self.processes {
-            let heads = futures::executor::block_on(syncline::history::heads(&process.disk.image()))
-                .unwrap_or_default();
+            let heads =
+                futures::executor::block_on(history::heads(&process.disk.image())).unwrap_or_default();
             let heads: Vec<_> =
                 heads.iter().map(|(id, seq, _)| format!("{:x}:{seq}", id.0.as_u128())).collect();
             let Process { running, lost, rolled_back, .. } = process;
