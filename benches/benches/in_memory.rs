@@ -6,8 +6,8 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use syncline::internals::alone::{Alone, decode, encode, log_row, read_frame, read_log_row};
-use syncline::{HlcGenerator, ReplicaId, SyncId, Syncable, Uuid, WallMs};
-use syncline_benches::item::{Ids, Item, items};
+use syncline::{HlcGenerator, ReplicaId, Syncable, Uuid, WallMs};
+use syncline_benches::item::{Ids, Item, Items};
 
 /// Drawing a stamp: a commit costs some hundred microseconds, so this could cost ten times as much and not be seen there.
 fn stamp(c: &mut Criterion) {
@@ -23,7 +23,7 @@ fn stamp(c: &mut Criterion) {
 
 /// A value on its way into its record and back.
 fn values(c: &mut Criterion) {
-    let item = items(Ids::Ordered, 1).remove(0);
+    let item = Items::new(Ids::TimeOrdered, 1).take(1).remove(0);
     let record = encode(&item);
     let mut group = c.benchmark_group("value");
     group.throughput(Throughput::Bytes(record.len() as u64));

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Prints the table: `cargo bench -p syncline-benches [-- [--quick] [engine]... [case]...]`.
+//! Prints the table: `cargo bench -p syncline-benches --bench ratios [-- [--quick] [engine]... [case]...]`.
 
 use syncline_benches::cases::{self, Bench, Case};
 use syncline_benches::hand_written::redb::Redb;

@@ -1,8 +1,13 @@
 #![forbid(unsafe_code)]
-//! Measures syncline beside the hand-written way, in the same run: `cargo bench -p syncline-benches`.
+//! Measures syncline: `cargo bench -p syncline-benches` runs both kinds of measurement.
 //!
-//! One command prints one Markdown table. An argument selects an engine, or the cases whose name contains it:
-//! `-- sqlite commit` measures commits on SQLite. `-- --quick` measures less. Progress goes to stderr.
+//! *What touches a disk* is measured beside the hand-written way in paired rounds (`--bench ratios`), and gives one Markdown
+//! table. An argument selects an engine, or the cases whose name contains it: `--bench ratios -- sqlite commit` measures
+//! commits on SQLite. `-- --quick` measures less. Progress goes to stderr.
+//!
+//! *What runs in memory alone* is measured by criterion (`--bench in_memory`): stamps, the encoding and decoding of values,
+//! rows and frames, a round of commits, a received commit by the number of peers, a page that is served. There are
+//! statistics, baselines (`-- --save-baseline before`, `-- --baseline before`) and plots, in `target/criterion/report`.
 //!
 //! # What it is compared with
 //! [`HandWritten`]: what a good engineer would code for one app. A record row, a log row with the value and one
@@ -16,9 +21,8 @@
 //! In [paired rounds](rounds): in each round every side does the same work on stores that have grown alike, in an
 //! order that turns every round, and the figure is the median of the ratios of the rounds. A durable commit costs
 //! what the disk makes of it at that moment, and that drifts by a third within a minute: only two measurements
-//! that are a tenth of a second apart can be divided. A harness that measures one function to its end and then
-//! the next, as criterion does, would divide two different disks; and it would keep its figures to itself, while
-//! here all of them go into one table. So the measurements that take nanoseconds use the same rounds.
+//! that are a tenth of a second apart can be divided. Criterion, which measures one function to its end and then
+//! the next, would divide two different disks.
 //!
 //! What [two replicas](pair) do together is compared with the same records in hand-written transactions of the size that
 //! the receiver's writes had, which is counted. Both replicas run in this process, so on a machine with few cores the

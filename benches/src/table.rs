@@ -30,8 +30,6 @@ pub struct Row {
 pub enum Quantity {
     /// Records, commits or calls a second.
     Rate(f64),
-    /// Nanoseconds.
-    Nanos(f64),
     /// Microseconds.
     Micros(f64),
     /// Bytes.
@@ -48,8 +46,6 @@ pub enum Bar {
     /// A ratio of sizes.
     Below(f64),
     /// A time.
-    BelowNanos(f64),
-    /// A longer time.
     BelowMicros(f64),
     /// A number of bytes.
     BelowBytes(f64),
@@ -63,11 +59,9 @@ impl Bar {
     pub fn is_met(self, figure: f64) -> bool {
         match self {
             Self::AtLeast(bar) => figure >= bar,
-            Self::Below(bar)
-            | Self::BelowNanos(bar)
-            | Self::BelowMicros(bar)
-            | Self::BelowBytes(bar)
-            | Self::BelowMiB(bar) => figure < bar,
+            Self::Below(bar) | Self::BelowMicros(bar) | Self::BelowBytes(bar) | Self::BelowMiB(bar) => {
+                figure < bar
+            }
         }
     }
 }
@@ -97,11 +91,10 @@ fn cells(row: &Row) -> Vec<String> {
     let optional = |quantity: &Option<Quantity>| quantity.map_or_else(String::new, |it| it.to_string());
     let Spread { median, min, max } = figure;
     // A bar that is no ratio tells what a figure is; without one it follows from what was measured.
-    let (one, spread) = match (ours, bar) {
-        (Quantity::Nanos(_), _) => (format!("{median:.1} ns"), format!("{min:.1}..{max:.1}")),
-        (_, Some(Bar::BelowMicros(_))) => (format!("{median:.0} µs"), format!("{min:.0}..{max:.0}")),
-        (_, Some(Bar::BelowBytes(_))) => (format!("{median:.1} B"), format!("{min:.1}..{max:.1}")),
-        (_, Some(Bar::BelowMiB(_))) => (format!("{median:+.1} MiB"), format!("{min:+.1}..{max:+.1}")),
+    let (one, spread) = match bar {
+        Some(Bar::BelowMicros(_)) => (format!("{median:.0} µs"), format!("{min:.0}..{max:.0}")),
+        Some(Bar::BelowBytes(_)) => (format!("{median:.1} B"), format!("{min:.1}..{max:.1}")),
+        Some(Bar::BelowMiB(_)) => (format!("{median:+.1} MiB"), format!("{min:+.1}..{max:+.1}")),
         _ => (format!("{median:.2} x"), format!("{min:.2}..{max:.2}")),
     };
     let verdict = match bar {
@@ -127,7 +120,6 @@ impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rate(rate) => write!(f, "{}/s", thousands(*rate)),
-            Self::Nanos(nanos) => write!(f, "{nanos:.1} ns"),
             Self::Micros(micros) => write!(f, "{micros:.0} µs"),
             Self::Bytes(bytes) => write!(f, "{bytes:.1} B"),
             Self::MiB(mib) => write!(f, "{mib:.1} MiB"),
@@ -140,7 +132,6 @@ impl fmt::Display for Bar {
         match self {
             Self::AtLeast(bar) => write!(f, "≥ {bar} x"),
             Self::Below(bar) => write!(f, "< {bar} x"),
-            Self::BelowNanos(bar) => write!(f, "< {bar} ns"),
             Self::BelowMicros(bar) => write!(f, "< {bar} µs"),
             Self::BelowBytes(bar) => write!(f, "< {bar} B"),
             Self::BelowMiB(bar) => write!(f, "< +{bar} MiB"),
@@ -189,9 +180,9 @@ mod tests {
         row.bar = None;
         let table = markdown(&[row.clone()]);
         assert!(!table.contains("MISS") && !table.contains("pass"));
-        row.ours = Quantity::Nanos(8.5);
-        assert!(markdown(&[row]).contains("| 0.8 ns"), "the figure has the unit of what was measured");
-        assert!(Bar::Below(1.25).is_met(1.24) && !Bar::BelowNanos(50.).is_met(50.));
+        (row.ours, row.bar) = (Quantity::Micros(8.5), Some(Bar::BelowMicros(50.)));
+        assert!(markdown(&[row]).contains("| 1 µs"), "the figure has the unit of its bar");
+        assert!(Bar::Below(1.25).is_met(1.24) && !Bar::BelowMicros(50.).is_met(50.));
     }
 
     #[test]

@@ -39,8 +39,8 @@ pub struct Builder<S> {
     models: Result<Registry, OpenError>,
     clock: Arc<dyn Clock>,
     limits: Limits,
-    rules: Rules,
-    checked: bool,
+    pub(crate) rules: Rules,
+    pub(crate) checked: bool,
     pub(crate) projections: Option<Arc<dyn Projecting<S>>>,
 }
 
@@ -145,23 +145,6 @@ impl<S: Storage> Builder<S> {
 
     pub(crate) fn with_projections(mut self, projections: Arc<dyn Projecting<S>>) -> Self {
         self.projections = Some(projections);
-        self
-    }
-
-    /// Rules that tests switch off to see that something fails without them.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn rules(mut self, rules: Rules) -> Self {
-        self.rules = rules;
-        self
-    }
-
-    /// Has the engine assert what must always hold after everything that happens to it: for tests, since it looks at all
-    /// that the engine knows.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn checked(mut self, checked: bool) -> Self {
-        self.checked = checked;
         self
     }
 

@@ -51,10 +51,10 @@ mod engine;
 mod error;
 mod events;
 mod folded;
-#[doc(hidden)]
-pub mod history;
 mod hlc;
 mod ids;
+#[cfg(feature = "internals-for-tests")]
+pub mod internals;
 pub mod join;
 mod joined;
 mod limits;
@@ -77,8 +77,6 @@ pub use batch::Batch;
 pub use builder::Builder;
 pub use clock::{Clock, ClockError, Mono, Now, SystemClock, WallMs};
 pub use driver::Driver;
-#[doc(hidden)]
-pub use engine::{MARKS, Rules, fuzz};
 pub use error::{Error, OpenError, SharedError, StopReason};
 pub use events::{Change, ChangeKind, Event, Events, Lagged, RecordKey, Restored, StreamStop};
 pub use hlc::{DriftError, Hlc, HlcGenerator, HlcLengthError};

@@ -41,8 +41,8 @@ pub struct Status {
     pub queued_bytes: usize,
     /// The projections, in the order of their registration.
     pub projections: Vec<ProjectionStatus>,
-    /// What has happened since the store was opened, by the bits of [`MARKS`](crate::MARKS): for tests.
-    #[doc(hidden)]
+    /// What has happened since the store was opened, by the bits of [`MARKS`](crate::internals::MARKS).
+    #[cfg(feature = "internals-for-tests")]
     pub marks: u32,
 }
 

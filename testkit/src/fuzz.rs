@@ -4,7 +4,8 @@
 use bytes::Bytes;
 use futures::executor::block_on;
 use futures::future::join;
-use syncline::{ReplicaId, TransactionManager, Transport as _, Uuid, audit, fuzz};
+use syncline::internals::fuzz;
+use syncline::{ReplicaId, TransactionManager, Transport as _, Uuid, audit};
 use syncline_backends::{MemoryDisk, MemoryNetwork, MemoryStorage};
 
 use crate::StepClock;

@@ -162,7 +162,7 @@ impl Transport for Insatiable {
                 // The body of a pull: its id, the bytes of a page, no heads, no streams that are left out.
                 Ok(Incoming::Frame {
                     from: B,
-                    bytes: syncline::fuzz::seal(GROUP, 3, &[id & 0x3f, 100, 0, 0]),
+                    bytes: syncline::internals::fuzz::seal(GROUP, 3, &[id & 0x3f, 100, 0, 0]),
                 })
             }
         }

@@ -6,7 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use syncline::{MARKS, Rules};
+use syncline::internals::{MARKS, Rules};
 use syncline_testkit::seed;
 use syncline_testkit::sim::{Plan, check, run};
 

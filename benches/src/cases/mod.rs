@@ -9,7 +9,6 @@ mod latency;
 mod list;
 mod receive_live;
 mod size;
-mod stamp;
 mod stores;
 mod wire;
 mod with_tx;
@@ -87,9 +86,8 @@ pub const fn catch_up_memory_of<H: HandWritten>() -> Case {
 
 /// The cases that need no engine: the clock, and what lies between two replicas.
 #[must_use]
-pub const fn without_engine() -> [Case; 3] {
+pub const fn without_engine() -> [Case; 2] {
     [
-        Case { engine: "", name: "stamp", run: stamp::run },
         Case { engine: "memory", name: "latency", run: latency::run_in_memory },
         Case { engine: "memory", name: "wire", run: wire::run },
     ]

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::wire::{self, Capped, CommitParts, Hello, Messages, MessageWriter, Pull, WireHead};
+use super::wire::{self, Capped, CommitParts, Hello, MessageWriter, Messages, Pull, WireHead};
 use super::{Action, Answer, Ask, Commit, Contents, Effect, Engine, Input, Query, Rules, Staged, Ticket};
 use crate::clock::{Mono, Now, WallMs};
 use crate::events::RecordKey;
@@ -152,7 +152,11 @@ impl Alone {
         let report = self.engine.report();
         let level = report.peers.iter().filter(|peer| peer.connected && peer.missing == 0).count();
         let heads = report.streams.iter().filter(|stream| stream.commits > 0).count();
-        assert_eq!((level, heads), (self.peers.len(), self.peers.len() + 1), "everybody is level: {report:?}");
+        assert_eq!(
+            (level, heads),
+            (self.peers.len(), self.peers.len() + 1),
+            "everybody is level: {report:?}"
+        );
     }
 
     /// The next commit of the peer `at`, which puts the record `id`, as it sends it when it is made.
@@ -243,13 +247,12 @@ impl Alone {
                     self.write(batch);
                     Input::Written(job, Ok(()))
                 }
-                Effect::Find(job, Query::Get(keys)) => {
-                    Input::Found(job, Ok(Answer::Values(self.get(&keys))))
-                }
+                Effect::Find(job, Query::Get(keys)) => Input::Found(job, Ok(Answer::Values(self.get(&keys)))),
                 Effect::Find(job, Query::Scan(range, limit)) => {
                     let found = self.store.range(range.start..).take(limit);
                     let inside = found.take_while(|(key, _)| range.end.as_ref().is_none_or(|end| *key < end));
-                    let entry = |(key, value): (&Key, &Value)| Entry { key: key.clone(), value: value.clone() };
+                    let entry =
+                        |(key, value): (&Key, &Value)| Entry { key: key.clone(), value: value.clone() };
                     Input::Found(job, Ok(Answer::Entries(inside.map(entry).collect())))
                 }
                 Effect::Send(_, frame) => {

@@ -35,6 +35,8 @@
 //! transaction of the store, with the [`Pen`] that the engine lends for it.
 
 mod acks;
+#[cfg(feature = "internals-for-tests")]
+pub mod alone;
 mod answer;
 mod backoff;
 mod commit;
@@ -50,11 +52,15 @@ mod pull;
 mod reads;
 mod report;
 mod rows;
-mod rules;
+#[cfg_attr(
+    not(feature = "internals-for-tests"),
+    allow(unreachable_pub, reason = "what is public in it is so through `internals` alone")
+)]
+pub(crate) mod rules;
 mod serve;
 mod stream;
 mod upkeep;
-mod wire;
+pub(crate) mod wire;
 mod writes;
 
 use std::collections::VecDeque;
@@ -79,7 +85,8 @@ use peer::{Owed, Peers};
 use pull::Puller;
 use reads::Reads;
 use rows::Rows;
-pub use rules::{MARKS, Rules};
+
+pub(crate) use rules::Rules;
 use rules::{Mark, Marks};
 use serve::Serving;
 use stream::admission::Admitting;
@@ -93,33 +100,6 @@ use writes::{Call, Writes};
 pub(crate) const STREAMS_MAX: usize = wire::STREAMS_MAX;
 /// The most effects that may be left to do when a frame is taken.
 const EFFECTS_MAX: usize = 64;
-
-/// Doors for fuzzing, through which bytes reach what reads them.
-pub mod fuzz {
-    use bytes::Bytes;
-
-    use crate::ids::{GroupId, ReplicaId};
-    use crate::stored::LogEntry;
-
-    /// Reads `frame`; says how many whole messages it has.
-    #[must_use]
-    pub fn frame(frame: &[u8]) -> usize {
-        super::wire::count_messages(frame)
-    }
-
-    /// Reads `entry` as a commit of a log; says how many changes it has, if it is one.
-    #[must_use]
-    pub fn commit(entry: &[u8]) -> Option<usize> {
-        let replica = ReplicaId::from_bytes([7; 16]);
-        LogEntry::parse_capped(replica, entry, 1000).ok().map(|entry| entry.changes.len())
-    }
-
-    /// A message of any kind and body, with a length and a checksum that fit.
-    #[must_use]
-    pub fn seal(group: GroupId, kind: u8, body: &[u8]) -> Bytes {
-        super::wire::sealed(group, kind, body)
-    }
-}
 
 /// What the engine asks of every machine.
 trait Machine {

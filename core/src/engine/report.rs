@@ -62,6 +62,7 @@ impl Engine {
             folded: self.upkeep.folded(),
             queued_bytes: 0,
             projections: Vec::new(),
+            #[cfg(feature = "internals-for-tests")]
             marks: self.marks.bits(),
         }
     }

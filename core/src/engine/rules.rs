@@ -137,12 +137,15 @@ impl Marks {
         self.0 |= other.0;
     }
 
+    #[cfg(feature = "internals-for-tests")]
     pub(crate) const fn bits(self) -> u32 {
         self.0
     }
 }
 
 /// The names of all marks, in the order of their bits.
+#[cfg(feature = "internals-for-tests")]
+#[cfg(feature = "internals-for-tests")]
 pub const MARKS: [&str; 20] = [
     "duplicate",
     "too early",

@@ -8,8 +8,9 @@ use std::task::Poll;
 
 use futures::FutureExt as _;
 use futures::future::{Either, join, join_all, select};
+use syncline::internals::Rules;
 use syncline::{
-    Builder, DeviceId, Error, Event, Events, GroupId, OpenError, ReplicaId, Rules, StopReason, Storage,
+    Builder, DeviceId, Error, Event, Events, GroupId, OpenError, ReplicaId, StopReason, Storage,
     TransactionManager, Uuid, audit,
 };
 

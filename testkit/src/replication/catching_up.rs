@@ -1,7 +1,8 @@
 //! A replica that was away gets everything that it lacks, and nothing else.
 
 use futures::future::{join, join_all};
-use syncline::{Builder, Limits, MARKS, Storage, StreamStatus};
+use syncline::internals::MARKS;
+use syncline::{Builder, Limits, Storage, StreamStatus};
 
 use super::contents::all;
 use super::peer::{Peer, all_models};

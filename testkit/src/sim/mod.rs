@@ -27,7 +27,7 @@ mod world;
 
 use std::fmt;
 
-use syncline::Rules;
+use syncline::internals::Rules;
 
 pub use plan::{Action, Edit, Plan, Step};
 pub use store::StoreFault;
@@ -53,7 +53,7 @@ pub struct Report {
     pub frames: u64,
     /// How long the replicas took to converge after the last fault, in virtual time.
     pub peace_ms: u64,
-    /// The marks that any engine has set, as bits of [`MARKS`](syncline::MARKS).
+    /// The marks that any engine has set, as bits of [`MARKS`](syncline::internals::MARKS).
     pub marks: u32,
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::executor::block_on;
-use syncline::history::{self, Logged, StoredRecord};
+use syncline::internals::history::{self, Logged, StoredRecord};
 use syncline::{Hlc, RecordKey, ReplicaId, Syncable as _, audit};
 
 use super::models::{Note, PAIR, Place, Set};

@@ -16,7 +16,8 @@ mod watching;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use syncline::{GroupId, Rules, Uuid};
+use syncline::internals::Rules;
+use syncline::{GroupId, Uuid};
 use syncline_backends::MemoryNetwork;
 
 use self::apps::Apps;
@@ -49,7 +50,7 @@ pub(super) struct World {
     oracle: Rc<RefCell<Oracle>>,
     apps: Apps,
     findings: Findings,
-    /// The marks that any engine has set, as bits of [`MARKS`](syncline::MARKS).
+    /// The marks that any engine has set, as bits of [`MARKS`](syncline::internals::MARKS).
     marks: Rc<Cell<u32>>,
     polls: u64,
     deaths: u64,

@@ -97,6 +97,7 @@ impl fmt::Debug for MessageWriter {
 }
 
 /// A message of any kind and body, for tests that make up what no replica sends.
+#[cfg(any(test, feature = "internals-for-tests"))]
 pub(crate) fn sealed(group: GroupId, kind: u8, body: &[u8]) -> Bytes {
     let mut message = MessageWriter::new(kind, group, body.len());
     message.0.extend_from_slice(body);

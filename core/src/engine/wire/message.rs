@@ -159,6 +159,7 @@ pub(crate) fn is_hello(frame: &Bytes, group: GroupId, frame_bytes_max: usize) ->
 }
 
 /// Reads all messages of `frame`, whatever group it is of; says how many there are. For fuzzing.
+#[cfg(feature = "internals-for-tests")]
 pub(crate) fn count_messages(frame: &[u8]) -> usize {
     let messages = Messages::new(Bytes::copy_from_slice(frame), None, usize::MAX);
     messages.map_or(0, |messages| messages.filter(Result::is_ok).count())

@@ -12,10 +12,14 @@ mod message;
 pub(crate) use commits::{CommitParts, PAGE_BYTES, WireCommit};
 #[cfg(test)]
 pub(crate) use frame::HEADER_LEN;
-pub(crate) use frame::{MessageWriter, Messages, sealed};
+#[cfg(any(test, feature = "internals-for-tests"))]
+pub(crate) use frame::sealed;
+pub(crate) use frame::{MessageWriter, Messages};
+#[cfg(feature = "internals-for-tests")]
+pub(crate) use message::count_messages;
 pub(crate) use message::{
-    Capped, Heads, Hello, Message, PageHead, Pull, STREAMS_MAX, TooLong, WireHead, ack, count_messages,
-    hello, is_hello, pull, regressed, stranger,
+    Capped, Heads, Hello, Message, PageHead, Pull, STREAMS_MAX, TooLong, WireHead, ack, hello, is_hello,
+    pull, regressed, stranger,
 };
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ impl World {
             Action::Noise { from, to, kind, len } => {
                 let body: Vec<u8> = (0..len).map(|_| self.rng.u8(..)).collect();
                 let frame = match kind {
-                    Some(kind) => syncline::fuzz::seal(GROUP, kind, &body),
+                    Some(kind) => syncline::internals::fuzz::seal(GROUP, kind, &body),
                     None => body.into(),
                 };
                 // The receiver may be down.

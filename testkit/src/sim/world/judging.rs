@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use futures::executor::block_on;
-use syncline::{MARKS, ReplicaId, history};
+use syncline::ReplicaId;
+use syncline::internals::{MARKS, history};
 
 use super::World;
 use super::processes::Process;
