@@ -349,3 +349,20 @@ fn staged<M: Syncable>(model: &M) -> Staged {
 fn unreachable_opening<T>(error: &dyn fmt::Display) -> T {
     panic!("an engine over an empty map could not begin: {error}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_bench_measures_is_what_it_says() {
+        let mut alone = Alone::among(3, 200);
+        let before = alone.engine.report().streams.iter().map(|stream| stream.commits).sum::<u64>();
+        alone.frames(10).into_iter().for_each(|frame| alone.receive(frame));
+        alone.commit(5);
+        let after = alone.engine.report().streams.iter().map(|stream| stream.commits).sum::<u64>();
+        assert_eq!(after - before, 15, "ten were received and five committed");
+        (0..4).for_each(|_| alone.commit(1_000));
+        assert!(alone.serve() > 900_000, "{} bytes", alone.serve());
+    }
+}
