@@ -1,9 +1,8 @@
 //! Changes that the app stages to commit them together.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::engine::{Action, Commit, Current, Staged};
+use crate::engine::{Action, Commit, Staged};
 use crate::error::Error;
 use crate::events::RecordKey;
 use crate::ids::DeviceId;
@@ -12,6 +11,7 @@ use crate::model::{self, Registry};
 use crate::sorted::SortedMap;
 use crate::stored::record;
 use crate::syncable::{Ownership, RecordId, Syncable};
+use crate::update::update;
 
 /// What is staged for a record.
 struct Pending {
@@ -48,7 +48,8 @@ impl<'a> Batch<'a> {
         // Whether it can be encoded is told now.
         let value = model::encode(model, self.limits.value_bytes_max)?;
         let bytes = key.id_bytes().len() + record::value_of(&value.record).len();
-        self.stage::<M>(key, merge_into(model.clone(), self.limits), bytes)
+        let (id, model) = (model.sync_id(), model.clone());
+        self.stage::<M>(key, update(id, self.limits.value_bytes_max, |_| Ok(model), drop), bytes)
     }
 
     /// Stages what replaces the record, without merging it.
@@ -123,21 +124,6 @@ impl<'a> Batch<'a> {
             changes.map(|(record, Pending { action, own_merge, .. })| Staged { record, action, own_merge });
         Commit { changes: staged.collect(), bytes: self.bytes }
     }
-}
-
-/// Puts what `model` and the record there merge to. All of it is the app's code, run in the driver, which must outlive
-/// it.
-fn merge_into<M: Syncable>(model: M, limits: &Limits) -> Action {
-    let value_bytes_max = limits.value_bytes_max;
-    Action::Update(Box::new(move |current: Option<Current<'_>>| {
-        let merged = || {
-            let id = model.sync_id();
-            let old = current.map(|current| model::decode::<M>(&id, current)).transpose()?;
-            let merged = old.map_or_else(|| model.clone(), |old| old.merge(model.clone()));
-            model::encode(&merged, value_bytes_max)
-        };
-        catch_unwind(AssertUnwindSafe(merged)).map_err(|panic| Error::from_panic(&*panic))?
-    }))
 }
 
 impl fmt::Debug for Batch<'_> {

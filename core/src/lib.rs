@@ -71,6 +71,7 @@ mod stored;
 pub mod syncable;
 pub mod transport;
 mod tx;
+mod update;
 
 pub use audit::{Rule, Violation, audit};
 pub use batch::Batch;

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use crate::batch::Batch;
 use crate::builder::Builder;
 use crate::driver::{Control, OpenStore, Request, Waiting};
-use crate::engine::{Action, Commit, Current, Staged};
+use crate::engine::{Commit, Current, Staged};
 use crate::error::{Error, StopReason};
 use crate::events::{Events, Notice, RecordKey};
 use crate::ids::{DeviceId, ReplicaId};
@@ -26,6 +26,7 @@ use crate::status::Status;
 use crate::storage::{BoxError, Key, Storage};
 use crate::stored::record;
 use crate::syncable::{DeviceOwned, RecordId, Shared, Syncable};
+use crate::update::update;
 
 /// Commits and reads the records of one store.
 ///
@@ -196,7 +197,8 @@ impl<S: Storage> TransactionManager<S> {
     /// Changes a record by what it is: an atomic read-modify-write. Returns the saved model.
     ///
     /// `change` gets the stored model, `None` if there is none, and returns what to put in its place, under the
-    /// same id; if the model brings its own [merge](Syncable::merge), that is merged with what is there. It runs once, in the driver's task, so it should be quick; no other commit comes between.
+    /// same id; if the model brings its own [merge](Syncable::merge), that is merged with what is there. It runs once,
+    /// in the driver's task, so it should be quick; no other commit comes between.
     ///
     /// # Errors
     /// [`Error::IdChanged`] if the id differs; otherwise as [`commit_batch`](TransactionManager::commit_batch).
@@ -211,26 +213,11 @@ impl<S: Storage> TransactionManager<S> {
         let record = self.batch().name::<M>(&id)?;
         let saved = Arc::new(Mutex::new(None));
         let (save, value_bytes_max) = (Arc::clone(&saved), self.inner.limits.value_bytes_max);
-        let update = move |current: Option<Current<'_>>| {
-            let old: Option<M> = current.map(|current| model::decode(&id, current)).transpose()?;
-            let mut new = change(old.clone()).map_err(Error::from_closure)?;
-            if new.sync_id() != id {
-                return Err(Error::IdChanged { model: M::SYNC_MODEL });
-            }
-            if let Some(old) = old.filter(|_| M::OWN_MERGE) {
-                new = old.merge(new);
-            }
-            let value = model::encode(&new, value_bytes_max)?;
-            *save.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
-            Ok(value)
-        };
-        // Not only the closure is the app's: so are decoding, migrating and encoding. All of it runs in the driver,
-        // which must outlive it.
-        let update = move |current: Option<Current<'_>>| {
-            catch_unwind(AssertUnwindSafe(|| update(current))).map_err(|panic| Error::from_panic(&*panic))?
-        };
+        let change = move |old: Option<&M>| change(old.cloned()).map_err(Error::from_closure);
+        let save = move |put| *save.lock().unwrap_or_else(PoisonError::into_inner) = Some(put);
         let bytes = record.id_bytes().len();
-        let change = Staged { record, action: Action::Update(Box::new(update)), own_merge: M::OWN_MERGE };
+        let action = update(id, value_bytes_max, change, save);
+        let change = Staged { record, action, own_merge: M::OWN_MERGE };
         let commit = Commit { changes: vec![change], bytes };
         // The new value is not known yet, so the queue reserves for the largest.
         self.submit_weighing(commit, weight(bytes + value_bytes_max, 1)).await?;
@@ -325,18 +312,13 @@ impl<S: Storage> TransactionManager<S> {
         let member = Member { replica, device, state: MemberState::Active };
         let record = RecordKey::new::<Member>(&replica);
         let bytes = record.id_bytes().len();
-        let value_bytes_max = self.inner.limits.value_bytes_max;
-        let action = Action::Update(Box::new(move |current: Option<Current<'_>>| {
-            let known: Option<Member> =
-                current.map(|current| model::decode(&replica, current)).transpose()?;
-            match known {
-                Some(known) if known.device != device => {
-                    Err(Error::MemberOnOtherDevice { replica, stored: known.device, asked: device })
-                }
-                Some(known) => model::encode(&known.merge(member), value_bytes_max),
-                None => model::encode(&member, value_bytes_max),
+        let change = move |known: Option<&Member>| match known {
+            Some(known) if known.device != device => {
+                Err(Error::MemberOnOtherDevice { replica, stored: known.device, asked: device })
             }
-        }));
+            _ => Ok(member),
+        };
+        let action = update(replica, self.inner.limits.value_bytes_max, change, drop);
         let change = Staged { record, action, own_merge: Member::OWN_MERGE };
         self.submit(Commit { changes: vec![change], bytes }).await
     }

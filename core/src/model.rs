@@ -14,6 +14,7 @@ use crate::member::{Member, RESERVED_PREFIX};
 use crate::storage::BoxError;
 use crate::stored::{digest, record};
 use crate::syncable::{MODEL_BYTES_MAX, Ownership, RecordId, Syncable};
+use crate::update::put_over;
 
 /// What is known of a registered model.
 #[derive(Clone, Copy, Debug)]
@@ -127,7 +128,7 @@ pub(crate) fn encode<M: Syncable>(model: &M, value_bytes_max: usize) -> Result<N
 fn merge<M: Syncable>(one: Current<'_>, other: Current<'_>) -> Result<NewValue, BoxError> {
     let merged = || {
         let (one, other) = (read::<M>(one)?, read::<M>(other)?);
-        Ok(encode(&one.merge(other), usize::MAX)?)
+        Ok(encode(&put_over(Some(one), other), usize::MAX)?)
     };
     catch_unwind(AssertUnwindSafe(merged)).unwrap_or_else(|panic| Err(panic_message(&*panic).into()))
 }

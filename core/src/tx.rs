@@ -16,6 +16,7 @@ use crate::projection::Projections;
 use crate::storage::{BoxError, Storage};
 use crate::stored::record;
 use crate::syncable::{RecordId, Syncable};
+use crate::update::put_over;
 
 impl<S: Storage> TransactionManager<S> {
     /// Runs the app's own statements and commits what it stages, all in one native transaction of the store.
@@ -127,7 +128,7 @@ impl<T: JoinTx> Tx<'_, T> {
             Some(Action::Put(_)) => self.get(id)?,
             _ => self.stored(&id, key)?,
         };
-        self.batch.put_as_it_is(&there.map_or_else(|| model.clone(), |old| old.merge(model.clone())))
+        self.batch.put_as_it_is(&put_over(there, model.clone()))
     }
 
     /// Stages deleting a record, if it is there.
