@@ -24,6 +24,12 @@
 //! - On a store with native transactions ([`JoinStorage`]), [`with_tx`](TransactionManager::with_tx) puts the app's own
 //!   SQL into the commit, and a [`Projection`] keeps a table or an index of the app in step with its records.
 //!
+//! # Names
+//!
+//! Every name has one path, at the root: `syncline::Storage`, `syncline::Key`, `syncline::JoinTx`. The modules behind
+//! them are private. Two modules are public: [`uuid`] is the crate that [`Uuid`] comes from, and `internals`, which is
+//! there with the feature `internals-for-tests` alone, is for tests of the library itself.
+//!
 //! # Words
 //!
 //! | word | meaning |
@@ -45,7 +51,7 @@
 mod audit;
 mod batch;
 mod builder;
-pub mod clock;
+mod clock;
 mod driver;
 mod engine;
 mod error;
@@ -55,7 +61,7 @@ mod hlc;
 mod ids;
 #[cfg(feature = "internals-for-tests")]
 pub mod internals;
-pub mod join;
+mod join;
 mod joined;
 mod limits;
 mod list;
@@ -66,10 +72,10 @@ mod pages;
 mod projection;
 mod sorted;
 mod status;
-pub mod storage;
+mod storage;
 mod stored;
-pub mod syncable;
-pub mod transport;
+mod syncable;
+mod transport;
 mod tx;
 mod update;
 
@@ -93,7 +99,7 @@ pub use storage::{
     BoxError, Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp,
 };
 pub use stored::FormatError;
-pub use syncable::{DeviceOwned, Ownership, RecordId, Shared, SyncId, Syncable};
+pub use syncable::{DeviceOwned, MODEL_BYTES_MAX, Ownership, RecordId, Shared, SyncId, Syncable};
 pub use syncline_derive::Syncable;
 pub use transport::{Incoming, Transport, TransportError};
 pub use tx::Tx;

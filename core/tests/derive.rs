@@ -2,8 +2,7 @@
 //! Method: small models, one per attribute; their constants, ids and ownership.
 
 use serde::{Deserialize, Serialize};
-use syncline::syncable::MODEL_BYTES_MAX;
-use syncline::{BoxError, DeviceId, DeviceOwned, RecordId, Shared, SyncId, Syncable, Uuid};
+use syncline::{BoxError, DeviceId, DeviceOwned, MODEL_BYTES_MAX, RecordId, Shared, SyncId, Syncable, Uuid};
 
 const DEVICE: DeviceId = DeviceId::from_bytes([7; 16]);
 

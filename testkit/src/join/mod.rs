@@ -21,9 +21,8 @@ pub use join_runs_its_job_once::join_runs_its_job_once;
 pub use join_sees_its_own_writes::join_sees_its_own_writes;
 pub use joins_and_writes_are_ordered::joins_and_writes_are_ordered;
 
-pub use crate::storage::Property;
-
 use crate::JoinFixture;
+use crate::storage::Property;
 
 /// The list, as a macro: calls the macro in brackets with the arguments and the names of all properties.
 #[doc(hidden)]
