@@ -1,32 +1,29 @@
 //! The app's handle: commits, reads, events.
 
+mod group;
+mod requests;
+
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::future::{Either, select};
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::sync::broadcast;
 
 use crate::batch::Batch;
 use crate::builder::Builder;
-use crate::driver::{Control, OpenStore, Request, Waiting};
 use crate::engine::{Commit, Current, Staged};
-use crate::error::{Error, StopReason};
-use crate::events::{Events, Notice, RecordKey};
-use crate::ids::{DeviceId, ReplicaId};
-use crate::joined;
-use crate::limits::{Limit, Limits, weight};
+use crate::error::Error;
+use crate::events::{Events, RecordKey};
+use crate::ids::DeviceId;
+use crate::limits::weight;
 use crate::list::List;
-use crate::member::{Member, MemberState};
-use crate::model::{self, Registry};
-use crate::projection::Projecting;
-use crate::status::Status;
+use crate::model::{self};
 use crate::storage::{BoxError, Key, Storage};
 use crate::stored::record;
 use crate::syncable::{DeviceOwned, RecordId, Shared, Syncable};
 use crate::update::update;
+
+pub(crate) use requests::Inner;
 
 /// Commits and reads the records of one store.
 ///
@@ -43,55 +40,6 @@ use crate::update::update;
 /// the reason. They return only once the store is closed, so that it can be opened again at once.
 pub struct TransactionManager<S: Storage = Box<dyn Storage>> {
     pub(crate) inner: Arc<Inner<S>>,
-}
-
-/// What the handles of one store share.
-pub(crate) struct Inner<S> {
-    /// Weak, so that the store is closed when the driver stops, whoever still holds a handle.
-    pub(crate) store: Weak<OpenStore<S>>,
-    pub(crate) requests: mpsc::UnboundedSender<(Request<S>, Waiting)>,
-    pub(crate) control: mpsc::UnboundedSender<Control>,
-    /// Bytes that commits may still occupy.
-    pub(crate) queue: Arc<Semaphore>,
-    pub(crate) notices: broadcast::WeakSender<Notice>,
-    pub(crate) closed: watch::Receiver<()>,
-    pub(crate) stop_reason: Arc<OnceLock<StopReason>>,
-    pub(crate) device: DeviceId,
-    /// Whether values may still lie beside records that this version of the app can merge.
-    pub(crate) folding: Arc<AtomicBool>,
-    pub(crate) models: Arc<Registry>,
-    pub(crate) limits: Arc<Limits>,
-    pub(crate) projections: Option<Arc<dyn Projecting<S>>>,
-}
-
-impl<S> Inner<S> {
-    /// Waits until the store is closed, then says why.
-    async fn stopped(&self) -> StopReason {
-        let mut closed = self.closed.clone();
-        if joined::is_inside() {
-            return self.stop_reason.get().cloned().unwrap_or(StopReason::DriverDropped);
-        }
-        // Nothing is ever sent: the channel closes when the store has been dropped.
-        while closed.changed().await.is_ok() {}
-        self.stop_reason.get().cloned().unwrap_or(StopReason::DriverDropped)
-    }
-
-    /// The store, for one read.
-    pub(crate) async fn store(&self) -> Result<Arc<OpenStore<S>>, Error> {
-        match self.store.upgrade() {
-            Some(open) => Ok(open),
-            None => Err(Error::Stopped(self.stopped().await)),
-        }
-    }
-
-    /// An empty batch.
-    pub(crate) fn batch(&self) -> Batch<'_> {
-        Batch::new(self.device, &self.models, &self.limits)
-    }
-
-    pub(crate) fn models(&self) -> &Registry {
-        &self.models
-    }
 }
 
 impl<S: Storage> TransactionManager<S> {
@@ -290,148 +238,8 @@ impl<S: Storage> TransactionManager<S> {
         }
     }
 
-    /// Adds a replica to the group, on the device that it says it is on: its store was opened with
-    /// [`join`](crate::Builder::join), and its [`status`](TransactionManager::status) tells both.
-    ///
-    /// Any member may add another one. To the group it is one from the moment this commit arrives there; the joiner
-    /// itself gets everything by then, and may commit.
-    ///
-    /// # Errors
-    /// [`Error::MemberOnOtherDevice`] if it is a member already, on another device, [`Error::TooLarge`] if the group has
-    /// [`members_max`](crate::Limits::members_max) members; otherwise as
-    /// [`commit`](TransactionManager::commit).
-    ///
-    /// # Cancel safety
-    /// Before the first poll nothing happens; after it, the commit is made whole or not at all.
-    pub async fn add_member(&self, replica: ReplicaId, device: DeviceId) -> Result<(), Error> {
-        let max = self.inner.limits.members_max;
-        let size = self.status().await?.members.len() + 1;
-        if size > max {
-            return Err(Error::TooLarge { size, limit: Limit { name: "members_max", max } });
-        }
-        let member = Member { replica, device, state: MemberState::Active };
-        let record = RecordKey::new::<Member>(&replica);
-        let bytes = record.id_bytes().len();
-        let change = move |known: Option<&Member>| match known {
-            Some(known) if known.device != device => {
-                Err(Error::MemberOnOtherDevice { replica, stored: known.device, asked: device })
-            }
-            _ => Ok(member),
-        };
-        let action = update(replica, self.inner.limits.value_bytes_max, change, drop);
-        let change = Staged { record, action, own_merge: Member::OWN_MERGE };
-        self.submit(Commit { changes: vec![change], bytes }).await
-    }
-
-    /// Lets the commits of a stream through that are held because their stamps stand too far ahead of physical time,
-    /// until they are within the bound again.
-    ///
-    /// This replica's clock follows them, so its own commits are as far ahead from then on, and other replicas hold
-    /// those in turn: release on every device, or none. Waiting heals it too.
-    ///
-    /// # Errors
-    /// [`Error::NotHeld`] if the stream is not held, [`Error::Stopped`].
-    ///
-    /// # Cancel safety
-    /// Dropping the future does not take the request back.
-    pub async fn release_held(&self, stream: ReplicaId) -> Result<(), Error> {
-        let (reply, answer) = oneshot::channel();
-        let _ = self.inner.control.send(Control::Release(stream, reply));
-        match self.answer(answer).await {
-            Some(true) => Ok(()),
-            Some(false) => Err(Error::NotHeld { stream }),
-            None => Err(Error::Stopped(self.inner.stopped().await)),
-        }
-    }
-
-    /// Says where this replica stands.
-    ///
-    /// # Errors
-    /// [`Error::Stopped`].
-    ///
-    /// # Cancel safety
-    /// Dropping the future has no effect.
-    pub async fn status(&self) -> Result<Status, Error> {
-        let (reply, answer) = oneshot::channel();
-        // What cannot be sent drops its reply, which is the answer.
-        let _ = self.inner.control.send(Control::Status(reply));
-        let Some(mut status) = self.answer(answer).await else {
-            return Err(Error::Stopped(self.inner.stopped().await));
-        };
-        let queue = self.inner.queue.available_permits();
-        status.queued_bytes = self.inner.limits.queue_bytes_max.saturating_sub(queue);
-        status.projections = self.inner.projections.as_ref().map_or_else(Vec::new, |all| all.status());
-        Ok(status)
-    }
-
-    /// Serves the commits that were sent before, stops the driver and releases the store. Callers that still wait
-    /// for room in the queue get [`Error::Stopped`].
-    ///
-    /// # Errors
-    /// [`Error::Stopped`] if the driver had stopped for another reason before.
-    ///
-    /// # Cancel safety
-    /// Dropping the future does not take the request back.
-    pub async fn shutdown(&self) -> Result<(), Error> {
-        // It fails only if the driver has stopped already.
-        let _ = self.inner.control.send(Control::Shutdown);
-        match self.inner.stopped().await {
-            StopReason::Shutdown => Ok(()),
-            reason => Err(Error::Stopped(reason)),
-        }
-    }
-
     fn batch(&self) -> Batch<'_> {
         self.inner.batch()
-    }
-
-    async fn submit(&self, commit: Commit) -> Result<(), Error> {
-        if commit.changes.is_empty() {
-            return self.inner.store().await.map(drop);
-        }
-        let weight = weight(commit.bytes, commit.changes.len());
-        self.submit_weighing(commit, weight).await
-    }
-
-    async fn submit_weighing(&self, commit: Commit, weight: usize) -> Result<(), Error> {
-        let request = match &self.inner.projections {
-            Some(all) if commit.changes.iter().any(|change| all.concern(&change.record)) => {
-                Request::Join(Arc::clone(all).work(commit))
-            }
-            _ => Request::Commit(commit),
-        };
-        self.request(request, weight).await
-    }
-
-    /// Sends a request, which occupies `weight` bytes of the queue until it is answered.
-    pub(crate) async fn request(&self, request: Request<S>, weight: usize) -> Result<(), Error> {
-        // The builder has checked that the largest commit fits the queue, and the queue a `u32`.
-        let weight = u32::try_from(weight.min(self.inner.limits.queue_bytes_max)).unwrap_or(u32::MAX);
-        let share = Arc::clone(&self.inner.queue).acquire_many_owned(weight).await;
-        let Ok(share) = share else { return Err(Error::Stopped(self.inner.stopped().await)) };
-        let (reply, answer) = oneshot::channel();
-        // What cannot be sent drops its reply, which is the answer.
-        let _ = self.inner.requests.send((request, Waiting { reply, _share: share }));
-        match self.answer(answer).await {
-            Some(Err(error @ (Error::Stopped(_) | Error::Unknown(_)))) => {
-                self.inner.stopped().await;
-                Err(error)
-            }
-            Some(result) => result,
-            None => Err(Error::Stopped(self.inner.stopped().await)),
-        }
-    }
-
-    /// Waits for an answer of the driver; `None` if it has stopped without giving one.
-    ///
-    /// What is sent just while the driver stops may lie in its channel for ever, unread and not dropped: so the
-    /// answer is never waited for alone. The driver answers what it took before it releases the store.
-    async fn answer<T>(&self, mut answer: oneshot::Receiver<T>) -> Option<T> {
-        let mut closed = self.inner.closed.clone();
-        match select(&mut answer, pin!(closed.changed())).await {
-            Either::Left((given, _)) => given.ok(),
-            Either::Right(_) => answer.try_recv().ok(),
-        }
     }
 }
 
@@ -458,39 +266,5 @@ impl<S: Storage> Clone for TransactionManager<S> {
 impl<S: Storage> fmt::Debug for TransactionManager<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TransactionManager").field("device", &self.inner.device).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use futures::FutureExt;
-
-    use super::*;
-
-    /// Goal: a call returns although its message lies in a channel that nobody reads any more, as one does that is
-    /// sent just while the driver stops. Method: receivers that are kept and never read, a store that is closed.
-    #[test]
-    fn a_message_that_nobody_takes_does_not_hang_its_caller() {
-        let (requests, _never_read) = mpsc::unbounded_channel();
-        let (control, _never_read_either) = mpsc::unbounded_channel();
-        let (_, closed) = watch::channel(());
-        let manager = TransactionManager::<Box<dyn Storage>>::new(Inner {
-            store: Weak::new(),
-            requests,
-            control,
-            queue: Arc::new(Semaphore::new(1_000_000)),
-            notices: broadcast::channel(1).0.downgrade(),
-            closed,
-            stop_reason: Arc::new(OnceLock::from(StopReason::Fenced)),
-            device: DeviceId(uuid::Uuid::nil()),
-            folding: Arc::default(),
-            models: Arc::new(Registry::new()),
-            limits: Arc::default(),
-            projections: None,
-        });
-        let commit = manager.submit_weighing(Commit { changes: Vec::new(), bytes: 0 }, 1);
-        assert!(matches!(commit.now_or_never(), Some(Err(Error::Stopped(StopReason::Fenced)))));
-        assert!(matches!(manager.status().now_or_never(), Some(Err(Error::Stopped(StopReason::Fenced)))));
-        assert!(matches!(manager.shutdown().now_or_never(), Some(Err(Error::Stopped(StopReason::Fenced)))));
     }
 }
