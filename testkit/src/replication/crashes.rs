@@ -36,7 +36,7 @@ async fn note_told(told: &mut Told, events: &mut Events, when: &str) {
 /// Method: the receiver or the author of commits in both directions, stopped at every poll of its driver and at every
 /// operation of its store in every way, then opened again; the audit, the events of all its lives and the bytes that pass.
 ///
-/// C1, C6, Y3, Y4, Y5, X3.
+/// C1, C6, Y3, Y4, X3.
 pub async fn a_replica_that_stops_anywhere_goes_on_where_it_was<F: Fixture>(fresh: &impl Fn() -> F) {
     play(fresh, async |world| {
         let [mut a, mut b] = world.group().await;

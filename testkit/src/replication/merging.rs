@@ -151,7 +151,7 @@ pub async fn concurrent_changes_end_the_same_in_every_order<F: Fixture>(fresh: &
 /// overwritten, merged, deleted, made anew and beaten on arrival, on two replicas at once; then a third one learns
 /// everything from each of them alone, and has the same history to the byte.
 ///
-/// C1, Y3, Y5.
+/// C1, Y3.
 pub async fn a_late_joiner_gets_every_log_entry_whole<F: Fixture>(fresh: &impl Fn() -> F) {
     for from_author in [true, false] {
         play_on(fresh, syncline_backends::MemoryNetworkBuilder::unconnected, async |world| {
