@@ -23,6 +23,8 @@
 //! - Prove it with `syncline-testkit`: one test for each line of that contract.
 //! - On a store with native transactions ([`JoinStorage`]), [`with_tx`](TransactionManager::with_tx) puts the app's own
 //!   SQL into the commit, and a [`Projection`] keeps a table or an index of the app in step with its records.
+//! - How it works is told in [the protocol](docs::protocol), [the storage format](docs::storage_format) and the
+//!   catalogue of [the properties](docs::properties) that tests prove.
 //!
 //! # Names
 //!
@@ -52,6 +54,8 @@ mod audit;
 mod batch;
 mod builder;
 mod clock;
+#[cfg(any(doc, doctest))]
+pub mod docs;
 mod driver;
 mod engine;
 mod error;

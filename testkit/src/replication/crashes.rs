@@ -38,7 +38,7 @@ async fn note_told(told: &mut Told, events: &mut Events, when: &str) {
 /// fault at every operation of its store, then opened again; look at the audit, the events of all its lives and the
 /// bytes that pass.
 ///
-/// C1, C6, Y3, Y4, Y5, X3.
+/// C1, C6, Y3, Y4, X3.
 pub async fn a_replica_that_stops_anywhere_goes_on_where_it_was<F: Fixture>(fresh: &impl Fn() -> F) {
     play(fresh, async |world| {
         let [mut a, mut b] = world.group().await;

@@ -153,7 +153,7 @@ pub async fn concurrent_changes_end_the_same_in_every_order<F: Fixture>(fresh: &
 /// overwrite, merge, delete and put records anew, and some changes lose against a newer one as they arrive; then a
 /// third replica gets everything from one of the two alone, and has the same history to the byte.
 ///
-/// C1, Y3, Y5.
+/// C1, Y3.
 pub async fn a_late_joiner_gets_every_log_entry_whole<F: Fixture>(fresh: &impl Fn() -> F) {
     for from_author in [true, false] {
         play_on(fresh, syncline_backends::MemoryNetworkBuilder::unconnected, async |world| {
