@@ -7,8 +7,8 @@ use ::redb::WriteTransaction;
 use async_trait::async_trait;
 use syncline::{BoxError, JoinJob, JoinStorage, JoinTx, Key, ReadError, Value, WriteBatch, WriteError};
 
-use super::{NotWritten, RedbStorage, Shared, begin, check_sizes, stage, tables};
-use crate::worker::contain;
+use super::{NotWritten, RedbStorage, Shared, begin, check_sizes, layout, stage};
+use crate::shared::worker::contain;
 
 /// A redb transaction that the app's own tables share with the store's, whose names begin with `syncline/`.
 pub struct RedbTx<'t> {
@@ -36,7 +36,7 @@ impl JoinTx for RedbTx<'_> {
     }
 
     fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
-        let mut tables = tables::Writing::new(self.transaction);
+        let mut tables = layout::Writing::new(self.transaction);
         keys.iter().map(|key| tables.get(key)).collect::<Result<_, _>>().map_err(ReadError::new)
     }
 

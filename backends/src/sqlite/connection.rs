@@ -8,9 +8,9 @@ use std::time::Duration;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
 use syncline::BoxError;
 
-use super::entries::Table;
 use super::guard::Guard;
-use super::{Options, entries};
+use super::layout::Table;
+use super::{Options, layout};
 use crate::OpenError;
 
 /// The first version without the fault by which a checkpoint beside a write could lose commits in WAL mode.
@@ -66,7 +66,7 @@ fn try_writer(database: &Path, options: &Options) -> Result<(Connection, Arc<Gua
     let mut connection = connect(database, flags, options)?;
     // Before anything is changed: a file that is not ours is left as it was.
     let mut missing = Vec::new();
-    for table in entries::TABLES {
+    for table in layout::TABLES {
         if !exists(&connection, table)? {
             missing.push(table.create);
         }

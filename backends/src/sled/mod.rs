@@ -4,8 +4,8 @@
 //! thread of their own; a read that meets a write waits until it is durable. One opener per directory, a second is
 //! refused.
 
-mod directory;
-mod rows;
+mod files;
+mod layout;
 
 use std::fmt;
 use std::fs::File;
@@ -20,10 +20,10 @@ use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, Writ
 use tokio::sync::RwLock;
 
 use crate::OpenError;
-use crate::health::{Failed, Health};
-use crate::worker::{AwaitClosed, Worker, contain};
-use directory::Directory;
-use rows::{KEY_BYTES_MAX, RowError, Rows, SEGMENT_BYTES, VALUE_BYTES_MAX};
+use crate::shared::health::{Failed, Health};
+use crate::shared::worker::{AwaitClosed, Worker, contain};
+use files::Directory;
+use layout::{KEY_BYTES_MAX, RowError, Rows, SEGMENT_BYTES, VALUE_BYTES_MAX};
 
 /// A store in one sled directory. **Experimental**: choose another store for data that you cannot lose.
 ///

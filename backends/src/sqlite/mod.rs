@@ -5,9 +5,9 @@
 //! database is in WAL mode and every commit is flushed.
 
 mod connection;
-mod entries;
+mod files;
 mod guard;
-mod owner;
+mod layout;
 
 use std::cell::RefCell;
 use std::fs;
@@ -27,10 +27,10 @@ use syncline::{
 };
 
 use crate::OpenError;
-use crate::health::Health;
-use crate::worker::{AwaitClosed, Panicked, Worker, contain};
+use crate::shared::health::Health;
+use crate::shared::worker::{AwaitClosed, Panicked, Worker, contain};
+use files::Owner;
 use guard::{Fate, Guard};
-use owner::Owner;
 
 /// A store in one SQLite database.
 ///
@@ -205,7 +205,7 @@ impl SqliteBuilder {
                 unseen_bytes: 0,
             }),
             writes: AtomicUsize::new(0),
-            wal: owner::beside(&owner.database, "-wal"),
+            wal: files::beside(&owner.database, "-wal"),
             owner,
             options: self.options.clone(),
             health: Health::new(path),
@@ -226,8 +226,8 @@ impl Default for SqliteBuilder {
 impl Storage for SqliteStorage {
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
         let read = |connection: &Connection| match keys {
-            [_] => entries::get_many(connection, keys),
-            keys => in_one_state(connection, || entries::get_many(connection, keys)),
+            [_] => layout::get_many(connection, keys),
+            keys => in_one_state(connection, || layout::get_many(connection, keys)),
         };
         match self.shared.read_beside_no_write(read) {
             Some(found) => found,
@@ -279,11 +279,11 @@ impl<'t> JoinTx for SqliteTx<'t> {
     }
 
     fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
-        entries::get_many(&self.native, keys).map_err(|error| ReadError(self.note(error)))
+        layout::get_many(&self.native, keys).map_err(|error| ReadError(self.note(error)))
     }
 
     fn apply(&self, batch: &WriteBatch) -> Result<(), BoxError> {
-        entries::apply(&self.native, batch).map_err(|error| self.note(error))
+        layout::apply(&self.native, batch).map_err(|error| self.note(error))
     }
 }
 
@@ -408,8 +408,8 @@ impl Shared {
             return Ok(Vec::new());
         }
         self.read(|connection| {
-            let scan = || entries::scan(connection, range, limit, &self.closing);
-            if entries::is_in_one_table(range) { scan() } else { in_one_state(connection, scan) }
+            let scan = || layout::scan(connection, range, limit, &self.closing);
+            if layout::is_in_one_table(range) { scan() } else { in_one_state(connection, scan) }
         })
     }
 
@@ -418,7 +418,7 @@ impl Shared {
         if batch.is_empty() {
             return self.health.check().map_err(WriteError::unknown);
         }
-        self.transact(log_bytes(batch), |transaction| Ok(entries::apply(&transaction.native, batch)?))
+        self.transact(log_bytes(batch), |transaction| Ok(layout::apply(&transaction.native, batch)?))
     }
 
     /// Runs on the writer's thread, and to its end.

@@ -4,8 +4,8 @@
 //! the other on a thread of their own. redb allows one opener per file, so a second one is refused.
 
 mod join;
+mod layout;
 mod medium;
-mod tables;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -23,8 +23,8 @@ use async_trait::async_trait;
 use syncline::{BoxError, Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
 
 use crate::OpenError;
-use crate::health::{Failed, Health};
-use crate::worker::{AwaitClosed, Worker, contain};
+use crate::shared::health::{Failed, Health};
+use crate::shared::worker::{AwaitClosed, Worker, contain};
 use medium::Medium;
 
 pub use ::redb;
@@ -233,9 +233,9 @@ impl Default for RedbBuilder {
 impl Storage for RedbStorage {
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
         self.shared.read(|transaction| match keys {
-            [key] => Ok(vec![tables::get(transaction, key)?]),
+            [key] => Ok(vec![layout::get(transaction, key)?]),
             keys => {
-                let mut tables = tables::Reading::new(transaction);
+                let mut tables = layout::Reading::new(transaction);
                 keys.iter().map(|key| tables.get(key)).collect()
             }
         })
@@ -308,7 +308,7 @@ impl Shared {
         }
         self.read(|transaction| {
             let mut entries = Vec::with_capacity(limit.min(SCAN_INLINE_ENTRIES_MAX));
-            for table in tables::reading_of(transaction, range)? {
+            for table in layout::reading_of(transaction, range)? {
                 for entry in table.range::<&[u8]>(bounds(range))?.take(limit - entries.len()) {
                     if self.closing.load(Ordering::Relaxed) {
                         return Err(Error::DatabaseClosed);
@@ -386,7 +386,7 @@ fn transact(database: &Database, options: CommitOptions, batch: &WriteBatch) -> 
 }
 
 fn stage(transaction: &WriteTransaction, batch: &WriteBatch) -> Result<(), Error> {
-    let mut tables = tables::Writing::new(transaction);
+    let mut tables = layout::Writing::new(transaction);
     for op in batch.ops() {
         match op {
             WriteOp::Put { key, value } => {
@@ -451,7 +451,7 @@ fn contained<T>(path: &Path, work: impl FnOnce() -> Result<T, OpenError>) -> Res
 
 /// Finds a table of ours that has other types, which this library never wrote.
 fn check_tables(database: &Database) -> Result<(), Error> {
-    tables::reading_of(&database.begin_read()?, &KeyRange::all()).map(drop)
+    layout::reading_of(&database.begin_read()?, &KeyRange::all()).map(drop)
 }
 
 #[cfg(unix)]
