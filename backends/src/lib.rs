@@ -14,12 +14,17 @@
 //! [`MemoryNetwork`] is always on, as [`MemoryStorage`] is: replicas of one process talk over it, and an app's tests
 //! make it lose, delay and damage what they say.
 
+mod bounds;
 pub mod memory;
 pub mod network;
 mod open_error;
 #[cfg(feature = "redb")]
 pub mod redb;
 #[cfg(any(feature = "redb", feature = "sled", feature = "sqlite"))]
+#[cfg_attr(
+    not(all(feature = "redb", feature = "sled", feature = "sqlite")),
+    allow(dead_code, reason = "each store uses a part of it")
+)]
 mod shared;
 #[cfg(feature = "sled")]
 pub mod sled;

@@ -10,11 +10,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ::sled::{Batch, Db, IVec};
 use syncline::{Entry, Key, KeyRange, Value, WriteBatch, WriteOp};
+
+use crate::bounds::bounds;
+use crate::shared::closing::Closing;
+use crate::shared::errors::NotRead;
 
 /// The rows of an open database.
 #[derive(Debug)]
@@ -34,8 +37,6 @@ pub(super) enum RowError {
     Sled(#[from] ::sled::Error),
     #[error("a row is not one that this store wrote")]
     Damaged,
-    #[error("it is being closed")]
-    Closing,
 }
 
 /// Fixed for every store: it is part of sled's format.
@@ -139,22 +140,22 @@ impl Rows {
         row.map(|row| self.value(key, &row)).transpose()
     }
 
-    /// The first `limit` entries of `range`, unless `stop` says that nobody waits for them any more.
+    /// The first `limit` entries of `range`.
     pub(super) fn scan(
         &self,
         range: &KeyRange,
         limit: usize,
-        stop: &AtomicBool,
-    ) -> Result<Vec<Entry>, RowError> {
+        closing: &Closing,
+    ) -> Result<Vec<Entry>, NotRead> {
         let mut entries = Vec::new();
         if range.is_empty() {
             return Ok(entries);
         }
         for row in self.database.0.range(row_keys(range)).take(limit) {
-            if stop.load(Ordering::Relaxed) {
-                return Err(RowError::Closing);
+            if closing.has_begun() {
+                return Err(NotRead::Closing);
             }
-            let (key, row) = row?;
+            let (key, row) = row.map_err(RowError::from)?;
             let key = key_of(&key)?;
             entries.push(Entry { value: self.value(key, &row)?, key: key.to_vec() });
         }
@@ -327,9 +328,4 @@ fn length_in_pieces(row: &[u8]) -> Result<Option<u64>, RowError> {
         }
         _ => Err(RowError::Damaged),
     }
-}
-
-fn bounds(range: &KeyRange) -> (Bound<&[u8]>, Bound<&[u8]>) {
-    let end = range.end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-    (Bound::Included(range.start.as_slice()), end)
 }

@@ -7,22 +7,22 @@
 mod files;
 mod layout;
 
-use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
 use ::sled::Config;
 use async_trait::async_trait;
-use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
+use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError};
 use tokio::sync::RwLock;
 
 use crate::OpenError;
-use crate::shared::health::{Failed, Health};
-use crate::shared::worker::{AwaitClosed, Worker, contain};
-use files::Directory;
+use crate::shared::errors::{NotRead, NotWritten};
+use crate::shared::open_store::OpenStore;
+use crate::shared::panics::contain_open;
+use crate::shared::sizes::SizeLimits;
+use files::{Directory, Log};
 use layout::{KEY_BYTES_MAX, RowError, Rows, SEGMENT_BYTES, VALUE_BYTES_MAX};
 
 /// A store in one sled directory. **Experimental**: choose another store for data that you cannot lose.
@@ -57,12 +57,26 @@ use layout::{KEY_BYTES_MAX, RowError, Rows, SEGMENT_BYTES, VALUE_BYTES_MAX};
 /// sled's own threads have let go of the file.
 #[derive(Debug)]
 pub struct SledStorage {
-    // Dropped in this order: the last write ends, this handle lets go of the database, and whoever still reads it
-    // is waited for.
-    writer: Worker,
-    shared: Arc<Shared>,
-    _closed: AwaitClosed,
+    store: OpenStore<Engine>,
+    /// Held by every read, and by a write alone. It is fair: reads that keep coming cannot keep a write out.
+    gate: Arc<RwLock<()>>,
 }
+
+/// The rows of an open database, and the files that they lie in.
+#[derive(Debug)]
+struct Engine {
+    rows: Rows,
+    log: Log,
+    /// Lets go of the directory when it goes, after the rows.
+    _directory: Directory,
+}
+
+/// The largest sizes that this store keeps.
+const SIZES: SizeLimits = SizeLimits {
+    key_bytes_max: KEY_BYTES_MAX as u64,
+    value_bytes_max: VALUE_BYTES_MAX as u64,
+    pair_bytes_max: (KEY_BYTES_MAX + VALUE_BYTES_MAX) as u64,
+};
 
 /// How a [`SledStorage`] is opened.
 #[derive(Clone, Debug)]
@@ -72,10 +86,6 @@ pub struct SledBuilder {
 
 /// Enough for the hot part of a large store, small enough for a phone.
 const CACHE_BYTES_DEFAULT: usize = 128 << 20;
-
-/// Up to here a scan runs where it is called, as point reads do: handing it to another thread and back costs as much
-/// as the scan itself. A page of `list` is that long.
-const SCAN_INLINE_ENTRIES_MAX: usize = 256;
 
 impl SledStorage {
     /// Opens the store in the directory at `path`, or creates it, with the defaults of [`SledBuilder`].
@@ -118,7 +128,7 @@ impl SledBuilder {
         path: &Path,
         sync: impl Fn(&File) -> io::Result<()> + Send + Sync + 'static,
     ) -> Result<SledStorage, OpenError> {
-        let failed = |error| io_error(path, error);
+        let failed = |error| OpenError::io_of_engine(path, error);
         let mut directory = Directory::claim(path, SEGMENT_BYTES)?;
         // sled's thread that flushes twice a second is of no use: every write flushes.
         let config = Config::new()
@@ -130,18 +140,8 @@ impl SledBuilder {
         let rows = open_rows(&config, &mut directory)?;
         directory.complete().map_err(failed)?;
         let log = directory.open_log().map_err(failed)?;
-        let writer = Worker::start("syncline-sled").map_err(failed)?;
-        let (open, closed) = AwaitClosed::new();
-        let shared = Shared {
-            rows: Some(rows),
-            _directory: directory,
-            log: Log { file: log, sync: Box::new(sync) },
-            gate: Arc::default(),
-            health: Health::new(path),
-            closing: AtomicBool::new(false),
-            _open: open,
-        };
-        Ok(SledStorage { writer, shared: Arc::new(shared), _closed: closed })
+        let engine = Engine { rows, log: Log::new(log, sync), _directory: directory };
+        Ok(SledStorage { store: OpenStore::start("syncline-sled", path, engine)?, gate: Arc::default() })
     }
 }
 
@@ -157,154 +157,51 @@ impl Default for SledBuilder {
 #[async_trait]
 impl Storage for SledStorage {
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
-        let _gate = self.shared.gate.read().await;
-        self.shared.read(|rows| rows.get_many(keys))
+        let _gate = self.gate.read().await;
+        self.store.read(|engine| Ok(engine.rows.get_many(keys)?))
     }
 
     async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
-        let gate = Arc::clone(&self.shared.gate).read_owned().await;
-        if limit <= SCAN_INLINE_ENTRIES_MAX {
-            return self.shared.scan(&range, limit);
-        }
-        let shared = Arc::clone(&self.shared);
-        blocking::unblock(move || {
-            let _gate = gate;
-            shared.scan(&range, limit)
-        })
-        .await
+        let gate = Arc::clone(&self.gate).read_owned().await;
+        self.store
+            .scan(limit, move |store| {
+                let _gate = gate;
+                store.read(|engine| engine.rows.scan(&range, limit, store.closing()))
+            })
+            .await
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
         // Here, where nothing has begun, so that the answer is certain.
-        check_sizes(&batch).map_err(WriteError::rejected)?;
-        let (shared, rows) = (Arc::clone(&self.shared), batch.ops().len());
-        let written = self.writer.run(move || shared.write(batch));
+        SIZES.check(&batch).map_err(WriteError::rejected)?;
+        let (gate, rows) = (Arc::clone(&self.gate), batch.ops().len());
+        let written = self.store.write(move |store| {
+            // Until the batch is durable: what a read has seen must not be lost by a crash. Taken before the doubt, so
+            // that after a panic no read comes in before the failure is noted.
+            let _gate = gate.blocking_write();
+            store.write(|engine| engine.write(batch))
+        });
         // Behind it, so that nobody waits for this.
-        drop(self.writer.run(move || free_replaced(rows)));
-        written.await.unwrap_or_else(|panicked| Err(WriteError::unknown(panicked)))
+        self.store.tidy(move || free_replaced(rows));
+        written.await
     }
 
     fn location(&self) -> String {
-        self.shared.health.location().to_owned()
+        self.store.location()
     }
 }
 
-impl Drop for SledStorage {
-    fn drop(&mut self) {
-        self.shared.closing.store(true, Ordering::Relaxed);
-    }
-}
-
-/// What the handle, a write in progress and the scans in progress share. The last of them closes the database.
-#[derive(Debug)]
-struct Shared {
-    /// `None` only while it is being closed.
-    rows: Option<Rows>,
-    /// Lets go of the directory when it goes, after the rows.
-    _directory: Directory,
-    log: Log,
-    /// Held by every read, and by a write alone. It is fair: reads that keep coming cannot keep a write out.
-    gate: Arc<RwLock<()>>,
-    health: Health,
-    /// Whether the handle is gone, so that nobody waits for what is being read.
-    closing: AtomicBool,
-    /// Never sent on: it ends [`AwaitClosed`] when it goes, after the directory.
-    _open: mpsc::Sender<()>,
-}
-
-/// The file that holds every row, and how it is made durable.
-struct Log {
-    file: File,
-    /// Replaced in tests, which see by it when, and that, the file is synced.
-    sync: Box<SyncFile>,
-}
-
-type SyncFile = dyn Fn(&File) -> io::Result<()> + Send + Sync;
-
-impl fmt::Debug for Log {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.file.fmt(f)
-    }
-}
-
-impl Shared {
-    /// The rows, unless an earlier failure forbids using them.
-    fn rows(&self) -> Result<&Rows, Failed> {
-        self.health.check()?;
-        self.rows.as_ref().ok_or_else(|| self.health.failed("it is being closed"))
-    }
-
-    /// What `work` finds in the rows as they are now. The caller holds the gate.
-    fn read<T>(&self, work: impl FnOnce(&Rows) -> Result<T, RowError>) -> Result<T, ReadError> {
-        let rows = self.rows().map_err(ReadError::new)?;
-        // sled asserts much of what it reads from its files, so reading a damaged one may panic.
-        let done = contain(|| work(rows));
-        done.map_err(|panicked| ReadError::new(self.health.fail(&panicked)))?.map_err(|error| match error {
-            // Nobody waits for it. The writes that were sent are still to run.
-            RowError::Closing => ReadError::new(self.health.failed("it is being closed")),
-            error => ReadError::new(self.health.fail(&error)),
-        })
-    }
-
-    fn scan(&self, range: &KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
-        self.read(|rows| rows.scan(range, limit, &self.closing))
-    }
-
-    /// Runs on the writer's thread, and to its end.
-    fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
-        // Until the batch is durable: what a read has seen must not be lost by a crash. Taken before the doubt, so
-        // that after a panic no read comes in before the failure is noted.
-        let _gate = self.gate.blocking_write();
-        let rows = self.rows().map_err(WriteError::unknown)?;
+impl Engine {
+    fn write(&self, batch: WriteBatch) -> Result<(), NotWritten> {
         if batch.is_empty() {
             return Ok(());
         }
-        let doubt = self.health.doubt();
-        let outcome = self.apply(rows, batch);
-        doubt.lift();
-        outcome.map_err(|error| WriteError::unknown(self.health.fail(&error)))
-    }
-
-    fn apply(&self, rows: &Rows, batch: WriteBatch) -> Result<(), Box<dyn std::error::Error>> {
-        let staged = rows.stage(batch)?;
-        rows.apply(staged)?;
+        let staged = self.rows.stage(batch).map_err(NotWritten::in_doubt)?;
+        self.rows.apply(staged).map_err(NotWritten::in_doubt)?;
         // On Linux sled's flush ends with `sync_file_range`, which neither syncs what finds the bytes again, nor asks
         // the medium to keep them.
-        (self.log.sync)(&self.log.file)?;
-        Ok(())
+        self.log.sync().map_err(NotWritten::in_doubt)
     }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        let rows = self.rows.take();
-        // Closing flushes, and may fail or, after a failure, panic. Nothing is lost by it: every write was durable
-        // when it was acknowledged.
-        drop(contain(move || drop(rows)));
-    }
-}
-
-/// A key or value beyond what this store keeps.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a key of {key_bytes} bytes with a value of {value_bytes} bytes is too large: \
-     a key may have {KEY_BYTES_MAX} bytes, a value {VALUE_BYTES_MAX}"
-)]
-struct TooLarge {
-    key_bytes: usize,
-    value_bytes: usize,
-}
-
-fn check_sizes(batch: &WriteBatch) -> Result<(), TooLarge> {
-    batch.ops().iter().try_for_each(|op| match op {
-        WriteOp::Put { key, value } => check_size(key.len(), value.len()),
-        WriteOp::Delete { .. } | WriteOp::DeleteRange { .. } => Ok(()),
-    })
-}
-
-const fn check_size(key_bytes: usize, value_bytes: usize) -> Result<(), TooLarge> {
-    let fits = key_bytes <= KEY_BYTES_MAX && value_bytes <= VALUE_BYTES_MAX;
-    if fits { Ok(()) } else { Err(TooLarge { key_bytes, value_bytes }) }
 }
 
 /// Lets sled free the pages that a batch of about so many rows has replaced.
@@ -321,29 +218,26 @@ fn free_replaced(rows: usize) {
 
 /// Opens sled on files that are not trusted: it may panic over damaged ones.
 fn open_rows(config: &Config, directory: &mut Directory) -> Result<Rows, OpenError> {
-    let path = directory.path().to_owned();
-    let opened = contain(|| -> Result<Rows, OpenError> {
+    let opened = contain_open(directory.path(), || {
+        let path = directory.path();
         let database = match config.open() {
-            Err(error) if is_locked(&error) => return Err(OpenError::AlreadyOpen { path: path.clone() }),
-            outcome => {
-                directory.note_use();
-                outcome.map_err(|error| open_error(&path, error))?
-            }
+            Err(error) if is_locked(&error) => return Err(OpenError::already_open(path)),
+            outcome => outcome.map_err(|error| open_error(path, error))?,
         };
-        let rows = Rows::new(database).map_err(|error| row_error(&path, error))?;
+        let rows = Rows::new(database).map_err(|error| row_error(path, error))?;
         if !directory.is_complete() {
-            rows.begin().map_err(|error| row_error(&path, error))?;
+            rows.begin().map_err(|error| row_error(path, error))?;
         }
         match rows.are_ours() {
             Ok(true) => Ok(rows),
             // sled has lost what every store begins with, and perhaps all the rest.
-            outcome => Err(row_error(&path, outcome.err().unwrap_or(RowError::Damaged))),
+            outcome => Err(row_error(path, outcome.err().unwrap_or(RowError::Damaged))),
         }
     });
-    opened.unwrap_or_else(|panicked| {
+    if !matches!(opened, Err(OpenError::AlreadyOpen { .. })) {
         directory.note_use();
-        Err(corrupt(&path, panicked))
-    })
+    }
+    opened
 }
 
 /// How sled reports that someone who opened its files without this library holds them; it has no variant for it.
@@ -354,41 +248,37 @@ fn is_locked(error: &::sled::Error) -> bool {
 fn row_error(path: &Path, error: RowError) -> OpenError {
     match error {
         RowError::Sled(error) => open_error(path, error),
-        other => corrupt(path, other),
+        other => OpenError::corrupt(path, other),
     }
 }
 
 fn open_error(path: &Path, error: ::sled::Error) -> OpenError {
     match error {
-        ::sled::Error::Io(source) => io_error(path, source),
+        ::sled::Error::Io(source) => OpenError::io_of_engine(path, source),
         ::sled::Error::Unsupported(ref what) if what.contains("pagecache version") => {
-            OpenError::Upgrade { path: path.to_owned(), source: error.into() }
+            OpenError::upgrade(path, error)
         }
-        other => corrupt(path, other),
+        other => OpenError::corrupt(path, other),
     }
 }
 
-fn io_error(path: &Path, source: io::Error) -> OpenError {
-    match source.kind() {
-        // A file that ends too early, or holds what sled did not write.
-        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => corrupt(path, source),
-        _ => OpenError::Io { path: path.to_owned(), source },
+/// sled does not say whether what it holds in memory is still right.
+impl From<RowError> for NotRead {
+    fn from(error: RowError) -> Self {
+        Self::InDoubt(error.into())
     }
-}
-
-fn corrupt(path: &Path, source: impl Into<syncline::BoxError>) -> OpenError {
-    OpenError::Corrupt { path: path.to_owned(), source: source.into() }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::fs;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::sync::{Mutex, mpsc};
+
+    use futures::executor::block_on;
+    use tempfile::TempDir;
 
     use super::*;
-    use futures::executor::block_on;
-    use std::fs;
-    use std::sync::atomic::AtomicUsize;
-    use tempfile::TempDir;
 
     fn put(key: &str, value: &str) -> WriteBatch {
         let mut batch = WriteBatch::new();
@@ -479,7 +369,8 @@ mod tests {
 
     #[test]
     fn sizes_are_refused_above_what_the_store_promises() {
-        assert!(check_size(KEY_BYTES_MAX, VALUE_BYTES_MAX).is_ok());
-        assert!(check_size(KEY_BYTES_MAX + 1, 0).is_err() && check_size(0, VALUE_BYTES_MAX + 1).is_err());
+        let fits = |key_bytes, value_bytes| SIZES.check_pair(key_bytes as u64, value_bytes as u64).is_ok();
+        assert!(fits(KEY_BYTES_MAX, VALUE_BYTES_MAX));
+        assert!(!fits(KEY_BYTES_MAX + 1, 0) && !fits(0, VALUE_BYTES_MAX + 1));
     }
 }

@@ -166,27 +166,26 @@ fn verify(connection: &Connection) -> Result<(), NotOpened> {
 }
 
 fn open_error(path: &Path, error: NotOpened) -> OpenError {
-    let path = path.to_owned();
     let io = |kind, error: Error| io::Error::new(kind, error);
     let source = match error {
-        NotOpened::NotOurs(_) => return OpenError::Corrupt { path, source: error.into() },
+        NotOpened::NotOurs(_) => return OpenError::corrupt(path, error),
         NotOpened::NotInForce { .. } => io::Error::new(ErrorKind::Unsupported, error),
         NotOpened::Engine(error) => match error.sqlite_error_code() {
             // Whoever holds the lock may write, so it is no mere reader.
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                return OpenError::AlreadyOpen { path };
+                return OpenError::already_open(path);
             }
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-                return OpenError::Corrupt { path, source: error.into() };
+                return OpenError::corrupt(path, error);
             }
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => io(ErrorKind::PermissionDenied, error),
             Some(ErrorCode::DiskFull) => io(ErrorKind::StorageFull, error),
             // A schema that says what SQLite never writes.
-            None => return OpenError::Corrupt { path, source: error.into() },
+            None => return OpenError::corrupt(path, error),
             Some(_) => io(ErrorKind::Other, error),
         },
     };
-    OpenError::Io { path, source }
+    OpenError::io(path, source)
 }
 
 /// How long a connection waits for a lock that somebody else holds.

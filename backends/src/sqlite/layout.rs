@@ -10,11 +10,11 @@
 //! commit. In a table that is clustered by its key it mostly fits a page, so that a single commit writes 3 or 4 pages
 //! instead of 7.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use rusqlite::ffi::{self, SQLITE_INTERRUPT};
-use rusqlite::{Connection, Error, OptionalExtension, Result};
+use rusqlite::{Connection, OptionalExtension, Result};
 use syncline::{Entry, Key, KeyRange, Value, WriteBatch, WriteOp};
+
+use crate::shared::closing::Closing;
+use crate::shared::errors::NotRead;
 
 /// A table and its statements.
 #[derive(Debug)]
@@ -161,15 +161,15 @@ impl Gap<'_> {
     }
 }
 
-/// The first `limit` entries of `range`. Gives up once `closing` is set: then nobody waits for them.
+/// The first `limit` entries of `range`.
 ///
 /// The caller sees to it that they are from one state, unless the range [is in one table](is_in_one_table).
 pub(super) fn scan(
     connection: &Connection,
     range: &KeyRange,
     limit: usize,
-    closing: &AtomicBool,
-) -> Result<Vec<Entry>> {
+    closing: &Closing,
+) -> Result<Vec<Entry>, NotRead> {
     let mut entries = Vec::new();
     for (table, part) in parts(range) {
         let rows_max = i64::try_from(limit - entries.len()).unwrap_or(i64::MAX);
@@ -180,9 +180,8 @@ pub(super) fn scan(
             None => statement.query((&part.start, rows_max))?,
         };
         while let Some(row) = rows.next()? {
-            if closing.load(Ordering::Relaxed) {
-                let error = ffi::Error::new(SQLITE_INTERRUPT);
-                return Err(Error::SqliteFailure(error, Some("the store is being closed".into())));
+            if closing.has_begun() {
+                return Err(NotRead::Closing);
             }
             entries.push(Entry { key: row.get(0)?, value: row.get(1)? });
         }

@@ -11,10 +11,9 @@ mod layout;
 
 use std::cell::RefCell;
 use std::fs;
-use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,8 +26,11 @@ use syncline::{
 };
 
 use crate::OpenError;
-use crate::shared::health::Health;
-use crate::shared::worker::{AwaitClosed, Panicked, Worker, contain};
+use crate::shared::closing::Closing;
+use crate::shared::errors::{NotRead, NotWritten};
+use crate::shared::open_store::OpenStore;
+use crate::shared::panics::{Panicked, contain, contain_open};
+use crate::shared::sizes::SizeLimits;
 use files::Owner;
 use guard::{Fate, Guard};
 
@@ -69,11 +71,44 @@ use guard::{Fate, Guard};
 /// it blocks until the writes that were sent have ended, and until a scan whose future was dropped has noticed.
 #[derive(Debug)]
 pub struct SqliteStorage {
-    // Dropped in this order: the last write ends, this handle lets go of the database, and whoever still reads it
-    // is waited for.
-    writer: Worker,
-    shared: Arc<Shared>,
-    _closed: AwaitClosed,
+    store: OpenStore<Engine>,
+    writes: Writes,
+}
+
+/// The connections to an open database.
+#[derive(Debug)]
+struct Engine {
+    // Dropped in this order: the connection that writes is the last one, and clears the log away; then others may
+    // open the database.
+    readers: Mutex<Vec<Connection>>,
+    writer: Mutex<Writer>,
+    owner: Owner,
+    options: Options,
+}
+
+/// Counts the writes that were sent and have not ended.
+#[derive(Clone, Debug, Default)]
+struct Writes(Arc<AtomicUsize>);
+
+/// A write that was sent and has not ended.
+struct Writing(Writes);
+
+impl Writes {
+    /// Counts a write in, until what this returns goes.
+    fn begin(&self) -> Writing {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Writing(self.clone())
+    }
+
+    fn are_none(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// How a [`SqliteStorage`] is opened.
@@ -103,6 +138,13 @@ const ROW_BYTES_MAX: u64 = 1_000_000_000;
 /// What a row has beside its key and its value, at most.
 const ROW_HEADER_BYTES_MAX: u64 = 32;
 
+/// What fits into a row of SQLite.
+const SIZES: SizeLimits = SizeLimits {
+    key_bytes_max: ROW_BYTES_MAX - ROW_HEADER_BYTES_MAX,
+    value_bytes_max: ROW_BYTES_MAX - ROW_HEADER_BYTES_MAX,
+    pair_bytes_max: ROW_BYTES_MAX - ROW_HEADER_BYTES_MAX,
+};
+
 /// For each connection: more hardly helps, since whoever reads drops its cache after each write of another.
 const CACHE_BYTES_DEFAULT: usize = 16 << 20;
 
@@ -115,10 +157,6 @@ const CHECKPOINT_WAIT: Duration = Duration::from_millis(100);
 
 /// As many readers as are kept open. More may read at once, and open and close a connection each time.
 const IDLE_READERS_MAX: usize = 8;
-
-/// Up to here a scan runs where it is called, as point reads do: handing it to another thread and back, and freeing
-/// there what was allocated here, costs as much as the scan itself. A page of `list` is that long.
-const SCAN_INLINE_ENTRIES_MAX: usize = 256;
 
 impl SqliteStorage {
     /// Opens the store at `path`, or creates it, with the defaults of [`SqliteBuilder`].
@@ -189,30 +227,24 @@ impl SqliteBuilder {
         let path = path.as_ref();
         connection::check_version(path, rusqlite::version_number())?;
         let owner = Owner::claim(path)?;
-        let (connection, guard) = contain(|| connection::writer(&owner.database, path, &self.options))
-            .unwrap_or_else(|panicked| {
-                Err(OpenError::Corrupt { path: path.to_owned(), source: panicked.into() })
-            })?;
-        let writer = Worker::start("syncline-sqlite")
-            .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-        let (open, closed) = AwaitClosed::new();
-        let shared = Shared {
+        let (connection, guard) =
+            contain_open(path, || connection::writer(&owner.database, path, &self.options))?;
+        let engine = Engine {
             readers: Mutex::new(Vec::new()),
             writer: Mutex::new(Writer {
                 connection,
                 guard,
+                wal: files::beside(&owner.database, "-wal"),
+                options: self.options.clone(),
                 checkpoint_from: self.options.wal_bytes_max,
                 unseen_bytes: 0,
+                is_in_doubt: false,
             }),
-            writes: AtomicUsize::new(0),
-            wal: files::beside(&owner.database, "-wal"),
             owner,
             options: self.options.clone(),
-            health: Health::new(path),
-            closing: AtomicBool::new(false),
-            _open: open,
         };
-        Ok(SqliteStorage { writer, shared: Arc::new(shared), _closed: closed })
+        let store = OpenStore::start("syncline-sqlite", path, engine)?;
+        Ok(SqliteStorage { store, writes: Writes::default() })
     }
 }
 
@@ -225,36 +257,31 @@ impl Default for SqliteBuilder {
 #[async_trait]
 impl Storage for SqliteStorage {
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
-        let read = |connection: &Connection| match keys {
-            [_] => layout::get_many(connection, keys),
-            keys => in_one_state(connection, || layout::get_many(connection, keys)),
-        };
-        match self.shared.read_beside_no_write(read) {
-            Some(found) => found,
-            None => self.shared.read(read),
-        }
+        // While there is something to write, reads that keep coming could keep it waiting.
+        let may_use_writer = self.writes.are_none();
+        self.store.read(|engine| engine.get_many(keys, may_use_writer))
     }
 
     async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
-        if limit <= SCAN_INLINE_ENTRIES_MAX {
-            return self.shared.scan(&range, limit);
-        }
-        let shared = Arc::clone(&self.shared);
-        blocking::unblock(move || shared.scan(&range, limit)).await
+        self.store
+            .scan(limit, move |store| store.read(|engine| engine.scan(&range, limit, store.closing())))
+            .await
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
         // Here, where nothing has begun, so that the answer is certain.
-        check_sizes(&batch).map_err(WriteError::rejected)?;
-        let shared = self.shared.writing();
-        self.writer
-            .run(move || shared.write(&batch))
+        SIZES.check(&batch).map_err(WriteError::rejected)?;
+        let writing = self.writes.begin();
+        self.store
+            .write(move |store| {
+                let _writing = writing;
+                store.write(|engine| engine.write(&batch))
+            })
             .await
-            .unwrap_or_else(|panicked| Err(WriteError::unknown(panicked)))
     }
 
     fn location(&self) -> String {
-        self.shared.health.location().to_owned()
+        self.store.location()
     }
 }
 
@@ -263,11 +290,13 @@ impl JoinStorage for SqliteStorage {
     type Tx<'t> = SqliteTx<'t>;
 
     async fn join(&self, job: JoinJob<Self>) -> Result<(), WriteError> {
-        let shared = self.shared.writing();
-        self.writer
-            .run(move || shared.join(job))
+        let writing = self.writes.begin();
+        self.store
+            .write(move |store| {
+                let _writing = writing;
+                store.write(|engine| engine.join(job))
+            })
             .await
-            .unwrap_or_else(|panicked| Err(WriteError::unknown(panicked)))
     }
 }
 
@@ -291,7 +320,7 @@ impl SqliteTx<'_> {
     /// Remembers a failure after which the store cannot go on, whatever the job makes of it.
     fn note(&self, error: rusqlite::Error) -> BoxError {
         let text = error.to_string();
-        match NotWritten::from(error) {
+        match not_applied(error) {
             NotWritten::Rejected(error) => error,
             NotWritten::InDoubt(error) => {
                 *self.in_doubt.borrow_mut() = Some(error);
@@ -301,101 +330,61 @@ impl SqliteTx<'_> {
     }
 }
 
-impl Drop for SqliteStorage {
-    fn drop(&mut self) {
-        self.shared.closing.store(true, Ordering::Relaxed);
-    }
-}
-
-/// What the handle, a write in progress and the scans in progress share. The last of them closes the database.
-#[derive(Debug)]
-struct Shared {
-    // Dropped in this order: the connection that writes is the last one, and clears the log away; then others may
-    // open the database.
-    readers: Mutex<Vec<Connection>>,
-    writer: Mutex<Writer>,
-    /// How many writes were sent and have not ended.
-    writes: AtomicUsize,
-    owner: Owner,
-    wal: PathBuf,
-    options: Options,
-    health: Health,
-    /// Whether the handle is gone, so that nobody waits for what is being read.
-    closing: AtomicBool,
-    /// Never sent on: it ends [`AwaitClosed`] when it goes, after the database.
-    _open: mpsc::Sender<()>,
-}
-
-/// A write that was sent and has not ended.
-struct Writing(Arc<Shared>);
-
-impl Deref for Writing {
-    type Target = Shared;
-
-    fn deref(&self) -> &Shared {
-        &self.0
-    }
-}
-
-impl Drop for Writing {
-    fn drop(&mut self) {
-        self.0.writes.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// The connection that writes.
 #[derive(Debug)]
 struct Writer {
     connection: Connection,
     guard: Arc<Guard>,
+    wal: PathBuf,
+    options: Options,
     /// The length of the log from which on it is cut off.
     checkpoint_from: u64,
     /// About how much was written to the log since its length was looked at.
     unseen_bytes: u64,
+    /// Whether a transaction may still be open, so that a read here could see what was never committed.
+    is_in_doubt: bool,
 }
 
-impl Shared {
-    /// Notes that a write was sent, until what this returns goes.
-    fn writing(self: &Arc<Self>) -> Writing {
-        self.writes.fetch_add(1, Ordering::Relaxed);
-        Writing(Arc::clone(self))
+impl Engine {
+    /// The connection that writes knows the pages that it wrote. Any other reads all of them again after each write,
+    /// and a commit begins by reading the records that it changes.
+    fn get_many(&self, keys: &[Key], may_use_writer: bool) -> Result<Vec<Option<Value>>, NotRead> {
+        let read = |connection: &Connection| match keys {
+            [_] => layout::get_many(connection, keys),
+            keys => in_one_state(connection, || layout::get_many(connection, keys)),
+        };
+        if may_use_writer
+            && let Ok(writer) = self.writer.try_lock()
+            && !writer.is_in_doubt
+        {
+            return Ok(read(&writer.connection)?);
+        }
+        self.read(|connection| Ok(read(connection)?))
     }
 
-    /// What `work` finds on the connection that writes; `None` while there is something to write.
-    ///
-    /// That one knows the pages that it wrote. Any other reads all of them again after each write, and a commit begins
-    /// by reading the records that it changes.
-    fn read_beside_no_write<T>(
-        &self,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-    ) -> Option<Result<T, ReadError>> {
-        // Otherwise reads that keep coming could keep a write waiting.
-        if self.writes.load(Ordering::Relaxed) > 0 {
-            return None;
+    fn scan(&self, range: &KeyRange, limit: usize, closing: &Closing) -> Result<Vec<Entry>, NotRead> {
+        if range.is_empty() {
+            return Ok(Vec::new());
         }
-        let writer = self.writer.try_lock().ok()?;
-        let found = self.health.check().map_err(ReadError::new).and_then(|()| {
-            let done = contain(|| work(&writer.connection));
-            done.map_err(|panicked| ReadError::new(self.health.fail(&panicked)))?.map_err(ReadError::new)
-        });
-        Some(found)
+        self.read(|connection| {
+            let scan = || layout::scan(connection, range, limit, closing);
+            if layout::is_in_one_table(range) { scan() } else { in_one_state(connection, scan) }
+        })
     }
 
     /// What `work` finds, on a connection that nobody else uses.
-    fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, ReadError> {
-        self.health.check().map_err(ReadError::new)?;
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, NotRead>) -> Result<T, NotRead> {
         let idle = lock(&self.readers).pop();
-        let done = contain(|| {
+        let done = contain(|| -> Result<_, NotRead> {
             let connection = match idle {
                 Some(connection) => connection,
-                None => connection::reader(&self.owner.database, &self.options)?,
+                None => connection::reader(&self.owner.database, &self.options).map_err(NotRead::Failed)?,
             };
             // A connection whose work has failed is not used again.
             let found = work(&connection)?;
             Ok((connection, found))
         });
-        let (connection, found) =
-            done.map_err(ReadError::new)?.map_err(|error: BoxError| ReadError(error))?;
+        let (connection, found) = done.map_err(|panicked| NotRead::Failed(panicked.into()))??;
         let mut readers = lock(&self.readers);
         if readers.len() < IDLE_READERS_MAX {
             readers.push(connection);
@@ -403,55 +392,41 @@ impl Shared {
         Ok(found)
     }
 
-    fn scan(&self, range: &KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
-        if range.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.read(|connection| {
-            let scan = || layout::scan(connection, range, limit, &self.closing);
-            if layout::is_in_one_table(range) { scan() } else { in_one_state(connection, scan) }
-        })
-    }
-
-    /// Runs on the writer's thread, and to its end.
-    fn write(&self, batch: &WriteBatch) -> Result<(), WriteError> {
+    fn write(&self, batch: &WriteBatch) -> Result<(), NotWritten> {
         if batch.is_empty() {
-            return self.health.check().map_err(WriteError::unknown);
+            return Ok(());
         }
-        self.transact(log_bytes(batch), |transaction| Ok(layout::apply(&transaction.native, batch)?))
+        let work =
+            |transaction: &SqliteTx<'_>| layout::apply(&transaction.native, batch).map_err(not_applied);
+        lock(&self.writer).write(log_bytes(batch), work)
     }
 
-    /// Runs on the writer's thread, and to its end.
-    fn join(&self, job: JoinJob<SqliteStorage>) -> Result<(), WriteError> {
-        self.transact(JOIN_LOG_BYTES, |transaction| {
+    fn join(&self, job: JoinJob<SqliteStorage>) -> Result<(), NotWritten> {
+        lock(&self.writer).write(JOIN_LOG_BYTES, |transaction| {
             let done = contain(|| job(transaction));
             done.map_err(|Panicked(message)| NotWritten::rejected(JobPanicked(message)))?
                 .map_err(NotWritten::Rejected)
         })
     }
-
-    /// Runs `work` in a transaction that makes the log about `log_bytes` longer.
-    fn transact(
-        &self,
-        log_bytes: u64,
-        work: impl FnOnce(&SqliteTx<'_>) -> Result<(), NotWritten>,
-    ) -> Result<(), WriteError> {
-        self.health.check().map_err(WriteError::unknown)?;
-        let mut writer = lock(&self.writer);
-        let doubt = self.health.doubt();
-        let outcome = writer.transact(work);
-        if outcome.is_ok() {
-            writer.bound_log(self, log_bytes);
-        }
-        doubt.lift();
-        outcome.map_err(|error| match error {
-            NotWritten::Rejected(error) => WriteError::Rejected(error),
-            NotWritten::InDoubt(error) => WriteError::unknown(self.health.fail(&error)),
-        })
-    }
 }
 
 impl Writer {
+    /// Runs `work` in a transaction that makes the log about `log_bytes` longer.
+    fn write(
+        &mut self,
+        log_bytes: u64,
+        work: impl FnOnce(&SqliteTx<'_>) -> Result<(), NotWritten>,
+    ) -> Result<(), NotWritten> {
+        let outcome = self.transact(work);
+        match &outcome {
+            Ok(()) => self.bound_log(log_bytes),
+            Err(NotWritten::Rejected(_)) => {}
+            // Noted under the lock: the store itself refuses reads only a moment later.
+            Err(NotWritten::InDoubt(_)) => self.is_in_doubt = true,
+        }
+        outcome
+    }
+
     fn transact(
         &mut self,
         work: impl FnOnce(&SqliteTx<'_>) -> Result<(), NotWritten>,
@@ -461,7 +436,7 @@ impl Writer {
         if self.connection.is_autocommit() {
             return outcome;
         }
-        Err(NotWritten::InDoubt("the transaction could not be rolled back".into()))
+        Err(NotWritten::in_doubt("the transaction could not be rolled back"))
     }
 
     fn commit(
@@ -469,7 +444,8 @@ impl Writer {
         work: impl FnOnce(&SqliteTx<'_>) -> Result<(), NotWritten>,
     ) -> Result<(), NotWritten> {
         // Immediate: a transaction that begins by reading cannot always go on to write.
-        let native = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let native =
+            self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(not_applied)?;
         let transaction = SqliteTx { native, in_doubt: RefCell::new(None) };
         // Goes before the transaction, if the work panics, so that this can be rolled back.
         let armed = self.guard.arm();
@@ -491,22 +467,22 @@ impl Writer {
     ///
     /// Not after every write: where the system keeps fine timestamps of files that are looked at (Linux since 6.13),
     /// the write that follows changes the file's time, and flushing that too makes a commit a third slower.
-    fn bound_log(&mut self, shared: &Shared, log_bytes: u64) {
+    fn bound_log(&mut self, log_bytes: u64) {
         self.unseen_bytes = self.unseen_bytes.saturating_add(log_bytes);
-        if self.unseen_bytes >= shared.options.wal_bytes_max / 8 {
+        if self.unseen_bytes >= self.options.wal_bytes_max / 8 {
             self.unseen_bytes = 0;
-            self.cut_off_log(shared);
+            self.cut_off_log();
         }
     }
 
     /// Keeps the log within its limit. The write stands whether or not this succeeds, and a later one tries again.
-    fn cut_off_log(&mut self, shared: &Shared) {
+    fn cut_off_log(&mut self) {
         // By its name only: closing a handle of it would drop locks of SQLite.
-        let log_bytes = || fs::metadata(&shared.wal).map_or(0, |log| log.len());
+        let log_bytes = || fs::metadata(&self.wal).map_or(0, |log| log.len());
         if log_bytes() <= self.checkpoint_from {
             return;
         }
-        let options = &shared.options;
+        let options = &self.options;
         drop(self.connection.busy_timeout(options.busy_timeout.min(CHECKPOINT_WAIT)));
         drop(connection::checkpoint(&self.connection, "TRUNCATE"));
         drop(self.connection.busy_timeout(options.busy_timeout));
@@ -538,10 +514,10 @@ fn log_bytes(batch: &WriteBatch) -> u64 {
 }
 
 /// Lets several statements of `work` read the same state.
-fn in_one_state<T>(
+fn in_one_state<T, E: From<rusqlite::Error>>(
     connection: &Connection,
-    work: impl FnOnce() -> rusqlite::Result<T>,
-) -> rusqlite::Result<T> {
+    work: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
     // Rolled back if anything fails in between.
     let transaction = connection.unchecked_transaction()?;
     let found = work()?;
@@ -559,32 +535,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[error("the job panicked: {0}")]
 struct JobPanicked(String);
 
-/// Why a transaction was not committed, given that it has been rolled back.
-enum NotWritten {
-    Rejected(BoxError),
-    InDoubt(BoxError),
-}
-
-impl NotWritten {
-    fn rejected(error: impl Into<BoxError>) -> Self {
-        Self::Rejected(error.into())
-    }
-}
-
 /// A failure before the commit. It is certain that nothing was applied; whether the store can go on is not, if the
 /// medium failed.
-impl From<rusqlite::Error> for NotWritten {
-    fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(
-                ErrorCode::SystemIoFailure
-                | ErrorCode::DatabaseCorrupt
-                | ErrorCode::NotADatabase
-                | ErrorCode::OutOfMemory
-                | ErrorCode::InternalMalfunction,
-            ) => Self::InDoubt(error.into()),
-            _ => Self::Rejected(error.into()),
-        }
+fn not_applied(error: rusqlite::Error) -> NotWritten {
+    match error.sqlite_error_code() {
+        Some(
+            ErrorCode::SystemIoFailure
+            | ErrorCode::DatabaseCorrupt
+            | ErrorCode::NotADatabase
+            | ErrorCode::OutOfMemory
+            | ErrorCode::InternalMalfunction,
+        ) => NotWritten::in_doubt(error),
+        _ => NotWritten::rejected(error),
     }
 }
 
@@ -597,34 +559,15 @@ fn not_committed(error: rusqlite::Error) -> NotWritten {
             | ErrorCode::DatabaseLocked
             | ErrorCode::DiskFull
             | ErrorCode::ConstraintViolation,
-        ) => NotWritten::Rejected(error.into()),
-        _ => NotWritten::InDoubt(error.into()),
+        ) => NotWritten::rejected(error),
+        _ => NotWritten::in_doubt(error),
     }
 }
 
-/// A key and value beyond what SQLite stores.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a key of {key_bytes} bytes with a value of {value_bytes} bytes is too large: both together may have {} bytes",
-    ROW_BYTES_MAX - ROW_HEADER_BYTES_MAX
-)]
-struct TooLarge {
-    key_bytes: u64,
-    value_bytes: u64,
-}
-
-fn check_sizes(batch: &WriteBatch) -> Result<(), TooLarge> {
-    batch.ops().iter().try_for_each(|op| match op {
-        WriteOp::Put { key, value } => check_size(key.len() as u64, value.len() as u64),
-        WriteOp::Delete { .. } | WriteOp::DeleteRange { .. } => Ok(()),
-    })
-}
-
-const fn check_size(key_bytes: u64, value_bytes: u64) -> Result<(), TooLarge> {
-    if key_bytes.saturating_add(value_bytes) <= ROW_BYTES_MAX - ROW_HEADER_BYTES_MAX {
-        Ok(())
-    } else {
-        Err(TooLarge { key_bytes, value_bytes })
+/// SQLite reads a page again whenever it is asked for: a read that failed says nothing of the next one.
+impl From<rusqlite::Error> for NotRead {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Failed(error.into())
     }
 }
 
@@ -634,11 +577,10 @@ mod tests {
 
     #[test]
     fn sizes_are_refused_before_sqlite_refuses_them() {
+        let fits = |key_bytes, value_bytes| SIZES.check_pair(key_bytes, value_bytes).is_ok();
         let most = ROW_BYTES_MAX - ROW_HEADER_BYTES_MAX;
-        assert!(
-            check_size(most, 0).is_ok() && check_size(0, most).is_ok() && check_size(1, most - 1).is_ok()
-        );
-        assert!(check_size(most + 1, 0).is_err() && check_size(0, most + 1).is_err());
-        assert!(check_size(1, most).is_err() && check_size(u64::MAX, 1).is_err());
+        assert!(fits(most, 0) && fits(0, most) && fits(1, most - 1));
+        assert!(!fits(most + 1, 0) && !fits(0, most + 1));
+        assert!(!fits(1, most) && !fits(u64::MAX, 1));
     }
 }
