@@ -6,7 +6,10 @@ use ::redb::WriteTransaction;
 use async_trait::async_trait;
 use syncline::{BoxError, JoinJob, JoinStorage, JoinTx, Key, ReadError, Value, WriteBatch, WriteError};
 
-use super::{Engine, RedbStorage, SIZES, in_doubt, layout, stage};
+use super::RedbStorage;
+use super::errors::in_doubt;
+use super::layout::{self, SIZES};
+use super::store::Engine;
 use crate::shared::errors::NotWritten;
 use crate::shared::panics::contain;
 
@@ -38,7 +41,7 @@ impl JoinTx for RedbTx<'_> {
 
     fn apply(&self, batch: &WriteBatch) -> Result<(), BoxError> {
         SIZES.check(batch)?;
-        Ok(stage(self.transaction, batch)?)
+        Ok(layout::apply(self.transaction, batch)?)
     }
 }
 

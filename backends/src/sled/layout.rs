@@ -18,6 +18,7 @@ use syncline::{Entry, Key, KeyRange, Value, WriteBatch, WriteOp};
 use crate::bounds::bounds;
 use crate::shared::closing::Closing;
 use crate::shared::errors::NotRead;
+use crate::shared::sizes::SizeLimits;
 
 /// The rows of an open database.
 #[derive(Debug)]
@@ -45,11 +46,18 @@ pub(super) enum RowError {
 /// and a few more while it takes in a neighbour; an index has at most 257 keys, and 63 of a neighbour.
 pub(super) const SEGMENT_BYTES: usize = 8 << 20;
 /// The largest key.
-pub(super) const KEY_BYTES_MAX: usize = 4 << 10;
+const KEY_BYTES_MAX: usize = 4 << 10;
 /// The largest value. Nothing breaks above; a store of rows is no place for it.
-pub(super) const VALUE_BYTES_MAX: usize = 1 << 30;
+const VALUE_BYTES_MAX: usize = 1 << 30;
+/// The largest sizes that this store keeps.
+pub(super) const SIZES: SizeLimits = SizeLimits {
+    key_bytes_max: KEY_BYTES_MAX as u64,
+    value_bytes_max: VALUE_BYTES_MAX as u64,
+    pair_bytes_max: (KEY_BYTES_MAX + VALUE_BYTES_MAX) as u64,
+};
+
 /// The largest value that lies in one row, and the length of every piece but the last.
-pub(super) const PIECE_BYTES: usize = 16 << 10;
+const PIECE_BYTES: usize = 16 << 10;
 
 /// How many times longer to wait after a search for a gap that was of no use.
 const GAP_PATIENCE_GROWTH: u64 = 8;
@@ -327,5 +335,17 @@ fn length_in_pieces(row: &[u8]) -> Result<Option<u64>, RowError> {
             Ok(Some(u64::from_be_bytes(length.try_into().map_err(|_| RowError::Damaged)?)))
         }
         _ => Err(RowError::Damaged),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_refused_above_what_the_store_promises() {
+        let fits = |key_bytes, value_bytes| SIZES.check_pair(key_bytes as u64, value_bytes as u64).is_ok();
+        assert!(fits(KEY_BYTES_MAX, VALUE_BYTES_MAX));
+        assert!(!fits(KEY_BYTES_MAX + 1, 0) && !fits(0, VALUE_BYTES_MAX + 1));
     }
 }

@@ -15,6 +15,7 @@ use syncline::{Entry, Key, KeyRange, Value, WriteBatch, WriteOp};
 
 use crate::shared::closing::Closing;
 use crate::shared::errors::NotRead;
+use crate::shared::sizes::SizeLimits;
 
 /// A table and its statements.
 #[derive(Debug)]
@@ -219,6 +220,30 @@ pub(super) fn apply(connection: &Connection, batch: &WriteBatch) -> Result<()> {
     Ok(())
 }
 
+/// Lets several statements of `work` read the same state.
+pub(super) fn in_one_state<T, E: From<rusqlite::Error>>(
+    connection: &Connection,
+    work: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    // Rolled back if anything fails in between.
+    let transaction = connection.unchecked_transaction()?;
+    let found = work()?;
+    transaction.commit()?;
+    Ok(found)
+}
+
+/// The largest row that SQLite stores, unless it was built to store less.
+const ROW_BYTES_MAX: u64 = 1_000_000_000;
+/// What a row has beside its key and its value, at most.
+const ROW_HEADER_BYTES_MAX: u64 = 32;
+
+/// What fits into a row of SQLite.
+pub(super) const SIZES: SizeLimits = SizeLimits {
+    key_bytes_max: ROW_BYTES_MAX - ROW_HEADER_BYTES_MAX,
+    value_bytes_max: ROW_BYTES_MAX - ROW_HEADER_BYTES_MAX,
+    pair_bytes_max: ROW_BYTES_MAX - ROW_HEADER_BYTES_MAX,
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,5 +267,14 @@ mod tests {
         assert_eq!(names(from(&[0x7f, 1])), [(records, from(&[0x7f, 1]))]);
         assert_eq!(names(KeyRange::new([2], [1])), []);
         assert_eq!(names(KeyRange::new([0x20], [0x11])), []);
+    }
+
+    #[test]
+    fn sizes_are_refused_before_sqlite_refuses_them() {
+        let fits = |key_bytes, value_bytes| SIZES.check_pair(key_bytes, value_bytes).is_ok();
+        let most = ROW_BYTES_MAX - ROW_HEADER_BYTES_MAX;
+        assert!(fits(most, 0) && fits(0, most) && fits(1, most - 1));
+        assert!(!fits(most + 1, 0) && !fits(0, most + 1));
+        assert!(!fits(1, most) && !fits(u64::MAX, 1));
     }
 }
