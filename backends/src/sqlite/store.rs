@@ -24,9 +24,9 @@ use crate::shared::panics::contain;
 /// The app may keep its own tables in the same file; the names of ours begin with `syncline_` and are not to be
 /// touched. It may open the file with connections of its own to read, at any time. To write its tables it should join
 /// the store's transactions: while a connection of its own writes, a write of the store waits for the
-/// [`busy_timeout`](SqliteBuilder::busy_timeout) and is then [`WriteError::Rejected`]. A read transaction that is kept
+/// [`busy_timeout`](super::SqliteBuilder::busy_timeout) and is then [`WriteError::Rejected`]. A read transaction that is kept
 /// open keeps the log (the file that ends in `-wal`) from being cut off for as long as it lasts, so such transactions
-/// should be short; see [`wal_bytes_max`](SqliteBuilder::wal_bytes_max).
+/// should be short; see [`wal_bytes_max`](super::SqliteBuilder::wal_bytes_max).
 ///
 /// The statements of a join run on a connection with `trusted_schema` off, so that views and triggers can call
 /// built-in functions and no others, and otherwise with the defaults of the SQLite that is linked: the bundled one
