@@ -1,24 +1,36 @@
 //! How a network is set up.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use syncline::Clock;
+use syncline::{Clock, SystemClock};
 
+use super::MemoryNetwork;
+use super::end::QueueLimits;
+use super::links::Links;
 use super::state::State;
-use super::{Link, MemoryNetwork};
+use super::topology::Topology;
 
 /// Sets up a [`MemoryNetwork`].
 pub struct MemoryNetworkBuilder {
-    pub(super) seed: u64,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) queue_frames_max: usize,
-    pub(super) queue_bytes_max: usize,
-    pub(super) mesh: bool,
+    seed: u64,
+    clock: Arc<dyn Clock>,
+    limits: QueueLimits,
+    /// Whether every replica reaches every other without being connected.
+    mesh: bool,
 }
 
+/// Any fixed number: a run that names no seed repeats too.
+const SEED_DEFAULT: u64 = 0x5EED;
+
+/// More than piles up at a replica that reads. A replica that stopped reading costs no more memory than this.
+const LIMITS_DEFAULT: QueueLimits = QueueLimits { frames_max: 1024, bytes_max: 64 << 20 };
+
 impl MemoryNetworkBuilder {
+    pub(super) fn new() -> Self {
+        Self { seed: SEED_DEFAULT, clock: Arc::new(SystemClock::new()), limits: LIMITS_DEFAULT, mesh: true }
+    }
+
     /// Draws the fate of frames from this seed instead of a fixed one.
     #[must_use]
     pub const fn seed(mut self, seed: u64) -> Self {
@@ -36,7 +48,7 @@ impl MemoryNetworkBuilder {
     /// Holds at most so many frames that are under way to one replica; 1024 unless set.
     #[must_use]
     pub const fn queue_frames_max(mut self, frames: usize) -> Self {
-        self.queue_frames_max = frames;
+        self.limits.frames_max = frames;
         self
     }
 
@@ -44,7 +56,7 @@ impl MemoryNetworkBuilder {
     /// that never arrives.
     #[must_use]
     pub const fn queue_bytes_max(mut self, bytes: usize) -> Self {
-        self.queue_bytes_max = bytes;
+        self.limits.bytes_max = bytes;
         self
     }
 
@@ -58,24 +70,9 @@ impl MemoryNetworkBuilder {
     /// The network.
     #[must_use]
     pub fn build(self) -> MemoryNetwork {
-        let Self { seed, clock, queue_frames_max, queue_bytes_max, mesh } = self;
-        let state = State {
-            seed,
-            clock: Arc::clone(&clock),
-            queue_frames_max,
-            queue_bytes_max,
-            mesh,
-            timed: false,
-            link: Link::default(),
-            ends: BTreeMap::new(),
-            wires: BTreeMap::new(),
-            connected: BTreeSet::new(),
-            cut: BTreeSet::new(),
-            order: 0,
-            generation: 0,
-            woken: Vec::new(),
-        };
-        MemoryNetwork { clock, state: Arc::new(Mutex::new(state)) }
+        let Self { seed, clock, limits, mesh } = self;
+        let state = State::new(Links::new(seed), Topology::new(mesh), Arc::clone(&clock), limits);
+        MemoryNetwork::new_on(clock, state)
     }
 }
 
@@ -83,16 +80,8 @@ impl fmt::Debug for MemoryNetworkBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryNetworkBuilder")
             .field("seed", &self.seed)
-            .field("queue_frames_max", &self.queue_frames_max)
-            .field("queue_bytes_max", &self.queue_bytes_max)
+            .field("limits", &self.limits)
             .field("mesh", &self.mesh)
             .finish_non_exhaustive()
     }
 }
-
-pub(super) const SEED: u64 = 0x5EED;
-
-/// More than a replica that reads lets pile up; one that stopped reading costs no more than this.
-pub(super) const QUEUE_FRAMES_MAX: usize = 1024;
-
-pub(super) const QUEUE_BYTES_MAX: usize = 64 << 20;

@@ -4,9 +4,6 @@ use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use fastrand::Rng;
-use syncline::ReplicaId;
-
-use super::Traffic;
 
 /// How one replica reaches another: one direction. The default is perfect.
 ///
@@ -17,17 +14,17 @@ pub struct Link {
     pub loss: f64,
     /// The chance that a frame comes twice.
     pub duplicate: f64,
-    /// How much later than usual the second copy comes: far beyond what is still remembered, for instance.
+    /// How much later than usual the second copy comes: later than the peer remembers the first one, for instance.
     pub duplicate_delay_ms: RangeInclusive<u64>,
     /// The chance that a frame changes places with another one that is still under way on this link.
     ///
-    /// There is one as long as the peer does not read, or if the link delays.
+    /// There is another one as long as the peer does not read, or if the link delays.
     pub reorder: f64,
-    /// The chance that what arrives is cut off or has a wrong byte. An empty frame has nothing to damage.
+    /// The chance that a frame arrives cut off or with a wrong byte. An empty frame has nothing to damage.
     pub corrupt: f64,
     /// How long frames take. Those that draw different delays overtake each other.
     pub delay_ms: RangeInclusive<u64>,
-    /// Whether everything is lost, and nobody told.
+    /// Whether every frame is lost, and neither replica is told.
     pub blocked: bool,
 }
 
@@ -51,20 +48,6 @@ impl Default for Link {
     }
 }
 
-/// One direction between two replicas.
-pub(super) struct Wire {
-    pub(super) link: Link,
-    pub(super) random: Rng,
-    pub(super) traffic: Traffic,
-}
-
-pub(super) fn generator(seed: u64, from: ReplicaId, to: ReplicaId) -> Rng {
-    let (from, to) = (from.0.as_u64_pair(), to.0.as_u64_pair());
-    let seed =
-        [from.0, from.1, to.0, to.1].into_iter().fold(seed, |seed, half| Rng::with_seed(seed ^ half).u64(..));
-    Rng::with_seed(seed)
-}
-
 pub(super) fn chance(random: &mut Rng, chance: f64) -> bool {
     random.f64() < chance
 }
@@ -73,7 +56,7 @@ pub(super) fn within(random: &mut Rng, ms: &RangeInclusive<u64>) -> u64 {
     ms.start().saturating_add(random.u64(0..=ms.end().saturating_sub(*ms.start())))
 }
 
-/// A copy that is cut off or has one wrong byte.
+/// A copy of `bytes` that is cut off or has one wrong byte. The original stays whole: other receivers share it.
 pub(super) fn damaged(bytes: &Bytes, random: &mut Rng) -> Bytes {
     if bytes.is_empty() {
         return bytes.clone();

@@ -4,20 +4,21 @@
 mod builder;
 mod end;
 mod link;
+mod links;
 mod state;
+mod topology;
 mod traffic;
 mod transport;
 
 use std::fmt;
-use std::mem;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use syncline::{Clock, ReplicaId, SystemClock, TransportError};
+use syncline::{Clock, ReplicaId, TransportError};
 
 pub use builder::MemoryNetworkBuilder;
 pub use link::Link;
-use state::{State, pair};
+use state::State;
 pub use traffic::Traffic;
 pub use transport::MemoryTransport;
 
@@ -81,38 +82,33 @@ impl MemoryNetwork {
     /// A network to be set up.
     #[must_use]
     pub fn builder() -> MemoryNetworkBuilder {
-        MemoryNetworkBuilder {
-            seed: builder::SEED,
-            clock: Arc::new(SystemClock::new()),
-            queue_frames_max: builder::QUEUE_FRAMES_MAX,
-            queue_bytes_max: builder::QUEUE_BYTES_MAX,
-            mesh: true,
-        }
+        MemoryNetworkBuilder::new()
+    }
+
+    fn new_on(clock: Arc<dyn Clock>, state: State) -> Self {
+        Self { clock, state: Arc::new(Mutex::new(state)) }
     }
 
     /// A new end, for the replica that attaches it.
     #[must_use]
     pub fn transport(&self) -> MemoryTransport {
-        MemoryTransport { network: self.clone(), owner: OnceLock::new() }
+        MemoryTransport::new(self.clone())
     }
 
     /// Sets how `from` reaches `to`, from the next frame on. Neither has to be attached yet.
     pub fn set(&self, from: ReplicaId, to: ReplicaId, link: Link) {
-        self.with(|state| {
-            state.timed |= link.delays();
-            state.wire(from, to).link = link;
-        });
+        self.with(|state| state.links.set(from, to, link));
     }
 
     /// Sets every link, also those to and from replicas that come later.
     pub fn set_all(&self, link: Link) {
-        self.with(|state| state.set_all(link));
+        self.with(|state| state.links.set_all(link));
     }
 
     /// How `from` reaches `to`.
     #[must_use]
     pub fn link(&self, from: ReplicaId, to: ReplicaId) -> Link {
-        self.with(|state| state.wires.get(&(from, to)).map_or(&state.link, |wire| &wire.link).clone())
+        self.with(|state| state.links.link(from, to).clone())
     }
 
     /// Blocks every link between the two sides, in both directions, and tells nobody.
@@ -123,8 +119,8 @@ impl MemoryNetwork {
         self.with(|state| {
             for &a in one {
                 for &b in other {
-                    state.wire(a, b).link.blocked = true;
-                    state.wire(b, a).link.blocked = true;
+                    state.links.get(a, b).link.blocked = true;
+                    state.links.get(b, a).link.blocked = true;
                 }
             }
         });
@@ -136,39 +132,19 @@ impl MemoryNetwork {
     /// What is under way with a delay keeps it. A network built [`unconnected`](MemoryNetworkBuilder::unconnected)
     /// keeps its shape: who was never connected is not connected now.
     pub fn heal(&self) {
-        self.with(|state| {
-            state.set_all(Link::default());
-            for (a, b) in mem::take(&mut state.cut) {
-                if state.reaches(a, b) {
-                    state.tell_up(a, b);
-                }
-            }
-        });
+        self.with(State::heal);
     }
 
     /// Takes the connection of two replicas away: `Down` at both ends, and what is under way between them is lost.
     ///
     /// Later sends return [`TransportError::Unreachable`]. It holds for ends that are attached later, too.
     pub fn disconnect(&self, a: ReplicaId, b: ReplicaId) {
-        self.with(|state| {
-            let reached = state.reaches(a, b);
-            state.cut.insert(pair(a, b));
-            if reached {
-                state.tell_down(a, b);
-            }
-        });
+        self.with(|state| state.disconnect(a, b));
     }
 
     /// Gives two replicas a connection: `Up` at both ends, now or when both are attached.
     pub fn connect(&self, a: ReplicaId, b: ReplicaId) {
-        self.with(|state| {
-            let reached = state.reaches(a, b);
-            state.cut.remove(&pair(a, b));
-            state.connected.insert(pair(a, b));
-            if !reached && state.reaches(a, b) {
-                state.tell_up(a, b);
-            }
-        });
+        self.with(|state| state.connect(a, b));
     }
 
     /// Brings `bytes` to `to` as if `from` had sent them: what a hostile peer could say.
@@ -180,12 +156,10 @@ impl MemoryNetwork {
     /// [`TransportError::Unreachable`] if `to` is not attached.
     pub fn inject(&self, from: ReplicaId, to: ReplicaId, bytes: Bytes) -> Result<(), TransportError> {
         self.with(|state| {
-            if !state.ends.contains_key(&to) {
+            if !state.is_attached(to) {
                 return Err(TransportError::Unreachable(to));
             }
-            state.wire(from, to).traffic.sent(&bytes);
-            let due = state.now();
-            state.enqueue(due, from, to, bytes);
+            state.inject(from, to, bytes);
             Ok(())
         })
     }
@@ -193,22 +167,18 @@ impl MemoryNetwork {
     /// What has passed from `from` to `to` since the start, or since [`reset_traffic`](Self::reset_traffic).
     #[must_use]
     pub fn traffic(&self, from: ReplicaId, to: ReplicaId) -> Traffic {
-        self.with(|state| state.wires.get(&(from, to)).map_or_else(Traffic::default, |wire| wire.traffic))
+        self.with(|state| state.links.traffic(from, to))
     }
 
     /// What has passed on all links together.
     #[must_use]
     pub fn total(&self) -> Traffic {
-        self.with(|state| state.wires.values().fold(Traffic::default(), |sum, wire| sum.plus(wire.traffic)))
+        self.with(|state| state.links.total())
     }
 
     /// Counts from zero again. What is under way is counted when it arrives or is dropped.
     pub fn reset_traffic(&self) {
-        self.with(|state| {
-            for wire in state.wires.values_mut() {
-                wire.traffic = Traffic::default();
-            }
-        });
+        self.with(|state| state.links.reset_traffic());
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
@@ -216,7 +186,7 @@ impl MemoryNetwork {
         // nothing half done.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = act(&mut state);
-        let woken = mem::take(&mut state.woken);
+        let woken = state.take_woken();
         // Waking may drop a task, and with it an end of this network, which takes the lock.
         drop(state);
         for changed in woken {

@@ -12,19 +12,20 @@ use syncline::{Incoming, ReplicaId, Transport, TransportError};
 use tokio::sync::Notify;
 
 use super::MemoryNetwork;
-use super::state::Next;
+use super::end::Next;
 
 /// One replica's end of a [`MemoryNetwork`].
 ///
-/// A newer end that the same replica attaches takes over: what was under way to and from the older one is gone, peers
-/// see the replica go `Down` and `Up`, and the older end is closed. Dropping an end is a `Down` at its peers.
+/// A newer end that the same replica attaches takes over: the frames under way to and from the older end are lost,
+/// peers see the replica go `Down` and `Up`, and the older end is closed. Dropping an end is a `Down` at its peers.
 #[derive(Debug)]
 pub struct MemoryTransport {
-    pub(super) network: MemoryNetwork,
-    pub(super) owner: OnceLock<Owner>,
+    network: MemoryNetwork,
+    /// Set once a replica has attached this end.
+    owner: OnceLock<Owner>,
 }
 
-/// What an end learns when it is attached.
+/// The replica that attached an end, and the generation of that end.
 #[derive(Debug)]
 pub(super) struct Owner {
     pub(super) me: ReplicaId,
@@ -33,6 +34,10 @@ pub(super) struct Owner {
 }
 
 impl MemoryTransport {
+    pub(super) const fn new(network: MemoryNetwork) -> Self {
+        Self { network, owner: OnceLock::new() }
+    }
+
     fn owner(&self) -> Result<&Owner, TransportError> {
         self.owner.get().ok_or_else(|| TransportError::closed("no replica has attached this end"))
     }
@@ -42,7 +47,7 @@ impl MemoryTransport {
 impl Transport for MemoryTransport {
     async fn attach(&self, me: ReplicaId) -> Result<(), TransportError> {
         self.network.with(|state| {
-            // Under the lock: of two calls at once, the second must not take over from the first.
+            // Asked under the lock: otherwise the second of two calls at once would take over from the first.
             if self.owner.get().is_some() {
                 return Err(TransportError::closed("a replica has attached this end already"));
             }
@@ -67,10 +72,12 @@ impl Transport for MemoryTransport {
     async fn receive(&self) -> Result<Incoming, TransportError> {
         let owner = self.owner()?;
         loop {
-            // Before the look at the queue: what arrives between the look and the wait must end the wait.
+            // Made before the queue is looked at, so that a frame that arrives between the look and the wait ends the
+            // wait: otherwise that frame would be received only after the next one.
             let mut arrival = pin!(owner.changed.notified());
-            // What is taken is returned at once: no wait lies in between in which it could be dropped.
-            let wait_ms = match self.network.with(|state| state.take(owner))? {
+            // A frame that was taken is returned without a wait in between: a `receive` that is dropped while it waits
+            // would lose the frame.
+            let wait_ms = match self.network.with(|state| state.receive(owner))? {
                 Next::Ready(incoming) => return Ok(incoming),
                 Next::Due { wait_ms } => wait_ms,
                 Next::Nothing => {
