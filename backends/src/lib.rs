@@ -14,19 +14,22 @@
 //! [`MemoryNetwork`] is always on, as [`MemoryStorage`] is: replicas of one process talk over it, and an app's tests
 //! make it lose, delay and damage what they say.
 
-#[cfg(any(feature = "redb", feature = "sled", feature = "sqlite"))]
-mod health;
+mod bounds;
 pub mod memory;
 pub mod network;
 mod open_error;
 #[cfg(feature = "redb")]
 pub mod redb;
+#[cfg(any(feature = "redb", feature = "sled", feature = "sqlite"))]
+#[cfg_attr(
+    not(all(feature = "redb", feature = "sled", feature = "sqlite")),
+    allow(dead_code, reason = "each store uses a part of it")
+)]
+mod shared;
 #[cfg(feature = "sled")]
 pub mod sled;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
-#[cfg(any(feature = "redb", feature = "sled", feature = "sqlite"))]
-mod worker;
 
 pub use memory::{MemoryDisk, MemoryStorage};
 pub use network::{Link, MemoryNetwork, MemoryNetworkBuilder, MemoryTransport, Traffic};

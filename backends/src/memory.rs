@@ -1,11 +1,12 @@
 //! A store in memory, for tests, examples and caches: nothing survives the process.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use async_trait::async_trait;
 use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
+
+use crate::bounds::bounds;
 
 /// A store in memory. Nothing of it survives the process.
 ///
@@ -97,8 +98,10 @@ impl Storage for MemoryStorage {
 
     async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
         let content = self.disk.read();
-        let Some(bounds) = bounds(&range) else { return Ok(Vec::new()) };
-        let entries = content.entries.range::<[u8], _>(bounds).take(limit);
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let entries = content.entries.range::<[u8], _>(bounds(&range)).take(limit);
         Ok(entries.map(|(key, value)| Entry { key: key.clone(), value: value.clone() }).collect())
     }
 
@@ -125,17 +128,11 @@ impl Storage for MemoryStorage {
 }
 
 fn delete_range(entries: &mut BTreeMap<Key, Value>, range: &KeyRange) {
-    let Some(bounds) = bounds(range) else { return };
-    let doomed: Vec<Key> = entries.range::<[u8], _>(bounds).map(|(key, _)| key.clone()).collect();
+    if range.is_empty() {
+        return;
+    }
+    let doomed: Vec<Key> = entries.range::<[u8], _>(bounds(range)).map(|(key, _)| key.clone()).collect();
     for key in doomed {
         entries.remove(&key);
     }
-}
-
-type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
-
-/// The bounds of `range`, or `None` if it is empty: `BTreeMap` panics where the end lies before the start.
-fn bounds(range: &KeyRange) -> Option<Bounds<'_>> {
-    let end = range.end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-    (!range.is_empty()).then_some((Bound::Included(range.start.as_slice()), end))
 }

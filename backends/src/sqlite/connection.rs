@@ -1,16 +1,15 @@
 //! Opens connections: the one that writes and those that read, with every setting that the store relies on read back.
 
-use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use rusqlite::{Connection, Error, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, Error, OpenFlags, OptionalExtension, TransactionBehavior};
 use syncline::BoxError;
 
-use super::entries::Table;
+use super::builder::Options;
+use super::errors::{NotOpened, open_error};
 use super::guard::Guard;
-use super::{Options, entries};
+use super::layout::{self, Table};
 use crate::OpenError;
 
 /// The first version without the fault by which a checkpoint beside a write could lose commits in WAL mode.
@@ -26,17 +25,6 @@ const DURABLE: [(&str, i64); 3] = [("synchronous", 2), ("fullfsync", 1), ("check
 
 /// Enough for our statements beside those that the app caches on the same connection.
 const CACHED_STATEMENTS_MAX: usize = 256;
-
-/// Why a connection was not opened.
-#[derive(Debug, thiserror::Error)]
-enum NotOpened {
-    #[error(transparent)]
-    Engine(#[from] Error),
-    #[error("{name} is {found} and cannot be set to {wanted}, which keeps commits safe")]
-    NotInForce { name: &'static str, found: String, wanted: String },
-    #[error("{0}")]
-    NotOurs(String),
-}
 
 /// Whether SQLite of version `number` is safe to use.
 pub(super) fn check_version(path: &Path, number: i32) -> Result<(), OpenError> {
@@ -66,7 +54,7 @@ fn try_writer(database: &Path, options: &Options) -> Result<(Connection, Arc<Gua
     let mut connection = connect(database, flags, options)?;
     // Before anything is changed: a file that is not ours is left as it was.
     let mut missing = Vec::new();
-    for table in entries::TABLES {
+    for table in layout::TABLES {
         if !exists(&connection, table)? {
             missing.push(table.create);
         }
@@ -164,33 +152,6 @@ fn verify(connection: &Connection) -> Result<(), NotOpened> {
     let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if found == "ok" { Ok(()) } else { Err(NotOpened::NotOurs(found)) }
 }
-
-fn open_error(path: &Path, error: NotOpened) -> OpenError {
-    let path = path.to_owned();
-    let io = |kind, error: Error| io::Error::new(kind, error);
-    let source = match error {
-        NotOpened::NotOurs(_) => return OpenError::Corrupt { path, source: error.into() },
-        NotOpened::NotInForce { .. } => io::Error::new(ErrorKind::Unsupported, error),
-        NotOpened::Engine(error) => match error.sqlite_error_code() {
-            // Whoever holds the lock may write, so it is no mere reader.
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                return OpenError::AlreadyOpen { path };
-            }
-            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-                return OpenError::Corrupt { path, source: error.into() };
-            }
-            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => io(ErrorKind::PermissionDenied, error),
-            Some(ErrorCode::DiskFull) => io(ErrorKind::StorageFull, error),
-            // A schema that says what SQLite never writes.
-            None => return OpenError::Corrupt { path, source: error.into() },
-            Some(_) => io(ErrorKind::Other, error),
-        },
-    };
-    OpenError::Io { path, source }
-}
-
-/// How long a connection waits for a lock that somebody else holds.
-pub(super) const BUSY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

@@ -4,17 +4,20 @@
 //! and sled takes files that it cannot read for an empty database and writes over them. So the store has a file of
 //! its own beside sled's. It is there first, its lock is the store's lock, and it is filled in when the store is whole.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::OpenError;
+use crate::shared::directory::{parent, sync_directory};
+use crate::shared::lock::LockFile;
 
 /// A directory that belongs to this opener.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
-    mark: File,
+    mark: LockFile,
     is_complete: bool,
     /// Whether sled has been let at it, so that it may hold its lock.
     in_use: bool,
@@ -50,7 +53,7 @@ enum NotAStore {
 impl Directory {
     /// Takes the directory at `path`, or creates it, and leaves one that holds no store as it is.
     pub(super) fn claim(path: &Path, segment_bytes: usize) -> Result<Self, OpenError> {
-        let failed = |error| io_error(path, error);
+        let failed = |error| OpenError::io(path, error);
         match fs::create_dir(path) {
             // Without this a loss of power could take the new directory away, and every write with it.
             Ok(()) => sync_directory(parent(path)).map_err(failed)?,
@@ -63,18 +66,11 @@ impl Directory {
         let is_empty = fs::read_dir(path).map_err(failed)?.next().is_none();
         // In this order: another opener may just be creating it, and the mark comes first.
         if !is_empty && !path.join(MARK).exists() {
-            return Err(corrupt(path, NotAStore::Foreign));
+            return Err(OpenError::corrupt(path, NotAStore::Foreign));
         }
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let mut mark = options.open(path.join(MARK)).map_err(failed)?;
-        match mark.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(OpenError::AlreadyOpen { path: path.to_owned() }),
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
-        }
+        let mark = LockFile::claim(&path.join(MARK), path)?;
         let mut text = Vec::new();
-        mark.read_to_end(&mut text).map_err(failed)?;
+        mark.file().read_to_end(&mut text).map_err(failed)?;
         let is_complete = text == MARK_TEXT;
         // From here on the lock is let go by `drop`.
         let directory = Self { path: path.to_owned(), mark, is_complete, in_use: false };
@@ -82,14 +78,13 @@ impl Directory {
             directory.check(segment_bytes)?;
         } else if MARK_TEXT.starts_with(&text) {
             if !directory.holds_only_sled().map_err(failed)? {
-                return Err(corrupt(path, NotAStore::Foreign));
+                return Err(OpenError::corrupt(path, NotAStore::Foreign));
             }
             directory.begin_again().map_err(failed)?;
         } else if text.starts_with(MARK_TEXT_BEGIN) {
-            let source = String::from_utf8_lossy(&text).into_owned().into();
-            return Err(OpenError::Upgrade { path: path.to_owned(), source });
+            return Err(OpenError::upgrade(path, String::from_utf8_lossy(&text).into_owned()));
         } else {
-            return Err(corrupt(path, NotAStore::Foreign));
+            return Err(OpenError::corrupt(path, NotAStore::Foreign));
         }
         directory.remove_unfinished_snapshots().map_err(failed)?;
         Ok(directory)
@@ -121,9 +116,10 @@ impl Directory {
         sync_directory(&self.path)?;
         if !self.is_complete {
             // From the start, also if an earlier attempt was cut short.
-            self.mark.seek(SeekFrom::Start(0))?;
-            self.mark.write_all(MARK_TEXT)?;
-            self.mark.sync_all()?;
+            let mut mark = self.mark.file();
+            mark.seek(SeekFrom::Start(0))?;
+            mark.write_all(MARK_TEXT)?;
+            mark.sync_all()?;
             self.is_complete = true;
         }
         Ok(())
@@ -131,11 +127,11 @@ impl Directory {
 
     /// Finds what would make sled begin an empty database over a store that was there.
     fn check(&self, segment_bytes: usize) -> Result<(), OpenError> {
-        let failed = |error| io_error(&self.path, error);
+        let failed = |error| OpenError::io(&self.path, error);
         for name in [SETTINGS, LOG] {
             let len = self.path.join(name).metadata().map_or(0, |file| file.len());
             if len == 0 {
-                return Err(corrupt(&self.path, NotAStore::Missing(name)));
+                return Err(OpenError::corrupt(&self.path, NotAStore::Missing(name)));
             }
         }
         let mut log = self.open_log().map_err(failed)?;
@@ -145,7 +141,7 @@ impl Directory {
                 return Ok(());
             }
         }
-        Err(corrupt(&self.path, NotAStore::Unreadable))
+        Err(OpenError::corrupt(&self.path, NotAStore::Unreadable))
     }
 
     /// Whether there is nothing beside the mark but what sled makes: an empty file of the mark's name may be anybody's.
@@ -192,8 +188,6 @@ impl Drop for Directory {
         {
             drop(log.unlock());
         }
-        // Closing it would do, but for a child process that has just been forked and still has a copy.
-        drop(self.mark.unlock());
     }
 }
 
@@ -223,27 +217,29 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+/// The file that holds every row, and how it is made durable.
+pub(super) struct Log {
+    file: File,
+    /// Replaced in tests, which see by it when, and that, the file is synced.
+    sync: Box<SyncFile>,
 }
 
-#[cfg(unix)]
-fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+type SyncFile = dyn Fn(&File) -> io::Result<()> + Send + Sync;
+
+impl Log {
+    pub(super) fn new(file: File, sync: impl Fn(&File) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        Self { file, sync: Box::new(sync) }
+    }
+
+    pub(super) fn sync(&self) -> io::Result<()> {
+        (self.sync)(&self.file)
+    }
 }
 
-/// Elsewhere a directory cannot be flushed, and the file system keeps names by itself.
-#[cfg(not(unix))]
-fn sync_directory(_: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-fn io_error(path: &Path, source: io::Error) -> OpenError {
-    OpenError::Io { path: path.to_owned(), source }
-}
-
-fn corrupt(path: &Path, source: NotAStore) -> OpenError {
-    OpenError::Corrupt { path: path.to_owned(), source: source.into() }
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.file.fmt(f)
+    }
 }
 
 #[cfg(test)]

@@ -10,11 +10,15 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ::sled::{Batch, Db, IVec};
 use syncline::{Entry, Key, KeyRange, Value, WriteBatch, WriteOp};
+
+use crate::bounds::bounds;
+use crate::shared::closing::Closing;
+use crate::shared::errors::NotRead;
+use crate::shared::sizes::SizeLimits;
 
 /// The rows of an open database.
 #[derive(Debug)]
@@ -34,8 +38,6 @@ pub(super) enum RowError {
     Sled(#[from] ::sled::Error),
     #[error("a row is not one that this store wrote")]
     Damaged,
-    #[error("it is being closed")]
-    Closing,
 }
 
 /// Fixed for every store: it is part of sled's format.
@@ -44,11 +46,18 @@ pub(super) enum RowError {
 /// and a few more while it takes in a neighbour; an index has at most 257 keys, and 63 of a neighbour.
 pub(super) const SEGMENT_BYTES: usize = 8 << 20;
 /// The largest key.
-pub(super) const KEY_BYTES_MAX: usize = 4 << 10;
+const KEY_BYTES_MAX: usize = 4 << 10;
 /// The largest value. Nothing breaks above; a store of rows is no place for it.
-pub(super) const VALUE_BYTES_MAX: usize = 1 << 30;
+const VALUE_BYTES_MAX: usize = 1 << 30;
+/// The largest sizes that this store keeps.
+pub(super) const SIZES: SizeLimits = SizeLimits {
+    key_bytes_max: KEY_BYTES_MAX as u64,
+    value_bytes_max: VALUE_BYTES_MAX as u64,
+    pair_bytes_max: (KEY_BYTES_MAX + VALUE_BYTES_MAX) as u64,
+};
+
 /// The largest value that lies in one row, and the length of every piece but the last.
-pub(super) const PIECE_BYTES: usize = 16 << 10;
+const PIECE_BYTES: usize = 16 << 10;
 
 /// How many times longer to wait after a search for a gap that was of no use.
 const GAP_PATIENCE_GROWTH: u64 = 8;
@@ -139,22 +148,22 @@ impl Rows {
         row.map(|row| self.value(key, &row)).transpose()
     }
 
-    /// The first `limit` entries of `range`, unless `stop` says that nobody waits for them any more.
+    /// The first `limit` entries of `range`.
     pub(super) fn scan(
         &self,
         range: &KeyRange,
         limit: usize,
-        stop: &AtomicBool,
-    ) -> Result<Vec<Entry>, RowError> {
+        closing: &Closing,
+    ) -> Result<Vec<Entry>, NotRead> {
         let mut entries = Vec::new();
         if range.is_empty() {
             return Ok(entries);
         }
         for row in self.database.0.range(row_keys(range)).take(limit) {
-            if stop.load(Ordering::Relaxed) {
-                return Err(RowError::Closing);
+            if closing.has_begun() {
+                return Err(NotRead::Closing);
             }
-            let (key, row) = row?;
+            let (key, row) = row.map_err(RowError::from)?;
             let key = key_of(&key)?;
             entries.push(Entry { value: self.value(key, &row)?, key: key.to_vec() });
         }
@@ -329,7 +338,14 @@ fn length_in_pieces(row: &[u8]) -> Result<Option<u64>, RowError> {
     }
 }
 
-fn bounds(range: &KeyRange) -> (Bound<&[u8]>, Bound<&[u8]>) {
-    let end = range.end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-    (Bound::Included(range.start.as_slice()), end)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_refused_above_what_the_store_promises() {
+        let fits = |key_bytes, value_bytes| SIZES.check_pair(key_bytes as u64, value_bytes as u64).is_ok();
+        assert!(fits(KEY_BYTES_MAX, VALUE_BYTES_MAX));
+        assert!(!fits(KEY_BYTES_MAX + 1, 0) && !fits(0, VALUE_BYTES_MAX + 1));
+    }
 }

@@ -7,15 +7,20 @@
 //!
 //! `Option` and typed values are avoided: redb changed how it encodes them.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, btree_map};
 use std::ops::RangeInclusive;
 
 use ::redb::{
-    Error, ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, TableError, TableHandle,
-    WriteTransaction,
+    Database, Error, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition,
+    TableError, TableHandle, WriteTransaction,
 };
-use syncline::{Key, KeyRange, Value};
+use syncline::{Entry, Key, KeyRange, Value, WriteBatch, WriteOp};
+
+use crate::bounds::bounds;
+use crate::shared::closing::Closing;
+use crate::shared::errors::NotRead;
+use crate::shared::open_store::SCAN_INLINE_ENTRIES_MAX;
+use crate::shared::sizes::SizeLimits;
 
 /// A table by the first byte of its keys. The empty key has one of its own, before all others.
 type Name = Option<u8>;
@@ -70,7 +75,7 @@ fn open(transaction: &ReadTransaction, name: Name) -> Result<Option<ReadTable>, 
 }
 
 /// The tables that a range lies in, in order.
-pub(super) fn reading_of(transaction: &ReadTransaction, range: &KeyRange) -> Result<Vec<ReadTable>, Error> {
+fn reading_of(transaction: &ReadTransaction, range: &KeyRange) -> Result<Vec<ReadTable>, Error> {
     let names = names_of(range);
     // Most ranges lie in one table: then there is no need to look which others there are.
     let names = if names.start() == names.end() {
@@ -82,7 +87,7 @@ pub(super) fn reading_of(transaction: &ReadTransaction, range: &KeyRange) -> Res
 }
 
 /// The tables of a read transaction.
-pub(super) struct Reading<'t> {
+struct Reading<'t> {
     transaction: &'t ReadTransaction,
     /// The one used last: keys of one table usually come together.
     current: Option<(Name, Option<Current>)>,
@@ -95,12 +100,12 @@ struct Current {
 }
 
 impl<'t> Reading<'t> {
-    pub(super) fn new(transaction: &'t ReadTransaction) -> Self {
+    fn new(transaction: &'t ReadTransaction) -> Self {
         Self { transaction, current: None }
     }
 
     /// The value of `key`, one of many.
-    pub(super) fn get(&mut self, key: &[u8]) -> Result<Option<Value>, Error> {
+    fn get(&mut self, key: &[u8]) -> Result<Option<Value>, Error> {
         let name = name_of(key);
         let current = match self.current.take() {
             Some((current, table)) if current == name => table,
@@ -123,8 +128,17 @@ impl Current {
     }
 }
 
+/// The values of `keys`, in their order.
+pub(super) fn get_many(transaction: &ReadTransaction, keys: &[Key]) -> Result<Vec<Option<Value>>, Error> {
+    if let [key] = keys {
+        return Ok(vec![get(transaction, key)?]);
+    }
+    let mut tables = Reading::new(transaction);
+    keys.iter().map(|key| tables.get(key)).collect()
+}
+
 /// The value of `key` alone.
-pub(super) fn get(transaction: &ReadTransaction, key: &[u8]) -> Result<Option<Value>, Error> {
+fn get(transaction: &ReadTransaction, key: &[u8]) -> Result<Option<Value>, Error> {
     open(transaction, name_of(key))?.map_or(Ok(None), |table| value_in(&table, key))
 }
 
@@ -144,7 +158,7 @@ impl<'t> Writing<'t> {
     }
 
     /// The table of `key`, created if need be.
-    pub(super) fn of(&mut self, key: &[u8]) -> Result<&mut WriteTable<'t>, Error> {
+    fn of(&mut self, key: &[u8]) -> Result<&mut WriteTable<'t>, Error> {
         self.named(name_of(key))
     }
 
@@ -155,15 +169,15 @@ impl<'t> Writing<'t> {
 
     fn named(&mut self, name: Name) -> Result<&mut WriteTable<'t>, Error> {
         Ok(match self.open.entry(name) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
+            btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            btree_map::Entry::Vacant(entry) => {
                 entry.insert(self.transaction.open_table(TableDefinition::new(&text(name)))?)
             }
         })
     }
 
     /// Does `work` in each table that a range lies in.
-    pub(super) fn each_of(
+    fn each_of(
         &mut self,
         range: &KeyRange,
         mut work: impl FnMut(&mut WriteTable<'t>) -> Result<(), Error>,
@@ -183,6 +197,58 @@ impl<'t> Writing<'t> {
         Ok(())
     }
 }
+
+pub(super) fn scan(
+    transaction: &ReadTransaction,
+    range: &KeyRange,
+    limit: usize,
+    closing: &Closing,
+) -> Result<Vec<Entry>, NotRead> {
+    let mut entries = Vec::with_capacity(limit.min(SCAN_INLINE_ENTRIES_MAX));
+    for table in reading_of(transaction, range)? {
+        for entry in table.range::<&[u8]>(bounds(range))?.take(limit - entries.len()) {
+            if closing.has_begun() {
+                return Err(NotRead::Closing);
+            }
+            let (key, value) = entry?;
+            entries.push(Entry { key: key.value().to_vec(), value: value.value().to_vec() });
+        }
+        if entries.len() >= limit {
+            break;
+        }
+    }
+    Ok(entries)
+}
+
+pub(super) fn apply(transaction: &WriteTransaction, batch: &WriteBatch) -> Result<(), Error> {
+    let mut tables = Writing::new(transaction);
+    for op in batch.ops() {
+        match op {
+            WriteOp::Put { key, value } => {
+                drop(tables.of(key)?.insert(key.as_slice(), value.as_slice())?);
+            }
+            WriteOp::Delete { key } => drop(tables.of(key)?.remove(key.as_slice())?),
+            // Some versions of redb took a range whose end lies before its start for one without an end.
+            WriteOp::DeleteRange { range } if range.is_empty() => {}
+            WriteOp::DeleteRange { range } => tables
+                .each_of(range, |table| Ok(table.retain_in::<&[u8], _>(bounds(range), |_, _| false)?))?,
+        }
+    }
+    Ok(())
+}
+
+/// Finds a table of ours that has other types, which this library never wrote.
+pub(super) fn check_tables(database: &Database) -> Result<(), Error> {
+    reading_of(&database.begin_read()?, &KeyRange::all()).map(drop)
+}
+
+/// Exactly what redb stores.
+pub(super) const SIZES: SizeLimits = SizeLimits {
+    key_bytes_max: ITEM_BYTES_MAX,
+    value_bytes_max: ITEM_BYTES_MAX,
+    pair_bytes_max: ITEM_BYTES_MAX + (768 << 20),
+};
+const ITEM_BYTES_MAX: u64 = 3 << 30;
 
 #[cfg(test)]
 mod tests {
@@ -209,5 +275,14 @@ mod tests {
         assert_eq!(names_of(&KeyRange::new([7], [9])), Some(7)..=Some(8));
         assert_eq!(names_of(&KeyRange::new([7], [9, 0])), Some(7)..=Some(9));
         assert_eq!(names_of(&KeyRange::new([], [0])), None..=None, "the empty key alone");
+    }
+
+    #[test]
+    fn sizes_are_refused_exactly_where_redb_refuses_them() {
+        let fits = |key_bytes, value_bytes| SIZES.check_pair(key_bytes, value_bytes).is_ok();
+        assert!(fits(ITEM_BYTES_MAX, 0) && fits(0, ITEM_BYTES_MAX));
+        assert!(!fits(ITEM_BYTES_MAX + 1, 0) && !fits(0, ITEM_BYTES_MAX + 1));
+        assert!(fits(768 << 20, ITEM_BYTES_MAX));
+        assert!(!fits((768 << 20) + 1, ITEM_BYTES_MAX));
     }
 }

@@ -3,14 +3,14 @@
 //! Embedded engines block while they write. A job that was sent runs to its end even if nobody waits for it any
 //! more: that makes a dropped write all or nothing, and puts the next write after it.
 
-use std::any::Any;
 use std::cell::Cell;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
 
 use tokio::sync::oneshot;
+
+use super::panics::{Panicked, contain};
 
 /// A thread that runs jobs in the order in which they were sent.
 ///
@@ -23,11 +23,6 @@ pub(crate) struct Worker {
 }
 
 type Job = Box<dyn FnOnce() + Send>;
-
-/// A job that did not end as it should: it panicked, or its thread is gone.
-#[derive(Debug, thiserror::Error)]
-#[error("the engine panicked: {0}")]
-pub(crate) struct Panicked(pub(crate) String);
 
 impl Worker {
     /// Starts the thread under `name`.
@@ -66,44 +61,15 @@ impl Worker {
     }
 }
 
-/// Runs `work` and turns a panic into an error.
-///
-/// Whoever calls this must not trust what `work` was changing when it panicked.
-pub(crate) fn contain<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| Panicked(message(payload.as_ref())))
-}
-
-fn message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned()
-}
-
 thread_local! {
     /// Whether this is the thread of a worker. A store that goes there, with a job that held on to it, must not wait
     /// for that thread.
     static ON_WORKER: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Blocks on drop until the database is closed: until whoever still uses it has dropped the other end.
-#[derive(Debug)]
-pub(crate) struct AwaitClosed(Mutex<mpsc::Receiver<()>>);
-
-impl AwaitClosed {
-    /// The two ends.
-    pub(crate) fn new() -> (mpsc::Sender<()>, Self) {
-        let (open, closed) = mpsc::channel();
-        (open, Self(Mutex::new(closed)))
-    }
-}
-
-impl Drop for AwaitClosed {
-    fn drop(&mut self) {
-        if !ON_WORKER.get() {
-            let closed = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
-            // Nothing is ever sent: this ends, with an error, when the sender is gone.
-            let _ = closed.recv();
-        }
-    }
+/// Whether the code that asks runs on the thread of a worker.
+pub(super) fn is_this_thread() -> bool {
+    ON_WORKER.get()
 }
 
 #[derive(Debug)]
@@ -111,7 +77,7 @@ struct Joined(Option<JoinHandle<()>>);
 
 impl Drop for Joined {
     fn drop(&mut self) {
-        if let Some(thread) = self.0.take().filter(|_| !ON_WORKER.get()) {
+        if let Some(thread) = self.0.take().filter(|_| !is_this_thread()) {
             // The jobs are contained: there is no panic to pass on.
             drop(thread.join());
         }
@@ -120,9 +86,12 @@ impl Drop for Joined {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use futures::executor::block_on;
     use std::sync::{Arc, Mutex};
+
+    use futures::executor::block_on;
+
+    use super::super::closing::AwaitClosed;
+    use super::*;
 
     #[test]
     fn jobs_run_in_order_even_if_nobody_waits() {

@@ -6,11 +6,13 @@
 //! since whoever locked the deleted one would not see who locks the next.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs;
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::OpenError;
+use crate::shared::directory::parent;
+use crate::shared::lock::LockFile;
 
 /// What the name of the database is followed by to name the file that is locked.
 const SUFFIX: &str = "-syncline-lock";
@@ -20,35 +22,15 @@ const SUFFIX: &str = "-syncline-lock";
 pub(super) struct Owner {
     /// The database by its one true name.
     pub(super) database: PathBuf,
-    lock: File,
+    _lock: LockFile,
 }
 
 impl Owner {
     /// Claims the database at `path`, whether or not it is there yet. Never waits.
     pub(super) fn claim(path: &Path) -> Result<Self, OpenError> {
-        let failed = |source| OpenError::Io { path: path.to_owned(), source };
-        let database = true_name(path).map_err(failed)?;
-        let mut options = OpenOptions::new();
-        let lock = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(beside(&database, SUFFIX))
-            .map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { database, lock }),
-            Err(TryLockError::WouldBlock) => Err(OpenError::AlreadyOpen { path: path.to_owned() }),
-            Err(TryLockError::Error(error)) => Err(failed(error)),
-        }
-    }
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        // Closing the file is not enough: a process that is being started holds a copy of it for a moment. If this
-        // fails, closing it releases the lock all the same.
-        drop(self.lock.unlock());
+        let database = true_name(path).map_err(|error| OpenError::io(path, error))?;
+        let lock = LockFile::claim(&beside(&database, SUFFIX), path)?;
+        Ok(Self { database, _lock: lock })
     }
 }
 
@@ -71,8 +53,7 @@ fn true_name(path: &Path) -> Result<PathBuf, Error> {
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let name = path.file_name().ok_or(error)?;
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            Ok(fs::canonicalize(parent.unwrap_or(Path::new(".")))?.join(name))
+            Ok(fs::canonicalize(parent(path))?.join(name))
         }
         Err(error) => Err(error),
     }
@@ -90,21 +71,4 @@ fn check_file(name: &Path) -> Result<(), Error> {
         return Err(Error::other(what));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_released_lock_is_free_even_while_a_new_process_holds_a_copy_of_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("store.sqlite");
-        let owner = Owner::claim(&path).unwrap();
-        let copy = owner.lock.try_clone().unwrap();
-        assert!(matches!(Owner::claim(&path), Err(OpenError::AlreadyOpen { .. })));
-        drop(owner);
-        Owner::claim(&path).unwrap();
-        drop(copy);
-    }
 }

@@ -10,11 +10,12 @@
 //! commit. In a table that is clustered by its key it mostly fits a page, so that a single commit writes 3 or 4 pages
 //! instead of 7.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use rusqlite::ffi::{self, SQLITE_INTERRUPT};
-use rusqlite::{Connection, Error, OptionalExtension, Result};
+use rusqlite::{Connection, OptionalExtension, Result};
 use syncline::{Entry, Key, KeyRange, Value, WriteBatch, WriteOp};
+
+use crate::shared::closing::Closing;
+use crate::shared::errors::NotRead;
+use crate::shared::sizes::SizeLimits;
 
 /// A table and its statements.
 #[derive(Debug)]
@@ -161,15 +162,15 @@ impl Gap<'_> {
     }
 }
 
-/// The first `limit` entries of `range`. Gives up once `closing` is set: then nobody waits for them.
+/// The first `limit` entries of `range`.
 ///
 /// The caller sees to it that they are from one state, unless the range [is in one table](is_in_one_table).
 pub(super) fn scan(
     connection: &Connection,
     range: &KeyRange,
     limit: usize,
-    closing: &AtomicBool,
-) -> Result<Vec<Entry>> {
+    closing: &Closing,
+) -> Result<Vec<Entry>, NotRead> {
     let mut entries = Vec::new();
     for (table, part) in parts(range) {
         let rows_max = i64::try_from(limit - entries.len()).unwrap_or(i64::MAX);
@@ -180,9 +181,8 @@ pub(super) fn scan(
             None => statement.query((&part.start, rows_max))?,
         };
         while let Some(row) = rows.next()? {
-            if closing.load(Ordering::Relaxed) {
-                let error = ffi::Error::new(SQLITE_INTERRUPT);
-                return Err(Error::SqliteFailure(error, Some("the store is being closed".into())));
+            if closing.has_begun() {
+                return Err(NotRead::Closing);
             }
             entries.push(Entry { key: row.get(0)?, value: row.get(1)? });
         }
@@ -220,6 +220,30 @@ pub(super) fn apply(connection: &Connection, batch: &WriteBatch) -> Result<()> {
     Ok(())
 }
 
+/// Lets several statements of `work` read the same state.
+pub(super) fn in_one_state<T, E: From<rusqlite::Error>>(
+    connection: &Connection,
+    work: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    // Rolled back if anything fails in between.
+    let transaction = connection.unchecked_transaction()?;
+    let found = work()?;
+    transaction.commit()?;
+    Ok(found)
+}
+
+/// The largest row that SQLite stores, unless it was built to store less.
+const ROW_BYTES_MAX: u64 = 1_000_000_000;
+/// What a row has beside its key and its value, at most.
+const ROW_HEADER_BYTES_MAX: u64 = 32;
+
+/// What fits into a row of SQLite.
+pub(super) const SIZES: SizeLimits = SizeLimits {
+    key_bytes_max: ROW_BYTES_MAX - ROW_HEADER_BYTES_MAX,
+    value_bytes_max: ROW_BYTES_MAX - ROW_HEADER_BYTES_MAX,
+    pair_bytes_max: ROW_BYTES_MAX - ROW_HEADER_BYTES_MAX,
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,5 +267,14 @@ mod tests {
         assert_eq!(names(from(&[0x7f, 1])), [(records, from(&[0x7f, 1]))]);
         assert_eq!(names(KeyRange::new([2], [1])), []);
         assert_eq!(names(KeyRange::new([0x20], [0x11])), []);
+    }
+
+    #[test]
+    fn sizes_are_refused_before_sqlite_refuses_them() {
+        let fits = |key_bytes, value_bytes| SIZES.check_pair(key_bytes, value_bytes).is_ok();
+        let most = ROW_BYTES_MAX - ROW_HEADER_BYTES_MAX;
+        assert!(fits(most, 0) && fits(0, most) && fits(1, most - 1));
+        assert!(!fits(most + 1, 0) && !fits(0, most + 1));
+        assert!(!fits(1, most) && !fits(u64::MAX, 1));
     }
 }

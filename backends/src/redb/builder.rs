@@ -1,0 +1,133 @@
+//! How a store is opened: its options, and a database with an engine on it.
+
+use std::path::Path;
+
+use ::redb::{Database, StorageBackend};
+
+use super::errors::open_error;
+use super::medium::Medium;
+use super::store::{CommitOptions, Engine};
+use super::{RedbStorage, files, layout};
+use crate::OpenError;
+use crate::shared::open_store::OpenStore;
+use crate::shared::panics::contain_open;
+
+/// How a [`RedbStorage`] is opened.
+#[derive(Clone, Debug)]
+pub struct RedbBuilder {
+    commit: CommitOptions,
+    cache_bytes: usize,
+    verify: bool,
+}
+
+/// Enough for the hot part of a large store, small enough for a phone.
+pub(super) const CACHE_BYTES_DEFAULT: usize = 128 << 20;
+
+impl RedbStorage {
+    /// Opens the store at `path`, or creates it, with the defaults of [`RedbBuilder`].
+    ///
+    /// # Errors
+    /// As [`RedbBuilder::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::builder().open(path)
+    }
+
+    /// Begins to describe how a store is opened.
+    #[must_use]
+    pub const fn builder() -> RedbBuilder {
+        RedbBuilder {
+            commit: CommitOptions { two_phase: true, quick_repair: false },
+            cache_bytes: CACHE_BYTES_DEFAULT,
+            verify: false,
+        }
+    }
+}
+
+impl RedbBuilder {
+    /// Whether a commit flushes its pages before it makes them current. Default true.
+    ///
+    /// False saves one of two flushes per write. After a loss of power redb then tells a whole commit from a torn
+    /// one by a checksum that is not cryptographic: someone who chooses what is stored, as a peer does, and can
+    /// make the power fail could have a torn commit taken for a whole one.
+    #[must_use]
+    pub const fn two_phase_commit(mut self, enabled: bool) -> Self {
+        self.commit.two_phase = enabled;
+        self
+    }
+
+    /// Whether every commit also stores which pages are free. Default false.
+    ///
+    /// True makes writes slower and opening after a crash instant; otherwise that reads the whole file. It implies
+    /// [`two_phase_commit`](Self::two_phase_commit).
+    #[must_use]
+    pub const fn quick_repair(mut self, enabled: bool) -> Self {
+        self.commit.quick_repair = enabled;
+        self
+    }
+
+    /// How many bytes redb may cache. Default 128 MiB.
+    #[must_use]
+    pub const fn cache_bytes(mut self, bytes: usize) -> Self {
+        self.cache_bytes = bytes;
+        self
+    }
+
+    /// Whether opening checks the whole file against its checksums. Default false.
+    ///
+    /// True finds every byte that changed since it was written, at the price of reading the file. Otherwise a
+    /// damaged value can go unnoticed, and other damage shows when it is read.
+    #[must_use]
+    pub const fn verify(mut self, enabled: bool) -> Self {
+        self.verify = enabled;
+        self
+    }
+
+    /// Opens the store at `path`, or creates it.
+    ///
+    /// Blocks, after a crash for as long as reading the file takes; see [`quick_repair`](Self::quick_repair).
+    ///
+    /// # Errors
+    /// [`OpenError`], whose variants say what to do.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<RedbStorage, OpenError> {
+        let path = path.as_ref();
+        let storage = self.open_at(path, files::open_or_create(path)?)?;
+        files::sync_name(path)?;
+        Ok(storage)
+    }
+
+    /// Opens the store on `backend`, or creates it if that is empty.
+    ///
+    /// Two stores must not share a medium; a backend without locks cannot prevent it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_backend(&self, backend: impl StorageBackend) -> Result<RedbStorage, OpenError> {
+        self.open_at(Path::new("the given backend"), backend)
+    }
+
+    fn open_at(&self, path: &Path, backend: impl StorageBackend) -> Result<RedbStorage, OpenError> {
+        let mut options = Database::builder();
+        options.set_cache_size(self.cache_bytes).set_check_integrity_on_open(self.verify);
+        let database = contain_open(path, || {
+            let database = create(&options, backend, path)?;
+            layout::check_tables(&database).map_err(|error| OpenError::corrupt(path, error))?;
+            Ok(database)
+        })?;
+        let engine = Engine { database, commit: self.commit };
+        Ok(RedbStorage { store: OpenStore::start("syncline-redb", path, engine)? })
+    }
+}
+
+impl Default for RedbBuilder {
+    fn default() -> Self {
+        RedbStorage::builder()
+    }
+}
+
+pub(super) fn create(
+    options: &::redb::Builder,
+    backend: impl StorageBackend,
+    path: &Path,
+) -> Result<Database, OpenError> {
+    options.create_with_backend(Medium::new(backend)).map_err(|error| open_error(path, error))
+}

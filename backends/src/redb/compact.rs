@@ -1,0 +1,49 @@
+//! Shortens the file of a store that is closed.
+
+use std::io;
+use std::path::Path;
+
+use ::redb::{CompactionError, Database};
+
+use super::builder::{CACHE_BYTES_DEFAULT, create};
+use super::errors::open_error;
+use super::{RedbStorage, files};
+use crate::OpenError;
+use crate::shared::panics::contain_open;
+
+/// The file lengths around a [`RedbStorage::compact`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compaction {
+    /// The length of the file before, in bytes.
+    pub bytes_before: u64,
+    /// Its length afterwards.
+    pub bytes_after: u64,
+}
+
+impl RedbStorage {
+    /// Shortens the file at `path` to what its content needs. Takes as long as copying it.
+    ///
+    /// The store must be closed. A crash in between loses nothing.
+    ///
+    /// # Errors
+    /// As [`RedbBuilder::open`](super::RedbBuilder::open), and [`OpenError::Io`] if there is no such file or the app keeps savepoints in it.
+    pub fn compact(path: impl AsRef<Path>) -> Result<Compaction, OpenError> {
+        let path = path.as_ref();
+        let failed = |error: CompactionError| match error {
+            CompactionError::Storage(error) => open_error(path, error.into()),
+            other => OpenError::io(path, io::Error::other(other)),
+        };
+        let length = || path.metadata().map(|file| file.len()).map_err(|error| OpenError::io(path, error));
+        let file = files::open(path)?;
+        let bytes_before = length()?;
+        let mut options = Database::builder();
+        options.set_cache_size(CACHE_BYTES_DEFAULT);
+        contain_open(path, || {
+            let mut database = create(&options, file, path)?;
+            while database.compact().map_err(failed)? {}
+            // The rest of the free space goes when the database is closed.
+            database.close().map_err(|error| open_error(path, error))
+        })?;
+        Ok(Compaction { bytes_before, bytes_after: length()? })
+    }
+}

@@ -1,0 +1,51 @@
+//! What a failure of redb means to the caller.
+
+use std::io;
+use std::path::Path;
+
+use ::redb::{DatabaseError, Error, StorageError, TransactionError};
+
+use crate::OpenError;
+use crate::shared::errors::{NotRead, NotWritten};
+
+pub(super) fn open_error(path: &Path, error: DatabaseError) -> OpenError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+            OpenError::already_open(path)
+        }
+        DatabaseError::UpgradeRequired(_) => OpenError::upgrade(path, error),
+        DatabaseError::Storage(StorageError::Corrupted(ref what)) if what.starts_with(NEWER_FORMAT) => {
+            OpenError::upgrade(path, error)
+        }
+        DatabaseError::Storage(StorageError::Io(source)) => OpenError::io_of_engine(path, source),
+        DatabaseError::Storage(StorageError::Corrupted(_)) => OpenError::corrupt(path, error),
+        other => OpenError::io(path, io::Error::other(other)),
+    }
+}
+
+/// How redb reports a file of a newer format, which it has no variant for.
+const NEWER_FORMAT: &str = "Expected file format version";
+
+/// A failure of redb other than a size: whether the pages that it holds in memory are right is not known.
+pub(super) fn in_doubt(error: impl Into<Error>) -> NotWritten {
+    NotWritten::in_doubt(error.into())
+}
+
+/// The same for a read: redb trusts what it has read once.
+impl From<Error> for NotRead {
+    fn from(error: Error) -> Self {
+        Self::InDoubt(error.into())
+    }
+}
+
+impl From<StorageError> for NotRead {
+    fn from(error: StorageError) -> Self {
+        Error::from(error).into()
+    }
+}
+
+impl From<TransactionError> for NotRead {
+    fn from(error: TransactionError) -> Self {
+        Error::from(error).into()
+    }
+}

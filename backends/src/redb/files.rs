@@ -1,0 +1,29 @@
+//! The file of a store.
+
+use std::fs::OpenOptions;
+use std::path::Path;
+
+use ::redb::backends::FileBackend;
+
+use super::errors::open_error;
+use crate::OpenError;
+use crate::shared::directory::{parent, sync_directory};
+
+/// The file at `path`, which must be there.
+pub(super) fn open(path: &Path) -> Result<FileBackend, OpenError> {
+    open_with(path, OpenOptions::new().read(true).write(true))
+}
+
+pub(super) fn open_or_create(path: &Path) -> Result<FileBackend, OpenError> {
+    open_with(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))
+}
+
+fn open_with(path: &Path, options: &OpenOptions) -> Result<FileBackend, OpenError> {
+    let file = options.open(path).map_err(|error| OpenError::io_of_engine(path, error))?;
+    FileBackend::new(file).map_err(|error| open_error(path, error))
+}
+
+/// Makes the name of a new file durable.
+pub(super) fn sync_name(path: &Path) -> Result<(), OpenError> {
+    sync_directory(parent(path)).map_err(|error| OpenError::io_of_engine(path, error))
+}

@@ -1,0 +1,140 @@
+//! An open store: its engine, the thread that writes to it, and who may still use it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use syncline::{Entry, ReadError, WriteError};
+
+use super::closing::{AwaitClosed, Closing, StillOpen};
+use super::errors::{NotRead, NotWritten};
+use super::health::{Failed, Health};
+use super::panics::contain;
+use super::worker::Worker;
+use crate::OpenError;
+
+/// The handle of an open store. Dropping it closes the engine before it returns.
+#[derive(Debug)]
+pub(crate) struct OpenStore<E> {
+    // Dropped in this order: the writes that were sent end, this handle lets go of the engine, and the scans that
+    // still read it are waited for.
+    writer: Worker,
+    shared: Arc<Shared<E>>,
+    _closed: AwaitClosed,
+}
+
+/// What the handle, a write in progress and the scans in progress share. The last of them closes the engine.
+#[derive(Debug)]
+pub(crate) struct Shared<E> {
+    /// `None` only while it is being closed.
+    engine: Option<E>,
+    health: Health,
+    closing: Closing,
+    /// Dropped after the engine.
+    _open: StillOpen,
+}
+
+/// The longest scan that runs where it is called, as point reads do. Handing a scan to another thread and back, and
+/// freeing there what was allocated here, costs as much as a scan of this length itself. A page of `list` is that long.
+pub(crate) const SCAN_INLINE_ENTRIES_MAX: usize = 256;
+
+impl<E: Send + Sync + 'static> OpenStore<E> {
+    /// Opens the store at `path` on `engine`, with a thread of the given name that writes.
+    pub(crate) fn start(thread: &str, path: &Path, engine: E) -> Result<Self, OpenError> {
+        let writer = Worker::start(thread).map_err(|error| OpenError::io(path, error))?;
+        let (open, closed) = AwaitClosed::new();
+        let shared = Shared {
+            engine: Some(engine),
+            health: Health::new(path),
+            closing: Closing::default(),
+            _open: open,
+        };
+        Ok(Self { writer, shared: Arc::new(shared), _closed: closed })
+    }
+
+    /// What `work` finds in the engine. Runs where it is called.
+    pub(crate) fn read<T>(&self, work: impl FnOnce(&E) -> Result<T, NotRead>) -> Result<T, ReadError> {
+        self.shared.read(work)
+    }
+
+    /// What a scan of at most `limit` entries finds. A long one runs on the `blocking` pool.
+    pub(crate) async fn scan<W>(&self, limit: usize, work: W) -> Result<Vec<Entry>, ReadError>
+    where
+        W: FnOnce(&Shared<E>) -> Result<Vec<Entry>, ReadError> + Send + 'static,
+    {
+        if limit <= SCAN_INLINE_ENTRIES_MAX {
+            return work(&self.shared);
+        }
+        let shared = Arc::clone(&self.shared);
+        blocking::unblock(move || work(&shared)).await
+    }
+
+    /// Sends `work` to the writer's thread at once, where it runs to its end even if the future is dropped.
+    pub(crate) fn write<W>(&self, work: W) -> impl Future<Output = Result<(), WriteError>> + use<E, W>
+    where
+        W: FnOnce(&Shared<E>) -> Result<(), WriteError> + Send + 'static,
+    {
+        let shared = Arc::clone(&self.shared);
+        let outcome = self.writer.run(move || work(&shared));
+        async { outcome.await.unwrap_or_else(|panicked| Err(WriteError::unknown(panicked))) }
+    }
+
+    /// Sends `work` to the writer's thread, behind the writes that were sent. Nobody waits for it.
+    pub(crate) fn tidy(&self, work: impl FnOnce() + Send + 'static) {
+        drop(self.writer.run(work));
+    }
+
+    pub(crate) fn location(&self) -> String {
+        self.shared.health.location().to_owned()
+    }
+}
+
+impl<E> Drop for OpenStore<E> {
+    fn drop(&mut self) {
+        self.shared.closing.begin();
+    }
+}
+
+impl<E> Shared<E> {
+    pub(crate) const fn closing(&self) -> &Closing {
+        &self.closing
+    }
+
+    /// What `work` finds in the engine, unless an earlier failure forbids using it.
+    pub(crate) fn read<T>(&self, work: impl FnOnce(&E) -> Result<T, NotRead>) -> Result<T, ReadError> {
+        let engine = self.engine().map_err(ReadError::new)?;
+        let done =
+            contain(|| work(engine)).map_err(|panicked| ReadError::new(self.health.fail(&panicked)))?;
+        done.map_err(|error| match error {
+            // The store itself is well: the writes that were sent are still to run.
+            NotRead::Closing => ReadError::new(self.health.failed("it is being closed")),
+            NotRead::Failed(error) => ReadError(error),
+            NotRead::InDoubt(error) => ReadError::new(self.health.fail(&error)),
+        })
+    }
+
+    /// Runs `work`, a write, unless an earlier failure forbids it. Only the writer's thread may call this.
+    pub(crate) fn write(&self, work: impl FnOnce(&E) -> Result<(), NotWritten>) -> Result<(), WriteError> {
+        let engine = self.engine().map_err(WriteError::unknown)?;
+        let doubt = self.health.doubt();
+        let outcome = work(engine);
+        doubt.lift();
+        outcome.map_err(|error| match error {
+            NotWritten::Rejected(error) => WriteError::Rejected(error),
+            NotWritten::InDoubt(error) => WriteError::unknown(self.health.fail(&error)),
+        })
+    }
+
+    fn engine(&self) -> Result<&E, Failed> {
+        self.health.check()?;
+        self.engine.as_ref().ok_or_else(|| self.health.failed("it is being closed"))
+    }
+}
+
+impl<E> Drop for Shared<E> {
+    fn drop(&mut self) {
+        let engine = self.engine.take();
+        // Closing an engine flushes what it likes to keep, and may fail or, after a failure, panic. Nothing is lost by
+        // that: every write was durable when it was acknowledged, and the next opening repairs the rest.
+        drop(contain(move || drop(engine)));
+    }
+}

@@ -1,0 +1,220 @@
+//! The store: what reads and writes do with the engine.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError};
+use tokio::sync::RwLock;
+
+use super::files::{Directory, Log};
+use super::layout::{Rows, SIZES};
+use crate::shared::errors::NotWritten;
+use crate::shared::open_store::OpenStore;
+
+/// A store in one sled directory. **Experimental**: choose another store for data that you cannot lose.
+///
+/// sled calls itself beta, and says "if reliability is your primary constraint, use SQLite". Its last stable
+/// release, 0.34.7, is from 2021; the 1.0 alphas have no batches over a whole database and are not supported. It pulls
+/// in two crates that are not maintained any more, `fxhash` and `instant`. What this store can make up for, it does: it
+/// syncs the file that sled only hands to the system, keeps values out of files that sled never syncs, and removes the
+/// snapshots that a crash cut short, over which sled would not open. What it cannot: sled may wait for ever for a log
+/// whose writing failed, notices lost or changed bytes of its log only in part, and may keep half of a batch in the
+/// middle of which it failed to read its own file.
+///
+/// The directory holds nothing else. Keys have at most 4 KiB, values at most 1 GiB; what is larger is
+/// [`WriteError::Rejected`].
+///
+/// # Reads beside a write
+/// sled shows a batch row by row, and before it is durable. So a write keeps reads out from its first row until its
+/// last byte is on the medium: they wait for a flush at most, without blocking a thread. A scan likewise holds up the
+/// write that comes after it, and the reads that come after that.
+///
+/// # Errors
+/// A write that is too large is [`WriteError::Rejected`]; every failure of the engine is [`WriteError::Unknown`].
+/// After one of those, and after a read that failed, the store refuses everything until it is dropped and opened
+/// again: what sled holds in memory is not to be trusted any more.
+///
+/// # Cancel safety
+/// A write whose future is dropped runs to its end, and the next write comes after it.
+///
+/// # Drop
+/// Dropping the store releases the directory before it returns, so that the path can be opened again at once. For that
+/// it blocks until the writes that were sent have ended, until a scan whose future was dropped has noticed, and until
+/// sled's own threads have let go of the file.
+#[derive(Debug)]
+pub struct SledStorage {
+    pub(super) store: OpenStore<Engine>,
+    /// Held by every read, and by a write alone. It is fair: reads that keep coming cannot keep a write out.
+    pub(super) gate: Arc<RwLock<()>>,
+}
+
+/// The rows of an open database, and the files that they lie in.
+#[derive(Debug)]
+pub(super) struct Engine {
+    pub(super) rows: Rows,
+    pub(super) log: Log,
+    /// Lets go of the directory when it goes, after the rows.
+    pub(super) _directory: Directory,
+}
+
+#[async_trait]
+impl Storage for SledStorage {
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+        let _gate = self.gate.read().await;
+        self.store.read(|engine| Ok(engine.rows.get_many(keys)?))
+    }
+
+    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        let gate = Arc::clone(&self.gate).read_owned().await;
+        self.store
+            .scan(limit, move |store| {
+                let _gate = gate;
+                store.read(|engine| engine.rows.scan(&range, limit, store.closing()))
+            })
+            .await
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
+        // Here, where nothing has begun, so that the answer is certain.
+        SIZES.check(&batch).map_err(WriteError::rejected)?;
+        let (gate, rows) = (Arc::clone(&self.gate), batch.ops().len());
+        let written = self.store.write(move |store| {
+            // Until the batch is durable: what a read has seen must not be lost by a crash. Taken before the doubt, so
+            // that after a panic no read comes in before the failure is noted.
+            let _gate = gate.blocking_write();
+            store.write(|engine| engine.write(batch))
+        });
+        // Behind it, so that nobody waits for this.
+        self.store.tidy(move || free_replaced(rows));
+        written.await
+    }
+
+    fn location(&self) -> String {
+        self.store.location()
+    }
+}
+
+impl Engine {
+    fn write(&self, batch: WriteBatch) -> Result<(), NotWritten> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let staged = self.rows.stage(batch).map_err(NotWritten::in_doubt)?;
+        self.rows.apply(staged).map_err(NotWritten::in_doubt)?;
+        // On Linux sled's flush ends with `sync_file_range`, which neither syncs what finds the bytes again, nor asks
+        // the medium to keep them.
+        self.log.sync().map_err(NotWritten::in_doubt)
+    }
+}
+
+/// Lets sled free the pages that a batch of about so many rows has replaced.
+///
+/// It does so by itself only at every 128th access from outside a batch, some hundred pages each time: batches of
+/// many rows replace more than that, and memory would grow with everything that is ever written.
+fn free_replaced(rows: usize) {
+    /// About what one collection frees.
+    const COLLECTED_ROWS: usize = 256;
+    for _ in 0..=rows / COLLECTED_ROWS {
+        crossbeam_epoch::pin().flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::io;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::sync::{Mutex, mpsc};
+
+    use futures::executor::block_on;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn put(key: &str, value: &str) -> WriteBatch {
+        let mut batch = WriteBatch::new();
+        batch.put(key, value);
+        batch
+    }
+
+    /// Goal: what is acknowledged is durable. Method: the sync of the file is replaced by one that looks whether sled
+    /// has handed everything to the system before it, which is all that a sync can make durable.
+    #[test]
+    fn every_write_is_synced_before_it_is_acknowledged_and_after_sled_has_flushed() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("store");
+        let (log, synced) = (path.join("db"), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&synced);
+        let sync = move |_: &File| {
+            let value = format!("value number {}", count.fetch_add(1, Ordering::SeqCst));
+            let bytes = fs::read(&log)?;
+            assert!(
+                bytes.windows(value.len()).any(|window| window == value.as_bytes()),
+                "{value} is missing"
+            );
+            Ok(())
+        };
+        let store = SledStorage::builder().open_with(&path, sync).unwrap();
+        for number in 0..5 {
+            block_on(store.write(put("key", &format!("value number {number}")))).unwrap();
+            assert_eq!(synced.load(Ordering::SeqCst), number + 1);
+        }
+    }
+
+    #[test]
+    fn a_sync_that_failed_leaves_the_outcome_unknown_and_the_store_refuses_everything_until_reopened() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("store");
+        let broken = Arc::new(AtomicBool::new(false));
+        for panics in [false, true] {
+            let fails = Arc::clone(&broken);
+            let sync = move |file: &File| match fails.load(Ordering::SeqCst) {
+                true if panics => panic!("pulled out"),
+                true => Err(io::Error::other("pulled out")),
+                false => file.sync_data(),
+            };
+            broken.store(false, Ordering::SeqCst);
+            let store = SledStorage::builder().open_with(&path, sync).unwrap();
+            block_on(store.write(put("before", "it"))).unwrap();
+            broken.store(true, Ordering::SeqCst);
+            let error = block_on(store.write(put("doubtful", "one"))).unwrap_err();
+            assert!(matches!(error, WriteError::Unknown(_)), "{error}");
+            broken.store(false, Ordering::SeqCst);
+            block_on(store.get_many(&[b"doubtful".to_vec()])).unwrap_err();
+            block_on(store.scan(KeyRange::all(), 1)).unwrap_err();
+            let error = block_on(store.write(put("another", "one"))).unwrap_err();
+            assert!(matches!(error, WriteError::Unknown(_)), "{error}");
+            drop(store);
+            let store = SledStorage::open(&path).unwrap();
+            let keys = [b"before".to_vec(), b"another".to_vec()];
+            assert_eq!(block_on(store.get_many(&keys)).unwrap(), [Some(b"it".to_vec()), None]);
+        }
+    }
+
+    /// Goal: nothing is told before it is durable. Method: a read that is polled in the midst of the sync.
+    #[test]
+    fn a_read_beside_a_write_waits_until_it_is_durable() {
+        use futures::FutureExt as _;
+
+        let directory = TempDir::new().unwrap();
+        let (reached, at_sync) = mpsc::channel();
+        let (go_on, may_go_on) = mpsc::channel::<()>();
+        let (reached, may_go_on) = (Mutex::new(reached), Mutex::new(may_go_on));
+        let sync = move |_: &File| {
+            reached.lock().unwrap().send(()).unwrap();
+            may_go_on.lock().unwrap().recv().map_err(io::Error::other)
+        };
+        let store = SledStorage::builder().open_with(&directory.path().join("store"), sync).unwrap();
+        let keys = [b"key".to_vec()];
+        let write = store.write(put("key", "value"));
+        let mut write = std::pin::pin!(write);
+        assert!(write.as_mut().now_or_never().is_none());
+        at_sync.recv().unwrap();
+        let mut read = store.get_many(&keys);
+        let early = read.as_mut().now_or_never();
+        go_on.send(()).unwrap();
+        assert!(early.is_none(), "it saw what a crash could still take away");
+        assert_eq!(block_on(read).unwrap(), [Some(b"value".to_vec())]);
+        block_on(write).unwrap();
+    }
+}

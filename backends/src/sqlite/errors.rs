@@ -1,0 +1,79 @@
+//! What a failure of SQLite means to the caller.
+
+use std::io::{self, ErrorKind};
+use std::path::Path;
+
+use rusqlite::{Error, ErrorCode};
+
+use crate::OpenError;
+use crate::shared::errors::{NotRead, NotWritten};
+
+/// Why a connection was not opened.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotOpened {
+    #[error(transparent)]
+    Engine(#[from] Error),
+    #[error("{name} is {found} and cannot be set to {wanted}, which keeps commits safe")]
+    NotInForce { name: &'static str, found: String, wanted: String },
+    #[error("{0}")]
+    NotOurs(String),
+}
+
+pub(super) fn open_error(path: &Path, error: NotOpened) -> OpenError {
+    let io = |kind, error: Error| io::Error::new(kind, error);
+    let source = match error {
+        NotOpened::NotOurs(_) => return OpenError::corrupt(path, error),
+        NotOpened::NotInForce { .. } => io::Error::new(ErrorKind::Unsupported, error),
+        NotOpened::Engine(error) => match error.sqlite_error_code() {
+            // Whoever holds the lock may write, so it is no mere reader.
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                return OpenError::already_open(path);
+            }
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+                return OpenError::corrupt(path, error);
+            }
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => io(ErrorKind::PermissionDenied, error),
+            Some(ErrorCode::DiskFull) => io(ErrorKind::StorageFull, error),
+            // A schema that says what SQLite never writes.
+            None => return OpenError::corrupt(path, error),
+            Some(_) => io(ErrorKind::Other, error),
+        },
+    };
+    OpenError::io(path, source)
+}
+
+/// A failure before the commit. It is certain that nothing was applied; whether the store can go on is not, if the
+/// medium failed.
+pub(super) fn not_applied(error: Error) -> NotWritten {
+    match error.sqlite_error_code() {
+        Some(
+            ErrorCode::SystemIoFailure
+            | ErrorCode::DatabaseCorrupt
+            | ErrorCode::NotADatabase
+            | ErrorCode::OutOfMemory
+            | ErrorCode::InternalMalfunction,
+        ) => NotWritten::in_doubt(error),
+        _ => NotWritten::rejected(error),
+    }
+}
+
+/// A failure of the commit itself, which may have come after the last byte of the transaction was written. Only these
+/// are known to come before that.
+pub(super) fn not_committed(error: Error) -> NotWritten {
+    match error.sqlite_error_code() {
+        Some(
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::DiskFull
+            | ErrorCode::ConstraintViolation,
+        ) => NotWritten::rejected(error),
+        _ => NotWritten::in_doubt(error),
+    }
+}
+
+/// SQLite reads a page again whenever it is asked for: a read that failed says nothing of the next one.
+impl From<Error> for NotRead {
+    fn from(error: Error) -> Self {
+        Self::Failed(error.into())
+    }
+}

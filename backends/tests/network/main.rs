@@ -1,0 +1,14 @@
+//! Goal: a `MemoryNetwork` does to frames what it was told, nothing else, and the same for the same seed. Method:
+//! numbered frames between ends that are polled by hand, on a clock that moves when somebody sleeps.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod connections;
+mod ends;
+mod links;
+mod support;
