@@ -22,9 +22,10 @@ use bytes::Bytes;
 use futures::executor::block_on;
 use futures::future::{join3, poll_fn};
 use serde::{Deserialize, Serialize};
+use syncline::internals::{Rules, fuzz};
 use syncline::{
-    BoxError, Builder, DeviceId, Entry, GroupId, Incoming, KeyRange, Native, Projection, ReplicaId, Rules,
-    Storage, Syncable, TransactionManager, Transport, TransportError, Uuid, WallMs, fuzz,
+    BoxError, Builder, DeviceId, Entry, GroupId, Incoming, KeyRange, Native, Projection, ReplicaId, Storage,
+    Syncable, TransactionManager, Transport, TransportError, Uuid, WallMs,
 };
 use syncline_backends::{MemoryNetwork, MemoryTransport};
 use syncline_testkit::{Disk, Fixture, Reference, StepClock};
