@@ -21,7 +21,7 @@
 //! | C1, C6, Y4, X3 | `a_replica_that_stops_anywhere_goes_on_where_it_was` |
 //! | B1, B2, C15 | `bad_frames_change_nothing_and_are_told`, `honest_peers_are_served_during_a_flood` |
 //! | C10, C13, C16 | `projections_follow_what_others_commit`, `a_failing_projection_holds_one_stream_until_it_works_again` |
-//! | C16, Y13 | `a_model_that_is_registered_later_is_as_if_known_from_the_start`, `an_older_app_keeps_what_a_newer_one_writes` |
+//! | C16, Y13 | `a_model_that_is_registered_later_is_as_if_known_from_the_start`, `an_older_app_keeps_what_a_newer_one_writes`, `what_an_update_can_merge_is_read_at_once_and_folded_later` |
 //!
 //! Three properties differ from the catalogue. C15: a refused commit does not advance the head of its stream, since the
 //! next commit would miss one of its causes; the stream stops, visibly, until its author sends another. C16: such a
@@ -71,7 +71,7 @@ pub use spreading::{
 };
 pub use unknown::{
     a_model_that_is_registered_later_is_as_if_known_from_the_start,
-    an_older_app_keeps_what_a_newer_one_writes,
+    an_older_app_keeps_what_a_newer_one_writes, what_an_update_can_merge_is_read_at_once_and_folded_later,
 };
 
 /// The list, as a macro: calls the macro in brackets with the arguments and the names of all scenarios.
@@ -104,6 +104,7 @@ macro_rules! for_each_replication_property {
             honest_peers_are_served_during_a_flood
             a_model_that_is_registered_later_is_as_if_known_from_the_start
             an_older_app_keeps_what_a_newer_one_writes
+            what_an_update_can_merge_is_read_at_once_and_folded_later
         }
     };
 }

@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::ops::Deref;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 
 use syncline::{Builder, DeviceId, Entry, OpenError, ReplicaId, Storage, TransactionManager, Uuid};
 
@@ -44,8 +44,24 @@ pub(super) struct Peer<F: Fixture> {
     pub(super) faults: Faults,
     /// The frames that it has sent.
     pub(super) tap: Tap,
-    paused: Rc<Cell<bool>>,
+    paused: Rc<Pause>,
     running: Option<Running<F>>,
+}
+
+/// Whether a driver is not polled, and how to have it polled again: it may never have been, so that nothing wakes it.
+#[derive(Default)]
+struct Pause {
+    on: Cell<bool>,
+    waker: Cell<Option<Waker>>,
+}
+
+impl Pause {
+    fn is_on(&self, waker: &Waker) -> bool {
+        if self.on.get() {
+            self.waker.set(Some(waker.clone()));
+        }
+        self.on.get()
+    }
 }
 
 struct Running<F: Fixture> {
@@ -113,7 +129,7 @@ impl<F: Fixture> Peer<F> {
                 if stopped.get() {
                     return Poll::Ready(());
                 }
-                if paused.get() {
+                if paused.is_on(context.waker()) {
                     return Poll::Pending;
                 }
                 driver.as_mut().poll(context).map(drop)
@@ -142,19 +158,26 @@ impl<F: Fixture> Peer<F> {
         let Some(Running { library, killed }) = self.running.take() else { return };
         world.closed(self.id);
         killed.set(true);
+        self.paused.on.set(false);
+        self.paused.waker.take().into_iter().for_each(Waker::wake);
         // Any call wakes the driver, which then finds that it is killed.
         let _ = library.shutdown().await;
     }
 
     /// Stops polling the driver, as if its process hung.
     pub(super) fn pause(&self) {
-        self.paused.set(true);
+        self.paused.on.set(true);
     }
 
     /// Polls the driver again.
+    pub(super) fn let_run(&self) {
+        self.paused.on.set(false);
+        self.paused.waker.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// Polls the driver again, and waits until it has answered.
     pub(super) async fn go_on(&self) {
-        self.paused.set(false);
-        // Any call wakes the driver.
+        self.let_run();
         self.status().await.expect("it runs");
     }
 

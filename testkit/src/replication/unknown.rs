@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use syncline::{BoxError, Builder, Error, Storage, Syncable};
+use syncline::{BoxError, Builder, Error, Event, Storage, Syncable};
 use syncline_backends::MemoryNetworkBuilder;
 
 use super::contents::{Contents, all};
@@ -12,6 +12,7 @@ use super::peer::{Peer, Store, all_models, replica_id};
 use super::world::{GROUP, World, play_on};
 use crate::Fixture;
 use crate::models::{Basket, Note, Place, basket, note};
+use crate::replica::app::drain;
 
 /// The app before it knew notes and baskets.
 fn only_places<S: Storage>(builder: Builder<S>) -> Builder<S> {
@@ -212,6 +213,61 @@ pub async fn an_older_app_keeps_what_a_newer_one_writes<F: Fixture>(fresh: &impl
             peer.close(world).await;
             peer.entries().await;
         }
+    })
+    .await;
+}
+
+/// Goal: after an update of the app, values that it can merge now are read merged at once, before any of them is folded
+/// into its record, and a store that is closed before is whole. Method: a relay without the model receives values; it is
+/// opened with the model, while its driver stands still.
+///
+/// C16, I6.
+pub async fn what_an_update_can_merge_is_read_at_once_and_folded_later<F: Fixture>(fresh: &impl Fn() -> F) {
+    const RECORDS: u32 = 300;
+    play_on(fresh, MemoryNetworkBuilder::unconnected, async |world| {
+        let mut cast = cast(world, all_models, only_places, all_models).await;
+        cast.cut(world);
+        for (at, peer) in [(1, &cast.one), (2, &cast.other)] {
+            world.clock.advance(3);
+            let put = peer.commit_batch(|batch| {
+                (0..RECORDS).try_for_each(|id| batch.put(&basket(id, [at])))?;
+                Ok(())
+            });
+            put.await.unwrap();
+        }
+        cast.mend(world).await;
+        let expected = all::<Basket, _>(&*cast.knows).await;
+        assert_eq!(expected[7], basket(7, [1, 2]));
+        cast.relay.close(world).await;
+        for stops in [true, false] {
+            cast.relay.pause();
+            cast.relay.open(world, all_models).await.unwrap();
+            let relay = &cast.relay;
+            assert_eq!(all::<Basket, _>(&**relay).await, expected, "before the driver does anything");
+            let ids: Vec<_> = (0..RECORDS).collect();
+            let many = relay.get_many::<Basket>(&ids).await.unwrap();
+            assert_eq!(many.into_iter().flatten().collect::<Vec<_>>(), expected);
+            assert_eq!(relay.get::<Basket>(7).await.unwrap().as_ref(), Some(&expected[7]));
+            let mut events = relay.events();
+            if stops {
+                cast.relay.kill(world).await;
+                cast.relay.entries().await;
+                continue;
+            }
+            relay.go_on().await;
+            world
+                .until("everything is folded", async || relay.status().await.unwrap().folded.is_none())
+                .await;
+            assert_eq!(all::<Basket, _>(&**relay).await, expected);
+            let told = drain(&mut events).await;
+            let changes = told.iter().filter(|event| matches!(event, Event::Changed(_))).count();
+            assert_eq!(changes, 0, "nothing that can be read has changed");
+            let complete = told.iter().filter(|event| matches!(event, Event::Folding { complete: true, .. }));
+            assert_eq!(complete.count(), 1, "{told:?}");
+        }
+        let Cast { mut one, mut other, mut relay, mut knows } = cast;
+        world.converged(&[&one, &other, &relay, &knows]).await;
+        world.assert_equal(&mut [&mut one, &mut other, &mut relay, &mut knows]).await;
     })
     .await;
 }
