@@ -15,11 +15,14 @@ mod support;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use futures::FutureExt;
 use redb::{Database, TableDefinition};
 use support::crash_disk::{CrashDisk, Fault, How, Kind};
+use support::files::{
+    REFUSED, WROTE, assert_already_open, assert_left_alone, batches, be_the_other_process, fill, is_corrupt,
+    other_process,
+};
 use support::{Model, Rng, content, put, states, write};
 use syncline::{KeyRange, Storage, WriteBatch};
 use syncline_backends::{OpenError, RedbStorage};
@@ -28,34 +31,16 @@ use tempfile::TempDir;
 /// Where redb's header has the format version of its two commit slots.
 const VERSION_OFFSETS: [usize; 2] = [64, 192];
 
-fn batches() -> Vec<WriteBatch> {
-    (0_u8..4)
-        .map(|n| {
-            let mut batch = WriteBatch::new();
-            for key in 0..40 {
-                batch.put([key, n], vec![key; 100 + usize::from(key)]);
-            }
-            batch
-        })
-        .collect()
+fn open(path: &Path) -> Result<RedbStorage, OpenError> {
+    RedbStorage::open(path)
 }
 
 /// A closed store, the bytes of its file and what it holds.
 fn store_file(directory: &TempDir) -> (PathBuf, Vec<u8>, Model) {
     let path = directory.path().join("store.redb");
-    let store = RedbStorage::open(&path).unwrap();
-    for batch in batches() {
-        write(&store, &batch).unwrap();
-    }
-    drop(store);
+    let model = fill(RedbStorage::open(&path).unwrap());
     let bytes = fs::read(&path).unwrap();
-    (path, bytes, states(&batches()).pop().unwrap())
-}
-
-fn assert_already_open(path: &Path) {
-    let error = RedbStorage::open(path).unwrap_err();
-    assert!(matches!(error, OpenError::AlreadyOpen { .. }), "{error}");
-    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+    (path, bytes, model)
 }
 
 #[test]
@@ -63,7 +48,7 @@ fn a_second_opener_in_this_process_is_refused_until_the_first_is_dropped() {
     let directory = TempDir::new().unwrap();
     let (path, _, model) = store_file(&directory);
     let first = RedbStorage::open(&path).unwrap();
-    assert_already_open(&path);
+    assert_already_open(RedbStorage::open(&path), &path);
     assert!(matches!(RedbStorage::compact(&path), Err(OpenError::AlreadyOpen { .. })));
     // The refusal changes nothing for the first.
     write(&first, &put("still", "here")).unwrap();
@@ -85,31 +70,16 @@ fn a_dropped_store_frees_its_file_at_once() {
     }
 }
 
-/// Tells this test binary to be the other process, and where the store lies.
-const OTHER_PROCESS: &str = "SYNCLINE_OTHER_PROCESS";
-/// How the other process ends.
-const REFUSED: i32 = 17;
-const WROTE: i32 = 18;
-
 #[test]
 fn a_second_process_is_refused_and_one_that_ends_without_closing_leaves_the_file_whole() {
-    if let Ok(path) = std::env::var(OTHER_PROCESS) {
-        let store = match RedbStorage::open(&path) {
-            Ok(store) => store,
-            Err(OpenError::AlreadyOpen { .. }) => std::process::exit(REFUSED),
-            Err(error) => panic!("{error}"),
-        };
-        write(&store, &put("other", "process")).unwrap();
-        // Ends the process without dropping the store.
-        std::process::exit(WROTE);
-    }
+    be_the_other_process(open, |_| {});
     let directory = TempDir::new().unwrap();
     let (path, _, model) = store_file(&directory);
     let other_process = || {
-        let name = "a_second_process_is_refused_and_one_that_ends_without_closing_leaves_the_file_whole";
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        let output = command.args(["--exact", name]).env(OTHER_PROCESS, &path).output().unwrap();
-        output.status.code()
+        other_process(
+            "a_second_process_is_refused_and_one_that_ends_without_closing_leaves_the_file_whole",
+            &path,
+        )
     };
     let store = RedbStorage::open(&path).unwrap();
     assert_eq!(other_process(), Some(REFUSED));
@@ -118,28 +88,16 @@ fn a_second_process_is_refused_and_one_that_ends_without_closing_leaves_the_file
     assert_eq!(content(&RedbStorage::open(&path).unwrap()).unwrap().len(), model.len() + 1);
 }
 
-/// Refused by `open` as `expected` says, and not changed by it.
-fn assert_left_alone(path: &Path, bytes: &[u8], expected: fn(&OpenError) -> bool) {
-    fs::write(path, bytes).unwrap();
-    let error = RedbStorage::open(path).expect_err("a file that is no store was opened");
-    assert!(expected(&error), "{error}");
-    assert!(fs::read(path).unwrap() == bytes, "the file was changed: {error}");
-}
-
-const fn is_corrupt(error: &OpenError) -> bool {
-    matches!(error, OpenError::Corrupt { .. })
-}
-
 #[test]
 fn a_foreign_file_is_refused_and_left_as_it_is() {
     let mut rng = Rng::new(1);
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("foreign");
     for bytes in [&b"x"[..], b"SQLite format 3\0", b"redb", b"redb\x1A\x0A\xA9\x0D", &[0; 9], &[0; 4096]] {
-        assert_left_alone(&path, bytes, is_corrupt);
+        assert_left_alone(open, &path, bytes, is_corrupt);
     }
     for len in [1, 319, 320, 321, 4096, 65_536, 1 << 20, 1_100_000] {
-        assert_left_alone(&path, &rng.bytes(len), is_corrupt);
+        assert_left_alone(open, &path, &rng.bytes(len), is_corrupt);
     }
 }
 
@@ -209,7 +167,7 @@ fn a_file_of_another_format_version_is_left_to_that_version() {
             assert_eq!(forged[offset], 3, "the header has changed");
             forged[offset] = version;
         }
-        assert_left_alone(&path, &forged, |error| matches!(error, OpenError::Upgrade { .. }));
+        assert_left_alone(open, &path, &forged, |error| matches!(error, OpenError::Upgrade { .. }));
     }
 }
 
@@ -232,11 +190,11 @@ fn a_creation_that_was_cut_short_is_begun_again() {
     }
     // One byte of content is enough to show that it was more than that.
     *header.last_mut().unwrap() = 1;
-    assert_left_alone(&path, &header, is_corrupt);
+    assert_left_alone(open, &path, &header, is_corrupt);
     // So is something else where the header would be.
     let mut foreign = vec![0; header.len()];
     foreign[100] = 1;
-    assert_left_alone(&path, &foreign, is_corrupt);
+    assert_left_alone(open, &path, &foreign, is_corrupt);
 }
 
 #[test]

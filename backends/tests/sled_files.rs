@@ -15,11 +15,13 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use futures::FutureExt;
 use futures::executor::block_on;
-use support::{Model, Rng, apply, content, put, states, write};
+use support::files::{
+    REFUSED, WROTE, assert_already_open, be_the_other_process, fill, is_corrupt, other_process,
+};
+use support::{Model, Rng, apply, content, put, write};
 use syncline::{KeyRange, Storage, WriteBatch, WriteError};
 use syncline_backends::{OpenError, SledStorage};
 use tempfile::TempDir;
@@ -30,27 +32,15 @@ const SETTINGS: &str = "conf";
 const SNAPSHOT: &str = "snap.";
 const MARK: &str = "syncline";
 
-fn batches() -> Vec<WriteBatch> {
-    (0_u8..4)
-        .map(|n| {
-            let mut batch = WriteBatch::new();
-            for key in 0..40 {
-                batch.put([key, n], vec![key; 100 + usize::from(key)]);
-            }
-            batch
-        })
-        .collect()
+fn open(path: &Path) -> Result<SledStorage, OpenError> {
+    SledStorage::open(path)
 }
 
 /// A closed store and what it holds.
 fn store_at(directory: &TempDir) -> (PathBuf, Model) {
     let path = directory.path().join("store.sled");
-    let store = SledStorage::open(&path).unwrap();
-    for batch in batches() {
-        write(&store, &batch).unwrap();
-    }
-    drop(store);
-    (path, states(&batches()).pop().unwrap())
+    let model = fill(SledStorage::open(&path).unwrap());
+    (path, model)
 }
 
 /// The files of a directory, by their names.
@@ -71,16 +61,6 @@ fn restore(path: &Path, files: &BTreeMap<String, Vec<u8>>) {
     }
 }
 
-fn assert_already_open(path: &Path) {
-    let error = SledStorage::open(path).unwrap_err();
-    assert!(matches!(error, OpenError::AlreadyOpen { .. }), "{error}");
-    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
-}
-
-const fn is_corrupt(error: &OpenError) -> bool {
-    matches!(error, OpenError::Corrupt { .. })
-}
-
 /// Refused as `expected` says, and not changed by it.
 fn assert_left_alone(path: &Path, expected: fn(&OpenError) -> bool) {
     let before = files(path);
@@ -94,10 +74,10 @@ fn a_second_opener_in_this_process_is_refused_until_the_first_is_dropped() {
     let directory = TempDir::new().unwrap();
     let (path, model) = store_at(&directory);
     let first = SledStorage::open(&path).unwrap();
-    assert_already_open(&path);
+    assert_already_open(SledStorage::open(&path), &path);
     // The refusal changes nothing for the first.
     write(&first, &put("still", "here")).unwrap();
-    assert_already_open(&path);
+    assert_already_open(SledStorage::open(&path), &path);
     drop(first);
     assert_eq!(content(&SledStorage::open(&path).unwrap()).unwrap().len(), model.len() + 1);
 }
@@ -109,7 +89,7 @@ fn whoever_opens_the_files_with_sled_itself_is_seen() {
     let (path, model) = store_at(&directory);
     let log = File::options().read(true).write(true).open(path.join(LOG)).unwrap();
     log.try_lock().unwrap();
-    assert_already_open(&path);
+    assert_already_open(SledStorage::open(&path), &path);
     log.unlock().unwrap();
     assert_eq!(content(&SledStorage::open(&path).unwrap()).unwrap(), model);
 }
@@ -128,31 +108,16 @@ fn a_dropped_store_frees_its_directory_at_once() {
     }
 }
 
-/// Tells this test binary to be the other process, and where the store lies.
-const OTHER_PROCESS: &str = "SYNCLINE_OTHER_PROCESS";
-/// How the other process ends.
-const REFUSED: i32 = 17;
-const WROTE: i32 = 18;
-
 #[test]
 fn a_second_process_is_refused_and_one_that_ends_without_closing_leaves_the_store_whole() {
-    if let Ok(path) = std::env::var(OTHER_PROCESS) {
-        let store = match SledStorage::open(&path) {
-            Ok(store) => store,
-            Err(OpenError::AlreadyOpen { .. }) => std::process::exit(REFUSED),
-            Err(error) => panic!("{error}"),
-        };
-        write(&store, &put("other", "process")).unwrap();
-        // Ends the process without dropping the store.
-        std::process::exit(WROTE);
-    }
+    be_the_other_process(open, |_| {});
     let directory = TempDir::new().unwrap();
     let (path, model) = store_at(&directory);
     let other_process = || {
-        let name = "a_second_process_is_refused_and_one_that_ends_without_closing_leaves_the_store_whole";
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        let output = command.args(["--exact", name]).env(OTHER_PROCESS, &path).output().unwrap();
-        output.status.code()
+        other_process(
+            "a_second_process_is_refused_and_one_that_ends_without_closing_leaves_the_store_whole",
+            &path,
+        )
     };
     let store = SledStorage::open(&path).unwrap();
     assert_eq!(other_process(), Some(REFUSED));

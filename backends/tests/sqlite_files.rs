@@ -15,39 +15,30 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::executor::block_on;
-use support::{Model, Rng, content, put, states, write};
+use support::files::{
+    REFUSED, WROTE, assert_already_open, assert_left_alone, be_the_other_process, fill, is_corrupt,
+    other_process,
+};
+use support::{Model, Rng, content, put, write};
 use syncline::{KeyRange, Storage, WriteBatch, WriteError};
 use syncline_backends::sqlite::rusqlite::{self, Connection, OpenFlags};
 use syncline_backends::{OpenError, SqliteStorage};
 use tempfile::TempDir;
 
-fn batches() -> Vec<WriteBatch> {
-    (0_u8..4)
-        .map(|n| {
-            let mut batch = WriteBatch::new();
-            for key in 0..40 {
-                batch.put([key, n], vec![key; 100 + usize::from(key)]);
-            }
-            batch
-        })
-        .collect()
+fn open(path: &Path) -> Result<SqliteStorage, OpenError> {
+    SqliteStorage::open(path)
 }
 
 /// A closed store, the bytes of its file and what it holds.
 fn store_file(directory: &TempDir) -> (PathBuf, Vec<u8>, Model) {
     let path = directory.path().join("store.sqlite");
-    let store = SqliteStorage::open(&path).unwrap();
-    for batch in batches() {
-        write(&store, &batch).unwrap();
-    }
-    drop(store);
+    let model = fill(SqliteStorage::open(&path).unwrap());
     let bytes = fs::read(&path).unwrap();
-    (path, bytes, states(&batches()).pop().unwrap())
+    (path, bytes, model)
 }
 
 fn large(n: u8) -> WriteBatch {
@@ -65,21 +56,15 @@ fn log_bytes(path: &Path) -> u64 {
     beside(path, "-wal").metadata().map_or(0, |file| file.len())
 }
 
-fn assert_already_open(path: &Path) {
-    let error = SqliteStorage::open(path).unwrap_err();
-    assert!(matches!(error, OpenError::AlreadyOpen { .. }), "{error}");
-    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
-}
-
 #[test]
 fn a_second_opener_in_this_process_is_refused_until_the_first_is_dropped() {
     let directory = TempDir::new().unwrap();
     let (path, _, model) = store_file(&directory);
     let first = SqliteStorage::open(&path).unwrap();
-    assert_already_open(&path);
+    assert_already_open(SqliteStorage::open(&path), &path);
     // The refusal changes nothing for the first.
     write(&first, &put("still", "here")).unwrap();
-    assert_already_open(&path);
+    assert_already_open(SqliteStorage::open(&path), &path);
     drop(first);
     assert_eq!(content(&SqliteStorage::open(&path).unwrap()).unwrap().len(), model.len() + 1);
 }
@@ -92,8 +77,9 @@ fn another_name_for_the_same_database_does_not_open_it_twice() {
     let link = directory.path().join("link");
     std::os::unix::fs::symlink(&path, &link).unwrap();
     let first = SqliteStorage::open(&link).unwrap();
-    assert_already_open(&path);
-    assert_already_open(&directory.path().join(".").join("store.sqlite"));
+    assert_already_open(SqliteStorage::open(&path), &path);
+    let dotted = directory.path().join(".").join("store.sqlite");
+    assert_already_open(SqliteStorage::open(&dotted), &dotted);
     drop(first);
     assert_eq!(content(&SqliteStorage::open(&path).unwrap()).unwrap(), model);
 
@@ -132,37 +118,20 @@ fn a_dropped_store_frees_its_file_at_once() {
     assert!(!beside(&path, "-wal").exists() && !beside(&path, "-shm").exists());
 }
 
-/// Tells this test binary to be the other process, and where the store lies.
-const OTHER_PROCESS: &str = "SYNCLINE_OTHER_PROCESS";
-/// How the other process ends.
-const REFUSED: i32 = 17;
-const WROTE: i32 = 18;
-
 #[test]
 fn a_second_process_may_read_but_not_write_and_one_that_ends_without_closing_leaves_the_file_whole() {
-    if let Ok(path) = std::env::var(OTHER_PROCESS) {
-        let store = match SqliteStorage::open(&path) {
-            Ok(store) => store,
-            Err(OpenError::AlreadyOpen { .. }) => {
-                let reader = Connection::open(&path).unwrap();
-                let count = "SELECT count(*) FROM (SELECT key FROM syncline_state UNION ALL SELECT key FROM syncline_records)";
-                assert_eq!(reader.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap(), 161);
-                std::process::exit(REFUSED)
-            }
-            Err(error) => panic!("{error}"),
-        };
-        write(&store, &put("other", "process")).unwrap();
-        // Ends the process without dropping the store.
-        std::process::exit(WROTE);
-    }
+    be_the_other_process(open, |path| {
+        let reader = Connection::open(path).unwrap();
+        let count = "SELECT count(*) FROM (SELECT key FROM syncline_state UNION ALL SELECT key FROM syncline_records)";
+        assert_eq!(reader.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap(), 161);
+    });
     let directory = TempDir::new().unwrap();
     let (path, _, model) = store_file(&directory);
     let other_process = || {
-        let name =
-            "a_second_process_may_read_but_not_write_and_one_that_ends_without_closing_leaves_the_file_whole";
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        let output = command.args(["--exact", name]).env(OTHER_PROCESS, &path).output().unwrap();
-        output.status.code()
+        other_process(
+            "a_second_process_may_read_but_not_write_and_one_that_ends_without_closing_leaves_the_file_whole",
+            &path,
+        )
     };
     let store = SqliteStorage::open(&path).unwrap();
     write(&store, &put("only", "in the log")).unwrap();
@@ -193,28 +162,16 @@ fn what_the_last_owner_left_in_the_log_is_in_the_database_once_the_store_is_open
     assert_eq!(content(&SqliteStorage::open(&alone).unwrap()).unwrap().len(), 1);
 }
 
-/// Refused by `open` as `expected` says, and not changed by it.
-fn assert_left_alone(path: &Path, bytes: &[u8], expected: fn(&OpenError) -> bool) {
-    fs::write(path, bytes).unwrap();
-    let error = SqliteStorage::open(path).expect_err("a file that is no store was opened");
-    assert!(expected(&error), "{error}");
-    assert!(fs::read(path).unwrap() == bytes, "the file was changed: {error}");
-}
-
-const fn is_corrupt(error: &OpenError) -> bool {
-    matches!(error, OpenError::Corrupt { .. })
-}
-
 #[test]
 fn a_foreign_file_is_refused_and_left_as_it_is() {
     let mut rng = Rng::new(1);
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("foreign");
     for bytes in [&b"x"[..], b"SQLite format 3\0", b"redb\x1A\x0A\xA9\x0D", &[0; 9], &[0; 4096]] {
-        assert_left_alone(&path, bytes, is_corrupt);
+        assert_left_alone(open, &path, bytes, is_corrupt);
     }
     for len in [1, 99, 100, 101, 511, 512, 4096, 65_536, 1 << 20] {
-        assert_left_alone(&path, &rng.bytes(len), is_corrupt);
+        assert_left_alone(open, &path, &rng.bytes(len), is_corrupt);
     }
 }
 
@@ -338,7 +295,7 @@ fn a_table_in_our_place_is_refused_and_left_as_it_is() {
         let _ = fs::remove_file(&path);
         Connection::open(&path).unwrap().execute_batch(sql).unwrap();
         let bytes = fs::read(&path).unwrap();
-        assert_left_alone(&path, &bytes, is_corrupt);
+        assert_left_alone(open, &path, &bytes, is_corrupt);
     }
 }
 

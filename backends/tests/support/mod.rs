@@ -2,6 +2,8 @@
 
 #[cfg(feature = "redb")]
 pub(crate) mod crash_disk;
+#[cfg(any(feature = "redb", feature = "sled", feature = "sqlite"))]
+pub(crate) mod files;
 
 use std::collections::BTreeMap;
 
