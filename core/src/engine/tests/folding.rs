@@ -204,3 +204,54 @@ fn what_the_app_does_not_know_is_not_read() {
     }
     assert!(rows <= 256 && world.engine.report().folded.is_none(), "{rows} rows");
 }
+
+/// Projections follow what is folded, in the same transaction. One that cannot take it is rebuilt; the records go on.
+#[test]
+fn projections_follow_what_is_folded_or_begin_anew() {
+    for takes_it in [true, false] {
+        let mut world = with_besides(20, 1);
+        let projected = vec![("bags", RecordKey::range_of_model::<Bag>())];
+        world.reopen(Ask { projected, ..networked(Rules::ALL) });
+        let (mut reset, mut rebuilds, mut rows_dropped) = (Vec::new(), 0, false);
+        while let Some(effect) = world.engine.next_effect() {
+            let input = match effect {
+                Effect::Scan(job, range, limit) => {
+                    Input::Scanned(job, block_on(world.store.scan(range, limit)))
+                }
+                Effect::Read(job, keys) => {
+                    let values = block_on(world.store.get_many(&keys));
+                    Input::Read(job, keys, values)
+                }
+                Effect::WriteProjected(job, batch) if takes_it => {
+                    block_on(world.store.write(batch)).unwrap();
+                    Input::Projected(job, Ok(()))
+                }
+                Effect::WriteProjected(job, _) => {
+                    Input::Projected(job, Err(Error::Panicked { message: "it cannot".into() }))
+                }
+                Effect::Write(job, batch) => {
+                    rows_dropped |= batch.ops().iter().any(|op| match op {
+                        WriteOp::Delete { key } => *key == keys::projection("bags"),
+                        _ => false,
+                    });
+                    block_on(world.store.write(batch)).unwrap();
+                    Input::Written(job, Ok(()))
+                }
+                Effect::Reset(names) => {
+                    reset.extend(names);
+                    continue;
+                }
+                Effect::Rebuild(job) => {
+                    rebuilds += 1;
+                    Input::Rebuilt(job, None)
+                }
+                _ => continue,
+            };
+            world.handle(input);
+        }
+        assert!((0..20).all(|id| world.bag(id) == Some(vec![0, 1])), "takes it: {takes_it}");
+        assert_eq!((reset.is_empty(), rows_dropped), (takes_it, !takes_it));
+        assert!(rebuilds > 0, "what began anew is filled, after everything is folded");
+        assert_eq!(world.audit(), []);
+    }
+}
