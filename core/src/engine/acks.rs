@@ -1,7 +1,11 @@
-//! Acknowledgements and hellos: when it is time to say how far this replica is.
+//! Acknowledgements and hellos: when this replica says how far its streams are.
 //!
-//! Commits that are applied within a short time are acknowledged together. A hello with all heads is said now and then,
-//! so that whatever was lost is noticed. Owns: what moved since the last acknowledgement, and both moments.
+//! Streams that move within a short time are acknowledged together, which saves frames. A hello with all heads goes out
+//! now and then, so that every lost frame is noticed.
+//!
+//! Owns: the streams that moved since the last acknowledgement, the moment to acknowledge, and the moment to say hello.
+//! Holds always: there is a moment to acknowledge exactly while a stream waits for it; a hello that is due stays due
+//! until it was said.
 
 use std::collections::BTreeSet;
 
@@ -11,21 +15,21 @@ use crate::ids::ReplicaId;
 use super::Machine;
 use super::backoff::{after, jittered};
 
-/// What is applied within this time is acknowledged together.
+/// Streams that move within this time are acknowledged together.
 const ACK_AFTER_MS: u64 = 20;
-/// How often a replica says hello to those it is connected with: what was lost is noticed by then.
+/// How often a replica says hello to connected peers. A lost frame is noticed after this time at the latest.
 const HELLO_EVERY_MS: u64 = 30_000;
-/// How often a joiner asks whether it has been added.
-const JOIN_EVERY_MS: u64 = 2_000;
+/// How often a joiner says hello to its introducer, until it has been added.
+const JOINER_HELLO_EVERY_MS: u64 = 2_000;
 
-/// A moment to speak.
+/// When to say something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Moment {
     /// There is nothing to say.
     #[default]
     Never,
     At(Mono),
-    /// It has come.
+    /// The moment has come.
     Now,
 }
 
@@ -44,7 +48,7 @@ impl Moment {
     }
 }
 
-/// When to acknowledge, and what.
+/// Which streams to acknowledge, and when.
 #[derive(Debug, Default)]
 pub(super) struct Acks {
     moved: BTreeSet<ReplicaId>,
@@ -52,7 +56,7 @@ pub(super) struct Acks {
 }
 
 impl Acks {
-    /// Streams have moved: they are acknowledged soon, together with those that move until then.
+    /// Takes note that streams have moved: they are acknowledged soon, together with those that move until then.
     pub(super) fn later(&mut self, streams: impl IntoIterator<Item = ReplicaId>, now: Mono) {
         self.moved.extend(streams);
         if self.moment == Moment::Never {
@@ -83,47 +87,51 @@ impl Machine for Acks {
     }
 }
 
-/// When to say hello to everybody.
+/// When to say hello to all connected members.
 #[derive(Debug, Default)]
 pub(super) struct Hellos {
     moment: Moment,
-    /// Whether something else than the time has made it due.
+    /// Whether a hello is due because of news.
     hurried: bool,
 }
 
-/// Why hello is said to everybody.
+/// Why a hello to all connected members is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Due {
-    /// It is time.
+pub(super) enum HelloReason {
+    /// The interval between two hellos has passed.
     Time,
-    /// What peers must know has changed.
+    /// Something has changed that peers must know.
     News,
 }
 
 impl Hellos {
-    /// Somebody is up: from now on hello is said now and then, if it is not said already.
+    /// Takes note that a peer is up: hellos begin, unless they have begun.
     pub(super) fn begin(&mut self, awaits_membership: bool, now: Mono, rng: &mut fastrand::Rng) {
         if self.moment == Moment::Never {
             self.later(awaits_membership, now, rng);
         }
     }
 
-    /// Hello was said to everybody: the next one comes after a while.
+    /// Takes note that a hello was said: the next one is due after the interval.
     pub(super) fn later(&mut self, awaits_membership: bool, now: Mono, rng: &mut fastrand::Rng) {
-        let every = if awaits_membership { JOIN_EVERY_MS } else { HELLO_EVERY_MS };
+        let every = if awaits_membership { JOINER_HELLO_EVERY_MS } else { HELLO_EVERY_MS };
         self.moment = Moment::At(after(now, jittered(every, rng)));
         self.hurried = false;
     }
 
-    /// Everybody is to hear hello at once.
+    /// Makes a hello due at once.
     pub(super) fn now(&mut self) {
         self.hurried |= self.moment != Moment::Now;
         self.moment = Moment::Now;
     }
 
-    /// Whether hello is due, and why. It stays so until [`later`](Hellos::later) is called.
-    pub(super) fn due(&self) -> Option<Due> {
-        (self.moment == Moment::Now).then_some(if self.hurried { Due::News } else { Due::Time })
+    /// The reason of the hello that is due, if one is. It stays due until [`later`](Hellos::later) is called.
+    pub(super) fn due(&self) -> Option<HelloReason> {
+        (self.moment == Moment::Now).then_some(if self.hurried {
+            HelloReason::News
+        } else {
+            HelloReason::Time
+        })
     }
 }
 
@@ -169,10 +177,14 @@ mod tests {
         hellos.begin(false, Mono(0), &mut rng);
         assert_eq!(hellos.next_timeout(), Some(soon), "it has begun");
         hellos.expire(soon);
-        assert_eq!((hellos.due(), hellos.due()), (Some(Due::Time), Some(Due::Time)), "until it was said");
+        assert_eq!(
+            (hellos.due(), hellos.due()),
+            (Some(HelloReason::Time), Some(HelloReason::Time)),
+            "until it was said"
+        );
         hellos.later(false, soon, &mut rng);
         assert!(hellos.due().is_none() && hellos.next_timeout().unwrap().since(soon) >= 22_500);
         hellos.now();
-        assert_eq!((hellos.due(), hellos.next_timeout()), (Some(Due::News), None));
+        assert_eq!((hellos.due(), hellos.next_timeout()), (Some(HelloReason::News), None));
     }
 }

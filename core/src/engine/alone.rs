@@ -1,5 +1,5 @@
-//! An engine alone, over a map, among peers that are made up: what its own work costs, without a driver, a store or a
-//! network. For benches.
+//! An engine alone, over a map and among made-up peers. Benches measure with it the work of the engine itself, without
+//! a driver, a store or a network.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -26,7 +26,7 @@ use crate::syncable::{Shared, Syncable};
 const GROUP: GroupId = GroupId(Uuid::from_u128(0xf));
 const ME: ReplicaId = ReplicaId(Uuid::from_u128(0xe));
 
-/// The record that everybody commits.
+/// The record that this replica and its made-up peers commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Thing {
     id: u32,
@@ -44,7 +44,7 @@ impl Syncable for Thing {
     }
 }
 
-/// A peer, as far as it writes a stream.
+/// A made-up peer, which writes a stream.
 struct Author {
     stream: ReplicaId,
     device: DeviceId,
@@ -59,18 +59,18 @@ pub struct Alone {
     now: Now,
     tickets: u64,
     peers: Vec<Author>,
-    /// The bytes of the last page that was sent.
+    /// The length of the last page that was sent, in bytes.
     page: usize,
     /// The value of every record.
     content: Vec<u8>,
 }
 
 impl Alone {
-    /// A founder with so many connected peers, each of which has committed once and has everything. Values have
-    /// `value_bytes`.
+    /// A founder with `peers` connected peers, each of which has committed once and has every commit. Values have
+    /// `value_bytes` bytes.
     ///
     /// # Panics
-    /// If the engine does not take its peers for members that miss nothing.
+    /// If the engine does not take its peers for members that lack nothing.
     #[must_use]
     pub fn among(peers: u32, value_bytes: usize) -> Self {
         let now = Now { wall: WallMs::new(1_000), mono: Mono(1_000) };
@@ -159,7 +159,7 @@ impl Alone {
         );
     }
 
-    /// The next commit of the peer `at`, which puts the record `id`, as it sends it when it is made.
+    /// A live frame with the next commit of the peer `at`, which puts the record `id`.
     fn live(&mut self, at: usize, id: u32) -> Bytes {
         let content = self.content.clone();
         let wall = self.now.wall.clone().unwrap_or(WallMs::MIN);
@@ -184,7 +184,8 @@ impl Alone {
         (0..count).map(|n| self.live(0, 1_000 + n % 50)).collect()
     }
 
-    /// Receives a frame of the first peer, to the end: it is read, judged, written and acknowledged later.
+    /// Receives a frame of the first peer, to the end: the frame is read, and its commit admitted and written. The
+    /// acknowledgement comes later.
     pub fn receive(&mut self, frame: Bytes) {
         if let Some(author) = self.peers.first() {
             let from = author.stream;
@@ -192,10 +193,10 @@ impl Alone {
         }
     }
 
-    /// Commits so many records in one round.
+    /// Commits `records` records in one round.
     pub fn commit(&mut self, records: u32) {
         if let Some(byte) = self.content.first_mut() {
-            // Otherwise nothing would change.
+            // Change the content: a put of equal bytes writes nothing.
             *byte = byte.wrapping_add(1);
         }
         let content = self.content.clone();
@@ -214,7 +215,7 @@ impl Alone {
 
     /// Answers a pull of the first peer, from the beginning of the own stream; returns the bytes of the page.
     pub fn serve(&mut self) -> usize {
-        // It has the streams that the own one rests on.
+        // The peer has the streams on which the own one rests: without them the page would be empty.
         let heads = self.peers.iter().map(Author::head).collect();
         let pull = Pull {
             id: 1,
@@ -235,7 +236,7 @@ impl Alone {
         self.settle();
     }
 
-    /// Does everything that the engine wants done.
+    /// Performs every effect.
     fn settle(&mut self) {
         while let Some(effect) = self.engine.next_effect() {
             let input = match effect {
@@ -292,7 +293,7 @@ impl fmt::Debug for Alone {
     }
 }
 
-/// Reads a frame of any group; returns how many bytes of commits it has.
+/// Reads a frame of any group; returns how many bytes its commits have.
 #[must_use]
 pub fn read_frame(frame: &Bytes) -> usize {
     let messages = Messages::new(frame.clone(), None, usize::MAX).into_iter().flatten();
@@ -305,7 +306,7 @@ pub fn read_frame(frame: &Bytes) -> usize {
     commits.sum()
 }
 
-/// Writes a log row of so many changes.
+/// Writes a log row with `changes` changes.
 #[must_use]
 pub fn log_row(changes: u32) -> Vec<u8> {
     let stamp = Hlc::new(WallMs::MIN, 7, ME);

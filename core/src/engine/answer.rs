@@ -1,4 +1,4 @@
-//! A chapter of the engine: what is read for peers, and the pages that answer them.
+//! A chapter of the engine: reads for peers, and the pages that answer their pulls.
 
 use crate::storage::ReadError;
 
@@ -8,7 +8,7 @@ use super::serve::page::{Finished, Page};
 use super::{Engine, Mark};
 
 impl Engine {
-    /// Begins to read what peers want to know.
+    /// Begins the comparison and the page that wait, and the next read for one of them.
     pub(super) fn serve(&mut self) {
         if !self.closing {
             if let Some(check) = self.serving.next_place() {
@@ -16,7 +16,8 @@ impl Engine {
                 self.serving.check_reads(check);
             }
             if let Some((to, pull)) = self.serving.next_pull() {
-                // Whoever took the second history of our stream could not take what others have of it.
+                // Do not serve our own stream after a restore: a peer that took this second history could never take
+                // the first.
                 let me = self.context.me();
                 let hidden = self.streams.has_two_histories(me).then_some(me);
                 let page = Page::new(to, pull, hidden, &self.ledger, &self.context);
@@ -28,7 +29,7 @@ impl Engine {
         }
     }
 
-    /// Goes on with a page: asks for what is missing, or sends it.
+    /// Goes on with a page: asks for its next read, or sends it.
     pub(super) fn go_on_with_page(&mut self, mut page: Box<Page>) {
         if let Some(query) = page.step() {
             self.reads.want(Reader::Page, query);
@@ -47,13 +48,13 @@ impl Engine {
         self.send(to, frame);
     }
 
-    /// A read for a peer has ended.
+    /// Takes the answer to a read for a peer.
     pub(super) fn found(&mut self, job: JobId, answer: Result<Answer, ReadError>) {
-        match self.reads.found(job) {
+        match self.reads.end(job) {
             Some(Reader::Page) => {
                 let Some(mut page) = self.serving.take_page() else { return };
                 match answer {
-                    Ok(answer) => page.found(answer),
+                    Ok(answer) => page.take(answer),
                     Err(_) => page.fail(),
                 }
                 self.go_on_with_page(page);

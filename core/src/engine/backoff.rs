@@ -1,4 +1,4 @@
-//! Pauses: how long to leave alone what has just failed.
+//! Pauses: how long an attempt waits after failures in a row.
 
 use crate::clock::Mono;
 
@@ -6,7 +6,7 @@ use crate::clock::Mono;
 const BACKOFF_MS: u64 = 250;
 const BACKOFF_MS_MAX: u64 = 60_000;
 
-/// When to try again after failures in a row.
+/// The pause after failures in a row.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     until: Option<Mono>,
@@ -14,7 +14,7 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// Takes note of a failure: the pause is twice as long as the last one.
+    /// Takes note of a failure: the pause is twice as long as the one before.
     pub(super) fn again(&mut self, now: Mono, rng: &mut fastrand::Rng) {
         let ms = (BACKOFF_MS << self.tries.min(16)).min(BACKOFF_MS_MAX);
         self.tries = self.tries.saturating_add(1);
@@ -36,7 +36,7 @@ impl Backoff {
         self.until
     }
 
-    /// Ends the pause if it is over. How many failures there were is remembered.
+    /// Ends the pause if its time has passed; returns whether it ended now. The number of failures stays.
     pub(super) fn expire(&mut self, now: Mono) -> bool {
         self.until.take_if(|until| *until <= now).is_some()
     }

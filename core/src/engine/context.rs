@@ -1,4 +1,7 @@
-//! What a replica is and under which caps and rules it works: the same from the opening to the end.
+//! The context: what a replica is, and under which limits and rules it works.
+//!
+//! Owns: identity, limits, rules, models, projections and the session. Holds always: nothing of it changes from the
+//! opening to the end.
 
 use std::sync::Arc;
 
@@ -11,20 +14,23 @@ use crate::stored::Identity;
 
 use super::Rules;
 
-/// What every machine may ask and none may change: the engine shares it, also with a write that is under way.
+/// The facts that every machine may read and none may change. The engine shares them, also with a write that is under
+/// way.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub(crate) identity: Identity,
     pub(crate) limits: Arc<Limits>,
     pub(crate) rules: Rules,
     pub(crate) models: Arc<Registry>,
-    /// The projections and the records that they derive from: a write that changes one of these is a joined write.
+    /// The projections, each with the range of records that it derives from. A write that changes one of these records
+    /// is a joined write.
     pub(crate) projected: Vec<(&'static str, KeyRange)>,
     /// Whether this replica was opened with a transport, so that others may need its log.
     pub(crate) networked: bool,
-    /// Drawn at the opening. A peer that hears another session than before forgets what it took this replica to have.
+    /// Drawn at the opening. A peer that hears a new session forgets what this replica had: its store may have lost it
+    /// since.
     pub(crate) session: u64,
-    /// Whether the engine checks what must always hold after every input. Tests and the simulator want that.
+    /// Whether the engine asserts its invariants after every input, as tests and the simulator want.
     pub(crate) checked: bool,
 }
 

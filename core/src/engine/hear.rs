@@ -1,4 +1,4 @@
-//! A chapter of the engine: what peers say, and what the transport says of them.
+//! A chapter of the engine: frames of peers, and the transport's word on which peers are up.
 
 use bytes::Bytes;
 
@@ -13,7 +13,8 @@ use super::stream::admission::Admission;
 use super::wire::{self, Heads, Hello, Message, Messages, PageHead, TooLong, WireCommit, WireHead};
 use super::{Engine, Mark};
 
-/// The most messages of one frame. This version sends one.
+/// The most messages of one frame; this version sends one. Without a bound a frame of many small messages could cause
+/// too much work.
 const MESSAGES_MAX: usize = 16;
 
 impl Engine {
@@ -49,7 +50,7 @@ impl Engine {
         let messages = Messages::new(frame, group, self.context.limits.frame_bytes_max);
         match messages {
             Err(error) => self.reject(from, error.to_string()),
-            // All of it is read before any of it counts.
+            // Read the whole frame before any message counts: a damaged frame must change nothing.
             Ok(messages) => match messages.take(MESSAGES_MAX + 1).collect::<Result<Vec<_>, _>>() {
                 Err(error) => self.reject(from, error.to_string()),
                 Ok(messages) if messages.len() > MESSAGES_MAX => {
@@ -62,18 +63,18 @@ impl Engine {
         }
     }
 
-    /// Whether the frames of `from` are read at all. Of others only a hello is answered.
+    /// Whether the messages of `from` are read. Of a stranger only a hello is answered.
     fn is_listened_to(&mut self, from: ReplicaId, frame: &Bytes) -> bool {
         if self.members.trusts(from, &self.context) {
-            // A peer that was a stranger when the transport said that it is up, and was one too many.
+            // The peer may have come up as a stranger for whom there was no room: take it now.
             if self.peers.get(from).is_none() {
                 self.came_up(from);
             }
-            // A transport says that a peer is up before its first frame.
+            // A transport must say `Up` before the first frame of a peer. A frame that comes without it is ignored.
             return self.peers.is_up(from);
         }
         match wire::is_hello(frame, self.context.group(), self.context.limits.frame_bytes_max) {
-            // Who else is in the group, a joiner learns later.
+            // A joiner does not know the members yet, so it calls no peer a stranger.
             Ok(_) if self.members.awaits_membership() => {}
             Ok(true) => self.peers.owe(from, |owed| owed.stranger = true),
             Ok(false) => self.reject(from, "its sender is no member".into()),
@@ -82,7 +83,8 @@ impl Engine {
         false
     }
 
-    /// Counts a frame that was refused; tells of the first of a peer, and then ever more rarely.
+    /// Counts a refused frame. The app hears of the first one of a peer, and then ever more rarely: a flood of frames
+    /// must not become a flood of events.
     fn reject(&mut self, from: ReplicaId, reason: String) {
         self.marks.note(Mark::Rejected);
         if let Some(count) = self.peers.reject(from) {
@@ -94,7 +96,8 @@ impl Engine {
         match message {
             Message::Hello(hello) => self.hear_hello(from, &hello),
             Message::Stranger => self.peers.calls_us_stranger(from, true),
-            // A joiner may not have what it needs to tell others about it.
+            // A joiner answers no pull: it cannot tell yet which streams are of members, and others would leave its
+            // pages.
             Message::Pull(_) if self.members.awaits_membership() && self.context.rules.joiner_waits => {}
             Message::Pull(pull) => self.serving.pulled(from, pull),
             Message::Page(head, commits) => self.hear_page(from, &head, commits, frame_bytes),
@@ -106,7 +109,7 @@ impl Engine {
         }
     }
 
-    // --- what a peer has --------------------------------------------------------------------------------------------
+    // --- heads of peers ---------------------------------------------------------------------------------------------
 
     fn hear_hello(&mut self, from: ReplicaId, hello: &Hello) {
         self.peers.calls_us_stranger(from, false);
@@ -115,7 +118,8 @@ impl Engine {
         }
         self.note_regression(from, hello);
         if hello.restored {
-            // What it acknowledged before does not count either, also once this store was opened again.
+            // Earlier acknowledgements of a restored store are void. Flush its row, so that they stay void when this
+            // store is opened again.
             let void = self.context.rules.acks_of_restored_are_void;
             if self.peers.was_restored(from, void) && void {
                 self.rows.peer(from);
@@ -126,8 +130,8 @@ impl Engine {
         self.compare_places(from, &hello.heads);
     }
 
-    /// Tells a peer that says it has less of a stream than it once acknowledged. It alone can judge: what came may be a
-    /// hello of an earlier session that was late.
+    /// Owes a peer the word of what it once acknowledged, if its hello names less. Only the peer itself can conclude
+    /// that its store was restored: the hello may be a late one of an earlier session.
     fn note_regression(&mut self, from: ReplicaId, hello: &Hello) {
         if hello.restored || !self.context.rules.restores_are_noticed {
             return;
@@ -143,13 +147,13 @@ impl Engine {
     }
 
     fn hear_regressed(&mut self, head: &WireHead) {
-        // Acknowledgements cover only what is durable, so having less now is proof.
+        // An acknowledgement covers only durable commits, so a head below it proves a restore.
         if self.ledger.head(head.stream).seq < head.seq {
             self.note_restored(head.stream, head.seq);
         }
     }
 
-    /// Takes note of what a peer has, and compares it with what is here where that costs nothing.
+    /// Takes note of what a peer has, and compares it with the heads here, which needs no read.
     fn hear_heads(&mut self, from: ReplicaId, heads: &Heads) {
         let me = self.context.me();
         for head in heads.0.iter().filter(|head| head.seq > 0) {
@@ -170,14 +174,15 @@ impl Engine {
         }
     }
 
-    /// Takes note of how much of a stream a peer has. What it has of the own stream is here.
+    /// Takes note of how much of a stream a peer has. Nothing is noted of the own stream, since all of it is here.
     fn note_has(&mut self, from: ReplicaId, stream: ReplicaId, seq: u64) {
         if stream != self.context.me() {
             self.peers.has(from, stream, seq, self.streams.tip(stream).seq);
         }
     }
 
-    /// Compares what a peer has of streams with what is here, where that is more.
+    /// Asks for a comparison of the streams of which a peer has less than is here: the digest at its place stands in
+    /// the log.
     fn compare_places(&mut self, from: ReplicaId, heads: &Heads) {
         for head in &heads.0 {
             let ours = self.ledger.head(head.stream);
@@ -203,9 +208,10 @@ impl Engine {
         }
         let refused = head.too_long.is_some_and(|too_long| self.refuse_too_long(from, &too_long));
         self.peers.sent_page(from, head.more && progress > 0, head.pruned);
-        // A page that brings nothing new, from a peer that said it has more, would be the same again at once.
+        // A page that brings nothing new, from a peer that said it has more, would be the same again: without a rest,
+        // pulls would come in an endless loop.
         let useless = progress == 0 && !refused && self.has_more(from);
-        self.puller.judged(from, useless);
+        self.puller.rated(from, useless);
         if useless {
             self.peers.rests(from, self.now.mono, &mut self.rng);
         } else {
@@ -213,13 +219,14 @@ impl Engine {
         }
     }
 
-    /// Whether a peer has something to ask for.
+    /// Whether a peer has commits to ask for.
     fn has_more(&self, peer: ReplicaId) -> bool {
         let admitting = self.admitting();
         self.peers.said_more(peer) || self.peers.ahead(peer).any(|(stream, _)| admitting.wants(stream, peer))
     }
 
-    /// The peer cannot send the next commit of a stream: the stream stops, and the others go on. Says whether it does.
+    /// Stops a stream whose next commit the peer cannot send in a frame; other streams go on. Returns whether the
+    /// commit is the next one.
     fn refuse_too_long(&mut self, from: ReplicaId, &TooLong { stream, seq, bytes }: &TooLong) -> bool {
         let next = stream != self.context.me()
             && self.admitting().is_known_stream(stream)
@@ -233,7 +240,7 @@ impl Engine {
         next
     }
 
-    /// Takes commits in their order; says how many were new.
+    /// Takes commits in their order; returns how many were new.
     fn take_commits(&mut self, from: ReplicaId, commits: Vec<WireCommit>, frame_bytes: usize) -> usize {
         let before = self.inbox.filled();
         let mut progress = 0;
@@ -241,19 +248,19 @@ impl Engine {
             let admission = self.admitting().admit(from, &commit);
             match self.admitted(from, &commit, admission) {
                 Taken::Queued => progress += 1,
-                Taken::Not => {}
-                // What follows may rest on it.
-                Taken::NoneAfter => break,
+                Taken::Skipped => {}
+                // The commits behind this one may rest on it.
+                Taken::RestSkipped => break,
             }
         }
         self.inbox.end_of_frame(before, frame_bytes);
         progress
     }
 
-    /// Does what was judged of a commit.
+    /// Carries out what admission says of a commit.
     fn admitted(&mut self, from: ReplicaId, commit: &WireCommit, admission: Admission) -> Taken {
         let (stream, seq) = (commit.stream, commit.seq);
-        // Whoever sends a commit has it, whatever becomes of it here.
+        // The sender has the commit, whatever admission says of it.
         self.note_has(from, stream, seq);
         match admission {
             Admission::Next { commit, members, beyond_bound } => {
@@ -268,7 +275,7 @@ impl Engine {
                 return Taken::Queued;
             }
             Admission::Duplicate => self.marks.note(Mark::Duplicate),
-            Admission::Left => {}
+            Admission::Ignored => {}
             Admission::TooEarly(missing) => {
                 self.marks.note(Mark::TooEarly);
                 if let Some((cause, seq)) = missing {
@@ -277,11 +284,11 @@ impl Engine {
             }
             Admission::Full => {
                 self.marks.note(Mark::Full);
-                return Taken::NoneAfter;
+                return Taken::RestSkipped;
             }
             Admission::Wrong(reason) => {
                 self.reject(from, reason.into());
-                return Taken::NoneAfter;
+                return Taken::RestSkipped;
             }
             Admission::Stops(reason) => self.stop_stream(stream, from, reason),
             Admission::OtherHistory(seq) => self.note_fork(stream, seq),
@@ -290,10 +297,10 @@ impl Engine {
                 return self.admitted(from, commit, *then);
             }
         }
-        Taken::Not
+        Taken::Skipped
     }
 
-    /// A commit that `from` sent stops its stream.
+    /// Stops the stream of a commit that `from` sent.
     fn stop_stream(&mut self, stream: ReplicaId, from: ReplicaId, reason: StreamStop) {
         if matches!(reason, StreamStop::Held { .. }) {
             self.marks.note(Mark::Held);
@@ -304,7 +311,8 @@ impl Engine {
 
     // --- two histories of one stream --------------------------------------------------------------------------------
 
-    /// A stream has another history elsewhere: the own one, since this store was restored or cloned.
+    /// Takes note that a stream has another history elsewhere. For the own stream this proves that the store was
+    /// restored or cloned.
     pub(super) fn note_two_histories(&mut self, stream: ReplicaId, seq: u64) {
         if stream == self.context.me() {
             self.note_restored(stream, seq);
@@ -313,7 +321,7 @@ impl Engine {
         }
     }
 
-    /// A stream has two histories. It stops here, and whoever is asked says why.
+    /// Stops a stream that has two histories, for good. The status says why.
     fn note_fork(&mut self, stream: ReplicaId, seq: u64) {
         if self.streams.is_forked(stream) || !self.context.rules.chains_are_checked {
             return;
@@ -321,11 +329,12 @@ impl Engine {
         self.marks.note(Mark::Forked);
         self.stop_stream(stream, stream, StreamStop::Forked { seq });
         self.rows.fork(stream);
-        // Its writer learns of it from the digest here.
+        // Owe its author a hello, which learns of the fork from the digest of the head here.
         self.peers.owe(stream, |owed| owed.hello = true);
     }
 
-    /// This store was restored or cloned: it must not go on writing a stream that another store may have written.
+    /// Takes note that this store was restored or cloned. It must not go on writing a stream that another store may
+    /// have written.
     fn note_restored(&mut self, stream: ReplicaId, seq: u64) {
         let restored = Restored { stream, seq };
         let rules = &self.context.rules;
@@ -340,10 +349,12 @@ impl Engine {
     }
 }
 
-/// Whether a commit was taken.
+/// The fate of a commit in a frame.
 enum Taken {
+    /// The commit waits in the inbox.
     Queued,
-    Not,
-    /// It was not, nor is what comes behind it in its frame.
-    NoneAfter,
+    /// The commit is left out. Those behind it may still be taken.
+    Skipped,
+    /// The commit is left out, and so are those behind it in its frame.
+    RestSkipped,
 }

@@ -1,4 +1,4 @@
-//! What an engine is told and what it wants done.
+//! Inputs and effects: all that goes into an engine, and all that comes out of it.
 
 use bytes::Bytes;
 
@@ -14,11 +14,11 @@ use super::commit::{Commit, Decision, Pen, Received};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Ticket(pub(crate) u64);
 
-/// Names a piece of work that the store does, so that its result cannot be taken for that of another one.
+/// Names a job of the store, so that its result cannot be taken for the result of another job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct JobId(pub(crate) u64);
 
-/// What to read for a peer.
+/// A read for a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Query {
     /// The first entries of a range.
@@ -27,7 +27,7 @@ pub(crate) enum Query {
     Get(Vec<Key>),
 }
 
-/// What a [`Query`] found.
+/// The answer to a [`Query`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// The entries of a scan.
@@ -36,34 +36,35 @@ pub(crate) enum Answer {
     Values(Vec<Option<Value>>),
 }
 
-/// What happens to an engine.
+/// An event that an engine is told of.
 #[derive(Debug)]
 pub(crate) enum Input {
-    /// The app wants this committed.
+    /// The app wants to commit this.
     Commit(Ticket, Commit),
-    /// The app wants a joined write; the driver has the work that belongs to the ticket.
+    /// The app wants a joined write; the driver keeps the work that belongs to the ticket.
     Join(Ticket),
     /// The keys of the last [`Effect::Read`], and their values in the same order.
     Read(JobId, Vec<Key>, Result<Vec<Option<Value>>, ReadError>),
     /// The entries that the last [`Effect::Scan`] found.
     Scanned(JobId, Result<Vec<Entry>, ReadError>),
-    /// The last [`Effect::Write`] is durable, or certainly not applied. Any other outcome is no input: the
-    /// driver drops the engine, and the app reopens the store.
+    /// The last [`Effect::Write`] is durable, or certainly not applied. Any other result is no input: the driver drops
+    /// the engine, and the app reopens the store.
     Written(JobId, Result<(), SharedError>),
-    /// The last [`Effect::Join`] or [`Effect::Receive`] is durable, with the pen as it left it and what it decided; or
-    /// certainly undone.
+    /// The last [`Effect::Join`] or [`Effect::Receive`] is durable, with the pen as the write left it and its decision;
+    /// or certainly undone.
     Joined(JobId, Result<Box<(Pen, Decision)>, Error>),
     /// The last [`Effect::WriteProjected`] is durable, or certainly undone.
     Projected(JobId, Result<(), Error>),
-    /// The last [`Effect::Rebuild`] has ended: what to tell of it; or there is nothing more to rebuild.
+    /// The last [`Effect::Rebuild`] has ended, with the status to tell of, if that has changed. The outer `None` says
+    /// that no projection is left to rebuild.
     Rebuilt(JobId, Option<Option<ProjectionStatus>>),
-    /// What an [`Effect::Find`] found.
+    /// The answer to an [`Effect::Find`].
     Found(JobId, Result<Answer, ReadError>),
     /// A peer can be reached.
     Up(ReplicaId),
     /// A peer cannot be reached any more.
     Down(ReplicaId),
-    /// A peer sent this.
+    /// A peer sent this frame.
     Frame(ReplicaId, Bytes),
     /// No peer can be reached any more.
     Offline,
@@ -71,10 +72,10 @@ pub(crate) enum Input {
     Tick,
 }
 
-/// What an engine wants done, in this order.
+/// Work that an engine wants done, in this order.
 ///
-/// The first six are the write lane: one of them is under way at a time. [`Effect::Find`] is the read lane, and goes on
-/// beside it.
+/// The effects from [`Effect::Read`] to [`Effect::Rebuild`] are the write lane: one of them is under way at a time.
+/// [`Effect::Find`] is the read lane, and goes on beside it.
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// Read these keys, then tell [`Input::Read`], with the keys: they are lent, not copied.
@@ -91,15 +92,15 @@ pub(crate) enum Effect {
     WriteProjected(JobId, WriteBatch),
     /// Rebuild a page of a projection, then tell [`Input::Rebuilt`].
     Rebuild(JobId),
-    /// Nothing lies beside a record any more that this version of the app could merge.
+    /// No value lies beside a record any more that this version of the app could merge.
     Folded,
-    /// These projections begin from nothing.
+    /// These projections were reset: they are rebuilt from their beginning.
     Reset(Vec<&'static str>),
     /// Read this for a peer, then tell [`Input::Found`].
     Find(JobId, Query),
-    /// Send this to a peer.
+    /// Send this frame to a peer.
     Send(ReplicaId, Bytes),
-    /// Send this to these peers.
+    /// Send this frame to these peers.
     Broadcast(Vec<ReplicaId>, Bytes),
     /// Answer a call.
     Reply(Ticket, Result<(), Error>),

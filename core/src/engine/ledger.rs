@@ -1,11 +1,11 @@
-//! The ledger: the durable heads of all streams and the clock, from which the next commit is numbered and stamped.
+//! The ledger: the durable heads of all streams, and the clock. The next commit is numbered and stamped from it.
 //!
-//! Only a write that is known durable moves it. A write that decides while it runs (a joined write) reads the same
-//! ledger through its [`Pen`](super::Pen), so lending costs nothing, however many streams there are.
+//! Only a durable write moves a head. A write that decides while it runs (a joined write) reads the same ledger through
+//! its [`Pen`](super::Pen), so lending costs nothing, however many streams there are.
 //!
-//! Owns: heads, the clock and the part of it that is durable, the streams that moved since the last own commit, the
-//! highest own commit with a kept value. Holds always: heads rise; a floor is at most its head; the clock is at or
-//! above the stamp of every head.
+//! Owns: the heads, the clock and the part of it that is durable, the streams that moved since the last own commit, the
+//! highest own commit with a kept value. Holds always: heads only rise; a floor is at most its head; the clock is at or
+//! above the stamp of every head, and at or above the durable clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,11 +22,11 @@ pub(crate) struct Ledger {
     me: ReplicaId,
     heads: BTreeMap<ReplicaId, Head>,
     clock: HlcGenerator,
-    /// The clock's high-water that is stored: the only one that may be shown, since a crash takes the others back.
+    /// The clock's high-water that is stored. No other one may be shown, since a crash takes it back.
     durable_clock: Hlc,
-    /// The streams of others that moved since the last own commit: what the next one comes after.
+    /// The streams of others that moved since the last own commit: the next own commit rests on them.
     moved: BTreeSet<ReplicaId>,
-    /// No kept value of the own stream stands above this sequence number, so that pruning need not look for any.
+    /// No kept value of the own stream stands above this sequence number, so pruning need not look there.
     kept_up_to: u64,
 }
 
@@ -36,7 +36,7 @@ impl Ledger {
         Self::opened(BTreeMap::new(), clock)
     }
 
-    /// The ledger as a store has it.
+    /// The ledger of an opened store.
     ///
     /// Which streams had moved before the last own commit is not stored, so the next commit comes after all of them.
     pub(super) fn opened(heads: BTreeMap<ReplicaId, Head>, clock: HlcGenerator) -> Self {
@@ -47,7 +47,7 @@ impl Ledger {
         Self { me, heads, clock, durable_clock, moved, kept_up_to }
     }
 
-    /// The head of a stream, which is the start of one that has no commit here.
+    /// The head of a stream; the start of the stream if no commit of it is here.
     pub(crate) fn head(&self, stream: ReplicaId) -> Head {
         self.heads.get(&stream).copied().unwrap_or_else(|| Head::start(stream))
     }
@@ -57,12 +57,12 @@ impl Ledger {
         self.head(self.me)
     }
 
-    /// The heads of all streams that have one here, by their writers.
+    /// The heads of all streams that have one here, by their authors.
     pub(crate) fn heads(&self) -> &BTreeMap<ReplicaId, Head> {
         &self.heads
     }
 
-    /// Whether a stamp stands near enough to physical time. None does if the time cannot be told.
+    /// Whether a stamp stands near enough to physical time. No stamp does while the wall clock fails.
     pub(super) fn is_within_drift(&self, stamp: Hlc, now: &Now) -> bool {
         now.wall.as_ref().is_ok_and(|wall| self.clock.check_drift(stamp, *wall).is_ok())
     }
@@ -80,7 +80,7 @@ impl Ledger {
         self.kept_up_to
     }
 
-    /// The heads that moved since the last own commit: what the next one rests on.
+    /// The heads that moved since the last own commit: the causes of the next one.
     pub(crate) fn causes(&self) -> Vec<(ReplicaId, u64)> {
         let moved = self.moved.iter().map(|stream| (*stream, self.head(*stream).seq));
         moved.filter(|(_, seq)| *seq > 0).collect()
@@ -91,7 +91,8 @@ impl Ledger {
         *self.heads.entry(self.me).or_insert_with(|| Head::start(self.me))
     }
 
-    /// Takes back what a pen was used for. The stamps that it drew are never drawn again, whatever becomes of the write.
+    /// Takes back the clock and `kept_up_to` of a pen. A stamp that the pen drew is never drawn again, whatever becomes
+    /// of its write.
     pub(super) fn take_back(&mut self, clock: HlcGenerator, kept_up_to: u64) {
         debug_assert!(clock.high_water() >= self.clock.high_water(), "a pen never sets the clock back");
         self.clock = clock;
@@ -123,7 +124,7 @@ impl Ledger {
         }
     }
 
-    /// What must always hold.
+    /// Asserts the invariants.
     pub(super) fn check(&self, context: &Context) {
         let high_water = self.clock.high_water();
         assert!(self.durable_clock <= high_water, "what is durable was drawn");

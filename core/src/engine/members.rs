@@ -1,7 +1,7 @@
-//! The members of the group, as far as their records are here: whom this replica listens to, and who may write.
+//! The members of the group whose records are here: this replica listens to them, and they may write.
 //!
-//! Owns: the member records, and from whom a joiner learns the group. Holds always: a member never goes, its state only
-//! rises; a replica whose own member record is here needs no introducer.
+//! Owns: the member records, and the introducer of a joiner. Holds always: a member never goes, and its state only
+//! rises; a replica whose own member record is here has no introducer.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::context::Context;
 #[derive(Debug)]
 pub(super) struct Members {
     members: BTreeMap<ReplicaId, Member>,
-    /// From whom this replica learns the group, until its own member record is here.
+    /// The replica from which this one learns the group, until its own member record is here.
     introducer: Option<ReplicaId>,
     me: ReplicaId,
     device: DeviceId,
@@ -35,7 +35,8 @@ impl Members {
         all
     }
 
-    /// Whether the group knows this replica, on this device: commits that name another one are taken by nobody.
+    /// Whether the group knows this replica on this device. A commit that names another device is refused by every
+    /// other replica.
     pub(super) fn is_member(&self) -> bool {
         self.members.get(&self.me).is_some_and(|member| member.device == self.device)
     }
@@ -45,12 +46,13 @@ impl Members {
         self.introducer.is_some()
     }
 
-    /// Whether this replica is the only member, so that what it has is what everybody has.
+    /// Whether this replica is the only member: then no other one needs its log.
     pub(super) fn is_alone(&self) -> bool {
         self.members.len() == 1 && self.members.contains_key(&self.me)
     }
 
-    /// Whether this replica listens to `peer`: to members; a joiner, who knows none, to its introducer alone.
+    /// Whether this replica listens to `peer`. A member listens to members; a joiner, which knows none, to its
+    /// introducer alone.
     pub(super) fn trusts(&self, peer: ReplicaId, context: &Context) -> bool {
         if !context.rules.peers_are_members {
             return true;
@@ -61,7 +63,7 @@ impl Members {
         }
     }
 
-    /// The device on which the writer of a stream is a member.
+    /// The device on which the author of a stream is a member.
     pub(super) fn device_of(&self, stream: ReplicaId) -> Option<DeviceId> {
         self.members.get(&stream).map(|member| member.device)
     }
@@ -74,7 +76,7 @@ impl Members {
         self.members.len()
     }
 
-    /// Takes member records that became durable; says whether this replica became a member by them.
+    /// Takes member records that became durable; returns whether this replica became a member by them.
     pub(super) fn apply(&mut self, records: Vec<Member>) -> bool {
         for member in records {
             let before = self.members.insert(member.replica, member.clone());
@@ -86,7 +88,7 @@ impl Members {
         self.is_member() && self.introducer.take().is_some()
     }
 
-    /// What must always hold.
+    /// Asserts the invariants.
     pub(super) fn check(&self) {
         assert!(!(self.is_member() && self.introducer.is_some()), "a member needs no introducer");
         for (replica, member) in &self.members {

@@ -1,38 +1,39 @@
-//! The engine: what a replica decides, without any I/O.
+//! The engine: the decisions of one replica, without any I/O.
 //!
-//! It is pure: no async, no clock, no randomness, no storage calls. Time comes in with every input, reads and
-//! writes go out as effects and come back as inputs, so durability is something the engine is told. Everything
-//! that depends on it (replies, events, frames) becomes an effect only after [`Input::Written`] said `Ok`; "nothing is
-//! said before it is durable" holds by construction.
+//! The engine is pure: no async, no clock, no randomness of its own, no storage calls. Time comes in with every input;
+//! reads and writes go out as effects and come back as inputs, so the engine is told when a write is durable. Replies,
+//! events and frames become effects only after [`Input::Written`] said `Ok`: nothing can be said before it is durable.
 //!
 //! The engine is a set of **machines**: structs with private fields, each in a file of its own, that are told facts and
-//! return values. None of them sees an effect, a frame or another machine. Only the engine itself knows them all: in this
-//! file who hears of an input and who is asked what is to be done. Its chapters are [`lane`], what goes to the store and
-//! comes back, [`hear`], what peers say, [`answer`], what is read for them, and [`report`], what the app is told.
+//! return values. No machine sees an effect, a frame or another machine. Only the engine knows them all: this file says
+//! which machine hears of an input, and which one is asked for the next effect. The other chapters of `impl Engine` are
+//! [`lane`] (jobs for the store and their results), [`hear`] (frames of peers), [`answer`] (reads for peers) and
+//! [`report`] (the status for the app).
 //!
 //! | machine | owns |
 //! |---|---|
-//! | [`context::Context`] | who this replica is, limits, rules, models: never changes |
+//! | [`context::Context`] | identity, limits, rules and models of this replica: immutable |
 //! | [`ledger::Ledger`] | the durable heads of all streams, the clock |
 //! | [`members::Members`] | the member records, the introducer |
-//! | [`peer::Peers`] | who can be reached, has what, acknowledged what, is owed what; who is ahead |
-//! | [`stream::Streams`] | how far each stream is here, why one goes no further |
-//! | [`stream::inbox::Inbox`] | commits of others that wait for the store |
-//! | [`pull::Puller`] | the page that is on its way |
-//! | [`acks::Acks`], [`acks::Hellos`] | when to say how far this replica is |
+//! | [`peer::Peers`] | the link of each peer, what it has, acknowledged and is owed; which peers are ahead |
+//! | [`stream::Streams`] | the tip of each stream, and what stops it |
+//! | [`stream::inbox::Inbox`] | received commits that wait for the store |
+//! | [`pull::Puller`] | the page on its way |
+//! | [`acks::Acks`], [`acks::Hellos`] | when to acknowledge, when to say hello |
 //! | [`writes::Writes`] | the calls of the app, the one write under way, whose turn it is |
-//! | [`upkeep::Upkeep`] | values to fold into their records, projections to rebuild |
+//! | [`upkeep::Upkeep`] | values beside records to fold into them, projections to rebuild |
 //! | [`reads::Reads`] | the reads for peers |
 //! | [`serve::Serving`] | pulls to answer, places to compare |
-//! | [`rows::Rows`] | rows that ride on any write |
+//! | [`rows::Rows`] | rows of peers and forks that ride on any write |
 //!
-//! What can be derived is asked for, not pushed: whenever no effect is left to do, [`Engine::next_effect`] asks in one
-//! fixed order what is owed, due or missing. So there is one place that decides to pull, one that decides to acknowledge.
+//! A fact that can be derived is asked for, not pushed: whenever no effect is left, [`Engine::next_effect`] asks in one
+//! fixed order what is owed, due or missing. So there is one place that decides to pull, and one that decides to
+//! acknowledge.
 //!
-//! A write takes three steps: read the records it touches ([`Effect::Read`]), decide ([`commit`]), write
-//! ([`Effect::Write`]). Commits that arrive meanwhile form the next round and share its write: group commit without a
-//! timer. A joined write is one step instead ([`Effect::Join`]): reading, deciding and writing happen in one native
-//! transaction of the store, with the [`Pen`] that the engine lends for it.
+//! A write takes three steps: read the records that it touches ([`Effect::Read`]), decide ([`commit`]), write
+//! ([`Effect::Write`]). Commits that arrive meanwhile form the next round and share its write, so that no timer is
+//! needed to gather them. A joined write is one step instead ([`Effect::Join`]): reading, deciding and writing happen
+//! in one native transaction of the store, with the [`Pen`] that the engine lends for it.
 
 mod acks;
 #[cfg(feature = "internals-for-tests")]
@@ -72,7 +73,7 @@ use crate::clock::{Mono, Now, WallMs};
 use crate::events::{Event, Notice};
 use crate::ids::ReplicaId;
 
-use acks::{Acks, Due, Hellos};
+use acks::{Acks, HelloReason, Hellos};
 pub(crate) use commit::{
     Action, Commit, Current, Decision, NewValue, Pen, Received, Staged, lend_keys, take_keys_back,
 };
@@ -98,24 +99,25 @@ use writes::{Call, Writes};
 
 /// The most streams of a group.
 pub(crate) const STREAMS_MAX: usize = wire::STREAMS_MAX;
-/// The most effects that may be left to do when a frame is taken.
+/// The most effects that may wait when a frame is taken: memory stays bounded while the store is busy.
 const EFFECTS_MAX: usize = 64;
 
-/// What the engine asks of every machine.
+/// The questions that the engine asks of every machine.
 trait Machine {
-    /// When time alone changes something. A moment that has come is none to wait for.
+    /// The next moment at which time alone changes something. A moment that has come is never named: the driver would
+    /// wake up for it again and again.
     fn next_timeout(&self) -> Option<Mono> {
         None
     }
 
-    /// Takes note of the time: what is due is found when the machine is asked next.
+    /// Marks what is due by `now`. The engine finds it when it asks the machine next.
     fn expire(&mut self, _now: Mono) {}
 
-    /// Asserts what must always hold.
+    /// Asserts the invariants of the machine.
     fn check(&self) {}
 }
 
-/// One replica: everything it knows beside its store.
+/// One replica: all of its state that is not in the store.
 #[derive(Debug)]
 pub(crate) struct Engine {
     context: Arc<Context>,
@@ -132,19 +134,19 @@ pub(crate) struct Engine {
     reads: Reads,
     serving: Serving,
     rows: Rows,
-    /// Both clocks, as last read.
+    /// Both clocks, as read for the last input.
     now: Now,
-    /// The last reading of both clocks that did not fail, from which a jump is measured.
+    /// The last reading of both clocks at which the wall clock did not fail: a jump is measured from it.
     last_reading: Option<(WallMs, Mono)>,
     rng: fastrand::Rng,
-    /// Whether only what the app asked for is still done.
+    /// Whether only calls of the app are still served, since its manager closes.
     closing: bool,
     marks: Marks,
     effects: VecDeque<Effect>,
 }
 
 impl Engine {
-    /// Takes what has happened.
+    /// Takes an input.
     pub(crate) fn handle(&mut self, now: Now, input: Input) {
         self.pass_time(now);
         match input {
@@ -171,12 +173,12 @@ impl Engine {
         }
     }
 
-    /// Gives the next thing to do; `None` until something happens.
+    /// Gives the next effect to perform; `None` until there is another input.
     ///
-    /// Who is asked, and in which order: peers hear what they are owed before anything is asked of them, since a peer
-    /// can tell that this store was rolled back only while its heads are still low. A write begins only when nothing else
-    /// is left to do, so that a round takes everything that has arrived. A page is asked for after that, since the write
-    /// makes room for it: it comes while the one before it is written.
+    /// The order matters. Owed hellos go out before the pull: a peer can detect that our store was rolled back only
+    /// while our heads are still low. A write begins only when no effect is left, so that its round takes all calls
+    /// that have arrived. The pull comes after the write, since a write makes room in the inbox: the next page arrives
+    /// while this write runs.
     pub(crate) fn next_effect(&mut self) -> Option<Effect> {
         if self.effects.is_empty() {
             self.resume_streams();
@@ -190,12 +192,13 @@ impl Engine {
         self.effects.pop_front()
     }
 
-    /// When time alone changes something.
+    /// The next moment at which time alone changes something: the driver sends [`Input::Tick`] then.
     pub(crate) fn next_timeout(&mut self) -> Option<Mono> {
         self.machines().into_iter().filter_map(|machine| machine.next_timeout()).min()
     }
 
-    /// All machines that anything depends on time in, or that have something to check: the one list of them.
+    /// All machines that depend on time or assert invariants. One list serves timeouts, expiry and checks, so that no
+    /// machine is forgotten in one of them.
     fn machines(&mut self) -> [&mut dyn Machine; 11] {
         [
             &mut self.peers,
@@ -212,7 +215,7 @@ impl Engine {
         ]
     }
 
-    /// Asserts what must always hold, in each machine and between them.
+    /// Asserts the invariants of each machine, and those between machines.
     fn check(&mut self) {
         for machine in self.machines() {
             machine.check();
@@ -250,23 +253,23 @@ impl Engine {
 
     // --- what the driver asks ---------------------------------------------------------------------------------------
 
-    /// Does only what the app has asked for from here on.
+    /// From here on, serves only calls of the app: nothing is received, pulled or sent as a page.
     pub(crate) fn close(&mut self) {
         self.closing = true;
     }
 
-    /// Whether there is room for what peers send: for their commits, and for what is said to them.
+    /// Whether a frame may be handed over: the inbox has room for its commits, and the effects for what it causes.
     pub(crate) fn has_room(&self) -> bool {
         let room = self.inbox.bytes() <= self.context.limits.frame_bytes_max;
         room && self.effects.len() < EFFECTS_MAX && !self.closing
     }
 
-    /// Whether nothing is left to do of what has happened: the moment to hand over what peers sent.
+    /// Whether no effect is left to perform: the moment to hand over frames.
     pub(crate) fn is_between_effects(&self) -> bool {
         self.effects.is_empty()
     }
 
-    /// Whether no write is under way either: the moment to hand over what the app wants, and to let others run.
+    /// Whether no write is under way either: the moment to hand over calls of the app, and to let other tasks run.
     pub(crate) fn is_idle(&self) -> bool {
         self.is_between_effects() && self.writes.is_idle()
     }
@@ -276,7 +279,7 @@ impl Engine {
         self.writes.has_calls()
     }
 
-    /// Lets the held commits of a stream through; `false` if none are held.
+    /// Lets the held commits of a stream through; `false` if the stream is not held.
     pub(crate) fn release_held(&mut self, stream: ReplicaId) -> bool {
         let told = self.streams.release(stream);
         let held = told.is_some();
@@ -286,13 +289,14 @@ impl Engine {
 
     // --- what is asked of the machines ------------------------------------------------------------------------------
 
-    /// Streams whose stop time has ended are tried again.
+    /// Tries the streams again whose stop has ended by time.
     fn resume_streams(&mut self) {
         let told = self.streams.resume_due(&self.now, &self.ledger, &self.context);
         self.tell_of_streams(told);
     }
 
-    /// Tells how streams have changed. One that goes on is asked for at once, of anybody.
+    /// Tells the app how streams have changed. The commits of a stream that goes on may be at peers that rest, so all
+    /// peers may be asked again.
     fn tell_of_streams(&mut self, told: impl IntoIterator<Item = Told>) {
         for told in told {
             match told {
@@ -306,11 +310,11 @@ impl Engine {
         }
     }
 
-    /// Owes hello to everybody whom this replica listens to and is connected with, if it is time.
+    /// Owes a hello to every trusted peer that is up, if a hello is due.
     fn say_hellos(&mut self) {
         let Some(due) = self.hellos.due().filter(|_| self.peers.any_up()) else { return };
-        if due == Due::Time {
-            // What peers acknowledged is stored now and then, too.
+        if due == HelloReason::Time {
+            // Store the acknowledgements of peers in this rhythm too: a write for each of them would cost too much.
             self.rows.flush();
         }
         for replica in self.members_up() {
@@ -319,7 +323,7 @@ impl Engine {
         self.hellos.later(self.members.awaits_membership(), self.now.mono, &mut self.rng);
     }
 
-    /// Says to peers what they are owed.
+    /// Sends peers the messages that they are owed.
     fn pay_what_is_owed(&mut self) {
         let group = self.context.group();
         while let Some((to, Owed { hello, stranger, regressed })) = self.peers.pay() {
@@ -337,7 +341,7 @@ impl Engine {
         }
     }
 
-    /// Acknowledges what has moved, if it is time: the only place that does.
+    /// Acknowledges the streams that have moved, if it is time. No other place acknowledges.
     fn acknowledge(&mut self) {
         let Some(moved) = self.acks.poll() else { return };
         if !self.peers.any_up() {
@@ -353,7 +357,7 @@ impl Engine {
         self.broadcast(wire::ack(self.context.group(), &heads));
     }
 
-    /// Asks somebody for what is missing, if anything is and nobody is asked yet: the only place that does.
+    /// Asks one peer for missing commits, unless a page is on its way. No other place pulls.
     fn pull(&mut self) {
         if self.closing || !self.puller.is_free() || !self.inbox.has_room_for_a_page(&self.context.limits) {
             return;
@@ -368,7 +372,7 @@ impl Engine {
         let mut heads: Vec<_> =
             tips.map(|(stream, point)| WireHead { stream, seq: point.seq, digest: point.digest }).collect();
         heads.sort_unstable_by_key(|head| head.stream);
-        // The own stream is nobody else's to tell.
+        // Exclude the own stream: this replica is its only author, so a commit of it would bring nothing new.
         let mut excluded = vec![self.context.me()];
         if self.context.rules.pulls_exclude {
             excluded.extend(self.streams.stopped_for(peer));
@@ -391,7 +395,7 @@ impl Engine {
         self.effects.push_back(Effect::Send(to, frame));
     }
 
-    /// Sends this to all members that are connected, and to nobody else.
+    /// Sends a frame to every trusted peer that is up. A stranger must not hear of commits.
     fn broadcast(&mut self, frame: Bytes) {
         let members = self.members_up();
         if !members.is_empty() {
@@ -399,7 +403,7 @@ impl Engine {
         }
     }
 
-    /// Those whom this replica listens to and is connected with.
+    /// The trusted peers that are up.
     fn members_up(&self) -> Vec<ReplicaId> {
         let up = self.peers.iter().filter(|(_, peer)| peer.is_up()).map(|(replica, _)| replica);
         up.filter(|replica| self.members.trusts(*replica, &self.context)).collect()
@@ -409,9 +413,9 @@ impl Engine {
         self.effects.push_back(Effect::Notify(Notice::from([event])));
     }
 
-    /// The durable heads of all streams, as peers hear of them.
+    /// The durable heads of all streams, as a hello names them.
     fn heads(&self) -> Heads {
-        // Nobody is to take the second history of our stream from here.
+        // Hide our own stream after a restore: a peer that took this second history could never take the first.
         let me = self.context.me();
         let hidden = self.streams.has_two_histories(me).then_some(me);
         let heads = self.ledger.heads().iter();
@@ -421,7 +425,7 @@ impl Engine {
         Capped(heads.collect())
     }
 
-    /// What admission looks at.
+    /// The machines that admission reads.
     fn admitting(&self) -> Admitting<'_> {
         Admitting {
             context: &self.context,
@@ -434,7 +438,7 @@ impl Engine {
     }
 }
 
-/// By how much the wall clock moved more than the timer did.
+/// The milliseconds by which the wall clock moved more than the monotonic clock did.
 fn jump(before: (WallMs, Mono), after: (WallMs, Mono)) -> i64 {
     let wall = i128::from(after.0.get()) - i128::from(before.0.get());
     let mono = i128::from(after.1.since(before.1));

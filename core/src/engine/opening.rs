@@ -1,4 +1,4 @@
-//! Opening a store: what must be read, and what it says.
+//! Opening a store: the rows to read, and the engine that they make.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -35,32 +35,32 @@ use super::upkeep::Upkeep;
 use super::writes::Writes;
 use super::{Action, Commit, Engine, Marks, NewValue, Pen, Rules, Staged};
 
-/// What the app asked for.
+/// The settings with which the app opens a store.
 #[derive(Debug)]
 pub(crate) struct Ask {
     pub(crate) device: Option<DeviceId>,
     pub(crate) group: Option<GroupId>,
-    /// From whom a new store learns the group, if it does not found it.
+    /// The replica from which a new store learns the group, unless it founds the group.
     pub(crate) introducer: Option<ReplicaId>,
     /// Whether there is a transport.
     pub(crate) networked: bool,
-    /// Where the engine's randomness comes from: its session and when it tries again.
+    /// The seed of the engine's randomness: of its session and of its pauses.
     pub(crate) seed: u64,
     pub(crate) limits: Arc<Limits>,
     pub(crate) rules: Rules,
-    /// The replica to be, should the store be new.
+    /// The id of the replica, if the store is new.
     pub(crate) replica: ReplicaId,
     /// The projections that the app registered.
     pub(crate) projections: Vec<Declared>,
-    /// Each of them, and the records that it derives from.
+    /// Each projection, and the range of records that it derives from.
     pub(crate) projected: Vec<(&'static str, KeyRange)>,
     /// Where the store lies, for messages.
     pub(crate) location: String,
-    /// Whether the engine checks what must always hold after every input.
+    /// Whether the engine asserts its invariants after every input.
     pub(crate) checked: bool,
 }
 
-/// What was found in the store.
+/// The rows of a store that an opening needs.
 #[derive(Debug)]
 pub(crate) struct Contents {
     /// The values of [`Contents::keys`].
@@ -75,7 +75,7 @@ pub(crate) struct Contents {
     pub(crate) members: Vec<Entry>,
     pub(crate) peers: Vec<Entry>,
     pub(crate) forks: Vec<Entry>,
-    /// Whether anything lies beside a record.
+    /// Whether a value lies beside any record.
     pub(crate) besides: bool,
 }
 
@@ -86,7 +86,7 @@ impl Contents {
     }
 }
 
-/// Decides what an opened store is, and what must be written before the engine may run.
+/// Makes the engine of a store, and the batch to write before the engine may run.
 ///
 /// The first opening writes the identity and, as commit 1 of the stream, the founder's member record.
 pub(crate) fn open(
@@ -118,7 +118,7 @@ pub(crate) fn open(
     note_models(&mut batch, registry, &seen, &location)?;
     forget_projections(&mut batch, &ask.projections, &found.projections);
     let introducer = found.introducer.as_deref().map(introducer_from_value).transpose().map_err(format)?;
-    // Another one, should the first have gone for good.
+    // The app may name another introducer: the first one may be gone for good.
     let introducer = introducer.map(|before| ask.introducer.unwrap_or(before));
     let clock = HlcGenerator::new(clock, ask.limits.max_drift_ms);
     let ledger = Ledger::opened(heads, clock);
@@ -172,7 +172,7 @@ fn create(
     let mut members = BTreeMap::new();
     let introducer = ask.introducer;
     if let Some(introducer) = introducer {
-        // A joiner has an identity, and nothing to say yet.
+        // A joiner may not commit yet, so it writes no record: its own stream begins empty.
         batch.put(keys::clock(), clock_value(ledger.durable_clock()));
         batch.put(keys::introducer(), introducer_value(introducer));
         batch.put(keys::head(identity.replica), ledger.begin_own_stream().to_value());
@@ -203,12 +203,12 @@ fn create(
 const DAMAGED_MEMBER: FormatError = FormatError::Damaged { what: "a member record" };
 
 fn new_member(member: &Member) -> Result<NewValue, OpenError> {
-    // The type is ours and holds nothing that could fail to encode.
+    // A `Member` has no field that could fail to encode.
     let damaged = |_| OpenError::Format { location: String::new(), source: DAMAGED_MEMBER };
     model::encode(member, usize::MAX).map_err(damaged)
 }
 
-/// The engine of a store that is as the arguments say.
+/// Puts the machines of an engine together.
 #[allow(clippy::too_many_arguments, reason = "each is a part of the store, and none of them more than that")]
 fn assemble(
     ask: Ask,
@@ -289,8 +289,8 @@ fn note_models(
     Ok(())
 }
 
-/// Forgets how far a projection was which this app does not have, or has in another version: it will not follow the
-/// commits from here on, so it must be rebuilt before it is used again.
+/// Deletes the row of each projection that this app does not have, or has in another version. Its table misses the
+/// commits from here on, so the projection must be rebuilt before it is used again.
 fn forget_projections(
     batch: &mut WriteBatch,
     declared: &[Declared],
@@ -315,7 +315,7 @@ pub(crate) fn read_projections(entries: &[Entry]) -> Result<BTreeMap<String, Pro
     Ok(projections)
 }
 
-/// The replicas that the keys of `entries` name, and their values.
+/// The replicas that are named by the keys of `entries`, and their values.
 fn named<'a>(
     entries: &'a [Entry],
     what: &'static str,

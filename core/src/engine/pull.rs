@@ -1,11 +1,12 @@
-//! The puller: who is asked for what is missing, and when.
+//! The puller: which peer is asked for missing commits, and when.
 //!
-//! The puller drives. One page is on its way at a time, so what a replica takes in is bounded by what it asked for, and
-//! nothing comes twice because two peers sent it. The next page is asked for as soon as one has arrived and nothing else
-//! waits, while that one is being written: asking and writing overlap. A peer that does not answer, or not with what it
-//! said it has, is left alone for a while, and another one is asked.
+//! The replica that lacks commits drives. One page is on its way at a time, so a replica takes in no more than it asked
+//! for, and no commit comes twice because two peers sent it. The next page is asked for as soon as one has arrived and
+//! nothing else waits, while that one is being written: asking and writing overlap. A peer that does not answer, or not
+//! with the commits that it said it has, rests for a while, and another one is asked.
 //!
-//! Owns: the page that is on its way, the peer that was of no use last, the pause after the store failed.
+//! Owns: the page on its way, the peer that was of no use last, the pause after the store failed. Holds always: at most
+//! one page is on its way; only the page of the last pull counts as an answer.
 
 use crate::clock::Mono;
 use crate::ids::ReplicaId;
@@ -13,19 +14,19 @@ use crate::ids::ReplicaId;
 use super::Machine;
 use super::backoff::{Backoff, after};
 
-/// How long a page may take.
+/// The longest time that a page may be on its way. Its peer counts as silent after that.
 const PULL_TIMEOUT_MS: u64 = 10_000;
 
-/// The one that asks.
+/// Asks for missing commits, one page at a time.
 #[derive(Debug, Default)]
 pub(super) struct Puller {
     on_its_way: Option<Asked>,
     last_id: u32,
     /// The peer whose last page or silence was of no use.
     useless: Option<ReplicaId>,
-    /// The peer that did not answer in time, until that is taken note of.
+    /// The peer that did not answer in time, until the engine has asked for it.
     silent: Option<ReplicaId>,
-    /// Since the store failed to take what was received.
+    /// The pause after the store failed to take received commits.
     store_backoff: Backoff,
 }
 
@@ -35,28 +36,29 @@ struct Asked {
     peer: ReplicaId,
     id: u32,
     deadline: Mono,
-    /// What it rests on is not here any more: it is waited for, and its sender is not to blame for what it brings.
+    /// The page rests on commits that are not here any more. It is still waited for, and its peer is not blamed for
+    /// what it brings.
     void: bool,
 }
 
-/// What a page answers.
+/// The pull that a page answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answers {
-    /// What was asked.
+    /// The pull whose page is on its way.
     Asked,
-    /// A pull of an earlier session, or one that was given up: what it brings is as good, and says nothing about its
-    /// sender.
+    /// A pull of an earlier session, or one that was given up. The commits of its page are as good as any, but say
+    /// nothing about the peer.
     Nothing,
 }
 
 impl Puller {
-    /// Whether nobody is asked now and the store has not just failed.
+    /// Whether no page is on its way, and the store has not just failed.
     pub(super) fn is_free(&self) -> bool {
         self.on_its_way.is_none() && self.store_backoff.is_over()
     }
 
-    /// Chooses whom to ask: not the one that was of no use, if there is another, since what a peer says it has need not
-    /// be so.
+    /// Chooses the peer to ask. A peer that was of no use is left out if there is another, since a peer may not have
+    /// what it says it has.
     pub(super) fn choose(&self, mut able: Vec<ReplicaId>, rng: &mut fastrand::Rng) -> Option<ReplicaId> {
         if able.len() > 1 {
             able.retain(|replica| Some(*replica) != self.useless);
@@ -64,7 +66,7 @@ impl Puller {
         rng.choice(able)
     }
 
-    /// A peer is asked for a page; returns the name of the pull.
+    /// Asks a peer for a page; returns the id of the pull.
     pub(super) fn asks(&mut self, peer: ReplicaId, now: Mono) -> u32 {
         debug_assert!(self.on_its_way.is_none(), "one page at a time: {:?}", self.on_its_way);
         self.last_id = self.last_id.wrapping_add(1);
@@ -73,7 +75,7 @@ impl Puller {
         self.last_id
     }
 
-    /// A page has arrived; says whether it is the one that is waited for.
+    /// Takes note of a page that has arrived; returns the pull that it answers.
     pub(super) fn arrived(&mut self, from: ReplicaId, id: u32) -> Answers {
         match self.on_its_way.take_if(|asked| asked.peer == from && asked.id == id) {
             Some(asked) if !asked.void => Answers::Asked,
@@ -81,34 +83,34 @@ impl Puller {
         }
     }
 
-    /// Whether the page that was asked for was of use to this replica.
-    pub(super) fn judged(&mut self, from: ReplicaId, useless: bool) {
+    /// Takes note of whether the page of `from` was of use.
+    pub(super) fn rated(&mut self, from: ReplicaId, useless: bool) {
         self.useless = useless.then_some(from);
     }
 
-    /// The peer cannot be reached any more: nothing of it is waited for.
+    /// Gives up the page of a peer that went down.
     pub(super) fn went_down(&mut self, peer: ReplicaId) {
         self.on_its_way.take_if(|asked| asked.peer == peer);
     }
 
-    /// What waited for the store was let go: a page that is on its way rests on it.
+    /// Takes note that the inbox was let go: a page on its way rests on its commits.
     pub(super) fn let_go(&mut self) {
         if let Some(asked) = &mut self.on_its_way {
             asked.void = true;
         }
     }
 
-    /// The store failed to take what was received: nobody is asked for a while.
+    /// Takes note that the store failed to take received commits: no page is asked for during a pause.
     pub(super) fn store_failed(&mut self, now: Mono, rng: &mut fastrand::Rng) {
         self.store_backoff.again(now, rng);
     }
 
-    /// The store took what was received.
+    /// Takes note that the store took received commits.
     pub(super) fn store_works(&mut self) {
         self.store_backoff.reset();
     }
 
-    /// The peer that did not answer in time, once.
+    /// The peer that did not answer in time. Each one is named once.
     pub(super) fn poll_silent(&mut self) -> Option<ReplicaId> {
         self.silent.take()
     }

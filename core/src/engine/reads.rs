@@ -1,14 +1,14 @@
-//! The read lane: what peers want to know is read beside the writes, one read at a time.
+//! The read lane: reads for peers, beside the writes, one at a time.
 //!
-//! Owns: the reads that wait, by who wants them, and the one under way. Holds always: at most one is under way; each
-//! reader has at most one in the lane, so the readers take turns.
+//! Owns: the reads that wait, each with its reader, and the read under way. Holds always: at most one read is under
+//! way; each reader has at most one in the lane, so the readers take turns.
 
 use std::collections::VecDeque;
 
 use super::Machine;
 use super::io::{JobId, Query};
 
-/// Who reads.
+/// The purpose of a read for a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reader {
     /// A page that answers a pull.
@@ -26,7 +26,7 @@ pub(super) struct Reads {
 }
 
 impl Reads {
-    /// A reader wants something read.
+    /// Takes a read that a reader wants.
     pub(super) fn want(&mut self, reader: Reader, query: Query) {
         debug_assert!(
             self.waiting.iter().all(|(other, _)| *other != reader),
@@ -47,8 +47,8 @@ impl Reads {
         Some((job, query))
     }
 
-    /// A read has ended; says whose it was.
-    pub(super) fn found(&mut self, job: JobId) -> Option<Reader> {
+    /// Ends the read under way; returns whose it was.
+    pub(super) fn end(&mut self, job: JobId) -> Option<Reader> {
         let ended = self.under_way.take_if(|(under_way, _)| *under_way == job);
         debug_assert!(ended.is_some(), "read {job:?} ended, {:?} is under way", self.under_way);
         ended.map(|(_, reader)| reader)
@@ -81,9 +81,9 @@ mod tests {
             if order.is_empty() {
                 reads.want(Reader::Check, query());
             }
-            let reader = reads.found(job).unwrap();
+            let reader = reads.end(job).unwrap();
             order.push(reader);
-            // Whoever was answered wants more at once.
+            // A reader that was answered wants more at once.
             reads.want(reader, query());
         }
         assert_eq!(order, [Reader::Page, Reader::Check, Reader::Page, Reader::Check]);

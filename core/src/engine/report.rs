@@ -1,4 +1,4 @@
-//! The report: what a replica says of itself to its app.
+//! A chapter of the engine: the report, which is the status of the replica for its app.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ impl Engine {
         self.context.identity.device
     }
 
-    /// Where this replica stands. What only its manager knows is left empty.
+    /// The status of this replica. Fields that only its manager knows stay empty.
     pub(crate) fn report(&self) -> Status {
         let own = self.ledger.own();
         let streams: BTreeSet<_> =

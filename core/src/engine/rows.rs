@@ -1,7 +1,9 @@
-//! The rows that ride on any write: what peers acknowledged, and which streams have two histories.
+//! The rows that ride on any write: acknowledgements of peers, and streams with two histories.
 //!
-//! Acknowledgements are stored now and then, since every commit would pay for them; a fork at once. Owns: which rows are
-//! due, and which of them the write under way has. Holds always: a row that was taken is stored or comes back.
+//! Acknowledgements are stored now and then, since every commit would pay for them; a fork is stored at once.
+//!
+//! Owns: the rows that are due, and those that the write under way has. Holds always: a row that was taken is stored or
+//! comes back; a fork is not due while it is being written.
 
 use std::collections::BTreeSet;
 
@@ -11,22 +13,22 @@ use crate::ids::ReplicaId;
 use super::Machine;
 use super::backoff::Backoff;
 
-/// Which rows are not stored yet.
+/// The rows that are not stored yet.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     due: Due,
     /// The rows that the write under way stores.
     writing: Due,
-    /// Whether the rows of peers are to be written even if nothing else is.
+    /// Whether the rows of peers are to be written even if there is no other write.
     flush: bool,
-    /// Since a write of rows alone failed.
+    /// The pause after a write of rows alone failed.
     backoff: Backoff,
 }
 
-/// Rows by their kind.
+/// Rows that are due, by their kind.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Due {
-    /// Peers whose row is not what is known of them.
+    /// Peers of which the store does not have the latest acknowledgements.
     pub(super) peers: BTreeSet<ReplicaId>,
     /// Streams with two histories.
     pub(super) forks: BTreeSet<ReplicaId>,
@@ -39,22 +41,22 @@ impl Due {
 }
 
 impl Rows {
-    /// A peer acknowledged more.
+    /// Takes note that the acknowledgements of a peer have changed.
     pub(super) fn peer(&mut self, peer: ReplicaId) {
         self.due.peers.insert(peer);
     }
 
-    /// A stream has two histories.
+    /// Takes note that a stream has two histories.
     pub(super) fn fork(&mut self, stream: ReplicaId) {
         self.due.forks.insert(stream);
     }
 
-    /// The rows of peers are not to wait any longer.
+    /// Makes the rows of peers urgent.
     pub(super) fn flush(&mut self) {
         self.flush = true;
     }
 
-    /// Whether there are rows that do not wait for another write.
+    /// Whether there are urgent rows, which wait for no other write.
     pub(super) fn are_urgent(&self) -> bool {
         let due = !self.due.forks.is_empty() || self.flush && !self.due.peers.is_empty();
         due && self.backoff.is_over()
@@ -71,13 +73,13 @@ impl Rows {
         &self.writing
     }
 
-    /// The rows that were taken are durable.
+    /// Takes note that the rows that were taken are durable.
     pub(super) fn written(&mut self) {
         self.writing = Due::default();
         self.backoff.reset();
     }
 
-    /// The rows that were taken are not stored: they are due again.
+    /// Takes note that the rows that were taken are not stored: they are due again.
     pub(super) fn put_back(&mut self) {
         let Due { peers, forks } = std::mem::take(&mut self.writing);
         self.flush |= !peers.is_empty();
@@ -85,7 +87,7 @@ impl Rows {
         self.due.forks.extend(forks);
     }
 
-    /// A write of rows alone failed: the next one waits.
+    /// Takes note that a write of rows alone failed: the next one waits.
     pub(super) fn failed(&mut self, now: Mono, rng: &mut fastrand::Rng) {
         self.backoff.again(now, rng);
     }

@@ -1,6 +1,6 @@
 //! The rules of the protocol, each of which tests can switch off to see that something fails without it.
 
-/// Which rules hold: all of them, but in tests.
+/// The rules in force: all of them, except in tests.
 #[allow(clippy::struct_excessive_bools, reason = "each rule is there or not, by itself")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
@@ -10,7 +10,7 @@ pub struct Rules {
     pub groups_are_checked: bool,
     /// Frames of replicas that are no members are refused.
     pub peers_are_members: bool,
-    /// Commits of streams whose writer never was a member are refused.
+    /// Commits of streams whose author never was a member are refused.
     pub authors_are_members: bool,
     /// A commit's device is that of its author's member record.
     pub devices_are_checked: bool,
@@ -32,13 +32,13 @@ pub struct Rules {
     pub epochs_are_kept_apart: bool,
     /// A value that a log entry here needs and no record holds is kept.
     pub values_are_kept: bool,
-    /// What cannot be merged yet lies beside its record until it can.
+    /// A value that cannot be merged yet lies beside its record until it can.
     pub unmerged_lies_beside: bool,
     /// A joiner commits only once its own member record is here.
     pub joiner_waits: bool,
     /// A replica that learns that its store was restored or cloned stops committing.
     pub restores_are_noticed: bool,
-    /// What a store acknowledges that was restored, or may have been, does not count.
+    /// Acknowledgements of a store that was restored, or may have been, do not count.
     pub acks_of_restored_are_void: bool,
     /// An acknowledgement covers only what is durable.
     pub acks_are_durable: bool,
@@ -78,15 +78,15 @@ impl Default for Rules {
     }
 }
 
-/// Something that happened in a replica and that a test corpus must have seen, or it proves less than it seems to.
+/// Something that happened in a replica. Tests whose histories never set a mark prove less than they seem to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Mark {
     /// A commit came that was here already.
     Duplicate,
-    /// A commit came before one that it needs.
+    /// A commit came before one that it rests on.
     TooEarly,
-    /// A stamp was too far ahead.
+    /// A stamp was beyond the drift bound.
     Held,
     /// A held stream went on.
     Resumed,
@@ -104,12 +104,12 @@ pub(crate) enum Mark {
     MorePages,
     /// A peer did not answer in time.
     TimedOut,
-    /// A commit of somebody else was served.
+    /// A commit of another replica was served.
     Relayed,
-    /// What was received could not be written.
+    /// Received commits could not be written.
     ReceiveFailed,
     /// A joiner became a member.
-    Joined,
+    BecameMember,
     /// A store learned that it was restored.
     Restored,
     /// A stream had two histories.
@@ -144,7 +144,6 @@ impl Marks {
 }
 
 /// The names of all marks, in the order of their bits.
-#[cfg(feature = "internals-for-tests")]
 #[cfg(feature = "internals-for-tests")]
 pub const MARKS: [&str; 20] = [
     "duplicate",

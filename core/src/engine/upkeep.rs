@@ -1,10 +1,12 @@
-//! Upkeep: what the engine has to do for itself, a step at a time between the writes of the app and of the peers.
+//! Upkeep: the engine's own work, done a step at a time between the writes of the app and of the peers.
 //!
-//! Two things. *Folding*: an update of the app may be able to merge values that lay beside their records; they are
-//! merged in pages, from the opening on. *Rebuilding*: a projection that is new, or has another version, is filled.
+//! There are two kinds of upkeep. *Folding*: an update of the app may be able to merge values that lay beside their
+//! records; from the opening on they are merged, page by page. *Rebuilding*: a projection that is new, or has another
+//! version, is filled.
 //!
-//! Owns: how far folding is, the page that is being folded, whether there is something to rebuild. Holds always: a page
-//! that could not be written is folded again, from its beginning.
+//! Owns: how far folding is, the page that is being folded, and whether there may be a projection to rebuild. Holds
+//! always: a page has at most `FOLD_RECORDS_MAX` records; a page that could not be written is folded again, from its
+//! beginning; folding that fails keeps no call waiting.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -18,76 +20,77 @@ use super::backoff::Backoff;
 use super::commit::{Besides, FOLD_BYTES_MAX, FOLD_RECORDS_MAX};
 use super::context::Context;
 
-/// The most rows that are read at once.
+/// The most rows of one scan.
 const FOLD_ROWS: usize = 256;
 
-/// What the engine has to do for itself.
+/// The engine's own work.
 #[derive(Debug)]
 pub(super) struct Upkeep {
     fold: Option<Fold>,
     /// Whether there may be a projection to rebuild.
     rebuilds: bool,
-    /// Since a page could not be read or written.
+    /// The pause after a page could not be read or written.
     backoff: Backoff,
 }
 
 /// How far the values beside records are folded.
 #[derive(Debug)]
 struct Fold {
-    /// What was not looked at yet, in this order: records that a commit waits for stand in front.
+    /// The ranges that were not read yet, in this order. Records for which a commit waits stand in front.
     rest: VecDeque<KeyRange>,
-    /// What was not looked at when the page began.
+    /// `rest` as it was when the page began: a page that failed begins there again.
     from: VecDeque<KeyRange>,
     page: Vec<Besides>,
     bytes: usize,
     /// Whether the page takes no more rows.
     full: bool,
-    /// How many records of the page something was merged into.
+    /// How many records the write of the page changes.
     changed: u64,
-    /// How many records something was merged into, since the opening.
+    /// How many records folding has changed since the opening.
     records: u64,
-    /// Records that a commit has waited for. Once is enough: of what could not be merged, more cannot be had.
+    /// Records for which a commit has waited. A commit waits once for a record: a value that could not be merged then
+    /// cannot be merged later either.
     hurried: BTreeSet<RecordKey>,
-    /// Whether the page is written without the projections, since one of them could not take it.
+    /// Whether the page is written without the projections, since one of them failed to take it.
     unprojected: bool,
 }
 
-/// What folding does next.
+/// The next step of folding.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Read these rows.
     Scan(KeyRange, usize),
     /// Read these records, then fold the page.
     Read(Vec<Key>),
-    /// There is nothing beside any record that this version of the app could merge.
+    /// No value lies beside a record that this version of the app could merge.
     Done,
 }
 
 impl Upkeep {
-    /// What is to be done from the opening on: `besides` says whether anything lies beside a record.
+    /// The upkeep from the opening on; `besides` says whether a value lies beside any record.
     pub(super) fn new(besides: bool, rebuilds: bool) -> Self {
         let fold = besides.then(|| Fold::new(VecDeque::from([keys::besides()])));
         Self { fold, rebuilds, backoff: Backoff::default() }
     }
 
-    /// Whether records may not yet be what they will be: a commit that reads one must have it folded first.
+    /// Whether a record may lack values that lie beside it: a commit that reads it must have it folded first.
     ///
-    /// Not while folding fails: whoever waited for that might wait for ever.
+    /// `false` while folding fails: a commit that waited for it might wait for ever.
     pub(super) fn is_folding(&self) -> bool {
         self.fold.is_some() && self.backoff.is_over()
     }
 
-    /// How many records something was merged into; `None` once folding has ended.
+    /// How many records folding has changed; `None` once it has ended.
     pub(super) fn folded(&self) -> Option<u64> {
         self.fold.as_ref().map(|fold| fold.records)
     }
 
-    /// Whether there is anything to do now.
+    /// Whether there is a step to do now.
     pub(super) fn waits(&self) -> bool {
         (self.fold.is_some() || self.rebuilds) && self.backoff.is_over()
     }
 
-    /// A commit waits for these records: they come first. Says whether it has to wait.
+    /// Folds these records first, since a commit waits for them. Returns whether it has to wait.
     pub(super) fn hurry(&mut self, records: impl IntoIterator<Item = RecordKey>) -> bool {
         let Some(fold) = &mut self.fold else { return false };
         debug_assert!(fold.page.is_empty(), "a page that has begun is ended first");
@@ -102,12 +105,12 @@ impl Upkeep {
         fold.rest.len() > before
     }
 
-    /// What folding does next; `None` if everything is folded.
+    /// The next step of folding; `None` once it has ended.
     pub(super) fn fold_step(&mut self) -> Option<Step> {
         self.fold.as_mut().map(Fold::step)
     }
 
-    /// Takes the rows that were asked for.
+    /// Takes the rows of a [`Step::Scan`].
     pub(super) fn take_rows(&mut self, rows: Vec<Entry>, context: &Context) {
         if let Some(fold) = &mut self.fold {
             fold.take(rows, context);
@@ -119,14 +122,15 @@ impl Upkeep {
         self.fold.as_mut().map_or_else(Vec::new, |fold| std::mem::take(&mut fold.page))
     }
 
-    /// The write of the page changes so many records. Says whether projections are to follow it.
+    /// Takes note of how many records the write of the page changes. Returns whether projections take part in it.
     pub(super) fn decided(&mut self, records: usize) -> bool {
         let Some(fold) = &mut self.fold else { return false };
         fold.changed = records as u64;
         !fold.unprojected
     }
 
-    /// The page is durable, if there was anything to write of it. Says how many records are folded, if that has changed.
+    /// Takes note that the page is durable, or had nothing to write. Returns how many records folding has changed, if
+    /// that is news.
     pub(super) fn page_is_folded(&mut self) -> Option<u64> {
         self.backoff.reset();
         let fold = self.fold.as_mut()?;
@@ -138,7 +142,7 @@ impl Upkeep {
         (changed > 0).then_some(fold.records)
     }
 
-    /// The page could not be read or written: it is folded again after a pause.
+    /// Takes note that the page could not be read or written: it is folded again after a pause.
     pub(super) fn fold_failed(&mut self, now: Mono, rng: &mut fastrand::Rng) {
         self.backoff.again(now, rng);
         if let Some(fold) = &mut self.fold {
@@ -146,7 +150,8 @@ impl Upkeep {
         }
     }
 
-    /// A projection could not take the page: it is folded again, without the projections, which are rebuilt.
+    /// Takes note that a projection failed to take the page: the page is folded again without the projections, which
+    /// are rebuilt.
     pub(super) fn fold_without_projections(&mut self) {
         self.rebuilds = true;
         if let Some(fold) = &mut self.fold {
@@ -155,12 +160,12 @@ impl Upkeep {
         }
     }
 
-    /// Everything is folded. Returns how many records something was merged into.
+    /// Ends folding. Returns how many records it has changed.
     pub(super) fn end_fold(&mut self) -> u64 {
         self.fold.take().map_or(0, |fold| fold.records)
     }
 
-    /// There is nothing more to rebuild.
+    /// Takes note that no projection is left to rebuild.
     pub(super) fn rebuilt(&mut self) {
         self.rebuilds = false;
     }
@@ -181,7 +186,7 @@ impl Fold {
         }
     }
 
-    /// Begins a page where `from` stands.
+    /// Begins the page at `from`.
     fn begin_page(&mut self) {
         self.rest.clone_from(&self.from);
         self.page.clear();
@@ -196,7 +201,7 @@ impl Fold {
         }
     }
 
-    /// Takes the rows of a scan. What cannot be merged is left where it lies, and so is what is damaged.
+    /// Takes the rows of a scan. A value that cannot be merged, or is damaged, stays where it lies.
     fn take(&mut self, rows: Vec<Entry>, context: &Context) {
         let at_end = rows.len() < FOLD_ROWS;
         for Entry { key, value } in rows {
@@ -205,11 +210,11 @@ impl Fold {
                 continue;
             };
             if context.models.merge_of(record.model()).is_none() {
-                // All of them at once: an app that knows no merge of a model must not read its values one by one.
+                // Skip all values of the model at once: an app that knows no merge of it must not read them one by one.
                 return self.skip_to(keys::besides_like(&record).end);
             }
             let same = self.page.last().is_some_and(|besides| besides.record == record);
-            // Whether the last record has more is known only from the row behind.
+            // Only the next row tells whether the last record has more values.
             if self.bytes >= FOLD_BYTES_MAX || !same && self.page.len() == FOLD_RECORDS_MAX {
                 if let Some(last) = self.page.last_mut().filter(|_| same) {
                     last.all = false;
@@ -229,14 +234,14 @@ impl Fold {
         }
     }
 
-    /// Everything of the first range up to `key` was looked at.
+    /// Takes note that the first range was read up to `key`.
     fn go_on_after(&mut self, key: &[u8]) {
         if let Some(range) = self.rest.front_mut() {
             *range = std::mem::replace(range, KeyRange::all()).after(key);
         }
     }
 
-    /// Leaves out everything of the first range up to `end`.
+    /// Skips the first range up to `end`.
     fn skip_to(&mut self, end: Option<Key>) {
         if let Some(range) = self.rest.front_mut() {
             match end {

@@ -1,8 +1,8 @@
-//! The write lane: everything that is written to the store passes through here, one write at a time.
+//! The write lane: every write to the store passes through it, one at a time.
 //!
 //! Owns: the calls of the app that wait, the write under way, and whose turn it was. Holds always: at most one write is
-//! under way; of the app and the peers neither waits for more than one write of the other; the upkeep waits for the calls
-//! that were there when it had its last turn, and for no more.
+//! under way; the app and the peers each wait for at most one write of the other; the upkeep waits for the calls that
+//! were there when it had its last turn, and for no more.
 
 use std::collections::VecDeque;
 
@@ -13,31 +13,31 @@ use super::Machine;
 use super::commit::{Commit, Decision, Received};
 use super::io::{JobId, Ticket};
 
-/// What a caller waits for.
+/// A call of the app.
 #[derive(Debug)]
 pub(super) enum Call {
     Commit(Commit),
     Join,
 }
 
-/// What the write lane does.
+/// The job of the write lane.
 #[derive(Debug, Default)]
 pub(super) enum Doing {
     #[default]
     Nothing,
     /// Reading the records of a round.
     ReadingRound(Vec<(Ticket, Commit)>),
-    /// Writing what was decided.
+    /// Writing a decision.
     Writing(Box<Decision>, Source),
     /// A joined write of the app.
     Joining(Ticket),
     /// Reading the records of commits of others.
     ReadingReceived(Vec<Received>),
-    /// Applying commits of others in a native transaction: the first of them, and how many they are.
+    /// Applying commits of others in a native transaction: the place of the first of them, and their count.
     Receiving { stream: ReplicaId, seq: u64, count: usize },
-    /// Reading what lies beside records, or these records.
+    /// Reading the values beside records, or the records of a page.
     ReadingBesides,
-    /// Writing what was folded and projecting it.
+    /// Writing a folded page together with its projections.
     FoldingProjected,
     /// Rebuilding a page of a projection.
     Rebuilding,
@@ -47,15 +47,15 @@ pub(super) enum Doing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     App,
-    /// So many commits of others.
+    /// Commits of others: how many.
     Peers(usize),
-    /// Rows that ride on any write, but for which no other write came.
+    /// Rows of peers and forks alone, since there was no other write for them to ride on.
     Rows,
     /// Values that lay beside records.
     Fold,
 }
 
-/// Who may write next.
+/// The parties that write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
     Rows,
@@ -64,10 +64,10 @@ pub(super) enum Turn {
     Upkeep,
 }
 
-/// Who waits for a write.
+/// The parties that wait for a write.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Waiting {
-    /// Rows that do not wait for another write.
+    /// Whether there are urgent rows, which wait for no other write to ride on.
     pub(super) rows: bool,
     pub(super) app: bool,
     pub(super) peers: bool,
@@ -79,9 +79,9 @@ pub(super) struct Waiting {
 pub(super) struct Writes {
     calls: VecDeque<(Ticket, Call)>,
     doing: Doing,
-    /// Who wrote last.
+    /// The party that wrote last.
     last: Turn,
-    /// How many calls come before the next turn of the upkeep: those that came together are not kept apart by it.
+    /// How many calls come before the next turn of the upkeep, so that it does not separate calls that came together.
     before_upkeep: usize,
     job: u64,
 }
@@ -98,7 +98,7 @@ impl Writes {
         self.calls.push_back((ticket, call));
     }
 
-    /// Puts back a round that could not be decided yet: it is the next one.
+    /// Puts back a round that could not be decided yet: its commits form the next round.
     pub(super) fn put_back(&mut self, round: Vec<(Ticket, Commit)>) {
         for (ticket, commit) in round.into_iter().rev() {
             self.calls.push_front((ticket, Call::Commit(commit)));
@@ -127,7 +127,8 @@ impl Writes {
         &self.doing
     }
 
-    /// Whose turn it is, if anybody waits and nothing is under way: after whoever wrote last comes the next of the three.
+    /// The party whose turn it is, if any waits and no write is under way. After the party that wrote last comes the
+    /// next of the three.
     pub(super) fn turn(&mut self, waiting: Waiting) -> Option<Turn> {
         let Waiting { rows, app, peers, upkeep } = waiting;
         if !self.is_idle() {
@@ -151,7 +152,8 @@ impl Writes {
         Some(turn)
     }
 
-    /// Takes the commits at the front of the queue that share one write: as many as fit, and none behind a joined write.
+    /// Takes the commits at the front of the queue that share one write: as many as fit, of which the first always
+    /// does, and none behind a joined write.
     pub(super) fn take_round(&mut self, limits: &Limits) -> Vec<(Ticket, Commit)> {
         let (mut round, mut changes, mut bytes) = (Vec::new(), 0, 0);
         while let Some((_, Call::Commit(next))) = self.calls.front() {
@@ -180,7 +182,7 @@ impl Writes {
         Some(ticket)
     }
 
-    /// Begins a step; returns the name under which its end is told.
+    /// Begins a job; returns the id under which its end is told.
     pub(super) fn begin(&mut self, doing: Doing) -> JobId {
         debug_assert!(self.is_idle(), "{doing:?} would begin during {:?}", self.doing);
         self.doing = doing;
@@ -188,13 +190,13 @@ impl Writes {
         JobId(self.job)
     }
 
-    /// The step `job` has ended; returns what it was, so that the lane is free for the next.
+    /// Ends the job under way and returns it: the lane is free for the next one.
     pub(super) fn end(&mut self, job: JobId) -> Doing {
         debug_assert_eq!(job, JobId(self.job), "another step ended than the one under way, {:?}", self.doing);
         std::mem::take(&mut self.doing)
     }
 
-    /// Gives up the step under way, which was not handed to the store.
+    /// Gives up the job under way, without its result.
     pub(super) fn give_up(&mut self) -> Doing {
         std::mem::take(&mut self.doing)
     }
@@ -242,7 +244,7 @@ mod tests {
         writes.call(Ticket(1), Call::Join);
         assert_eq!(waits(&mut writes), Some(Turn::App));
         writes.take_join();
-        // Calls that never end do not keep it waiting.
+        // Ever more calls do not keep the upkeep waiting.
         writes.call(Ticket(2), Call::Join);
         assert_eq!(waits(&mut writes), Some(Turn::Upkeep), "one call was there at its last turn");
         assert_eq!(waits(&mut writes), Some(Turn::App));

@@ -1,7 +1,7 @@
-//! One write while it is put together: the records as it leaves them, what they displace, the log and its heads.
+//! The draft of one write: the records as the write leaves them, the values that they displace, the log and its heads.
 //!
-//! Commits of this replica and commits of others end in the same rows by the same rules, so both are put together here;
-//! what a change does to its record is decided in [`local`](super::local), [`remote`](super::remote) and
+//! Commits of this replica and commits of others end in the same rows by the same rules, so both are put together here.
+//! The effect of a change on its record is decided in [`local`](super::local), [`remote`](super::remote) and
 //! [`fold`](super::fold).
 
 use std::collections::BTreeMap;
@@ -22,11 +22,11 @@ use super::{Decision, Pen};
 
 /// A write that is being put together.
 pub(super) struct Draft {
-    /// The records as the write leaves them, in key order: also the order in which stores like to be written.
+    /// The records as the write leaves them, in key order, which stores write fastest.
     pub(super) records: SortedMap<RecordKey, (Header, Value)>,
     /// Log rows, kept values and values beside records.
     pub(super) rest: Vec<(Key, Value)>,
-    /// What goes before anything else is put.
+    /// The ranges to delete before any row is put.
     removed: Vec<KeyRange>,
     /// The heads that the write moves.
     pub(super) heads: BTreeMap<ReplicaId, Head>,
@@ -67,7 +67,7 @@ impl Draft {
         }
     }
 
-    /// Makes room for what so many more commits add.
+    /// Makes room for `commits` more commits.
     pub(super) fn reserve(&mut self, commits: usize) {
         self.rest.reserve(commits);
         self.decision.notices.reserve(commits);
@@ -83,7 +83,7 @@ impl Draft {
         found.map(|(header, bytes)| Before { header, bytes })
     }
 
-    /// Removes everything that lies beside the record: it is of an epoch that has passed.
+    /// Removes all values beside the record, since they are of an epoch that has passed.
     pub(super) fn drop_besides(&mut self, record: &RecordKey) {
         let range = keys::besides_of(record);
         self.rest.retain(|(key, _)| !range.contains(key));
@@ -104,14 +104,14 @@ impl Draft {
         self.removed.push(KeyRange { end: Some([&key[..], &[0]].concat()), start: key });
     }
 
-    /// The rows of the draft, without anything that a commit adds.
+    /// The rows of the draft alone, without the head and the clock that a commit adds.
     pub(super) fn into_batch(self) -> WriteBatch {
         let mut batch = WriteBatch::new();
         put_all(&mut batch, self.removed, self.rest, self.records);
         batch
     }
 
-    /// Takes note of what a commit changed visibly, and leaves `events` to the next one.
+    /// Takes the events of a commit as one notice, and leaves `events` empty for the next commit.
     pub(super) fn tell(&mut self, events: &mut Vec<Event>) {
         if !events.is_empty() {
             self.decision.notices.push(events.drain(..).collect());
@@ -120,7 +120,7 @@ impl Draft {
 }
 
 impl Pen {
-    /// The head of a stream once the draft is written.
+    /// The head of a stream as the draft leaves it.
     pub(super) fn head_in(&self, draft: &Draft, replica: ReplicaId) -> Head {
         draft.heads.get(&replica).copied().unwrap_or_else(|| self.ledger.head(replica))
     }
@@ -135,7 +135,7 @@ impl Pen {
         stored: Option<(Header, Value)>,
     ) -> Result<(), FormatError> {
         if key.model() == Member::SYNC_MODEL && !header.tombstone {
-            // What comes from a peer was checked before.
+            // Admission has checked the member records of peers, so this one can only be damaged here.
             let member = model::decode_bytes(record::value_of(&bytes));
             draft
                 .decision
@@ -144,9 +144,10 @@ impl Pen {
         }
         let displaced = draft.records.insert(key.clone(), (header, bytes)).or(stored);
         if let Some((old, mut value)) = displaced {
-            // The same dot twice: only what is said of the record has changed.
-            let held = !old.tombstone && !old.merge.is_some_and(|merge| merge.mixed);
-            if held && !header.holds(old.stamp.replica(), old.seq) {
+            // A record with the same dot keeps its value, and only its header has changed. A tombstone has no value,
+            // and a mixed one is in no log entry: neither is displaced.
+            let is_logged = !old.tombstone && !old.merge.is_some_and(|merge| merge.mixed);
+            if is_logged && !header.holds(old.stamp.replica(), old.seq) {
                 value.drain(..record::value_at(&value));
                 self.keep(draft, key, old.stamp.replica(), old.seq, value);
             }
@@ -173,7 +174,7 @@ impl Pen {
         draft.rest.push((keys::kept(author, seq, key), value));
     }
 
-    /// Turns the draft into one batch. The own log is pruned up to `floor` by it.
+    /// Turns the draft into one batch, which also prunes the own log up to `floor`.
     pub(super) fn finish(&self, draft: Draft, floor: u64) -> Decision {
         let Draft { records, rest, removed, mut heads, mut decision } = draft;
         if heads.is_empty() {
@@ -182,7 +183,7 @@ impl Pen {
         let Identity { replica, device, .. } = self.identity();
         let batch = &mut decision.batch;
         if decision.members.iter().any(|member| (member.replica, member.device) == (replica, device)) {
-            // Whoever is a member needs nobody to introduce it.
+            // A member needs no introducer.
             batch.delete(keys::introducer());
         }
         let durable = self.ledger.own();
@@ -192,7 +193,7 @@ impl Pen {
             (head.floor, head.floor_digest) = (durable.seq, durable.digest);
             let first = durable.floor + 1;
             let [log, kept] = keys::log_and_kept(replica, first, floor);
-            // One entry is the rule: naming it is cheaper for a store than a range.
+            // Most writes prune one entry, and a store deletes one key more cheaply than a range.
             if first == floor {
                 batch.delete(keys::log(replica, first));
             } else {
@@ -219,7 +220,7 @@ fn put_all(
     rest: Vec<(Key, Value)>,
     records: SortedMap<RecordKey, (Header, Value)>,
 ) {
-    // Heads and the clock follow.
+    // Room for 8 more rows: the heads and the clock are put after these.
     batch.reserve(removed.len() + rest.len() + records.len() + 8);
     for range in removed {
         batch.delete_range(range);

@@ -1,4 +1,5 @@
-//! What the values beside records do once this version of the app can merge them: many records in one write.
+//! Folding: the values beside records are merged into them once this version of the app can do so, many records in one
+//! write.
 //!
 //! A value that an earlier version could not merge lies beside its record. Merging it later makes the record what it
 //! would be had the app known its model from the start, since merging depends on no order.
@@ -14,19 +15,19 @@ use super::remote::{Arrival, Verdict};
 
 /// The most records that one write folds.
 pub(in crate::engine) const FOLD_RECORDS_MAX: usize = 1000;
-/// The most bytes of values that one write folds, but for the last page of them.
+/// The bytes of values after which a write takes no more of them: only its last value may pass this bound.
 pub(in crate::engine) const FOLD_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Values that lie beside one record.
+/// The values that lie beside one record.
 #[derive(Debug)]
 pub(in crate::engine) struct Besides {
     pub(in crate::engine) record: RecordKey,
     pub(in crate::engine) values: Vec<(Key, Value)>,
-    /// Whether these are all of them.
+    /// Whether no other value lies beside the record.
     pub(in crate::engine) all: bool,
 }
 
-/// What folding came to.
+/// The result of folding.
 #[derive(Debug)]
 pub(in crate::engine) struct Folded {
     /// The rows to write; none if nothing could be merged.
@@ -36,10 +37,10 @@ pub(in crate::engine) struct Folded {
 }
 
 impl Pen {
-    /// Merges into records what lies beside them, as far as this version of the app can. `stored` are the records, in
-    /// the order of `besides`.
+    /// Merges into records the values that lie beside them, as far as this version of the app can. `stored` are the
+    /// records, in the order of `besides`.
     ///
-    /// A record that is damaged, or that is missing, is left as it is: the audit names it, and nothing rests on it.
+    /// A record that is missing or damaged is left as it is: the audit names it, and no commit rests on it.
     pub(in crate::engine) fn fold(&mut self, besides: Vec<Besides>, stored: Vec<Option<Value>>) -> Folded {
         let mut draft = Draft::new(self.clock.high_water());
         let (mut folded, mut records) = (Vec::new(), Vec::new());
@@ -57,7 +58,7 @@ impl Pen {
         Folded { batch, records }
     }
 
-    /// Merges into one record what lies beside it, and adds to `folded` the keys of what was merged.
+    /// Merges into one record the values beside it, and adds the keys of the merged values to `folded`.
     fn fold_one(
         &mut self,
         draft: &mut Draft,

@@ -1,4 +1,4 @@
-//! What a round of commits of this replica decides: commits that arrived together and share one write.
+//! Deciding a round of commits of this replica: commits that arrived together and share one write.
 
 use crate::error::Error;
 use crate::events::{Change, ChangeKind, Event};
@@ -20,18 +20,18 @@ use super::{Action, Commit, Current, Decision, NewValue, Pen, Staged};
 struct Effective {
     record: RecordKey,
     new: Option<NewValue>,
-    /// The record it replaces, if that is in the store and not in this round.
+    /// The record that it replaces, if that is in the store and no earlier commit of the round changed it.
     stored: Option<(Header, Value)>,
     kind: ChangeKind,
-    /// For a model with its own merge, what its record said before.
+    /// The merge part of its record's header before the change, for a model with its own merge.
     merge: Option<Merged>,
 }
 
-/// What a commit comes to, given what was there before it.
-struct Outcome {
-    /// The changes that take effect, perhaps none; or why there is none.
+/// A commit, evaluated against the records before it.
+struct Evaluated {
+    /// The changes that take effect, perhaps none; or the error with which the commit fails.
     changes: Result<Vec<Effective>, Error>,
-    /// Whether that rests on nothing but what is durable already.
+    /// Whether this rests on durable records alone, and not on earlier commits of the round.
     durable: bool,
 }
 
@@ -42,9 +42,10 @@ impl Pen {
         let mut frame = self.connected.then(|| MessageWriter::live(self.context.group()));
         let mut values = values.into_iter();
         for (ticket, commit) in round {
-            // Every commit takes its values, also one that fails at its first change.
+            // Every commit takes its values, also one that fails at its first change: otherwise the next commit would
+            // be decided on the values of this one.
             let stored: Vec<_> = values.by_ref().take(commit.changes.len()).collect();
-            let Outcome { changes, durable } = self.outcome(&draft, commit, stored);
+            let Evaluated { changes, durable } = self.evaluate(&draft, commit, stored);
             let (result, waits) = match changes {
                 Ok(changes) if changes.is_empty() => (Ok(()), !durable),
                 Ok(changes) => match self.stamp() {
@@ -62,7 +63,7 @@ impl Pen {
     /// Decides a commit that shares its write with no other, given the values of the records it names.
     ///
     /// # Errors
-    /// Why nothing is to be written.
+    /// The commit fails, and nothing is to be written.
     pub(crate) fn decide_alone(
         &mut self,
         commit: Commit,
@@ -70,7 +71,7 @@ impl Pen {
     ) -> Result<Decision, Error> {
         let mut draft = self.begin_round();
         let mut frame = self.connected.then(|| MessageWriter::live(self.context.group()));
-        let changes = self.outcome(&draft, commit, values).changes?;
+        let changes = self.evaluate(&draft, commit, values).changes?;
         if !changes.is_empty() {
             let stamp = self.stamp()?;
             self.apply(&mut draft, &mut frame, stamp, changes)?;
@@ -78,7 +79,8 @@ impl Pen {
         Ok(self.end_round(draft, frame))
     }
 
-    /// The draft of a round. Where the write leaves the floor is said at once: what it displaces below is not kept.
+    /// Begins the draft of a round. The draft has the floor that the write leaves from the start: a value that the
+    /// write displaces below that floor is not kept.
     fn begin_round(&self) -> Draft {
         let durable = self.ledger.own();
         let mut draft = Draft::new(self.clock.high_water());
@@ -100,7 +102,7 @@ impl Pen {
         self.finish(draft, self.floor())
     }
 
-    /// Up to where the write prunes the own log.
+    /// The sequence number up to which the write prunes the own log.
     fn floor(&self) -> u64 {
         let durable = self.ledger.own();
         self.stable.clamp(durable.floor, durable.seq)
@@ -164,13 +166,14 @@ impl Pen {
         Ok(())
     }
 
-    /// What the first commit of a write rests on. Those behind it in the round add nothing to that.
+    /// The causes of a commit. Only the first commit of a write names them: the others of its round rest on it, and so
+    /// on the same causes.
     fn causes(&self, head: &Head) -> Vec<(ReplicaId, u64)> {
         if head.seq == self.ledger.own().seq { self.ledger.causes() } else { Vec::new() }
     }
 
-    /// Judges a commit against the store and the commits before it in the round, without touching either.
-    fn outcome(&self, draft: &Draft, commit: Commit, stored: Vec<Option<Value>>) -> Outcome {
+    /// Evaluates a commit against the store and the earlier commits of its round. Both stay as they are.
+    fn evaluate(&self, draft: &Draft, commit: Commit, stored: Vec<Option<Value>>) -> Evaluated {
         let mut effective = Vec::with_capacity(commit.changes.len());
         let mut durable = true;
         let mut bytes = 0_usize;
@@ -183,19 +186,20 @@ impl Pen {
                     effective.push(change);
                 }
                 Ok(None) => {}
-                Err(error) => return Outcome { changes: Err(error), durable },
+                Err(error) => return Evaluated { changes: Err(error), durable },
             }
         }
-        // What is merged may have grown since it was staged, and every commit must fit a frame.
+        // A value may have grown in an update or a merge since the commit was staged. Check its size again: every
+        // commit must fit a frame.
         if bytes > self.context.limits.commit_bytes_most() {
             let limit = Limit { name: "commit_bytes_max", max: self.context.limits.commit_bytes_max };
-            return Outcome { changes: Err(Error::TooLarge { size: bytes, limit }), durable };
+            return Evaluated { changes: Err(Error::TooLarge { size: bytes, limit }), durable };
         }
-        Outcome { changes: Ok(effective), durable }
+        Evaluated { changes: Ok(effective), durable }
     }
 }
 
-/// What one change does; `None` if it changes nothing.
+/// The effect of one change; `None` if it changes nothing.
 fn effect_of(draft: &Draft, staged: Staged, stored: Option<Value>) -> Result<Option<Effective>, Error> {
     let Staged { record: key, action, own_merge } = staged;
     let stored = match stored {

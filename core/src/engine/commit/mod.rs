@@ -1,14 +1,14 @@
-//! What a write decides: from the records that it reads to one batch, its replies, its events and its frame.
+//! Deciding a write: from the records that it reads to one batch, its replies, its events and its frame.
 //!
 //! | what | where |
 //! |---|---|
-//! | what the app's commits do, a round of them in one write | [`local`] |
-//! | what the commits of others do | [`remote`] |
-//! | what the values beside records do, once the app can merge them | [`fold`] |
+//! | the app's commits, a round of them in one write | [`local`] |
+//! | the commits of other replicas | [`remote`] |
+//! | the values beside records, once the app can merge them | [`fold`] |
 //! | the rows of one write | [`draft`] |
 //!
-//! All of it is pure, and the same wherever the records were read: by the driver for a round, or inside a native
-//! transaction for a joined write. What it needs beside the records is the [`Pen`].
+//! Deciding is pure, and the same wherever the records were read: by the driver for a round, or inside a native
+//! transaction for a joined write. The [`Pen`] has all that it needs beside the records.
 
 mod draft;
 mod fold;
@@ -38,10 +38,10 @@ use draft::Draft;
 pub(super) use fold::{Besides, FOLD_BYTES_MAX, FOLD_RECORDS_MAX, Folded};
 pub(crate) use remote::{Received, lend_keys, take_keys_back};
 
-/// The right to stamp: all that a write takes beside the records it changes.
+/// The right to stamp: all that a write needs beside the records that it changes.
 ///
-/// There is one at a time. For a joined write the engine lends it and decides nothing until that write has ended. If the
-/// write is durable, the ledger takes back what the pen drew; if it was undone, nobody has seen it.
+/// There is one pen at a time. For a joined write the engine lends it and decides nothing until that write has ended.
+/// If the write is durable, the ledger takes back what the pen drew; if it was undone, no stamp of it was seen.
 #[derive(Clone, Debug)]
 pub(crate) struct Pen {
     context: Arc<Context>,
@@ -49,11 +49,11 @@ pub(crate) struct Pen {
     /// The clock, with what this pen drew from it.
     clock: HlcGenerator,
     kept_up_to: u64,
-    /// Physical time, as read when the write began.
+    /// The wall clock, as read when the write began.
     wall: Result<WallMs, ClockError>,
-    /// The own commits that every member has: the write prunes them from the log.
+    /// The sequence number up to which every member has the own stream: the write prunes the log up to it.
     stable: u64,
-    /// Whether there is anybody to tell of a commit.
+    /// Whether a peer is up, to which the commits go as a frame.
     connected: bool,
     marks: Marks,
 }
@@ -82,7 +82,8 @@ impl Pen {
         }
     }
 
-    /// What the pen drew. The ledger that it read is let go, so that its owner may change it in place.
+    /// The clock and `kept_up_to` as the pen left them. The pen drops the ledger that it read, so that the engine may
+    /// change the ledger in place.
     pub(super) fn into_parts(self) -> (HlcGenerator, u64) {
         (self.clock, self.kept_up_to)
     }
@@ -100,11 +101,11 @@ impl Pen {
     }
 }
 
-/// What the app wants committed together: at most one change per record.
+/// Changes that the app wants to commit together: at most one per record.
 #[derive(Debug)]
 pub(crate) struct Commit {
     pub(crate) changes: Vec<Staged>,
-    /// Ids and values, as counted against the limits.
+    /// The bytes of ids and values, as counted against the limits.
     pub(crate) bytes: usize,
 }
 
@@ -117,11 +118,11 @@ pub(crate) struct Staged {
     pub(crate) own_merge: bool,
 }
 
-/// What the app wants done with a record.
+/// The kind of a change, with its value.
 pub(crate) enum Action {
     Put(NewValue),
     Delete,
-    /// Put what the closure makes of the current value.
+    /// Put the value that the closure makes of the current one.
     Update(Box<Update>),
 }
 
@@ -148,22 +149,22 @@ pub(crate) struct Current<'a> {
 #[derive(Debug)]
 pub(crate) struct NewValue {
     pub(crate) schema: u16,
-    /// The value behind room for the record's header.
+    /// The value, behind room for the header of its record.
     pub(crate) record: Value,
     pub(crate) digest: Digest,
 }
 
-/// What a write decided.
+/// The decision of a write.
 #[derive(Debug)]
 pub(crate) struct Decision {
     /// The rows to write; none if no commit changes anything.
     pub(crate) batch: WriteBatch,
-    /// Calls that the write does not concern.
+    /// Calls to answer at once, since their answers do not depend on the write.
     pub(crate) settled: Vec<(Ticket, Result<(), Error>)>,
-    /// Calls to answer once the write is durable, with what they are then told: a failure that rests on an
-    /// earlier commit of the same round is one only if that commit is.
+    /// Calls to answer once the write is durable, each with its answer. A failure that rests on an earlier commit of
+    /// the same round is one only if that commit becomes durable.
     pub(crate) waiting: Vec<(Ticket, Result<(), Error>)>,
-    /// What to tell the subscribers then.
+    /// The events to tell once the write is durable.
     pub(crate) notices: Vec<Notice>,
     /// The streams that the write moves, and their heads after it.
     pub(crate) heads: Vec<(ReplicaId, Head)>,
@@ -171,12 +172,12 @@ pub(crate) struct Decision {
     pub(crate) clock: Hlc,
     /// Members that are new or have changed.
     pub(crate) members: Vec<Member>,
-    /// What to tell the peers.
+    /// The frame for the peers, once the write is durable.
     pub(crate) frame: Option<Bytes>,
 }
 
 impl Decision {
-    /// That there is nothing to write and nothing to tell.
+    /// The decision to write nothing and to tell nothing.
     pub(super) fn nothing(clock: Hlc) -> Self {
         Draft::new(clock).decision
     }

@@ -1,9 +1,9 @@
-//! What commits of other replicas do to the records here: one write for many of them.
+//! Deciding commits of other replicas: one write for many of them.
 //!
-//! A record is the join of all that was ever put under its key, so it depends neither on the order in which commits
-//! arrive nor on who brings them. Without a merge of its own the model's higher stamp wins. With one, values of the
-//! same epoch are merged, a higher epoch wins whole, and a value that this version of the app cannot merge lies beside
-//! the record until it can. Every value that does not end in its record is kept for the log.
+//! A record is the merge of all that was ever put under its key, so it depends neither on the order in which commits
+//! arrive nor on the peers that bring them. In a model without a merge of its own the higher stamp wins. In a model
+//! with one, values of the same epoch are merged, a higher epoch wins whole, and a value that this version of the app
+//! cannot merge lies beside the record until it can. Every value that does not end in its record is kept for the log.
 
 use bytes::Bytes;
 
@@ -19,13 +19,14 @@ use super::super::rules::{Mark, Marks};
 use super::draft::{Before, Draft};
 use super::{Current, Decision, NewValue, Pen};
 
-/// A commit of another replica that was checked and may be applied after those before it.
+/// A commit of another replica that admission let through: it may be applied after those before it.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
     pub(crate) stream: ReplicaId,
     pub(crate) seq: u64,
-    /// The digest of the stream before it, and with it.
+    /// The digest of its stream before the commit.
     pub(crate) previous: Digest,
+    /// The digest of its stream with the commit.
     pub(crate) digest: Digest,
     pub(crate) entry: LogEntry,
     /// The entry as its author wrote it.
@@ -35,17 +36,17 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    /// What it occupies while it waits.
+    /// The bytes that the commit occupies while it waits.
     pub(crate) fn weight(&self) -> usize {
         crate::limits::weight(self.shared_bytes(), 1 + self.values.len())
     }
 
-    /// The bytes of the frame that brought it which it keeps in memory.
+    /// The bytes of its frame that the commit keeps in memory.
     pub(in crate::engine) fn shared_bytes(&self) -> usize {
         self.raw.len() + self.values.iter().flatten().map(Bytes::len).sum::<usize>()
     }
 
-    /// Lets go of the frame that brought it.
+    /// Copies the bytes of the commit, so that they do not keep its frame in memory.
     pub(in crate::engine) fn detach(&mut self) {
         self.raw = Bytes::copy_from_slice(&self.raw);
         for value in self.values.iter_mut().flatten() {
@@ -54,8 +55,8 @@ impl Received {
     }
 }
 
-/// Lends the keys of the records that `commits` change, in their order, to read what is there. They must be
-/// [given back](take_keys_back) before the commits are used again.
+/// Lends the keys of the records that `commits` change, in their order, to read these records. The keys must be [given
+/// back](take_keys_back) before the commits are used again.
 pub(crate) fn lend_keys(commits: &mut [Received]) -> Vec<Key> {
     let mut keys = Vec::with_capacity(commits.iter().map(|commit| commit.values.len()).sum());
     keys.extend(changes_of(commits).map(|change| change.record.lend()));
@@ -70,21 +71,21 @@ fn changes_of(commits: &mut [Received]) -> impl Iterator<Item = &mut Reference> 
     commits.iter_mut().flat_map(|commit| &mut commit.entry.changes)
 }
 
-/// A record as a commit makes it.
+/// A record as a received commit makes it.
 pub(super) struct Arrival<'a> {
     pub(super) header: Header,
     pub(super) value: &'a [u8],
 }
 
-/// What becomes of a record and of the value that comes for it.
+/// The fate of a record and of the value that arrives for it.
 pub(super) enum Verdict {
-    /// What comes takes the record's place.
+    /// The arrival takes the record's place.
     Replace,
     /// The record stays as it is.
     Stay,
-    /// Both make a new value; whether it is the one that came, unchanged.
+    /// Both make a new value. The flag says whether that is the value of the arrival, unchanged.
     Mix(Header, Value, bool),
-    /// What comes lies beside the record.
+    /// The arrival lies beside the record.
     Beside,
 }
 
@@ -120,7 +121,7 @@ impl Pen {
                     }));
                 }
             }
-            // Their checks see to it that it is the next one.
+            // Admission lets a commit through only as the next one of its stream.
             let head = Head { seq: commit.seq.saturating_sub(1), ..self.head_in(&draft, commit.stream) };
             let row = log::row(&commit.previous, &commit.raw);
             draft.log(&head, commit.entry.stamp, commit.digest, row);
@@ -132,7 +133,7 @@ impl Pen {
         Ok(self.finish(draft, 0))
     }
 
-    /// Applies one change; says what a reader sees of it, if anything.
+    /// Applies one change; returns the kind of change that a reader sees, if any.
     fn change(
         &mut self,
         draft: &mut Draft,
@@ -177,10 +178,10 @@ impl Pen {
                 let bytes = record::of(&new.header, new.value);
                 self.replace(draft, key, new.header, bytes, stored)?;
             }
-            Verdict::Stay => self.keep_incoming(draft, key, &new),
+            Verdict::Stay => self.keep_arrival(draft, key, &new),
             Verdict::Mix(header, bytes, unchanged) => {
                 if !unchanged {
-                    self.keep_incoming(draft, key, &new);
+                    self.keep_arrival(draft, key, &new);
                 }
                 self.replace(draft, key, header, bytes, stored)?;
             }
@@ -197,18 +198,20 @@ impl Pen {
                         self.replace(draft, key, header, bytes, None)?;
                     }
                 }
-                self.keep_incoming(draft, key, &new);
+                self.keep_arrival(draft, key, &new);
             }
         }
         Ok(kind)
     }
 
-    fn keep_incoming(&mut self, draft: &mut Draft, key: &RecordKey, new: &Arrival<'_>) {
+    /// Keeps the value of an arrival, which does not end in its record.
+    fn keep_arrival(&mut self, draft: &mut Draft, key: &RecordKey, new: &Arrival<'_>) {
         if !new.header.tombstone {
             self.keep(draft, key, new.header.stamp.replica(), new.header.seq, new.value.to_vec());
         }
     }
 
+    /// Decides between a record and the value that arrives for it.
     pub(super) fn verdict(&self, key: &RecordKey, old: Before<'_>, new: &Arrival<'_>) -> Verdict {
         let newer = new.header.rank() > old.header.rank() || !self.rules().higher_stamp_wins;
         let by_rank = if newer { Verdict::Replace } else { Verdict::Stay };
@@ -218,7 +221,7 @@ impl Pen {
         }
         match (old.header.tombstone, new.header.tombstone) {
             (true, true) => by_rank,
-            // Nothing and something is something.
+            // A tombstone of the same epoch has no value, so the value that arrives is the merged one.
             (true, false) if newer => Verdict::Replace,
             (true, false) => Verdict::Mix(
                 Header { schema: new.header.schema, tombstone: false, ..mixed(old.header, mine) },
@@ -236,7 +239,7 @@ impl Pen {
         }
     }
 
-    /// Makes one value of two, if this version of the app can.
+    /// Merges two values into one, if this version of the app can.
     fn merge(
         &self,
         key: &RecordKey,
@@ -247,7 +250,7 @@ impl Pen {
     ) -> Verdict {
         let value_of_old = old.value();
         if value_of_old == new.value && old.header.schema == new.header.schema {
-            // Equal values merge to the same, whether or not anybody knows how.
+            // Equal values merge to the same value, so no merge of the app is needed.
             return if newer {
                 Verdict::Mix(
                     Header { merge: Some(Merged { mixed: false, ..mine }), ..new.header },
@@ -263,7 +266,8 @@ impl Pen {
             let one = Current { schema: old.header.schema, value: value_of_old };
             merge(one, Current { schema: new.header.schema, value: new.value }).ok()
         });
-        // However long it is: it is never logged, so it need not fit a commit, and every replica must have it.
+        // A merged value may have any length: it is never logged, so it need not fit a commit, and every replica must
+        // have it.
         let Some(NewValue { schema, record, .. }) = merged else { return Verdict::Beside };
         let value = record::value_of(&record);
         let is_old = value == value_of_old && schema == old.header.schema;
@@ -277,7 +281,7 @@ impl Pen {
     }
 }
 
-/// What a test corpus should have seen.
+/// The marks that a verdict sets.
 fn marks_of(old: &Header, new: &Header, verdict: &Verdict) -> Marks {
     let mut marks = Marks::default();
     match verdict {
@@ -303,7 +307,7 @@ fn marks_of(old: &Header, new: &Header, verdict: &Verdict) -> Marks {
     marks
 }
 
-/// The header of a record that goes on under its dot with a value that is not only its own.
+/// The header of a record that keeps its dot, with a value that is no more only the one of that dot.
 fn mixed(header: &Header, merge: Merged) -> Header {
     Header { merge: Some(Merged { mixed: true, ..merge }), ..*header }
 }
@@ -325,7 +329,7 @@ impl Verdict {
     }
 }
 
-/// What a reader sees happen, given schema and value before and after.
+/// The kind of change that a reader sees, given schema and value before and after.
 fn kind(before: Option<(u16, &[u8])>, after: Option<(u16, &[u8])>) -> Option<ChangeKind> {
     match (before, after) {
         (None, Some(_)) => Some(ChangeKind::Insert),

@@ -1,4 +1,4 @@
-//! A chapter of the engine: what goes to the store, and what becomes of it.
+//! A chapter of the engine: the write lane, which is jobs for the store, and what their results change.
 
 mod received;
 mod upkeep;
@@ -30,7 +30,7 @@ impl Engine {
         self.effects.push_back(Effect::Reply(ticket, result));
     }
 
-    /// Why this replica may not commit.
+    /// The reason for which this replica may not commit, if there is one.
     fn refusal(&self) -> Option<Error> {
         if let Some(restored) = self.streams.restored() {
             return Some(Error::Restored(restored));
@@ -50,7 +50,7 @@ impl Engine {
     /// Answers the calls that the store does not have yet, since this replica may not commit any more.
     pub(in crate::engine) fn refuse_calls(&mut self) {
         let mut refused = self.writes.take_calls();
-        // An effect that was not performed yet is taken back.
+        // Take back an effect that was not performed yet: its write must not reach the store.
         let begun = self.effects.iter().position(|effect| match self.writes.doing() {
             Doing::Writing(_, Source::App) => matches!(effect, Effect::Write(..)),
             Doing::Joining(_) => matches!(effect, Effect::Join(..)),
@@ -70,7 +70,7 @@ impl Engine {
         self.refuse(refused);
     }
 
-    /// Ends the engine: answers every call that is still open, truthfully. What was being written is unknown,
+    /// Ends the engine: answers every call that is still open, truthfully. The result of a write under way is unknown,
     /// unless the store was fenced: then it was not written.
     pub(crate) fn stop(&mut self, reason: &StopReason) -> Vec<(Ticket, Error)> {
         let mut open = Vec::new();
@@ -86,7 +86,7 @@ impl Engine {
                     (ticket, error(reason.clone()))
                 }));
             }
-            // Nobody waits for what others committed, nor for upkeep.
+            // No call waits for commits of others, nor for upkeep.
             Doing::Nothing
             | Doing::ReadingReceived(_)
             | Doing::Receiving { .. }
@@ -103,7 +103,8 @@ impl Engine {
 
     /// Begins a write, if one waits and none is under way.
     pub(in crate::engine) fn begin_write(&mut self) {
-        // A joined write reads what it likes, so everything must be folded before it. Commits behind it keep their order.
+        // A joined write may read any record, so everything must be folded before it. Commits behind it wait too: calls
+        // keep their order.
         let blocked = self.upkeep.is_folding() && self.writes.next_is_join();
         let waiting = Waiting {
             rows: self.rows.are_urgent(),
@@ -120,11 +121,11 @@ impl Engine {
         }
     }
 
-    /// The right to stamp, for one write.
+    /// The pen for the next write.
     fn pen(&self) -> Pen {
         let own = self.ledger.own();
-        // Alone, what this replica has is what everybody has; but one with a transport may get company, which then
-        // needs the log.
+        // A replica alone in its group needs no log. With a transport it may get other members, which would need its
+        // log.
         let prunes = self.context.rules.prune && self.members.is_alone() && !self.context.networked;
         let stable = if prunes { own.seq } else { own.floor };
         Pen::new(&self.context, &self.ledger, self.now.wall.clone(), stable, self.peers.any_up())
@@ -134,15 +135,15 @@ impl Engine {
         Arc::make_mut(&mut self.ledger)
     }
 
-    /// The pen was used, whatever becomes of the write.
+    /// Takes back a pen that was used, whatever becomes of its write.
     pub(in crate::engine) fn used(&mut self, pen: Pen) {
         self.marks.add(pen.marks());
-        // The pen lets the ledger go, so that it is changed in place.
+        // Drop the pen's share of the ledger first: otherwise changing the ledger would copy it.
         let (clock, kept_up_to) = pen.into_parts();
         self.ledger_mut().take_back(clock, kept_up_to);
     }
 
-    /// Takes the commits at the front of the queue into one write, or a joined write by itself.
+    /// Begins a write with the commits at the front of the queue, or with the joined write that stands there.
     fn begin_round(&mut self) {
         let mut round = self.writes.take_round(&self.context.limits);
         if round.is_empty() {
@@ -158,7 +159,7 @@ impl Engine {
         self.effects.push_back(Effect::Read(job, keys));
     }
 
-    /// Writes the rows that do not wait for another write.
+    /// Writes the urgent rows alone.
     fn write_rows(&mut self) {
         let mut batch = WriteBatch::new();
         self.add_rows(&mut batch);
@@ -170,7 +171,7 @@ impl Engine {
         self.effects.push_back(Effect::Write(job, batch));
     }
 
-    /// Adds the rows that are due to a write.
+    /// Adds the due rows to a write.
     fn add_rows(&mut self, batch: &mut WriteBatch) {
         let Due { peers, forks } = self.rows.take();
         for replica in peers {
@@ -187,7 +188,7 @@ impl Engine {
         }
     }
 
-    /// Writes what was decided, with the rows that are due.
+    /// Writes a decision, with the due rows.
     fn write(&mut self, mut decision: Decision, source: Source) {
         for (ticket, result) in decision.settled.drain(..) {
             self.reply(ticket, result);
@@ -200,9 +201,9 @@ impl Engine {
         }
     }
 
-    // --- what was read ----------------------------------------------------------------------------------------------
+    // --- results of reads -------------------------------------------------------------------------------------------
 
-    /// The records that a write touches were read.
+    /// Takes the records that a write touches.
     pub(in crate::engine) fn records_read(
         &mut self,
         job: JobId,
@@ -251,8 +252,8 @@ impl Engine {
         }
     }
 
-    /// Whether values lie beside records of the round that are to be merged into them first, so that the app's commits
-    /// see them as they are. Such records are folded next.
+    /// Whether values that can be merged lie beside records of the round. These records are folded first, so that the
+    /// app's commits see them whole.
     fn folds_first(&mut self, round: &[(Ticket, Commit)], values: &[Option<Value>]) -> bool {
         let changes = round.iter().flat_map(|(_, commit)| &commit.changes);
         let is_open = |value: &Option<Value>| {
@@ -265,9 +266,9 @@ impl Engine {
         self.upkeep.hurry(open)
     }
 
-    // --- what was written -------------------------------------------------------------------------------------------
+    // --- results of writes ------------------------------------------------------------------------------------------
 
-    /// A write is durable, or certainly not applied.
+    /// Takes the result of a write: it is durable, or certainly not applied.
     pub(in crate::engine) fn written(&mut self, job: JobId, result: Result<(), SharedError>) {
         let Doing::Writing(decision, source) = self.writes.end(job) else {
             return debug_assert!(false, "no write was under way");
@@ -295,7 +296,7 @@ impl Engine {
         }
     }
 
-    /// A joined write is durable, or certainly undone.
+    /// Takes the result of a joined write: it is durable, or certainly undone.
     pub(in crate::engine) fn joined(&mut self, job: JobId, result: Result<Box<(Pen, Decision)>, Error>) {
         match self.writes.end(job) {
             Doing::Joining(ticket) => match result {
@@ -316,7 +317,8 @@ impl Engine {
                 Err(error @ (Error::Rejected(_) | Error::Read(_) | Error::Stopped(_))) => {
                     self.receive_failed(Some((stream, seq)), count, &error);
                 }
-                // The app's code, for one of them: they come again, one by one.
+                // A projection failed at one of the commits: they come again one by one, which shows the one that
+                // fails.
                 Err(_) if count > 1 => self.let_go(count),
                 Err(error) => {
                     self.put_off(stream, StreamStop::Projection { seq, error: error.to_string() }, count);
@@ -326,21 +328,22 @@ impl Engine {
         }
     }
 
-    /// A decision has become durable: everybody may hear of it.
+    /// Tells the app and the peers of a decision that has become durable.
     fn announce(&mut self, decision: Decision) {
         let me = self.context.me();
         let streams: Vec<_> = decision.heads.iter().map(|(stream, _)| *stream).collect();
         self.ledger_mut().apply(decision.heads, decision.clock);
-        // Events first: whoever gets a reply finds them, and whoever subscribes after it hears none of them.
+        // Events come before replies: a caller that has its reply finds its events, and one that subscribes after it
+        // hears none of them.
         self.effects.extend(decision.notices.into_iter().map(Effect::Notify));
         let replies = decision.waiting.into_iter();
         self.effects.extend(replies.map(|(ticket, result)| Effect::Reply(ticket, result)));
         if streams.contains(&me) {
             match decision.frame {
-                // A restore may have been found out while this was written: then nobody is to take it from here.
+                // A restore may have been detected while this write was in flight: then do not broadcast it.
                 Some(frame) if !self.streams.has_two_histories(me) => self.broadcast(frame),
                 Some(_) => {}
-                // Too long for a frame: peers hear that there is something to pull.
+                // The round is too long for a frame: an acknowledgement tells peers that there is something to pull.
                 None if self.peers.any_up() => self.acks.later([me], self.now.mono),
                 None => {}
             }
@@ -356,13 +359,14 @@ impl Engine {
         self.take_members(decision.members);
     }
 
-    /// Members were added or changed. Peers that were strangers until now may wait for it.
+    /// Takes members that were added or changed. Hellos go out at once: a peer that was a stranger until now may wait
+    /// for one.
     fn take_members(&mut self, members: Vec<Member>) {
         if members.is_empty() {
             return;
         }
         if self.members.apply(members) {
-            self.marks.note(Mark::Joined);
+            self.marks.note(Mark::BecameMember);
         }
         self.hellos.now();
     }

@@ -1,4 +1,4 @@
-//! A chapter of the engine: commits of others on their way from the inbox into the store, and what becomes of those that
+//! A chapter of the engine: received commits on their way from the inbox into the store, and what becomes of those that
 //! the store or a projection does not take.
 
 use crate::error::Error;
@@ -10,7 +10,7 @@ use super::super::writes::{Doing, Source};
 use super::super::{Effect, Engine, Mark, Received, lend_keys, take_keys_back};
 
 impl Engine {
-    /// Takes the commits at the front of the inbox into one write.
+    /// Begins a write with the commits at the front of the inbox.
     pub(super) fn begin_receiving(&mut self) {
         let mut commits = self.inbox.take(&self.context.limits);
         let Some(first) = commits.first() else { return };
@@ -47,10 +47,10 @@ impl Engine {
         }
     }
 
-    // --- what could not be received ---------------------------------------------------------------------------------
+    // --- commits that fail ------------------------------------------------------------------------------------------
 
-    /// What was received could not be written: all that rests on it goes too, and is asked for again later, one by one.
-    /// One commit that fails alone stops its own stream and no other.
+    /// Takes note that received commits could not be written. All that waits rests on them, so it is let go too, and
+    /// asked for again later, one by one. A commit that fails alone stops its own stream and no other.
     pub(super) fn receive_failed(
         &mut self,
         first: Option<(ReplicaId, u64)>,
@@ -66,16 +66,16 @@ impl Engine {
         self.tell(Event::ReceiveFailed { error: error.to_string() });
     }
 
-    /// The next commit of a stream could not be applied: it is tried again later, and whatever came behind it is asked
-    /// for now.
+    /// Stops a stream whose next commit could not be applied: the commit is tried again later. The commits that waited
+    /// behind it are let go, and asked for now.
     pub(super) fn put_off(&mut self, stream: ReplicaId, reason: StreamStop, count: usize) {
         self.let_go(count);
         let told = self.streams.put_off(stream, reason, &self.now, &self.context, &mut self.rng);
         self.tell_of_streams(told);
     }
 
-    /// Lets go of everything that waits, since `in_write` commits that it rests on are not stored: it comes again. A
-    /// page that is on its way rests on it too.
+    /// Lets go of everything that waits, since the `in_write` commits on which it rests are not stored. All of it is
+    /// pulled again. A page on its way rests on them too.
     pub(super) fn let_go(&mut self, in_write: usize) {
         self.inbox.fail(in_write);
         self.puller.let_go();

@@ -1,4 +1,4 @@
-//! A chapter of the engine: its own upkeep, in turn with the writes of the app and of the peers.
+//! A chapter of the engine: its own upkeep, which takes turns with the writes of the app and of the peers.
 
 use crate::error::Error;
 use crate::events::Event;
@@ -12,7 +12,7 @@ use super::super::writes::{Doing, Source};
 use super::super::{Decision, Effect, Engine, JobId};
 
 impl Engine {
-    /// Does the next step of the upkeep: folds what can be folded, then rebuilds projections.
+    /// Does the next step of the upkeep: folding comes first, then rebuilding projections.
     pub(super) fn begin_upkeep(&mut self) {
         match self.upkeep.fold_step() {
             Some(Step::Scan(range, limit)) => {
@@ -29,7 +29,7 @@ impl Engine {
                 if records > 0 {
                     self.tell(Event::Folding { records, complete: true });
                 }
-                // Calls may have waited for it, or there is something to rebuild.
+                // A call may have waited for the end of folding, or a projection for its rebuild.
                 self.begin_write();
             }
             None => {
@@ -39,7 +39,7 @@ impl Engine {
         }
     }
 
-    /// Rows of values beside records were read. The write lane is kept until the page is written, so that no record
+    /// Takes rows of values beside records. The write lane stays taken until their page is written, so that no record
     /// changes in between.
     pub(in crate::engine) fn besides_read(&mut self, job: JobId, rows: Result<Vec<Entry>, ReadError>) {
         let ended = self.writes.end(job);
@@ -53,7 +53,7 @@ impl Engine {
         }
     }
 
-    /// The records of a page were read.
+    /// Folds a page, given its records.
     pub(super) fn decide_fold(&mut self, values: Result<Vec<Option<Value>>, ReadError>) {
         let Ok(values) = values else {
             return self.upkeep.fold_failed(self.now.mono, &mut self.rng);
@@ -61,15 +61,15 @@ impl Engine {
         let mut pen = self.pen();
         let Folded { mut batch, records } = pen.fold(self.upkeep.take_page(), values);
         self.used(pen);
-        let follow = self.upkeep.decided(records.len());
+        let projects = self.upkeep.decided(records.len());
         let projections = self.context.projections_of(&records);
         if batch.is_empty() {
             self.page_is_folded();
-        } else if follow && !projections.is_empty() {
+        } else if projects && !projections.is_empty() {
             let job = self.writes.begin(Doing::FoldingProjected);
             self.effects.push_back(Effect::WriteProjected(job, batch));
         } else {
-            // What does not follow the records any more begins from nothing, in the same write.
+            // Reset the projections of these records in the same write: they miss its changes.
             projections.iter().for_each(|name| batch.delete(keys::projection(name)));
             if !projections.is_empty() {
                 self.effects.push_back(Effect::Reset(projections));
@@ -79,7 +79,7 @@ impl Engine {
         }
     }
 
-    /// A page that projections follow is durable, or certainly undone.
+    /// Takes the result of a page that was written with its projections: it is durable, or certainly undone.
     pub(in crate::engine) fn fold_projected(&mut self, job: JobId, result: &Result<(), Error>) {
         let ended = self.writes.end(job);
         debug_assert!(matches!(ended, Doing::FoldingProjected), "a page was folded during {ended:?}");
@@ -88,7 +88,7 @@ impl Engine {
             Err(Error::Rejected(_) | Error::Read(_) | Error::Stopped(_)) => {
                 self.upkeep.fold_failed(self.now.mono, &mut self.rng);
             }
-            // The app's code: the records go on without it.
+            // A projection failed. Go on without the projections: one that always fails would stop folding for ever.
             Err(_) => self.upkeep.fold_without_projections(),
         }
     }
@@ -99,7 +99,7 @@ impl Engine {
         }
     }
 
-    /// A page of a projection was rebuilt, or there is nothing more to rebuild.
+    /// Takes the result of rebuilding a page of a projection; `None` if no projection is left to rebuild.
     pub(in crate::engine) fn rebuilt(&mut self, job: JobId, told: Option<Option<ProjectionStatus>>) {
         let ended = self.writes.end(job);
         debug_assert!(matches!(ended, Doing::Rebuilding), "a page was rebuilt during {ended:?}");

@@ -1,13 +1,17 @@
-//! The index of who is ahead: which peers have commits of which stream that are not here, not even in the inbox.
+//! The index of peers that are ahead: which of them have commits of which stream that are not here, not even in the
+//! inbox.
 //!
-//! It is empty exactly if nothing is missing. Without it every received commit would compare what each peer has of each
-//! stream with what is here: peers times streams, for nothing.
+//! Without the index every received commit would compare what each peer has of each stream with what is here: peers
+//! times streams, for nothing.
+//!
+//! Owns: for each stream the peers that are ahead, and how far. Holds always: the index is empty exactly if no commit
+//! is missing; whatever stands in it is above the tip here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::ReplicaId;
 
-/// Who is ahead in which stream, and how far.
+/// The peers that are ahead in each stream, and how far.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Ahead(BTreeMap<ReplicaId, BTreeMap<ReplicaId, u64>>);
 
@@ -19,7 +23,7 @@ impl Ahead {
         }
     }
 
-    /// Takes note that the tip of `stream` is `tip` now: those who have no more are not ahead any longer.
+    /// Takes note that the tip of `stream` is `tip` now: peers that have no more are ahead no longer.
     pub(super) fn tip_rose(&mut self, stream: ReplicaId, tip: u64) {
         if let Some(peers) = self.0.get_mut(&stream) {
             peers.retain(|_, seq| *seq > tip);

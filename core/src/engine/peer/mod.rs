@@ -1,8 +1,9 @@
-//! The peers: which replicas can be reached, what each has and acknowledged, and what it is owed.
+//! The peers: which replicas can be reached, what each has and acknowledged, and which messages it is owed.
 //!
-//! Owns: a [`Peer`] for every replica that was heard of, how many are up, and the [index](ahead) of who is ahead.
-//! Holds always: a peer that is down is owed nothing; an acknowledgement only rises, and only while the session that
-//! gave it is known; the index says exactly what a comparison of all peers and streams would.
+//! Owns: a [`Peer`] for every replica that was heard of, the count of those that are up, and the [index](ahead) of
+//! those that are ahead. Holds always: a peer that is down is owed nothing; an acknowledgement only rises, and only
+//! while the session that gave it is known; the index says exactly what a comparison of all peers and streams would
+//! say.
 
 mod ahead;
 mod session;
@@ -19,26 +20,26 @@ use crate::stored::Point;
 use super::Machine;
 use super::wire::STREAMS_MAX;
 
-/// Replicas that are remembered beyond the members: strangers, mostly.
+/// The most replicas that are remembered beyond the members. Most of them are strangers.
 const STRANGERS_MAX: usize = 64;
 
 /// The peers.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     peers: BTreeMap<ReplicaId, Peer>,
-    /// How many of them are up: asked for with every commit.
+    /// How many peers are up. Every commit asks for it, so it is counted and not searched.
     up: usize,
-    /// Those that are owed a message.
+    /// The peers that are owed a message.
     owing: BTreeSet<ReplicaId>,
-    /// Those that are left alone for a while.
+    /// The peers that rest: they are not asked for a while.
     resting: BTreeSet<ReplicaId>,
-    /// Those whose last page said that there is more.
+    /// The peers whose last page said that there is more.
     with_more: BTreeSet<ReplicaId>,
     ahead: Ahead,
 }
 
 impl Peers {
-    /// A peer that is known from the store: what it once acknowledged.
+    /// Takes a peer from the store, with all that it once acknowledged.
     pub(super) fn remember(&mut self, peer: ReplicaId, acked: BTreeMap<ReplicaId, Point>) {
         self.peers.entry(peer).or_default().acked = acked;
     }
@@ -51,7 +52,7 @@ impl Peers {
         self.peers.iter().map(|(replica, peer)| (*replica, peer))
     }
 
-    /// Whether anybody can be reached.
+    /// Whether any peer is up.
     pub(super) fn any_up(&self) -> bool {
         self.up > 0
     }
@@ -60,14 +61,15 @@ impl Peers {
         self.peers.get(&peer).is_some_and(Peer::is_up)
     }
 
-    /// Whether one more replica may be remembered that is no member.
+    /// Whether there is room for one more stranger.
     pub(super) fn has_room_for_strangers(&self, members_max: usize) -> bool {
         self.peers.len() < members_max.saturating_add(STRANGERS_MAX)
     }
 
     // --- the connection -------------------------------------------------------------------------------------------
 
-    /// The transport says that a peer is up. What it said before may have been said by an earlier session of it.
+    /// Takes note that a peer is up. Its words so far may be of an earlier session, so that its session counts as
+    /// unknown.
     pub(super) fn came_up(&mut self, replica: ReplicaId) {
         let peer = self.peers.entry(replica).or_default();
         self.up += usize::from(!peer.is_up());
@@ -75,7 +77,7 @@ impl Peers {
         self.resting.remove(&replica);
     }
 
-    /// The transport says that a peer is down. A peer that never acknowledged anything is forgotten.
+    /// Takes note that a peer is down. A peer that never acknowledged anything is forgotten.
     pub(super) fn went_down(&mut self, replica: ReplicaId) {
         let Some(peer) = self.peers.get_mut(&replica) else { return };
         self.up -= usize::from(peer.is_up());
@@ -89,7 +91,8 @@ impl Peers {
         }
     }
 
-    /// The peer said hello. A new session may have lost what the one before had: says whether it is one.
+    /// Takes note of a hello; returns whether it begins a new session. The store of a new session may have lost what
+    /// the one before had, so this is forgotten.
     pub(super) fn greeted(&mut self, replica: ReplicaId, session: u64) -> bool {
         let Some(peer) = self.peers.get_mut(&replica) else { return false };
         let new = peer.greeted(session);
@@ -100,30 +103,30 @@ impl Peers {
         new
     }
 
-    /// The peer says that its store was restored: says whether it did not say so before.
+    /// Takes note that the store of a peer was restored; returns whether that is news.
     pub(super) fn was_restored(&mut self, replica: ReplicaId, forget_acks: bool) -> bool {
         let Some(peer) = self.peers.get_mut(&replica) else { return false };
-        // Of its own stream it has what it says now, if anything.
+        // Forget how much the peer had of its own stream: it has what it says now, if anything.
         peer.has.remove(&replica);
         self.ahead.forget_stream(replica, replica);
         peer.was_restored(forget_acks)
     }
 
-    /// The peer says that this replica is no member of its group, or that it is.
+    /// Takes note of whether a peer calls this replica a stranger.
     pub(super) fn calls_us_stranger(&mut self, replica: ReplicaId, stranger: bool) {
         if let Some(peer) = self.peers.get_mut(&replica) {
             peer.stranger = stranger;
         }
     }
 
-    /// Counts a frame that was refused; says the count if it is one to tell of: the first, then ever more rarely.
+    /// Counts a refused frame; returns the count if the app is to hear of it: at the first, then ever more rarely.
     pub(super) fn reject(&mut self, replica: ReplicaId) -> Option<u64> {
         let peer = self.peers.get_mut(&replica)?;
         peer.rejected += 1;
         Some(peer.rejected).filter(|count| count.is_power_of_two())
     }
 
-    // --- what it has ----------------------------------------------------------------------------------------------
+    // --- what a peer has ------------------------------------------------------------------------------------------
 
     /// Takes note of how much of a stream a peer has, where the tip here is `tip`.
     pub(super) fn has(&mut self, replica: ReplicaId, stream: ReplicaId, seq: u64, tip: u64) {
@@ -137,36 +140,36 @@ impl Peers {
         }
     }
 
-    /// The tip of a stream rose.
+    /// Takes note that the tip of a stream rose.
     pub(super) fn tip_rose(&mut self, stream: ReplicaId, tip: u64) {
         self.ahead.tip_rose(stream, tip);
     }
 
-    /// The tip of a stream fell, since what waited for the store was let go: whoever has more is ahead again.
+    /// Takes note that the tip of a stream fell, since the inbox was let go: peers that have more are ahead again.
     pub(super) fn tip_fell(&mut self, stream: ReplicaId, tip: u64) {
         for (replica, peer) in &self.peers {
             self.ahead.note(*replica, stream, peer.has.get(&stream).copied().unwrap_or(0), tip);
         }
     }
 
-    /// Takes note of what a peer acknowledged; says whether that is more than before.
+    /// Takes note of an acknowledgement; returns whether it is more than before.
     pub(super) fn acked(&mut self, replica: ReplicaId, stream: ReplicaId, point: Point, any: bool) -> bool {
         self.peers.get_mut(&replica).is_some_and(|peer| peer.acks(stream, point, any))
     }
 
-    /// Takes note of a place that is compared with the own log; says whether it was not the last one.
+    /// Takes note of a place that is to be compared with the own log; returns whether it is not the last one that was.
     pub(super) fn compares(&mut self, replica: ReplicaId, stream: ReplicaId, seq: u64) -> bool {
         self.peers.get_mut(&replica).is_some_and(|peer| peer.compared.insert(stream, seq) != Some(seq))
     }
 
-    /// A comparison failed: the next hello has it made again.
+    /// Forgets a comparison that failed, so that the next hello makes it again.
     pub(super) fn compares_again(&mut self, replica: ReplicaId, stream: ReplicaId) {
         if let Some(peer) = self.peers.get_mut(&replica) {
             peer.compared.remove(&stream);
         }
     }
 
-    /// Those who have something that is `wanted` of them, can be reached and are not left alone.
+    /// The peers that have something that is `wanted` of them, are up and do not rest.
     pub(super) fn with_missing(&self, wanted: impl Fn(ReplicaId, ReplicaId) -> bool) -> Vec<ReplicaId> {
         let mut peers = self.ahead.peers(wanted);
         peers.extend(&self.with_more);
@@ -179,7 +182,7 @@ impl Peers {
         self.ahead.streams(replica)
     }
 
-    /// Whether the peer said that its last page did not hold everything.
+    /// Whether the peer said that its last page did not have everything.
     pub(super) fn said_more(&self, replica: ReplicaId) -> bool {
         self.with_more.contains(&replica)
     }
@@ -191,12 +194,12 @@ impl Peers {
 
     // --- pages ----------------------------------------------------------------------------------------------------
 
-    /// The peer is asked for a page: what it said of the last one counts no more.
+    /// Takes note that a peer is asked for a page: the word of its last page does not count any more.
     pub(super) fn is_asked(&mut self, replica: ReplicaId) {
         self.with_more.remove(&replica);
     }
 
-    /// What the head of a page says.
+    /// Takes note of the head of a page.
     pub(super) fn sent_page(&mut self, replica: ReplicaId, more: bool, pruned: bool) {
         let Some(peer) = self.peers.get_mut(&replica) else { return };
         peer.pruned = pruned;
@@ -207,7 +210,7 @@ impl Peers {
         }
     }
 
-    /// The peer was of no use: it is left alone, longer every time.
+    /// Lets a peer that was of no use rest, longer every time.
     pub(super) fn rests(&mut self, replica: ReplicaId, now: Mono, rng: &mut fastrand::Rng) {
         if let Some(peer) = self.peers.get_mut(&replica) {
             peer.backoff.again(now, rng);
@@ -215,7 +218,7 @@ impl Peers {
         }
     }
 
-    /// The peer was of use.
+    /// Ends the rest of a peer that was of use.
     pub(super) fn is_useful(&mut self, replica: ReplicaId) {
         if let Some(peer) = self.peers.get_mut(&replica) {
             peer.backoff.reset();
@@ -223,7 +226,7 @@ impl Peers {
         }
     }
 
-    /// Nobody is left alone any longer: there is something new to ask for.
+    /// Ends the rest of all peers, since there is something new to ask for.
     pub(super) fn all_are_useful(&mut self) {
         for replica in std::mem::take(&mut self.resting) {
             self.is_useful(replica);
@@ -232,7 +235,7 @@ impl Peers {
 
     // --- what is owed ---------------------------------------------------------------------------------------------
 
-    /// Takes note that a peer is owed something. One answer is enough, however often it asks.
+    /// Takes note that a peer is owed something. It gets one answer, however often it asks.
     pub(super) fn owe(&mut self, replica: ReplicaId, what: impl FnOnce(&mut Owed)) {
         if let Some(peer) = self.peers.get_mut(&replica).filter(|peer| peer.is_up()) {
             what(&mut peer.owed);
@@ -240,7 +243,7 @@ impl Peers {
         }
     }
 
-    /// What the next peer is owed; `None` if nobody is owed anything.
+    /// The next peer that is owed something, and what; `None` if no peer is.
     pub(super) fn pay(&mut self) -> Option<(ReplicaId, Owed)> {
         let replica = self.owing.pop_first()?;
         let owed = self.peers.get_mut(&replica).map(|peer| std::mem::take(&mut peer.owed));
@@ -271,7 +274,7 @@ impl Machine for Peers {
 }
 
 impl Peers {
-    /// Whether the index says what comparing everything says. `tips` are the tips of all streams with one.
+    /// Asserts that the index says what a comparison of all peers and streams says. `tip` gives the tip of a stream.
     pub(super) fn check_index(&self, me: ReplicaId, tip: impl Fn(ReplicaId) -> u64) {
         let mut compared = Ahead::default();
         for (replica, peer) in &self.peers {

@@ -1,4 +1,7 @@
-//! One peer: its connection, its session, and what is known of it.
+//! One peer: its link, its session, and what is known of it.
+//!
+//! Owns: the link, the streams that the peer has and acknowledged, the messages that it is owed. Holds always: a peer
+//! that is down is owed nothing; an acknowledgement never falls; a store that was restored stays so.
 
 use std::collections::BTreeMap;
 
@@ -8,25 +11,25 @@ use crate::stored::Point;
 use super::super::backoff::Backoff;
 use super::super::wire::{STREAMS_MAX, WireHead};
 
-/// How a peer can be reached.
+/// The link to a peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Link {
     #[default]
     Down,
-    /// It can be reached, and has not said yet which session it is in.
+    /// The peer can be reached, and has not named its session yet.
     Up,
-    /// It said hello in this session.
+    /// The peer said hello in this session.
     Greeted(u64),
 }
 
-/// What a peer is owed.
+/// The messages that a peer is owed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::engine) struct Owed {
-    /// Our hello.
+    /// A hello.
     pub(in crate::engine) hello: bool,
-    /// Word that it is no member.
+    /// The word that it is no member.
     pub(in crate::engine) stranger: bool,
-    /// Word that it once acknowledged this place.
+    /// The word that it once acknowledged this place.
     pub(in crate::engine) regressed: Option<WireHead>,
 }
 
@@ -40,21 +43,21 @@ impl Owed {
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Peer {
     link: Link,
-    /// The highest commit that it is known to have, of each stream.
+    /// The highest commit of each stream that the peer is known to have.
     pub(super) has: BTreeMap<ReplicaId, u64>,
-    /// What it acknowledged, ever.
+    /// The highest place of each stream that the peer ever acknowledged.
     pub(super) acked: BTreeMap<ReplicaId, Point>,
-    /// It says that its store was restored: nothing that it acknowledges counts.
+    /// Whether the peer says that its store was restored: none of its acknowledgements counts.
     restored: bool,
-    /// It says that this replica is no member.
+    /// Whether the peer says that this replica is no member.
     pub(super) stranger: bool,
-    /// Its log begins behind what is here.
+    /// Whether the peer's log begins behind what is here.
     pub(super) pruned: bool,
-    /// How many of its frames were refused.
+    /// How many frames of the peer were refused.
     pub(super) rejected: u64,
     pub(super) backoff: Backoff,
     pub(super) owed: Owed,
-    /// The place in each stream that was compared with the own log last.
+    /// The place of each stream that was last compared with the own log.
     pub(super) compared: BTreeMap<ReplicaId, u64>,
 }
 
@@ -97,12 +100,14 @@ impl Peer {
         self.owed = Owed::default();
     }
 
-    /// Whether nothing would be lost with it: what it acknowledged, or that it must not acknowledge any more.
+    /// Whether nothing is lost if the peer is forgotten: neither an acknowledgement, nor that it must not acknowledge
+    /// any more.
     pub(super) fn is_forgettable(&self) -> bool {
         self.acked.is_empty() && !self.restored
     }
 
-    /// Takes the session of a hello; says whether it is a new one. What it had in an earlier one it may have lost since.
+    /// Takes the session of a hello; returns whether it is a new one. The store may have lost since what it had in an
+    /// earlier session.
     pub(super) fn greeted(&mut self, session: u64) -> bool {
         debug_assert!(self.is_up(), "a frame comes from a peer that is up");
         self.stranger = false;
@@ -116,7 +121,7 @@ impl Peer {
         true
     }
 
-    /// A store that was restored does not become whole again. Says whether this is news.
+    /// Takes note that the store was restored, which it stays for ever. Returns whether this is news.
     pub(super) fn was_restored(&mut self, forget_acks: bool) -> bool {
         let news = !std::mem::replace(&mut self.restored, true);
         if news && forget_acks {
@@ -125,8 +130,8 @@ impl Peer {
         news
     }
 
-    /// Takes an acknowledgement. It never moves back, and counts only while the store is known to be the one that
-    /// gave it, which its hello says; `any` switches that rule off. Says whether it is more than before.
+    /// Takes an acknowledgement; returns whether it is more than before. It never falls, and counts only while the
+    /// store is known to be the one that gave it, which the hello of the peer says; `any` switches that rule off.
     pub(super) fn acks(&mut self, stream: ReplicaId, point: Point, any: bool) -> bool {
         let rises = self.acked.get(&stream).is_none_or(|before| before.seq < point.seq);
         let counts = any || !self.restored && matches!(self.link, Link::Greeted(_));

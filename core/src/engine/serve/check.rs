@@ -1,11 +1,11 @@
-//! Comparing a place in a stream with what a peer says of it.
+//! A comparison of a place in a stream with the word of a peer.
 
 use crate::ids::ReplicaId;
 use crate::stored::{Point, keys, log};
 
 use super::super::io::{Answer, Query};
 
-/// A place in a stream, as a peer knows it. The row behind it says which digest the stream had there.
+/// A place in a stream, as a peer knows it. The log row behind the place says which digest the stream has there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) struct Check {
     pub(in crate::engine) peer: ReplicaId,

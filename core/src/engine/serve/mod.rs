@@ -1,7 +1,7 @@
-//! Serving: what this replica reads for its peers, and the pages that it sends them.
+//! Serving: the reads of this replica for its peers, and the pages that it sends them.
 //!
-//! Owns: the pulls that wait to be answered, the page that is being put together, the places in streams that are to be
-//! compared with what a peer says of them. Holds always: one page and one comparison at a time; one pull waits a peer.
+//! Owns: the pulls that wait to be answered, the page that is being put together, the places in streams to compare with
+//! the word of a peer. Holds always: one page and one comparison at a time; at most one pull of each peer waits.
 
 pub(super) mod check;
 pub(super) mod page;
@@ -18,29 +18,29 @@ use super::wire::Pull;
 use check::Check;
 use page::Page;
 
-/// What peers wait for.
+/// The pulls and the comparisons of all peers.
 #[derive(Debug, Default)]
 pub(super) struct Serving {
     pulls: VecDeque<(ReplicaId, Pull)>,
     page: Option<Box<Page>>,
-    /// By peer and stream: a later hello replaces an earlier one.
+    /// The places to compare, by peer and stream: a later hello replaces an earlier one.
     places: BTreeMap<(ReplicaId, ReplicaId), Point>,
     check: Option<Check>,
 }
 
 impl Serving {
-    /// Takes a pull; a later one of the same peer replaces it.
+    /// Takes a pull, which replaces an earlier one of the same peer.
     pub(super) fn pulled(&mut self, from: ReplicaId, pull: Pull) {
         self.forget(from);
         self.pulls.push_back((from, pull));
     }
 
-    /// A peer waits for nothing any more.
+    /// Drops the pull of a peer.
     pub(super) fn forget(&mut self, peer: ReplicaId) {
         self.pulls.retain(|(other, _)| *other != peer);
     }
 
-    /// Takes a place in a stream that a peer says it has.
+    /// Takes a place in a stream that a peer says it has, to compare it.
     pub(super) fn compare(&mut self, peer: ReplicaId, stream: ReplicaId, point: Point) {
         self.places.insert((peer, stream), point);
     }
@@ -59,22 +59,24 @@ impl Serving {
         Some(Check { peer, stream, point })
     }
 
-    /// A page goes on once its read has ended.
+    /// Keeps a page until its read has ended.
     pub(super) fn page_reads(&mut self, page: Box<Page>) {
         debug_assert!(self.page.is_none(), "one page at a time");
         self.page = Some(page);
     }
 
-    /// The page whose read has ended.
+    /// Gives back the page whose read has ended.
     pub(super) fn take_page(&mut self) -> Option<Box<Page>> {
         self.page.take()
     }
 
+    /// Keeps a comparison until its read has ended.
     pub(super) fn check_reads(&mut self, check: Check) {
         debug_assert!(self.check.is_none(), "one comparison at a time");
         self.check = Some(check);
     }
 
+    /// Gives back the comparison whose read has ended.
     pub(super) fn take_check(&mut self) -> Option<Check> {
         self.check.take()
     }

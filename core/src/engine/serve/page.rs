@@ -1,4 +1,8 @@
-//! Answering a pull: one page of commits, which are [chosen](super::pick) first, then their [values](super::values) found.
+//! One page, which answers a pull: its commits are [picked](super::pick) first, then their [values](super::values) are
+//! found.
+//!
+//! Owns: the stage of the page, and whether a read for it failed. Holds always: a page that has begun is sent, even if
+//! it is empty, since the puller waits for it.
 
 use bytes::Bytes;
 
@@ -17,10 +21,10 @@ use super::values::{Chosen, Located, Values};
 pub(in crate::engine) struct Page {
     to: ReplicaId,
     id: u32,
-    /// This replica, and the highest of its commits of which anything was kept.
+    /// This replica, and the highest of its commits with a kept value.
     own_kept: (ReplicaId, u64),
     stage: Stage,
-    /// The store could not be read: an empty page says at once that there is nothing to wait for.
+    /// Whether the store could not be read. An empty page is sent then: the puller need not wait for its timeout.
     failed: bool,
 }
 
@@ -28,7 +32,7 @@ pub(in crate::engine) struct Page {
 #[derive(Debug)]
 enum Stage {
     Picking(Picker),
-    /// The values of what was chosen are looked for. What is said beside the commits is known.
+    /// The values of the picked commits are looked for. The head of the page is known.
     Finding(Values, Picked),
 }
 
@@ -37,15 +41,15 @@ enum Stage {
 pub(in crate::engine) struct Finished {
     pub(in crate::engine) to: ReplicaId,
     pub(in crate::engine) frame: Bytes,
-    /// Streams of which the puller has another history, and where.
+    /// The streams of which the puller has another history, each with its place.
     pub(in crate::engine) forked: Vec<(ReplicaId, u64)>,
     pub(in crate::engine) more: bool,
-    /// Whether it has a commit of another replica than this one.
+    /// Whether the page has a commit of another replica than this one.
     pub(in crate::engine) relayed: bool,
 }
 
 impl Page {
-    /// Begins to answer a pull. Of the stream `hidden` nothing is served.
+    /// Begins to answer a pull. Nothing of the stream `hidden` is served.
     pub(in crate::engine) fn new(
         to: ReplicaId,
         pull: Pull,
@@ -58,7 +62,7 @@ impl Page {
         Self { to, id, own_kept, stage, failed: false }
     }
 
-    /// Says what must be read to go on; `None` once the page is complete.
+    /// The next read; `None` once the page is complete.
     pub(in crate::engine) fn step(&mut self) -> Option<Query> {
         if self.failed {
             return None;
@@ -77,8 +81,8 @@ impl Page {
         }
     }
 
-    /// Takes what was read.
-    pub(in crate::engine) fn found(&mut self, answer: Answer) {
+    /// Takes the answer to the read.
+    pub(in crate::engine) fn take(&mut self, answer: Answer) {
         match (&mut self.stage, answer) {
             (Stage::Picking(picker), Answer::Entries(rows)) => picker.take(rows),
             (Stage::Picking(_), answer) => debug_assert!(false, "{answer:?} while rows are read"),
@@ -86,7 +90,7 @@ impl Page {
         }
     }
 
-    /// The store could not be read.
+    /// Takes note that the store could not be read.
     pub(in crate::engine) fn fail(&mut self) {
         self.failed = true;
     }

@@ -1,9 +1,10 @@
-//! Which commits a page has: the next ones of each stream, merged across streams in the order of their stamps.
+//! Picking the commits of a page: the next ones of each stream, merged across streams in the order of their stamps.
 //!
-//! The order of stamps respects what rests on what, so a page can be cut anywhere and is applied front to back.
+//! The stamp of a commit is above the stamps of its causes. So a page can be cut anywhere, and is applied front to
+//! back.
 //!
-//! Owns: how far the log of each stream was looked at, and the commits that were chosen. Holds always: but for its first
-//! commit, a page is within its budget.
+//! Owns: a cursor in the log of each stream, and the picked commits. Holds always: but for its first commit, a page is
+//! within its budget; every commit in it finds its causes at the puller or before it in the page.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -17,39 +18,39 @@ use super::super::io::Query;
 use super::super::ledger::Ledger;
 use super::super::wire::{PAGE_BYTES, Pull, TooLong};
 
-/// The fewest rows that are read at once, should the next ones be shorter than those before.
+/// The fewest rows of one scan, in case the next rows are shorter than those before.
 const ROWS_MIN: usize = 16;
-/// The most rows that are read at once.
+/// The most rows of one scan.
 const ROWS_MAX: usize = 1024;
-/// What a commit takes in a page beside its entry and its values, about.
+/// The bytes of a commit in a page beside its entry and its values, about.
 const COMMIT_BYTES: usize = 80;
 
-/// Chooses the commits of a page.
+/// Picks the commits of a page.
 #[derive(Debug)]
 pub(super) struct Picker {
     budget: usize,
-    /// How long a commit may be at most.
+    /// The longest commit that the puller takes, in bytes.
     commit_max: usize,
-    /// What the puller will have once it has applied the page.
+    /// The streams of the puller, as they are once it has applied the page.
     has: BTreeMap<ReplicaId, u64>,
     streams: Vec<Cursor>,
-    /// The stream whose rows are read.
+    /// The index of the stream whose rows are read.
     reading: usize,
     picked: Picked,
 }
 
-/// What was chosen.
+/// The picked commits, and what the head of their page says.
 #[derive(Debug, Default)]
 pub(super) struct Picked {
     pub(super) commits: Vec<LogRow>,
-    /// The bytes that they take in the page.
+    /// The bytes of the commits in the page.
     pub(super) bytes: usize,
-    /// Whether there was more than fitted.
+    /// Whether there were more commits than fit.
     pub(super) more: bool,
     /// Whether a log here begins behind what the puller has.
     pub(super) pruned: bool,
     pub(super) too_long: Option<TooLong>,
-    /// Streams of which the puller has another history, and where.
+    /// The streams of which the puller has another history, each with its place.
     pub(super) forked: Vec<(ReplicaId, u64)>,
 }
 
@@ -62,22 +63,22 @@ pub(super) struct LogRow {
     pub(super) entry: LogEntry,
 }
 
-/// How far the log of a stream was looked at.
+/// A cursor in the log of a stream.
 #[derive(Debug)]
 struct Cursor {
     stream: ReplicaId,
     next: u64,
     last: u64,
-    /// What the puller says is the digest before `next`, until it was compared.
+    /// The digest before `next` by the puller's word, until it was compared.
     unchecked: Option<Digest>,
     rows: VecDeque<LogRow>,
     rows_max: usize,
-    /// Nothing more of it goes into this page.
+    /// Whether nothing more of the stream goes into this page.
     ended: bool,
 }
 
 impl LogRow {
-    /// The bytes that it takes in a page.
+    /// The bytes of the commit in a page.
     fn bytes(&self) -> usize {
         let values = self.entry.changes.iter().filter_map(|change| change.value);
         values.map(|value| value.len()).fold(self.row.len() + COMMIT_BYTES, usize::saturating_add)
@@ -85,13 +86,13 @@ impl LogRow {
 }
 
 impl Picker {
-    /// Begins to answer a pull. Of the stream `hidden` nothing is served.
+    /// Begins to answer a pull. Nothing of the stream `hidden` is served.
     pub(super) fn new(pull: Pull, hidden: Option<ReplicaId>, ledger: &Ledger, context: &Context) -> Self {
         let Pull { budget, frame_bytes, heads, excluded, .. } = pull;
         let commit_max = usize::try_from(frame_bytes).unwrap_or(usize::MAX).saturating_sub(PAGE_BYTES);
         let budget = usize::try_from(budget).unwrap_or(usize::MAX);
         let budget = budget.min(context.limits.frame_bytes_max / 2).min(commit_max);
-        // The beginning of a stream has no digest to compare.
+        // Leave out heads at 0: the beginning of a stream has no digest to compare.
         let told: BTreeMap<_, _> =
             heads.0.iter().filter(|head| head.seq > 0).map(|head| (head.stream, head.point())).collect();
         let mut excluded: BTreeSet<_> = excluded.0.into_iter().collect();
@@ -107,7 +108,7 @@ impl Picker {
         let wanted = ledger.heads().iter().filter(|(stream, head)| {
             told.get(*stream).map_or(0, |point| point.seq) < head.seq && !excluded.contains(*stream)
         });
-        // All of them may lie in memory at once.
+        // The rows of all streams may lie in memory at once, so the streams share the budget.
         let share = budget / wanted.clone().count().max(1);
         for (stream, head) in wanted {
             let has = told.get(stream);
@@ -130,7 +131,7 @@ impl Picker {
         picker
     }
 
-    /// Chooses commits until the page is full or there are no more; says which rows must be read to go on.
+    /// Picks commits until the page is full or no more are left; returns the next read, if one is needed to go on.
     pub(super) fn step(&mut self) -> Option<Query> {
         loop {
             let unread =
@@ -148,13 +149,13 @@ impl Picker {
             let Some(row) = cursor.rows.pop_front() else { break };
             let rests = |(cause, seq): &(ReplicaId, u64)| self.has.get(cause).copied().unwrap_or(0) >= *seq;
             if !row.entry.after.iter().all(rests) {
-                // It rests on a stream that was left out, and so does everything after it.
+                // The commit rests on a stream that was left out, and so do all later commits of its stream.
                 cursor.ended = true;
                 continue;
             }
             let bytes = row.bytes();
             if bytes > self.commit_max {
-                // The puller would refuse any page that has it, and hear of nothing else.
+                // The puller would refuse any page that has this commit, and get no other one.
                 let bytes = bytes.try_into().unwrap_or(u64::MAX);
                 self.picked.too_long.get_or_insert(TooLong { stream: cursor.stream, seq: row.seq, bytes });
                 cursor.ended = true;
@@ -172,14 +173,15 @@ impl Picker {
         None
     }
 
-    /// How many more rows the page has room for if they are like those that it has, and the one that has none.
+    /// How many more rows the page has room for, if they are like those that it has, and the one that shows that there
+    /// is more.
     fn rows_left(&self) -> usize {
         let row_bytes = self.picked.bytes / self.picked.commits.len().max(1);
         let rows = self.budget.saturating_sub(self.picked.bytes) / row_bytes.max(1);
         rows.saturating_add(1).max(ROWS_MIN)
     }
 
-    /// Takes the rows of the stream that was asked for.
+    /// Takes the rows of a scan.
     pub(super) fn take(&mut self, rows: Vec<Entry>) {
         let Some(cursor) = self.streams.get_mut(self.reading) else { return };
         for Entry { key, value } in rows {
@@ -192,7 +194,7 @@ impl Picker {
             let Ok((previous, entry)) = parsed else { break };
             cursor.next += 1;
             if cursor.unchecked.take().is_some_and(|theirs| theirs != previous) {
-                // The puller sees it from this row, and nothing behind it is of use.
+                // The puller sees the fork from this row, and no row behind it is of use.
                 self.picked.forked.push((cursor.stream, seq - 1));
                 cursor.last = seq;
             }
@@ -204,7 +206,7 @@ impl Picker {
         }
     }
 
-    /// The commits that were chosen.
+    /// The picked commits.
     pub(super) fn finish(&mut self) -> Picked {
         std::mem::take(&mut self.picked)
     }

@@ -1,11 +1,13 @@
-//! The values of a page. The log holds references; a value lies in the record that still holds it, or in what was kept.
+//! The values of a page. The log has references; a value lies in the record that still holds it, or in a row of kept
+//! values.
 //!
-//! What was kept is read first. It is exactly what the page needs of it, so the page takes as much memory as it has room.
-//! A value that was not kept lies in its record, and is as long as its reference says. A write in between may move a
-//! value from its record to what is kept, and put a longer one in its place: then what was kept is read once more. So a
-//! page takes few large reads, and no more memory beyond its room than one write puts into records.
+//! Kept values are read first. They are exactly those that the page needs, so the page takes as much memory as it has
+//! room. A value that was not kept lies in its record, and is as long as its reference says. A write in between may
+//! move a value from its record to a kept row, and put a longer one in its place: then the kept rows are read once
+//! more. So a page takes few large reads, and no more memory beyond its room than one write puts into records.
 //!
-//! Owns: the chosen commits with their values, and what is still to be read for them.
+//! Owns: the commits of the page with their values, and the values that are still to be read. Holds always: each value
+//! is asked for at most once in each phase; from the first commit with a lost value on, no commit is served.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -25,18 +27,18 @@ const VALUES_MAX: usize = 1024;
 pub(super) struct Values {
     chosen: Vec<Chosen>,
     phase: Phase,
-    /// Whether a value was nowhere, so that commits were left out.
+    /// Whether a value was found nowhere, so that commits were left out.
     lost: bool,
 }
 
-/// What is read next.
+/// The kind of the next read.
 #[derive(Debug)]
 enum Phase {
-    /// What was kept of these streams.
+    /// Kept values of these streams.
     Kept(VecDeque<Span>),
-    /// The records of values that were not kept.
+    /// The records of the values that were not kept.
     Records(Wants),
-    /// What was kept meanwhile.
+    /// Values that were kept meanwhile.
     KeptMeanwhile(Wants),
 }
 
@@ -44,18 +46,18 @@ enum Phase {
 #[derive(Debug)]
 pub(super) struct Chosen {
     pub(super) row: LogRow,
-    /// A value for every change that has one, once it was found.
+    /// A value for every change that has one, once the value is found.
     pub(super) values: Vec<Option<Located>>,
 }
 
-/// A value, where it lies in what was read.
+/// A value: its bytes begin at `at` in what was read.
 #[derive(Debug)]
 pub(super) struct Located {
     pub(super) bytes: Value,
     pub(super) at: usize,
 }
 
-/// Values that are still to be read, and those that were asked for.
+/// The values that are still to be read, and those that were asked for.
 #[derive(Debug, Default)]
 struct Wants {
     waiting: VecDeque<Want>,
@@ -64,22 +66,22 @@ struct Wants {
     missed: VecDeque<Want>,
 }
 
-/// A value that a chosen commit needs: the commit, and the change in it.
+/// A value that a commit of the page needs: the index of the commit, and of the change in it.
 type Want = (usize, usize);
 
-/// The chosen commits of one stream: their places among all of them, from the commit `first` on.
+/// The commits of the page of one stream: their indexes among all of them, from the commit `first` on.
 #[derive(Debug)]
 struct Span {
     stream: ReplicaId,
     first: u64,
     chosen: Vec<usize>,
-    /// Of what was kept for them, what was not read yet.
+    /// The range of their kept values that was not read yet.
     rest: KeyRange,
 }
 
 impl Values {
-    /// Begins to look for the values of `commits`. `own_kept` is this replica, and the highest of its commits of which
-    /// anything was kept: of the own stream it is known that nothing was, most of the time.
+    /// Begins to look for the values of `commits`. `own_kept` is this replica, and the highest of its commits with a
+    /// kept value: the own stream mostly has none, and then needs no scan.
     pub(super) fn new(commits: Vec<LogRow>, own_kept: (ReplicaId, u64)) -> Self {
         let open = |row: LogRow| Chosen { values: row.entry.changes.iter().map(|_| None).collect(), row };
         let chosen: Vec<_> = commits.into_iter().map(open).collect();
@@ -87,7 +89,7 @@ impl Values {
         Self { chosen, phase, lost: false }
     }
 
-    /// Says what must be read to go on; `None` once all values are found.
+    /// The next read; `None` once all values are found.
     pub(super) fn step(&mut self) -> Option<Query> {
         loop {
             match &mut self.phase {
@@ -106,7 +108,7 @@ impl Values {
         }
     }
 
-    /// Takes what was read.
+    /// Takes the answer to the read.
     pub(super) fn take(&mut self, answer: Answer) {
         match (&self.phase, answer) {
             (Phase::Kept(_), Answer::Entries(kept)) => self.take_kept(kept),
@@ -121,7 +123,7 @@ impl Values {
         (std::mem::take(&mut self.chosen), self.lost)
     }
 
-    /// Takes what was kept of the first stream that is looked at.
+    /// Takes kept values of the first span.
     fn take_kept(&mut self, kept: Vec<Entry>) {
         let Phase::Kept(spans) = &mut self.phase else { return };
         let Some(span) = spans.front_mut() else { return };
@@ -191,7 +193,7 @@ impl Values {
         }
     }
 
-    /// Takes what was kept since it was looked at first. A value that is nowhere was pruned meanwhile, or is damaged:
+    /// Takes the values that were kept meanwhile. A value that is found nowhere was pruned meanwhile, or is damaged:
     /// nothing from its commit on can be served.
     fn take_kept_meanwhile(&mut self, values: Vec<Option<Value>>) {
         let Phase::KeptMeanwhile(wants) = &mut self.phase else { return };
@@ -214,7 +216,7 @@ impl Wants {
         Self { waiting, ..Self::default() }
     }
 
-    /// Asks for as many as may be read at once; `false` if there are none.
+    /// Asks for as many values as one read may have; `false` if none is left.
     fn ask(&mut self) -> bool {
         let count = self.waiting.len().min(VALUES_MAX);
         self.asked = self.waiting.drain(..count).collect();
@@ -222,7 +224,7 @@ impl Wants {
     }
 }
 
-/// The chosen commits by their streams. Those of one stream have no holes.
+/// The commits of the page by their streams. Those of one stream have no holes.
 fn spans(chosen: &[Chosen], (me, kept_up_to): (ReplicaId, u64)) -> VecDeque<Span> {
     let mut spans = BTreeMap::new();
     for (at, Chosen { row, .. }) in chosen.iter().enumerate() {
@@ -231,7 +233,7 @@ fn spans(chosen: &[Chosen], (me, kept_up_to): (ReplicaId, u64)) -> VecDeque<Span
             let new = || Span { stream, first, chosen: Vec::new(), rest: KeyRange::all() };
             let span = spans.entry(stream).or_insert_with(new);
             let offset = usize::try_from(row.seq - span.first).unwrap_or(usize::MAX);
-            // Commits that only delete need nothing; their places are never looked up.
+            // A commit that only deletes needs no value: the filler at its place is never looked up.
             span.chosen.resize(offset, usize::MAX);
             span.chosen.push(at);
         }

@@ -1,4 +1,5 @@
-//! Admission: whether a commit that a peer sent may be applied after those that wait.
+//! Admission: whether a commit that a peer sent may be applied after those that wait. It only reads the machines, and
+//! changes none.
 
 use bytes::Bytes;
 
@@ -22,30 +23,32 @@ use super::super::wire::{STREAMS_MAX, WireCommit};
 use super::inbox::Inbox;
 use super::{Streams, Tip};
 
-/// What becomes of a commit that a peer sent.
+/// The result of admission.
 #[derive(Debug)]
 pub(in crate::engine) enum Admission {
-    /// It may be applied next; the members that it adds. Whether its stamp is beyond the drift bound and was let through.
+    /// The commit may be applied next. `members` are those that it adds; `beyond_bound` says that its stamp is beyond
+    /// the drift bound and was let through.
     Next { commit: Box<Received>, members: Vec<Member>, beyond_bound: bool },
-    /// It is here already.
+    /// The commit is here already.
     Duplicate,
-    /// Its stream goes no further here, or is none that is listened to.
-    Left,
-    /// Something that it needs is not here: the commits before it, or one that it rests on, which its sender has.
+    /// The stream of the commit is stopped here, or is none that is listened to.
+    Ignored,
+    /// Something that the commit needs is not here: the commits before it, or this cause, which its sender has.
     TooEarly(Option<(ReplicaId, u64)>),
-    /// There is no room for it now.
+    /// There is no room for the commit now.
     Full,
-    /// It was not sent as its author made it.
+    /// The commit was not sent as its author made it.
     Wrong(&'static str),
-    /// It stops its stream.
+    /// The commit stops its stream.
     Stops(StreamStop),
-    /// Its stream has another history here, which differs at this place.
+    /// The stream of the commit has another history here, which differs at this place.
     OtherHistory(u64),
-    /// It proves that this replica once had more of a stream, its own, than it has now. What becomes of it then.
+    /// The commit proves that this replica once had more of its own stream than now, at this place. The inner admission
+    /// is the one of the commit itself.
     Restored(u64, Box<Admission>),
 }
 
-/// What admission looks at.
+/// The machines that admission reads.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::engine) struct Admitting<'a> {
     pub(in crate::engine) context: &'a Context,
@@ -61,8 +64,8 @@ impl Admitting<'_> {
         self.members.device_of(stream).or_else(|| self.inbox.device_of(stream))
     }
 
-    /// Whether the stream is one of a replica that is or was a member, or will be once everything is applied. A joiner
-    /// takes those of whom it does not know yet that they are members, as many as a group may have.
+    /// Whether the author of a stream is or was a member, or will be one once everything is applied. A joiner does not
+    /// know the members yet, so it takes other streams too, as many as a group may have.
     pub(in crate::engine) fn is_known_stream(&self, stream: ReplicaId) -> bool {
         let has_room = || self.streams.contains(stream) || self.streams.len() + 1 < STREAMS_MAX;
         self.device_of(stream).is_some()
@@ -70,14 +73,14 @@ impl Admitting<'_> {
             || !self.context.rules.authors_are_members
     }
 
-    /// Whether what `peer` has of a stream is to be asked for.
+    /// Whether commits of a stream are to be asked of `peer`.
     pub(in crate::engine) fn wants(&self, stream: ReplicaId, peer: ReplicaId) -> bool {
         stream != self.context.me()
             && !self.streams.is_stopped_for(stream, peer)
             && self.is_known_stream(stream)
     }
 
-    /// The last commit of a stream that is here or waits; of the own stream, that is the durable head.
+    /// The last commit of a stream that is here or waits; for the own stream, its durable head.
     fn seq_of(&self, stream: ReplicaId) -> u64 {
         if stream == self.context.me() { self.ledger.own().seq } else { self.streams.tip(stream).seq }
     }
@@ -91,25 +94,25 @@ impl Admitting<'_> {
             return if proof { Admission::Restored(seq, Box::new(duplicate)) } else { duplicate };
         }
         if self.streams.is_stopped_for(stream, from) || !self.is_known_stream(stream) {
-            return Admission::Left;
+            return Admission::Ignored;
         }
         let tip = self.streams.tip(stream);
         if seq <= tip.seq {
             let other = seq == tip.seq && chain(&commit.previous, &commit.entry) != tip.digest;
             return if other { Admission::OtherHistory(seq) } else { Admission::Duplicate };
         }
-        let follows = seq == tip.seq + 1;
-        if !follows && rules.streams_have_no_holes {
+        let is_next = seq == tip.seq + 1;
+        if !is_next && rules.streams_have_no_holes {
             return Admission::TooEarly(None);
         }
-        if follows && commit.previous != tip.digest && rules.chains_are_checked {
+        if is_next && commit.previous != tip.digest && rules.chains_are_checked {
             if tip.seq == 0 {
                 return Admission::Wrong("a stream begins with another digest than streams do");
             }
             return Admission::OtherHistory(tip.seq);
         }
-        // From here on it is the next one of its history. What is wrong with it stays, unless another than its author
-        // sent it.
+        // The commit is the next one of its history. A fault in it stays, unless a peer other than its author made it
+        // up.
         let changes_max = self.context.limits.commit_changes_max;
         let Ok(entry) = LogEntry::parse_capped(stream, &commit.entry, changes_max) else {
             let limit = Limit { name: "commit_changes_max", max: changes_max };
@@ -129,17 +132,18 @@ impl Admitting<'_> {
         }
     }
 
-    /// Judges a commit that is the next one of its stream: whether its causes are here, and its bytes what it says.
+    /// Judges a commit that is the next one of its stream: whether its causes are here, and its values as its entry
+    /// says.
     fn admit_next(&self, commit: &WireCommit, entry: LogEntry) -> Admission {
         let (stream, seq, rules) = (commit.stream, commit.seq, &self.context.rules);
         let missing = entry.after.iter().find(|(cause, seq)| self.seq_of(*cause) < *seq);
         if let Some(cause) = missing.filter(|_| rules.causes_come_first) {
-            // Whoever has a commit has what it rests on.
+            // The sender has the commit, and so its causes too.
             return Admission::TooEarly(Some(*cause));
         }
         let beyond_bound = rules.drift_is_held && !self.ledger.is_within_drift(entry.stamp, self.now);
         if beyond_bound && self.now.wall.is_err() {
-            // Nobody can tell the time: it is asked for again.
+            // Without the wall clock the stamp cannot be checked: the commit is asked for again.
             return Admission::TooEarly(None);
         }
         if beyond_bound && !self.streams.is_released(stream) {
@@ -172,7 +176,7 @@ impl Admitting<'_> {
         Admission::Next { commit: Box::new(commit), members, beyond_bound }
     }
 
-    /// Checks what a commit says against the rules and the limits here.
+    /// Checks an entry against the rules and the limits here.
     fn check_entry(&self, tip: &Tip, seq: u64, entry: &LogEntry) -> Result<(), String> {
         let limits = &self.context.limits;
         if entry.stamp <= tip.stamp || seq == u64::MAX {
@@ -202,7 +206,8 @@ impl Admitting<'_> {
             total = total.saturating_add(len).saturating_add(id);
         }
         check(total, "commit_bytes_max", limits.commit_bytes_most())?;
-        // Members may be added at the same time at two places, so the limit itself can be passed.
+        // Two replicas may add members at the same time, so a group may pass `members_max`: check the most streams that
+        // a group can have.
         check(entry.after.len(), "members_max", STREAMS_MAX)
     }
 }
@@ -237,7 +242,7 @@ fn cut_values(
     if rest.is_empty() { Ok(values) } else { Err("there are more values than changes") }
 }
 
-/// The members that a commit adds or changes. Nothing else may be done to a member record.
+/// The members that a commit adds or changes. A member record may only be put: any other change of it is refused.
 fn members_in(entry: &LogEntry, values: &[Option<Bytes>]) -> Result<Vec<Member>, &'static str> {
     let mut members = Vec::new();
     for (change, value) in entry.changes.iter().zip(values) {

@@ -1,11 +1,12 @@
-//! The inbox: commits that were checked and that the store has not taken yet, in the order in which they may be applied.
+//! The inbox: commits that admission let through and that the store has not taken yet, in the order in which they may
+//! be applied.
 //!
 //! A commit is taken only as the next one of its stream, on the same history, with everything that it rests on here or
-//! in front of it, so the inbox can be written front to back in as few writes as it fits. If a write fails, the rest
-//! rests on what is not there, so all of it goes and is pulled again.
+//! in front of it. So the inbox can be written front to back, in as few writes as it fits. If a write fails, the
+//! commits behind it rest on some that are not here: all of them are let go and pulled again.
 //!
-//! Owns: the commits, the members that they add, how many the next write may take. Holds always: `bytes` is the sum of
-//! their weights, and above the cap only if a single commit is.
+//! Owns: the commits, the members that they add, how many of them are written one by one. Holds always: `bytes` is the
+//! sum of their weights, and above the cap only if a single commit is.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -21,15 +22,15 @@ use super::super::commit::Received;
 pub(in crate::engine) struct Inbox {
     commits: VecDeque<Received>,
     bytes: usize,
-    /// What the last page weighs in memory, which is more than in its frame.
+    /// The weight of the last page in memory, which is more than its bytes in the frame.
     last_page: usize,
-    /// The members that it adds.
+    /// The members that its commits add, with their devices.
     members: BTreeMap<ReplicaId, DeviceId>,
-    /// How many commits are applied one by one, since one of them was refused by a projection or the store.
+    /// How many more commits are written one by one, since a projection or the store refused one of them.
     one_by_one: usize,
 }
 
-/// How full an inbox was, to tell what came since.
+/// The filling of the inbox at one moment, to tell which commits came since.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::engine) struct Filled {
     commits: usize,
@@ -45,23 +46,23 @@ impl Inbox {
         self.commits.is_empty()
     }
 
-    /// The bytes that its commits occupy.
+    /// The memory that its commits occupy.
     pub(in crate::engine) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether another page may be asked for: there are never more than two in memory, and what is in the write.
+    /// Whether another page may be asked for. At most two pages are in memory at once, beside the commits in the write.
     pub(in crate::engine) fn has_room_for_a_page(&self, limits: &Limits) -> bool {
         let page = self.last_page.max(limits.page_bytes_max);
         self.bytes <= page.min(limits.frame_bytes_max / 2)
     }
 
-    /// Whether there is room for so much more. One commit fits always.
+    /// Whether there is room for one more commit. An empty inbox has room for any.
     pub(in crate::engine) fn has_room_for(&self, commit: &Received, limits: &Limits) -> bool {
         self.commits.is_empty() || self.bytes.saturating_add(commit.weight()) <= limits.frame_bytes_max
     }
 
-    /// The device of a member that a commit in here adds.
+    /// The device of a member that a waiting commit adds.
     pub(in crate::engine) fn device_of(&self, stream: ReplicaId) -> Option<DeviceId> {
         self.members.get(&stream).copied()
     }
@@ -81,8 +82,8 @@ impl Inbox {
         Filled { commits: self.commits.len(), bytes: self.bytes }
     }
 
-    /// A frame brought what came since `before`. What was taken of it keeps the whole frame in memory, so it must be most
-    /// of it, or it is copied out.
+    /// Ends a frame, which brought the commits since `before`. They keep the whole frame in memory, so they are copied
+    /// out of it unless they are most of it.
     pub(in crate::engine) fn end_of_frame(&mut self, before: Filled, frame_bytes: usize) {
         let new = self.commits.len() - before.commits;
         let taken: usize = self.commits.iter().rev().take(new).map(Received::shared_bytes).sum();
@@ -91,12 +92,12 @@ impl Inbox {
         }
     }
 
-    /// A page brought what came since `before`.
+    /// Ends a page, which brought the commits since `before`.
     pub(in crate::engine) fn end_of_page(&mut self, before: Filled) {
         self.last_page = self.bytes - before.bytes;
     }
 
-    /// Takes the commits at the front, as many as fit into one write. One fits always.
+    /// Takes the commits at the front, as many as fit into one write, and at least one.
     pub(in crate::engine) fn take(&mut self, limits: &Limits) -> Vec<Received> {
         let (mut changes, mut bytes) = (0, 0);
         let most = if self.one_by_one > 0 { 1 } else { limits.event_commits_max };
@@ -111,14 +112,14 @@ impl Inbox {
         taken
     }
 
-    /// Lets go of everything that waits, since a write of `in_write` commits before it failed. If these were several,
-    /// they come one by one the next time, in case a single one of them is why.
+    /// Lets go of everything that waits, since a write of the `in_write` commits before it failed. If these were
+    /// several, they come one by one the next time: perhaps only one of them is the reason.
     pub(in crate::engine) fn fail(&mut self, in_write: usize) {
         let one_by_one = if in_write > 1 { in_write } else { self.one_by_one };
         *self = Self { one_by_one, ..Self::default() };
     }
 
-    /// What was taken is applied.
+    /// Takes note that the commits that were taken are applied.
     pub(in crate::engine) fn settle(&mut self) {
         if self.commits.is_empty() {
             self.members.clear();

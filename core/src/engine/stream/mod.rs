@@ -1,8 +1,8 @@
-//! The streams of others: how far each is here, and why one goes no further.
+//! The streams of other replicas: how far each is here, and what stops it.
 //!
-//! Owns: for each stream its tip (its head once everything that waits in the inbox is applied), what stops it and when
-//! that is looked at again; and whether this store was restored, which stops the own stream. Holds always: a tip is at
-//! or above its head; a stop stands at the commit behind the tip, but for a fork, which is final.
+//! Owns: for each stream its tip (its head once everything that waits in the inbox is applied), its stop and the moment
+//! to look at that again; and the proof that this store was restored, which stops the own stream. Holds always: a tip
+//! is at or above its head; a stop stands at the commit behind the tip, but for a fork, which is final.
 
 pub(super) mod admission;
 pub(super) mod inbox;
@@ -22,7 +22,7 @@ use super::context::Context;
 use super::ledger::Ledger;
 use stop::Stop;
 
-/// Where a stream is once everything that waits is applied.
+/// The place of a stream once everything that waits is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tip {
     pub(super) seq: u64,
@@ -45,9 +45,9 @@ impl Tip {
 struct Stream {
     tip: Tip,
     stop: Option<Stop>,
-    /// The operator has let its held commits through, until its stamps are within the bound again.
+    /// Whether its held commits are let through, until its stamps are within the drift bound again.
     released: bool,
-    /// Since a projection or the store refused its next commit.
+    /// The pause after a projection or the store refused its next commit.
     backoff: Backoff,
 }
 
@@ -59,11 +59,11 @@ pub(super) struct Streams {
     waiting: BTreeSet<ReplicaId>,
     /// The streams that are stopped.
     stopped: BTreeSet<ReplicaId>,
-    /// How this replica learned that its store was restored or cloned.
+    /// The proof that this store was restored or cloned.
     restored: Option<Restored>,
 }
 
-/// How the state of a stream changed, to be told.
+/// A change of a stream that the app is told of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Told {
     Stopped(ReplicaId, StreamStop),
@@ -71,7 +71,7 @@ pub(super) enum Told {
 }
 
 impl Streams {
-    /// The streams of a store: each as far as its head.
+    /// The streams of an opened store: the tip of each is its head.
     pub(super) fn opened(me: ReplicaId, ledger: &Ledger) -> Self {
         let mut all = Self::default();
         for (stream, head) in ledger.heads().iter().filter(|(stream, _)| **stream != me) {
@@ -112,7 +112,7 @@ impl Streams {
 
     // --- going on ---------------------------------------------------------------------------------------------------
 
-    /// A commit was taken into the inbox: its stream goes on from there, if it was stopped.
+    /// Takes note of a commit that went into the inbox: its stream goes on from there, if it was stopped.
     pub(super) fn advance(&mut self, stream: ReplicaId, tip: Tip) -> Option<Told> {
         let entry = self.entry(stream);
         debug_assert_eq!(tip.seq, entry.tip.seq.max(tip.seq), "a tip rises");
@@ -121,15 +121,15 @@ impl Streams {
         self.end_stop(stream)
     }
 
-    /// Everything that waited is durable: tips are heads.
+    /// Takes note that no commit waits any more: all tips are heads.
     pub(super) fn settled(&mut self) {
         self.waiting.clear();
     }
 
-    /// What waited for the store was let go: tips fall back to the heads.
+    /// Takes note that the inbox was let go: tips fall back to the heads.
     ///
-    /// Returns the streams that fell, and those that go on: a stop behind a commit that is not here any more says
-    /// nothing, and would keep that commit from being asked for again.
+    /// Returns the streams that fell, and those that go on. A stop behind a commit that is not here any more ends: it
+    /// would keep that commit from being asked for again.
     pub(super) fn fall_back(&mut self, ledger: &Ledger) -> (Vec<ReplicaId>, Vec<Told>) {
         let mut told = Vec::new();
         let fell: Vec<_> = std::mem::take(&mut self.waiting).into_iter().collect();
@@ -145,7 +145,7 @@ impl Streams {
         (fell, told)
     }
 
-    /// Commits of these streams are durable: nothing refuses their next one yet.
+    /// Takes note that commits of these streams are durable: the next failure begins with a short pause again.
     pub(super) fn applied(&mut self, streams: impl IntoIterator<Item = ReplicaId>) {
         for stream in streams {
             if let Some(stream) = self.streams.get_mut(&stream) {
@@ -154,7 +154,7 @@ impl Streams {
         }
     }
 
-    // --- what must always hold --------------------------------------------------------------------------------------
+    // --- invariants -------------------------------------------------------------------------------------------------
 
     pub(super) fn check_against(&self, ledger: &Ledger, context: &Context) {
         for (id, stream) in &self.streams {

@@ -1,8 +1,11 @@
-//! Why a stream goes no further here, and when that is looked at again; what proves that this store was restored.
+//! Stops: why a stream goes no further here, and when that is looked at again; and the proof that this store was
+//! restored.
 //!
-//! A stop is about one stream and leaves all others alone. A commit that another than its author sent stops a stream only
-//! until its author sends the same place, since it may have been made up. Two histories stop it for good, whoever says
-//! so: without signatures a member is taken at its word.
+//! A stop is about one stream and leaves all others alone. A commit that a peer other than its author sent may have
+//! been made up, so it stops a stream only until the author sends the same place. Two histories stop it for good,
+//! whichever peer shows them: without signatures a member is taken at its word.
+//!
+//! Holds always: a fork never ends; only a held stream has a moment to compare its stamp with the wall clock.
 
 use crate::clock::{Mono, Now};
 use crate::events::{Restored, StreamStop};
@@ -14,23 +17,23 @@ use super::super::context::Context;
 use super::super::ledger::Ledger;
 use super::{Stream, Streams, Told};
 
-/// How often a held stream is looked at again at least: the wall clock may step.
+/// The longest time until a held stream is looked at again, since the wall clock may step.
 const HELD_RETRY_MS: u64 = 10_000;
-/// And how often at most, should the wall clock stand still.
+/// The shortest such time, in case the wall clock stands still.
 const HELD_RETRY_MS_MIN: u64 = 250;
 
 /// A stream that goes no further here.
 #[derive(Debug)]
 pub(super) struct Stop {
     reason: StreamStop,
-    /// Who sent the commit that stops it; the author itself, if something else does.
+    /// The peer that sent the commit at which the stream stops; the author itself, if the stop has another reason.
     from: ReplicaId,
-    /// For a held stream, when to compare its stamp with the wall clock again. `None` once that moment has come.
+    /// For a held stream, the moment to compare its stamp with the wall clock again; `None` once it has come.
     look_at: Option<Mono>,
 }
 
 impl Stop {
-    /// Whether nothing ends it.
+    /// Whether nothing ends the stop.
     pub(super) fn is_final(&self) -> bool {
         matches!(self.reason, StreamStop::Forked { .. })
     }
@@ -48,7 +51,7 @@ impl Stop {
 }
 
 impl Stream {
-    /// When time alone may end the stop.
+    /// The moment at which time alone may end the stop.
     pub(super) fn look_again_at(&self) -> Option<Mono> {
         let stop = self.stop.as_ref()?;
         match stop.reason {
@@ -95,7 +98,7 @@ impl Streams {
         self.streams.get(&stream).and_then(|stream| stream.stop.as_ref()).is_some_and(Stop::is_final)
     }
 
-    /// Where the stream has two histories.
+    /// The place at which the stream has two histories, if it has.
     pub(in crate::engine) fn fork_of(&self, stream: ReplicaId) -> Option<u64> {
         match self.stop_of(stream) {
             Some(StreamStop::Forked { seq }) => Some(*seq),
@@ -103,7 +106,7 @@ impl Streams {
         }
     }
 
-    /// A commit that `from` sent stops its stream. A fork stays as it is: nothing mends it.
+    /// Stops a stream at a commit that `from` sent. A fork stays as it is, since nothing mends it.
     pub(in crate::engine) fn stop(
         &mut self,
         stream: ReplicaId,
@@ -125,7 +128,7 @@ impl Streams {
         news.then_some(Told::Stopped(stream, reason))
     }
 
-    /// The next commit of a stream could not be applied: it is tried again after a pause.
+    /// Stops a stream whose next commit could not be applied: it is tried again after a pause.
     pub(in crate::engine) fn put_off(
         &mut self,
         stream: ReplicaId,
@@ -145,7 +148,8 @@ impl Streams {
         ended.map(|_| Told::Resumed(stream))
     }
 
-    /// Lets the held commits of a stream through, until its stamps are within the bound again; `None` if none is held.
+    /// Lets the held commits of a stream through, until its stamps are within the bound again; `None` if the stream is
+    /// not held.
     pub(in crate::engine) fn release(&mut self, stream: ReplicaId) -> Option<Told> {
         if !matches!(self.stop_of(stream), Some(StreamStop::Held { .. })) {
             return None;
@@ -158,14 +162,14 @@ impl Streams {
         self.streams.get(&stream).is_some_and(|stream| stream.released)
     }
 
-    /// The stamps of a stream are within the bound: beyond it, it is held again.
+    /// Takes note that a stamp of a stream is within the bound: a later one beyond it holds the stream again.
     pub(in crate::engine) fn is_within_bound(&mut self, stream: ReplicaId) {
         if let Some(stream) = self.streams.get_mut(&stream) {
             stream.released = false;
         }
     }
 
-    /// The streams whose stop time has ended. A held one that is still too far ahead is looked at again later.
+    /// Ends the stops whose time has come. A held stream that is still too far ahead is looked at again later.
     pub(in crate::engine) fn resume_due(
         &mut self,
         now: &Now,
@@ -191,18 +195,18 @@ impl Streams {
 
     // --- two histories ----------------------------------------------------------------------------------------------
 
-    /// How this replica learned that its store was restored or cloned.
+    /// The proof that this store was restored or cloned.
     pub(in crate::engine) fn restored(&self) -> Option<Restored> {
         self.restored
     }
 
-    /// Whether what was written here since the store was restored may contradict what others have of the own stream.
+    /// Whether commits written here since the restore may contradict what others have of the own stream.
     pub(in crate::engine) fn has_two_histories(&self, me: ReplicaId) -> bool {
         self.restored.is_some_and(|restored| restored.stream == me)
     }
 
-    /// Takes a proof that this store was restored or cloned; says whether it says more than what was known. That the own
-    /// stream has another history is what more rests on than on any other proof.
+    /// Takes a proof that this store was restored or cloned; returns whether it says more than the known one. A proof
+    /// on the own stream says the most: it hides that stream from peers.
     pub(in crate::engine) fn take_proof(&mut self, proof: Restored, me: ReplicaId) -> bool {
         let known = self.restored.is_some() && (proof.stream != me || self.has_two_histories(me));
         if !known {
@@ -211,7 +215,7 @@ impl Streams {
         !known
     }
 
-    /// What a store says of a stream with two histories.
+    /// Takes the fork of a stream from the store.
     pub(in crate::engine) fn remember_fork(&mut self, stream: ReplicaId, seq: u64) {
         self.stopped.insert(stream);
         let stop = Stop { reason: StreamStop::Forked { seq }, from: stream, look_at: None };
@@ -219,7 +223,7 @@ impl Streams {
     }
 }
 
-/// When to compare a held stamp with the wall clock again: once it should be within the bound.
+/// The moment to compare the stamp of a held stream with the wall clock again: once it should be within the bound.
 fn look_at(stamp: Hlc, now: &Now, context: &Context) -> Mono {
     let wait_ms = now.wall.as_ref().map_or(HELD_RETRY_MS, |wall| {
         let tolerated = wall.saturating_add(context.limits.max_drift_ms);

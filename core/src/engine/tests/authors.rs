@@ -1,4 +1,4 @@
-//! Authors that are made up, and their frames: what other replicas send to the engine of a test.
+//! Made-up authors and their frames: the commits that other replicas send to the engine of a test.
 
 use super::*;
 
@@ -8,7 +8,7 @@ pub(super) const STRANGER: ReplicaId = ReplicaId(Uuid::from_u128(0x57));
 pub(super) const B_DEVICE: DeviceId = DeviceId(Uuid::from_u128(0xdb));
 pub(super) const C_DEVICE: DeviceId = DeviceId(Uuid::from_u128(0xdc));
 
-/// The author of a stream, who writes whatever a test wants.
+/// The author of a stream. It writes whatever a test wants.
 #[derive(Clone)]
 pub(super) struct Author {
     pub(super) stream: ReplicaId,
@@ -36,7 +36,7 @@ impl Author {
         Self { stream, device, seq: 0, digest: CHAIN_START, wall: 1000 }
     }
 
-    /// Commits what rests on the commits in `after`.
+    /// Makes a commit that rests on the commits in `after`.
     pub(super) fn commit(&mut self, after: &[(ReplicaId, u64)], mut writes: Vec<Write>) -> Made {
         self.wall += 1;
         let stamp = Hlc::new(WallMs::new(self.wall).unwrap(), 0, self.stream);

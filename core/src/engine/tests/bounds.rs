@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// B1: the next page is asked for while one is being written, and no third one while two are in memory.
+/// B1: the next page is asked for while one is being written, but none while two are in memory.
 #[test]
 fn b1_two_pages_are_in_memory_and_no_more() {
     const PAGE: usize = 30;
@@ -22,7 +22,7 @@ fn b1_two_pages_are_in_memory_and_no_more() {
     let pulls = world.pulls();
     let [(B, pull)] = &pulls[..] else { panic!("one pull, not {pulls:?}") };
     assert_eq!(pull.heads.0.iter().find(|head| head.stream == B).unwrap().seq, PAGE as u64);
-    // It comes while the first third of the page before is written.
+    // The second page arrives while the first third of the first page is written.
     let frame = page(pull, &made[PAGE..2 * PAGE]);
     world.handle(Input::Frame(B, frame));
     world.written(batch);
@@ -33,7 +33,7 @@ fn b1_two_pages_are_in_memory_and_no_more() {
     }
 }
 
-/// B1: what waits for the store is bounded, and what finds no room is asked for when there is some.
+/// B1: the inbox is bounded. A commit that finds no room in it is asked for when there is room.
 #[test]
 fn b1_the_inbox_is_bounded() {
     let limits = Limits { frame_bytes_max: 10_000, page_bytes_max: 5_000, ..Limits::default() };
@@ -52,7 +52,7 @@ fn b1_the_inbox_is_bounded() {
     assert_eq!(world.pulls().len(), 1, "for the rest, once there is room");
 }
 
-/// B1: what waits does not keep in memory the frame that brought it, if it is little of it.
+/// B1: a commit that waits does not keep its frame in memory, if it is a small part of that frame.
 #[test]
 fn b1_a_commit_that_waits_lets_go_of_its_frame() {
     let mut world = World::connected(Rules::ALL);
@@ -66,7 +66,7 @@ fn b1_a_commit_that_waits_lets_go_of_its_frame() {
     }
 }
 
-/// B1: what is said because of frames is not done while the store writes, so no more frames are taken than it has room for.
+/// B1: effects that frames cause wait while the store writes, so frames are taken only up to a bound of effects.
 #[test]
 fn b1_what_waits_behind_a_write_is_bounded() {
     let mut world = World::connected(Rules::ALL);
@@ -102,7 +102,7 @@ fn b4_a_flood_is_answered_once() {
     let said = world.said();
     let hellos = said.iter().filter(|(to, message)| *to == Some(B) && matches!(message, Message::Hello(_)));
     assert!(hellos.count() <= 2);
-    // A frame of too many messages is refused from there on.
+    // A frame with too many messages is refused as a whole.
     let many: Bytes = std::iter::repeat_n(hello(1, &[]), 1_000).collect::<Vec<_>>().concat().into();
     world.events();
     world.feed(B, many);

@@ -24,7 +24,7 @@ fn a_clock_that_fails_stops_nothing_but_the_commit() {
     for error in bad {
         world.now.wall = Err(error);
         assert!(matches!(world.commit(vec![tag(1, "a")]), Err(Error::Clock(_))));
-        // What draws no stamp needs no clock.
+        // A commit that draws no stamp needs no clock.
         world.commit(vec![untag(9)]).unwrap();
     }
     assert!(world.writes.is_empty());

@@ -1,5 +1,5 @@
-//! Goal: what a round of the app's commits writes, answers and tells, and in which order. Method: every effect is
-//! performed by hand.
+//! Goal: a round of the app's commits writes, answers and tells the right things, in the right order. Method: every
+//! effect is performed by hand.
 
 use super::*;
 
@@ -73,9 +73,9 @@ fn commits_that_arrive_during_a_write_share_the_next_one() {
 }
 
 #[test]
-fn a_group_is_bounded_in_commits_and_bytes() {
+fn a_round_is_bounded_in_commits_and_bytes() {
     let limits = Limits { round_commits_max: 3, commit_bytes_max: 250, ..Limits::default() };
-    for (limits, groups) in [
+    for (limits, rounds) in [
         (Limits { commit_bytes_max: usize::MAX, ..limits.clone() }, vec![3, 3, 1]),
         (Limits { round_commits_max: 100, ..limits.clone() }, vec![2, 2, 2, 1]),
         (Limits { commit_bytes_max: 10, ..limits }, vec![1; 7]),
@@ -89,12 +89,12 @@ fn a_group_is_bounded_in_commits_and_bytes() {
             sizes.push(logged_in(&batch).len());
             world.written(batch);
         }
-        assert_eq!(sizes, groups);
+        assert_eq!(sizes, rounds);
     }
 }
 
 #[test]
-fn an_update_sees_the_earlier_commits_of_its_group() {
+fn an_update_sees_the_earlier_commits_of_its_round() {
     let mut world = World::new(Rules::default());
     for more in ["a", "b", "c"] {
         world.submit(vec![rename(1, more)]);
@@ -117,7 +117,7 @@ fn a_change_that_changes_nothing_writes_nothing() {
     world.commit(vec![rename(1, "")]).unwrap();
     assert!(world.writes.is_empty());
     assert_eq!(world.changes().len(), 1);
-    // Beside a change that does something, it is left out of the commit.
+    // A change without effect is left out of a commit that has another change.
     world.commit(vec![tag(1, "a"), tag(2, "b")]).unwrap();
     let entry = world.logged(3);
     assert_eq!(entry.changes.len(), 1);
@@ -125,7 +125,7 @@ fn a_change_that_changes_nothing_writes_nothing() {
 }
 
 #[test]
-fn a_commit_that_an_earlier_one_of_its_group_made_empty_waits_for_the_write() {
+fn a_commit_that_an_earlier_one_of_its_round_made_empty_waits_for_the_write() {
     let mut world = World::new(Rules::default());
     world.submit(vec![tag(1, "a")]);
     world.submit(vec![tag(1, "a")]);
@@ -149,7 +149,7 @@ fn the_same_bytes_under_a_newer_schema_are_a_change() {
     assert_eq!(world.changes(), [(2, ChangeKind::Insert), (3, ChangeKind::Update)]);
 }
 
-/// `after` says what moved since the last commit, and everything in the first one after an opening.
+/// `after` names the streams that moved since the last own commit; in the first commit after an opening, all streams.
 #[test]
 fn a_commit_says_what_it_rests_on() {
     let mut world = World::connected(Rules::ALL);
@@ -161,7 +161,7 @@ fn a_commit_says_what_it_rests_on() {
     world.commit(vec![tag(2, "y")]).unwrap();
     assert_eq!(after(&world), []);
     world.feed(C, live(&[&c.tag(3, "c")]));
-    // A write that was rejected told nobody.
+    // A rejected write named causes to no peer: the next commit must name them again.
     world.submit(vec![tag(2, "z")]);
     world.up_to_write().unwrap();
     world.rejected();

@@ -4,7 +4,7 @@
 use super::*;
 
 #[test]
-fn a_failing_commit_leaves_the_others_of_its_group_untouched() {
+fn a_failing_commit_leaves_the_others_of_its_round_untouched() {
     let mut world = World::new(Rules::default());
     let fail = |id| Staged {
         record: RecordKey::new::<Tag>(&id),
@@ -12,7 +12,7 @@ fn a_failing_commit_leaves_the_others_of_its_group_untouched() {
         own_merge: false,
     };
     world.submit(vec![tag(1, "a")]);
-    // Its first change would be fine, its second is not.
+    // The first change of this commit would be fine, its second is not.
     world.submit(vec![tag(2, "b"), fail(3)]);
     world.submit(vec![tag(4, "c")]);
     world.settle();
@@ -28,7 +28,7 @@ fn a_failing_commit_leaves_the_others_of_its_group_untouched() {
 }
 
 #[test]
-fn a_failure_that_an_earlier_commit_of_its_group_caused_waits_for_the_write() {
+fn a_failure_that_an_earlier_commit_of_its_round_caused_waits_for_the_write() {
     let insert_only = || Staged {
         record: RecordKey::new::<Tag>(&1),
         action: Action::Update(Box::new(|current| {
@@ -54,7 +54,7 @@ fn a_failure_that_an_earlier_commit_of_its_group_caused_waits_for_the_write() {
         assert_eq!(matches!(second, Err(Error::Aborted(_))), !rejected);
         assert_eq!(matches!(second, Err(Error::Rejected(_))), rejected);
     }
-    // Stopped in between, the failing commit is certainly not made.
+    // If the engine stops in between, the failing commit is certainly not made.
     let mut world = World::new(Rules::default());
     world.submit(vec![tag(1, "a")]);
     world.submit(vec![insert_only()]);
@@ -83,7 +83,7 @@ fn a_rejected_write_leaves_no_hole() {
 }
 
 #[test]
-fn a_read_that_fails_fails_its_group_alone() {
+fn a_read_that_fails_fails_its_round_alone() {
     let mut world = World::new(Rules::default());
     for answer in [Err(ReadError::new("broken")), Ok(vec![]), Ok(vec![None, None])] {
         world.submit(vec![tag(1, "a")]);

@@ -1,9 +1,9 @@
-//! Goal: values that lay beside records are merged into them once the app can, in few writes, and a commit sees them as
-//! they are. Method: engines that knew no merge receive values; engines that know it are opened over the same store.
+//! Goal: values beside records are merged into them once the app can, in few writes, and a commit sees the merged
+//! records. Method: engines that knew no merge receive values; engines that know it are opened over the same store.
 
 use super::*;
 
-/// A store that has `records` bags beside each of which lie `each` values, written by an app that knew no bags.
+/// A store of an app that knew no bags: it has `records` bags, with `each` values beside each of them.
 fn with_besides(records: u32, each: u32) -> World {
     let mut registry = Registry::new();
     registry.add::<Tag>().unwrap();
@@ -42,7 +42,7 @@ fn thousands_of_records_are_folded_in_few_writes() {
     let complete = Event::Folding { records: 2_100, complete: true };
     assert_eq!((folding.len(), folding.last()), (world.writes.len() + 1, Some(&complete)));
     assert_eq!(world.audit(), []);
-    // There is nothing more to do, and the next opening finds nothing.
+    // The next opening finds no value to fold.
     world.updated();
     assert_eq!(world.engine.report().folded, None);
 }
@@ -63,7 +63,7 @@ fn the_app_commits_while_records_are_folded() {
     assert_eq!(logged_in(&world.up_to_write().unwrap()), [REPLICA]);
 }
 
-/// An update of a record sees what lay beside it, though its page has not come yet.
+/// An update of a record sees the values that lay beside it, though the page of the record has not come yet.
 #[test]
 fn a_commit_sees_a_record_with_all_that_lay_beside_it() {
     let mut world = with_besides(1_100, 2);
@@ -85,7 +85,7 @@ fn a_commit_sees_a_record_with_all_that_lay_beside_it() {
     assert_eq!((world.bag(id), world.audit()), (Some(vec![0, 1, 2, 9]), vec![]));
 }
 
-/// What a joined write reads is not known before it runs, so everything is folded before it.
+/// The records that a joined write reads are not known before it runs, so everything is folded before it.
 #[test]
 fn a_joined_write_waits_until_everything_is_folded() {
     let mut world = with_besides(1_100, 1);
@@ -101,7 +101,7 @@ fn a_joined_write_waits_until_everything_is_folded() {
     assert!(matches!(world.replies.last(), Some((answered, Ok(()))) if *answered == ticket));
 }
 
-/// A page that the store does not take is folded again, from its beginning, and until then calls do not wait for it.
+/// A page that the store does not take is folded again, from its beginning. Calls do not wait for it until then.
 #[test]
 fn a_page_that_is_not_written_is_folded_again() {
     let mut world = with_besides(300, 1);
@@ -117,7 +117,7 @@ fn a_page_that_is_not_written_is_folded_again() {
     assert_eq!(world.audit(), []);
 }
 
-/// A set of numbers with much around it.
+/// A set of numbers in a large value.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Sack {
     id: u32,
@@ -142,7 +142,7 @@ impl Syncable for Sack {
     }
 }
 
-/// One record's whole backlog is neither in memory at once nor in one write, and no piece forgets that there are others.
+/// The backlog of one record is neither in memory at once nor in one write, and no piece of it forgets the others.
 #[test]
 fn a_long_backlog_of_one_record_is_folded_in_pieces() {
     let mut world = World::connected(Rules::ALL);
@@ -168,7 +168,7 @@ fn a_long_backlog_of_one_record_is_folded_in_pieces() {
     assert_eq!(model::decode_bytes::<Sack>(value).unwrap().items.len(), 12);
 }
 
-/// What this version cannot merge either is tried once at each opening, and nobody waits for it again.
+/// A value that this version cannot merge either is tried once at each opening. No call waits for it a second time.
 #[test]
 fn a_value_of_a_newer_schema_stays_beside_its_record() {
     let mut world = with_besides(10, 1);
@@ -187,7 +187,7 @@ fn a_value_of_a_newer_schema_stays_beside_its_record() {
     assert!(before.len() < world.content().len() && world.audit().is_empty());
 }
 
-/// Values of models that the app does not know are left out by the model, not read one by one.
+/// Values of models that the app does not know are skipped model by model, not read one by one.
 #[test]
 fn what_the_app_does_not_know_is_not_read() {
     let mut world = with_besides(600, 1);

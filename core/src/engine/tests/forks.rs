@@ -33,7 +33,8 @@ fn a_stream_with_two_histories_stops() {
     }
 }
 
-/// A fork is also seen where nothing comes twice: in the heads of a hello, and by whoever answers a pull.
+/// A fork is also seen without a second commit at one place: in the heads of a hello, and by the replica that answers a
+/// pull.
 #[test]
 fn a_fork_is_seen_from_digests_alone() {
     let mut b = Author::new(B, B_DEVICE);
@@ -54,7 +55,7 @@ fn a_fork_is_seen_from_digests_alone() {
     assert_eq!(of_b, [3], "the puller sees it too, and nothing behind it");
 }
 
-/// Another history is also seen at the place where a stream is, and at one behind it.
+/// Another history is also seen at the head of a stream, and at a place before it.
 #[test]
 fn a_fork_is_seen_at_the_head_and_behind_it() {
     let mut b = Author::new(B, B_DEVICE);

@@ -3,7 +3,7 @@
 
 use super::*;
 
-/// A frame counts as a whole: what is damaged in it takes the rest with it.
+/// A frame counts as a whole: damage anywhere in it refuses all of it.
 #[test]
 fn a_frame_that_is_damaged_anywhere_changes_nothing() {
     let mut world = World::connected(Rules::ALL);

@@ -1,11 +1,11 @@
-//! Goal: a store is whole after every write and every crash, and holds what the app was told. Method: random histories of
-//! one replica, `audit` and a model of the app's belief after every step.
+//! Goal: a store is whole after every write and every crash, and holds what the app was told. Method: random histories
+//! of one replica, `audit` and a model of the app's belief after every act.
 
 use super::*;
 
-/// One step of a random history.
+/// One act of a random history.
 #[derive(Clone, Debug)]
-enum Step {
+enum Act {
     Put(u32, u8),
     Delete(u32),
     Append(u32),
@@ -19,26 +19,26 @@ enum Step {
     Wall(u64),
 }
 
-fn any_step() -> impl Strategy<Value = Step> {
+fn any_act() -> impl Strategy<Value = Act> {
     let id = 0..4u32;
     prop_oneof![
-        4 => (id.clone(), 0..3u8).prop_map(|(id, name)| Step::Put(id, name)),
-        2 => id.clone().prop_map(Step::Delete),
-        2 => id.clone().prop_map(Step::Append),
+        4 => (id.clone(), 0..3u8).prop_map(|(id, name)| Act::Put(id, name)),
+        2 => id.clone().prop_map(Act::Delete),
+        2 => id.clone().prop_map(Act::Append),
         2 => prop::collection::btree_map(id, prop::option::of(0..3u8), 0..4)
-            .prop_map(|changes| Step::Batch(changes.into_iter().collect())),
-        4 => Just(Step::Settle),
-        1 => Just(Step::Reject),
-        1 => any::<bool>().prop_map(|applied| Step::Crash { applied }),
-        1 => prop_oneof![Just(0), Just(1000), 0..5000u64, Just(1_000_000)].prop_map(Step::Wall),
+            .prop_map(|changes| Act::Batch(changes.into_iter().collect())),
+        4 => Just(Act::Settle),
+        1 => Just(Act::Reject),
+        1 => any::<bool>().prop_map(|applied| Act::Crash { applied }),
+        1 => prop_oneof![Just(0), Just(1000), 0..5000u64, Just(1_000_000)].prop_map(Act::Wall),
     ]
 }
 
-/// What the app believes to be stored, given what it was told.
+/// The records that the app believes to be stored, given what it was told.
 #[derive(Default)]
 struct Belief {
     tags: BTreeMap<u32, String>,
-    open: BTreeMap<u64, Step>,
+    open: BTreeMap<u64, Act>,
 }
 
 impl Belief {
@@ -48,10 +48,10 @@ impl Belief {
             None => drop(self.tags.remove(&id)),
         };
         match self.open.remove(&ticket).unwrap() {
-            Step::Put(id, name) => set(id, Some(name.to_string())),
-            Step::Delete(id) => set(id, None),
-            Step::Append(id) => self.tags.entry(id).or_default().push('+'),
-            Step::Batch(changes) => {
+            Act::Put(id, name) => set(id, Some(name.to_string())),
+            Act::Delete(id) => set(id, None),
+            Act::Append(id) => self.tags.entry(id).or_default().push('+'),
+            Act::Batch(changes) => {
                 changes.into_iter().for_each(|(id, name)| set(id, name.map(|name| name.to_string())));
             }
             other => panic!("{other:?} is no commit"),
@@ -60,14 +60,14 @@ impl Belief {
 }
 
 impl World {
-    fn stage(step: &Step) -> Vec<Staged> {
+    fn stage(step: &Act) -> Vec<Staged> {
         let set =
             |id: u32, name: Option<u8>| name.map_or_else(|| untag(id), |name| tag(id, &name.to_string()));
         match step {
-            Step::Put(id, name) => vec![set(*id, Some(*name))],
-            Step::Delete(id) => vec![set(*id, None)],
-            Step::Append(id) => vec![rename(*id, "+")],
-            Step::Batch(changes) => changes.iter().map(|(id, name)| set(*id, *name)).collect(),
+            Act::Put(id, name) => vec![set(*id, Some(*name))],
+            Act::Delete(id) => vec![set(*id, None)],
+            Act::Append(id) => vec![rename(*id, "+")],
+            Act::Batch(changes) => changes.iter().map(|(id, name)| set(*id, *name)).collect(),
             other => panic!("{other:?} is no commit"),
         }
     }
@@ -78,7 +78,7 @@ proptest! {
     /// exactly what its app was told, has no holes in its stream, and its stamps rise for ever.
     #[test]
     fn every_history_leaves_a_whole_store(
-        steps in prop::collection::vec((any_step(), prop::bool::weighted(0.3)), 1..60),
+        steps in prop::collection::vec((any_act(), prop::bool::weighted(0.3)), 1..60),
         prune: bool,
     ) {
         let rules = Rules { prune, ..Rules::ALL };
@@ -87,14 +87,14 @@ proptest! {
         let mut told = (1, world.engine.report().clock);
         for (step, joined) in steps {
             match step {
-                Step::Settle => world.settle(),
-                Step::Reject => {
+                Act::Settle => world.settle(),
+                Act::Reject => {
                     if world.up_to_write().is_some() {
                         world.rejected();
                         world.settle();
                     }
                 }
-                Step::Crash { applied } => {
+                Act::Crash { applied } => {
                     let batch = world.up_to_write();
                     for (ticket, result) in world.replies.drain(..) {
                         if result.is_ok() {
@@ -109,10 +109,10 @@ proptest! {
                             }
                         }
                     }
-                    // Time may have stepped back meanwhile: the stored clock alone must prevent old stamps.
+                    // The wall clock may have stepped back meanwhile: the stored clock alone must prevent old stamps.
                     world.reopen_at(ask(rules), now(500));
                 }
-                Step::Wall(ms) => world.now = Now { wall: WallMs::new(ms), mono: Mono(ms) },
+                Act::Wall(ms) => world.now = Now { wall: WallMs::new(ms), mono: Mono(ms) },
                 commit => {
                     let staged = World::stage(&commit);
                     let ticket = if joined { world.submit_joined(staged) } else { world.submit(staged) };
@@ -129,7 +129,7 @@ proptest! {
             for notice in world.notices.drain(..) {
                 for event in notice.iter() {
                     let Event::Changed(change) = event else { continue };
-                    // The same commit again, or a later one with a higher stamp.
+                    // The event is of the same commit as the last one, or of a later one with a higher stamp.
                     prop_assert!((change.seq, change.stamp) == told || change.seq > told.0 && change.stamp > told.1);
                     told = (change.seq, change.stamp);
                 }

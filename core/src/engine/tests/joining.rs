@@ -1,9 +1,9 @@
 //! Goal: a joiner takes the group from its introducer alone, within bounds, and commits nothing before it is a member.
-//! Method: an introducer that is made up.
+//! Method: a made-up introducer.
 
 use super::*;
 
-/// A joiner learns the group from its introducer alone, serves nobody and commits nothing until it is a member.
+/// A joiner learns the group from its introducer alone, and serves no peer and commits nothing until it is a member.
 #[test]
 fn a_joiner_waits_for_its_own_member_record() {
     for (rules, waits) in [(Rules::ALL, true), (without!(joiner_waits), false)] {
@@ -42,7 +42,8 @@ fn a_joiner_waits_for_its_own_member_record() {
     }
 }
 
-/// Added on another device than its own, a joiner would commit what nobody takes. It waits, and commits nothing.
+/// A joiner that was added on another device than its own would make commits that no replica takes. It goes on waiting,
+/// and commits nothing.
 #[test]
 fn a_joiner_that_was_added_on_another_device_goes_on_waiting() {
     let joining = Ask { introducer: Some(B), ..networked(Rules::ALL) };
@@ -60,7 +61,7 @@ fn a_joiner_that_was_added_on_another_device_goes_on_waiting() {
     assert!(world.engine.report().joining, "also after it was opened again");
 }
 
-/// B1: whoever introduces a joiner cannot make it take more streams than a group may have.
+/// B1: an introducer cannot make a joiner take more streams than a group may have.
 #[test]
 fn b1_a_joiner_takes_no_more_streams_than_a_group_has() {
     for stop in [false, true] {

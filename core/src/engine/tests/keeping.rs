@@ -1,4 +1,4 @@
-//! Goal: the log keeps every value that somebody may still need, and no other. Method: the rows of the store are counted
+//! Goal: the log keeps every value that a peer may still need, and no other. Method: the rows of the store are counted
 //! after each write.
 
 use super::*;
@@ -23,8 +23,8 @@ fn every_value_that_the_log_needs_is_kept() {
     assert_eq!(world.audit(), []);
 }
 
-/// Without it, replicas with the same commits could differ: one that got a value in time, and one that was to get it with
-/// a later commit, whose author then never came back.
+/// If owned values were not kept, replicas with the same commits could differ: one has received a value in time, and
+/// another was to receive it with a later commit, whose author then never came back.
 #[test]
 fn owned_values_are_kept_as_shared_ones_are() {
     let mut world = World::unpruned();
@@ -47,7 +47,7 @@ fn a_group_of_one_member_prunes_its_log() {
         assert_eq!((log.len(), kept.len()), (2, 1), "no more than the last write's");
         assert_eq!(world.audit(), []);
     }
-    // What a longer log left behind goes as well, kept values included, also after a restart.
+    // The rows of a log that was longer before are pruned as well, kept values included, also after a restart.
     let mut world = World::unpruned();
     (0..20).for_each(|n| world.commit(vec![tag(n % 3, &n.to_string())]).unwrap());
     world.reopen(ask(Rules::default()));
@@ -57,7 +57,7 @@ fn a_group_of_one_member_prunes_its_log() {
     assert_eq!(world.audit(), []);
 }
 
-/// Whoever was opened with a transport keeps its log, also once that has ended.
+/// A replica that was opened with a transport keeps its log, also once the transport has ended.
 #[test]
 fn a_lost_transport_prunes_nothing() {
     let mut world = World::asking(networked(Rules::ALL));

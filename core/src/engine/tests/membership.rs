@@ -7,7 +7,7 @@ use super::*;
 fn a_frame_of_a_stranger_or_of_another_group_changes_nothing() {
     let other = GroupId(Uuid::from_u128(0xee));
     let tag = |stream| Author::new(stream, B_DEVICE).tag(1, "a");
-    // From whom, in which group, of whose stream; and without which rule it does harm.
+    // The sender, the group, the stream; and the rule without which the frame does harm.
     let cases = [
         (STRANGER, GROUP, B, without!(peers_are_members)),
         (B, other, B, without!(groups_are_checked)),
@@ -36,7 +36,7 @@ fn a_stranger_is_told_that_it_is_one() {
     assert_eq!(world.said(), [(Some(STRANGER), Message::Stranger)], "once a round");
 }
 
-/// Values go to members, also while others are connected.
+/// Commits go to members alone, also while a stranger is up.
 #[test]
 fn strangers_hear_of_no_commit() {
     let mut world = World::connected(Rules::ALL);
@@ -50,8 +50,8 @@ fn strangers_hear_of_no_commit() {
     }
 }
 
-/// C15: on the wire an owned record has no owner, so another device's cannot even be named; and an author cannot say that
-/// it is on another device.
+/// C15: a message names no owner of an owned record, so it cannot name a record of another device; and an author cannot
+/// say that it is on another device.
 #[test]
 fn c15_a_commit_cannot_speak_for_another_device() {
     for (rules, spoofed) in [(Rules::ALL, false), (without!(devices_are_checked), true)] {
@@ -67,13 +67,13 @@ fn c15_a_commit_cannot_speak_for_another_device() {
         let stored = world.get(key.into_bytes()).unwrap();
         let name = model::decode_bytes::<Spot>(record::value_of(&stored)).unwrap().name;
         assert_eq!(name, if spoofed { "theirs" } else { "mine" });
-        // It stops there, and is not asked for again and again.
+        // The stream stops there, so that the commit is not asked for again and again.
         assert_eq!(matches!(world.stop_of(B), Some(StreamStop::Refused { seq: 1, .. })), !spoofed);
     }
 }
 
-/// A group has no more streams than a message can name; a commit that would add more is refused, and one that rests on
-/// more streams than members may be added to a group here is not.
+/// A group has no more streams than a message can name: a commit that would add more is refused. A commit that rests on
+/// more streams than there may be members here is not refused.
 #[test]
 fn members_and_causes_are_bounded() {
     let (mut world, limits) = (World::connected(Rules::ALL), Limits::default());

@@ -24,13 +24,13 @@ fn c7_any_order_makes_the_same_state() {
         ],
         vec![deleted, c.commit(&[], vec![bagged(1, &[3], epoch)])],
         vec![d.commit(&[], vec![bagged(1, &[4], Hlc::NEVER), (RecordKey::new::<Tag>(&1), None, None)]), {
-            // It has seen the delete.
+            // This commit has seen the delete.
             d.wall = 1600;
             d.commit(&[(C, 1)], vec![bagged(1, &[5], epoch)])
         }],
     ];
     let mut states = Vec::new();
-    // Every order of the six that keeps each stream's, and the cause before its effect.
+    // Every order of the six commits that keeps the order of each stream, and the cause before its effect.
     for order in orders(&[2, 2, 2]) {
         let position = |stream: usize, nth: usize| {
             order.iter().enumerate().filter(|(_, at)| **at == stream).nth(nth).unwrap().0
@@ -60,7 +60,7 @@ fn c7_any_order_makes_the_same_state() {
             states.push((record(&key), record(&RecordKey::new::<Tag>(&1)), world.bag(1)));
             // C11: the tombstone of the tag was beaten or beat by stamp alone.
             assert_eq!((world.bag(1), world.tag_name(1)), (Some(vec![3, 5]), Some("c".into())), "{order:?}");
-            // Whoever asks gets every commit whole, with exactly its bytes.
+            // A peer that pulls gets every commit whole, with exactly its bytes.
             let (_, page) = world.page(C, &[], 1 << 20);
             for made in streams.iter().flatten() {
                 let served =
@@ -76,7 +76,7 @@ fn c7_any_order_makes_the_same_state() {
     assert_eq!(states.len(), 1);
 }
 
-/// Every order of so many things of each kind.
+/// Every order of so many items of each kind.
 fn orders(left: &[usize]) -> Vec<Vec<usize>> {
     if left.iter().all(|count| *count == 0) {
         return vec![vec![]];
@@ -95,7 +95,7 @@ fn orders(left: &[usize]) -> Vec<Vec<usize>> {
     all
 }
 
-/// The rules of merging, switched off, leave something that the audit or the order shows.
+/// Without a rule of merging, the audit or the order of the commits shows a difference.
 #[test]
 fn without_the_rules_of_merging_orders_differ() {
     let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
@@ -120,8 +120,8 @@ fn without_the_rules_of_merging_orders_differ() {
     assert!(!same(without!(clock_follows)));
 }
 
-/// A value of a model that nobody here knows lies beside its record, is relayed, and is merged at the opening at which the
-/// app knows it: the result is the one of a replica that knew it all along.
+/// A value of an unknown model lies beside its record, is relayed, and is merged at the opening at which the app knows
+/// the model: the result is the one of a replica that knew it all along.
 #[test]
 fn what_cannot_be_merged_yet_is_merged_later() {
     let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));

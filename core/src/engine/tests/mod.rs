@@ -1,15 +1,15 @@
-//! Goal: what one engine decides, rule by rule. Method: a real engine whose effects are performed by hand over a map
-//! ([`World`]), and peers that are made up frame by frame ([`Author`]). Where a test speaks of a rule of [`Rules`], that
-//! rule is also switched off, and the same steps then do harm.
+//! Goal: an engine decides rightly, rule by rule. Method: a real engine whose effects are performed by hand over a map
+//! ([`World`]), and peers that are made up frame by frame ([`Author`]). Where a test speaks of a rule of [`Rules`],
+//! that rule is also switched off, and the same inputs then do harm.
 //!
-//! What a test needs of the engine's inside goes through [`peek`] alone.
+//! A test reaches the inside of the engine through [`peek`] alone.
 //!
-//! | what | where |
+//! | subject | files |
 //! |---|---|
 //! | the app's own commits | [`committing`], [`failing`], [`joined`], [`clocks`], [`keeping`], [`histories`] |
-//! | the store at an opening, and the judge of all tests | [`opening`], [`auditing`] |
+//! | the store at an opening, and the audit that all tests rely on | [`opening`], [`auditing`] |
 //! | commits of others | [`receiving`], [`refusing_store`], [`merging`], [`folding`] |
-//! | who and what is not taken | [`membership`], [`frames`], [`sizes`], [`bounds`] |
+//! | frames and commits that are not taken | [`membership`], [`frames`], [`sizes`], [`bounds`] |
 //! | streams that stop | [`forks`], [`stops`], [`restores`] |
 //! | peers that ask and answer | [`pulling`], [`serving`], [`joining`] |
 
@@ -109,7 +109,7 @@ impl Syncable for Spot {
     }
 }
 
-/// A set that is united.
+/// A set whose merge is the union.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Bag {
     id: u32,
@@ -132,7 +132,7 @@ impl Syncable for Bag {
     }
 }
 
-/// A store as plain as can be.
+/// A store over a map.
 #[derive(Default)]
 struct Map(Mutex<BTreeMap<Key, Value>>);
 

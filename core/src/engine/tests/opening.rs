@@ -48,7 +48,7 @@ fn opening_a_damaged_store_is_an_error() {
                 Some(value) => drop(map.insert(key.clone(), value)),
             }
             let damaged = Map(Mutex::new(map));
-            // Some rows are not needed to open; the audit sees the damage in every one of them.
+            // An engine opens without some of these rows, but the audit sees the damage in every one of them.
             let _ = open_engine(&damaged, ask(Rules::default()), now(1));
             let missing_model =
                 damage.is_none() && matches!(StoredKey::parse(key), Some(StoredKey::Model(_)));

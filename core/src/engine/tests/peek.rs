@@ -1,9 +1,9 @@
-//! What the tests see and do inside the engine, beside what its inputs, its effects and its snapshot show. No other
-//! test file names a private field or a private method of the engine, so that a change of its inside changes this file.
+//! The one way of the tests into the engine, beside its inputs, its effects and its report. No other test file names a
+//! private field or a private method of the engine, so that a change of its inside changes this file alone.
 
 use super::*;
 
-/// The write that is open: its name, and if it is a joined one, what it has decided.
+/// The write that is open: its id, and the decision if it is a joined write.
 pub(super) type Open = (JobId, Option<Box<(Pen, Decision)>>);
 
 impl Engine {
@@ -13,7 +13,7 @@ impl Engine {
 }
 
 impl World {
-    /// Decides as a joined write does, with the pen it was lent. A write that has nothing to write is over.
+    /// Decides a joined write, with the pen that it was lent. A write that has nothing to write ends at once.
     pub(super) fn join(&mut self, effect: Effect) -> Option<WriteBatch> {
         let Effect::Join(job, ticket, mut pen) = effect else { panic!("{effect:?} is no joined write") };
         let commit = self.joins.remove(&ticket).unwrap();
@@ -32,7 +32,7 @@ impl World {
         None
     }
 
-    /// How the write that is open ends, joined or not.
+    /// The input with which the write that is open ends, joined or not.
     pub(super) fn end_of_write(&mut self, result: Result<(), SharedError>) -> Input {
         let (job, joined) = self.open.take().expect("a write is open");
         match (joined, result) {
@@ -80,12 +80,12 @@ impl World {
         self.engine.serving.waiting().0
     }
 
-    /// How many places wait to be compared with what a peer says of them.
+    /// How many places wait to be compared with the word of a peer.
     pub(super) fn waiting_checks(&self) -> usize {
         self.engine.serving.waiting().1
     }
 
-    /// The effects that nobody has performed yet.
+    /// The effects that were not performed yet.
     pub(super) fn waiting_effects(&self) -> Vec<&Effect> {
         self.engine.effects.iter().collect()
     }
@@ -95,12 +95,12 @@ impl World {
         self.engine.puller.useless()
     }
 
-    /// Whether a peer is left alone for a while.
+    /// Whether a peer rests.
     pub(super) fn backs_off(&self, peer: ReplicaId) -> bool {
         self.engine.peers.rests_now(peer)
     }
 
-    /// Queues an event, as what a frame does may.
+    /// Queues an event, as a frame may.
     pub(super) fn tell(&mut self, event: Event) {
         self.engine.tell(event);
     }

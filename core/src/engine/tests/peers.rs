@@ -1,4 +1,4 @@
-//! A [`World`] among peers: it is given frames, and what it says to its peers is read.
+//! A [`World`] among peers: a test gives it frames, and reads the messages that it sends to its peers.
 
 use super::*;
 
@@ -28,7 +28,7 @@ impl World {
         self
     }
 
-    /// Gives the engine a frame, and performs what it wants done then.
+    /// Gives the engine a frame, and performs the effects of it.
     pub(super) fn feed(&mut self, from: ReplicaId, frame: Bytes) {
         self.handle(Input::Frame(from, frame));
         self.settle();
@@ -62,7 +62,7 @@ impl World {
         streams.into_iter().find(|view| view.replica == stream).map_or(0, |view| view.commits)
     }
 
-    /// What the engine says of a peer.
+    /// The status of a peer.
     pub(super) fn peer(&self, peer: ReplicaId) -> PeerStatus {
         self.engine.report().peers.into_iter().find(|view| view.replica == peer).expect("a peer")
     }
@@ -78,12 +78,12 @@ impl World {
         streams.into_iter().find(|view| view.replica == stream).and_then(|view| view.stopped)
     }
 
-    /// Everything that was told since the last time.
+    /// The events since the last time.
     pub(super) fn events(&mut self) -> Vec<Event> {
         self.notices.drain(..).flat_map(|notice| notice.to_vec()).collect()
     }
 
-    /// Everything that was sent since the last time.
+    /// The messages that were sent since the last time.
     pub(super) fn said(&mut self) -> Vec<(Option<ReplicaId>, Message)> {
         let frames = std::mem::take(&mut self.sent);
         let read = frames.into_iter().flat_map(|(to, frame)| {
@@ -93,7 +93,7 @@ impl World {
         read.collect()
     }
 
-    /// Every pull that was sent since the last time, and to whom.
+    /// The pulls that were sent since the last time, and to whom.
     pub(super) fn pulls(&mut self) -> Vec<(ReplicaId, Pull)> {
         let said = self.said().into_iter();
         said.filter_map(|(to, message)| match message {

@@ -1,9 +1,10 @@
-//! Goal: what is missing is asked for from one peer at a time, who is left alone for a while if that was of no use. Method:
+//! Goal: missing commits are asked for from one peer at a time, which rests for a while if it was of no use. Method:
 //! peers that do not answer, or answer with nothing.
 
 use super::*;
 
-/// Pulls go to somebody else when one does not answer, one page at a time, and not at once again.
+/// A pull goes to another peer when one does not answer, one page at a time, and the silent peer is not asked again at
+/// once.
 #[test]
 fn y14_whoever_does_not_answer_is_left_alone_for_a_while() {
     let mut world = World::connected(Rules::ALL);
@@ -26,7 +27,7 @@ fn y14_whoever_does_not_answer_is_left_alone_for_a_while() {
     assert!(world.pulls().is_empty(), "nothing is missing, so it is silent");
 }
 
-/// A page that brings nothing is not asked for again at once, however much its sender says it has.
+/// A peer that sent a page without new commits is not asked again at once, however much it says it has.
 #[test]
 fn y14_an_empty_promise_is_not_believed_twice_at_once() {
     let mut world = World::connected(Rules::ALL);
@@ -43,7 +44,7 @@ fn y14_an_empty_promise_is_not_believed_twice_at_once() {
     assert!((3..20).contains(&asked), "{asked} in 100 s");
 }
 
-/// Without the exclusions a page would be filled by what cannot be taken, again and again.
+/// Without exclusions every page would be filled by the same commits that cannot be taken.
 #[test]
 fn a_stopped_stream_keeps_nobody_from_a_page() {
     for (rules, stuck) in [(Rules::ALL, false), (without!(pulls_exclude), true)] {

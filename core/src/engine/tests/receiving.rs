@@ -1,5 +1,5 @@
-//! Goal: what others send is applied in order and once, acknowledged only when it is durable, and in turn with the app's
-//! own commits. Method: frames of made-up authors.
+//! Goal: received commits are applied in order and once, acknowledged only when they are durable, and written in turn
+//! with the app's own commits. Method: frames of made-up authors.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn a_live_commit_is_applied_and_told_with_its_origin() {
     assert_eq!(world.audit(), []);
 }
 
-/// C2, Y8: an acknowledgement says what is durable, and comes after it.
+/// C2, Y8: an acknowledgement covers only durable commits, and comes after their write.
 #[test]
 fn y8_nothing_is_acknowledged_before_it_is_durable() {
     for (rules, early) in [(Rules::ALL, false), (without!(acks_are_durable), true)] {
@@ -35,7 +35,7 @@ fn y8_nothing_is_acknowledged_before_it_is_durable() {
             (b.tag(1, "a"), b.tag(1, "b"))
         };
         world.feed(B, live(&[&first]));
-        // The second waits for the store while the first one's acknowledgement is due.
+        // The second commit waits for the store while the acknowledgement of the first one is due.
         world.handle(Input::Frame(B, live(&[&second])));
         let batch = world.up_to_write().expect("it is written");
         assert!(
@@ -62,7 +62,7 @@ fn y8_nothing_is_acknowledged_before_it_is_durable() {
     }
 }
 
-/// C6: what comes twice changes nothing, and is told once.
+/// C6: a commit that comes twice changes nothing the second time, and is told once.
 #[test]
 fn c6_duplicates_change_nothing() {
     let mut world = World::connected(Rules::ALL);
@@ -76,7 +76,7 @@ fn c6_duplicates_change_nothing() {
     assert_eq!((world.content(), events, world.events().len()), (before, 2, 0));
 }
 
-/// C9: a stream is applied without holes, and what is missing is asked for at once.
+/// C9: a stream is applied without holes, and the missing commits are asked for at once.
 #[test]
 fn c9_a_gap_is_not_jumped() {
     for (rules, jumped) in [(Rules::ALL, false), (without!(streams_have_no_holes), true)] {
@@ -113,7 +113,7 @@ fn i7_causes_come_first() {
             continue;
         }
         assert_eq!(world.pulls().len(), 1, "from whoever has the effect");
-        // It comes from elsewhere: the effect is asked for all the same.
+        // The cause comes from another peer: the effect is asked for all the same.
         world.feed(B, live(&[&cause]));
         assert_eq!((world.tag_name(1).as_deref(), world.peer(C).missing), (Some("a"), 1));
         world.feed(C, live(&[&effect]));
@@ -121,16 +121,16 @@ fn i7_causes_come_first() {
     }
 }
 
-/// The commits of one round go out in one frame, and what comes together is written together.
+/// The commits of one round go out in one frame, and the commits of one frame are written together.
 #[test]
-fn a_group_is_one_frame_and_a_frame_is_one_write() {
+fn a_round_is_one_frame_and_a_frame_is_one_write() {
     let mut world = World::connected(Rules::ALL);
     world.said();
     for id in 0..5 {
         world.submit(vec![tag(id, "a")]);
     }
     world.settle();
-    // The first did not wait for the others.
+    // The first commit did not wait for the others.
     let frames: Vec<_> = world
         .said()
         .into_iter()

@@ -1,9 +1,9 @@
-//! Goal: a write of received commits that the store refuses loses nothing and blames nobody. Method: writes are rejected
-//! by hand while frames go on coming.
+//! Goal: if the store refuses a write of received commits, no commit is lost and no peer is blamed. Method: writes are
+//! rejected by hand while frames go on coming.
 
 use super::*;
 
-/// What was received and could not be written is not lost: everything behind it goes, and is asked for again.
+/// Received commits whose write was rejected are not lost: they and all behind them are let go, and asked for again.
 #[test]
 fn a_rejected_write_of_what_was_received_is_tried_again() {
     let mut world = World::connected(Rules::ALL);
@@ -26,7 +26,7 @@ fn a_rejected_write_of_what_was_received_is_tried_again() {
     assert_eq!((world.tag_name(1).as_deref(), world.audit()), (Some("b"), vec![]));
 }
 
-/// Frames may come while the store writes: what they bring rests on what is being written.
+/// Frames may come while the store writes: their commits rest on those in the write.
 #[test]
 fn what_comes_during_a_write_goes_with_it_if_it_fails() {
     for fails in [false, true] {
@@ -55,7 +55,7 @@ fn what_comes_during_a_write_goes_with_it_if_it_fails() {
     }
 }
 
-/// C16: what the store will not take does not keep out what came with it, in front of it.
+/// C16: a commit that the store does not take does not keep out those that came in front of it.
 #[test]
 fn c16_a_commit_that_the_store_refuses_takes_none_with_it() {
     let mut world = World::connected(Rules::ALL);
@@ -63,7 +63,7 @@ fn c16_a_commit_that_the_store_refuses_takes_none_with_it() {
     let (first, bad) = (b.tag(1, "a"), Author::new(C, C_DEVICE).tag(2, "bad"));
     let last = b.tag(1, "b");
     let frame = live(&[&first, &bad, &last]);
-    // Together, then one by one up to the bad one, then the others.
+    // The commits are written together, then one by one up to the bad one, then the others.
     for expected in [0, 1, 2, 2] {
         world.handle(Input::Frame(B, frame.clone()));
         while let Some(batch) = world.up_to_write() {
@@ -78,14 +78,14 @@ fn c16_a_commit_that_the_store_refuses_takes_none_with_it() {
     let why = world.stop_of(C);
     assert!(matches!(&why, Some(StreamStop::NotStored { seq: 1, error }) if error.contains("no")), "{why:?}");
     assert_eq!(world.stop_of(B), None);
-    // By and by it is tried again, in case the store thinks better of it.
+    // The bad commit is tried again after pauses, in case the store takes it then.
     world.pass(60_000);
     assert_eq!(world.stop_of(C), None);
     world.feed(B, frame);
     assert_eq!((world.seq_of(C), world.audit()), (1, vec![]));
 }
 
-/// Y14: the page that comes after a failed write rests on what was let go, and its sender is not blamed for that.
+/// Y14: a page that arrives after a failed write rests on commits that were let go. Its sender is not blamed for that.
 #[test]
 fn y14_nobody_is_blamed_for_a_write_that_failed_here() {
     let mut world = World::connected(Rules::ALL);

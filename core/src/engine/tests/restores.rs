@@ -1,5 +1,5 @@
-//! Goal: a replica whose store was restored from a backup learns it, commits no more and tells nobody of its second history.
-//! Method: peers that know more of its stream than it does, before, during and after a write.
+//! Goal: a replica whose store was restored from a backup learns it, commits no more and sends its second history to no
+//! peer. Method: peers that know more of its stream than it does, before, during and after a write.
 
 use super::*;
 
@@ -48,7 +48,8 @@ fn y15_a_restored_store_stops_committing() {
     }
 }
 
-/// A hello of an earlier session, or of before an acknowledgement, proves nothing: the peer is asked, and knows better.
+/// A hello of an earlier session, or from before an acknowledgement, proves nothing: the peer is told what it once
+/// acknowledged, and knows better.
 #[test]
 fn y10_a_late_hello_restores_nobody() {
     let mut world = World::connected(Rules::ALL);
@@ -61,7 +62,7 @@ fn y10_a_late_hello_restores_nobody() {
         world.said().into_iter().any(|(to, message)| to == Some(B) && message == Message::Regressed(acked));
     assert!(asked, "B is told what it once acknowledged");
     assert!(world.engine.report().restored.is_none());
-    // And asked the same itself, this replica knows that it has it.
+    // This replica, told the same, knows that it has that commit.
     world.feed(B, wire::regressed(GROUP, &acked));
     assert!(world.engine.report().restored.is_none());
     assert!(world.commit(vec![tag(2, "b")]).is_ok());
@@ -95,7 +96,7 @@ fn a_pull_from_the_beginning_proves_nothing() {
     assert_eq!(world.stop_of(B), None);
 }
 
-/// Why a store counts as restored is the same after it was opened again.
+/// The proof of a restore is the same after the store was opened again.
 #[test]
 fn what_proved_a_restore_is_remembered() {
     let mut world = World::connected(Rules::ALL);
@@ -106,14 +107,14 @@ fn what_proved_a_restore_is_remembered() {
     assert_eq!(again.report().restored, restored);
 }
 
-/// What a restored store wrote since contradicts what others have: nobody takes it from there.
+/// The commits of a restored store contradict those that others have: no peer takes them from it.
 #[test]
 fn a_restored_store_keeps_its_second_history_to_itself() {
     let mut world = World::connected(Rules::ALL);
     world.commit(vec![tag(1, "a")]).unwrap();
     let (head, own) = world.page(C, &[], 1 << 20);
     assert!(!head.more && own.iter().any(|commit| commit.stream == REPLICA));
-    // That it lacks what it acknowledged of others says nothing of its own stream.
+    // A proof on the stream of another says nothing of the own stream.
     world.feed(B, wire::regressed(GROUP, &WireHead { stream: C, seq: 3, digest: [7; 32] }));
     assert!(world.page(C, &[], 1 << 20).1.iter().any(|commit| commit.stream == REPLICA));
     let seq = world.head().seq + 1;
@@ -133,7 +134,7 @@ fn a_restored_store_keeps_its_second_history_to_itself() {
     assert_eq!(world.page(C, &[], 1 << 20).1, []);
 }
 
-/// What a restored store said of its own stream before it knew is not asked for.
+/// The heads that a restored store named of its own stream, before it knew of the restore, are not asked for.
 #[test]
 fn a_second_history_is_not_asked_for() {
     let mut world = World::connected(Rules::ALL);
@@ -145,12 +146,13 @@ fn a_second_history_is_not_asked_for() {
     assert_eq!(world.peer(B).missing, 0);
 }
 
-/// What a store acknowledges does not count once it was restored, nor before its hello says whether it was.
+/// An acknowledgement of a store does not count once the store was restored, nor before its hello says whether it was.
 #[test]
 fn no_acknowledgement_of_a_restored_store_counts() {
     for (rules, counts) in [(Rules::ALL, false), (without!(acks_of_restored_are_void), true)] {
         let restored = wire::hello(GROUP, &Hello { session: 2, restored: true, heads: Capped(vec![]) });
-        // What comes before the acknowledgement: nothing; that it is restored, and late a hello from before that.
+        // The frames before the acknowledgement: none; or the word that the store is restored, and a late hello from
+        // before.
         let histories = [vec![], vec![restored.clone()], vec![restored, hello(1, &[])]];
         for before in histories {
             let mut world = World::connected(rules);
@@ -162,7 +164,7 @@ fn no_acknowledgement_of_a_restored_store_counts() {
             assert_eq!(world.peer(B).acknowledged, if counts { own.seq } else { 0 }, "after {sent} frames");
         }
     }
-    // Nor does what it acknowledged before, also once this store is opened again.
+    // Earlier acknowledgements do not count either, also once this store is opened again.
     for restored in [false, true] {
         let mut world = World::connected(Rules::ALL);
         let own = world.own();
@@ -183,7 +185,7 @@ fn no_acknowledgement_of_a_restored_store_counts() {
     }
 }
 
-/// A commit that was with the store when the restore was found out is answered, and nobody else hears of it.
+/// A commit that was in the store's hands when the restore was detected is answered, and no peer hears of it.
 #[test]
 fn a_restore_found_out_during_a_write_keeps_it_here() {
     for rules in [Rules::ALL, Rules { restores_are_noticed: false, ..Rules::ALL }] {
@@ -203,13 +205,13 @@ fn a_restore_found_out_during_a_write_keeps_it_here() {
     }
 }
 
-/// What was decided and not handed to the store when the restore was found out never is.
+/// A commit that was decided but not handed to the store when the restore was detected is never written.
 #[test]
 fn a_restore_found_out_before_a_write_begins_takes_it_back() {
     for joined in [false, true] {
         let mut world = World::connected(Rules::ALL);
         world.commit(vec![tag(1, "a")]).unwrap();
-        // A place is compared while the app commits, and somebody is owed an answer before that.
+        // A place is compared while the app commits, and a peer is owed an answer before that.
         let own = world.head();
         let elsewhere = hello(1, &[WireHead { stream: REPLICA, seq: own.seq - 1, digest: [7; 32] }]);
         world.handle(Input::Frame(B, elsewhere));

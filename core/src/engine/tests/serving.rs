@@ -3,8 +3,8 @@
 
 use super::*;
 
-/// Y14, section 8: a page is in the order of stamps across streams, within its budget, at least one commit, and leaves out
-/// what was excluded and what rests on it.
+/// Y14, section 8: a page is in the order of stamps across streams, within its budget, has at least one commit, and
+/// leaves out the excluded streams and all commits that rest on them.
 #[test]
 fn a_page_can_be_applied_front_to_back() {
     let mut world = World::connected(Rules::ALL);
@@ -25,7 +25,7 @@ fn a_page_can_be_applied_front_to_back() {
     assert!(stamps.is_sorted());
     let (head, page) = world.page(B, &[], 1);
     assert_eq!((page.len(), head.more), (1, true), "a single commit always fits");
-    // B has all but C's; with C left out there is nothing of B's own to send either.
+    // B has every commit except those of C. With C left out, no commit of B's own stream is left to send either.
     let (head, page) = world.page(B, &[b.head()], 1 << 20);
     assert_eq!(page.iter().filter(|commit| commit.stream == C).count(), 20);
     assert!(!head.more);
@@ -52,7 +52,7 @@ fn a_page_reads_hardly_more_rows_than_it_sends() {
     assert!(world.scanned <= page.len() + 32, "{} rows for {} commits", world.scanned, page.len());
 }
 
-/// Whatever is written while a page is read, before or after each read sees the store, every entry has its bytes.
+/// A write may come while a page is read, before or after the store has seen the read: every entry still has its bytes.
 #[test]
 fn a_value_that_moves_while_a_page_is_read_is_in_the_page() {
     let overwrite: fn() -> Staged = || tag(2, "newer");
@@ -102,8 +102,8 @@ fn a_value_that_moves_while_a_page_is_read_is_in_the_page() {
     }
 }
 
-/// The length of each value is known from the log, so a page takes few reads, however many values it has: its rows, what
-/// was kept, the records. Values that were kept are no exception.
+/// The length of each value is known from the log, so a page takes few reads, however many values it has: rows of the
+/// log, kept values, records. Pages of kept values take few as well.
 #[test]
 fn a_page_of_thousands_of_values_takes_few_reads() {
     for overwritten in [0, 1_000] {
@@ -142,7 +142,7 @@ fn a_page_of_thousands_of_values_takes_few_reads() {
     }
 }
 
-/// A comparison does not wait until a page is complete, nor the other way round.
+/// A comparison does not wait until a page is complete, nor a page until a comparison is.
 #[test]
 fn a_page_and_a_comparison_take_turns_at_the_store() {
     let mut world = World::connected(Rules::ALL);

@@ -3,7 +3,7 @@
 
 use super::*;
 
-/// C16: what cannot be taken stops its stream, says which limit to raise, and keeps nobody else waiting.
+/// C16: a commit above a limit stops its stream, says which limit to raise, and keeps no other stream waiting.
 #[test]
 fn c16_an_oversized_commit_is_no_poison() {
     let mut world = World::limited(Limits { value_bytes_max: 10, ..Limits::default() });
@@ -18,14 +18,15 @@ fn c16_an_oversized_commit_is_no_poison() {
     world.said();
     world.pass(100_000);
     assert!(world.pulls().is_empty(), "it is not asked for again");
-    // Reopened with a higher limit, it goes on.
+    // With a higher limit after a reopening, the stream goes on.
     world.reopen(networked(Rules::ALL));
     world.handle(Input::Up(B));
     world.feed(B, live(&[&large, &behind]));
     assert_eq!((world.seq_of(B), world.audit()), (2, vec![]));
 }
 
-/// C16: nor is one that is longer than a frame may be here. Whoever has it says so, and sends what does not rest on it.
+/// C16: the same holds for a commit that is longer than a frame may be here. The peer that has it says so, and sends
+/// the commits that do not rest on it.
 #[test]
 fn c16_a_commit_that_fits_into_no_frame_is_no_poison() {
     let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
@@ -35,7 +36,7 @@ fn c16_a_commit_that_fits_into_no_frame_is_no_poison() {
     let rests_too = c.commit(&[(B, 2)], vec![tagged(3, "z")]);
     let frame_bytes = 4_000;
 
-    // The one who has it.
+    // The replica that has the commit.
     let mut world = World::connected(Rules::ALL);
     world.feed(B, live(&[&large, &behind]));
     world.feed(C, live(&[&rests, &rests_too]));
@@ -55,7 +56,7 @@ fn c16_a_commit_that_fits_into_no_frame_is_no_poison() {
         "what rests on it is left out with it"
     );
 
-    // The one who takes no frame as long as that.
+    // The replica that takes no frame as long as the commit.
     let mut world = World::limited(Limits { frame_bytes_max: 4_000, ..Limits::default() });
     world.said();
     world.feed(C, hello(1, &[b.head(), c.head()]));
@@ -70,7 +71,7 @@ fn c16_a_commit_that_fits_into_no_frame_is_no_poison() {
     assert!(pulls.iter().all(|(_, pull)| pull.excluded.0 == [REPLICA, B]), "{pulls:?}");
 }
 
-/// Where all have the same limits, whatever one of them can commit fits into the frames of the others.
+/// If all replicas have the same limits, every commit that one of them can make fits into the frames of the others.
 #[test]
 fn the_largest_commit_fits_into_the_smallest_frame() {
     let limits = Limits {
@@ -98,7 +99,7 @@ fn the_largest_commit_fits_into_the_smallest_frame() {
     assert_eq!((head.too_long, page.len()), (None, 1));
 }
 
-/// A page is no longer than the frames of whoever asked for it, whatever budget it names.
+/// A page is no longer than the frames of its puller may be, whatever budget the pull names.
 #[test]
 fn a_page_fits_into_the_frames_of_whoever_asked() {
     let mut world = World::connected(Rules::ALL);

@@ -1,5 +1,5 @@
-//! Goal: a stream from the future waits alone, and nobody stops the stream of another for good. Method: stamps far ahead,
-//! and commits made up in the name of another.
+//! Goal: a stream from the future waits alone, and no peer stops the stream of another for good. Method: stamps far
+//! ahead, and commits made up in the name of another.
 
 use super::*;
 
@@ -23,13 +23,13 @@ fn y11_only_the_stream_from_the_future_waits() {
             assert_eq!(world.stop_of(B), Some(StreamStop::Held { seq: 1, stamp: early.stamp }));
             world.feed(C, live(&[&c.tag(2, "c")]));
             assert_eq!(world.seq_of(C), 1, "other streams go on");
-            // What rests on it waits with it, and nobody is asked for either.
+            // A commit that rests on the held stream waits with it, and neither is asked for.
             world.said();
             world.feed(C, live(&[&c.commit(&[(B, 1)], vec![tagged(3, "c")])]));
             assert_eq!(world.seq_of(C), 1);
             let pulls = world.pulls();
             assert!(pulls.iter().all(|(_, pull)| pull.excluded.0.contains(&B)), "{pulls:?}");
-            // Time catches up.
+            // The wall clock catches up with the stamp.
             world.said();
             world.pass(10_000);
             assert_eq!(world.stop_of(B), None);
@@ -41,7 +41,7 @@ fn y11_only_the_stream_from_the_future_waits() {
     }
 }
 
-/// The same holds for a stamp from the future: only the author's word keeps a stream until then.
+/// A stamp from the future holds a stream until then only if the author sent it.
 #[test]
 fn y11_nobody_holds_the_stream_of_another() {
     let far = |author: &Author| {
@@ -59,7 +59,7 @@ fn y11_nobody_holds_the_stream_of_another() {
     world.feed(B, live(&[&real]));
     assert_eq!((world.seq_of(B), world.stop_of(B)), (1, None));
 
-    // The author itself says the same as the relay: that is no news, and from here on its last word.
+    // The author sends the same as the relay: that is no news, but now the stop is the author's word.
     let mut world = World::connected(Rules::ALL);
     world.feed(C, live(&[&made_up]));
     world.events();
@@ -85,7 +85,7 @@ fn a_held_stream_can_be_released() {
     assert_eq!(world.audit(), []);
 }
 
-/// What somebody makes up in the name of another stops that stream only until its author sends what it really wrote.
+/// A commit that a peer makes up in the name of another stops that stream only until its author sends the real one.
 #[test]
 fn c15_nobody_stops_the_stream_of_another_for_good() {
     let mut world = World::connected(Rules::ALL);
@@ -96,7 +96,7 @@ fn c15_nobody_stops_the_stream_of_another_for_good() {
     assert!(matches!(world.stop_of(B), Some(StreamStop::Refused { seq: 1, .. })));
     world.feed(C, live(&[&real]));
     assert_eq!(world.seq_of(B), 0, "who made it up is not asked again");
-    // Its author is asked for it, and taken at its word.
+    // The author is asked for the commit, and taken at its word.
     world.said();
     world.feed(B, hello(1, &[b.head()]));
     let pulls = world.pulls();
@@ -139,7 +139,7 @@ fn y11_a_held_stream_goes_on_in_time_while_the_app_commits() {
     }
 }
 
-/// A stop behind commits that are not here any more says nothing: it would keep them from being asked for again.
+/// A stop behind commits that are not here any more ends: it would keep them from being asked for again.
 #[test]
 fn a_stop_goes_with_the_commits_before_it_if_the_store_does_not_take_them() {
     let mut world = World::connected(Rules::ALL);
@@ -150,7 +150,7 @@ fn a_stop_goes_with_the_commits_before_it_if_the_store_does_not_take_them() {
     let far = far.tag(3, "far");
     world.handle(Input::Frame(B, live(&[&one])));
     world.up_to_write().expect("the first is written at once");
-    // The second waits, and the third stops the stream behind it.
+    // The second commit waits, and the third stops the stream behind it.
     world.handle(Input::Frame(B, live(&[&two, &far])));
     assert!(matches!(world.stop_of(B), Some(StreamStop::Held { seq: 3, .. })));
     world.events();

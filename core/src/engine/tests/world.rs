@@ -8,20 +8,20 @@ pub(super) struct World {
     pub(super) store: Map,
     pub(super) now: Now,
     next_ticket: u64,
-    /// What the joined writes commit that have not had their turn.
+    /// The commits of the joined writes that have not had their turn.
     pub(super) joins: BTreeMap<Ticket, Commit>,
-    /// The write whose end the engine waits for.
+    /// The write for whose end the engine waits.
     pub(super) open: Option<peek::Open>,
     pub(super) replies: Vec<(u64, Result<(), Error>)>,
     pub(super) notices: Vec<Notice>,
     pub(super) writes: Vec<WriteBatch>,
-    /// What was sent, and to whom; to everybody, if to nobody.
+    /// The frames that were sent, each with its receiver; `None` stands for a broadcast.
     pub(super) sent: Vec<(Option<ReplicaId>, Bytes)>,
-    /// To whom the last frame went that is for several.
+    /// The receivers of the last broadcast.
     pub(super) reached: Vec<ReplicaId>,
     /// How many rows were read to answer peers.
     pub(super) scanned: usize,
-    /// How many reads that took.
+    /// How many reads for peers there were.
     pub(super) finds: usize,
     /// Whether the engine said that nothing is left to fold.
     pub(super) is_folded: bool,
@@ -36,7 +36,7 @@ impl World {
         Self::with_models(ask, models())
     }
 
-    /// The world of an app that has only these models.
+    /// A world whose app has only these models.
     pub(super) fn with_models(ask: Ask, models: Registry) -> Self {
         let store = Map::default();
         let engine = open_engine_with(&store, ask, models, now(1000)).unwrap();
@@ -63,7 +63,7 @@ impl World {
         Self::new(Rules { prune: false, ..Rules::ALL })
     }
 
-    /// Opens the store again, as after the end of the process: what was not durable is gone.
+    /// Opens the store again, as after the end of the process: what was not durable is lost.
     pub(super) fn reopen_at(&mut self, ask: Ask, now: Now) {
         (self.joins, self.open) = (BTreeMap::new(), None);
         self.engine = open_engine(&self.store, ask, now).unwrap();
@@ -78,7 +78,7 @@ impl World {
         open_engine(&self.store, ask, now(2000)).unwrap()
     }
 
-    /// Tells the engine, now, what has happened.
+    /// Gives the engine an input at the present time.
     pub(super) fn handle(&mut self, input: Input) {
         self.engine.handle(self.now.clone(), input);
     }
@@ -99,7 +99,7 @@ impl World {
         ticket
     }
 
-    /// Performs effects up to and with the next write, which it hands over instead of applying it.
+    /// Performs effects up to and with the next write, and returns that write instead of applying it.
     pub(super) fn up_to_write(&mut self) -> Option<WriteBatch> {
         while let Some(effect) = self.engine.next_effect() {
             match effect {
@@ -140,7 +140,7 @@ impl World {
         None
     }
 
-    /// Performs everything up to a read for a peer; gives its name.
+    /// Performs effects up to a read for a peer; returns its id.
     pub(super) fn up_to_find(&mut self) -> JobId {
         loop {
             match self.engine.next_effect() {
@@ -179,14 +179,14 @@ impl World {
         self.handle(input);
     }
 
-    /// Performs everything.
+    /// Performs all effects.
     pub(super) fn settle(&mut self) {
         while let Some(batch) = self.up_to_write() {
             self.written(batch);
         }
     }
 
-    /// Commits, performs everything and gives the answer.
+    /// Commits, performs all effects and returns the answer.
     pub(super) fn commit(&mut self, changes: Vec<Staged>) -> Result<(), Error> {
         let ticket = self.submit(changes);
         self.settle();
@@ -194,7 +194,7 @@ impl World {
         self.replies.remove(at).1
     }
 
-    /// The place of the own stream.
+    /// The head of the own stream.
     pub(super) fn head(&self) -> Head {
         self.own_head()
     }

@@ -1,5 +1,5 @@
-//! Commits on their way: they follow each other to the end of a body without a count, each with its entry as its author
-//! wrote it and its values in one piece, which are cut where the entry says how long each is.
+//! Commits in a message: they stand one after another to the end of a body without a count, each with its entry as its
+//! author wrote it and its values in one piece, which is cut where the entry says how long each value is.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -9,15 +9,15 @@ use super::message::{LIVE, PAGE, PageHead, damaged};
 use crate::ids::{GroupId, ReplicaId};
 use crate::stored::Digest;
 
-/// What a page takes beside its commits, at most.
+/// The bytes of a page beside its commits, at most.
 pub(crate) const PAGE_BYTES: usize = HEADER_LEN + 64;
 
-/// A commit on its way. Its bytes share the memory of their frame.
+/// A commit in a received message. Its bytes share the memory of their frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WireCommit {
     pub(crate) stream: ReplicaId,
     pub(crate) seq: u64,
-    /// The digest of the stream before it.
+    /// The digest of its stream before the commit.
     pub(crate) previous: Digest,
     /// The log entry, as its author wrote it.
     pub(crate) entry: Bytes,

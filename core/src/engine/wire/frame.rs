@@ -1,8 +1,8 @@
 //! The envelope: magic, protocol version, kind, length, group and checksum, then a body of that length.
 //!
-//! A frame of the transport holds one or more such messages. The checksum is there because a damaged digest would
-//! otherwise look like a stream with two histories, which stops it. A kind that is not known is skipped by its length,
-//! so later versions can add kinds.
+//! A frame of the transport has one or more such messages. Without the checksum a damaged digest would look like a
+//! stream with two histories, and stop the stream. A message of an unknown kind is skipped by its length, so later
+//! versions can add kinds.
 
 use std::fmt;
 
@@ -14,14 +14,14 @@ use crate::stored::length;
 
 /// The first bytes of every message.
 const MAGIC: [u8; 4] = *b"SYNL";
-/// The version of the protocol. A higher one is another protocol: what can be added to this one is a kind.
+/// The version of the protocol. A higher version is another protocol; an addition to this one is a new kind of message.
 pub(crate) const VERSION: u16 = 1;
 /// Magic, version, kind, length, group, checksum.
 pub(crate) const HEADER_LEN: usize = 4 + 2 + 1 + 4 + 16 + CHECKSUM_LEN;
 /// The first bytes of the hash of everything else in the message.
 const CHECKSUM_LEN: usize = 8;
 
-/// Why bytes are no frame of this group.
+/// The reason for which bytes are no frame of this group.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum WireError {
     #[error("it is longer than `Limits::frame_bytes_max`")]
@@ -58,7 +58,7 @@ impl MessageWriter {
     /// Appends a part of the body.
     pub(crate) fn with(self, part: &impl Serialize) -> Self {
         let Self(out) = self;
-        // The types are ours and hold nothing that could fail to encode, and memory is all it takes.
+        // Every part is a type of this crate that can always be encoded, into a `Vec` of any length.
         Self(postcard::to_extend(part, out).unwrap_or_default())
     }
 
@@ -96,7 +96,7 @@ impl fmt::Debug for MessageWriter {
     }
 }
 
-/// A message of any kind and body, for tests that make up what no replica sends.
+/// A message of any kind and body, for tests of what no replica sends.
 #[cfg(any(test, feature = "internals-for-tests"))]
 pub(crate) fn sealed(group: GroupId, kind: u8, body: &[u8]) -> Bytes {
     let mut message = MessageWriter::new(kind, group, body.len());

@@ -1,6 +1,6 @@
-//! Messages: what replicas say to each other, in postcard.
+//! Messages between replicas, in postcard.
 //!
-//! A body is a struct whose fields never change; what must be added comes as a new kind.
+//! A body is a struct whose fields never change; an addition is a new kind.
 
 use std::fmt;
 
@@ -24,23 +24,23 @@ pub(crate) const REGRESSED: u8 = 7;
 /// The most streams that a message may name. The members of a group are fewer.
 pub(crate) const STREAMS_MAX: usize = 4096;
 
-/// What one replica says to another.
+/// A message from one replica to another.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Message {
     Hello(Hello),
-    /// The one who said hello is no member here.
+    /// The receiver, which said hello, is no member here.
     Stranger,
     Pull(Pull),
-    /// What answers a pull.
+    /// The answer to a pull.
     Page(PageHead, Vec<WireCommit>),
-    /// What was just committed.
+    /// Commits that were just made.
     Live(Vec<WireCommit>),
     Ack(Heads),
     /// The receiver once acknowledged more of this stream than it has now.
     Regressed(WireHead),
 }
 
-/// Said when a peer comes up, when a new session of it says hello, and now and then.
+/// Sent when a peer comes up, when a new session of it says hello, and now and then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hello {
     /// Drawn at every opening of a store.
@@ -60,15 +60,15 @@ pub(crate) struct Pull {
     /// The longest frame that the puller takes.
     pub(crate) frame_bytes: u32,
     pub(crate) heads: Heads,
-    /// Streams of which nothing is wanted, and so nothing that rests on it.
+    /// The streams of which no commit is wanted, and so none that rests on them.
     pub(crate) excluded: Capped<ReplicaId, STREAMS_MAX>,
 }
 
-/// What a page says before its commits.
+/// The head of a page, before its commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PageHead {
     pub(crate) id: u32,
-    /// Whether there was more than fitted.
+    /// Whether there were more commits than fit.
     pub(crate) more: bool,
     /// Whether a log here begins behind what the puller has, so that the rest needs a snapshot.
     pub(crate) pruned: bool,
@@ -76,12 +76,12 @@ pub(crate) struct PageHead {
     pub(crate) too_long: Option<TooLong>,
 }
 
-/// A commit that does not fit into the frames of the one who asked for it.
+/// A commit that does not fit into the frames of its puller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TooLong {
     pub(crate) stream: ReplicaId,
     pub(crate) seq: u64,
-    /// What it takes on its way, at most.
+    /// The bytes that the commit takes in a frame, at most.
     pub(crate) bytes: u64,
 }
 
@@ -101,7 +101,7 @@ impl WireHead {
     }
 }
 
-/// At most `MAX` elements. What claims more is refused before anything is taken for it.
+/// At most `MAX` elements. A higher count is refused before memory is taken for its elements.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Capped<T, const MAX: usize>(pub(crate) Vec<T>);
@@ -186,7 +186,7 @@ impl Messages {
     }
 }
 
-/// Those of a kind that is known. Nothing follows an error.
+/// Yields the messages of known kinds. After an error there are no more.
 impl Iterator for Messages {
     type Item = Result<Message, WireError>;
 

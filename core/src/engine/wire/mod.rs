@@ -1,9 +1,9 @@
-//! Frames: what replicas say to each other, as bytes.
+//! Frames: the messages between replicas, as bytes.
 //!
-//! Bytes come from anybody. Nothing is taken from a length or a count before it was checked against what is there and
-//! against its cap, nothing here nests, and no element is without bytes. Commits follow each other to the end of a
-//! body without a count, each with its entry as its author wrote it and its values in one piece, which are cut where
-//! the entry says how long each is.
+//! A frame may come from anyone. So no length and no count is used before it was checked against the bytes that are
+//! there and against its cap, no message nests, and no element is without bytes. Commits stand one after another to the
+//! end of a body without a count, each with its entry as its author wrote it and its values in one piece, which is cut
+//! where the entry says how long each value is.
 
 mod commits;
 mod frame;

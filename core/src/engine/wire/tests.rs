@@ -1,5 +1,5 @@
-//! Goal: Y13, what is written stays readable, and no bytes do harm. Method: golden bytes, cuts, flips and
-//! counts by hand, random bytes.
+//! Goal: Y13, messages stay readable, and no bytes do harm. Method: golden bytes, cuts, flips and counts by hand,
+//! random bytes.
 
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -26,7 +26,7 @@ fn parts<'a>(entry: &'a [u8], values: &'a [u8]) -> CommitParts<'a> {
     CommitParts { stream: replica(3), seq: 5, previous: &[0xbb; 32], entry, values }
 }
 
-/// One message of every kind, with what is said.
+/// One message of every kind, each with its bytes.
 fn examples() -> Vec<(Message, Bytes)> {
     let heads = Capped(vec![head(1), head(2)]);
     let hello_ = Hello { session: 7, restored: true, heads: heads.clone() };
@@ -149,7 +149,7 @@ fn every_cut_is_noticed() {
         for len in 1..bytes.len() {
             assert!(matches!(read(&bytes[..len])[..], [Err(_)]), "{message:?} cut to {len}");
         }
-        // Also if the length was made to fit.
+        // A cut is noticed also if the length was made to fit.
         for cut in 1..bytes.len() - HEADER_LEN {
             let read = read(&sealed(&bytes[..bytes.len() - cut]));
             // A page or a live message may end between two commits.
@@ -165,10 +165,10 @@ fn counts_beyond_their_caps_take_no_memory() {
     let mut claims = MessageWriter::new(ACK, GROUP, 0);
     claims.0.extend([0xff, 0xff, 0xff, 0xff, 0x7f]);
     assert!(matches!(read(&claims.finish())[..], [Err(WireError::Body(_))]));
-    // One more than there may be, all of them there.
+    // One head more than there may be, all of them there.
     let heads = Capped((0..=STREAMS_MAX).map(|n| head(n as u128)).collect());
     assert!(matches!(read(&ack(GROUP, &heads))[..], [Err(WireError::Body(_))]));
-    // An entry that claims more bytes than follow.
+    // An entry that claims more bytes than are left.
     let mut live = MessageWriter::live(GROUP);
     live.push(&parts(b"", b""));
     let mut bytes = live.finish().to_vec();
@@ -188,7 +188,7 @@ proptest! {
         }
         read(&bytes);
         read(&garbage);
-        // Behind the checksum too.
+        // Random bytes behind a checksum that fits do no harm either.
         if bytes.len() >= HEADER_LEN {
             read(&sealed(&bytes));
         }
