@@ -13,7 +13,7 @@ use crate::stored::record;
 use crate::syncable::{Ownership, RecordId, Syncable};
 use crate::update::update;
 
-/// What is staged for a record.
+/// The change that is staged for one record.
 struct Pending {
     action: Action,
     own_merge: bool,
@@ -25,7 +25,7 @@ pub struct Batch<'a> {
     device: DeviceId,
     models: &'a Registry,
     limits: &'a Limits,
-    /// In key order, in which the store is read and written.
+    /// The staged changes in key order, the order in which the store is read and written.
     changes: SortedMap<RecordKey, Pending>,
     bytes: usize,
 }
@@ -35,24 +35,27 @@ impl<'a> Batch<'a> {
         Self { device, models, limits, changes: SortedMap::new(), bytes: 0 }
     }
 
-    /// Stages putting `model` under its id. If its model brings its own merge, what is put is merged into what is there.
+    /// Stages putting `model` under its id.
+    ///
+    /// If its model brings its own merge, the value is merged into the stored one.
     ///
     /// # Errors
-    /// [`Error::UnregisteredModel`], [`Error::NotOwner`], [`Error::TooLarge`], [`Error::Encode`]. The batch is as
-    /// before.
+    /// [`Error::UnregisteredModel`], [`Error::NotOwner`], [`Error::TooLarge`], [`Error::Encode`]. The batch is then
+    /// unchanged.
     pub fn put<M: Syncable>(&mut self, model: &M) -> Result<(), Error> {
         if !M::OWN_MERGE {
             return self.put_as_it_is(model);
         }
         let key = self.name::<M>(&model.sync_id())?;
-        // Whether it can be encoded is told now.
+        // Encode the model now, although the merged value will be stored: `put` must return the error of a model that
+        // cannot be encoded.
         let value = model::encode(model, self.limits.value_bytes_max)?;
         let bytes = key.id_bytes().len() + record::value_of(&value.record).len();
         let (id, model) = (model.sync_id(), model.clone());
         self.stage::<M>(key, update(id, self.limits.value_bytes_max, |_| Ok(model), drop), bytes)
     }
 
-    /// Stages what replaces the record, without merging it.
+    /// Stages a value that replaces the record, without merging.
     pub(crate) fn put_as_it_is<M: Syncable>(&mut self, model: &M) -> Result<(), Error> {
         let key = self.name::<M>(&model.sync_id())?;
         let value = model::encode(model, self.limits.value_bytes_max)?;
@@ -74,13 +77,13 @@ impl<'a> Batch<'a> {
         self.stage::<M>(key, Action::Delete, bytes)
     }
 
-    /// The number of records that the batch changes.
+    /// Returns the number of records that the batch changes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.changes.len()
     }
 
-    /// Whether nothing is staged.
+    /// Returns whether nothing is staged.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -90,12 +93,12 @@ impl<'a> Batch<'a> {
         self.models
     }
 
-    /// What is staged for a record.
+    /// The action that is staged for a record.
     pub(crate) fn staged(&self, record: &RecordKey) -> Option<&Action> {
         self.changes.get(record).map(|change| &change.action)
     }
 
-    /// The key of a record that this device may commit.
+    /// The key of a record; an error if this device may not commit the record.
     pub(crate) fn name<M: Syncable>(&self, id: &RecordId<M>) -> Result<RecordKey, Error> {
         self.models.check_commit::<M>()?;
         if let Some(owner) = M::Ownership::split(id).0.filter(|owner| *owner != self.device) {

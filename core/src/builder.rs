@@ -1,4 +1,4 @@
-//! Opening a store: what the app asks for, and the reads and the write that answer it.
+//! Opens a store: collects the app's wishes, reads the store, checks one against the other, writes a new identity.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -63,14 +63,14 @@ impl<S: Storage> Builder<S> {
         }
     }
 
-    /// The device that the store belongs to.
+    /// Names the device that the store belongs to.
     #[must_use]
     pub fn device(mut self, device: DeviceId) -> Self {
         self.device = Some(device);
         self
     }
 
-    /// The group that a new store founds, as its first member.
+    /// Names the group that a new store founds, as its first member.
     #[must_use]
     pub fn found(mut self, group: GroupId) -> Self {
         self.group = Some(group);
@@ -78,11 +78,11 @@ impl<S: Storage> Builder<S> {
         self
     }
 
-    /// The group that a new store joins, and the member from whom it learns all about it.
+    /// Names the group that a new store joins, and its introducer: the member from whom it learns the group.
     ///
-    /// That member, or any other, must [add](TransactionManager::add_member) the new replica, whose id is in
-    /// [`status`](TransactionManager::status). Until that has arrived here, this replica listens to the introducer
-    /// alone, serves nobody and commits nothing.
+    /// A member must [add](TransactionManager::add_member) the new replica, whose id is in
+    /// [`status`](TransactionManager::status). Until its member record has arrived here, this replica listens to the
+    /// introducer alone, serves nobody and commits nothing.
     #[must_use]
     pub fn join(mut self, group: GroupId, introducer: ReplicaId) -> Self {
         self.group = Some(group);
@@ -90,10 +90,10 @@ impl<S: Storage> Builder<S> {
         self
     }
 
-    /// How this replica reaches its peers. Without one it works alone.
+    /// Sets the transport through which this replica reaches its peers. Without one it works alone.
     ///
-    /// A group of one that works alone prunes its log, since nobody needs it; a replica that joins it later could not
-    /// get what was pruned. So open with a transport from the first time on what is to be shared ever.
+    /// A group of one that works alone prunes its log, since no other replica needs it; a replica that joins later
+    /// could not get the pruned commits. If the data may ever be shared, pass a transport on the first open.
     #[must_use]
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transport = Some(Arc::new(transport));
@@ -104,7 +104,7 @@ impl<S: Storage> Builder<S> {
     #[must_use]
     pub fn model<M: Syncable>(mut self) -> Self {
         if let Ok(models) = &mut self.models {
-            // The first mistake is reported by `open`.
+            // `open` reports the first mistake.
             if let Err(error) = models.add::<M>() {
                 self.models = Err(error);
             }
@@ -112,31 +112,32 @@ impl<S: Storage> Builder<S> {
         self
     }
 
-    /// Where time comes from; [`SystemClock`] unless set.
+    /// Sets the clock that tells the time; [`SystemClock`] unless set.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// The caps on memory and sizes.
+    /// Sets the caps on memory and sizes.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// The replica id that a new store gets instead of a random one, so that tests can be repeated.
+    /// Sets the replica id that a new store gets instead of a random one, so that tests can be repeated.
     ///
-    /// Two stores must never have the same: they would write the same stream.
+    /// Two stores must never have the same replica id: they would write the same stream.
     #[must_use]
     pub fn replica(mut self, replica: ReplicaId) -> Self {
         self.replica = Some(replica);
         self
     }
 
-    /// The seed of what is random at runtime: the session and the moments of retries. Drawn unless set, so that tests
-    /// can be repeated.
+    /// Sets the seed of everything random at runtime, so that tests can be repeated. Drawn unless set.
+    ///
+    /// Random are the session and the moments of retries.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -148,8 +149,10 @@ impl<S: Storage> Builder<S> {
         self
     }
 
-    /// Opens the store: reads what it is, checks it against what was asked for, and on the first opening writes
-    /// its identity and founds the group.
+    /// Opens the store.
+    ///
+    /// Reads the store and checks it against the app's wishes. The first opening writes the identity, and founds the
+    /// group unless the replica joins one.
     ///
     /// Returns the manager, which is cheap to clone, and the driver, whose
     /// [`run`](crate::Driver::run) the app spawns.
@@ -234,7 +237,7 @@ impl<S: Storage> fmt::Debug for Builder<S> {
     }
 }
 
-/// Why a store could not be looked at.
+/// Why a store could not be read before it is opened.
 enum NotFound {
     Read(ReadError),
     Format(FormatError),
@@ -270,7 +273,7 @@ impl From<OpenError> for NotFound {
     }
 }
 
-/// The store's randomness, where no seed is given. The ids are random too, and the one source of it.
+/// Draws a seed from a random id, since ids are the one source of randomness in this crate.
 fn random_seed() -> u64 {
     let [a, b, c, d, e, f, _, _, _, g, h, ..] = *ReplicaId::new().as_bytes();
     u64::from_be_bytes([a, b, c, d, e, f, g, h])

@@ -1,6 +1,6 @@
 //! The clock seam: wall time, elapsed time and waiting.
 //!
-//! Only the driver asks a [`Clock`]; the engine gets what it read as a [`Now`]. Nothing else in the workspace
+//! The driver alone reads a [`Clock`]; the engine gets each reading as a [`Now`]. Nothing else in the workspace
 //! reads the time (`clippy.toml` forbids it), so every run can be repeated by replaying its readings.
 
 use std::fmt;
@@ -21,7 +21,7 @@ impl WallMs {
     /// The last millisecond that a stamp can hold.
     pub const MAX: Self = Self((1 << 48) - 1);
 
-    /// The time `ms` milliseconds after the start of 1970.
+    /// Makes the time `ms` milliseconds after the start of 1970.
     ///
     /// # Errors
     /// [`ClockError::Beyond48Bits`] if a stamp cannot hold it.
@@ -29,13 +29,13 @@ impl WallMs {
         if ms <= Self::MAX.0 { Ok(Self(ms)) } else { Err(ClockError::Beyond48Bits { ms }) }
     }
 
-    /// Milliseconds since 1970.
+    /// Returns the milliseconds since 1970.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// The time `ms` milliseconds later, held at [`WallMs::MAX`].
+    /// Returns the time `ms` milliseconds later, but at most [`WallMs::MAX`].
     #[must_use]
     pub fn saturating_add(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms).min(Self::MAX.0))
@@ -44,28 +44,28 @@ impl WallMs {
 
 /// Elapsed time: milliseconds on a timer that never steps and counts the time a device is suspended.
 ///
-/// Its zero has no meaning; only differences do.
+/// The zero has no meaning; only differences do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mono(pub u64);
 
 impl Mono {
-    /// Milliseconds from `earlier` to `self`; 0 if `earlier` is later.
+    /// Returns the milliseconds from `earlier` to `self`; 0 if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-/// What the driver read from its [`Clock`] just before it called the engine.
+/// The reading that the driver took of its [`Clock`] just before it called the engine.
 #[derive(Clone, Debug)]
 pub struct Now {
     /// The wall clock, which may fail, step or stop.
     pub wall: Result<WallMs, ClockError>,
-    /// The timer.
+    /// The timer, which never fails.
     pub mono: Mono,
 }
 
-/// Why no stamp could be drawn. Nothing is written; stamps never go back.
+/// Why no stamp could be drawn. Nothing was written, since stamps never go back.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClockError {
@@ -80,11 +80,11 @@ pub enum ClockError {
         "the wall clock reads {ms} ms since 1970, which is beyond 48 bits; set the device's clock, then retry"
     )]
     Beyond48Bits {
-        /// What the clock read.
+        /// The clock's reading.
         ms: u64,
     },
-    /// So many stamps were drawn within one reading that the next would run ahead of physical time by more
-    /// than the group tolerates.
+    /// The next stamp would run ahead of physical time by more than the group tolerates, since so many stamps were
+    /// drawn within one reading.
     #[error(
         "the next stamp would stand more than {max_drift_ms} ms ahead of physical time; wait, then retry"
     )]
@@ -95,13 +95,13 @@ pub enum ClockError {
 }
 
 impl ClockError {
-    /// Wraps what the platform reported.
+    /// Wraps the error that the platform reported.
     pub fn failed(error: impl Into<BoxError>) -> Self {
         Self::Failed(Arc::from(error.into()))
     }
 }
 
-/// Where time comes from.
+/// The source of time: a wall clock, a timer, and waiting.
 ///
 /// # Contract
 /// - [`wall`](Clock::wall) may step back, stop or jump: the hybrid logical clock absorbs that.
@@ -109,13 +109,13 @@ impl ClockError {
 /// - [`sleep`](Clock::sleep) may end early or late; the driver looks at the timer again.
 #[async_trait]
 pub trait Clock: Send + Sync + 'static {
-    /// The wall clock's time.
+    /// Returns the wall clock's time.
     ///
     /// # Errors
     /// [`ClockError`] if it fails or stands outside 48 bits of milliseconds since 1970.
     fn wall(&self) -> Result<WallMs, ClockError>;
 
-    /// The timer's time.
+    /// Returns the timer's time.
     fn mono(&self) -> Mono;
 
     /// Waits for about `duration`.
@@ -142,15 +142,15 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 
 /// The platform's clock.
 ///
-/// Its timer counts suspended time: `CLOCK_BOOTTIME` on Linux and Android, `CLOCK_MONOTONIC` on Apple systems, the
-/// standard library's timer elsewhere, which does so on Windows.
+/// The timer counts suspended time: `CLOCK_BOOTTIME` on Linux and Android, `CLOCK_MONOTONIC` on Apple systems, the
+/// standard library's timer elsewhere, which counts it on Windows.
 pub struct SystemClock {
     #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
     started: std::time::Instant,
 }
 
 impl SystemClock {
-    /// The platform's clock.
+    /// Opens the platform's clock.
     #[allow(clippy::new_without_default, reason = "it reads the platform, as a default should not")]
     #[must_use]
     #[cfg_attr(

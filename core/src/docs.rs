@@ -5,8 +5,8 @@
 //! - [`storage_format`]: keys, rows and bytes.
 //! - [`properties`]: the catalogue of what the tests prove, by number.
 //!
-//! In the repository their links lead to files. Here the definitions in front of each page take precedence over those at
-//! its end, and lead to the items themselves.
+//! In the repository the links of a page lead to files. Here the definitions in front of each page take precedence
+//! over those at its end, and lead to the items themselves.
 
 /// [`add_member`]: crate::TransactionManager::add_member
 /// [`Error::Restored`]: crate::Error::Restored

@@ -1,4 +1,4 @@
-//! What a replica tells its app: every change, once it is durable.
+//! Events: a replica tells its app of every change, once the change is durable.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,58 +11,59 @@ use crate::ids::{DeviceId, ReplicaId};
 use crate::projection::ProjectionStatus;
 pub use crate::stored::keys::RecordKey;
 
-/// Something an app may want to react to.
+/// An event that an app may want to react to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A record changed. Told once per change, in the order of commits, after the commit is durable.
+    /// A record changed. The event is told once per change, in the order of commits, after the commit is durable.
     Changed(Change),
     /// The wall clock stepped against the timer. Stamping goes on: behind stamps already drawn if it stepped
     /// back, ahead of what peers tolerate if it stepped too far forward.
     ClockJumped {
-        /// By how many milliseconds; negative if back.
+        /// The milliseconds of the step; negative if it went back.
         by_ms: i64,
     },
-    /// A stream goes no further here for now, and says why. The other streams do, but for what rests on it.
+    /// A stream stopped here. The other streams go on, but for commits that come after the one that stopped.
     Stopped {
-        /// The replica whose stream it is.
+        /// The replica that writes the stream.
         stream: ReplicaId,
-        /// Why.
+        /// Why the stream stopped.
         reason: StreamStop,
     },
-    /// A stream that was stopped goes on, or is tried again.
+    /// A stream that was stopped goes on, or its next commit is tried again.
     Resumed {
-        /// The replica whose stream it is.
+        /// The replica that writes the stream.
         stream: ReplicaId,
     },
-    /// This store was restored from a backup or cloned: another replica knows commits of it that it has not. It
-    /// commits no more.
+    /// This store was restored from a backup or cloned: a peer knows commits of this replica, or acknowledged by it,
+    /// that the store does not have. The replica commits no more.
     Restored(Restored),
-    /// A frame was refused. Told for the first one of a peer and then ever more rarely, so that a flood of them does
-    /// not drown the other events.
+    /// A frame was refused. The event is told for the first such frame of a peer and then ever more rarely, so that a
+    /// flood of frames does not drown the other events.
     FrameRejected {
         /// The replica that sent it.
         from: ReplicaId,
-        /// What was wrong with it.
+        /// The fault of the frame, in words for a person.
         reason: String,
         /// How many frames of this replica were refused, as [`PeerStatus::rejected`](crate::PeerStatus::rejected)
         /// counts them.
         count: u64,
     },
-    /// Several commits of peers could not be written together. They are asked for again, and written one by one.
+    /// Several commits of peers could not be written together. They are pulled again and written one by one, so that a
+    /// commit that cannot be written stops its own stream alone.
     ReceiveFailed {
-        /// What the store or a stored record reported.
+        /// The error of the store, or of a record that cannot be read.
         error: String,
     },
     /// The transport has ended. The replica goes on without its peers.
     TransportLost {
-        /// What it reported.
+        /// The error that the transport reported.
         error: String,
     },
     /// Values that an earlier version of the app could not merge are being merged into their records, from the opening
-    /// on. That changes nothing that can be read: reads have merged them from the first moment.
+    /// on. Reads return the same before and after: they have merged such values from the first moment.
     Folding {
-        /// Into how many records, since the opening.
+        /// The number of records that values were merged into since the opening.
         records: u64,
         /// Whether there is nothing more to merge.
         complete: bool,
@@ -71,45 +72,47 @@ pub enum Event {
     Projection(ProjectionStatus),
 }
 
-/// Why a stream goes no further here. If the commit that stopped it came from another than its author, it goes on once
-/// its author sends another one in its place.
+/// Why a stream stopped here.
+///
+/// A commit that came from another replica than its author may have been made up. If such a commit stopped the stream,
+/// the stream goes on once the author sends another commit in its place; a fork is final.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StreamStop {
-    /// Its next commit is stamped further ahead of physical time than [`max_drift_ms`](crate::Limits::max_drift_ms).
-    /// It goes through by itself when time has caught up, or with
+    /// The next commit is stamped further ahead of physical time than [`max_drift_ms`](crate::Limits::max_drift_ms).
+    /// The stream goes on by itself when time has caught up, or with
     /// [`release_held`](crate::TransactionManager::release_held).
     Held {
         /// The sequence number of the commit.
         seq: u64,
-        /// Its stamp.
+        /// The stamp of the commit.
         stamp: Hlc,
     },
-    /// A projection refused its next commit, which is tried again now and then.
+    /// A projection here refused the next commit, which is tried again, ever more rarely.
     Projection {
         /// The sequence number of the commit.
         seq: u64,
-        /// What the projection reported.
+        /// The error that the projection reported.
         error: String,
     },
-    /// The store here refused its next commit, which is tried again now and then.
+    /// The store here refused the next commit, which is tried again, ever more rarely.
     NotStored {
         /// The sequence number of the commit.
         seq: u64,
-        /// What the store reported.
+        /// The error that the store reported.
         error: String,
     },
-    /// There are two histories of it: its writer's store was restored from a backup, or cloned. Nothing of either is
-    /// lost where it is.
+    /// The stream has two histories, since its writer's store was restored from a backup, or cloned. No replica loses
+    /// the commits that it has of either history.
     Forked {
         /// A sequence number at which the histories differ.
         seq: u64,
     },
-    /// Its next commit cannot be taken.
+    /// The next commit breaks a rule or a limit here. It is tried again when the store is opened again.
     Refused {
         /// The sequence number of the commit.
         seq: u64,
-        /// Why not: a limit to raise, or a rule that the writer broke.
+        /// The limit to raise, or the rule that the writer broke.
         reason: String,
     },
 }
@@ -134,12 +137,12 @@ impl fmt::Display for StreamStop {
     }
 }
 
-/// How a replica learned that its store was restored from a backup, or cloned.
+/// The proof that a replica's store was restored from a backup, or cloned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Restored {
-    /// The stream of which a peer knows that this replica once had more, or other commits: its own, or one that it
-    /// had acknowledged.
+    /// The stream of which this replica once had more, or other commits, as a peer knows: the replica's own stream, or
+    /// one that it had acknowledged.
     pub stream: ReplicaId,
     /// The sequence number in that stream.
     pub seq: u64,
@@ -152,44 +155,44 @@ impl fmt::Display for Restored {
     }
 }
 
-/// One change of one record.
+/// A change of one record, as told to the app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Change {
     /// The record.
     pub record: RecordKey,
-    /// What happened to it.
+    /// The kind of the change.
     pub kind: ChangeKind,
-    /// The device whose commit it was.
+    /// The device of the commit's author.
     pub origin: DeviceId,
-    /// The stamp of that commit, which also names its replica.
+    /// The stamp of the commit, which also names its author.
     pub stamp: Hlc,
-    /// The sequence number of that commit in its replica's stream.
+    /// The sequence number of the commit in its author's stream.
     pub seq: u64,
 }
 
-/// What happened to a record.
+/// The kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ChangeKind {
-    /// It was not there before.
+    /// The record was not there before.
     Insert,
-    /// It was there with another value.
+    /// The record was there with another value.
     Update,
-    /// It is there no more.
+    /// The record is there no more.
     Delete,
 }
 
-/// What the engine tells at once: events that became true together, in their order.
+/// A notice: events that became true together, told at once and in their order.
 pub(crate) type Notice = Arc<[Event]>;
 
 /// A subscription to the events of a replica.
 ///
-/// Subscribing starts with the commits that become durable from then on: subscribe first, then read, and
+/// A subscription starts with the commits that become durable from then on: subscribe first, then read, and
 /// nothing is missed.
 #[derive(Debug)]
 pub struct Events {
     notices: broadcast::Receiver<Notice>,
-    /// Events of the current notice that were not taken yet.
+    /// The events of the current notice that were not taken yet.
     current: VecDeque<Event>,
 }
 
@@ -198,11 +201,11 @@ impl Events {
         Self { notices, current: VecDeque::new() }
     }
 
-    /// Waits for what comes next, as one: all changes of a commit, or another event alone; `None` once the driver has
-    /// stopped and everything was taken.
+    /// Waits for the next events that belong together: all changes of a commit, or another event alone; `None` once
+    /// the driver has stopped and every event was taken.
     ///
     /// Changes of one commit have the same `stamp` and `seq`, so an app can react to a whole transaction, its own and
-    /// those of other devices alike. What of a commit [`next`](Events::next) has returned already is not in it.
+    /// those of other devices alike. Changes that [`next`](Events::next) has returned are not returned again.
     ///
     /// # Errors
     /// As [`next`](Events::next).
@@ -220,8 +223,8 @@ impl Events {
     ///
     /// # Errors
     /// [`Lagged`] if the subscriber fell further behind than
-    /// [`event_commits_max`](crate::Limits::event_commits_max). Read again what you follow, then go on: the next
-    /// call returns the oldest event that is still there.
+    /// [`event_commits_max`](crate::Limits::event_commits_max). Read the records again, then go on: the next call
+    /// returns the oldest event that is still there.
     ///
     /// # Cancel safety
     /// Dropping the future loses no event.
@@ -239,10 +242,10 @@ impl Events {
     }
 }
 
-/// A subscriber fell too far behind and missed events.
+/// The error of a subscriber that fell too far behind and missed events.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the subscriber fell behind and missed {notices} commits; read the records again, then go on")]
 pub struct Lagged {
-    /// How many commits it missed.
+    /// How many notices it missed: commits, and other events alone.
     pub notices: u64,
 }

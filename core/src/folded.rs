@@ -1,7 +1,7 @@
-//! Reading records while values may still lie beside them that this version of the app can merge.
+//! Reads records while values that this version of the app can merge may still lie beside them.
 //!
-//! After an update of the app the engine folds such values into their records, page by page ([`Event::Folding`]). Until
-//! it is done, a read merges them itself, so that it is right from the first moment.
+//! After an update of the app the engine folds such values into their records, page by page ([`Event::Folding`]).
+//! Until all are folded, a read merges them itself, so that it returns the merged record from the first moment.
 //!
 //! [`Event::Folding`]: crate::Event::Folding
 
@@ -18,7 +18,7 @@ use crate::stored::keys;
 use crate::stored::record::{self, Header};
 
 impl<S: Storage> Inner<S> {
-    /// The values of `keys`, all from one consistent state, with what lies beside them.
+    /// Reads the values of `keys`, all from one consistent state, with the values beside them merged in.
     pub(crate) async fn read(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, Error> {
         loop {
             let open = self.store().await?;
@@ -38,14 +38,15 @@ impl<S: Storage> Inner<S> {
                     fold(&open.store, self.models(), key, value).await?;
                 }
             }
-            // A value that was folded meanwhile is found neither in the record nor beside it: then all is read again.
+            // A value that the engine folded between the two reads is in neither of them: then read everything again.
             if open.store.get_many(keys).await? == values {
                 return Ok(folded);
             }
         }
     }
 
-    /// The first `limit` entries of a range of records, all from one consistent state, with what lies beside them.
+    /// Reads the first `limit` entries of a range of records, all from one consistent state, with the values beside
+    /// them merged in.
     pub(crate) async fn read_page(&self, range: &KeyRange, limit: usize) -> Result<Vec<Entry>, Error> {
         loop {
             let open = self.store().await?;
@@ -74,7 +75,7 @@ impl Registry {
     }
 }
 
-/// Merges into a record what lies beside it, as far as this version of the app can.
+/// Merges the values beside a record into it, as far as this version of the app can.
 async fn fold<S: Storage>(
     store: &S,
     models: &Registry,
@@ -89,7 +90,7 @@ async fn fold<S: Storage>(
     let mut besides = Pages::new(store, keys::besides_of(&record));
     while let Some(page) = besides.next().await? {
         for Entry { value: beside, .. } in page {
-            // What cannot be read or merged stays beside the record, as it does when the engine folds.
+            // A value that cannot be read or merged stays beside the record, as it does when the engine folds.
             let (Ok((header, value)), Ok((other, other_value))) =
                 (record::parse(stored), record::parse(&beside))
             else {

@@ -12,9 +12,9 @@ use std::fmt;
 use crate::clock::{ClockError, WallMs};
 use crate::ids::ReplicaId;
 
-/// A stamp: when, in the hybrid-logical sense, and by which replica.
+/// A stamp: when, in the hybrid-logical sense, and by which replica a commit was made.
 ///
-/// Ordered by wall time, then counter, then replica: a strict total order.
+/// Stamps are ordered by wall time, then counter, then replica: a strict total order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hlc {
     wall: WallMs,
@@ -23,37 +23,37 @@ pub struct Hlc {
 }
 
 impl Hlc {
-    /// Bytes of an encoded stamp: 48 bits of milliseconds, 16 bits of counter, the replica.
+    /// The bytes of an encoded stamp: 48 bits of milliseconds, 16 bits of counter, the replica.
     pub const LEN: usize = 24;
 
-    /// Below every stamp that was ever drawn.
+    /// A stamp below every stamp that was ever drawn.
     pub(crate) const NEVER: Self = Self::new(WallMs::MIN, 0, ReplicaId::from_bytes([0; 16]));
 
-    /// The stamp of `replica` at `wall` and `counter`.
+    /// Makes the stamp of `replica` at `wall` and `counter`.
     #[must_use]
     pub const fn new(wall: WallMs, counter: u16, replica: ReplicaId) -> Self {
         Self { wall, counter, replica }
     }
 
-    /// The stamp's wall time, which may differ from the time of day by up to the drift bound.
+    /// Returns the stamp's wall time, which may differ from the time of day by up to the drift bound.
     #[must_use]
     pub const fn wall(&self) -> WallMs {
         self.wall
     }
 
-    /// The count of stamps within one wall time.
+    /// Returns the stamp's count within its wall time.
     #[must_use]
     pub const fn counter(&self) -> u16 {
         self.counter
     }
 
-    /// The replica that drew the stamp.
+    /// Returns the replica that drew the stamp.
     #[must_use]
     pub const fn replica(&self) -> ReplicaId {
         self.replica
     }
 
-    /// The stamp as big-endian bytes, whose order is the order of stamps.
+    /// Returns the stamp as big-endian bytes, whose order is the order of stamps.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
@@ -63,10 +63,10 @@ impl Hlc {
         bytes
     }
 
-    /// The stamp with these bytes.
+    /// Reads the stamp with these bytes.
     ///
     /// # Errors
-    /// [`HlcLengthError`] for any length but [`Hlc::LEN`]. Every 24 bytes are a stamp.
+    /// [`HlcLengthError`] for any length but [`Hlc::LEN`]. Any 24 bytes are a stamp.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, HlcLengthError> {
         let wrong = || HlcLengthError { len: bytes.len() };
         let bytes: &[u8; Self::LEN] = bytes.try_into().map_err(|_| wrong())?;
@@ -75,7 +75,7 @@ impl Hlc {
         Ok(Self::from_time_bytes(*time, ReplicaId::from_bytes(replica)))
     }
 
-    /// Wall time and counter alone, for places that name the replica anyway.
+    /// Returns wall time and counter alone, for rows that name the replica anyway.
     pub(crate) fn time_bytes(&self) -> [u8; 8] {
         (self.wall.get() << 16 | u64::from(self.counter)).to_be_bytes()
     }
@@ -83,7 +83,7 @@ impl Hlc {
     /// The inverse of [`Hlc::time_bytes`].
     pub(crate) fn from_time_bytes(bytes: [u8; 8], replica: ReplicaId) -> Self {
         let time = u64::from_be_bytes(bytes);
-        // 64 - 16 = 48 bits always fit; the low 16 bits are the counter.
+        // The high 48 bits always fit a `WallMs`, the low 16 bits a `u16`: neither fallback is ever taken.
         let wall = WallMs::new(time >> 16).unwrap_or(WallMs::MAX);
         let counter = u16::try_from(time & u64::from(u16::MAX)).unwrap_or(u16::MAX);
         Self { wall, counter, replica }
@@ -102,30 +102,30 @@ impl fmt::Display for Hlc {
     }
 }
 
-/// Bytes that are no stamp, because they are not [`Hlc::LEN`] long.
+/// The error for bytes that are no stamp, because they are not [`Hlc::LEN`] long.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a stamp has 24 bytes, not {len}")]
 pub struct HlcLengthError {
-    /// How many there were.
+    /// How many bytes there were.
     pub len: usize,
 }
 
-/// A stamp further ahead of physical time than the group tolerates.
+/// The error for a stamp further ahead of physical time than the group tolerates.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the stamp {stamp} stands {ahead_ms} ms ahead of physical time, the bound is {max_drift_ms} ms")]
 pub struct DriftError {
     /// The stamp that was refused.
     pub stamp: Hlc,
-    /// How far it is ahead.
+    /// How far the stamp is ahead.
     pub ahead_ms: u64,
-    /// How far it may be ahead.
+    /// How far a stamp may be ahead.
     pub max_drift_ms: u64,
 }
 
 /// Draws the stamps of one replica: strictly rising, above everything followed, near physical time.
 ///
-/// It is owned by whoever stamps (`&mut self`), so stamping needs no lock. What must outlive a restart is the
-/// [high-water](HlcGenerator::high_water): store it in the same write as what was stamped.
+/// The owner stamps through `&mut self`, so stamping needs no lock. The [high-water](HlcGenerator::high_water) must
+/// outlive a restart: store it in the same write as the commit that was stamped, or a stamp may be drawn twice.
 ///
 /// ```
 /// use syncline::{Hlc, HlcGenerator, ReplicaId, Uuid, WallMs};
@@ -133,7 +133,7 @@ pub struct DriftError {
 /// let (me, other) = (ReplicaId(Uuid::from_u128(1)), ReplicaId(Uuid::from_u128(2)));
 /// let mut clock = HlcGenerator::fresh(me, 5 * 60 * 1000);
 /// let now = WallMs::new(1_800_000_000_000)?;
-/// // What is received: see the time, check the stamp, and follow it once it is applied.
+/// // To receive a commit: see the time, check the stamp, and follow it once the commit is applied.
 /// let received = Hlc::new(now.saturating_add(1000), 7, other);
 /// clock.see(now);
 /// clock.check_drift(received, now)?;
@@ -151,13 +151,13 @@ pub struct HlcGenerator {
 }
 
 impl HlcGenerator {
-    /// A generator whose stamps are all above `high_water` and carry its replica.
+    /// Makes a generator whose stamps are all above `high_water` and carry its replica.
     #[must_use]
     pub fn new(high_water: Hlc, max_drift_ms: u64) -> Self {
         Self { last: high_water, physical_max: high_water.wall, max_drift_ms }
     }
 
-    /// A generator for a replica that has neither issued nor seen a stamp.
+    /// Makes a generator for a replica that has neither issued nor seen a stamp.
     #[must_use]
     pub fn fresh(replica: ReplicaId, max_drift_ms: u64) -> Self {
         Self::new(Hlc::new(WallMs::MIN, 0, replica), max_drift_ms)
@@ -167,8 +167,8 @@ impl HlcGenerator {
     ///
     /// # Errors
     /// [`ClockError::Exhausted`] if the counter is full and carrying would pass the highest physical time seen
-    /// by more than the drift bound, [`ClockError::Beyond48Bits`] if it would leave 48 bits. The generator is as
-    /// before.
+    /// by more than the drift bound, [`ClockError::Beyond48Bits`] if it would leave 48 bits. The generator is then
+    /// unchanged.
     pub fn stamp(&mut self, now: WallMs) -> Result<Hlc, ClockError> {
         let physical_max = self.physical_max.max(now);
         let next = if now > self.last.wall {
@@ -194,8 +194,8 @@ impl HlcGenerator {
 
     /// Checks that a stamp of another replica stands no further ahead of physical time than the drift bound.
     ///
-    /// The stamps drawn here do not count for that: a bound above them would move up with every stamp that is let
-    /// through.
+    /// The bound is measured against physical time and not against the stamps drawn here: they follow every stamp that
+    /// is let through, so the bound would move up with each of them.
     ///
     /// # Errors
     /// [`DriftError`] if it stands further ahead of `now`.
@@ -209,9 +209,9 @@ impl HlcGenerator {
 
     /// Takes note of a stamp of another replica: every later stamp is above it.
     ///
-    /// Call it in the write that applies what was stamped, after [`check_drift`](HlcGenerator::check_drift): a stamp
-    /// that is not applied must not move the clock. It does not check again, since an operator may let a stamp through
-    /// that is beyond the drift bound; counting then goes on from there.
+    /// Call it in the write that applies the stamp's commit, after [`check_drift`](HlcGenerator::check_drift): a
+    /// stamp whose commit is not applied must not move the clock. The drift is not checked again, since an operator
+    /// may let a stamp through that is beyond the bound; counting then goes on from there.
     pub fn follow(&mut self, stamp: Hlc) {
         if stamp.wall > self.physical_max.saturating_add(self.max_drift_ms) {
             self.physical_max = stamp.wall;
@@ -221,9 +221,10 @@ impl HlcGenerator {
         }
     }
 
-    /// Judges a stamp of another replica and takes note of it at once: [`see`](HlcGenerator::see),
-    /// [`check_drift`](HlcGenerator::check_drift) and [`follow`](HlcGenerator::follow), for those who apply what they
-    /// judge without a write in between.
+    /// Checks a stamp of another replica and takes note of it at once.
+    ///
+    /// Does [`see`](HlcGenerator::see), [`check_drift`](HlcGenerator::check_drift) and
+    /// [`follow`](HlcGenerator::follow) in one call, for a caller that applies the commit without a write in between.
     ///
     /// # Errors
     /// [`DriftError`] if the stamp stands further ahead of `now` than the drift bound. No stamp has been followed.
@@ -234,7 +235,7 @@ impl HlcGenerator {
         Ok(())
     }
 
-    /// The highest stamp issued or seen, as this replica's own: what must be durable before a stamp is shown.
+    /// Returns the highest stamp issued or seen, as this replica's own. It must be durable before a stamp is shown.
     #[must_use]
     pub const fn high_water(&self) -> Hlc {
         self.last

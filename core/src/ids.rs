@@ -21,13 +21,13 @@ macro_rules! id {
                 Self(Uuid::new_v4())
             }
 
-            /// The 16 bytes of the id; their order is the order of ids.
+            /// Returns the 16 bytes of the id; their order is the order of ids.
             #[must_use]
             pub const fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
             }
 
-            /// The id with these 16 bytes.
+            /// Returns the id with these 16 bytes.
             #[must_use]
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(Uuid::from_bytes(bytes))
@@ -55,14 +55,14 @@ macro_rules! id {
 }
 
 id! {
-    /// What a user owns: a phone, a laptop. Stable for ever; it **owns** records.
+    /// Names a device: a phone or a laptop of a user. It never changes; a device **owns** records.
     ///
-    /// Draw it once per installation and keep it where the app keeps its settings.
+    /// Draw the id once per installation and keep it where the app keeps its settings.
     DeviceId
 }
 
 id! {
-    /// One store's life. Drawn when a store is created; it **writes** a stream.
+    /// Names a replica: one store's life. It is drawn when the store is created; a replica **writes** a stream.
     ///
     /// A wiped, restored or re-joined device is the same device and a new replica, so that no two stores ever
     /// write the same stream.
@@ -70,6 +70,6 @@ id! {
 }
 
 id! {
-    /// The replicas that share one data set.
+    /// Names a group: the replicas that share one data set.
     GroupId
 }

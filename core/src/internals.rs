@@ -1,17 +1,17 @@
 //! Doors for the tests of the library itself, behind the feature `internals-for-tests`. **Not for apps**: they change
 //! without notice, in any release.
 //!
-//! The simulator of `syncline-testkit` switches [`Rules`] of the protocol off and reads what stores hold; its fuzz targets
-//! feed what reads bytes. The feature adds these doors and changes nothing else, so it does no harm where a dependency
-//! switches it on.
+//! The simulator of `syncline-testkit` switches [`Rules`] of the protocol off and reads the rows of stores; its fuzz
+//! targets feed bytes to the parsers. The feature adds these doors and changes nothing else, so it does no harm where
+//! a dependency switches it on.
 //!
 //! | door | for |
 //! |---|---|
 //! | [`Rules`], [`Builder::rules`] | protocol mutants: one rule is off |
-//! | [`MARKS`], [`Status::marks`](crate::Status::marks) | what a corpus of histories must have seen |
-//! | [`history`] | what a store holds, read without the engine |
-//! | [`fuzz`] | bytes, straight to what reads them |
-//! | [`Builder::checked`] | the engine asserts what must always hold |
+//! | [`MARKS`], [`Status::marks`](crate::Status::marks) | the marks that a corpus of histories must have seen |
+//! | [`history`] | the rows of a store, read without the engine |
+//! | [`fuzz`] | bytes, straight to the parsers |
+//! | [`Builder::checked`] | the engine asserts the invariants of its machines |
 //! | [`alone`] | the engine without driver, store and network, for benches |
 
 pub mod fuzz;
@@ -23,14 +23,14 @@ pub use crate::engine::rules::{MARKS, Rules};
 use crate::builder::Builder;
 
 impl<S> Builder<S> {
-    /// The rules that hold: all, unless a test switches one off to see that something fails without it.
+    /// Sets the rules that hold: all, unless a test switches one off to see that a history breaks without it.
     #[must_use]
     pub fn rules(mut self, rules: Rules) -> Self {
         self.rules = rules;
         self
     }
 
-    /// Has the engine assert what must always hold after everything that happens to it. That looks at all that the engine
+    /// Has the engine assert the invariants of its machines after every input. The check looks at all that the engine
     /// knows, so it costs much.
     #[must_use]
     pub fn checked(mut self, checked: bool) -> Self {

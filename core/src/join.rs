@@ -1,5 +1,5 @@
-//! The second storage seam, for stores with a transaction object: the app's own statements and a batch of ours in
-//! one native transaction.
+//! The second storage seam, for stores with a transaction object: the app's own statements and a batch of the library
+//! in one native transaction.
 //!
 //! `with_tx` and projections run on it.
 
@@ -9,22 +9,22 @@ use crate::storage::{BoxError, Key, ReadError, Storage, Value, WriteBatch, Write
 
 /// A native transaction that is open for writing.
 pub trait JoinTx {
-    /// The engine's own transaction: `rusqlite::Transaction<'t>`, `redb::WriteTransaction`.
+    /// The native transaction: `rusqlite::Transaction<'t>`, `redb::WriteTransaction`.
     type Native;
 
-    /// The engine's own transaction, for the app's statements.
+    /// Lends the native transaction, for the app's statements.
     fn native(&self) -> &Self::Native;
 
-    /// Returns the values of `keys`, in their order, as this transaction sees them: what it has applied included.
+    /// Returns the values of `keys`, in their order, as this transaction sees them: its own operations included.
     ///
     /// # Errors
     /// [`ReadError`] if the store could not read.
     fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError>;
 
-    /// Adds `batch` to the transaction. Nothing is durable before the transaction is.
+    /// Adds `batch` to the transaction. The batch is durable only once the transaction is.
     ///
     /// # Errors
-    /// Whatever the store reports. The job must then fail.
+    /// The error that the store reports. The job must then fail, or half of a commit would be written.
     fn apply(&self, batch: &WriteBatch) -> Result<(), BoxError>;
 }
 
@@ -40,18 +40,19 @@ pub type Native<'t, S> = <<S as JoinStorage>::Tx<'t> as JoinTx>::Native;
 /// One property each in `syncline-testkit`, under the same name. A joined write is a write: everything that
 /// [`Storage`] promises of writes holds for it, and the caller never has two writes in flight, joined or not.
 ///
-/// - `join_is_atomic`: what the job did through the native transaction and what it applied are there together, or
-///   nothing of either, after any error, panic or crash.
-/// - `join_is_durable`: once `join` has returned `Ok`, both survive whatever the store claims to survive.
-/// - `join_sees_its_own_writes`: `get_many` sees the state that the last write left, and what this transaction has
-///   applied; nobody else sees that before it is committed.
-/// - `join_error_leaves_no_trace`: if the job fails or panics, `join` returns [`WriteError::Rejected`] with what the
-///   job returned, nothing of it is there, and the store goes on.
-/// - `join_runs_its_job_once`: never twice; not at all only if `join` fails.
+/// - `join_is_atomic`: the job's own statements and the batches that it applied are there together, or nothing of
+///   either, after any error, panic or crash.
+/// - `join_is_durable`: once `join` has returned `Ok`, both survive every fault that the store claims to survive.
+/// - `join_sees_its_own_writes`: `get_many` sees the state that the last write left, and the batches that this
+///   transaction has applied; other readers do not see these before the transaction is committed.
+/// - `join_error_leaves_no_trace`: if the job fails or panics, `join` returns [`WriteError::Rejected`] with the error
+///   of the job, nothing of the job is there, and the store goes on.
+/// - `join_runs_its_job_once`: a job never runs twice, and is left out only if `join` fails.
 /// - `join_cannot_be_ended_from_inside`: a statement of the app that ends the transaction, or undoes all of it, makes
 ///   `join` fail with [`WriteError::Rejected`] of a [`TransactionEnded`] whatever the job returned, and nothing of the
-///   job is there. If a statement failed and undid everything by that, what the job returned is told if it is an
-///   error. A store whose native transaction gives no way to end it through a shared reference has nothing to do.
+///   job is there. If a statement failed and the store undid everything for that, the error of the job is returned
+///   instead, if it has one. A store whose native transaction cannot be ended through a shared reference need do
+///   nothing for this.
 /// - `joins_and_writes_are_ordered`: joins and writes take effect in the order in which they were called.
 /// - `cancelled_join_is_all_or_nothing`: a future dropped at any point leaves all or nothing, and the store usable.
 #[async_trait]
@@ -61,7 +62,7 @@ pub type Native<'t, S> = <<S as JoinStorage>::Tx<'t> as JoinTx>::Native;
     note = "`with_tx` and projections need a store with a native transaction: `SqliteStorage`, `RedbStorage`"
 )]
 pub trait JoinStorage: Storage + Sized {
-    /// A native transaction with ours in it.
+    /// The transaction that a job gets: the native one, and the library's operations in it.
     type Tx<'t>: JoinTx;
 
     /// Runs `job` in one native transaction, off the async threads, and returns once that is durable.
@@ -74,7 +75,7 @@ pub trait JoinStorage: Storage + Sized {
     async fn join(&self, job: JoinJob<Self>) -> Result<(), WriteError>;
 }
 
-/// The app's own statements ended the transaction that they were part of. All of it was undone.
+/// The error of a job whose statements ended the transaction that they were part of. All of it was undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a statement of the app began, ended or undid the transaction it was part of (`BEGIN`, `COMMIT`, `ROLLBACK`, \

@@ -17,13 +17,13 @@ thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread runs the job of a joined write. The store cannot be released before that has ended, so nothing
-/// in it may wait for the release.
+/// Whether this thread runs the job of a joined write. The store cannot be closed before the job has ended, so a call
+/// from inside the job must not wait until the store is closed: it would wait for ever.
 pub(crate) fn is_inside() -> bool {
     INSIDE.get()
 }
 
-/// Runs what belongs to the app inside a joined write. A panic of it is an error.
+/// Runs the app's code inside a joined write. A panic becomes an error, since the driver must outlive it.
 pub(crate) fn inside<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     let before = INSIDE.replace(true);
     let outcome = catch_unwind(AssertUnwindSafe(work));
@@ -35,10 +35,10 @@ pub(crate) fn inside<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Er
 pub(crate) type Work<S> =
     Box<dyn for<'a> FnOnce(&'a S, Pen) -> BoxFuture<'a, Result<Joined, StopReason>> + Send>;
 
-/// Durable, with the pen as the write left it; or certainly undone.
+/// The end of a joined write: durable, with the pen as the write left it and the decision; or certainly undone.
 pub(crate) type Joined = Result<Box<(Pen, Decision)>, Error>;
 
-/// The joined write that commits what `stage` stages in the transaction, and projects it.
+/// Returns the joined write that commits the changes that `stage` stages in the transaction, and projects them.
 pub(crate) fn work<S: JoinStorage>(
     stage: impl FnOnce(&S::Tx<'_>) -> Result<Commit, Error> + Send + 'static,
     projections: Option<Arc<Projections<S>>>,
@@ -51,7 +51,7 @@ pub(crate) fn work<S: JoinStorage>(
     })
 }
 
-/// The joined write that applies what others committed, and projects it.
+/// Returns the joined write that applies commits of others, and projects them.
 pub(crate) fn receive<S: JoinStorage>(
     mut commits: Vec<Received>,
     projections: Arc<Projections<S>>,
@@ -68,7 +68,7 @@ pub(crate) fn receive<S: JoinStorage>(
     })
 }
 
-/// Writes `batch` and projects it: durable, or certainly undone.
+/// Writes `batch` and projects it. The inner result is durable, or certainly undone.
 pub(crate) fn write<S: JoinStorage>(
     store: &S,
     batch: WriteBatch,
@@ -115,7 +115,7 @@ fn in_transaction<S: JoinStorage, T: Send + 'static>(
     .boxed()
 }
 
-/// A store that commits what its job wanted undone, or what it never ran, has lost track of its writes.
+/// The reason to stop if a store commits a job that failed, or that it never ran: it has lost track of its writes.
 const COMMITTED_A_FAILURE: &str = "the store committed a joined write whose job had failed";
 
 fn perform<S: JoinStorage>(

@@ -13,42 +13,107 @@
 //!                   └───────────────── performs
 //! ```
 //!
-//! Peers apply a commit whole, after everything that its author had seen, and all end with the same records, whatever
-//! the network loses, repeats or reorders. What is not there yet: a replica gets everything by log, which is therefore
-//! not pruned while there is a transport.
+//! Peers apply a commit whole, after everything that its author had seen. All end with the same records, although the
+//! network loses, repeats or reorders messages. There are no snapshots yet: a replica gets all data by log, so the log
+//! is not pruned while there is a transport.
 //!
 //! - Start with [`TransactionManager`], and [`Syncable`] for your types.
 //! - Choose a store from `syncline-backends`, or write one: [`Storage`] is three methods and a contract.
 //! - Reach the peers over a [`Transport`], three methods; `syncline-backends` has a network in memory.
-//! - Prove it with `syncline-testkit`: one test for each line of that contract.
+//! - Prove your store with `syncline-testkit`: one test for each line of that contract.
 //! - On a store with native transactions ([`JoinStorage`]), [`with_tx`](TransactionManager::with_tx) puts the app's own
 //!   SQL into the commit, and a [`Projection`] keeps a table or an index of the app in step with its records.
-//! - How it works is told in [the protocol](docs::protocol), [the storage format](docs::storage_format) and the
+//! - Read how it works in [the protocol](docs::protocol), [the storage format](docs::storage_format) and the
 //!   catalogue of [the properties](docs::properties) that tests prove.
 //!
 //! # Names
 //!
 //! Every name has one path, at the root: `syncline::Storage`, `syncline::Key`, `syncline::JoinTx`. The modules behind
-//! them are private. Two modules are public: [`uuid`] is the crate that [`Uuid`] comes from, and `internals`, which is
-//! there with the feature `internals-for-tests` alone, is for tests of the library itself.
+//! them are private. Two modules are public: [`uuid`] is the crate that [`Uuid`] comes from; `internals`, which only
+//! the feature `internals-for-tests` adds, is for tests of the library itself. The pages of [`docs`] are part of this
+//! documentation and of no build.
 //!
 //! # Words
 //!
-//! | word | meaning |
+//! Each word has one meaning, in the code, the comments and the pages.
+//!
+//! | the data | |
 //! |---|---|
-//! | device | what a user owns, [`DeviceId`]; it **owns** records |
+//! | device | a user's phone or laptop, [`DeviceId`]; it **owns** records |
 //! | replica | one store's life, [`ReplicaId`]; it **writes** a stream |
 //! | group | the replicas that share one data set, [`GroupId`] |
+//! | model | a type of the app whose values replicate, under one name on all devices, [`Syncable`] |
+//! | schema | the version of a model's fields |
 //! | record | a model's name, an id, a value; with a stamp, and perhaps a tombstone instead of the value |
-//! | stamp | [`Hlc`]: when, in the hybrid-logical sense, and by which replica |
-//! | commit | what a replica decides atomically: changes, one stamp, one sequence number |
+//! | tombstone | stands in a deleted record in the place of the value |
+//! | change | a put or a delete of one record |
+//! | commit | an atomic decision of a replica: changes, one stamp, one sequence number |
+//! | author | the replica that made a commit |
+//! | stamp | [`Hlc`]: when, in the hybrid-logical sense, and by which replica a commit was made |
+//! | clock | the highest stamp that a replica issued or saw, [`HlcGenerator`]; the next stamp is above it |
+//! | physical time | the time that the device's *wall clock* shows; its *timer* measures waits, [`Clock`] |
+//! | drift | how far a stamp stands ahead of physical time |
 //! | stream | all commits of one replica: 1, 2, 3 … without holes, stamps rising |
-//! | head | sequence number, stamp and digest of the last commit known of a stream |
-//! | write | what a *store* does: one atomic, durable batch. Replicas commit, stores write |
+//! | dot | a replica and a sequence number, which together name one commit |
+//! | place | a sequence number of a stream, with the digest there |
+//! | cause | a commit of another stream that must be applied before a commit, since its author had seen it |
+//! | merge | to make one value of two, for a model that brings its own way, [`Syncable::merge`] |
+//! | epoch | the stamp of the delete after which a record was put again; values of different epochs are not merged |
+//! | rank | a record's epoch, if its model brings its own merge, then its stamp: the higher rank wins |
+//!
+//! | the store | |
+//! |---|---|
+//! | write | one atomic, durable batch of a *store*. Replicas commit, stores write |
 //! | joined write | a write in the store's native transaction, together with the app's own statements |
-//! | projection | what the app derives from its records in tables of its own, in the same transaction |
-//! | floor | the sequence number up to which a stream's log has been pruned |
+//! | row | an entry of the store, by its kind: record, log, head, kept, … |
+//! | log entry | a commit as every replica stores it: causes, and changes with the digest of each value |
+//! | digest | a BLAKE3 hash: of a value, or of a stream up to one of its commits |
+//! | head | sequence number, stamp and digest of the last commit of a stream in the store |
+//! | floor | the sequence number up to which a stream's log has been *pruned*, that is deleted |
 //! | stable | the sequence number that every member has acknowledged |
+//! | kept | of a value: in a row of its own, since a log entry needs it and its record holds it no more |
+//! | beside | of a value: in a row of its own, since this version of the app cannot merge it into its record yet |
+//! | mixed | of a record: merged of several values, so that it holds the value of no single commit |
+//! | fold | to merge into its record what lies beside it, once the app can |
+//! | projection | tables that the app derives from its records, in the same transaction, [`Projection`] |
+//! | rebuild | to fill a projection from all records, page by page |
+//!
+//! | the others | |
+//! |---|---|
+//! | peer | another replica, as this one knows it: connected or not, what it has, what it acknowledged |
+//! | member | a replica that was added to the group, [`Member`] |
+//! | joiner | a replica whose own member record has not arrived yet: it commits nothing and serves nobody |
+//! | introducer | the one member that a joiner listens to |
+//! | stranger | a replica that is no member; it only hears that it is none |
+//! | session | one opening of a store, told by a random number: a peer in a new session may have less than before |
+//! | frame | the bytes that a [`Transport`] carries at once: one or more messages |
+//! | hello | the message that says the session and the heads of its sender |
+//! | acknowledgement | the message that says up to where its sender has streams durably |
+//! | live | the message that carries a commit to all connected members, as soon as it is durable |
+//! | pull | to ask a peer for the commits that are missing here |
+//! | page | a bounded part of a long answer: commits for a pull, entries of a range, records of a [`List`] |
+//! | inbox | the commits of others that passed all checks and wait for the store |
+//! | tip | the place that a stream's head will have once its commits in the inbox are applied |
+//! | stop | why a stream goes no further here, [`StreamStop`]; the other streams go on |
+//! | held | of a stream: stopped, since its next stamp is too far ahead of physical time; the app may *release* it |
+//! | fork | a second history of a stream, which stops the stream for good |
+//! | restored | of a store: put back from a backup, or cloned. It commits no more, [`Restored`] |
+//!
+//! | the engine | |
+//! |---|---|
+//! | driver | the async part, [`Driver`]: performs *effects* of the engine, and tells it the results as *inputs* |
+//! | machine | a part of the engine with private state, which is told facts and returns values |
+//! | ledger | the machine that owns the durable heads of all streams and the clock |
+//! | pen | the right to draw stamps and sequence numbers; one write has it at a time |
+//! | call | a commit or a joined write that a caller waits for |
+//! | ticket | names a call, so that its reply finds the caller |
+//! | queue | the calls that wait for the store, bounded by their bytes |
+//! | round | the commits of this replica that share one write |
+//! | lane | a queue of work for the store: the write lane does one write at a time, the read lane one read for peers |
+//! | upkeep | writes that the engine does for itself: folding and rebuilding |
+//! | notice | events that became true together and are told at once |
+//! | owed | of a message: to be sent to a peer next, before anything is asked of it |
+//! | mark | an event inside the engine that test histories must have brought about, or they prove too little |
 
 mod audit;
 mod batch;

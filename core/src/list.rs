@@ -16,19 +16,20 @@ use crate::syncable::{RecordId, Syncable};
 
 /// The records of a model, in the order of their ids. See [`TransactionManager::list`].
 ///
-/// A page is read from one consistent state. Commits between two pages are seen by the second, so a record that
+/// A page is read from one consistent state. The second of two pages sees the commits between them, so a record that
 /// changes meanwhile is listed once, as it was or as it is.
 ///
 /// [`TransactionManager::list`]: crate::TransactionManager::list
 pub struct List<M, S: Storage> {
     inner: Arc<Inner<S>>,
-    /// What is still to be read.
+    /// The part of the model's range that was not read yet.
     rest: KeyRange,
     page_size: usize,
     model: PhantomData<fn() -> M>,
 }
 
-/// Large enough that a page costs more than finding its place, small enough for the processor's caches.
+/// The records of a page unless the app sets it: enough that reading them costs more than finding their place, few
+/// enough for the processor's caches.
 const PAGE_SIZE: usize = 256;
 
 impl<M: Syncable, S: Storage> List<M, S> {
@@ -36,14 +37,14 @@ impl<M: Syncable, S: Storage> List<M, S> {
         Self { inner, rest: range, page_size: PAGE_SIZE, model: PhantomData }
     }
 
-    /// Starts behind the record `id`, whether or not that is there.
+    /// Starts behind the record `id`, whether or not that record exists.
     #[must_use]
     pub fn after(mut self, id: &RecordId<M>) -> Self {
         self.rest = self.rest.after(RecordKey::new::<M>(id).as_bytes());
         self
     }
 
-    /// How many records a page holds at most: 256 unless set, at least 1. Memory holds one page at a time.
+    /// Sets how many records a page holds at most: 256 unless set, at least 1. Memory holds one page at a time.
     #[must_use]
     pub fn page_size(mut self, records: usize) -> Self {
         self.page_size = records.max(1);
@@ -65,7 +66,7 @@ impl<M: Syncable, S: Storage> List<M, S> {
             let mut at_end = entries.len() < self.page_size;
             let mut records = Vec::with_capacity(entries.len());
             let mut last = None;
-            // Taken apart one by one: memory that was just freed is the next one's.
+            // Decode and drop the entries one by one: the next record then reuses the memory that was just freed.
             for Entry { key, value } in entries {
                 match read_entry(&key, &value) {
                     Ok(record) => records.extend(record),
@@ -73,7 +74,7 @@ impl<M: Syncable, S: Storage> List<M, S> {
                         self.go_on_after(&key);
                         return Err(error);
                     }
-                    // First the records before it; the next page begins with it.
+                    // Return the records before the damaged one first: the next call begins with that one and fails.
                     Err(_) => {
                         at_end = false;
                         break;
@@ -85,7 +86,7 @@ impl<M: Syncable, S: Storage> List<M, S> {
                 Some(last) if !at_end => self.go_on_after(&last),
                 _ => self.rest.end = Some(self.rest.start.clone()),
             }
-            // A page of tombstones alone is not the end.
+            // A page of tombstones alone has no records, and is not the end of the list.
             if !records.is_empty() {
                 return Ok(Some(records));
             }
@@ -97,7 +98,9 @@ impl<M: Syncable, S: Storage> List<M, S> {
         self.rest = std::mem::replace(&mut self.rest, KeyRange::all()).after(key);
     }
 
-    /// The records one by one. The stream ends with the first error; [`next_page`](List::next_page) can go on.
+    /// Returns the records one by one, up to the first error.
+    ///
+    /// Use [`next_page`](List::next_page) to go on behind an error.
     pub fn into_stream(self) -> impl Stream<Item = Result<M, Error>> + Send {
         try_unfold((self, Vec::new().into_iter()), |(mut list, mut page)| async move {
             loop {
@@ -113,7 +116,7 @@ impl<M: Syncable, S: Storage> List<M, S> {
     }
 }
 
-/// The record in an entry of the model's range; `None` if it is a tombstone.
+/// Decodes the record in an entry of the model's range; `None` for a tombstone.
 fn read_entry<M: Syncable>(key: &[u8], value: &[u8]) -> Result<Option<M>, Error> {
     match RecordKey::id_in::<M>(key) {
         Some(id) => read_record(&id, value),

@@ -1,32 +1,32 @@
 //! The built-in model of members: the replicas of the group, replicated like every other record.
 //!
-//! Members are merged, not overwritten: a state only moves on, and should two members ever add the same replica under
-//! different devices, all of them settle for the same one.
+//! Member records are merged, not overwritten: a state only moves on, and if two members ever add the same replica on
+//! different devices, every replica settles for the same device.
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{DeviceId, ReplicaId};
 use crate::syncable::{Shared, Syncable};
 
-/// Model names that begin with this are the library's own.
+/// The beginning of the names of the library's own models. An app's model must not have it.
 pub(crate) const RESERVED_PREFIX: &str = "syncline.";
 
-/// A replica of the group and the device it runs on. Read it like any model; only the library commits it.
+/// A replica of the group and the device it runs on. An app reads it like any model; the library alone commits it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// The replica.
     pub replica: ReplicaId,
-    /// Its device, set once for good.
+    /// The device it runs on, set once for good.
     pub device: DeviceId,
-    /// Whether it counts.
+    /// Whether the replica belongs to the group now.
     pub state: MemberState,
 }
 
-/// Whether a member counts. States only ever move down this list.
+/// Whether a replica belongs to the group. A state only ever moves down this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum MemberState {
-    /// It counts.
+    /// The replica belongs to the group: its commits are taken, and it is served.
     Active,
 }
 

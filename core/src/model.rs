@@ -16,18 +16,18 @@ use crate::stored::{digest, record};
 use crate::syncable::{MODEL_BYTES_MAX, Ownership, RecordId, Syncable};
 use crate::update::put_over;
 
-/// What is known of a registered model.
+/// A registered model: the type behind a name, and the kind of its records.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Model {
     id: TypeId,
     pub(crate) ty: &'static str,
     pub(crate) schema: u16,
     pub(crate) device_owned: bool,
-    /// The model's own merge, if it brings one.
+    /// The merge that the model brings, if it brings one.
     pub(crate) merge: Option<Merge>,
 }
 
-/// Makes one value of two; fails if this version of the app cannot.
+/// Makes one value of two; fails if this version of the app cannot merge them.
 pub(crate) type Merge = fn(Current<'_>, Current<'_>) -> Result<NewValue, BoxError>;
 
 /// The registered models, by name.
@@ -35,7 +35,7 @@ pub(crate) type Merge = fn(Current<'_>, Current<'_>) -> Result<NewValue, BoxErro
 pub(crate) struct Registry(BTreeMap<&'static str, Model>);
 
 impl Registry {
-    /// The library's own models alone.
+    /// A registry that has the library's own models alone.
     pub(crate) fn new() -> Self {
         let mut registry = Self(BTreeMap::new());
         registry.insert::<Member>();
@@ -73,7 +73,7 @@ impl Registry {
         self.0.insert(M::SYNC_MODEL, model)
     }
 
-    /// Whether `M` may be read.
+    /// Checks that `M` is registered, so that its records may be read.
     pub(crate) fn check<M: Syncable>(&self) -> Result<(), Error> {
         let (model, ty) = (M::SYNC_MODEL, type_name::<M>());
         match self.0.get(model) {
@@ -88,7 +88,7 @@ impl Registry {
         }
     }
 
-    /// Whether the app may commit `M`.
+    /// Checks that the app may commit `M`: the library's own models are committed by the library alone.
     pub(crate) fn check_commit<M: Syncable>(&self) -> Result<(), Error> {
         if M::SYNC_MODEL.starts_with(RESERVED_PREFIX) {
             return Err(Error::ReservedModel { model: M::SYNC_MODEL });
@@ -96,12 +96,12 @@ impl Registry {
         self.check::<M>()
     }
 
-    /// The own merge of the model of that name, if this app knows it and it has one.
+    /// The merge that the model `model` brings; `None` if it brings none, or if this app does not know the model.
     pub(crate) fn merge_of(&self, model: &str) -> Option<Merge> {
         self.0.get(model).and_then(|model| model.merge)
     }
 
-    /// Whether the model of that name brings its own merge, if this app knows it.
+    /// Whether the model `model` brings its own merge; `None` if this app does not know the model.
     pub(crate) fn kind_of(&self, model: &str) -> Option<bool> {
         self.0.get(model).map(|model| model.merge.is_some())
     }
@@ -111,7 +111,7 @@ impl Registry {
     }
 }
 
-/// Encodes a model's value, behind room for its record's header.
+/// Encodes a model's value behind room for its record's header, so that the value need not be copied into the record.
 pub(crate) fn encode<M: Syncable>(model: &M, value_bytes_max: usize) -> Result<NewValue, Error> {
     let record = postcard::to_extend(model, record::with_room(M::OWN_MERGE, VALUE_BYTES_GUESS))
         .map_err(|source| Error::Encode { model: M::SYNC_MODEL, source: source.into() })?;
@@ -124,7 +124,8 @@ pub(crate) fn encode<M: Syncable>(model: &M, value_bytes_max: usize) -> Result<N
     Ok(NewValue { schema: M::SCHEMA, record, digest })
 }
 
-/// Makes one value of two of the model `M`. All of it is the app's code, so a panic is an error too.
+/// Makes one value of two of the model `M`. Decoding, merging and encoding are the app's code, so a panic in them is
+/// an error and does not stop the replica.
 fn merge<M: Syncable>(one: Current<'_>, other: Current<'_>) -> Result<NewValue, BoxError> {
     let merged = || {
         let (one, other) = (read::<M>(one)?, read::<M>(other)?);
@@ -133,7 +134,7 @@ fn merge<M: Syncable>(one: Current<'_>, other: Current<'_>) -> Result<NewValue, 
     catch_unwind(AssertUnwindSafe(merged)).unwrap_or_else(|panic| Err(panic_message(&*panic).into()))
 }
 
-/// Decodes a value, whatever its id.
+/// Decodes a value and does not look at its id.
 fn read<M: Syncable>(Current { schema, value }: Current<'_>) -> Result<M, BoxError> {
     if schema > M::SCHEMA {
         return Err(format!("schema {schema} is newer than {}", M::SCHEMA).into());
@@ -141,7 +142,7 @@ fn read<M: Syncable>(Current { schema, value }: Current<'_>) -> Result<M, BoxErr
     if schema == M::SCHEMA { decode_bytes(value) } else { M::migrate(schema, value) }
 }
 
-/// Most values are smaller: one allocation does.
+/// The room for a value before it is encoded: most values are smaller, so that one allocation is enough.
 const VALUE_BYTES_GUESS: usize = 220;
 
 /// Decodes the stored value of the record `id` as the model `M`, migrating it if an older schema wrote it.
@@ -153,7 +154,7 @@ pub(crate) fn decode<M: Syncable>(id: &RecordId<M>, current: Current<'_>) -> Res
     read(current).map_err(|error| Error::decode::<M>(id, error))
 }
 
-/// Decodes all of `value`: bytes that are left over are an error too.
+/// Decodes all of `value`. Bytes that are left over are an error: the value is then not one of this type.
 pub(crate) fn decode_bytes<T: DeserializeOwned>(value: &[u8]) -> Result<T, BoxError> {
     let (decoded, rest) = postcard::take_from_bytes(value)?;
     if rest.is_empty() { Ok(decoded) } else { Err(format!("{} bytes are left over", rest.len()).into()) }

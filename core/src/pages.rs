@@ -1,15 +1,16 @@
-//! Reading a range that may be long, page by page.
+//! Reads a range that may be long, page by page, so that memory holds one page.
 
 use crate::storage::{Entry, KeyRange, ReadError, Storage};
 
 /// The entries of a range, a page at a time.
 pub(crate) struct Pages<'a, S: ?Sized> {
     storage: &'a S,
-    /// What is still to be read; `None` after the last page.
+    /// The part of the range that was not read yet; `None` after the last page.
     rest: Option<KeyRange>,
 }
 
-/// Enough to make a page cost more than the way to the store; with the largest values it still fits any memory.
+/// The entries of a page: enough that reading them costs more than the call of the store, few enough that memory holds
+/// a page of the largest values.
 pub(crate) const PAGE_ENTRIES: usize = 256;
 
 impl<'a, S: Storage + ?Sized> Pages<'a, S> {
@@ -17,7 +18,7 @@ impl<'a, S: Storage + ?Sized> Pages<'a, S> {
         Self { storage, rest: Some(range) }
     }
 
-    /// The next page; `None` after the last. A page that could not be read can be asked for again.
+    /// Reads the next page; `None` after the last. After an error the next call reads the same page.
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<Entry>>, ReadError> {
         let Some(range) = self.rest.clone() else { return Ok(None) };
         let page = self.storage.scan(range.clone(), PAGE_ENTRIES).await?;
@@ -26,7 +27,7 @@ impl<'a, S: Storage + ?Sized> Pages<'a, S> {
         Ok(Some(page))
     }
 
-    /// All entries at once, for ranges that are known to be short.
+    /// Reads all entries at once, for ranges that are known to be short.
     pub(crate) async fn all(mut self) -> Result<Vec<Entry>, ReadError> {
         let mut entries = Vec::new();
         while let Some(page) = self.next().await? {

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, btree_map};
 
-/// A sorted map. As long as every new key is above all others it is a vector, which costs a fraction of a tree: new
-/// records with time-ordered ids come like that, by the thousand.
+/// A sorted map: a vector as long as every new key is above all others, since that costs a fraction of a tree.
+///
+/// New records with time-ordered ids come in order, by the thousand.
 #[derive(Debug)]
 pub(crate) enum SortedMap<K, V> {
     InOrder(Vec<(K, V)>),
@@ -25,7 +26,7 @@ impl<K: Ord, V> SortedMap<K, V> {
     pub(crate) fn get(&self, key: &K) -> Option<&V> {
         match self {
             Self::InOrder(entries) => {
-                // Most keys that are looked up are new, and come in order too.
+                // Look at the last key first: most keys that are looked up are new and above it.
                 if entries.last().is_none_or(|(last, _)| last < key) {
                     return None;
                 }
@@ -36,7 +37,7 @@ impl<K: Ord, V> SortedMap<K, V> {
         }
     }
 
-    /// Returns what was there.
+    /// Inserts `value` under `key` and returns the value that was there.
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
         match self {
             Self::InOrder(entries) if entries.last().is_none_or(|(last, _)| *last < key) => {

@@ -1,87 +1,87 @@
-//! Where a replica stands, and where the others do: is it synced yet, and who is behind?
+//! The status of a replica: how far its streams and its peers are, so that an app can tell whether all is synced.
 
 use crate::events::{Restored, StreamStop};
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::projection::ProjectionStatus;
 
-/// Where a replica stands. See [`status`](crate::TransactionManager::status).
+/// The status of a replica. See [`status`](crate::TransactionManager::status).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Status {
-    /// Its group.
+    /// The group of the replica.
     pub group: GroupId,
-    /// Its device.
+    /// The device that the replica is on.
     pub device: DeviceId,
-    /// Itself.
+    /// The id of the replica.
     pub replica: ReplicaId,
     /// The replicas of the group, in the order of their ids.
     pub members: Vec<ReplicaId>,
-    /// Whether it waits for its own member record, and so neither commits nor serves anybody.
+    /// Whether the replica waits for its own member record, and so neither commits nor serves a peer.
     pub joining: bool,
-    /// That this store was restored from a backup or cloned, and how it is known. It commits no more.
+    /// The proof that this store was restored from a backup or cloned, if any: the replica then commits no more.
     pub restored: Option<Restored>,
-    /// How many commits its stream has: the sequence number of the last durable one. The founder's first commit is the
-    /// founding of the group.
+    /// How many commits the replica's stream has: the sequence number of the last durable one. The founder's first
+    /// commit is the founding of the group.
     pub commits: u64,
-    /// The sequence number up to which its log has been pruned.
+    /// The floor of the replica's stream: the sequence number up to which its log has been pruned.
     pub pruned: u64,
-    /// The highest stamp it issued or saw.
+    /// The highest stamp that the replica issued or saw.
     pub clock: Hlc,
-    /// The streams of all replicas, its own included, in the order of their ids.
+    /// The streams of all replicas, this one included, in the order of their ids.
     pub streams: Vec<StreamStatus>,
-    /// The other replicas that it has heard of, in the order of their ids.
+    /// The peers that this replica has heard of, in the order of their ids.
     pub peers: Vec<PeerStatus>,
-    /// Commits of others that were received and wait for the store.
+    /// How many commits of peers were received and wait for the store.
     pub received: usize,
-    /// Into how many records values were merged since the opening that an earlier version of the app could not merge;
-    /// `None` once there is nothing more to merge. Reads see all of it from the first moment.
+    /// How many records have been folded since the opening: values that an earlier version of the app could not merge
+    /// were merged into them. `None` once none is left to fold. Reads return merged records from the first moment.
     pub folded: Option<u64>,
     /// The bytes of the queue that commits occupy while they wait for the store.
     pub queued_bytes: usize,
     /// The projections, in the order of their registration.
     pub projections: Vec<ProjectionStatus>,
-    /// What has happened since the store was opened, by the bits of [`MARKS`](crate::internals::MARKS).
+    /// The marks seen since the store was opened, by the bits of [`MARKS`](crate::internals::MARKS).
     #[cfg(feature = "internals-for-tests")]
     pub marks: u32,
 }
 
-/// How far the stream of a replica is here.
+/// The status of a stream: how far it is here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StreamStatus {
-    /// Whose stream it is.
+    /// The replica that writes the stream.
     pub replica: ReplicaId,
-    /// Its device, if its member record is here.
+    /// The device of that replica, if its member record is here.
     pub device: Option<DeviceId>,
-    /// The sequence number of its last commit here.
+    /// The sequence number of the last commit of the stream here.
     pub commits: u64,
-    /// The sequence number up to which its log has been pruned here.
+    /// The floor of the stream: the sequence number up to which its log has been pruned here.
     pub pruned: u64,
-    /// Why it goes no further; nothing if it does.
+    /// Why the stream stopped here; `None` if it goes on.
     pub stopped: Option<StreamStop>,
 }
 
-/// What is known of another replica.
+/// The status of a peer: another replica, as this one knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerStatus {
-    /// The replica.
+    /// The id of the peer.
     pub replica: ReplicaId,
-    /// Whether it can be reached.
+    /// Whether the peer can be reached.
     pub connected: bool,
-    /// How many of this replica's commits it has acknowledged as durable there.
+    /// How many of this replica's commits the peer has acknowledged as durable there.
     pub acknowledged: u64,
-    /// How many commits it is known to have that are missing here: 0 if this replica is as far as that one.
+    /// How many commits the peer is known to have that are missing here: 0 if this replica is as far as the peer.
     pub missing: u64,
-    /// It says that its store was restored from a backup or cloned, so what it acknowledges does not count.
+    /// Whether the peer says that its store was restored or cloned, so that its acknowledgements do not count.
     pub restored: bool,
-    /// It says that this replica is no member: let a member call
+    /// Whether the peer says that this replica is no member: let a member call
     /// [`add_member`](crate::TransactionManager::add_member).
     pub stranger: bool,
-    /// Its log begins behind what is here, so that another peer must help.
+    /// Whether the peer has pruned commits that are missing here, so that another peer must serve them.
     pub pruned: bool,
-    /// How many of its frames were refused since the store was opened; those of a replica that never acknowledged
-    /// anything, since it is connected.
+    /// How many frames of the peer were refused: since the store was opened, or since the peer is connected if it
+    /// never acknowledged anything.
     pub rejected: u64,
 }

@@ -1,20 +1,20 @@
 //! The storage seam: an ordered byte keyspace with atomic, durable batches.
 //!
-//! Three methods, so that they can be implemented honestly over any embedded store. A batch is data, so it can
-//! be logged, torn, counted and simulated. `syncline-testkit` has one test per bullet of [the contract](Storage).
+//! The trait has three methods, so that any embedded store can keep its contract. A batch is data, so a test can log,
+//! tear, count and simulate it. `syncline-testkit` has one test per bullet of [the contract](Storage).
 
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-/// Any error of a store, of a clock or of the app.
+/// An error of a store, of a clock or of the app.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
-/// A key: any bytes, also none.
+/// A key: any bytes, or none.
 pub type Key = Vec<u8>;
 
-/// A value: any bytes, also none. An empty value is not an absent one.
+/// A value: any bytes, or none. An empty value is not an absent one.
 pub type Value = Vec<u8>;
 
 /// A key and its value.
@@ -22,41 +22,42 @@ pub type Value = Vec<u8>;
 pub struct Entry {
     /// The key.
     pub key: Key,
-    /// Its value.
+    /// The value under the key.
     pub value: Value,
 }
 
 /// An ordered byte keyspace with atomic, durable batches.
 ///
-/// The caller never has two writes in flight; reads run beside a write. Once the caller dropped a `write`, the
-/// next one starts after the dropped one has ended, whichever way that went.
+/// The caller never has two writes in flight; reads run beside a write. If the caller drops the future of a `write`,
+/// the next write must start only after the dropped one has ended, applied or not.
 ///
 /// # Contract
 /// One property each in `syncline-testkit`, under the same name:
 ///
-/// - `reads_see_last_write`: once `write` has returned `Ok`, every read that starts sees it; what one read has
-///   seen, every later one sees. A read that could not read everything is a [`ReadError`].
+/// - `reads_see_last_write`: once `write` has returned `Ok`, every read that starts sees its batch. A batch that one
+///   read has seen, every later read sees. A read that could not read everything is a [`ReadError`].
 /// - `reads_are_never_torn`: a read sees whole batches only, also while a write runs.
 /// - `reads_keep_request_order`: `get_many` answers in the order of its keys, repeated keys included.
 /// - `scan_is_ordered`: ascending by unsigned bytes, from the start (included) to the end (excluded), at most
 ///   `limit` entries, none missing in between. A range whose end is not above its start is empty.
 /// - `later_ops_win`: the operations of a batch take effect in their order.
-/// - `delete_range_stays_inside`: it deletes every key of its range and no other.
+/// - `delete_range_stays_inside`: a `DeleteRange` deletes every key of its range and no other.
 /// - `write_is_atomic`: after any error, panic or crash, and after the store was dropped at any point, all of a
 ///   batch is there or nothing of it, and the store can be opened again. An empty batch is `Ok`.
-/// - `write_is_durable`: once `write` has returned `Ok`, its batch survives whatever the store claims to survive.
+/// - `write_is_durable`: once `write` has returned `Ok`, its batch survives every fault that the store claims to
+///   survive.
 /// - `writes_are_ordered`: a batch is never there without every earlier one that returned `Ok`.
 /// - `rejected_leaves_no_trace`: after [`WriteError::Rejected`], reads and later writes find the state before.
 /// - `second_owner_is_fenced`: a second opener is refused, or the first one's writes return
-///   [`WriteError::Fenced`]; never do two owners write. An only owner is never fenced, and a second opener does
-///   not wait for the first.
+///   [`WriteError::Fenced`]; two owners never write both. A store with one owner is never fenced, and a second opener
+///   does not wait for the first.
 /// - `cancel_is_all_or_nothing`: a future dropped at any point leaves all of its batch or nothing of it, and the
 ///   store usable.
 /// - `empty_is_not_absent`: an empty value, and a value under the empty key, are values like any other.
 /// - `sizes_are_kept`: keys and values of every size the store accepts come back as they went in; a size it does
 ///   not accept is [`WriteError::Rejected`]. Keys of 2 KiB and values of 1 MiB, the default
 ///   [`Limits`](crate::Limits) and what surrounds them, must be accepted.
-/// - `reopening_changes_nothing`: what was there is there, however often the store is reopened.
+/// - `reopening_changes_nothing`: the store has the same entries, however often it is reopened.
 #[async_trait]
 pub trait Storage: Send + Sync + 'static {
     /// Returns the values of `keys`, in their order, all from one consistent state.
@@ -71,7 +72,7 @@ pub trait Storage: Send + Sync + 'static {
     /// Returns the first `limit` entries of `range`, ascending by unsigned bytes, from one consistent state.
     ///
     /// # Errors
-    /// [`ReadError`] if the store could not read all of it; never a short answer instead.
+    /// [`ReadError`] if the store could not read all of it: a short answer would look like the end of the range.
     ///
     /// # Cancel safety
     /// Dropping the future has no effect.
@@ -86,45 +87,45 @@ pub trait Storage: Send + Sync + 'static {
     /// Dropping the future applies all of the batch or nothing of it.
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError>;
 
-    /// Says where the store lies, for error messages: a path, if it has one.
+    /// Says where the store lies, for error messages: its path, if it has one.
     fn location(&self) -> String {
         "the store".into()
     }
 }
 
-/// A read that failed. Nothing has changed; the caller may retry, and reopen if that fails too.
+/// The error of a read. Nothing has changed; the caller may retry, and reopen if that fails too.
 #[derive(Debug, thiserror::Error)]
 #[error("the store could not read: {0}")]
 pub struct ReadError(#[source] pub BoxError);
 
 impl ReadError {
-    /// Wraps what the store reported.
+    /// Wraps the error that the store reported.
     pub fn new(error: impl Into<BoxError>) -> Self {
         Self(error.into())
     }
 }
 
-/// A write that did not return `Ok`, by what the caller may do next.
+/// The error of a write, by what the caller may do next.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// Certainly not applied, and the store goes on: retry or report.
+    /// The batch was certainly not applied, and the store goes on: retry or report.
     #[error("the store rejected the write, nothing of it was applied: {0}")]
     Rejected(#[source] BoxError),
-    /// Perhaps applied: reopen and look. Until then the store may refuse everything.
+    /// The batch was perhaps applied: reopen the store and look. Until then it may refuse every call.
     #[error("the store cannot tell whether the write was applied, reopen it: {0}")]
     Unknown(#[source] BoxError),
-    /// Certainly not applied, another owner took over: stop.
+    /// The batch was certainly not applied, since another owner took over: stop.
     #[error("another owner has opened the store, this one must stop")]
     Fenced,
 }
 
 impl WriteError {
-    /// [`WriteError::Rejected`] because of `error`.
+    /// Makes a [`WriteError::Rejected`] of `error`.
     pub fn rejected(error: impl Into<BoxError>) -> Self {
         Self::Rejected(error.into())
     }
 
-    /// [`WriteError::Unknown`] because of `error`.
+    /// Makes a [`WriteError::Unknown`] of `error`.
     pub fn unknown(error: impl Into<BoxError>) -> Self {
         Self::Unknown(error.into())
     }
@@ -135,27 +136,27 @@ impl WriteError {
 pub struct KeyRange {
     /// The first key of the range.
     pub start: Key,
-    /// The first key beyond the range; `None` for no end.
+    /// The first key beyond the range; `None` for a range without an end.
     pub end: Option<Key>,
 }
 
 impl KeyRange {
-    /// Every key.
+    /// Returns the range of all keys.
     #[must_use]
     pub const fn all() -> Self {
         Self { start: Vec::new(), end: None }
     }
 
-    /// The keys from `start` (included) up to `end` (excluded).
+    /// Returns the range from `start` (included) up to `end` (excluded).
     pub fn new(start: impl Into<Key>, end: impl Into<Key>) -> Self {
         Self { start: start.into(), end: Some(end.into()) }
     }
 
-    /// The keys that begin with `prefix`.
+    /// Returns the range of the keys that begin with `prefix`.
     pub fn prefix(prefix: impl Into<Key>) -> Self {
         let start = prefix.into();
-        // The first key beyond the prefix: its last byte below 0xFF one higher, what follows cut off. A prefix
-        // of 0xFF alone has no key beyond it.
+        // The first key beyond the prefix: raise its last byte below 0xFF by one and cut off the bytes behind it. A
+        // prefix of 0xFF bytes alone has no key beyond it.
         let end = start.iter().rposition(|&byte| byte < u8::MAX).map(|at| {
             let mut end: Key = start.iter().take(at + 1).copied().collect();
             if let Some(last) = end.last_mut() {
@@ -166,7 +167,7 @@ impl KeyRange {
         Self { start, end }
     }
 
-    /// The part of this range that lies beyond `key`: where a scan goes on that ended with `key`.
+    /// Returns the part of this range beyond `key`, in which a scan goes on that ended with `key`.
     #[must_use]
     pub fn after(self, key: &[u8]) -> Self {
         let mut next = Vec::with_capacity(key.len() + 1);
@@ -175,13 +176,13 @@ impl KeyRange {
         Self { start: self.start.max(next), end: self.end }
     }
 
-    /// Whether `key` lies in the range.
+    /// Returns whether `key` lies in the range.
     #[must_use]
     pub fn contains(&self, key: &[u8]) -> bool {
         key >= self.start.as_slice() && self.end.as_deref().is_none_or(|end| key < end)
     }
 
-    /// Whether no key can lie in the range.
+    /// Returns whether no key can lie in the range.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.end.as_ref().is_some_and(|end| *end <= self.start)
@@ -195,7 +196,7 @@ pub enum WriteOp {
     Put {
         /// The key.
         key: Key,
-        /// Its new value.
+        /// The new value of the key.
         value: Value,
     },
     /// Removes `key`, if it is there.
@@ -217,7 +218,7 @@ pub struct WriteBatch {
 }
 
 impl WriteBatch {
-    /// A batch without operations.
+    /// Makes a batch without operations.
     #[must_use]
     pub const fn new() -> Self {
         Self { ops: Vec::new() }
@@ -243,13 +244,13 @@ impl WriteBatch {
         self.ops.push(WriteOp::DeleteRange { range });
     }
 
-    /// The operations, in their order.
+    /// Returns the operations, in their order.
     #[must_use]
     pub fn ops(&self) -> &[WriteOp] {
         &self.ops
     }
 
-    /// Whether there is nothing to do.
+    /// Returns whether the batch has no operations.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()

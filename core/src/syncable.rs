@@ -1,4 +1,4 @@
-//! The app's types: what a model is, who owns its records, how a record is named and encoded.
+//! The app's types: models, the ownership of their records, and the names of records.
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -33,12 +33,12 @@ use crate::storage::BoxError;
 /// ```
 ///
 /// # Contract
-/// - `SYNC_MODEL` never changes and no other model of the app has it. `syncline.` begins the library's own.
+/// - `SYNC_MODEL` never changes and no other model of the app has it. Names that begin with `syncline.` are reserved.
 /// - The [`Ownership`] of a model never changes.
 /// - `sync_id` depends on the value alone: a value that was saved under an id returns that id when read back.
-/// - When the fields change, [`SCHEMA`](Syncable::SCHEMA) rises and [`migrate`](Syncable::migrate) reads what the
-///   earlier versions wrote. Values are encoded with postcard, which is not self-describing: also a field added
-///   at the end is such a change.
+/// - When the fields change, [`SCHEMA`](Syncable::SCHEMA) rises and [`migrate`](Syncable::migrate) reads the values of
+///   the earlier versions. Values are encoded with postcard, which is not self-describing, so even a field added at
+///   the end is such a change.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a model",
     note = "add `#[derive(Syncable)]` and `#[sync(model = \"...\")]` to it"
@@ -53,30 +53,33 @@ pub trait Syncable: Clone + Serialize + DeserializeOwned + Send + Sync + 'static
     /// The app's own id of a record.
     type Id: SyncId;
 
-    /// [`Shared`] or [`DeviceOwned`].
+    /// Who may change the records: [`Shared`] or [`DeviceOwned`].
     type Ownership: Ownership;
 
     /// Whether the model brings its own [`merge`](Syncable::merge). Only a shared model may: a device-owned record
-    /// has one author. It never changes; a store that has seen the model the other way is not opened.
+    /// has one author. This never changes; a store that has seen the model the other way is not opened.
     const OWN_MERGE: bool = false;
 
-    /// Returns what names the record: its id, with its device before it if the model is device-owned.
+    /// Returns the name of the record: its id, with its device before it if the model is device-owned.
     fn sync_id(&self) -> RecordId<Self>;
 
-    /// Makes one value of two that may have been committed at once, if [`OWN_MERGE`](Syncable::OWN_MERGE) says so;
-    /// otherwise the commit with the higher stamp wins and this is not called.
+    /// Makes one value of two that may have been committed at once.
     ///
-    /// Every commit merges: what is put is merged into what is there, here and on every other device. So a value can
-    /// only grow, as a set that is united or a counter per device. A delete begins anew: whatever was put without
-    /// knowing of it goes, whatever is put after it stays.
+    /// It is called only if [`OWN_MERGE`](Syncable::OWN_MERGE) is set; otherwise the commit with the higher stamp
+    /// wins.
     ///
-    /// Two values that each fit may make one that is longer than `value_bytes_max`. It is kept and sent on, but no app
-    /// can put a change to it until the limit is raised or the record is deleted: leave room for what grows.
+    /// Every put is merged into the stored value, here and on every other device. So a value can only grow, as a set
+    /// that is united or a counter per device. A delete begins anew: a put whose author did not know of the delete is
+    /// dropped, a put after the delete stays.
+    ///
+    /// Two values that each fit may make one that is longer than `value_bytes_max`. Such a value is stored and sent
+    /// on, but no app can put a change to it until the limit is raised or the record is deleted: leave room for
+    /// growth.
     ///
     /// # Contract
     /// For all values `a`, `b` and `c` of one record, `a.merge(b)` has the same encoding as `b.merge(a)`,
     /// `a.merge(b).merge(c)` as `a.merge(b.merge(c))`, and `a.merge(a)` as `a`; the id stays. Otherwise devices end
-    /// with different values. A panic does no harm, the two values are merged by a later version of the app.
+    /// with different values. After a panic both values stay, and a later version of the app merges them.
     #[must_use]
     fn merge(self, other: Self) -> Self {
         let _ = other;
@@ -87,7 +90,7 @@ pub trait Syncable: Clone + Serialize + DeserializeOwned + Send + Sync + 'static
     /// [`SCHEMA`](Syncable::SCHEMA).
     ///
     /// # Errors
-    /// Whatever the app reports; by default, that it has no way to read it.
+    /// The error that the app reports; by default, that the app has no way to read the schema.
     fn migrate(schema: u16, value: &[u8]) -> Result<Self, BoxError> {
         let _ = value;
         Err(format!("model `{}` has no migration from schema {schema}", Self::SYNC_MODEL).into())
@@ -97,12 +100,12 @@ pub trait Syncable: Clone + Serialize + DeserializeOwned + Send + Sync + 'static
 /// The longest model name, in bytes.
 pub const MODEL_BYTES_MAX: usize = 64;
 
-/// What names a record of the model `M`: `Id` for a shared model, `(DeviceId, Id)` for a device-owned one.
+/// The name of a record of the model `M`: `Id` for a shared model, `(DeviceId, Id)` for a device-owned one.
 pub type RecordId<M> = <<M as Syncable>::Ownership as Ownership>::Record<<M as Syncable>::Id>;
 
-/// Who may change the records of a model. Either [`Shared`] or [`DeviceOwned`].
+/// Who may change the records of a model: [`Shared`] or [`DeviceOwned`].
 pub trait Ownership: sealed::Sealed + Send + Sync + 'static {
-    /// What names a record.
+    /// The name of a record.
     type Record<Id: SyncId>: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + 'static;
 
     /// Whether the records belong to devices.
@@ -111,15 +114,15 @@ pub trait Ownership: sealed::Sealed + Send + Sync + 'static {
     /// Splits a record's name into its owner and its id.
     fn split<Id: SyncId>(record: &Self::Record<Id>) -> (Option<DeviceId>, &Id);
 
-    /// Joins an owner and an id; `None` if the owner is missing or one too many.
+    /// Joins an owner and an id; `None` if an owner is missing, or given for a shared model.
     fn join<Id: SyncId>(owner: Option<DeviceId>, id: Id) -> Option<Self::Record<Id>>;
 }
 
-/// Every member may change every record; the stamps decide.
+/// The ownership of a shared model: every member may change every record, and the stamps decide.
 #[derive(Clone, Copy, Debug)]
 pub enum Shared {}
 
-/// Only the device that a record names may change it.
+/// The ownership of a device-owned model: only the device that a record names may change the record.
 #[derive(Clone, Copy, Debug)]
 pub enum DeviceOwned {}
 
@@ -155,7 +158,7 @@ mod sealed {
     impl Sealed for super::DeviceOwned {}
 }
 
-/// A record id: encoded as bytes whose order is the order in which `list` returns records.
+/// A record id, encoded as bytes whose order is the order in which `list` returns records.
 ///
 /// # Contract
 /// Equal ids have equal bytes and different ids different ones, on every platform; `decode` undoes `encode`.
@@ -167,7 +170,7 @@ pub trait SyncId: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + 'static 
     /// Appends the id's bytes.
     fn encode(&self, out: &mut Vec<u8>);
 
-    /// The id with these bytes; `None` if there is none.
+    /// Reads the id with these bytes; `None` if no id has them.
     fn decode(bytes: &[u8]) -> Option<Self>;
 }
 

@@ -1,8 +1,7 @@
-//! The transport seam: the weakest promise that works.
+//! The transport seam: the weakest promise on which replication works.
 //!
-//! Replication needs a way to bring frames to peers, and next to nothing of it: pulling by stream and sequence number
-//! is the protocol, and makes up for whatever a transport loses. Nothing here says how peers find each other or
-//! whether the way is encrypted; that is the transport's.
+//! A transport brings frames to peers and may lose any of them: the protocol pulls by stream and sequence number,
+//! which makes up for the loss. How peers find each other, and whether frames are encrypted, is up to the transport.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,14 +12,14 @@ use bytes::Bytes;
 use crate::ids::ReplicaId;
 use crate::storage::BoxError;
 
-/// What a transport brings.
+/// A frame of a peer, or a change of which peers can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
     /// A frame of a peer.
     Frame {
         /// The replica that sent it, which the transport vouches for.
         from: ReplicaId,
-        /// Its bytes.
+        /// The bytes of the frame.
         bytes: Bytes,
     },
     /// A peer can be reached from now on.
@@ -31,23 +30,23 @@ pub enum Incoming {
 
 /// Brings frames to peers.
 ///
-/// Values go to members alone, each named; strangers hear that they are none. Members take each other at their word:
-/// whatever bytes one sends break nothing, but one that lies about a stream can stop it here, as a second history would,
-/// or make this replica believe that its store was restored.
+/// Values are sent to members alone, each by name; a stranger only hears that it is no member. Members take each other
+/// at their word: no bytes of a member do damage, but a member that lies about a stream can stop the stream here, as a
+/// fork would, or make this replica believe that its store was restored.
 ///
 /// # Contract
-/// - A frame may be lost, come twice, late, or before one that was sent earlier. A frame that comes is one that was
-///   sent, whole; a damaged one is noticed by its receiver and has no effect.
-/// - `from` is true: it is the replica that attached the other end, however the transport knows. Everything that a
-///   replica does for its members alone rests on it.
+/// - A frame may be lost, come twice, late, or before one that was sent earlier. A frame that comes was sent, and
+///   comes whole; its receiver notices a damaged one, which has no effect.
+/// - `from` is the replica that attached the other end, and the transport makes sure of that. Otherwise a stranger
+///   could pass for a member: read everything, and write into the group.
 /// - `send` and `broadcast` hand a frame over and return: they neither wait for the peer to read nor for the network.
 ///   A transport whose queue to a peer is full drops frames; the peer catches up by pulling.
-/// - A peer that is [`Up`](Incoming::Up) is told as such before its first frame, and is so until
-///   [`Down`](Incoming::Down). A transport without connections may say `Up` once for every peer it is configured with.
-/// - It holds a bounded number of frames and bytes, also of a peer that floods it.
+/// - [`Up`](Incoming::Up) comes before the first frame of a peer, and holds until [`Down`](Incoming::Down). A
+///   transport without connections may say `Up` once for every peer it is configured with.
+/// - A transport holds a bounded number of frames and bytes, also of a peer that floods it.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
-    /// Says which replica this end belongs to. Called once, when the store is opened and before anything else.
+    /// Takes the id of the replica that this end belongs to. Called once, when the store is opened, before all else.
     ///
     /// # Errors
     /// [`TransportError`] if this end cannot serve that replica. The store is then not opened.
@@ -62,9 +61,9 @@ pub trait Transport: Send + Sync + 'static {
     /// Dropping the future sends the frame or not.
     async fn send(&self, to: ReplicaId, frame: Bytes) -> Result<(), TransportError>;
 
-    /// Hands over the same frame for several peers, and for nobody else: whoever is not named is no member.
+    /// Hands over the same frame for several peers, and for no other: a replica that is not named may be a stranger.
     ///
-    /// [Sends](Transport::send) it to one after the other; a transport that can do better may.
+    /// By default [sends](Transport::send) the frame to one after the other; a transport that can do better may.
     ///
     /// # Errors
     /// As `send`, if none of them will get it.
@@ -83,17 +82,18 @@ pub trait Transport: Send + Sync + 'static {
         if sent { Ok(()) } else { failed }
     }
 
-    /// Waits for what comes next.
+    /// Waits for the next frame, or for a change of which peers can be reached.
     ///
     /// # Errors
-    /// [`TransportError`] if nothing will ever come again. The replica goes on without its peers, and says so.
+    /// [`TransportError`] if nothing will ever come again. The replica goes on without its peers, and tells
+    /// [`Event::TransportLost`](crate::Event::TransportLost).
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing: the next call returns what this one would have.
     async fn receive(&self) -> Result<Incoming, TransportError>;
 }
 
-/// Why a transport could not do what it was asked for.
+/// Why a call of a transport failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransportError {
@@ -106,7 +106,7 @@ pub enum TransportError {
 }
 
 impl TransportError {
-    /// The transport has ended, because of `error`.
+    /// Makes the error of a transport that has ended, because of `error`.
     pub fn closed(error: impl Into<BoxError>) -> Self {
         Self::Closed(Arc::from(error.into()))
     }

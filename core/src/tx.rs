@@ -1,4 +1,4 @@
-//! The app's own statements and a commit of ours in one native transaction.
+//! `with_tx`: the app's own statements and a commit of the library in one native transaction.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,7 @@ use crate::syncable::{RecordId, Syncable};
 use crate::update::put_over;
 
 impl<S: Storage> TransactionManager<S> {
-    /// Runs the app's own statements and commits what it stages, all in one native transaction of the store.
+    /// Runs the app's own statements and commits the changes it stages, all in one native transaction of the store.
     ///
     /// ```
     /// # use syncline::{Error, JoinStorage, JoinTx, Syncable, TransactionManager};
@@ -38,13 +38,13 @@ impl<S: Storage> TransactionManager<S> {
     ///
     /// The app's rows, the records, the log entry and the clock are there together or not at all: an error, a panic
     /// or a statement that ends the transaction undoes all of it. A closure that stages nothing commits its own
-    /// statements alone. It runs once, where the store writes, with no other commit beside it, and may block there.
-    /// It should call nothing of the manager: a read sees the state before the transaction, where
-    /// [`tx.get`](Tx::get) sees this one, and waiting for another commit or for `shutdown` waits for ever.
+    /// statements alone. The closure runs once, where the store writes, with no other commit beside it, and may block
+    /// there. It should not use the manager: a read there sees the state before the transaction, while
+    /// [`tx.get`](Tx::get) sees the transaction, and waiting for another commit or for `shutdown` waits for ever.
     ///
     /// # Errors
-    /// The error of `work`: one of ours about what it staged as it is, any other as [`Error::Aborted`], a panic as
-    /// [`Error::Panicked`]. [`Error::TransactionEnded`] if its statements ended the transaction,
+    /// The error of `work`: an [`Error`] about a change that it staged as it is, any other as [`Error::Aborted`], a
+    /// panic as [`Error::Panicked`]. [`Error::TransactionEnded`] if its statements ended the transaction,
     /// [`Error::Projection`] if a projection refused a change; otherwise as
     /// [`commit`](TransactionManager::commit).
     ///
@@ -65,14 +65,15 @@ impl<S: Storage> TransactionManager<S> {
             Ok(tx.batch.into_commit())
         };
         let projections = self.inner.projections.clone().and_then(Projections::of);
-        // What it stages exists only while it runs, one at a time: it need not wait for room in the queue.
+        // The changes of a closure exist only while it runs, and one closure runs at a time: they need no room in the
+        // queue.
         self.request(Request::Join(joined::work::<S>(stage, projections)), 1).await?;
         let result = returned.lock().unwrap_or_else(PoisonError::into_inner).take();
         result.ok_or_else(|| Error::Panicked { message: "the closure was not run".into() })
     }
 }
 
-/// A native transaction that the app's statements and a commit of ours share. See
+/// A native transaction that the app's statements and a commit of the library share. See
 /// [`with_tx`](TransactionManager::with_tx).
 pub struct Tx<'a, T: JoinTx> {
     joined: &'a T,
@@ -80,15 +81,15 @@ pub struct Tx<'a, T: JoinTx> {
 }
 
 impl<T: JoinTx> Tx<'_, T> {
-    /// The engine's own transaction: `rusqlite::Transaction`, `redb::WriteTransaction`.
+    /// Lends the native transaction: `rusqlite::Transaction`, `redb::WriteTransaction`.
     ///
-    /// Leave the tables of the store alone, whose names begin with `syncline`.
+    /// Leave the tables of the library alone, whose names begin with `syncline`.
     #[must_use]
     pub fn native(&self) -> &T::Native {
         self.joined.native()
     }
 
-    /// Returns a record as this transaction sees it: what it has staged included.
+    /// Returns a record as this transaction sees it: its staged changes included.
     ///
     /// # Errors
     /// As [`TransactionManager::get`].
@@ -121,7 +122,8 @@ impl<T: JoinTx> Tx<'_, T> {
         if !M::OWN_MERGE {
             return self.batch.put(model);
         }
-        // Merged at once, so that it is read back as it will be. A delete that was staged before counts no more.
+        // Merge at once, so that `get` returns the record as it will be. The put replaces a delete that was staged
+        // before it.
         let id = model.sync_id();
         let key = RecordKey::new::<M>(&id);
         let there: Option<M> = match self.batch.staged(&key) {

@@ -1,4 +1,4 @@
-//! What a put makes of the record that is there. A model's own merge is called here and nowhere else.
+//! A put over the stored record. A model's own merge is called here and nowhere else.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -15,10 +15,10 @@ pub(crate) fn put_over<M: Syncable>(old: Option<M>, new: M) -> M {
     }
 }
 
-/// An action that puts what `change` returns over the record `id`, and gives `saved` the result.
+/// Makes an action that puts the model that `change` returns over the record `id`, and gives `saved` the result.
 ///
-/// Decoding, migrating, merging and encoding are the app's code, as `change` is. All of it runs in the driver, which
-/// must outlive a panic in any of it: other commits wait there.
+/// Decoding, migrating, merging and encoding are the app's code, as `change` is. All of them run in the driver, which
+/// must outlive a panic in any of them: other commits wait there.
 pub(crate) fn update<M: Syncable>(
     id: RecordId<M>,
     value_bytes_max: usize,
@@ -85,7 +85,7 @@ mod tests {
         record::value_of(&model::encode(model, usize::MAX).unwrap().record).to_vec()
     }
 
-    /// Runs an update of record 1 over `old`; returns what is stored and what the caller gets.
+    /// Runs an update of record 1 over `old`; returns the value that is stored and the model that the caller gets.
     fn run<M: Syncable>(
         old: Option<&M>,
         change: impl FnOnce(Option<&M>) -> Result<M, Error> + Send + 'static,

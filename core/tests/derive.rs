@@ -139,7 +139,7 @@ impl std::fmt::Display for OldNote {
 
 impl std::error::Error for OldNote {}
 
-/// Named as the argument of `migrate` is, to see that they do not meet.
+/// A migration called `value`, like the argument of `migrate`: the two names must not clash.
 fn value(schema: u16, value: &[u8]) -> Result<Note, OldNote> {
     match (schema, value) {
         (2, [id]) => Ok(Note { id: u32::from(*id), text: String::new() }),
@@ -217,7 +217,7 @@ fn keys_may_be_in_several_lists() {
     assert_eq!(is_shared(&Photo { id: [8; 32], device_id: DEVICE }), [8; 32]);
 }
 
-/// A model on its way out: deriving it is no use of it, or this file would not build.
+/// A deprecated model. The derive must not count as a use of it, or this file would not build.
 #[deny(deprecated)]
 mod deprecated {
     use super::*;
@@ -251,7 +251,7 @@ fn the_longest_name_is_accepted() {
 
 mod vendor {
     pub(crate) mod renamed {
-        // All that the code for a device-owned model names.
+        // Every name that the derived code of a device-owned model uses.
         pub(crate) use syncline::{BoxError, DeviceId, DeviceOwned, RecordId, Syncable};
     }
 }
@@ -314,7 +314,7 @@ mod shadowed {
     }
 }
 
-// The derives of `Clone` and serde do not survive in such a module; these are outside it.
+// Write these outside the module, since the derives of `Clone` and serde do not compile inside it.
 impl Clone for shadowed::Order {
     fn clone(&self) -> Self {
         Self { id: self.id.clone(), device_id: self.device_id }

@@ -1,5 +1,5 @@
-//! Goal: a name of the library has one path, at the root of the crate. Method: the root's own text, since the compiler
-//! accepts a second path; and the names that apps and stores outside of this repository use.
+//! Goal: a name of the library has one path, at the root of the crate. Method: search the text of the root, since the
+//! compiler accepts a second path; and import the names that apps and stores outside of this repository use.
 
 #[allow(unused_imports, reason = "that they are there is the test")]
 use syncline::{
@@ -13,5 +13,6 @@ use syncline::{
 fn no_module_but_the_internals_is_public() {
     let root = include_str!("../src/lib.rs");
     let public: Vec<_> = root.lines().filter_map(|line| line.trim_start().strip_prefix("pub mod ")).collect();
-    assert_eq!(public, ["internals;"]);
+    // `docs` is there for rustdoc alone.
+    assert_eq!(public, ["docs;", "internals;"]);
 }

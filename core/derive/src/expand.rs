@@ -6,9 +6,9 @@ use syn::spanned::Spanned;
 
 use crate::model::Model;
 
-/// The implementation for `model`.
+/// Writes the implementation for `model`.
 ///
-/// All its paths are absolute, also those of the primitive types: an app may have its own `Result` or `u16`.
+/// All paths in it are absolute, also those of the primitive types: an app may have its own `Result` or `u16`.
 pub(crate) fn expand(model: &Model<'_>) -> TokenStream {
     let Model { ident, where_clause, syncline, name, schema, id_type, .. } = model;
     let ownership = ownership(model);
@@ -33,7 +33,7 @@ pub(crate) fn expand(model: &Model<'_>) -> TokenStream {
 fn ownership(model: &Model<'_>) -> TokenStream {
     let syncline = &model.syncline;
     let ownership = match model.device_id {
-        // At the field, so that a call which wants a shared model shows what makes this one owned.
+        // Point at the field: an error about a call that wants a shared model then shows why this model is owned.
         Some(device_id) => located(quote!(#syncline::DeviceOwned), device_id.span()),
         None => quote!(#syncline::Shared),
     };
@@ -42,12 +42,12 @@ fn ownership(model: &Model<'_>) -> TokenStream {
 
 fn sync_id(model: &Model<'_>) -> TokenStream {
     let Model { syncline, id, id_type, .. } = model;
-    // At the type of the id: if that is no `SyncId`, this function is wrong for the same reason.
+    // Point at the type of the id: if the type is no `SyncId`, this function does not compile either.
     let head = located(quote!(fn sync_id(&self) -> #syncline::RecordId<Self>), id_type.span());
     let id = quote!(::core::clone::Clone::clone(&self.#id));
     match model.device_id {
         Some(device_id) => {
-            // At the field, which is the mistake if it is no `DeviceId`.
+            // Point at the field: the mistake is there if its type is no `DeviceId`.
             let owner =
                 located(quote!(let owner: &#syncline::DeviceId = &self.#device_id;), device_id.span());
             quote!(#head { #owner (*owner, #id) })
@@ -59,9 +59,9 @@ fn sync_id(model: &Model<'_>) -> TokenStream {
 fn migrate(model: &Model<'_>) -> Option<TokenStream> {
     let Model { syncline, migrate, .. } = model;
     let migrate = migrate.as_ref()?;
-    // At the path, which is the mistake if the types differ.
+    // Point at the path: the mistake is there if the types differ.
     let span = migrate.span();
-    // Hygienic names: the app's function may be called `value`.
+    // Use hygienic names: the app's function may itself be called `value`.
     let schema = Ident::new("schema", Span::mixed_site().located_at(span));
     let value = Ident::new("value", Span::mixed_site().located_at(span));
     let result = Ident::new("result", Span::mixed_site().located_at(span));
@@ -81,7 +81,7 @@ fn migrate(model: &Model<'_>) -> Option<TokenStream> {
 
 fn merge(model: &Model<'_>) -> Option<TokenStream> {
     let merge = model.merge.as_ref()?;
-    // At the path, which is the mistake if the types differ.
+    // Point at the path: the mistake is there if the types differ.
     let span = merge.span();
     let other = Ident::new("other", Span::mixed_site().located_at(span));
     let call = quote_spanned!(Span::call_site().located_at(span)=> #merge(self, #other));
@@ -94,7 +94,7 @@ fn merge(model: &Model<'_>) -> Option<TokenStream> {
     })
 }
 
-/// `tokens` with the compiler's messages about them at `span`; what their names mean does not change.
+/// Moves the compiler's messages about `tokens` to `span`. The names keep their meaning.
 fn located(tokens: impl ToTokens, span: Span) -> TokenStream {
     let at = |mut token: proc_macro2::TokenTree| {
         token.set_span(token.span().located_at(span));

@@ -1,11 +1,11 @@
-//! The keys of `#[sync(..)]`: which there are, where they belong, and that each is given once.
+//! The keys of `#[sync(..)]`: reads them, and checks that each is known, in its place and given once.
 
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{Attribute, Error, Expr, Ident, Meta, Token, token};
 
-/// Where an attribute stands.
+/// The place of an attribute.
 #[derive(Clone, Copy)]
 pub(crate) enum Place {
     Struct,
@@ -28,12 +28,12 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// The value; `example` is how to write the key if it has none.
+    /// Returns the value; if there is none, the error shows `example`.
     pub(crate) fn value(&self, example: &str) -> syn::Result<&Expr> {
         let mut value = self.value.as_ref().ok_or_else(|| {
             Error::new(self.name.span(), format!("`{}` needs a value: `#[sync({example})]`", self.name))
         })?;
-        // A value that a `macro_rules` macro passes on comes in an invisible group.
+        // Unwrap the invisible group around a value that a `macro_rules` macro passes on.
         while let Expr::Group(group) = value {
             value = &group.expr;
         }
@@ -54,7 +54,7 @@ impl Key {
 
 impl Parse for Key {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        // Any identifier, as `crate` is a keyword.
+        // Parse any identifier: the key `crate` is a keyword.
         let name = Ident::parse_any(input)?;
         if input.peek(token::Paren) {
             return Err(input.error(format!("the value of `{name}` follows a `=`, without parentheses")));
@@ -68,7 +68,7 @@ impl Parse for Key {
 pub(crate) struct Keys(Vec<Key>);
 
 impl Keys {
-    /// Reads all `#[sync(..)]` among `attributes` and leaves out the keys that are wrong, with their `errors`.
+    /// Reads all `#[sync(..)]` among `attributes`. Leaves out wrong keys and adds their mistakes to `errors`.
     pub(crate) fn read(attributes: &[Attribute], place: Place, errors: &mut Errors) -> Self {
         let mut keys = Self(Vec::new());
         for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("sync")) {
@@ -117,7 +117,7 @@ fn listed(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// All that is wrong with a struct, so that one build tells it all.
+/// The mistakes in a struct, gathered so that one build shows all of them.
 #[derive(Default)]
 pub(crate) struct Errors(Option<Error>);
 

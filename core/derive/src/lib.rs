@@ -45,18 +45,18 @@ use syn::{DeriveInput, parse_macro_input};
 /// # On the struct
 /// The keys of `#[sync(..)]`, in one list or in several:
 ///
-/// | key | what it says |
+/// | key | meaning |
 /// |---|---|
 /// | `model = "tag"` | The model's name, the same on all devices and for ever: 1 to 64 bytes, not starting with `syncline.`. Required |
 /// | `schema = 2` | The version of the fields, 1 to 65535. 1 if absent |
-/// | `migrate = path::to::function` | What reads the values of earlier schemas: `fn(u16, &[u8]) -> Result<Self, E>`, where `E: Into<BoxError>`. Without it such values cannot be read |
-/// | `merge = path::to::function` | What makes one value of two of a shared model: `fn(Self, Self) -> Self`, see `Syncable::merge`. Without it the later commit wins |
-/// | `shared` | The model is shared even if it has a field `device_id`. On a model without one it changes nothing, but keeps it shared should it ever get one |
-/// | `crate = path` | Where `syncline` is, if not at `::syncline` |
+/// | `migrate = path::to::function` | The function that reads values of earlier schemas: `fn(u16, &[u8]) -> Result<Self, E>`, where `E: Into<BoxError>`. Without it such values cannot be read |
+/// | `merge = path::to::function` | The function that makes one value of two, for a shared model: `fn(Self, Self) -> Self`, see `Syncable::merge`. Without it the later commit wins |
+/// | `shared` | The model is shared even if it has a field `device_id`. On a model without that field it changes nothing now, and keeps the model shared if the field is added later |
+/// | `crate = path` | The path of `syncline`, if it is not `::syncline` |
 ///
 /// # On a field
-/// `#[sync(id)]`, on exactly one field, makes it the record's id; its type is a `SyncId`. Where a field
-/// `device_id` makes the model device-owned, that field is a `DeviceId` and not itself the id.
+/// `#[sync(id)]`, on exactly one field, makes it the record's id; its type is a `SyncId`. A field `device_id` that
+/// makes the model device-owned is a `DeviceId`, and is not itself the id.
 ///
 /// # Changing the fields
 /// Values are not self-describing, so every change of the fields is a new schema:

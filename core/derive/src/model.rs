@@ -1,4 +1,4 @@
-//! What a struct says about its model, read from its attributes and fields and checked.
+//! Reads a model from the attributes and fields of its struct, and checks it.
 
 use quote::ToTokens;
 use syn::ext::IdentExt;
@@ -11,11 +11,11 @@ use syn::{
 
 use crate::keys::{Errors, Key, Keys, Place};
 
-/// A model without mistakes.
+/// A model that was read and has no mistakes.
 pub(crate) struct Model<'a> {
     pub(crate) ident: &'a Ident,
     pub(crate) where_clause: Option<&'a WhereClause>,
-    /// Where `syncline` is.
+    /// The path of `syncline`.
     pub(crate) syncline: Path,
     pub(crate) name: LitStr,
     pub(crate) schema: u16,
@@ -30,7 +30,7 @@ pub(crate) struct Model<'a> {
 /// The longest model name, in bytes: `MODEL_BYTES_MAX` of `syncline`, on which this crate cannot depend.
 const MODEL_BYTES_MAX: usize = 64;
 
-/// How the models of the library itself begin.
+/// The beginning of the names of the library's own models.
 const RESERVED: &str = "syncline.";
 
 /// Reads the model of `input`.
@@ -41,8 +41,8 @@ pub(crate) fn read(input: &DeriveInput) -> syn::Result<Model<'_>> {
     let header = header(input);
     let generics = no_parameters(&input.generics);
     let body = body(input);
-    // Without a header it is unknown whether the model says that it is shared; then an id called `device_id`
-    // is left for the next build.
+    // Without a header it is unknown whether the model says `shared`. The mistake of an id called `device_id` is then
+    // left for the next build: to report it here might be wrong.
     let device_id = match (&header, &body) {
         (Ok(header), Ok(body)) if !header.shared => body.owner(),
         _ => Ok(None),
@@ -80,7 +80,7 @@ pub(crate) fn read(input: &DeriveInput) -> syn::Result<Model<'_>> {
     })
 }
 
-/// What the attributes of the struct say.
+/// The attributes of the struct, read and checked.
 struct Header {
     syncline: Path,
     name: LitStr,
@@ -101,7 +101,7 @@ fn header(input: &DeriveInput) -> syn::Result<Header> {
     };
     let name = match keys.find("model") {
         Some(key) => model_name(key).map(Some),
-        // A key that is wrong may be the one that was meant.
+        // If another key is wrong, say only that: the wrong key may be the missing one, misspelt.
         None if errors.is_empty() => Err(missing()),
         None => Ok(None),
     };
@@ -191,7 +191,7 @@ fn own_merge(key: &Key) -> syn::Result<ExprPath> {
 fn crate_path(key: &Key) -> syn::Result<Path> {
     let value = key.value("crate = path::to::syncline")?;
     match value {
-        // Parsed again as a path without generic arguments.
+        // Parse it again as a path without generic arguments, which a crate cannot have.
         Expr::Path(path) if path.qself.is_none() => Path::parse_mod_style.parse2(path.to_token_stream()).ok(),
         _ => None,
     }
@@ -200,7 +200,7 @@ fn crate_path(key: &Key) -> syn::Result<Path> {
     })
 }
 
-/// The `where` clause, if there are no parameters.
+/// Returns the `where` clause; an error if the struct has generic parameters.
 fn no_parameters(generics: &Generics) -> syn::Result<Option<&WhereClause>> {
     if generics.params.is_empty() {
         return Ok(generics.where_clause.as_ref());
@@ -209,7 +209,7 @@ fn no_parameters(generics: &Generics) -> syn::Result<Option<&WhereClause>> {
     Err(Error::new_spanned(&generics.params, message))
 }
 
-/// What the fields of the struct say.
+/// The fields of the struct, read and checked.
 struct Body<'a> {
     id: &'a Ident,
     id_type: &'a Type,
@@ -217,7 +217,7 @@ struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// The field that holds the owner, if the model does not say that it is shared.
+    /// Returns the field that holds the owner; an error if it is the id. Ask only if the model does not say `shared`.
     fn owner(&self) -> syn::Result<Option<&'a Ident>> {
         if self.device_id != Some(self.id) {
             return Ok(self.device_id);
@@ -253,7 +253,7 @@ fn body(input: &DeriveInput) -> syn::Result<Body<'_>> {
     }
     let missing =
         || Error::new(input.ident.span(), "this model has no id: mark one field with `#[sync(id)]`");
-    // A key that is wrong may be the one that was meant.
+    // If another key is wrong, say only that: the wrong key may be the missing one, misspelt.
     if id.is_none() && errors.is_empty() {
         errors.add(missing());
     }

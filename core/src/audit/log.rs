@@ -1,4 +1,4 @@
-//! The logs: whole chains, and a value for every reference.
+//! Checks the logs: each is a whole chain, and every reference of it has its value.
 
 use std::collections::BTreeSet;
 
@@ -84,7 +84,7 @@ impl Audit<'_> {
         Ok(())
     }
 
-    /// Every reference of a log entry resolves, to its record or to a kept value.
+    /// Checks that every reference of a log entry finds its value, in the record or in a kept row.
     pub(super) async fn check_references(&mut self, seq: u64, entry: &LogEntry) -> Result<(), ReadError> {
         let distinct: BTreeSet<_> = entry.changes.iter().map(|change| &change.record).collect();
         if distinct.len() < entry.changes.len() {
@@ -115,7 +115,7 @@ impl Audit<'_> {
             self.report(Rule::RecordFollowsLog, format!("{} is missing", what()));
             return Ok(());
         };
-        // What cannot be read has been reported already.
+        // `check_keys` has already reported a record that cannot be read.
         let Ok((header, held)) = record::parse(&stored) else { return Ok(()) };
         let same_dot = header.seq == seq && header.stamp.replica() == stamp.replica();
         if header.rank() < (*epoch, stamp) {

@@ -18,13 +18,13 @@ use crate::stored::{
     peer_from_value, record,
 };
 
-/// Something in a store that must not be.
+/// A rule that a store breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Violation {
-    /// Which rule is broken.
+    /// The rule that is broken.
     pub rule: Rule,
-    /// Where, in words for a person.
+    /// The place and the fault, in words for a person.
     pub detail: String,
 }
 
@@ -34,7 +34,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What [`audit`] checks.
+/// A rule that [`audit`] checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Rule {
@@ -42,7 +42,8 @@ pub enum Rule {
     Readable,
     /// Every key and every value has a known format.
     Format,
-    /// There is one identity, a clock and a head of the own stream, or nothing at all.
+    /// The store has one identity, a clock, a head of the own stream and, unless it is joining, its own member
+    /// record; or nothing at all.
     Complete,
     /// Identity, member records, log and the owners of records agree about which replica is on which device.
     Devices,
@@ -52,21 +53,21 @@ pub enum Rule {
     LogIsWhole,
     /// The digests of the log lead from the one at the floor to the one of the head.
     Chain,
-    /// What a commit of the log rests on is here too.
+    /// The causes of every commit of the log are here too.
     CausesAreHere,
     /// A record stands at or above every commit of the log that changes it.
     RecordFollowsLog,
-    /// A record whose commit is still in the log is what that commit made it.
+    /// A record whose commit is still in the log is named by that commit, with the same stamp and epoch.
     LogExplainsRecord,
-    /// Every value that the log refers to is here, with exactly the bytes of its digest.
+    /// Every value that the log refers to is here, in its record or kept, with exactly the bytes of its digest.
     LogResolves,
     /// A value is kept only if the log refers to it and no record holds it.
     KeptIsNeeded,
-    /// A value lies beside a record only if that says so and is of the same epoch.
+    /// A value lies beside a record only if the record says so and is of the same epoch.
     BesideBelongs,
 }
 
-/// Checks a whole store and returns what is wrong with it: nothing, if it is as it must be.
+/// Checks a whole store and returns the rules that it breaks: none, if the store is sound.
 ///
 /// Works on damaged stores, reports instead of failing, and never panics. Run it while no driver writes to the
 /// store: it reads in pages, and a write in between looks like a violation. Memory holds a page, a log entry and the
@@ -90,7 +91,7 @@ struct Audit<'a> {
     storage: &'a dyn Storage,
     heads: BTreeMap<ReplicaId, Head>,
     clock: Option<Hlc>,
-    /// For each stream, how many changes of its log are what their record holds.
+    /// For each stream, how many changes of its log wrote the record that is stored now.
     named: BTreeMap<ReplicaId, u64>,
     /// The device of each member.
     devices: BTreeMap<ReplicaId, DeviceId>,
@@ -175,7 +176,7 @@ impl<'a> Audit<'a> {
         Ok(())
     }
 
-    /// Reports a device that a replica is not on.
+    /// Reports `device` if the member record of `replica` names another one.
     fn check_device(&mut self, replica: ReplicaId, device: DeviceId, what: impl fmt::Display) {
         if let Some(known) = self.devices.get(&replica).filter(|known| **known != device) {
             let detail = format!("{what} is of device {device}, replica {replica} is on {known}");
@@ -183,12 +184,12 @@ impl<'a> Audit<'a> {
         }
     }
 
-    /// Reports what cannot be read.
+    /// Reports a row that cannot be read.
     fn note<T>(&mut self, parsed: Result<T, crate::FormatError>, what: impl fmt::Display) -> Option<T> {
         parsed.map_err(|error| self.report(Rule::Format, format!("{what}: {error}"))).ok()
     }
 
-    /// Every key is known, every value can be read; the heads are collected on the way.
+    /// Checks that every key is known and every value can be read; collects the heads on the way.
     async fn check_keys(&mut self) -> Result<(), ReadError> {
         let mut pages = self.pages(KeyRange::all());
         while let Some(page) = pages.next().await? {
@@ -211,7 +212,7 @@ impl<'a> Audit<'a> {
                     Some(StoredKey::Record(record)) => {
                         self.note(record::parse(value), format_args!("record {record}"));
                     }
-                    // All heads come before them.
+                    // All heads come before the log in the order of keys, so a missing one is known here.
                     Some(StoredKey::Log(replica, seq) | StoredKey::Kept(replica, seq, _)) => {
                         if !self.heads.contains_key(&replica) {
                             let detail = format!("commit {seq} is of {replica}, which has no head");
@@ -230,7 +231,7 @@ impl<'a> Audit<'a> {
                     Some(StoredKey::Beside(record, ..)) => {
                         self.note(record::parse(value), format_args!("a value beside record {record}"));
                     }
-                    // They have been read before.
+                    // `check_meta` has read both.
                     Some(StoredKey::Identity | StoredKey::Clock) => {}
                 }
             }

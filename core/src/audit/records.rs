@@ -1,4 +1,4 @@
-//! The records, what was kept of them, and what lies beside them.
+//! Checks the records, the values kept of them, and the values beside them.
 
 use std::collections::BTreeMap;
 
@@ -26,15 +26,15 @@ impl Audit<'_> {
                 }
             }
         }
-        // The log names each of them once. So if there are as many as the log names, it names every one; only if
-        // there are not is it worth to look for each.
+        // The log names each such record once. So if the counts are equal, the log names every one of them. Look each
+        // up in the log only if the counts differ, since that reads the log once more.
         if claimed != self.named {
             self.check_claims().await?;
         }
         Ok(())
     }
 
-    /// Whether the log must still have the record's commit.
+    /// Checks a record against the head of its stream; returns whether the log must still have the record's commit.
     pub(super) fn check_record(&mut self, record: &RecordKey, header: &record::Header) -> bool {
         let (replica, seq) = (header.stamp.replica(), header.seq);
         self.check_clock(header.stamp, || format!("record {record}"));
@@ -80,7 +80,7 @@ impl Audit<'_> {
                     Some(Ok((header, _))) => header.holds(replica, seq),
                     _ => false,
                 };
-                // Only a value that the commit put can be missed.
+                // Only a put has a value to keep. A delete has none, nor a commit that does not name the record.
                 let put = log.change(self.storage, replica, seq, &record).await? == Some(Put(true));
                 if held || !put {
                     let detail = format!("record {record} of commit {seq} of {replica} is kept for nothing");
@@ -113,7 +113,7 @@ impl Audit<'_> {
     }
 }
 
-/// The records of a page that can be read; the others have been reported already.
+/// The records of a page that can be read; `check_keys` has reported the others.
 fn parsed(page: &[Entry]) -> impl Iterator<Item = (RecordKey, record::Header)> {
     page.iter().filter_map(|entry| match (StoredKey::parse(&entry.key), record::parse(&entry.value)) {
         (Some(StoredKey::Record(record)), Ok((header, _))) => Some((record, header)),
@@ -121,16 +121,16 @@ fn parsed(page: &[Entry]) -> impl Iterator<Item = (RecordKey, record::Header)> {
     })
 }
 
-/// The log entry that was looked at last: neighbours often ask for the same, and it may be large.
+/// The log entry that was read last: neighbouring records are often of the same commit, and its entry may be large.
 #[derive(Default)]
 struct LastEntry(Option<((ReplicaId, u64), BTreeMap<RecordKey, Put>)>);
 
-/// Whether a change puts a value, or deletes.
+/// A change of the log: true if it puts a value, false if it deletes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Put(bool);
 
 impl LastEntry {
-    /// What the commit did to the record, if it names it.
+    /// Returns the change that the commit made to the record; `None` if the commit does not name it.
     async fn change(
         &mut self,
         storage: &dyn Storage,

@@ -1,4 +1,4 @@
-//! What the driver shares with its managers: the channels between them, and the store.
+//! The channels between the driver and its managers, and the store that they share.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -12,41 +12,41 @@ use crate::ids::ReplicaId;
 use crate::joined::Work;
 use crate::status::Status;
 
-/// What a manager asks of the driver beside commits: answered also while the store writes.
+/// A request of a manager that needs no write, so that the driver answers it also while the store writes.
 #[derive(Debug)]
 pub(crate) enum Control {
     Status(oneshot::Sender<Status>),
-    /// Let the held commits of a stream through; whether there were any.
+    /// Lets the held commits of a stream through; the reply says whether the stream was held.
     Release(ReplicaId, oneshot::Sender<bool>),
     Shutdown,
 }
 
-/// What a manager wants written.
+/// A call of the app that needs a write.
 pub(crate) enum Request<S> {
-    /// Changes that need nothing of the store but a batch: they share a write with others.
+    /// Changes that need no native transaction, so that they share a write with other commits.
     Commit(Commit),
-    /// A write of its own, in the store's native transaction.
+    /// A joined write, which shares the native transaction with no other commit.
     Join(Work<S>),
 }
 
 /// The driver's ends of the channels that it shares with its managers.
 pub(crate) struct Channels<S> {
-    /// Taken only between two writes: what waits here forms the next round.
+    /// The calls, taken only between two writes: those that wait here form the next round.
     pub(crate) requests: mpsc::UnboundedReceiver<(Request<S>, Waiting)>,
     pub(crate) control: mpsc::UnboundedReceiver<Control>,
-    /// Bytes that commits may still occupy.
+    /// The bytes of the queue that commits may still occupy.
     pub(crate) queue: Arc<Semaphore>,
-    /// `None` once stopped, which ends the subscriptions.
+    /// The subscribers' channel; `None` once the driver has stopped, which ends the subscriptions.
     pub(crate) notices: Option<broadcast::Sender<Notice>>,
     pub(crate) stop_reason: Arc<OnceLock<StopReason>>,
-    /// Whether values may still be folded into their records, which reads must do for themselves until then.
+    /// Whether the engine may still have values to fold. Until it has none, reads merge such values themselves.
     pub(crate) folding: Arc<AtomicBool>,
 }
 
 impl<S> Channels<S> {
     pub(super) fn notify(&self, notice: Notice) {
         if let Some(notices) = &self.notices {
-            // Nobody may listen.
+            // Sending fails if the app has no subscriber, which is no error.
             let _ = notices.send(notice);
         }
     }
@@ -56,14 +56,14 @@ impl<S> Channels<S> {
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) reply: oneshot::Sender<Result<(), Error>>,
-    /// The commit's share of the queue, given back when the engine is done with it.
+    /// The commit's share of the queue, given back when the call is answered.
     pub(crate) _share: OwnedSemaphorePermit,
 }
 
-/// The store, and the sign that it was closed. Managers read through a weak reference.
+/// The store, and the sign that it was closed. Managers hold a weak reference, so that the driver can close the store.
 #[derive(Debug)]
 pub(crate) struct OpenStore<S> {
     pub(crate) store: S,
-    /// Dropped right after the store, which closes the channel that stopped callers wait for.
+    /// The channel that stopped callers wait for. It is dropped, and so closed, right after the store.
     pub(crate) _closed: watch::Sender<()>,
 }

@@ -1,4 +1,4 @@
-//! Where frames come from, and the clocks that say when.
+//! The line: the transport that brings frames, and the clock that says when they came.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -10,15 +10,15 @@ use crate::transport::{Incoming, Transport, TransportError};
 
 use super::channels::Channels;
 
-/// Reads the two clocks.
+/// Reads the wall clock and the timer.
 pub(crate) fn read_clock(clock: &dyn Clock) -> Now {
     Now { wall: clock.wall(), mono: clock.mono() }
 }
 
-/// Where frames come from, and the clocks that say when.
+/// The transport that brings frames, and the clock that says when they came.
 pub(super) struct Line {
     pub(super) clock: Arc<dyn Clock>,
-    /// `None` without one, and once it has ended.
+    /// The transport; `None` if the store was opened without one, and once it has ended.
     pub(super) transport: Option<Arc<dyn Transport>>,
 }
 
@@ -27,7 +27,7 @@ impl Line {
         read_clock(&*self.clock)
     }
 
-    /// The next frame, once there is one and the engine has room for what it brings.
+    /// Waits for the transport to bring something; for ever while the engine has no room for more commits.
     pub(super) async fn receive(&self, has_room: bool) -> Result<Incoming, TransportError> {
         match self.transport.as_deref().filter(|_| has_room) {
             Some(transport) => transport.receive().await,

@@ -1,4 +1,4 @@
-//! The driver: the one async part. It performs the engine's effects and feeds the results back.
+//! The driver: the one async part, which performs the engine's effects and feeds the results back as inputs.
 
 mod channels;
 mod line;
@@ -28,26 +28,26 @@ pub(crate) use channels::{Channels, Control, OpenStore, Request, Waiting};
 use line::Line;
 pub(crate) use line::read_clock;
 
-/// Runs a replica: everything its managers commit passes through here.
+/// Runs a replica: every commit of its managers passes through the driver.
 ///
 /// Spawn [`run`](Driver::run) on any runtime. Dropping the driver stops the replica: calls fail with
 /// [`StopReason::DriverDropped`] once the store is closed, and the store can be opened again.
 pub struct Driver<S: Storage> {
     engine: Engine,
-    /// `None` once stopped.
+    /// The store; `None` once the driver has stopped.
     store: Option<Arc<OpenStore<S>>>,
-    /// What the store does now: a step of the engine, and beside it a read for a peer.
+    /// The work of the store that is under way: a step of the write lane, and beside it a read for a peer.
     running: FuturesUnordered<BoxFuture<'static, Result<Input, StopReason>>>,
     line: Line,
     channels: Channels<S>,
     waiting: HashMap<Ticket, Waiting>,
-    /// The joined writes that the engine has not come to yet.
+    /// The work of joined writes whose turn has not come yet.
     joins: HashMap<Ticket, Work<S>>,
     projections: Option<Arc<dyn Projecting<S>>>,
     next_ticket: u64,
 }
 
-/// How many frames are taken before the engine goes on with what they brought.
+/// The most frames that are taken before the engine goes on with the commits that they brought.
 const FRAMES_AT_ONCE: usize = 64;
 
 impl<S: Storage> Driver<S> {
@@ -76,7 +76,7 @@ impl<S: Storage> Driver<S> {
     /// The store is closed before this returns.
     ///
     /// # Errors
-    /// The reason why it could not go on: the store was fenced, or lost track of a write. Open the store again.
+    /// [`StopReason`] if the store was fenced, panicked, or lost track of a write. Open the store again.
     ///
     /// # Cancel safety
     /// Dropping the future drops the driver. A write that was under way is there whole or not at all.
@@ -86,24 +86,24 @@ impl<S: Storage> Driver<S> {
         ended
     }
 
-    /// Goes on until it is shut down. What the store does and what peers send overlap: frames are taken and checked,
+    /// Serves until it is shut down. The work of the store and of the peers overlaps: frames are taken and checked,
     /// and peers are answered, while a write is under way.
     async fn serve(&mut self) -> Result<(), StopReason> {
-        // Whether others are due to run, and whether no more calls come.
+        // `yields`: other tasks are due to run before calls are taken. `closed`: no more calls come.
         let (mut yields, mut closed) = (false, false);
         loop {
             while let Ok(control) = self.channels.control.try_recv() {
                 answer(&mut self.engine, &mut self.channels.requests, control);
             }
-            // Frames that never end must not keep it waiting.
+            // Take the results of the store before any frames: an endless run of frames must not keep a write waiting.
             while let Some(Some(done)) = self.running.next().now_or_never() {
                 self.engine.handle(self.line.now(), done?);
             }
-            // What was taken of the app is done before more is: those who came together are answered together.
+            // Finish the calls already taken before taking more, so that callers who arrived together share one write.
             if self.engine.is_idle() && !self.engine.has_calls() {
                 if std::mem::take(&mut yields) {
-                    // Callers that were just answered often commit again at once. Letting them run first makes
-                    // one group of their commits instead of a group of one and a group of all others.
+                    // Let callers that were just answered run first: they often commit again at once, and their
+                    // commits then form one round instead of a round of one and a round of all others.
                     Yield::default().await;
                 }
                 closed = self.take_what_has_arrived();
@@ -112,7 +112,7 @@ impl<S: Storage> Driver<S> {
                 }
             }
             if self.engine.is_between_effects() {
-                // Frames that never end must not keep others from running either, the store among them.
+                // Yield after frames: an endless run of them must not keep other tasks from running, the store's too.
                 if !closed && self.take_frames() {
                     if self.running.is_empty() {
                         yields = true;
@@ -134,7 +134,7 @@ impl<S: Storage> Driver<S> {
         }
     }
 
-    /// Takes every commit that waits; says whether there will never be another.
+    /// Takes every call that waits; returns true if no other call can come.
     fn take_what_has_arrived(&mut self) -> bool {
         loop {
             match self.channels.requests.try_recv() {
@@ -158,10 +158,10 @@ impl<S: Storage> Driver<S> {
         self.engine.handle(self.line.now(), input);
     }
 
-    /// Takes the frames that are there, as far as there is room for what they bring: where there is none they wait in
-    /// the transport, which drops what it cannot hold.
+    /// Takes the frames that have come, as far as the engine has room for the commits in them. The others wait in the
+    /// transport, which drops those that it cannot hold.
     ///
-    /// Says whether there were any.
+    /// Returns whether any frame was taken.
     fn take_frames(&mut self) -> bool {
         let Some(transport) = self.line.transport.clone() else { return false };
         for taken in 0..FRAMES_AT_ONCE {
@@ -176,7 +176,7 @@ impl<S: Storage> Driver<S> {
         true
     }
 
-    /// Tells the engine that something is due, also while there is never a moment to wait for it.
+    /// Tells the engine the time if a deadline has come: a busy driver never waits, so `wait` alone would miss it.
     fn pass_time(&mut self) {
         let timeout = self.engine.next_timeout();
         if timeout.is_some_and(|at| at <= self.line.clock.mono()) {
@@ -184,7 +184,7 @@ impl<S: Storage> Driver<S> {
         }
     }
 
-    /// Waits for the store, a commit, a frame, the time, or for anything else that changes what is to be done.
+    /// Waits for the next thing to happen: a result of the store, a call, a request, a frame or a deadline.
     async fn wait(&mut self) -> Result<(), StopReason> {
         enum Arrived<S> {
             Done(Result<Input, StopReason>),
@@ -196,7 +196,7 @@ impl<S: Storage> Driver<S> {
         let arrived = {
             let Channels { requests, control, .. } = &mut self.channels;
             let done = next_done(&mut self.running).map(Arrived::Done);
-            // Calls that come while a write is under way form the next round.
+            // Leave calls in the channel while a write is under way: together they form the next round.
             let idle = self.engine.is_idle();
             let requests =
                 async { if idle { Arrived::Request(requests.recv().await) } else { pending().await } };
@@ -215,13 +215,13 @@ impl<S: Storage> Driver<S> {
         match arrived {
             Arrived::Done(input) => self.engine.handle(self.line.now(), input?),
             Arrived::Request(Some((request, waiting))) => self.take(request, waiting),
-            // Found out once more when they are taken.
+            // No more calls come: `take_what_has_arrived` finds that out again and closes the engine.
             Arrived::Request(None) => {}
             Arrived::Control(control) => answer(&mut self.engine, &mut self.channels.requests, control),
             Arrived::Incoming(incoming) => {
                 self.line.take(incoming, &mut self.engine, &self.channels);
                 if !self.running.is_empty() {
-                    // Frames that never end must not keep others from running, the store among them.
+                    // Yield: an endless run of frames must not keep other tasks from running, the store's too.
                     Yield::default().await;
                 }
             }
@@ -230,14 +230,15 @@ impl<S: Storage> Driver<S> {
         Ok(())
     }
 
-    /// Answers everybody, then closes the store. Callers return to the app only once it is closed.
+    /// Answers every caller, then closes the store. Callers return to the app only once the store is closed, so that
+    /// the app can open it again at once.
     fn stop(&mut self, reason: StopReason) {
         let Channels { requests, control, queue, notices, stop_reason, .. } = &mut self.channels;
         let reason = stop_reason.get_or_init(|| reason);
         queue.close();
         requests.close();
         control.close();
-        // What is still in the channels is answered by being dropped.
+        // Drop the requests that are still in the channels: their callers see the dropped reply and return.
         while requests.try_recv().is_ok() {}
         while control.try_recv().is_ok() {}
         for (ticket, error) in self.engine.stop(reason) {
@@ -249,7 +250,7 @@ impl<S: Storage> Driver<S> {
         self.joins.clear();
         *notices = None;
         self.line.transport = None;
-        // Holds the store as well.
+        // The work under way holds the store too, so it must go before the store can close.
         self.running.clear();
         self.store = None;
     }
@@ -257,10 +258,10 @@ impl<S: Storage> Driver<S> {
 
 fn answer<T>(engine: &mut Engine, requests: &mut mpsc::UnboundedReceiver<T>, control: Control) {
     match control {
-        // The caller may have gone.
+        // A reply that cannot be sent is dropped: its caller no longer waits.
         Control::Status(reply) => drop(reply.send(engine.report())),
         Control::Release(stream, reply) => drop(reply.send(engine.release_held(stream))),
-        // What was sent before is still served.
+        // Closing the channel lets the calls that were sent before still be served.
         Control::Shutdown => requests.close(),
     }
 }
@@ -277,12 +278,12 @@ impl<S: Storage> fmt::Debug for Driver<S> {
     }
 }
 
-/// The output of whichever is ready first; of `a` if both are.
+/// Waits for the first of two futures; prefers `a` if both are ready.
 async fn first<T>(a: impl Future<Output = T>, b: impl Future<Output = T>) -> T {
     select(pin!(a), pin!(b)).await.factor_first().0
 }
 
-/// What the store has done next; never, if it does nothing.
+/// Waits for the next result of the store; for ever if it has no work.
 async fn next_done<T>(running: &mut FuturesUnordered<BoxFuture<'static, T>>) -> T {
     match running.next().await {
         Some(done) => done,
@@ -290,7 +291,7 @@ async fn next_done<T>(running: &mut FuturesUnordered<BoxFuture<'static, T>>) -> 
     }
 }
 
-/// What a manager asks next; never, once the last one is gone, which shows where requests are taken.
+/// Waits for the next request of a manager; for ever once the last one is gone, as `take_what_has_arrived` notices.
 async fn next_control(control: &mut mpsc::UnboundedReceiver<Control>) -> Control {
     match control.recv().await {
         Some(control) => control,
@@ -298,7 +299,7 @@ async fn next_control(control: &mut mpsc::UnboundedReceiver<Control>) -> Control
     }
 }
 
-/// Waits until the timer shows `at`, or about so long: whoever waits looks at the timer again.
+/// Waits until about `at`. A clock may end a wait early or late, so the engine compares its deadlines again.
 async fn sleep_until(clock: &dyn Clock, at: Mono) {
     let ms = at.since(clock.mono());
     if ms > 0 {
@@ -306,7 +307,7 @@ async fn sleep_until(clock: &dyn Clock, at: Mono) {
     }
 }
 
-/// Lets the tasks that are ready run first.
+/// A future that lets the other tasks that are ready run first.
 #[derive(Default)]
 struct Yield(bool);
 

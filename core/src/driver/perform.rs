@@ -1,4 +1,4 @@
-//! What the driver does of what the engine wants done.
+//! Performs the engine's effects.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -17,11 +17,11 @@ use crate::storage::{Storage, WriteError};
 use super::channels::OpenStore;
 use super::{Driver, answer, next_control, next_done};
 
-/// What the engine hears of work that nobody brought. It asks for none of that.
+/// The result of projecting or joining without any work to do. The engine never asks for that.
 const NO_PROJECTIONS: Error = Error::Stopped(StopReason::DriverDropped);
 
 impl<S: Storage> Driver<S> {
-    /// Does one thing. What the store is to do goes on beside everything else.
+    /// Performs one effect. The work of the store goes on beside everything else.
     pub(super) async fn perform(&mut self, effect: Effect) -> Result<(), StopReason> {
         let Some(open) = self.store.clone() else { return Err(StopReason::DriverDropped) };
         match effect {
@@ -81,7 +81,7 @@ impl<S: Storage> Driver<S> {
             }),
             Effect::Send(to, frame) => {
                 if let Some(transport) = self.line.transport.clone() {
-                    // What is lost is pulled.
+                    // An error needs no answer: a peer pulls the commits of a lost frame.
                     let _ = self.while_serving(transport.send(to, frame)).await?;
                 }
                 Ok(())
@@ -93,10 +93,10 @@ impl<S: Storage> Driver<S> {
                 Ok(())
             }
             Effect::Reply(ticket, result) => {
-                // Refused before its turn came.
+                // A joined write that was refused before its turn still has its work here.
                 self.joins.remove(&ticket);
                 if let Some(waiting) = self.waiting.remove(&ticket) {
-                    // The caller may have gone; its commit stands all the same.
+                    // The caller may no longer wait; its commit stands all the same.
                     let _ = waiting.reply.send(result);
                 }
                 Ok(())
@@ -118,15 +118,15 @@ impl<S: Storage> Driver<S> {
         self.begin(async move {
             match work {
                 Some(work) => Ok(Input::Joined(job, work(&open.store, pen).await?)),
-                // Every joined write brings its work, and only what projections derive from is received like this.
+                // The engine asks only for joined writes that brought their work, or that projections take.
                 None => Ok(Input::Joined(job, Err(NO_PROJECTIONS))),
             }
         })
     }
 
-    /// Begins what the store is to do. The engine is told once it is done, which may be at once.
+    /// Begins work of the store and tells the engine its result, at once if it is ready at once.
     ///
-    /// A panic of the store becomes a reason to stop: it may have happened in the middle of a write.
+    /// A panic of the store stops the replica: the outcome of a write that it interrupted is unknown.
     fn begin(
         &mut self,
         work: impl Future<Output = Result<Input, StopReason>> + Send + 'static,
@@ -139,7 +139,7 @@ impl<S: Storage> Driver<S> {
         Ok(())
     }
 
-    /// Waits for `operation`, and goes on with what the store does and with what managers ask meanwhile.
+    /// Waits for `operation`, and meanwhile takes results of the store and answers managers.
     async fn while_serving<T>(&mut self, operation: impl Future<Output = T>) -> Result<T, StopReason> {
         let Self { engine, channels, running, line, .. } = self;
         let mut operation = pin!(catch_panic(operation));

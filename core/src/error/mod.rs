@@ -1,4 +1,4 @@
-//! What can go wrong, by what the caller may do next.
+//! The errors of calls, sorted by what the caller may do next.
 
 mod open;
 
@@ -21,7 +21,7 @@ pub type SharedError = Arc<dyn std::error::Error + Send + Sync + 'static>;
 
 /// Why a call on a [`TransactionManager`](crate::TransactionManager) failed.
 ///
-/// Unless it is [`Error::Unknown`], nothing of the call has been written.
+/// Nothing of the call has been written, unless the error is [`Error::Unknown`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -33,7 +33,7 @@ pub enum Error {
     UnregisteredModel {
         /// The model's name.
         model: &'static str,
-        /// Its type.
+        /// The type of the call.
         ty: &'static str,
         /// The names that are registered.
         registered: String,
@@ -48,26 +48,26 @@ pub enum Error {
         /// The type that is registered.
         registered: &'static str,
     },
-    /// The library's own models are committed by the library alone.
+    /// The model is the library's own, and the library alone commits it.
     #[error("`{model}` is the library's own model, which apps only read")]
     ReservedModel {
         /// The model's name.
         model: &'static str,
     },
-    /// Only the owner of a device-owned record may change it.
+    /// The record belongs to another device, and only its owner may change it.
     #[error("the `{model}` record belongs to device {owner}, this is device {device}; commit it there")]
     NotOwner {
         /// The model's name.
         model: &'static str,
-        /// Whom the record belongs to.
+        /// The device that the record belongs to.
         owner: DeviceId,
-        /// Which device this is.
+        /// The device of this replica.
         device: DeviceId,
     },
     /// A value, an id, a commit or the number of its changes is above its limit.
     #[error("{size} is above the limit {limit}; make it smaller, split the commit or raise the limit")]
     TooLarge {
-        /// Bytes, or changes if the limit counts changes.
+        /// The size in bytes, or the number of changes if the limit counts changes.
         size: usize,
         /// The limit that was passed.
         limit: Limit,
@@ -83,7 +83,7 @@ pub enum Error {
     /// A newer version of the app wrote the record.
     #[error("the record {record} has schema {stored}, this app knows schema {known}; update the app")]
     NewerSchema {
-        /// The record.
+        /// The name of the record.
         record: RecordKey,
         /// The schema of the record.
         stored: u16,
@@ -95,7 +95,7 @@ pub enum Error {
     Encode {
         /// The model's name.
         model: &'static str,
-        /// What the codec or the type reported.
+        /// The error of the codec or of the type.
         source: BoxError,
     },
     /// A stored value could not be read as the type.
@@ -103,20 +103,20 @@ pub enum Error {
         "the record {record} could not be read as `{ty}`: {source}; did its fields change without a new schema?"
     )]
     Decode {
-        /// The record.
+        /// The name of the record.
         record: RecordKey,
         /// The type.
         ty: &'static str,
-        /// What the codec or the migration reported.
+        /// The error of the codec or of the migration.
         source: BoxError,
     },
 
-    /// Another app, or another version of this one, merges the records of this model in another way.
+    /// The record was written by another app, or another version of this one, that merges its model in another way.
     #[error(
         "the record {record} was written by an app that merges its model in another way; use one merge everywhere"
     )]
     OtherMerge {
-        /// The record.
+        /// The name of the record.
         record: RecordKey,
     },
     /// The replica is a member already, on another device.
@@ -124,7 +124,7 @@ pub enum Error {
     MemberOnOtherDevice {
         /// The replica.
         replica: ReplicaId,
-        /// Its device.
+        /// The device of its member record.
         stored: DeviceId,
         /// The device of the call.
         asked: DeviceId,
@@ -132,13 +132,13 @@ pub enum Error {
     /// The stream is not held, so there is nothing to release.
     #[error("the stream of {stream} is not held; `status()` says which are")]
     NotHeld {
-        /// The replica whose stream it is.
+        /// The replica that writes the stream.
         stream: ReplicaId,
     },
 
     // Wait, or give up.
     /// This replica is joining its group and may not commit before its own member record has arrived. If it was added
-    /// with another device than its own, nobody would take its commits: open a new store, and join with it.
+    /// on another device than its own, no replica would take its commits: open a new store, and join with it.
     #[error(
         "the replica {replica} is not a member yet; let a member call `add_member` with its device, and wait until `status()` shows it"
     )]
@@ -171,9 +171,9 @@ pub enum Error {
     Projection {
         /// The projection's name.
         projection: &'static str,
-        /// The record.
+        /// The name of the record.
         record: RecordKey,
-        /// What it reported.
+        /// The error that the projection reported.
         source: BoxError,
     },
 
@@ -194,7 +194,7 @@ pub enum Error {
     Format(#[from] FormatError),
 
     // Reopen.
-    /// The store's last words about this commit were lost: it is there whole or not at all.
+    /// The store does not know whether this commit was written: it is there whole or not at all.
     #[error("it is not known whether the commit was written, because {0}; reopen the store and look")]
     Unknown(StopReason),
     /// The driver has stopped. Nothing of this call was written.
@@ -208,9 +208,10 @@ impl Error {
         Self::Decode { record, ty: std::any::type_name::<M>(), source: source.into() }
     }
 
-    /// The error of an app's closure: our own, if it is about what the closure staged.
+    /// Makes the error of an app's closure: an [`Error`] about a change that the closure staged as it is, any other as
+    /// [`Error::Aborted`].
     ///
-    /// Any other may come from another replica, and would say of this one what is not so.
+    /// Any other [`Error`] may come from another replica: passed on, it could say that this replica has stopped.
     pub(crate) fn from_closure(error: BoxError) -> Self {
         match error.downcast::<Self>() {
             Ok(own) if own.is_about_the_call() => *own,
@@ -231,7 +232,7 @@ impl Error {
         )
     }
 
-    /// The panic of an app's closure.
+    /// Makes the error of an app's closure that panicked.
     pub(crate) fn from_panic(panic: &(dyn std::any::Any + Send)) -> Self {
         Self::Panicked { message: panic_message(panic) }
     }
@@ -243,7 +244,7 @@ impl From<ReadError> for Error {
     }
 }
 
-/// What a panic said, if it said it in words.
+/// The message of a panic, if it has one.
 pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
@@ -306,7 +307,7 @@ mod tests {
     fn a_closure_passes_our_own_errors_on() {
         let own: BoxError = Box::new(Error::Encode { model: "tag", source: "no".into() });
         assert!(matches!(Error::from_closure(own), Error::Encode { .. }));
-        // Of another replica: this one has not stopped.
+        // An error of another replica: this one has not stopped.
         let foreign: BoxError = Box::new(Error::Stopped(StopReason::Shutdown));
         assert!(matches!(Error::from_closure(foreign), Error::Aborted(_)));
         assert!(matches!(Error::from_closure("no".into()), Error::Aborted(_)));

@@ -6,16 +6,16 @@ use crate::storage::{ReadError, WriteError};
 use crate::stored::FormatError;
 use crate::transport::TransportError;
 
-/// Why a store could not be opened. Nothing of it was changed, unless it says otherwise.
+/// Why a store could not be opened. Nothing of the store was changed, unless the variant says otherwise.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// The store belongs to another group.
     #[error("{location} belongs to group {stored}, not to {asked}; open the store of that group")]
     OtherGroup {
-        /// Where the store lies.
+        /// The place of the store, as [`Storage::location`](crate::Storage::location) tells it.
         location: String,
-        /// Its group.
+        /// The group of the store.
         stored: GroupId,
         /// The group that was asked for.
         asked: GroupId,
@@ -26,45 +26,45 @@ pub enum OpenError {
          a store is not copied between devices"
     )]
     OtherDevice {
-        /// Where the store lies.
+        /// The place of the store, as [`Storage::location`](crate::Storage::location) tells it.
         location: String,
-        /// Its device.
+        /// The device of the store.
         stored: DeviceId,
         /// The device that was asked for.
         asked: DeviceId,
     },
-    /// The store is new and nothing says to which group it shall belong.
+    /// The store is new, and the app named no group for it.
     #[error(
         "{location} is empty; call `.found(group)` to found a group in it, or `.join(group, introducer)`"
     )]
     NoGroup {
-        /// Where the store lies.
+        /// The place of the store, as [`Storage::location`](crate::Storage::location) tells it.
         location: String,
     },
-    /// The store is new and nothing says to which device it shall belong.
+    /// The store is new, and the app named no device for it.
     #[error("{location} is empty; call `.device(id)` to say whose it is")]
     NoDevice {
-        /// Where the store lies.
+        /// The place of the store, as [`Storage::location`](crate::Storage::location) tells it.
         location: String,
     },
-    /// The keyspace holds something else.
+    /// The keyspace holds entries of something else than this library.
     #[error("{location} holds entries but no syncline store; use an empty store, or a key prefix of its own")]
     NotAStore {
-        /// Where the store lies.
+        /// The place of the store, as [`Storage::location`](crate::Storage::location) tells it.
         location: String,
     },
     /// A stored row is of another version, or damaged.
     #[error("{location}: {source}")]
     Format {
-        /// Where the store lies.
+        /// The place of the store, as [`Storage::location`](crate::Storage::location) tells it.
         location: String,
-        /// What cannot be read.
+        /// The row that cannot be read.
         source: FormatError,
     },
     /// Two types have the same model name.
     #[error("both `{first}` and `{second}` are the model `{model}`; rename one")]
     DuplicateModel {
-        /// The name.
+        /// The model's name.
         model: &'static str,
         /// The type that was registered first.
         first: &'static str,
@@ -76,7 +76,7 @@ pub enum OpenError {
         "`{ty}` cannot be the model `{model}`: a name has 1 to 64 bytes and does not begin with `syncline.`"
     )]
     ModelName {
-        /// The name.
+        /// The model's name.
         model: &'static str,
         /// The type.
         ty: &'static str,
@@ -84,9 +84,9 @@ pub enum OpenError {
     /// Two projections have the same name, or a name is empty or too long.
     #[error("`{projection}` cannot be the name of a projection here: {rule}")]
     ProjectionName {
-        /// The name.
+        /// The projection's name.
         projection: &'static str,
-        /// What it must be.
+        /// The rule that the name breaks.
         rule: &'static str,
     },
     /// A model that was shared is device-owned now, or the other way round.
@@ -95,13 +95,13 @@ pub enum OpenError {
         ownership(*.stored_device_owned), ownership(!*.stored_device_owned)
     )]
     OwnershipChanged {
-        /// Where the store lies.
+        /// The place of the store, as [`Storage::location`](crate::Storage::location) tells it.
         location: String,
         /// The model's name.
         model: &'static str,
         /// The type.
         ty: &'static str,
-        /// What the store has.
+        /// Whether the model is device-owned in the store.
         stored_device_owned: bool,
     },
     /// A model that brought its own merge does so no more, or the other way round.
@@ -110,21 +110,21 @@ pub enum OpenError {
         merge_kind(*.stored_own_merge), merge_kind(!*.stored_own_merge)
     )]
     MergeChanged {
-        /// Where the store lies.
+        /// The place of the store, as [`Storage::location`](crate::Storage::location) tells it.
         location: String,
         /// The model's name.
         model: &'static str,
         /// The type.
         ty: &'static str,
-        /// What the store has.
+        /// Whether the model brings its own merge in the store.
         stored_own_merge: bool,
     },
     /// The transport cannot serve this replica.
     #[error("{location} was not opened: {source}")]
     Transport {
-        /// Where the store lies.
+        /// The place of the store, as [`Storage::location`](crate::Storage::location) tells it.
         location: String,
-        /// What the transport reported.
+        /// The error that the transport reported.
         source: TransportError,
     },
     /// The limits contradict each other or what a store can hold.
@@ -132,9 +132,9 @@ pub enum OpenError {
     Limits {
         /// The field of [`Limits`](crate::Limits).
         name: &'static str,
-        /// Its value.
+        /// The value of the limit.
         value: usize,
-        /// What it must be, in numbers that follow from the other limits.
+        /// The values that it may have, which follow from the other limits.
         rule: String,
     },
     /// No stamp could be drawn for the first commit.
@@ -143,17 +143,17 @@ pub enum OpenError {
     /// The store could not read.
     #[error("{location}: {source}")]
     Read {
-        /// Where the store lies.
+        /// The place of the store, as [`Storage::location`](crate::Storage::location) tells it.
         location: String,
-        /// What it reported.
+        /// The error that the store reported.
         source: ReadError,
     },
     /// The store could not write; [`WriteError`] says whether it did.
     #[error("{location}: {source}")]
     Write {
-        /// Where the store lies.
+        /// The place of the store, as [`Storage::location`](crate::Storage::location) tells it.
         location: String,
-        /// What it reported.
+        /// The error that the store reported.
         source: WriteError,
     },
 }

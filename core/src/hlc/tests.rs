@@ -19,14 +19,14 @@ fn wall(ms: u64) -> WallMs {
 }
 
 fn any_hlc() -> impl Strategy<Value = Hlc> {
-    // Few distinct values, so that ties happen.
+    // Draw from few values, so that ties happen.
     let wall = prop_oneof![0..4u64, Just(WallMs::MAX.get()), 0..=WallMs::MAX.get()];
     let counter = prop_oneof![0..3u16, Just(u16::MAX)];
     (wall, counter, 0..3u128).prop_map(|(w, c, r)| Hlc::new(WallMs::new(w).unwrap(), c, replica(r)))
 }
 
-/// What the engine does with a stamp that it receives: it sees the time with every input, checks the stamp when it
-/// takes the commit, and follows it when the commit is applied.
+/// Receives a stamp as the engine does: the engine sees the time with every input, checks the stamp when it takes the
+/// commit, and follows it when the commit is applied.
 fn receive(clock: &mut HlcGenerator, stamp: Hlc, now: WallMs) -> Result<(), DriftError> {
     clock.see(now);
     clock.check_drift(stamp, now)?;

@@ -1,4 +1,4 @@
-//! Doors for fuzzing, through which bytes reach what reads them.
+//! Doors for fuzzing, through which bytes reach the parsers of frames and log entries.
 
 use bytes::Bytes;
 
@@ -6,20 +6,20 @@ use crate::engine::wire;
 use crate::ids::{GroupId, ReplicaId};
 use crate::stored::LogEntry;
 
-/// Reads `frame`; says how many whole messages it has.
+/// Reads `frame` and returns how many whole messages it has.
 #[must_use]
 pub fn frame(frame: &[u8]) -> usize {
     wire::count_messages(frame)
 }
 
-/// Reads `entry` as a commit of a log; says how many changes it has, if it is one.
+/// Reads `entry` as a log entry and returns how many changes it has; `None` if it is none.
 #[must_use]
 pub fn commit(entry: &[u8]) -> Option<usize> {
     let replica = ReplicaId::from_bytes([7; 16]);
     LogEntry::parse_capped(replica, entry, 1000).ok().map(|entry| entry.changes.len())
 }
 
-/// A message of any kind and body, with a length and a checksum that fit.
+/// Makes a frame of one message of any kind and body, with a length and a checksum that fit.
 #[must_use]
 pub fn seal(group: GroupId, kind: u8, body: &[u8]) -> Bytes {
     wire::sealed(group, kind, body)

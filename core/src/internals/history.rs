@@ -1,4 +1,4 @@
-//! What a store holds, read back independently of the engine: for tests that judge it.
+//! Reads the rows of a store without the engine, for tests that judge them.
 
 use crate::error::Error;
 use crate::events::RecordKey;
@@ -13,17 +13,17 @@ use crate::stored::{FormatError, Head, LogEntry, record};
 /// A commit of the log, with its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Logged {
-    /// Whose stream it is of.
+    /// The replica that made the commit.
     pub stream: ReplicaId,
-    /// Its sequence number.
+    /// The sequence number of the commit.
     pub seq: u64,
-    /// Its author's device.
+    /// The author's device.
     pub device: DeviceId,
-    /// Its stamp.
+    /// The stamp of the commit.
     pub stamp: Hlc,
-    /// The heads of other streams that had moved at its author.
+    /// The causes: other streams that had moved at the author, and up to where.
     pub after: Vec<(ReplicaId, u64)>,
-    /// What it changed.
+    /// The changes of the commit.
     pub changes: Vec<LoggedChange>,
 }
 
@@ -32,9 +32,9 @@ pub struct Logged {
 pub struct LoggedChange {
     /// The record.
     pub record: RecordKey,
-    /// Whether it deletes.
+    /// Whether the change deletes the record.
     pub delete: bool,
-    /// The value that it puts.
+    /// The value that the change puts; `None` for a delete, or if the value is missing in the store.
     pub value: Option<Value>,
     /// The epoch, if the model brings its own merge.
     pub epoch: Option<Hlc>,
@@ -43,17 +43,17 @@ pub struct LoggedChange {
 /// A record of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredRecord {
-    /// Which one.
+    /// The record's name.
     pub record: RecordKey,
-    /// The stamp of the commit that it is of.
+    /// The stamp of the commit that wrote the record.
     pub stamp: Hlc,
-    /// Its value; `None` if it is deleted.
+    /// The value; `None` for a tombstone.
     pub value: Option<Value>,
     /// The epoch, if the model brings its own merge.
     pub epoch: Option<Hlc>,
 }
 
-/// The last commit known of each stream, with its digest.
+/// Reads the sequence number and the digest of each stream's head.
 ///
 /// # Errors
 /// If the store cannot be read.
@@ -67,7 +67,7 @@ pub async fn heads(storage: &dyn Storage) -> Result<Vec<(ReplicaId, u64, [u8; 32
     Ok(heads)
 }
 
-/// Every commit of the log, by stream and sequence number.
+/// Reads every commit of the log, by stream and sequence number.
 ///
 /// # Errors
 /// If the store cannot be read.
@@ -106,7 +106,7 @@ async fn resolve(
     }
 }
 
-/// Every record, by its key.
+/// Reads every record, in the order of keys.
 ///
 /// # Errors
 /// If the store cannot be read.

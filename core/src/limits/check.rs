@@ -1,4 +1,4 @@
-//! Which values the limits may have: so that what one of them lets through, the others have room for.
+//! Checks the limits against each other: a commit that one limit lets through must have room under all others.
 
 use std::ops::RangeInclusive;
 
@@ -10,7 +10,7 @@ use crate::error::OpenError;
 
 /// Log entries hold the length of an id in 16 bits.
 const ID_BYTES_MOST: usize = u16::MAX as usize;
-/// The channel of events reserves all its places when the store is opened.
+/// The channel of events reserves memory for all its places when the store is opened.
 const EVENT_COMMITS_MOST: usize = 1 << 20;
 /// Frames hold lengths in 32 bits.
 const FRAME_BYTES_MOST: usize = u32::MAX as usize;
@@ -19,10 +19,10 @@ const QUEUE_BYTES_MOST: usize =
     if Semaphore::MAX_PERMITS < u32::MAX as usize { Semaphore::MAX_PERMITS } else { u32::MAX as usize };
 
 impl Limits {
-    /// Checks every limit against its bounds. The two in milliseconds have none.
+    /// Checks every limit against its bounds. The two limits in milliseconds have none.
     ///
-    /// The bounds of a limit follow from limits that are checked before it. So no sum below can overflow, and the error
-    /// names a limit that can be mended: the bounds that it states are never empty.
+    /// The bounds of a limit follow from limits that are checked before it. So no sum below can overflow, and the
+    /// error names a limit that the app can correct: the bounds that it states are never empty.
     ///
     /// # Errors
     /// [`OpenError::Limits`] of the first limit that is out of its bounds.
@@ -73,20 +73,22 @@ impl Limits {
         check("event_commits_max", self.event_commits_max, 1..=EVENT_COMMITS_MOST, "")
     }
 
-    /// Above it, the largest queue or the longest frame has no room for a change.
+    /// The most that `commit_bytes_max` may be, so that the largest queue and the longest frame have room for a
+    /// change.
     const fn commit_bytes_upper(&self) -> usize {
         let frame = FRAME_BYTES_MOST - self.frame_bytes_around() - CHANGE_FRAME_BYTES;
         let queue = QUEUE_BYTES_MOST - CHANGE_QUEUE_BYTES;
         if frame < queue { frame } else { queue }
     }
 
-    /// Above it, a commit or the longest frame has no room for a record with the longest id.
+    /// The most that `value_bytes_max` may be, so that a commit and a frame have room for a record with the longest
+    /// id.
     const fn value_bytes_upper(&self) -> usize {
         let frame = FRAME_BYTES_MOST - self.frame_bytes_around() - CHANGE_FRAME_BYTES - self.id_bytes_max;
         if frame < self.commit_bytes_max { frame } else { self.commit_bytes_max }
     }
 
-    /// Above it, the largest queue or the longest frame has no room for the largest commit.
+    /// The most that `commit_changes_max` may be, so that a queue and a frame have room for the largest commit.
     const fn commit_changes_upper(&self) -> usize {
         let frame = FRAME_BYTES_MOST - self.frame_bytes_around() - self.commit_bytes_most();
         let queue = QUEUE_BYTES_MOST - self.commit_bytes_max;
@@ -124,7 +126,7 @@ mod tests {
 
     const U32_MAX: usize = u32::MAX as usize;
 
-    /// Limits of which every other one leaves as much room as it can.
+    /// Limits that leave each one under test as much room as they can.
     fn roomy() -> Limits {
         Limits {
             id_bytes_max: 1,
@@ -139,7 +141,7 @@ mod tests {
         }
     }
 
-    /// Each limit beside others that leave it room, and beside others that bound it.
+    /// Tries each limit beside others that leave it room, and beside others that bound it.
     #[cfg(target_pointer_width = "64")]
     #[test]
     fn every_limit_takes_exactly_what_is_within_its_bounds() {
@@ -147,7 +149,7 @@ mod tests {
         let edges: [(&str, Field, Limits, usize, usize); 15] = [
             ("id_bytes_max", |l| &mut l.id_bytes_max, default.clone(), 1, 65_535),
             ("members_max", |l| &mut l.members_max, default.clone(), 1, 4096),
-            // A frame has less room for a change than a queue: more is around the change.
+            // A frame has less room for a change than the queue: more bytes are around the change.
             ("commit_bytes_max", |l| &mut l.commit_bytes_max, roomy(), 1, U32_MAX - 136 - 32 - 512),
             ("value_bytes_max", |l| &mut l.value_bytes_max, default.clone(), 1, 16 << 20),
             (
@@ -229,7 +231,7 @@ mod tests {
     }
 
     prop_compose! {
-        /// The queue and the frame are often as short as they may be, or one byte shorter.
+        /// Draws limits whose queue and frame are often as short as they may be, or one byte shorter.
         fn any_limits()(
             id_bytes_max in any_size(),
             value_bytes_max in any_size(),
@@ -261,7 +263,7 @@ mod tests {
     }
 
     proptest! {
-        /// The bounds are computed so that the right limit is named; whether limits pass must not depend on that.
+        /// The order of the bounds is there for the error to name the right limit; the verdict must not depend on it.
         #[test]
         fn limits_pass_that_contradict_neither_each_other_nor_what_a_store_holds(limits in any_limits()) {
             let wide = |size: usize| size as u128;

@@ -1,4 +1,4 @@
-//! The group and this replica in it: who belongs to it, how far everybody is, and the end.
+//! The calls about the group and this replica: adding members, releasing held streams, status and shutdown.
 
 use tokio::sync::oneshot;
 
@@ -17,16 +17,16 @@ use crate::update::update;
 use super::TransactionManager;
 
 impl<S: Storage> TransactionManager<S> {
-    /// Adds a replica to the group, on the device that it says it is on: its store was opened with
-    /// [`join`](crate::Builder::join), and its [`status`](TransactionManager::status) tells both.
+    /// Adds a replica to the group.
     ///
-    /// Any member may add another one. To the group it is one from the moment this commit arrives there; the joiner
-    /// itself gets everything by then, and may commit.
+    /// Open the new store with [`join`](crate::Builder::join); its [`status`](TransactionManager::status) tells the
+    /// replica and the device to add. Any member may add another one. Each replica takes the joiner as a member from
+    /// the moment this commit arrives there. The joiner itself has by then received all that came before, and may
+    /// commit.
     ///
     /// # Errors
-    /// [`Error::MemberOnOtherDevice`] if it is a member already, on another device, [`Error::TooLarge`] if the group has
-    /// [`members_max`](crate::Limits::members_max) members; otherwise as
-    /// [`commit`](TransactionManager::commit).
+    /// [`Error::MemberOnOtherDevice`] if it is a member already, on another device; [`Error::TooLarge`] if the group
+    /// has [`members_max`](crate::Limits::members_max) members; otherwise as [`commit`](TransactionManager::commit).
     ///
     /// # Cancel safety
     /// Before the first poll nothing happens; after it, the commit is made whole or not at all.
@@ -50,11 +50,11 @@ impl<S: Storage> TransactionManager<S> {
         self.submit(Commit { changes: vec![change], bytes }).await
     }
 
-    /// Lets the commits of a stream through that are held because their stamps stand too far ahead of physical time,
-    /// until they are within the bound again.
+    /// Lets the commits of a held stream through, until its stamps are within the drift bound again.
     ///
-    /// This replica's clock follows them, so its own commits are as far ahead from then on, and other replicas hold
-    /// those in turn: release on every device, or none. Waiting heals it too.
+    /// A stream is held while its stamps stand too far ahead of physical time. This replica's clock follows the
+    /// released stamps, so its own commits are as far ahead from then on, and other replicas hold those in turn:
+    /// release on every device, or on none. Waiting until time has caught up helps too.
     ///
     /// # Errors
     /// [`Error::NotHeld`] if the stream is not held, [`Error::Stopped`].
@@ -71,7 +71,7 @@ impl<S: Storage> TransactionManager<S> {
         }
     }
 
-    /// Says where this replica stands.
+    /// Returns the status of this replica: how far its streams and its peers are.
     ///
     /// # Errors
     /// [`Error::Stopped`].
@@ -80,7 +80,7 @@ impl<S: Storage> TransactionManager<S> {
     /// Dropping the future has no effect.
     pub async fn status(&self) -> Result<Status, Error> {
         let (reply, answer) = oneshot::channel();
-        // What cannot be sent drops its reply, which is the answer.
+        // A request that cannot be sent drops its reply, which is answer enough: the driver has stopped.
         let _ = self.inner.control.send(Control::Status(reply));
         let Some(mut status) = self.answer(answer).await else {
             return Err(Error::Stopped(self.inner.stopped().await));
@@ -91,7 +91,7 @@ impl<S: Storage> TransactionManager<S> {
         Ok(status)
     }
 
-    /// Serves the commits that were sent before, stops the driver and releases the store. Callers that still wait
+    /// Serves the commits that were sent before, stops the driver and closes the store. Callers that still wait
     /// for room in the queue get [`Error::Stopped`].
     ///
     /// # Errors
@@ -100,7 +100,7 @@ impl<S: Storage> TransactionManager<S> {
     /// # Cancel safety
     /// Dropping the future does not take the request back.
     pub async fn shutdown(&self) -> Result<(), Error> {
-        // It fails only if the driver has stopped already.
+        // Sending fails only if the driver has stopped already, and then there is nothing to do.
         let _ = self.inner.control.send(Control::Shutdown);
         match self.inner.stopped().await {
             StopReason::Shutdown => Ok(()),

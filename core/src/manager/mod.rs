@@ -27,8 +27,8 @@ pub(crate) use requests::Inner;
 
 /// Commits and reads the records of one store.
 ///
-/// A cheap handle: clone it, use it from many tasks. Every commit is one atomic, durable write of the store
-/// that holds the record, the log entry that announces it, the head of the stream and the clock. Commits that
+/// The manager is a cheap handle: clone it, use it from many tasks. Every commit is one atomic, durable write of the
+/// store that holds the record, the log entry that announces it, the head of the stream and the clock. Commits that
 /// wait while the store writes share its next write.
 ///
 /// # Cancel safety
@@ -37,13 +37,13 @@ pub(crate) use requests::Inner;
 ///
 /// # When the driver stops
 /// Every call fails with [`Error::Stopped`], commits that were being written with [`Error::Unknown`], both with
-/// the reason. They return only once the store is closed, so that it can be opened again at once.
+/// the reason. The calls return only once the store is closed, so that it can be opened again at once.
 pub struct TransactionManager<S: Storage = Box<dyn Storage>> {
     pub(crate) inner: Arc<Inner<S>>,
 }
 
 impl<S: Storage> TransactionManager<S> {
-    /// Says what `storage` shall be, then opens it.
+    /// Begins to open `storage`: set the device and the group on the builder, then open it.
     pub fn builder(storage: S) -> Builder<S> {
         Builder::new(storage)
     }
@@ -55,7 +55,7 @@ impl<S: Storage> TransactionManager<S> {
     /// Commits a shared record: puts `model` under its id.
     ///
     /// A value equal to the stored one changes nothing: no log entry, no event. If the model brings its own
-    /// [merge](Syncable::merge), what is put is merged into what is there, and the result is returned.
+    /// [merge](Syncable::merge), `model` is merged into the stored value, and the result is returned.
     ///
     /// # Errors
     /// [`Error::UnregisteredModel`], [`Error::TooLarge`] or [`Error::Encode`] for the call itself,
@@ -119,11 +119,11 @@ impl<S: Storage> TransactionManager<S> {
     /// Commits many changes of any models as one: atomic here and at every receiver.
     ///
     /// `stage` runs at once, in the caller's task. Of several changes to one record the last one counts. Returns
-    /// what `stage` returned.
+    /// the result of `stage`.
     ///
     /// # Errors
-    /// The error of `stage`: one of ours as it is, any other as [`Error::Aborted`], a panic as
-    /// [`Error::Panicked`]. Otherwise as [`commit`](TransactionManager::commit).
+    /// The error of `stage`: an [`Error`] about a change that it staged as it is, any other as [`Error::Aborted`], a
+    /// panic as [`Error::Panicked`]. Otherwise as [`commit`](TransactionManager::commit).
     ///
     /// # Cancel safety
     /// Before the first poll nothing happens; after it, the commit is made whole or not at all.
@@ -142,11 +142,11 @@ impl<S: Storage> TransactionManager<S> {
         Ok(result)
     }
 
-    /// Changes a record by what it is: an atomic read-modify-write. Returns the saved model.
+    /// Reads, changes and commits a record in one atomic step. Returns the saved model.
     ///
-    /// `change` gets the stored model, `None` if there is none, and returns what to put in its place, under the
-    /// same id; if the model brings its own [merge](Syncable::merge), that is merged with what is there. It runs once,
-    /// in the driver's task, so it should be quick; no other commit comes between.
+    /// `change` gets the stored model, `None` if there is none, and returns the model to put in its place, under the
+    /// same id; if the model brings its own [merge](Syncable::merge), the new value is merged into the stored one.
+    /// `change` runs once, in the driver's task, so it should be quick; no other commit comes between.
     ///
     /// # Errors
     /// [`Error::IdChanged`] if the id differs; otherwise as [`commit_batch`](TransactionManager::commit_batch).
@@ -167,7 +167,7 @@ impl<S: Storage> TransactionManager<S> {
         let action = update(id, value_bytes_max, change, save);
         let change = Staged { record, action, own_merge: M::OWN_MERGE };
         let commit = Commit { changes: vec![change], bytes };
-        // The new value is not known yet, so the queue reserves for the largest.
+        // Reserve room in the queue for the largest value, since the new value is not known yet.
         self.submit_weighing(commit, weight(bytes + value_bytes_max, 1)).await?;
         let saved = saved.lock().unwrap_or_else(PoisonError::into_inner).take();
         saved.ok_or_else(|| Error::Panicked { message: "the update was not run".into() })
@@ -233,7 +233,7 @@ impl<S: Storage> TransactionManager<S> {
     pub fn events(&self) -> Events {
         match self.inner.notices.upgrade() {
             Some(notices) => Events::new(notices.subscribe()),
-            // The driver has stopped: a subscription that has ended.
+            // The driver has stopped: return a subscription that has ended.
             None => Events::new(broadcast::channel(1).1),
         }
     }

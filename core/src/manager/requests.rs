@@ -1,4 +1,4 @@
-//! What the handles of one store share, and how a call reaches the driver and waits for its answer.
+//! The state that the managers of one store share; how a call reaches the driver and waits for its answer.
 
 use std::pin::pin;
 use std::sync::atomic::AtomicBool;
@@ -21,13 +21,13 @@ use crate::storage::Storage;
 
 use super::TransactionManager;
 
-/// What the handles of one store share.
+/// The state that the managers of one store share.
 pub(crate) struct Inner<S> {
-    /// Weak, so that the store is closed when the driver stops, whoever still holds a handle.
+    /// A weak reference, so that the store is closed when the driver stops, although managers are still there.
     pub(crate) store: Weak<OpenStore<S>>,
     pub(crate) requests: mpsc::UnboundedSender<(Request<S>, Waiting)>,
     pub(crate) control: mpsc::UnboundedSender<Control>,
-    /// Bytes that commits may still occupy.
+    /// The bytes of the queue that commits may still occupy.
     pub(crate) queue: Arc<Semaphore>,
     pub(crate) notices: broadcast::WeakSender<Notice>,
     pub(crate) closed: watch::Receiver<()>,
@@ -41,18 +41,18 @@ pub(crate) struct Inner<S> {
 }
 
 impl<S> Inner<S> {
-    /// Waits until the store is closed, then says why.
+    /// Waits until the store is closed, then returns the reason.
     pub(super) async fn stopped(&self) -> StopReason {
         let mut closed = self.closed.clone();
         if joined::is_inside() {
             return self.stop_reason.get().cloned().unwrap_or(StopReason::DriverDropped);
         }
-        // Nothing is ever sent: the channel closes when the store has been dropped.
+        // The channel carries no messages: it closes when the store has been dropped.
         while closed.changed().await.is_ok() {}
         self.stop_reason.get().cloned().unwrap_or(StopReason::DriverDropped)
     }
 
-    /// The store, for one read.
+    /// Returns the store for one read; waits and fails once the driver has stopped.
     pub(crate) async fn store(&self) -> Result<Arc<OpenStore<S>>, Error> {
         match self.store.upgrade() {
             Some(open) => Ok(open),
@@ -60,7 +60,7 @@ impl<S> Inner<S> {
         }
     }
 
-    /// An empty batch.
+    /// Makes an empty batch.
     pub(crate) fn batch(&self) -> Batch<'_> {
         Batch::new(self.device, &self.models, &self.limits)
     }
@@ -91,12 +91,12 @@ impl<S: Storage> TransactionManager<S> {
 
     /// Sends a request, which occupies `weight` bytes of the queue until it is answered.
     pub(crate) async fn request(&self, request: Request<S>, weight: usize) -> Result<(), Error> {
-        // The builder has checked that the largest commit fits the queue, and the queue a `u32`.
+        // `Limits::check` made sure that the largest commit fits the queue, and the queue a `u32`.
         let weight = u32::try_from(weight.min(self.inner.limits.queue_bytes_max)).unwrap_or(u32::MAX);
         let share = Arc::clone(&self.inner.queue).acquire_many_owned(weight).await;
         let Ok(share) = share else { return Err(Error::Stopped(self.inner.stopped().await)) };
         let (reply, answer) = oneshot::channel();
-        // What cannot be sent drops its reply, which is the answer.
+        // A request that cannot be sent drops its reply, which is answer enough: the driver has stopped.
         let _ = self.inner.requests.send((request, Waiting { reply, _share: share }));
         match self.answer(answer).await {
             Some(Err(error @ (Error::Stopped(_) | Error::Unknown(_)))) => {
@@ -110,8 +110,9 @@ impl<S: Storage> TransactionManager<S> {
 
     /// Waits for an answer of the driver; `None` if it has stopped without giving one.
     ///
-    /// What is sent just while the driver stops may lie in its channel for ever, unread and not dropped: so the
-    /// answer is never waited for alone. The driver answers what it took before it releases the store.
+    /// Waits for the closing of the store too: a request that is sent just while the driver stops may lie in its
+    /// channel for ever, unread and not dropped. The driver answers the requests that it took before it closes the
+    /// store.
     pub(super) async fn answer<T>(&self, mut answer: oneshot::Receiver<T>) -> Option<T> {
         let mut closed = self.inner.closed.clone();
         match select(&mut answer, pin!(closed.changed())).await {
@@ -127,7 +128,7 @@ mod tests {
 
     use super::*;
 
-    /// Goal: a call returns although its message lies in a channel that nobody reads any more, as one does that is
+    /// Goal: a call returns although its request lies in a channel that is never read again, as can happen if it is
     /// sent just while the driver stops. Method: receivers that are kept and never read, a store that is closed.
     #[test]
     fn a_message_that_nobody_takes_does_not_hang_its_caller() {

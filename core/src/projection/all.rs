@@ -1,4 +1,4 @@
-//! All projections of a store: they follow every commit, and are rebuilt page by page.
+//! All projections of a store: each follows every commit, and is rebuilt page by page.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -27,11 +27,11 @@ use super::{Declared, Projecting, Projection, ProjectionState, ProjectionStatus,
 pub(crate) struct Projections<S: JoinStorage> {
     pub(super) all: Vec<Arc<dyn Erased<S>>>,
     states: Mutex<Vec<ProjectionState>>,
-    /// The last one whose rebuild was told to have begun.
+    /// The projection whose rebuild was last told to have begun.
     told: AtomicUsize,
 }
 
-/// A projection whose model is known to itself alone.
+/// A projection behind a trait object, which hides its model.
 pub(super) trait Erased<S: JoinStorage>: Send + Sync {
     fn declared(&self) -> Declared;
     fn range(&self) -> &KeyRange;
@@ -39,7 +39,7 @@ pub(super) trait Erased<S: JoinStorage>: Send + Sync {
     fn project(&self, tx: &Native<'_, S>, key: &[u8], stored: &[u8]) -> Result<(), Error>;
 }
 
-/// How many records lie between two events of a rebuild. A page each would drown the other events.
+/// How many records lie between two events of a rebuild. An event for each page would drown the other events.
 const TELL_EVERY_RECORDS: u64 = 10_000;
 
 impl<S: JoinStorage> Projections<S> {
@@ -48,7 +48,7 @@ impl<S: JoinStorage> Projections<S> {
         Self { all, states: Mutex::new(states), told: AtomicUsize::new(usize::MAX) }
     }
 
-    /// The projections behind the trait; there is only this type behind it.
+    /// Returns the projections behind the trait. No other type implements it, so this always succeeds.
     pub(crate) fn of(erased: Arc<dyn Projecting<S>>) -> Option<Arc<Self>> {
         erased.into_any().downcast().ok()
     }
@@ -61,7 +61,7 @@ impl<S: JoinStorage> Projections<S> {
     pub(crate) fn project(&self, tx: &S::Tx<'_>, batch: &WriteBatch) -> Result<(), Error> {
         let states = self.states().clone();
         for (projection, state) in self.all.iter().zip(states) {
-            // A complete one stays so while the store is open.
+            // A complete projection stays complete while the store is open, so its row need not be read.
             let mut progress = (state == ProjectionState::Complete).then_some(Progress::Complete);
             for op in batch.ops() {
                 let WriteOp::Put { key, value } = op else { continue };
@@ -183,7 +183,8 @@ impl<S: JoinStorage> Projecting<S> for Projections<S> {
                 Ok((_, true)) => (ProjectionState::Complete, true),
                 Ok((taken, false)) => {
                     let records = before + taken;
-                    // One after the other. Also one that goes on where an earlier opening left it begins now.
+                    // Projections are rebuilt one after the other, so another `at` means that a rebuild begins, also
+                    // one that goes on where an earlier opening left it.
                     let begins = self.told.swap(at, Relaxed) != at;
                     let tell = begins || records / TELL_EVERY_RECORDS > before / TELL_EVERY_RECORDS;
                     (ProjectionState::Rebuilding { records }, tell)
@@ -217,7 +218,7 @@ impl<S: JoinStorage> Projecting<S> for Projections<S> {
     }
 }
 
-/// A projection and what it needs of its model.
+/// A projection and the range of its model's records.
 pub(super) struct Typed<S, P> {
     pub(super) projection: P,
     pub(super) range: KeyRange,
@@ -241,12 +242,12 @@ impl<S: JoinStorage, P: Projection<S>> Erased<S> for Typed<S, P> {
         let id = RecordKey::id_in::<P::Model>(key).ok_or(FormatError::Damaged { what: "a record's key" })?;
         let (header, value) = record::parse(stored)?;
         let done = if header.tombstone || header.schema > P::Model::SCHEMA {
-            // What a newer app wrote cannot be read here, so it is not there until this app is updated: its schema
-            // then differs, and the projection is rebuilt.
+            // A record of a newer app cannot be read here, so leave it out. When this app is updated, the schema of
+            // the model differs, and the projection is rebuilt with the record.
             contain(|| self.projection.delete(tx, &id))
         } else {
             let model: P::Model = model::decode(&id, Current { schema: header.schema, value })?;
-            // One that says it is another record must not write that one's row. It cannot be read either.
+            // A value with the id of another record must not write the rows of that one. Reads of it fail too.
             if model.sync_id() == id {
                 contain(|| self.projection.put(tx, &model))
             } else {
@@ -261,13 +262,13 @@ impl<S: JoinStorage, P: Projection<S>> Erased<S> for Typed<S, P> {
     }
 }
 
-/// Runs the app's code. A panic in it is an error like any other: the transaction is undone either way.
+/// Runs the app's code. A panic in it becomes an error, since the transaction is undone either way.
 fn contain(work: impl FnOnce() -> Result<(), BoxError>) -> Result<(), BoxError> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|panic| Err(format!("it panicked: {}", panic_message(&*panic)).into()))
 }
 
-/// How far the projection is, as the transaction sees it. Without a row its rebuild has not begun.
+/// Reads how far the projection is, as the transaction sees it. Without a row its rebuild has not begun.
 fn progress_in(tx: &impl JoinTx, name: &str) -> Result<Progress, Error> {
     match tx.get_many(&[keys::projection(name)])?.into_iter().next().flatten() {
         Some(row) => Ok(ProjectionRow::parse(&row)?.progress),
@@ -275,11 +276,11 @@ fn progress_in(tx: &impl JoinTx, name: &str) -> Result<Progress, Error> {
     }
 }
 
-/// Why a page was not taken.
+/// Why a page of a rebuild was not taken.
 enum NotRebuilt {
-    /// What the app does with the records failed: it would again.
+    /// The app's code failed on a record, and would fail again.
     App(BoxError),
-    /// The store could not read or write, which may pass.
+    /// The store could not read or write; another try may succeed.
     Store(BoxError),
     Stop(StopReason),
 }
@@ -307,7 +308,7 @@ where
 {
     let failed = Arc::new(AtomicBool::new(false));
     let note = Arc::clone(&failed);
-    // Decoding and migrating are the app's code too.
+    // Run the whole job as the app's code: decoding and migrating are the app's too, and may panic.
     let job: JoinJob<S> = Box::new(move |tx| {
         let done = joined::inside(|| job(tx).map_err(Error::Aborted));
         note.store(done.is_err(), Relaxed);

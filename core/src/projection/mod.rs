@@ -1,9 +1,9 @@
-//! Projections: what the app derives from its records in tables of its own, kept in step by the same transaction.
+//! Projections: tables that the app derives from its records, kept in step by the same transaction.
 //!
-//! A row for each projection says how far it has got: complete, or up to which record while it is being rebuilt.
-//! A change up to there is projected with its commit, one beyond is met by the rebuild later, so commits go on
-//! meanwhile and nothing is projected twice or left out. The row is read in the transaction of the commit, so the
-//! two cannot disagree.
+//! A row for each projection says how far it is: complete, or up to which record while it is being rebuilt. A change
+//! of a record up to there is projected with its commit; a record beyond is projected by the rebuild later. So commits
+//! go on during a rebuild, and no record is projected twice or left out. The row is read in the transaction of the
+//! commit, so the two cannot disagree.
 
 mod all;
 
@@ -26,83 +26,85 @@ use crate::syncable::{RecordId, Syncable};
 pub(crate) use all::Projections;
 use all::{Erased, Typed};
 
-/// What the app derives from the records of one model, such as a table that its SQL can join, or a full-text index.
+/// A table or an index that the app derives from the records of one model, for its SQL to join or to search.
 ///
-/// It runs inside the native transaction of every commit that changes such a record, so what it writes is always
-/// exactly in step: there with the commit, undone with it. An error in it, or a panic, rejects the commit.
+/// A projection runs inside the native transaction of every commit that changes such a record, so its rows are always
+/// exactly in step: there with the commit, undone with it. An error or a panic of the projection rejects the commit.
 ///
-/// Such a commit is a joined write of its own and shares it with no other, so that an error in one commit is none in
-/// another: many changes at once belong into one [`commit_batch`](crate::TransactionManager::commit_batch). A record
-/// that a newer version of the app wrote is not in it until this app is updated.
+/// Such a commit is a joined write and shares its write with no other commit, so that an error in one commit is none
+/// in another: put many changes at once into one [`commit_batch`](crate::TransactionManager::commit_batch). A record
+/// that a newer version of the app wrote is left out of the projection until this app is updated.
 ///
-/// Opening a store with a projection that is new, or that has another [`VERSION`](Projection::VERSION) or another
-/// schema of its model than before, rebuilds it from the records, a page at a time beside the commits. The same
-/// happens if the store was opened without it in between. [`Status::projections`](crate::Status::projections) and
-/// [`Event::Projection`](crate::Event::Projection) say how far it is. An error of the projection in a rebuild ends that
-/// until the next opening, visibly in both, and so does a store that fails again and again; what is not rebuilt yet is
-/// missing in it, the records are there.
+/// Opening a store rebuilds a projection from the records if it is new, if its [`VERSION`](Projection::VERSION) or
+/// the schema of its model has changed, or if the store was opened without it in between. The rebuild takes a page at
+/// a time, beside the commits. [`Status::projections`](crate::Status::projections) and
+/// [`Event::Projection`](crate::Event::Projection) say how far it is. If the projection fails in a rebuild, or if the
+/// store fails again and again, the rebuild ends until the next opening, and both say so. The records that were not
+/// rebuilt are then missing in the projection, and only there.
 ///
 /// # Contract
-/// - It depends on its arguments and on what it wrote itself, and writes nothing that somebody else writes.
-/// - A commit is seen whole, also one of another device, and its records come in any order. A record whose commit rests
-///   on another comes after it.
-/// - It must not end the transaction, calls nothing of the manager, and leaves tables whose names begin with `syncline` alone.
+/// - A projection depends on its arguments and on its own rows alone, and nothing else writes these rows.
+/// - A projection sees each commit whole, also one of another device; the records of a commit come in any order. A
+///   commit comes after its causes.
+/// - A projection must not end the transaction, does not use the manager, and leaves tables whose names begin with
+///   `syncline` alone.
 pub trait Projection<S: JoinStorage>: Send + Sync + 'static {
-    /// The model that it derives from. Registering the projection registers it.
+    /// The model that the projection derives from. Registering the projection registers the model.
     type Model: Syncable;
 
-    /// Its name, unlike that of every other projection of the app: 1 to 64 bytes. To the library, one with another
-    /// name is another projection; what the old one wrote is the app's to drop.
+    /// The name of the projection, 1 to 64 bytes, which no other projection of the app has. Under another name it is
+    /// another projection to the library; the app must drop the tables of the old one.
     const NAME: &'static str;
 
-    /// Rises whenever what it writes changes.
+    /// The version of the projection. Raise it whenever the projection writes other rows.
     const VERSION: u32;
 
-    /// Begins from nothing: drops what an earlier version left, and creates what the records go into.
+    /// Begins from nothing: drops the tables of an earlier version, and creates empty ones.
     ///
     /// # Errors
-    /// Whatever the app reports. The projection is then not rebuilt before the next opening.
+    /// The error that the app reports. The projection is then not rebuilt before the next opening.
     fn reset(&self, tx: &Native<'_, S>) -> Result<(), BoxError>;
 
-    /// Takes a record that is new or has changed: replaces what is there for its id.
+    /// Takes a record that is new or has changed: replaces the rows of its id.
     ///
     /// # Errors
-    /// Whatever the app reports. It rejects the commit.
+    /// The error that the app reports. It rejects the commit.
     fn put(&self, tx: &Native<'_, S>, model: &Self::Model) -> Result<(), BoxError>;
 
-    /// Removes what is there for a record, if anything is.
+    /// Removes the rows of a record, if it has any.
     ///
     /// # Errors
     /// As [`put`](Projection::put).
     fn delete(&self, tx: &Native<'_, S>, id: &RecordId<Self::Model>) -> Result<(), BoxError>;
 }
 
-/// How far a projection is.
+/// The status of a projection: how far it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProjectionStatus {
-    /// Its name.
+    /// The name of the projection.
     pub name: &'static str,
-    /// Its version.
+    /// The version of the projection.
     pub version: u32,
-    /// Where it stands.
+    /// How far the projection is.
     pub state: ProjectionState,
 }
 
-/// Where a projection stands.
+/// How far a projection is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProjectionState {
-    /// It is being rebuilt from the records.
+    /// The projection is being rebuilt from the records.
     Rebuilding {
-        /// How many records it has taken since the store was opened.
+        /// How many records the rebuild has taken since the store was opened.
         records: u64,
     },
-    /// It has every record, and follows every commit.
+    /// The projection has every record, and follows every commit.
     Complete,
-    /// Its rebuild failed and goes on when the store is opened again. It follows commits as far as it got.
+    /// The rebuild failed and goes on when the store is opened again. Until then the projection follows the commits of
+    /// the records that it has.
     Failed {
-        /// What it reported.
+        /// The error that ended the rebuild.
         error: String,
     },
 }
@@ -123,7 +125,7 @@ impl<S: JoinStorage> Builder<S> {
     }
 }
 
-/// What opening a store must know of a projection.
+/// The parts of a projection that the opening of a store must know.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Declared {
     pub(crate) name: &'static str,
@@ -132,44 +134,44 @@ pub(crate) struct Declared {
 }
 
 impl Declared {
-    /// Whether `row` is of this projection as it is now, so that it can go on where it was.
+    /// Whether `row` has the version and the schema that the projection has now, so that it can go on where it was.
     pub(crate) fn fits(&self, row: &ProjectionRow) -> bool {
         (row.version, row.schema) == (self.version, self.schema)
     }
 }
 
-/// The projections of a store, for those who need not know that it lends its transactions.
+/// The projections of a store, for callers that know the store only as a [`Storage`] and not as a [`JoinStorage`].
 pub(crate) trait Projecting<S: Storage>: Send + Sync {
-    /// What the app registered, in its order.
+    /// The registered projections, in the order of the app.
     fn declared(&self) -> Vec<Declared>;
 
-    /// Takes note of how far each of them was when the store was opened.
+    /// Takes note of how far each projection was when the store was opened.
     fn begin(&self, rows: &BTreeMap<String, ProjectionRow>);
 
-    /// Whether any of them derives from this record.
+    /// Whether any projection derives from this record.
     fn concern(&self, record: &RecordKey) -> bool;
 
-    /// The joined write that makes `commit` and projects it.
+    /// Makes the joined write that commits `commit` and projects it.
     fn work(self: Arc<Self>, commit: Commit) -> Work<S>;
 
-    /// The joined write that applies what others committed and projects it.
+    /// Makes the joined write that applies commits of others and projects them.
     fn receive(self: Arc<Self>, commits: Vec<Received>) -> Work<S>;
 
-    /// Writes what was folded and projects it: durable, or certainly undone.
+    /// Writes folded records and projects them. The inner result is durable, or certainly undone.
     fn write<'a>(
         self: Arc<Self>,
         store: &'a S,
         batch: WriteBatch,
     ) -> BoxFuture<'a, Result<Result<(), Error>, StopReason>>;
 
-    /// Takes note that these begin from nothing.
+    /// Takes note that these projections begin from nothing.
     fn restart(&self, names: &[&'static str]);
 
-    /// The name of each, and the records that it derives from.
+    /// The name of each projection, and the range of the records that it derives from.
     fn ranges(&self) -> Vec<(&'static str, KeyRange)>;
 
-    /// Rebuilds one page of the first projection that is not complete, and says whether that became one to tell
-    /// of; `None` if there is nothing to do.
+    /// Rebuilds one page of the first projection that is not complete, and returns the status to tell the app, if it
+    /// is time to; `None` if no projection is left to rebuild.
     fn rebuild<'a>(&'a self, store: &'a S) -> BoxFuture<'a, Result<Option<Told>, StopReason>>;
 
     fn status(&self) -> Vec<ProjectionStatus>;
@@ -177,5 +179,5 @@ pub(crate) trait Projecting<S: Storage>: Send + Sync {
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
-/// What to tell after a step of a rebuild; nothing, most of the time.
+/// The status to tell the app after a step of a rebuild; `None`, most of the time.
 pub(crate) type Told = Option<ProjectionStatus>;

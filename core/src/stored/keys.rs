@@ -14,17 +14,17 @@ const LOG: u8 = 0x06;
 const KEPT: u8 = 0x07;
 const BESIDE: u8 = 0x08;
 
-/// The first bytes of shared records, one bucket after the other, and behind them those of owned records.
+/// The first bytes of records: the buckets of shared models, and behind them the buckets of device-owned ones.
 const SHARED: u8 = 0x10;
 const OWNED: u8 = SHARED + BUCKETS;
 const RECORDS_END: u8 = OWNED + BUCKETS;
 
-/// Models are spread over this many first bytes, so that a store which keeps a tree for each first byte gives
-/// nearly every model a tree of its own. Time-ordered ids then append to their tree instead of pushing into the
-/// middle of a common one, whose pages would stay half empty.
+/// The number of first bytes over which models are spread, so that a store which keeps a tree for each first byte
+/// gives nearly every model a tree of its own. Time-ordered ids then append to their tree. In one common tree they
+/// would push into the middle, and its pages would stay half empty.
 const BUCKETS: u8 = 96;
 
-/// The first byte of a model's records. Two models that get the same one only share a tree.
+/// The first byte of a model's records. Two models with the same first byte only share a tree.
 fn first_byte(model: &str, owned: bool) -> u8 {
     let spread = model.bytes().fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
     (if owned { OWNED } else { SHARED }) + spread % BUCKETS
@@ -32,7 +32,7 @@ fn first_byte(model: &str, owned: bool) -> u8 {
 
 /// Names a record in the store: its model, its owner if it has one, and its id.
 ///
-/// Records of one model stand together, those of an owned model by owner.
+/// In key order the records of one model stand together, those of a device-owned model by owner.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordKey(Key);
 
@@ -58,11 +58,11 @@ impl RecordKey {
     /// The key with these bytes; `None` if they name no record.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let Parts { model, owner, .. } = parts(bytes)?;
-        // Under another model's first byte it would never be found.
+        // Refuse a key under the first byte of another model: no read would ever find it.
         (bytes.first() == Some(&first_byte(model, owner.is_some()))).then(|| Self(bytes.to_vec()))
     }
 
-    /// The key of a record whose owner, if it is owned, is known from elsewhere.
+    /// The key of a record of the model named `model`; `owner` is `None` for a shared record.
     pub(crate) fn from_parts(model: &str, owner: Option<DeviceId>, id: &[u8]) -> Self {
         let mut key = Self::model_prefix(model, owner.is_some(), 16 + id.len());
         if let Some(owner) = owner {
@@ -72,18 +72,18 @@ impl RecordKey {
         Self(key)
     }
 
-    /// As [`from_parts`](RecordKey::from_parts), for parts of a peer; `None` if they name no record.
+    /// As [`from_parts`](RecordKey::from_parts), for parts that a peer sent; `None` if they name no record.
     pub(crate) fn checked(model: &str, owner: Option<DeviceId>, id: &[u8]) -> Option<Self> {
         let named = !model.is_empty() && model.len() <= MODEL_BYTES_MAX;
         named.then(|| Self::from_parts(model, owner, id))
     }
 
-    /// All records of the model `M`.
+    /// The range of all records of the model `M`.
     pub(crate) fn range_of_model<M: Syncable>() -> KeyRange {
         KeyRange::prefix(Self::model_prefix(M::SYNC_MODEL, M::Ownership::DEVICE_OWNED, 0))
     }
 
-    /// All records of the model `M` that belong to `owner`.
+    /// The range of all records of the model `M` that belong to `owner`.
     pub(crate) fn range_of_owner<M: Syncable>(owner: DeviceId) -> KeyRange {
         let mut prefix = Self::model_prefix(M::SYNC_MODEL, true, 16);
         prefix.extend_from_slice(owner.as_bytes());
@@ -93,7 +93,7 @@ impl RecordKey {
     fn model_prefix(model: &str, owned: bool, room: usize) -> Key {
         let mut key = Key::with_capacity(2 + model.len() + room);
         key.push(first_byte(model, owned));
-        // Names are at most `MODEL_BYTES_MAX` long: the builder refuses others.
+        // A name has at most `MODEL_BYTES_MAX` bytes, which fit a `u8`: `Registry::add` refuses longer ones.
         key.push(length(model.len()));
         key.extend_from_slice(model.as_bytes());
         key
@@ -103,7 +103,8 @@ impl RecordKey {
         &self.0
     }
 
-    /// Lends the bytes of the key, which must be [given back](RecordKey::take_back) before it is used again.
+    /// Lends the bytes of the key. [Give them back](RecordKey::take_back) before the key is used again: it is empty
+    /// until then.
     pub(crate) fn lend(&mut self) -> Key {
         std::mem::take(&mut self.0)
     }
@@ -116,25 +117,25 @@ impl RecordKey {
         self.0
     }
 
-    /// The name of the record's model.
+    /// Returns the name of the record's model.
     #[must_use]
     pub fn model(&self) -> &str {
         parts(&self.0).map_or("", |parts| parts.model)
     }
 
-    /// The device that the record belongs to; `None` for a shared record.
+    /// Returns the device that the record belongs to; `None` for a shared record.
     #[must_use]
     pub fn owner(&self) -> Option<DeviceId> {
         parts(&self.0).and_then(|parts| parts.owner)
     }
 
-    /// The record's encoded id.
+    /// Returns the record's encoded id.
     #[must_use]
     pub fn id_bytes(&self) -> &[u8] {
         parts(&self.0).map_or(&[], |parts| parts.id)
     }
 
-    /// The record's id as the model `M` names it; `None` if the record is of another model.
+    /// Returns the record's id as the model `M` names it; `None` if the record is of another model.
     ///
     /// ```
     /// # use syncline::{Change, RecordId, Syncable};
@@ -202,7 +203,7 @@ fn parts(key: &[u8]) -> Option<Parts<'_>> {
     }
 }
 
-/// A key by its kind.
+/// A parsed key, by the kind of its row.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum StoredKey {
     Identity,
@@ -220,7 +221,7 @@ pub(crate) enum StoredKey {
 }
 
 impl StoredKey {
-    /// What `key` names; `None` if nothing that this version writes.
+    /// Parses `key`; `None` if this version writes no such key.
     pub(crate) fn parse(key: &[u8]) -> Option<Self> {
         let (&kind, rest) = key.split_first()?;
         match kind {
@@ -315,17 +316,17 @@ pub(crate) fn peers() -> KeyRange {
     KeyRange::prefix([PEER])
 }
 
-/// Where a value lies that could not be merged into `record` yet: the one that the commit `seq` of `replica` gave it.
+/// The key of the value beside `record` that the commit `seq` of `replica` put.
 pub(crate) fn beside(record: &RecordKey, replica: ReplicaId, seq: u64) -> Key {
     [&beside_prefix(record)[..], replica.as_bytes(), &seq.to_be_bytes()].concat()
 }
 
-/// All values beside `record`.
+/// The range of all values beside `record`.
 pub(crate) fn besides_of(record: &RecordKey) -> KeyRange {
     KeyRange::prefix(beside_prefix(record))
 }
 
-/// All values beside records of the model of `record` whose keys are as long as its key.
+/// The range of all values beside records of the model of `record` whose keys are as long as its key.
 pub(crate) fn besides_like(record: &RecordKey) -> KeyRange {
     let mut prefix = beside_prefix(record);
     prefix.truncate(prefix.len() - record.id_bytes().len());
@@ -336,7 +337,8 @@ pub(crate) fn besides() -> KeyRange {
     KeyRange::prefix([BESIDE])
 }
 
-/// With its length, so that no record's range reaches into another's.
+/// The prefix of the values beside `record`. It has the key's length, so that the range of one record does not reach
+/// into that of another.
 fn beside_prefix(record: &RecordKey) -> Key {
     let len: u32 = length(record.as_bytes().len());
     [&[BESIDE], &len.to_be_bytes()[..], record.as_bytes()].concat()
@@ -370,12 +372,12 @@ pub(crate) fn all_kept() -> KeyRange {
     KeyRange::prefix([KEPT])
 }
 
-/// The log rows of a stream from `first` on.
+/// The range of the log rows of a stream from `first` on.
 pub(crate) fn logs_from(replica: ReplicaId, first: u64) -> KeyRange {
     KeyRange { start: log(replica, first), ..logs(replica) }
 }
 
-/// The log entries and the kept values of a stream from `first` up to `last`, both included.
+/// The ranges of the log rows and the kept values of a stream from `first` up to `last`, both included.
 pub(crate) fn log_and_kept(replica: ReplicaId, first: u64, last: u64) -> [KeyRange; 2] {
     let at = |kind: u8, seq: u64| [&[kind], &replica.as_bytes()[..], &seq.to_be_bytes()].concat();
     let range = |kind| KeyRange::new(at(kind, first), at(kind, last.saturating_add(1)));

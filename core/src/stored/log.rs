@@ -1,7 +1,7 @@
-//! A log row as stored: the digest of the stream before a commit, then the commit as its author made it, each change as
-//! a reference to its value.
+//! A log row as stored: the digest of the stream before a commit, then the log entry: the commit as its author made
+//! it, each change as a reference to its value.
 //!
-//! The digest before it lets any row be served and checked without reading those before it.
+//! Every row holds the digest before its commit, so that it can be served and checked without the rows before it.
 
 use super::{Digest, FORMAT, FormatError, Reader, keys::RecordKey, length};
 use crate::hlc::Hlc;
@@ -9,52 +9,55 @@ use crate::ids::{DeviceId, ReplicaId};
 use crate::storage::Value;
 
 const WHAT: &str = "a log entry";
+/// Flag: the change deletes its record.
 const DELETE: u8 = 1;
+/// Flag: the model is device-owned.
 const OWNED: u8 = 2;
-/// The model brings its own merge.
+/// Flag: the model brings its own merge.
 const MERGE: u8 = 4;
-/// An epoch other than the first one follows.
+/// Flag: an epoch other than the first one follows.
 const EPOCH: u8 = 8;
-/// The change is of the same model as the one before it, whose name is not repeated.
+/// Flag: the change is of the same model as the one before it, whose name is not repeated.
 const SAME: u8 = 16;
 
-/// A commit as logged.
+/// A log entry: a commit as its author made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogEntry {
     /// The author's device, which owns the device-owned records of the commit.
     pub(crate) device: DeviceId,
     pub(crate) stamp: Hlc,
-    /// The heads of other streams that changed at the author since its commit before: what this commit may rest on.
+    /// The causes: the streams of others that moved at the author since its commit before, and up to where.
     pub(crate) after: Vec<(ReplicaId, u64)>,
     pub(crate) changes: Vec<Reference>,
 }
 
-/// A change as logged: where its value belongs and what it must hash to.
+/// A change as logged: the record, and the digest of the value instead of the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reference {
     pub(crate) record: RecordKey,
     /// The value; `None` for a delete.
     pub(crate) value: Option<ValueRef>,
-    /// For a model with its own merge, the epoch of the record that the author knew; a delete opens the one of its stamp.
+    /// For a model with its own merge, the epoch of the record that the author knew; a delete opens the epoch of its
+    /// own stamp.
     pub(crate) epoch: Option<Hlc>,
 }
 
-/// What a value must be.
+/// A reference to a value: its schema, its length and its digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ValueRef {
     pub(crate) schema: u16,
-    /// Its bytes: known before it is read, so that whoever reads many can tell how many fit.
+    /// The bytes of the value. A reader of many values knows from them how many fit, before it reads any.
     pub(crate) len: u32,
     pub(crate) digest: Digest,
 }
 
 impl ValueRef {
-    /// Names a value of `len` bytes.
+    /// Refers to a value of `len` bytes.
     pub(crate) fn new(schema: u16, len: usize, digest: Digest) -> Self {
         Self { schema, len: length(len), digest }
     }
 
-    /// The bytes of the value.
+    /// The length of the value in bytes.
     pub(crate) fn len(&self) -> usize {
         usize::try_from(self.len).unwrap_or(usize::MAX)
     }
@@ -72,13 +75,13 @@ pub(crate) fn chain(previous: &Digest, entry: &[u8]) -> Digest {
 /// The digest of a stream before its first commit.
 pub(crate) const CHAIN_START: Digest = [0; 32];
 
-/// Splits a log row into the digest before the commit and the commit.
+/// Splits a log row into the digest before the commit and the log entry.
 pub(crate) fn split_row(row: &[u8]) -> Result<(Digest, &[u8]), FormatError> {
     let (previous, entry) = row.split_first_chunk().ok_or(FormatError::Damaged { what: WHAT })?;
     Ok((*previous, entry))
 }
 
-/// The log row of the commit `entry`.
+/// Makes the log row of the log entry `entry`.
 pub(crate) fn row(previous: &Digest, entry: &[u8]) -> Value {
     [previous, entry].concat()
 }
@@ -86,7 +89,7 @@ pub(crate) fn row(previous: &Digest, entry: &[u8]) -> Value {
 /// Writes a log row change by change.
 pub(crate) struct LogRowWriter {
     out: Value,
-    /// The model of the change before, and its flags.
+    /// The model of the change before, and its flags for `OWNED` and `MERGE`.
     last: Option<(Vec<u8>, u8)>,
 }
 
@@ -112,7 +115,7 @@ impl LogRowWriter {
         Self { out, last: None }
     }
 
-    /// Appends a change; records ascend. An owned record goes without its owner: that is the author's device.
+    /// Appends a change; records ascend. The owner of an owned record is not written: it is the author's device.
     pub(crate) fn push(&mut self, record: &RecordKey, value: Option<ValueRef>, epoch: Option<Hlc>) {
         let (model, id) = (record.model().as_bytes(), record.id_bytes());
         let owned = if record.owner().is_some() { OWNED } else { 0 };
@@ -147,13 +150,13 @@ impl LogRowWriter {
 }
 
 impl LogEntry {
-    /// Reads the entry of the stream of `replica`. No two byte strings are the same entry.
+    /// Reads an entry of the stream of `replica`. No two byte strings are the same entry, so an entry has one digest.
     pub(crate) fn parse(replica: ReplicaId, bytes: &[u8]) -> Result<Self, FormatError> {
         Self::parse_capped(replica, bytes, usize::MAX)
     }
 
-    /// As [`parse`](LogEntry::parse), for bytes of a peer: with more changes than `changes_max` it is refused before
-    /// any memory is taken for them.
+    /// As [`parse`](LogEntry::parse), for bytes of a peer: an entry with more changes than `changes_max` is refused
+    /// before any memory is taken for them.
     pub(crate) fn parse_capped(
         replica: ReplicaId,
         bytes: &[u8],
@@ -163,7 +166,7 @@ impl LogEntry {
         let device = DeviceId::from_bytes(reader.array()?);
         let stamp = Hlc::from_time_bytes(reader.array()?, replica);
         let count = usize::from(reader.u16()?);
-        // A count beyond what can follow must not reserve memory.
+        // Compare the count with the bytes that follow: a made-up count must not reserve memory.
         if count > reader.remaining() / 24 {
             return Err(reader.damaged());
         }
@@ -177,14 +180,14 @@ impl LogEntry {
             after.push(cause);
         }
         let count = usize::try_from(reader.u32()?).ok();
-        // The shortest change has three bytes.
+        // The shortest change has three bytes: flags and the length of the id.
         let max = changes_max.min(reader.remaining() / 3);
         let count = count.filter(|count| *count <= max).ok_or_else(|| reader.damaged())?;
         let mut changes = Vec::<Reference>::with_capacity(count);
         let mut model = None;
         for _ in 0..count {
             let change = Reference::parse(device, stamp, &mut model, &mut reader)?;
-            // Each record once, in their order.
+            // Each record comes once, and records ascend.
             if changes.last().is_some_and(|before| before.record >= change.record) {
                 return Err(reader.damaged());
             }
@@ -204,7 +207,8 @@ impl Reference {
     ) -> Result<Self, FormatError> {
         let flags = reader.byte()?;
         let kind = flags & (OWNED | MERGE);
-        // Only a shared model brings its own merge, and only such a change has an epoch; a delete opens its own.
+        // Only a shared model brings its own merge, and only a put of such a model has an epoch: a delete opens its
+        // own.
         let unknown = flags & !(DELETE | OWNED | MERGE | EPOCH | SAME) != 0;
         if unknown || kind == OWNED | MERGE || flags & EPOCH != 0 && flags & (MERGE | DELETE) != MERGE {
             return Err(reader.damaged());
@@ -223,7 +227,7 @@ impl Reference {
         let id_len = reader.u16()?;
         let id = reader.slice(id_len.into())?;
         let owner = (flags & OWNED != 0).then_some(device);
-        // An empty or overlong model name makes no record key.
+        // Refuse an empty or overlong model name: it makes no record key.
         let record = RecordKey::checked(model, owner, id).ok_or_else(|| reader.damaged())?;
         let mut epoch = (flags & MERGE != 0).then_some(Hlc::NEVER);
         if flags & EPOCH != 0 {
@@ -335,7 +339,7 @@ mod tests {
             if let Some(old) = bytes.get_mut(at) {
                 *old = byte;
             }
-            // What can be read is what was written: no two byte strings mean the same entry.
+            // An entry that can be read is encoded as the same bytes: no two byte strings mean the same entry.
             for bytes in [bytes, garbage] {
                 if let Ok(entry) = LogEntry::parse(replica(), &bytes) {
                     prop_assert_eq!(encode(&entry), bytes);

@@ -1,26 +1,26 @@
-//! What is stored: one keyspace, a prefix byte per kind, big-endian integers, values that start with a format byte.
+//! The rows of a store: one keyspace, a first byte per kind, big-endian integers, and a format byte before the fields.
 //!
 //! | key | value |
 //! |---|---|
 //! | `01 "store"` | [`Identity`]: format version, group, device, replica |
 //! | `01 "clock"` | [`Clock high-water`](clock_value): the highest stamp issued or seen |
-//! | `01 "model" name` | [`ModelSeen`]: whether the model is device-owned, its newest schema seen here |
+//! | `01 "model" name` | [`ModelSeen`]: ownership, way of merging and newest schema of a model, as seen here |
 //! | `01 "projection" name` | [`ProjectionRow`]: version, schema of its model, how far it is |
-//! | `01 "introducer"` | from whom a replica learns the group, until its own member record arrives |
-//! | `01 "fork" replica` | that the stream has two histories; for the own stream: that this store was restored or cloned |
-//! | `02 replica` | [`Head`]: the stream's last commit known and its floor |
-//! | `03 replica` | [`Point`]s: what a peer has acknowledged of each stream |
+//! | `01 "introducer"` | the member from whom a joiner learns the group, until its own member record arrives |
+//! | `01 "fork" replica` | the stream has two histories; for the own stream: this store was restored or cloned |
+//! | `02 replica` | [`Head`]: the stream's last commit here, and its floor |
+//! | `03 replica` | [`Point`]s: how far a peer has acknowledged each stream |
 //! | `10..70 model id`, `70..d0 model owner id` | [record](record): stamp, dot, schema, flags, value |
 //! | `06 replica seq` | the digest before a commit, and the [`LogEntry`]: the commit as its author made it, each change as a reference |
 //! | `07 replica seq record-key` | kept: a value that a log entry needs and that its record does not hold |
 //! | `08 length record-key replica seq` | beside: a record whose value this version of the app cannot merge yet |
 //!
 //! Model names carry their length, so no model's keys can run into another's. Shared and device-owned records
-//! have first bytes of their own, so a key tells who may change it without knowing the model; which one of them
-//! depends on the model's name, so that a store can give each model a tree of its own.
+//! have first bytes of their own, so a key tells who may change the record without knowing the model. The model's name
+//! picks one of these first bytes, so that a store can give each model a tree of its own.
 //!
-//! A record does not hold the digest of its value: the digest is in the log as long as anything needs it, and
-//! can be computed from the value. At 200 bytes a value it would be a sixth of the disk.
+//! A record does not hold the digest of its value: the digest is in the log as long as it is needed, and can be
+//! computed from the value. With values of 200 bytes the digests would be a sixth of the disk.
 
 pub(crate) mod keys;
 pub(crate) mod log;
@@ -33,22 +33,23 @@ pub(crate) use rows::{
     fork_from_value, fork_value, introducer_from_value, introducer_value, peer_from_value, peer_value,
 };
 
-/// The first byte of every value this version writes, and the version of the whole layout in [`Identity`].
+/// The format byte, with which every stored value begins. A log row has it behind its digest, a kept value has none.
+/// In [`Identity`] it is the version of the whole layout.
 pub(crate) const FORMAT: u8 = 1;
 
-/// A blake3 hash.
+/// A digest: a BLAKE3 hash.
 pub(crate) type Digest = [u8; 32];
 
-/// The digest of a value.
+/// Computes the digest of a value.
 pub(crate) fn digest(value: &[u8]) -> Digest {
     *blake3::hash(value).as_bytes()
 }
 
-/// A length or a count as it is stored and sent.
+/// Converts a length or a count to the integer that is stored and sent.
 ///
 /// # Panics
-/// If it does not fit. A limit keeps it far below that, so a length that does not fit is a mistake in this library, and
-/// must not be written as another one: what it says could never be read again.
+/// If the length does not fit. A limit keeps lengths far below that, so one that does not fit is a mistake in this
+/// library. It must not be written as another length: the row could never be read again.
 #[allow(clippy::panic, reason = "a wrong length on disk or on the wire is worse than the end of the replica")]
 pub(crate) fn length<N: TryFrom<usize>>(len: usize) -> N {
     N::try_from(len).unwrap_or_else(|_| {
@@ -59,22 +60,22 @@ pub(crate) fn length<N: TryFrom<usize>>(len: usize) -> N {
 /// Stored bytes that this version cannot read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
-    /// Written by another version of the library.
+    /// The row was written by another version of the library.
     #[error(
         "{what} has format {found}, this version reads format {known}; open the store with a newer version of the app"
     )]
     Version {
-        /// Which kind of row.
+        /// The kind of the row.
         what: &'static str,
-        /// The format it has.
+        /// The format of the row.
         found: u8,
         /// The format that this version reads.
         known: u8,
     },
-    /// Cut short, too long or out of range: damaged.
+    /// The row is damaged: cut short, too long or out of range.
     #[error("{what} is damaged; restore the store from a backup or another device")]
     Damaged {
-        /// Which kind of row.
+        /// The kind of the row.
         what: &'static str,
     },
 }
@@ -86,7 +87,7 @@ pub(crate) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// A reader of `bytes`, a row of the kind `what`, behind its format byte.
+    /// Reads the format byte of `bytes`, a row of the kind `what`, and stands behind it.
     pub(crate) fn new(what: &'static str, bytes: &'a [u8]) -> Result<Self, FormatError> {
         let mut reader = Self { what, rest: bytes };
         match reader.byte()? {
@@ -132,12 +133,12 @@ impl<'a> Reader<'a> {
         self.rest.len()
     }
 
-    /// Everything that is left.
+    /// Returns all bytes that are left.
     pub(crate) fn rest(self) -> &'a [u8] {
         self.rest
     }
 
-    /// Nothing may be left.
+    /// Checks that no bytes are left.
     pub(crate) fn end(self) -> Result<(), FormatError> {
         if self.rest.is_empty() { Ok(()) } else { Err(self.damaged()) }
     }

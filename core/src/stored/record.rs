@@ -1,7 +1,7 @@
 //! A record as stored: a header, then the value.
 //!
-//! The length of the header is known before it is filled in, so a value is encoded once, behind room for the header,
-//! and from there on it only moves.
+//! The length of the header is known before its fields are, so a value is encoded once, behind room for the header,
+//! and is never copied to make that room.
 
 use std::io::Write;
 
@@ -10,22 +10,23 @@ use crate::hlc::Hlc;
 use crate::ids::ReplicaId;
 use crate::storage::Value;
 
-/// Format, flags, schema, time of the stamp, replica and sequence number of the dot.
+/// The bytes of the header: format, flags, schema, time of the stamp, replica and sequence number of the dot.
 pub(crate) const HEADER_LEN: usize = 1 + 1 + 2 + 8 + 16 + 8;
 
 const WHAT: &str = "a record";
+/// Flag: the record is deleted.
 const TOMBSTONE: u8 = 1;
-/// The model brings its own merge, and the epoch follows the header.
+/// Flag: the model brings its own merge, and the epoch follows the header.
 const MERGE: u8 = 2;
-/// The value is made of several, so it is not the one of the dot.
+/// Flag: the value was merged of several, so it is not the one that the dot put.
 const MIXED: u8 = 4;
-/// Values that could not be merged yet lie beside it.
+/// Flag: values that could not be merged yet lie beside the record.
 const BESIDE: u8 = 8;
 
-/// What a record says beside its value.
+/// The header of a record: all that is stored in front of its value.
 ///
-/// The stamp is that of the commit that wrote the record, and the dot names that commit, so both have the same
-/// replica and it is stored once.
+/// The stamp is that of the commit that wrote the record, and the dot names that commit. Both have the same replica,
+/// so it is stored once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) tombstone: bool,
@@ -33,23 +34,23 @@ pub(crate) struct Header {
     pub(crate) schema: u16,
     pub(crate) stamp: Hlc,
     pub(crate) seq: u64,
-    /// What a record of a model with its own merge says in addition.
+    /// The fields that only a record of a model with its own merge has.
     pub(crate) merge: Option<Merged>,
 }
 
-/// What a record of a model with its own merge says.
+/// The fields of the header that only a record of a model with its own merge has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Merged {
-    /// The stamp of the delete after which it was created; values of different epochs are never merged.
+    /// The stamp of the delete after which the record was put again; values of different epochs are never merged.
     pub(crate) epoch: Hlc,
-    /// Whether the value is made of several, so that it is not the one of the dot.
+    /// Whether the value was merged of several, so that it is not the one that the dot put.
     pub(crate) mixed: bool,
-    /// Whether values that could not be merged yet lie beside it.
+    /// Whether values that could not be merged yet lie beside the record.
     pub(crate) beside: bool,
 }
 
 impl Merged {
-    /// A record of `epoch` that holds the value of its dot.
+    /// The fields of a record of `epoch` that holds the value of its dot.
     pub(crate) const fn plain(epoch: Hlc) -> Self {
         Self { epoch, mixed: false, beside: false }
     }
@@ -69,23 +70,24 @@ impl Header {
         let fields = [&[FORMAT, flags][..], &schema, &time, replica.as_bytes(), &seq, &epoch];
         let mut room = record;
         for field in fields {
-            // Every record begins with room for all of it.
+            // Writing cannot fail: every record begins with room for the whole header.
             let _ = room.write_all(field);
         }
     }
 
-    /// Whether the record holds the value that the commit `seq` of `replica` gave it.
+    /// Whether the record holds the value that the commit `seq` of `replica` put.
     pub(crate) fn holds(&self, replica: ReplicaId, seq: u64) -> bool {
         self.seq == seq && self.stamp.replica() == replica && !self.merge.is_some_and(|merge| merge.mixed)
     }
 
-    /// What decides between two states of a record: the epoch, if the model brings its own merge, then the stamp.
+    /// The rank of a record: its epoch, if the model brings its own merge, then its stamp. Of two states of a record
+    /// the one with the higher rank wins.
     pub(crate) fn rank(&self) -> (Option<Hlc>, Hlc) {
         (self.merge.map(|merge| merge.epoch), self.stamp)
     }
 }
 
-/// Room for the header of a record, before a value that is encoded behind it.
+/// Makes room for the header of a record; the value is encoded behind it.
 pub(crate) fn with_room(merge: bool, value_bytes: usize) -> Value {
     let len = HEADER_LEN + if merge { Hlc::LEN } else { 0 };
     let mut record = Value::with_capacity(len + value_bytes);
@@ -94,7 +96,7 @@ pub(crate) fn with_room(merge: bool, value_bytes: usize) -> Value {
     record
 }
 
-/// A record of `header` with `value`.
+/// Makes a record of `header` with `value`.
 pub(crate) fn of(header: &Header, value: &[u8]) -> Value {
     let mut record = with_room(header.merge.is_some(), value.len());
     record.extend_from_slice(value);
@@ -102,7 +104,7 @@ pub(crate) fn of(header: &Header, value: &[u8]) -> Value {
     record
 }
 
-/// Where the value begins in a record that begins with a header, or with room for one.
+/// The place of the value in a record that begins with a header, or with room for one.
 pub(crate) fn value_at(record: &[u8]) -> usize {
     let merge = record.get(1).is_some_and(|flags| flags & MERGE != 0);
     HEADER_LEN + if merge { Hlc::LEN } else { 0 }

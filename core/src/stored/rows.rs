@@ -1,4 +1,4 @@
-//! The small rows: identity, clock, models seen, projections, heads.
+//! The small rows: identity, clock, models seen, projections, peers, forks, introducer, heads.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::hlc::Hlc;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::storage::{Key, Value};
 
-/// Who a store is. Written when it is created and never changed.
+/// The identity of a store. It is written when the store is created and never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) group: GroupId,
@@ -34,7 +34,7 @@ impl Identity {
     }
 }
 
-/// The clock's row: the highest stamp that this replica issued or saw.
+/// Makes the clock's row: the highest stamp that this replica issued or saw.
 pub(crate) fn clock_value(high_water: Hlc) -> Value {
     [&[FORMAT], &high_water.time_bytes()[..]].concat()
 }
@@ -47,11 +47,11 @@ pub(crate) fn clock_from_value(replica: ReplicaId, value: &[u8]) -> Result<Hlc, 
     Ok(stamp)
 }
 
-/// What this store has seen of a model.
+/// A model as this store has seen it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ModelSeen {
     pub(crate) device_owned: bool,
-    /// Whether it brings its own merge.
+    /// Whether the model brings its own merge.
     pub(crate) own_merge: bool,
     /// The newest schema that an app opened this store with.
     pub(crate) schema: u16,
@@ -77,21 +77,21 @@ impl ModelSeen {
     }
 }
 
-/// How far a projection is. A projection without a row has not begun.
+/// The row of a projection: how far it is. A projection without a row has not begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ProjectionRow {
     pub(crate) version: u32,
-    /// The schema of its model that it was built with.
+    /// The schema of the model when the projection was built.
     pub(crate) schema: u16,
     pub(crate) progress: Progress,
 }
 
-/// Which records a projection has.
+/// The progress of a projection: which records it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// Those up to this key, which is included.
+    /// The projection has the records up to this key, which is included.
     Until(Key),
-    /// All.
+    /// The projection has all records.
     Complete,
 }
 
@@ -130,14 +130,14 @@ impl ProjectionRow {
     }
 }
 
-/// What a replica is known to have of a stream: a sequence number and the digest there.
+/// A place in a stream: a sequence number and the digest of the stream there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Point {
     pub(crate) seq: u64,
     pub(crate) digest: Digest,
 }
 
-/// The row of a peer: what it has acknowledged of each stream.
+/// Makes the row of a peer: how far it has acknowledged each stream.
 pub(crate) fn peer_value(acked: &BTreeMap<ReplicaId, Point>) -> Value {
     let mut out = vec![FORMAT];
     for (replica, Point { seq, digest }) in acked {
@@ -163,12 +163,12 @@ pub(crate) fn peer_from_value(value: &[u8]) -> Result<BTreeMap<ReplicaId, Point>
     Ok(acked)
 }
 
-/// The row of a stream that has two histories: where the other one was seen first.
+/// Makes the row of a fork: `stream` proves it, at the sequence number `seq`. The key says which stream has forked.
 pub(crate) fn fork_value(stream: ReplicaId, seq: u64) -> Value {
     [&[FORMAT], &stream.as_bytes()[..], &seq.to_be_bytes()[..]].concat()
 }
 
-/// Reads the row of a stream that has two histories: which stream proves it, and where.
+/// Reads the row of a fork: the stream that proves it, and the sequence number there.
 pub(crate) fn fork_from_value(value: &[u8]) -> Result<(ReplicaId, u64), FormatError> {
     let mut reader = Reader::new("a fork's row", value)?;
     let fork = (ReplicaId::from_bytes(reader.array()?), reader.u64()?);
@@ -176,7 +176,7 @@ pub(crate) fn fork_from_value(value: &[u8]) -> Result<(ReplicaId, u64), FormatEr
     Ok(fork)
 }
 
-/// The row that a replica has until its own member record arrives: from whom it learns the group.
+/// Makes the introducer's row, which a joiner has until its own member record arrives.
 pub(crate) fn introducer_value(replica: ReplicaId) -> Value {
     [&[FORMAT], &replica.as_bytes()[..]].concat()
 }
@@ -189,18 +189,18 @@ pub(crate) fn introducer_from_value(value: &[u8]) -> Result<ReplicaId, FormatErr
     Ok(replica)
 }
 
-/// The last commit known of a stream, and how far its log has been pruned here.
+/// The head of a stream: its last commit here, and how far its log has been pruned here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
-    /// Its sequence number; 0 before the first commit.
+    /// The sequence number of the last commit; 0 before the first.
     pub(crate) seq: u64,
     pub(crate) stamp: Hlc,
     pub(crate) digest: Digest,
-    /// The log holds the commits above it.
+    /// The floor: the log holds the commits above it.
     pub(crate) floor: u64,
     /// The digest of the stream at the floor.
     pub(crate) floor_digest: Digest,
-    /// No log row of the stream is longer: how many of them may be read at once.
+    /// The length of the longest log row that the stream ever had here, by which a reader knows how many rows fit.
     pub(crate) row_bytes_max: u32,
 }
 
@@ -213,7 +213,7 @@ impl Head {
         Self { seq: 0, stamp, digest: CHAIN_START, floor: 0, floor_digest: CHAIN_START, row_bytes_max: 0 }
     }
 
-    /// The place of the last commit.
+    /// The place of the last commit in the stream.
     pub(crate) const fn point(&self) -> Point {
         Point { seq: self.seq, digest: self.digest }
     }
@@ -246,7 +246,7 @@ impl Head {
         let floor = reader.u64()?;
         let floor_digest = reader.array()?;
         let row_bytes_max = reader.u32()?;
-        // There is no commit after the last number, so no stream ever gets there.
+        // Refuse the highest number: no commit could follow it, so no stream ever reaches it.
         if floor > seq || seq == u64::MAX {
             return Err(reader.damaged());
         }

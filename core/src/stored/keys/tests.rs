@@ -51,7 +51,7 @@ fn keys_come_back() {
         (kept(replica(), 7, &record), StoredKey::Kept(replica(), 7, record.clone())),
     ] {
         assert_eq!(StoredKey::parse(&key), Some(parsed));
-        // A cut key is never taken for another one of its own kind, unless its tail is free text.
+        // A key that is cut short is no key, unless it ends in free text: a model's or a projection's name.
         if !matches!(StoredKey::parse(&key), Some(StoredKey::Model(_) | StoredKey::Projection(_))) {
             assert_eq!(StoredKey::parse(&key[..key.len() - 1]), None, "{key:?}");
         }
