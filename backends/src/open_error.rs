@@ -20,7 +20,7 @@ pub enum OpenError {
     Corrupt {
         /// Where the store lies.
         path: PathBuf,
-        /// What the engine found.
+        /// The error that the engine reported.
         source: BoxError,
     },
     /// The files have the format of another version of the engine: open them with that version.
@@ -28,7 +28,7 @@ pub enum OpenError {
     Upgrade {
         /// Where the store lies.
         path: PathBuf,
-        /// What the engine found.
+        /// The error that the engine reported.
         source: BoxError,
     },
     /// The linked engine has a fault that loses data: link a newer version.
@@ -46,7 +46,7 @@ pub enum OpenError {
     Io {
         /// Where the store lies.
         path: PathBuf,
-        /// What the system reported.
+        /// The error that the system reported.
         source: io::Error,
     },
 }
