@@ -1,4 +1,4 @@
-//! A whole store over a `BTreeMap`, and the one line that proves it:
+//! A whole store over a `BTreeMap`, and the one line that tests it against the contract:
 //!
 //! ```sh
 //! cargo test -p syncline-backends --example custom_storage
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
 
-/// Entries in memory. A real store keeps them in a file, and flushes that before `write` returns.
+/// Entries in memory. A real store keeps them in a file, and flushes the file before `write` returns.
 #[derive(Default)]
 struct MapStorage {
     entries: Arc<Mutex<BTreeMap<Key, Value>>>,
@@ -25,7 +25,7 @@ impl MapStorage {
 #[async_trait]
 impl Storage for MapStorage {
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
-        // One lock for all keys: they come from one consistent state.
+        // One lock for all keys, so that their values come from one state.
         let entries = self.entries();
         Ok(keys.iter().map(|key| entries.get(key).cloned()).collect())
     }
@@ -37,7 +37,7 @@ impl Storage for MapStorage {
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
-        // One lock for the whole batch, and nothing below can fail: all of it or nothing.
+        // One lock for the whole batch, and nothing below can fail: so all of the batch is applied, or nothing.
         let mut entries = self.entries();
         for op in batch {
             match op {
@@ -67,7 +67,7 @@ fn main() {
 mod tests {
     use super::*;
 
-    /// Where the store lies between two openings: a path, for a real one.
+    /// What lasts from one opening to the next. For a real store it is a path.
     #[derive(Default)]
     struct Place(Arc<Mutex<BTreeMap<Key, Value>>>);
 

@@ -1,7 +1,7 @@
-//! The app's own rows and ours in one SQLite transaction, and a table that plain SQL joins with the app's own.
+//! The app's own rows and records in one SQLite transaction, and a table of records that SQL joins with the app's own.
 //!
 //! Notes are a table of this app alone; tags are records that replicate. `with_tx` writes a note and its tags
-//! together. A projection keeps a `tag` table and a full-text index in step with the records, whoever commits them.
+//! together. A projection keeps a `tag` table and a full-text index in step with the records, also with those of peers.
 //!
 //! `cargo run -p syncline-backends --features sqlite --example sql_join`
 
@@ -84,7 +84,7 @@ async fn run(path: &Path) -> Result<(), BoxError> {
         .with_tx(|tx| Ok(tx.native().execute_batch("CREATE TABLE note (id BLOB PRIMARY KEY, text TEXT)")?))
         .await?;
 
-    // A note and its tags: one transaction, one commit.
+    // A note and its tags are one transaction and one commit.
     let note = Uuid::now_v7();
     let summer = library
         .with_tx(move |tx| {
@@ -96,7 +96,7 @@ async fn run(path: &Path) -> Result<(), BoxError> {
         })
         .await?;
 
-    // An error undoes both: there is no second note, and no tag.
+    // An error undoes both: there is no second note, and no tag of it.
     let refused = library.with_tx(move |tx| {
         tx.native().execute("INSERT INTO note VALUES (?1, 'never')", [Uuid::now_v7().as_bytes()])?;
         tx.put(&Tag { id: Uuid::now_v7(), note, name: "summer again".into() })?;
@@ -106,10 +106,10 @@ async fn run(path: &Path) -> Result<(), BoxError> {
         println!("undone: {error}");
     }
 
-    // Any other commit keeps the tables in step as well.
+    // The tables follow any other commit as well.
     library.commit_shared(Tag { name: "winter".into(), ..summer }).await?;
 
-    // The app reads with SQL of its own, on a connection of its own.
+    // The app reads with its own SQL, on its own connection.
     let app = Connection::open(path)?;
     let mut joined = app.prepare(
         "SELECT note.text, tag.name FROM note JOIN tag ON tag.note = note.id

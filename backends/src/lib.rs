@@ -3,16 +3,16 @@
 //!
 //! | store | feature | what survives | second opener |
 //! |---|---|---|---|
-//! | [`MemoryStorage`] | always on | nothing: what was written ends with the process | takes over, the first is fenced |
+//! | [`MemoryStorage`] | always on | nothing: its content ends with the process | takes over, the first is fenced |
 //! | `RedbStorage` | `redb` | crashes of the process and loss of power | is refused with [`OpenError::AlreadyOpen`] |
 //! | `SqliteStorage` | `sqlite` | crashes of the process and loss of power | is refused with [`OpenError::AlreadyOpen`] |
 //! | `SledStorage` | `sled` | the same, as far as sled can be trusted: experimental | is refused with [`OpenError::AlreadyOpen`] |
 //!
 //! A feature adds a module and changes nothing else. Every store keeps the contract of
-//! [`Storage`](syncline::Storage); its own page says what it costs and what can be set.
+//! [`Storage`](syncline::Storage); the page of the store says what it costs and what can be set.
 //!
-//! [`MemoryNetwork`] is always on, as [`MemoryStorage`] is: replicas of one process talk over it, and an app's tests
-//! make it lose, delay and damage what they say.
+//! [`MemoryNetwork`] is always on too: replicas of one process talk over it, and an app's tests make it lose, delay and
+//! damage frames.
 
 mod bounds;
 pub mod memory;
@@ -41,7 +41,7 @@ pub use sled::SledStorage;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStorage;
 
-/// The README's program is compiled and run as a test.
+/// Compiles and runs the program of the README as a test.
 #[cfg(all(doctest, feature = "redb"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;

@@ -8,17 +8,17 @@ use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, Writ
 
 use crate::bounds::bounds;
 
-/// A store in memory. Nothing of it survives the process.
+/// A store in memory. Its content ends with the process.
 ///
-/// Reads and writes are immediate and never fail, except that a store whose [`MemoryDisk`] was opened again is
-/// fenced. It takes keys and values of every size.
+/// Reads and writes do not wait, and never fail, except that the writes of a store whose [`MemoryDisk`] was opened
+/// again return [`WriteError::Fenced`]. Keys and values may have any size.
 #[derive(Debug)]
 pub struct MemoryStorage {
     disk: MemoryDisk,
     owner: u64,
 }
 
-/// What a [`MemoryStorage`] stands on; keep a clone to open the same data again.
+/// The content of a [`MemoryStorage`]. Clones share it: keep one to open the same content again.
 ///
 /// ```
 /// use syncline::{Storage, WriteBatch, WriteError};
@@ -45,7 +45,7 @@ pub struct MemoryDisk {
 #[derive(Debug, Default)]
 struct Content {
     entries: BTreeMap<Key, Value>,
-    /// How often the disk was opened: the newest opener owns it.
+    /// How often the disk was opened. The newest store owns it.
     owner: u64,
 }
 
@@ -56,8 +56,8 @@ impl MemoryDisk {
         Self::default()
     }
 
-    // A poisoned lock is taken as it is: the code under it does not panic, and a panic elsewhere in the process
-    // says nothing about this map.
+    // Poison is ignored: the code under this lock does not panic while it changes the map, so that a panic leaves no
+    // batch half applied.
     fn read(&self) -> RwLockReadGuard<'_, Content> {
         self.content.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,7 +74,8 @@ impl MemoryStorage {
         Self::open(&MemoryDisk::new())
     }
 
-    /// Opens what is on `disk` and takes it over: writes of earlier openers return [`WriteError::Fenced`].
+    /// Opens `disk` and takes it over: writes of the stores that were opened on it before return
+    /// [`WriteError::Fenced`].
     #[must_use]
     pub fn open(disk: &MemoryDisk) -> Self {
         let mut content = disk.write();
@@ -107,11 +108,11 @@ impl Storage for MemoryStorage {
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
         let mut content = self.disk.write();
-        // Under the same lock as the changes: an opener between the two would be overwritten.
+        // Checked under the same lock as the changes: a store that takes over in between would be overwritten.
         if content.owner != self.owner {
             return Err(WriteError::Fenced);
         }
-        // Nothing below can fail, so that a batch is never applied in part.
+        // Nothing below can fail: otherwise a batch could be applied in part.
         for op in batch {
             match op {
                 WriteOp::Put { key, value } => drop(content.entries.insert(key, value)),

@@ -5,40 +5,40 @@ use std::path::PathBuf;
 
 use syncline::BoxError;
 
-/// A store that could not be opened. A file that is not a store of this library is left as it was.
+/// Why a store was not opened. A file that is not a store of this library is left as it was.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// Another store of this process, or another process, holds it: close that one and try again.
+    /// Another store of this process, or another process, holds the files: close that store and try again.
     #[error("{} is already open: close the other store or end the process that holds it, then try again", path.display())]
     AlreadyOpen {
         /// Where the store lies.
         path: PathBuf,
     },
-    /// The file is damaged, or something else than a store: restore it from a copy, or choose another path.
+    /// The files are damaged, or something else than a store: restore them from a copy, or choose another path.
     #[error("{} is damaged or not a store: restore it, or choose another path: {source}", path.display())]
     Corrupt {
         /// Where the store lies.
         path: PathBuf,
-        /// What the engine found.
+        /// The error that the engine reported.
         source: BoxError,
     },
-    /// The file has the format of another version of the engine: open it with that version.
+    /// The files have the format of another version of the engine: open them with that version.
     #[error("{} was written by another version of the engine: open it with that version: {source}", path.display())]
     Upgrade {
         /// Where the store lies.
         path: PathBuf,
-        /// What the engine found.
+        /// The error that the engine reported.
         source: BoxError,
     },
-    /// The engine that the program is linked with has a fault that loses data: link a newer one.
+    /// The linked engine has a fault that loses data: link a newer version.
     #[error("{} was not opened, because {found} can lose data: link {needed} or newer", path.display())]
     EngineTooOld {
         /// Where the store lies.
         path: PathBuf,
-        /// The engine that is linked.
+        /// The linked engine and its version.
         found: String,
-        /// The first one that is safe.
+        /// The first version without the fault.
         needed: String,
     },
     /// The medium failed or is not accessible; the message says what to check.
@@ -46,7 +46,7 @@ pub enum OpenError {
     Io {
         /// Where the store lies.
         path: PathBuf,
-        /// What the system reported.
+        /// The error that the system reported.
         source: io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! Goal: bad calls and a bad clock get a typed error that says what to do, with nothing written. Method: one call
+//! Goal: a bad call or a bad clock is a typed error that says what to do, and nothing is written. Method: one call
 //! after the other on a memory store, whose content is compared before and after.
 
 #![allow(
@@ -42,7 +42,7 @@ struct Stranger {
     id: u32,
 }
 
-/// Fails to encode.
+/// A record that fails to encode.
 #[derive(Clone, Debug, Serialize, Deserialize, Syncable)]
 #[sync(model = "stubborn")]
 struct Stubborn {
@@ -56,7 +56,7 @@ fn refuse<S: Serializer>(_: &u32, _: S) -> Result<S::Ok, S::Error> {
     Err(serde::ser::Error::custom("no"))
 }
 
-/// `Tag` after its fields changed and its schema rose.
+/// `Tag` in a later version of the app, with another field and a higher schema.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Syncable)]
 #[sync(model = "tag", schema = 2, migrate = TagV2::from_v1)]
 struct TagV2 {
@@ -74,7 +74,7 @@ impl TagV2 {
     }
 }
 
-/// Two strings as postcard writes them, each shorter than 128 bytes.
+/// Reads two strings as postcard writes them, each shorter than 128 bytes.
 fn postcard_pair(value: &[u8]) -> Option<(String, String)> {
     let take = |bytes: &[u8]| -> Option<(String, usize)> {
         let len = usize::from(*bytes.first()?);
@@ -177,7 +177,7 @@ async fn whatever_is_too_large_is_named_with_its_limit() {
     let before = content(&store).await;
     let error = library.commit(tag("x".repeat(17), "")).await.unwrap_err();
     assert!(matches!(error, Error::TooLarge { size: 17, limit } if limit == 16), "{error}");
-    // Two length bytes, one byte of id.
+    // The value is two length bytes, one byte of id and 98 bytes of name.
     let error = library.commit(tag("x", "n".repeat(98))).await.unwrap_err();
     assert!(matches!(error, Error::TooLarge { size: 101, limit } if limit == 100), "{error}");
     let update = library.update::<Tag, _>("a".into(), |_| Ok(tag("a", "n".repeat(98))));
@@ -193,7 +193,7 @@ async fn whatever_is_too_large_is_named_with_its_limit() {
     assert!(matches!(error, Error::TooLarge { size: 222, limit } if limit == 200), "{error}");
     assert_eq!(content(&store).await, before);
 
-    // At the limit it fits. A change that replaces a staged one counts once.
+    // A value of exactly the limit fits. A change that replaces a staged change counts once.
     library.commit(tag("x", "n".repeat(97))).await.unwrap();
     let staged = library.commit_batch(|batch| {
         for n in 0..9 {
@@ -237,7 +237,7 @@ async fn a_closure_that_fails_or_panics_takes_its_commit_back() {
     library.commit(tag("b", "b")).await.unwrap();
 }
 
-/// `Tag` of a later app whose migration panics, and whose encoding does for one name.
+/// `Tag` in a later version of the app. Its migration panics, and so does its encoding for one name.
 #[derive(Clone, Debug, Serialize, Deserialize, Syncable)]
 #[sync(model = "tag", schema = 2, migrate = Explosive::from_v1)]
 struct Explosive {
@@ -352,7 +352,7 @@ async fn older_schemas_are_migrated_and_newer_ones_refused() {
     assert_eq!(update.await.unwrap(), TagV2 { color: 8, ..migrated });
     library.shutdown().await.unwrap();
 
-    // The older app finds a record that it cannot read, and must not overwrite.
+    // The older app finds a record that it cannot read. It must not overwrite the record.
     let (library, driver) =
         TransactionManager::builder(Arc::clone(&store)).model::<Tag>().open().await.unwrap();
     tokio::spawn(driver.run());
@@ -409,7 +409,7 @@ async fn open_errors_name_the_store() {
     assert!(error.to_string().starts_with(&directory.path().display().to_string()), "{error}");
 }
 
-/// A store with a path.
+/// A store that says it lies at a path.
 struct Named(MemoryStorage, String);
 
 #[async_trait::async_trait]

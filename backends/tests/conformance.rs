@@ -1,5 +1,5 @@
-//! Goal: every store keeps the contract, and one replica and several that talk keep their promises on every store.
-//! Method: the lists of the testkit, one line each for every store.
+//! Goal: every store keeps the contract, and on every store a replica alone and replicas that talk keep their promises.
+//! Method: the lists of tests in the testkit, one line each for every store.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,7 +17,7 @@ use syncline::BoxError;
 use syncline_backends::{MemoryDisk, MemoryStorage};
 use syncline_testkit::{Fixture, replica_tests, replication_tests, storage_tests};
 
-/// A memory store's disk.
+/// The disk of a memory store.
 #[derive(Default)]
 struct Memory(MemoryDisk);
 
@@ -49,7 +49,7 @@ mod with_redb {
     /// The table of the app.
     const ROWS: TableDefinition<'_, u64, &str> = TableDefinition::new("app_row");
 
-    /// The same table, wherever the file is.
+    /// Implements [`JoinFixture`] with that table, for each fixture of redb.
     macro_rules! rows_in_redb {
         ($fixture:ty) => {
             impl JoinFixture for $fixture {
@@ -99,7 +99,7 @@ mod with_redb {
     replication_tests!(redb_replication, Redb::new);
     joined_replication_tests!(redb_joined_replication, Redb::new);
 
-    /// A medium that fails on demand, so that every error path of the store is walked.
+    /// A medium that fails on demand, so that the lists also run the error paths of the store.
     #[derive(Default)]
     struct RedbOnFailingMedium(CrashDisk);
 
@@ -108,7 +108,7 @@ mod with_redb {
         type Store = RedbStorage;
 
         async fn open(&self) -> Result<RedbStorage, BoxError> {
-            // The medium has no locks.
+            // The medium has no locks that would refuse a second opener.
             if self.0.holders() > 1 {
                 return Err("the medium is in use".into());
             }

@@ -1,9 +1,9 @@
-//! Goal: kill -9 at any moment loses nothing that was acknowledged, on a real file. Method: a child process
-//! commits and prints every acknowledgement; the parent kills it after a number drawn from a printed seed, opens
-//! the store, audits it and looks for everything that was printed; then the next child goes on from there.
+//! Goal: kill -9 at any moment loses no acknowledged commit, on a real file. Method: a child process commits and prints
+//! every acknowledgement; the parent kills it after a number of them that is drawn from a printed seed, opens the
+//! store, audits it and looks for every commit that was printed; then the next child goes on from there.
 //!
-//! This finds stale locks and faults of recovery. It cannot find a missing fsync: what was handed to the kernel
-//! survives the process.
+//! This finds stale locks and faults of recovery. It cannot find a missing fsync: bytes that the kernel has survive the
+//! process.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,14 +25,14 @@ use serde::{Deserialize, Serialize};
 use syncline::{DeviceId, GroupId, Storage, Syncable, TransactionManager, Uuid, audit};
 use syncline_backends::OpenError;
 
-/// Where the child finds its store, and what it does there; not set in the parent.
+/// The environment variables that tell the child the path of its store and the story to play. Not set in the parent.
 const CHILD: &str = "SYNCLINE_KILL_CHILD";
 const CHILD_STORY: &str = "SYNCLINE_KILL_CHILD_STORY";
 
 const CYCLES: u64 = 25;
 const CALLERS: u32 = 4;
 
-/// How far a caller has come.
+/// The count that a caller has reached.
 #[derive(Clone, Debug, Serialize, Deserialize, Syncable)]
 #[sync(model = "counter")]
 struct Counter {
@@ -44,7 +44,7 @@ struct Counter {
 /// Opens one of the stores at a path.
 type Open = fn(&Path) -> Result<Box<dyn Storage>, OpenError>;
 
-/// The stores that live in files, by name.
+/// The stores on files, by name.
 const STORES: &[(&str, Open)] = &[
     #[cfg(feature = "redb")]
     ("redb", |path| Ok(Box::new(syncline_backends::RedbStorage::open(path)?))),
@@ -61,7 +61,7 @@ struct Story {
     check: Box<Check>,
 }
 
-/// Looks for what was acknowledged, and returns what is there.
+/// Checks that the acknowledged counts are in the store, and returns the counts that are.
 type Check = dyn Fn(&Path, &[u64]) -> Result<Vec<u64>, String> + Send + Sync;
 
 fn stories() -> Vec<Story> {
@@ -70,7 +70,7 @@ fn stories() -> Vec<Story> {
         commit_for_ever: Box::new(move |path| block_on(commit_for_ever(path, open))),
         check: Box::new(move |path, told| block_on(check(path, open, told))),
     });
-    #[allow(unused_mut, reason = "there may be no store to join")]
+    #[allow(unused_mut, reason = "without redb and SQLite no store is pushed")]
     let mut stories: Vec<_> = batches.collect();
     #[cfg(feature = "redb")]
     stories.push(joined::story::<syncline_backends::RedbStorage>("redb"));
@@ -139,7 +139,7 @@ fn kill_again_and_again(story: &Story) -> Result<(), Failed> {
     let path = directory.path().join("store");
     let mut acknowledged = vec![0; CALLERS as usize];
     for cycle in 0..CYCLES {
-        // From before the first commit to some way on.
+        // Between 0 and 63: from before the first commit to well after it.
         let kill_after = seed.wrapping_add(cycle).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58;
         let mut command = Command::new(std::env::current_exe()?);
         let mut child =
@@ -155,15 +155,16 @@ fn kill_again_and_again(story: &Story) -> Result<(), Failed> {
         }
         child.kill()?;
         let status = child.wait()?;
-        // Whoever is killed has no exit code; elsewhere the kill gives one.
+        // On Unix a killed process has no exit code.
         if cfg!(unix) && status.code().is_some() {
             return Err(format!("cycle {cycle}: the child ended by itself: {status}").into());
         }
-        // What it managed to say before it died. A line is one write to the pipe, so none is cut off.
+        // The lines that the child printed before it was killed. Each is one write to the pipe, so that none is cut
+        // off.
         for line in lines {
             note(line?)?;
         }
-        // The next child goes on from what is there, told or not.
+        // The next child goes on from the counts in the store, printed or not.
         acknowledged = (story.check)(&path, &acknowledged)
             .map_err(|what| format!("cycle {cycle}, seed {seed:#x}: {what}"))?;
     }
@@ -173,7 +174,7 @@ fn kill_again_and_again(story: &Story) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Looks for everything that was acknowledged, and returns what is there.
+/// Checks that the acknowledged counts are in the store, and returns the counts that are.
 async fn check(path: &Path, store: Open, acknowledged: &[u64]) -> Result<Vec<u64>, String> {
     let violations = audit(&store(path).map_err(|error| error.to_string())?).await;
     if !violations.is_empty() {
@@ -197,14 +198,14 @@ async fn check(path: &Path, store: Open, acknowledged: &[u64]) -> Result<Vec<u64
 }
 
 fn expect(caller: u32, told: u64, found: u64) -> Result<(), String> {
-    // One more may be there that the child did not live to tell.
+    // The child may have been killed between a commit and its line.
     if found == told || found == told + 1 {
         return Ok(());
     }
     Err(format!("caller {caller} was told {told} and finds {found}"))
 }
 
-/// The same with rows of the app's own in the transactions, and with a projection.
+/// The same story with joined writes: each commit also writes a row of the app's own, and a projection writes another.
 #[cfg(any(feature = "redb", feature = "sqlite"))]
 mod joined {
     use std::sync::mpsc;
@@ -266,7 +267,7 @@ mod joined {
     async fn commit_for_ever<S: Tables>(path: &Path) {
         let (library, driver) = open::<S>(path).await;
         let caller = async |caller: u32| {
-            // Before that, a commit may be ahead of the projection.
+            // While the projection is rebuilt, a record may be committed that the projection does not have yet.
             while library.status().await.unwrap().projections[0].state != ProjectionState::Complete {}
             loop {
                 let count = library.with_tx(move |tx| {
@@ -289,7 +290,7 @@ mod joined {
         if !violations.is_empty() {
             return Err(format!("the store is not whole: {violations:?}"));
         }
-        // As they lie, before any opening could rebuild something.
+        // Reads the rows as they lie, before opening the replica could rebuild the projection.
         let (found, rows) = mpsc::channel();
         let look = Box::new(move |tx: &S::Tx<'_>| {
             [WRITTEN, PROJECTED].into_iter().try_for_each(|table| S::create(tx.native(), table))?;

@@ -1,5 +1,5 @@
-//! Goal: what a `MemoryDisk` holds outlives its stores, and only the newest of them writes. Method: open it several
-//! times over and compare with a model.
+//! Goal: the content of a `MemoryDisk` outlives its stores, and only the newest store writes. Method: one disk is
+//! opened several times, and its content is compared with a model.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -34,7 +34,7 @@ fn the_newest_opener_owns_the_disk_and_earlier_ones_are_fenced_for_good() {
     assert!(matches!(write(&first, &WriteBatch::new()), Err(WriteError::Fenced)));
     write(&second, &put("b", "second")).unwrap();
     drop(second);
-    // The end of the owner does not give the disk back.
+    // Dropping the owner does not give the disk back to the first store.
     assert!(matches!(write(&first, &put("a", "stale")), Err(WriteError::Fenced)));
     assert_eq!(content(&first).unwrap(), states(&[put("a", "first"), put("b", "second")])[2]);
 }

@@ -1,6 +1,6 @@
-//! Goal: whatever fails below the store, its answers are true and what it acknowledged stays. Method: fail each
-//! operation on the medium in turn, once or from then on, by an error or a panic; check what the store says, that
-//! it refuses to go on, and what a new store finds. The stories of single defects of redb follow, a test each.
+//! Goal: whatever fails below the store, its answers are true and acknowledged writes stay. Method: each operation on
+//! the medium fails in turn, once or from then on, by an error or a panic; the answer of the store is checked, its
+//! refusal to go on, and the content of a new store. The stories of single defects of redb follow, a test each.
 #![cfg(feature = "redb")]
 #![allow(
     clippy::unwrap_used,
@@ -23,7 +23,7 @@ use syncline::{Key, KeyRange, Storage, WriteBatch, WriteError};
 use syncline_backends::redb::RedbBuilder;
 use syncline_backends::{OpenError, RedbStorage};
 
-/// The message that tells what to do.
+/// The part of the message that says what to do.
 const ADVICE: &str = "open it again";
 
 fn workload() -> Vec<WriteBatch> {
@@ -41,7 +41,7 @@ fn workload() -> Vec<WriteBatch> {
     batches
 }
 
-/// How often the workload was run, and how often it ended in which way.
+/// How often the workload ran, and in which way it ended how often.
 #[derive(Debug, Default)]
 struct Tally {
     runs: usize,
@@ -50,7 +50,7 @@ struct Tally {
     unknown: usize,
 }
 
-/// Runs the workload once for each operation that can fail, from creating the store to closing it.
+/// Runs the workload once for each operation, from creating the store to closing it, and lets that operation fail.
 fn fail_everywhere(builder: &RedbBuilder, on: Kind, sticky: bool, how: How) -> Tally {
     let batches = workload();
     let states = states(&batches);
@@ -67,7 +67,8 @@ fn fail_everywhere(builder: &RedbBuilder, on: Kind, sticky: bool, how: How) -> T
         assert_eq!(disk.holders(), 1, "{context}: the store still holds its medium");
         disk.set_fault(None);
         let possible = &states[acknowledged..(acknowledged + 2).min(states.len())];
-        // The process ends and begins again on what the system still has in memory, or the power fails.
+        // First as if the process alone had ended, so that the system still has every write; then as if the power had
+        // failed.
         check(builder, disk.image(), possible, &context);
         let mut cuts = PowerCuts::new(Vec::new(), disk.trace());
         while cuts.advance() {}
@@ -79,7 +80,7 @@ fn fail_everywhere(builder: &RedbBuilder, on: Kind, sticky: bool, how: How) -> T
     tally
 }
 
-/// Opens, writes until something fails, checks the answers. Returns how many batches were acknowledged.
+/// Opens a store, writes until an operation fails, and checks the answers. Returns how many batches were acknowledged.
 fn run(
     builder: &RedbBuilder,
     disk: &CrashDisk,
@@ -93,7 +94,7 @@ fn run(
         Err(error) => {
             tally.refused_to_open += 1;
             assert!(disk.has_failed(), "{context}: {error}");
-            // A panic is all that may look like damage.
+            // redb's panic while it opens is reported as damage.
             assert!(matches!(error, OpenError::Io { .. } | OpenError::Corrupt { .. }), "{context}: {error}");
             return 0;
         }
@@ -117,7 +118,7 @@ fn run(
     batches.len()
 }
 
-/// Whether `store` refuses everything and says what to do.
+/// Asserts that `store` refuses every call and says what to do.
 fn assert_refuses(store: &RedbStorage, context: &str) {
     for _ in 0..2 {
         let error = write(store, &put("key", "value")).unwrap_err();
@@ -130,7 +131,7 @@ fn assert_refuses(store: &RedbStorage, context: &str) {
     }
 }
 
-/// Whether a new store on `image` holds one of the `possible` states and takes writes again.
+/// Asserts that a new store on `image` holds one of the `possible` states, and takes writes.
 fn check(builder: &RedbBuilder, image: Vec<u8>, possible: &[Model], context: &str) {
     let store =
         builder.open_backend(CrashDisk::with(image)).unwrap_or_else(|error| panic!("{context}: {error}"));
@@ -194,9 +195,9 @@ fn after_an_io_error_the_store_refuses_until_it_is_reopened() {
     disk.set_fault(Fault { on: Kind::Sync, at: 0, sticky: false, how: How::Error(ErrorKind::Other) });
     let error = write(&store, &put("second", "unknown")).unwrap_err();
     assert!(error.to_string().contains("injected"), "the cause is lost: {error}");
-    // The medium works again; the store does not trust what it holds in memory.
+    // The medium works again, but the store must not use what redb holds in memory.
     assert_refuses(&store, "after the error");
-    // An empty batch too: it would say that all is well.
+    // An empty batch is refused too: `Ok` would say that the store is well.
     assert!(matches!(write(&store, &WriteBatch::new()), Err(WriteError::Unknown(_))));
 }
 
@@ -216,7 +217,7 @@ fn a_close_that_fails_loses_nothing() {
     }
 }
 
-/// A store without a cache, so that reads reach the medium, and what it holds.
+/// A store without a cache, so that reads reach the medium, and its content.
 fn uncached(disk: &CrashDisk) -> (RedbStorage, Model) {
     let mut batch = WriteBatch::new();
     for n in 0_u16..300 {
@@ -316,7 +317,7 @@ fn quick_repair_opens_after_a_crash_without_repairing() {
         assert_eq!(content(&opened).unwrap().len(), 1);
         crashed.ops()
     };
-    // A repair shows in what it writes; in a debug build redb reads the whole file either way.
+    // A repair is counted by its writes: a debug build of redb reads the whole file either way.
     let (slow, quick) = (writes_to_open(false), writes_to_open(true));
     println!("{slow} {quick}");
     assert!(quick < slow, "{quick} against {slow} operations");
@@ -327,10 +328,10 @@ fn a_dropped_write_runs_whole_and_the_next_one_comes_after_it() {
     let store = RedbStorage::builder().open_backend(CrashDisk::default()).unwrap();
     let batches = workload();
     for batch in &batches {
-        // Polled once, so that it was sent, and then dropped.
+        // The future is polled once, which sends the write, and then dropped.
         drop(store.write(batch.clone()).now_or_never());
     }
-    // Never polled: it was not sent.
+    // This future is never polled, so that its write is not sent.
     drop(store.write(put("never", "polled")));
     write(&store, &WriteBatch::new()).unwrap();
     assert_eq!(content(&store).unwrap(), states(&batches)[batches.len()]);
@@ -355,7 +356,7 @@ fn a_dropped_store_waits_for_a_scan_that_nobody_waits_for() {
     let mut scanning = store.scan(KeyRange::all(), usize::MAX);
     assert!((&mut scanning).now_or_never().is_none());
     barrier.wait();
-    // The scan stands in the middle of a read, on another thread.
+    // The scan is now in the middle of a read, on another thread.
     drop(scanning);
     let dropper = std::thread::spawn({
         let disk = disk.clone();
@@ -380,7 +381,7 @@ fn a_write_blocks_neither_its_caller_nor_a_read() {
     let mut writing = store.write(put("key", "after"));
     assert!((&mut writing).now_or_never().is_none());
     barrier.wait();
-    // The write stands in its first sync.
+    // The write is now in its first sync.
     assert_eq!(content(&store).unwrap(), states(&[put("key", "before")])[1]);
     barrier.wait();
     block_on(writing).unwrap();
@@ -401,7 +402,7 @@ fn a_dropped_store_runs_the_writes_that_were_sent_although_it_stops_its_scans() 
     drop(store.write(put("second", "waits behind it")).now_or_never());
     syncing.wait();
     let dropper = std::thread::spawn(move || drop(store));
-    // The scan stops, as the store is being dropped, before the second write begins.
+    // The scan stops before the second write begins, because the store is being dropped.
     yield_often();
     reading.wait();
     yield_often();
@@ -413,7 +414,8 @@ fn a_dropped_store_runs_the_writes_that_were_sent_although_it_stops_its_scans() 
     assert_eq!(content(&store).unwrap(), model);
 }
 
-/// Gives other threads the time to do what they should not, or what a story needs; no outcome depends on it.
+/// Gives other threads time: to do something wrong, if they would, or to reach a place in a story. The test passes
+/// however long that takes.
 fn yield_often() {
     for _ in 0..10_000 {
         std::thread::yield_now();

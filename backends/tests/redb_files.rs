@@ -1,5 +1,6 @@
-//! Goal: a store file belongs to one opener, opens again whatever ended the last one, and a file that is no store
-//! is refused and left alone. Method: real files, a second process, files cut off, flipped, forged and foreign.
+//! Goal: a store's file belongs to one opener and opens again however the last opener ended, and a file that is no
+//! store is refused and not changed. Method: real files, a second process, and files that are cut off, damaged, forged
+//! or foreign.
 #![cfg(feature = "redb")]
 #![allow(
     clippy::unwrap_used,
@@ -28,14 +29,14 @@ use syncline::{KeyRange, Storage, WriteBatch};
 use syncline_backends::{OpenError, RedbStorage};
 use tempfile::TempDir;
 
-/// Where redb's header has the format version of its two commit slots.
+/// The offsets of the format version in redb's header, one for each commit slot.
 const VERSION_OFFSETS: [usize; 2] = [64, 192];
 
 fn open(path: &Path) -> Result<RedbStorage, OpenError> {
     RedbStorage::open(path)
 }
 
-/// A closed store, the bytes of its file and what it holds.
+/// The path of a closed store, the bytes of its file, and its content.
 fn store_file(directory: &TempDir) -> (PathBuf, Vec<u8>, Model) {
     let path = directory.path().join("store.redb");
     let model = fill(RedbStorage::open(&path).unwrap());
@@ -50,7 +51,7 @@ fn a_second_opener_in_this_process_is_refused_until_the_first_is_dropped() {
     let first = RedbStorage::open(&path).unwrap();
     assert_already_open(RedbStorage::open(&path), &path);
     assert!(matches!(RedbStorage::compact(&path), Err(OpenError::AlreadyOpen { .. })));
-    // The refusal changes nothing for the first.
+    // The first store still works after the refusal.
     write(&first, &put("still", "here")).unwrap();
     drop(first);
     assert_eq!(content(&RedbStorage::open(&path).unwrap()).unwrap().len(), model.len() + 1);
@@ -127,7 +128,7 @@ fn flipped_bits_never_panic_and_a_verified_open_never_shows_them() {
     let (path, bytes, _) = store_file(&directory);
     let states = states(&batches());
     let (mut refused, mut opened) = (0, 0);
-    // Every byte of the header, and many of what follows; most of it is in use.
+    // Every byte of the header, and many of the bytes after it, most of which are in use.
     let offsets: Vec<usize> = (0..320).chain((0..500).map(|_| rng.below(bytes.len()))).collect();
     for offset in offsets {
         let mut damaged = bytes.clone();
@@ -144,7 +145,7 @@ fn flipped_bits_never_panic_and_a_verified_open_never_shows_them() {
                 }
                 Ok(store) => {
                     opened += 1;
-                    // Without a verification a damaged value can go unnoticed: redb trusts a file that was closed.
+                    // Without `verify` a damaged value can go unnoticed: redb does not check a file that was closed.
                     if let (Ok(found), true) = (content(&store), verify) {
                         assert!(states.contains(&found), "byte {offset}: a state that never was");
                     }
@@ -175,7 +176,7 @@ fn a_file_of_another_format_version_is_left_to_that_version() {
 fn a_creation_that_was_cut_short_is_begun_again() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("store.redb");
-    // What there is when redb first syncs: the header without its magic number.
+    // The file at redb's first sync: the header without its magic number.
     let disk = CrashDisk::default();
     disk.set_fault(Fault { on: Kind::Sync, at: 0, sticky: true, how: How::Error(ErrorKind::Other) });
     RedbStorage::builder().open_backend(disk.clone()).unwrap_err();
@@ -188,10 +189,10 @@ fn a_creation_that_was_cut_short_is_begun_again() {
         drop(store);
         assert_eq!(content(&RedbStorage::open(&path).unwrap()).unwrap().len(), 1);
     }
-    // One byte of content is enough to show that it was more than that.
+    // A single byte of content shows that this is no interrupted creation.
     *header.last_mut().unwrap() = 1;
     assert_left_alone(open, &path, &header, is_corrupt);
-    // So is something else where the header would be.
+    // Other bytes in place of the header show it too.
     let mut foreign = vec![0; header.len()];
     foreign[100] = 1;
     assert_left_alone(open, &path, &foreign, is_corrupt);

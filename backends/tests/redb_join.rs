@@ -1,6 +1,6 @@
-//! Goal: a table of the app and a batch of the store, written in one redb transaction, are there together or not at
-//! all, whatever fails. Method: joins on a medium that fails at each operation in turn and loses power at each; the
-//! app's table must tell the same story as the store.
+//! Goal: a row of the app and a batch of the store, written in one redb transaction, are both there or neither is,
+//! whatever fails. Method: joins on a medium that fails at each operation in turn, and loses power at each; the app's
+//! table must count as many joins as the store has.
 #![cfg(feature = "redb")]
 #![allow(
     clippy::unwrap_used,
@@ -25,11 +25,11 @@ use syncline::{BoxError, JoinStorage, JoinTx, WriteBatch, WriteError};
 use syncline_backends::RedbStorage;
 use syncline_backends::redb::RedbTx;
 
-/// The app's own table: how many joins there were.
+/// The app's own table, which counts the joins.
 const JOINS: TableDefinition<'_, &str, u64> = TableDefinition::new("joins");
 
 fn open(disk: &CrashDisk) -> Result<RedbStorage, syncline_backends::OpenError> {
-    // Hardly any cache, so that the medium is read too.
+    // Almost no cache, so that reads reach the medium too.
     RedbStorage::builder().cache_bytes(1).open_backend(disk.clone())
 }
 
@@ -40,7 +40,7 @@ fn join(
     block_on(store.join(Box::new(move |tx| job(tx))))
 }
 
-/// Counts in the app's table.
+/// Adds one to the count in the app's table.
 fn count(tx: &RedbTx<'_>) -> Result<(), BoxError> {
     let mut table = tx.native().open_table(JOINS)?;
     let joins = table.get("n")?.map_or(0, |n| n.value());
@@ -48,7 +48,7 @@ fn count(tx: &RedbTx<'_>) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// What the app's table counts, read in a transaction that changes nothing.
+/// Reads the count of the app's table, in a transaction that changes nothing.
 fn counted(store: &RedbStorage) -> u64 {
     let (found, counted) = mpsc::channel();
     join(store, move |tx| {
@@ -65,7 +65,7 @@ fn batch(n: u64) -> WriteBatch {
     batch
 }
 
-/// The two stories agree, and there are as many joins as `possible` says.
+/// Asserts that the store and the app's table have the same number of joins, and that the number is `possible`.
 fn check(image: Vec<u8>, possible: impl std::ops::RangeBounds<u64>, context: &str) {
     let store = open(&CrashDisk::with(image)).unwrap_or_else(|error| panic!("{context}: {error}"));
     let (rows, joins) = (content(&store).unwrap().len() as u64, counted(&store));
@@ -104,7 +104,7 @@ fn a_power_cut_takes_or_leaves_both() {
     assert!(cuts.at() > created + 8, "{} operations", cuts.at());
 }
 
-/// The job hides what `apply` reports, as an app's closure might.
+/// The job ignores an error of `apply`, as an app's closure might.
 #[test]
 fn a_job_cannot_hide_that_redb_failed() {
     let mut failed = [0, 0];
@@ -159,7 +159,7 @@ fn a_table_of_the_store_that_the_app_holds_is_the_apps_mistake() {
     assert_eq!((content(&store).unwrap().len(), counted(&store)), (2, 0));
 }
 
-/// redb leaves a table in the middle of a change if the app's code panics there, and refuses to commit it.
+/// If the app's code panics in the middle of a change of a table, redb refuses to commit the transaction.
 #[test]
 fn a_panic_that_the_app_hides_inside_redb_commits_nothing() {
     let disk = CrashDisk::default();

@@ -1,6 +1,6 @@
-//! Goal: whatever an unsynced medium keeps when the power fails, the store holds every acknowledged write and each
-//! write whole or not at all. Method: record what a workload does to the medium, cut it after every operation,
-//! build the media that could be left, open each and read everything; then cut the recovery in the same way.
+//! Goal: whichever unsynced bytes a medium keeps when the power fails, the store has every acknowledged write, and each
+//! write whole or not at all. Method: the operations of a workload on the medium are recorded and cut after each of
+//! them; each medium that could be left is built, opened and read; then the recovery is cut in the same way.
 #![cfg(feature = "redb")]
 #![allow(
     clippy::unwrap_used,
@@ -19,7 +19,8 @@ use syncline::{KeyRange, WriteBatch};
 use syncline_backends::RedbStorage;
 use syncline_backends::redb::RedbBuilder;
 
-/// Puts, overwrites, deletes, ranges, values over many pages, and one that makes the file grow.
+/// Batches that put, overwrite and delete keys and ranges, with values over many pages, one of which makes the file
+/// grow.
 fn workload() -> Vec<WriteBatch> {
     let mut batches = Vec::new();
     for n in 0_u8..4 {
@@ -51,14 +52,14 @@ fn one_phase() -> RedbBuilder {
     RedbStorage::builder().two_phase_commit(false)
 }
 
-/// What a run did to its medium, and after how many operations each state was acknowledged.
+/// The operations of a run on its medium, and when each state was acknowledged.
 struct Recorded {
     trace: Vec<Op>,
-    /// `acknowledged[n]`: the operations before state `n` was certain.
+    /// `acknowledged[n]` is the number of operations before state `n` was acknowledged.
     acknowledged: Vec<usize>,
 }
 
-/// Opens a store on `image`, writes `batches`, closes it.
+/// Opens a store on `image`, writes `batches`, and closes it.
 fn record(builder: &RedbBuilder, image: Vec<u8>, batches: &[WriteBatch]) -> Recorded {
     let disk = CrashDisk::with(image);
     let store = builder.open_backend(disk.clone()).unwrap();
@@ -71,10 +72,10 @@ fn record(builder: &RedbBuilder, image: Vec<u8>, batches: &[WriteBatch]) -> Reco
     Recorded { trace: disk.trace(), acknowledged }
 }
 
-/// How many media stand between two whose recovery is cut as well: few enough to meet every phase of a recovery.
+/// The recovery of one medium in so many is cut as well: often enough to meet every phase of a recovery.
 const DOUBLE_CRASH_EVERY: usize = 61;
 
-/// Cuts the power after each operation of the workload, and checks what is left.
+/// Cuts the power after each operation of the workload, and checks the media that could be left.
 fn lose_power(builder: &RedbBuilder, seed: u64) {
     let recorded = record(builder, Vec::new(), &workload());
     let (media, recoveries) = survey(builder, seed, recorded).unwrap();
@@ -89,7 +90,7 @@ fn survey(builder: &RedbBuilder, seed: u64, recorded: Recorded) -> Result<(usize
     let (mut media, mut recoveries) = (0, 0);
     loop {
         let acknowledged = recorded.acknowledged.iter().filter(|&&ops| ops <= cuts.at()).count();
-        // Before the first open has returned, the store is empty or not there.
+        // Before the first opening has returned, the store is empty or does not exist.
         let possible = &states[acknowledged.saturating_sub(1)..(acknowledged + 1).min(states.len())];
         for (left, image) in cuts.images(&mut rng) {
             let context = format!("seed {seed}, cut after {}, left {left}", cuts.at());
@@ -106,7 +107,7 @@ fn survey(builder: &RedbBuilder, seed: u64, recorded: Recorded) -> Result<(usize
     }
 }
 
-/// Opens `image`, writes once more, and cuts the power after each operation of that.
+/// Opens a store on `image`, writes once more, and cuts the power after each operation of the opening and the write.
 fn survey_recovery(
     builder: &RedbBuilder,
     image: Vec<u8>,
@@ -128,7 +129,8 @@ fn survey_recovery(
     let mut cuts = PowerCuts::new(image, disk.trace());
     let mut media = 0;
     loop {
-        // What a reader has seen once stays; during the recovery itself either state may still come out.
+        // The state that was read once must stay. During the recovery itself each possible state may still be the
+        // outcome.
         let possible = match cuts.at() {
             at if at >= written_at => std::slice::from_ref(&written),
             at if at >= opened_at => &either,
@@ -145,7 +147,7 @@ fn survey_recovery(
     }
 }
 
-/// Whether a store opens on `image` and holds one of the `possible` states.
+/// Checks that a store opens on `image` and holds one of the `possible` states.
 fn examine(builder: &RedbBuilder, image: Vec<u8>, possible: &[Model]) -> Result<(), String> {
     let store = builder.open_backend(CrashDisk::with(image)).map_err(|error| error.to_string())?;
     let found = content(&store).map_err(|error| error.to_string())?;
@@ -175,7 +177,7 @@ fn verified_opens_survive_power_loss_also_in_recovery() {
 #[test]
 fn the_survey_finds_a_write_that_was_acknowledged_before_it_was_synced() {
     let mut recorded = record(&RedbStorage::builder(), Vec::new(), &workload());
-    // As if the last sync of each write came after its acknowledgement.
+    // The records say that each write was acknowledged before its last sync.
     for acknowledged in recorded.acknowledged.iter_mut().skip(1) {
         *acknowledged -= 1;
     }

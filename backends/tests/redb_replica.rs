@@ -1,7 +1,7 @@
 //! Goal: a whole replica on redb survives loss of power and a full disk at every operation of the medium: every
-//! acknowledged commit is there, every commit is whole, the audit is clean. Method: record what a life of commits
-//! does to the medium, cut it after every operation, open each medium that could be left; fill the disk at every
-//! write, give space back, open again.
+//! acknowledged commit is there, every commit is whole, the audit finds nothing. Method: the operations of some commits
+//! on the medium are recorded and cut after each of them, and each medium that could be left is opened; then the disk
+//! is full from each write on, gets space again, and is opened.
 #![cfg(feature = "redb")]
 #![allow(
     clippy::unwrap_used,
@@ -33,7 +33,7 @@ struct Note {
     text: String,
 }
 
-/// The notes that commit `n` writes, all of them to the same text.
+/// The ids of the notes that commit `n` writes. All of them get the same text.
 const NOTES: [&[u32]; 4] = [&[1], &[1, 2, 3], &[4], &[2, 3, 4]];
 const COMMITS: usize = 8;
 
@@ -41,7 +41,7 @@ fn open_store(disk: &CrashDisk) -> Result<RedbStorage, OpenError> {
     RedbStorage::builder().open_backend(disk.clone())
 }
 
-/// Commits one after the other, and says after each whether it was acknowledged, refused or in doubt.
+/// Commits one after the other, and calls `after_each` with the outcome of each commit.
 async fn live(store: RedbStorage, mut after_each: impl FnMut(usize, &Result<(), Error>)) {
     let opened = TransactionManager::builder(store)
         .device(DeviceId(Uuid::from_u128(1)))
@@ -66,7 +66,7 @@ async fn live(store: RedbStorage, mut after_each: impl FnMut(usize, &Result<(), 
     let _ = join(driver.run(), commits).await;
 }
 
-/// The texts' lengths after the first `commits` commits, by note.
+/// The length of each note's text after the first `commits` commits.
 fn expected(commits: usize) -> Vec<Option<usize>> {
     let mut notes = vec![None; 5];
     for n in 0..commits {
@@ -75,14 +75,14 @@ fn expected(commits: usize) -> Vec<Option<usize>> {
     notes
 }
 
-/// Opens the medium again: it must hold the first n commits for one n in `possible`.
+/// Opens the medium again. It must have the first n commits for an n in `possible`.
 async fn check(disk: &CrashDisk, possible: std::ops::RangeInclusive<usize>, when: &str) {
     let store = open_store(disk).unwrap_or_else(|error| panic!("{when}: {error}"));
     let violations = audit(&store).await;
     assert!(violations.is_empty(), "{when}: {violations:?}");
     let opened = TransactionManager::builder(store).model::<Note>().open().await;
     let (library, driver) = match opened {
-        // The founding itself may have been cut off.
+        // The cut may have come before the founding of the group.
         Err(syncline::OpenError::NoGroup { .. }) if *possible.start() == 0 => return,
         opened => opened.unwrap_or_else(|error| panic!("{when}: {error}")),
     };
@@ -141,7 +141,7 @@ fn a_disk_that_fills_up_loses_nothing_acknowledged() {
         }
         let struck = disk.has_failed();
         disk.set_fault(None);
-        // Space is back: opening again finds everything that was acknowledged, and what was in doubt or not.
+        // With space again, the store has every acknowledged commit, and the commit in doubt or not.
         block_on(check(&disk, told..=told + doubtful, &format!("full at write {at}")));
         if !struck {
             assert_eq!(told, COMMITS);
@@ -170,7 +170,7 @@ fn many_callers_share_what_a_flush_costs() {
                 let notes = (0..64).map(|id| library.commit(Note { id, text: round.to_string() }));
                 join_all(notes).await.into_iter().for_each(|saved| drop(saved.unwrap()));
             }
-            // Two flushes a write; 64 callers that commit again at once make one group each time.
+            // A write takes two flushes. The commits of 64 callers that commit at the same time share one write.
             let flushes = disk.syncs() - before;
             assert!(flushes <= 2 * 10 + 2, "640 commits took {flushes} flushes");
         };

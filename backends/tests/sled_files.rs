@@ -1,5 +1,6 @@
-//! Goal: a store directory belongs to one opener, opens again whatever ended the last one, and a directory that is no
-//! store is refused and left alone. Method: real directories, a second process, files cut off, flipped and foreign.
+//! Goal: a store's directory belongs to one opener and opens again however the last opener ended, and a directory that
+//! is no store is refused and not changed. Method: real directories, a second process, and files that are cut off,
+//! damaged or foreign.
 #![cfg(feature = "sled")]
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +27,7 @@ use syncline::{KeyRange, Storage, WriteBatch, WriteError};
 use syncline_backends::{OpenError, SledStorage};
 use tempfile::TempDir;
 
-/// What sled calls its log, its settings and its snapshots, and what the store adds.
+/// sled's names for its log, its settings and its snapshots, and the store's name for its mark.
 const LOG: &str = "db";
 const SETTINGS: &str = "conf";
 const SNAPSHOT: &str = "snap.";
@@ -36,14 +37,14 @@ fn open(path: &Path) -> Result<SledStorage, OpenError> {
     SledStorage::open(path)
 }
 
-/// A closed store and what it holds.
+/// The path of a closed store, and its content.
 fn store_at(directory: &TempDir) -> (PathBuf, Model) {
     let path = directory.path().join("store.sled");
     let model = fill(SledStorage::open(&path).unwrap());
     (path, model)
 }
 
-/// The files of a directory, by their names.
+/// The bytes of the files in a directory, by name.
 fn files(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
     let files = entries.filter(|path| path.is_file());
@@ -52,7 +53,7 @@ fn files(path: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// Makes `path` a directory with exactly these files.
+/// Makes `path` a directory of exactly these files.
 fn restore(path: &Path, files: &BTreeMap<String, Vec<u8>>) {
     drop(fs::remove_dir_all(path));
     fs::create_dir(path).unwrap();
@@ -61,7 +62,7 @@ fn restore(path: &Path, files: &BTreeMap<String, Vec<u8>>) {
     }
 }
 
-/// Refused as `expected` says, and not changed by it.
+/// Asserts that the directory is refused as `expected` says, and not changed.
 fn assert_left_alone(path: &Path, expected: fn(&OpenError) -> bool) {
     let before = files(path);
     let error = SledStorage::open(path).expect_err("a directory that is no store was opened");
@@ -75,14 +76,14 @@ fn a_second_opener_in_this_process_is_refused_until_the_first_is_dropped() {
     let (path, model) = store_at(&directory);
     let first = SledStorage::open(&path).unwrap();
     assert_already_open(SledStorage::open(&path), &path);
-    // The refusal changes nothing for the first.
+    // The first store still works after the refusal.
     write(&first, &put("still", "here")).unwrap();
     assert_already_open(SledStorage::open(&path), &path);
     drop(first);
     assert_eq!(content(&SledStorage::open(&path).unwrap()).unwrap().len(), model.len() + 1);
 }
 
-/// Someone who opens sled's files without this library knows nothing of our lock, and sled has one too.
+/// A program that opens sled's files without this library does not lock the mark, but it holds sled's own lock.
 #[test]
 fn whoever_opens_the_files_with_sled_itself_is_seen() {
     let directory = TempDir::new().unwrap();
@@ -126,10 +127,11 @@ fn a_second_process_is_refused_and_one_that_ends_without_closing_leaves_the_stor
     assert_eq!(content(&SledStorage::open(&path).unwrap()).unwrap().len(), model.len() + 1);
 }
 
-/// sled writes what it cannot fit into its log to files that it never syncs: a crash would tear the batch apart.
+/// sled writes a page that does not fit into its log to a file that it never syncs: a crash would tear the batch apart.
 ///
-/// Goal: that never happens. Method: batches of the largest keys, of values around the length of a piece and far above,
-/// and of deletions, that split and join pages; a model, reopening, and the directory in which such files would lie.
+/// Goal: no page of a store is that large. Method: batches of the largest keys, of values around the length of a piece
+/// and far above, and of deletions, which split and merge pages; the content is compared with a model, also after
+/// reopening, and the directory of such files must stay empty.
 #[test]
 fn no_value_leaves_the_log_whatever_its_size() {
     let mut rng = Rng::new(3);
@@ -144,7 +146,7 @@ fn no_value_leaves_the_log_whatever_its_size() {
     for round in 0..120 {
         let mut batch = WriteBatch::new();
         for _ in 0..=rng.below(30) {
-            // Many begin with another one, and what follows looks like the number of a piece.
+            // Many of these keys begin with another of them, and go on with zeros that look like the number of a piece.
             let mut key = vec![0; [2, 3, 10, 300, 4096][rng.below(5)]];
             key[..2].copy_from_slice(&u16::try_from(rng.below(100)).unwrap().to_be_bytes());
             match rng.below(8) {
@@ -171,7 +173,7 @@ fn no_value_leaves_the_log_whatever_its_size() {
         }
     }
     assert!(fs::read_dir(path.join("blobs")).unwrap().next().is_none(), "a value has a file of its own");
-    // Nothing of a value stays when it goes: sled finds its one row that the store begins with.
+    // Once everything is deleted, no piece is left: sled has only the row that every store begins with.
     let mut all = WriteBatch::new();
     all.delete_range(KeyRange::all());
     write(&store, &all).unwrap();
@@ -191,7 +193,7 @@ fn a_key_or_value_that_is_too_large_is_rejected_and_the_store_goes_on() {
     assert!(matches!(error, WriteError::Rejected(_)), "{error}");
     assert!(error.to_string().contains("a key may have 4096 bytes"), "{error}");
     assert_eq!(content(&store).unwrap(), model);
-    // To look for one that cannot be there, and to delete it, is no error.
+    // To read or to delete a key that is too large is no error: it is not there.
     let mut absent = WriteBatch::new();
     absent.delete(vec![7; 100_000]);
     absent.delete_range(KeyRange::new(vec![7; 100_000], vec![7; 100_001]));
@@ -211,9 +213,9 @@ fn a_directory_that_holds_something_else_is_refused_and_left_as_it_is() {
     foreign(&[("notes.txt", b"mine".to_vec())]);
     foreign(&[(LOG, rng.bytes(100_000))]);
     foreign(&[(MARK, b"something else".to_vec()), ("notes.txt", b"mine".to_vec())]);
-    // What looks like a creation that was cut short.
+    // These files look like an interrupted creation, but for the diary.
     foreign(&[(MARK, Vec::new()), ("conf", b"my settings".to_vec()), ("diary.txt", b"mine".to_vec())]);
-    // A database of sled that another program keeps.
+    // A database that another program keeps in sled.
     fs::remove_dir_all(&path).unwrap();
     sled::open(&path).unwrap().insert("theirs", "theirs").unwrap();
     assert_left_alone(&path, is_corrupt);
@@ -283,7 +285,7 @@ fn a_creation_that_was_cut_short_is_begun_again() {
     }
 }
 
-/// sled takes a snapshot that was not finished for the newest one, and refuses the store because of it (its #1527).
+/// sled takes an unfinished snapshot for the newest one, and then refuses the store (sled issue 1527).
 #[test]
 fn a_snapshot_that_a_crash_cut_short_does_not_keep_the_store_closed() {
     let directory = TempDir::new().unwrap();

@@ -1,5 +1,5 @@
-//! Goal: what the store holds in memory does not grow with everything that was ever written. Method: write many
-//! batches in a process of its own, and ask the system for the most it has held. It tells on Linux alone.
+//! Goal: the memory of the store does not grow with everything that was ever written. Method: a process of its own
+//! writes many batches, and the system says how much memory it has had at most. Only Linux says that.
 #![cfg(all(feature = "sled", target_os = "linux"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,7 +7,8 @@ use futures::executor::block_on;
 use syncline::{Storage, WriteBatch};
 use syncline_backends::SledStorage;
 
-/// A few times what it takes. Left to itself, sled keeps every page that a batch replaced: some 300 MiB by the end.
+/// A few times what the process takes. Without `free_replaced`, sled keeps every page that a batch has replaced: some
+/// 300 MiB by the end.
 const PEAK_MIB_MAX: u64 = 150;
 
 #[test]

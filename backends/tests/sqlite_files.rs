@@ -1,6 +1,6 @@
-//! Goal: a database belongs to one store at a time, the app reads and keeps its own tables beside it, the log stays
-//! bounded, and a file that is no store is refused and left alone. Method: real files, other connections, a second
-//! process, files cut off, damaged and foreign.
+//! Goal: a database belongs to one store at a time, the app reads it and keeps its own tables in it, the log stays
+//! within its limit, and a file that is no store is refused and not changed. Method: real files, other connections, a
+//! second process, and files that are cut off, damaged or foreign.
 #![cfg(feature = "sqlite")]
 #![allow(
     clippy::unwrap_used,
@@ -33,7 +33,7 @@ fn open(path: &Path) -> Result<SqliteStorage, OpenError> {
     SqliteStorage::open(path)
 }
 
-/// A closed store, the bytes of its file and what it holds.
+/// The path of a closed store, the bytes of its file, and its content.
 fn store_file(directory: &TempDir) -> (PathBuf, Vec<u8>, Model) {
     let path = directory.path().join("store.sqlite");
     let model = fill(SqliteStorage::open(&path).unwrap());
@@ -47,7 +47,7 @@ fn large(n: u8) -> WriteBatch {
     batch
 }
 
-/// The file that SQLite keeps beside the database under `suffix`.
+/// The file beside the database whose name ends in `suffix`.
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     format!("{}{suffix}", path.display()).into()
 }
@@ -62,7 +62,7 @@ fn a_second_opener_in_this_process_is_refused_until_the_first_is_dropped() {
     let (path, _, model) = store_file(&directory);
     let first = SqliteStorage::open(&path).unwrap();
     assert_already_open(SqliteStorage::open(&path), &path);
-    // The refusal changes nothing for the first.
+    // The first store still works after the refusal.
     write(&first, &put("still", "here")).unwrap();
     assert_already_open(SqliteStorage::open(&path), &path);
     drop(first);
@@ -83,7 +83,7 @@ fn another_name_for_the_same_database_does_not_open_it_twice() {
     drop(first);
     assert_eq!(content(&SqliteStorage::open(&path).unwrap()).unwrap(), model);
 
-    // A hard link is another database to SQLite, with a log of its own.
+    // To SQLite a hard link is another database, with a log of its own.
     let link = directory.path().join("hard");
     fs::hard_link(&path, &link).unwrap();
     for path in [&path, &link] {
@@ -97,7 +97,7 @@ fn a_dropped_store_frees_its_file_at_once() {
     let directory = TempDir::new().unwrap();
     let (path, _, model) = store_file(&directory);
     let store = SqliteStorage::open(&path).unwrap();
-    // Enough for a scan to be under way when the store goes.
+    // So many entries that a scan is still running when the store is dropped.
     let mut batch = WriteBatch::new();
     for n in 0..200 {
         batch.put([201, n], vec![n; 50_000]);
@@ -114,7 +114,7 @@ fn a_dropped_store_frees_its_file_at_once() {
         drop(store.write(batch).now_or_never());
     }
     assert_eq!(content(&SqliteStorage::open(&path).unwrap()).unwrap().len(), model.len() + 200 + 20);
-    // All connections are closed: the last one takes the log away.
+    // SQLite removes the log when the last connection is closed.
     assert!(!beside(&path, "-wal").exists() && !beside(&path, "-shm").exists());
 }
 
@@ -149,14 +149,14 @@ fn what_the_last_owner_left_in_the_log_is_in_the_database_once_the_store_is_open
     let path = directory.path().join("store.sqlite");
     let store = SqliteStorage::open(&path).unwrap();
     write(&store, &put("key", "value")).unwrap();
-    // What a crash leaves: the database and its log.
+    // A crash leaves the database and its log.
     let copy = directory.path().join("copy.sqlite");
     fs::copy(&path, &copy).unwrap();
     fs::copy(beside(&path, "-wal"), beside(&copy, "-wal")).unwrap();
     let reopened = SqliteStorage::open(&copy).unwrap();
     let bytes = fs::read(&copy).unwrap();
     drop(reopened);
-    // The log may be lost now.
+    // The database without its log has the entry.
     let alone = directory.path().join("alone.sqlite");
     fs::write(&alone, bytes).unwrap();
     assert_eq!(content(&SqliteStorage::open(&alone).unwrap()).unwrap().len(), 1);
@@ -222,7 +222,7 @@ fn a_file_that_was_cut_off_never_panics_and_a_verified_open_never_shows_a_part_o
                 }
                 Ok(store) => {
                     assert!(!verify, "{len} bytes were opened");
-                    // A read may come across the damage or not.
+                    // A read may meet the damage or not.
                     if let Ok(found) = content(&store) {
                         assert!(
                             found.iter().all(|(key, value)| model.get(key) == Some(value)),
@@ -268,7 +268,7 @@ fn damaged_bytes_never_panic() {
 fn a_verified_open_finds_an_index_that_lost_an_entry() {
     let directory = TempDir::new().unwrap();
     let (path, _, _) = store_file(&directory);
-    // The keys of records stand in the table and in the index; change one of them.
+    // The key of a record stands in the table and in the index. The copy in the table is changed.
     let (key, value) = ([0x70, 3], [7; 107]);
     let mut batch = WriteBatch::new();
     batch.put(key, value);
@@ -315,10 +315,10 @@ fn the_tables_of_an_app_stay_beside_ours_and_its_connections_read_both() {
         let both: Vec<u8> =
             reader.query_row(row, [], |row| Ok(row.get_ref(0)?.as_bytes()?.to_vec())).unwrap();
         assert_eq!(both, b"theirsvalue");
-        // Statistics do not change what scans find, nor their order.
+        // Statistics must not change what scans find, nor the order.
         drop(reader.execute_batch("ANALYZE"));
     }
-    // The store goes while the app stays.
+    // The store is closed while the app's connections stay open.
     drop(store);
     assert_eq!(content(&SqliteStorage::open(&path).unwrap()).unwrap().len(), 1);
 }
@@ -347,7 +347,7 @@ fn the_log_is_cut_off_at_its_limit() {
         block_on(store.get_many(&[vec![n], vec![]])).unwrap();
         assert!(log_bytes(&path) <= LIMIT, "write {n}: {}", log_bytes(&path));
     }
-    // Also after a write that is longer than that by itself.
+    // Also after a single write that is longer than the limit.
     let mut batch = WriteBatch::new();
     for n in 100..120 {
         batch.put([n], vec![n; 50_000]);

@@ -1,6 +1,6 @@
 //! Goal: the app's statements and a batch of the library share one SQLite transaction that only the store can end.
-//! Method: joins whose jobs end the transaction in every way that SQL has, fail, panic, and change settings; after
-//! each, what is there, what the store answered, and a write that shows that it goes on.
+//! Method: joins whose jobs end the transaction in every way that SQL has, fail, panic, and change settings. After each
+//! of them the answer and the content are checked, and a write shows that the store goes on.
 #![cfg(feature = "sqlite")]
 #![allow(
     clippy::unwrap_used,
@@ -55,14 +55,14 @@ impl Subject {
         block_on(self.store.join(Box::new(job)))
     }
 
-    /// A connection of the app's own, which sees what is committed.
+    /// A connection of the app's own, which sees committed rows only.
     fn other_connection(&self) -> rusqlite::Connection {
         let connection = rusqlite::Connection::open(self.directory.path().join("store.sqlite")).unwrap();
         connection.busy_timeout(Duration::ZERO).unwrap();
         connection
     }
 
-    /// Whether nothing but what [`Subject::new`] left is there, and the store goes on.
+    /// Asserts that the database holds only what [`Subject::new`] wrote, and that the store goes on.
     fn assert_untouched(&self, context: &str) {
         let other = self.other_connection();
         let rows = |table: &str| -> i64 {
@@ -72,7 +72,7 @@ impl Subject {
         assert!(content(&self.store).unwrap().is_empty(), "{context}");
         drop(other);
 
-        // Both kinds of write.
+        // A write and a joined write.
         write(&self.store, &put("after", "it")).unwrap();
         let mut gone = syncline::WriteBatch::new();
         gone.delete("after");
@@ -103,7 +103,7 @@ fn a_statement_that_ends_the_transaction_undoes_the_join() {
         &["INSERT OR ROLLBACK INTO app VALUES (3, 'first')"],
         &["UPDATE OR ROLLBACK app SET text = 'first'"],
         &["INSERT INTO bomb VALUES (1)"],
-        // What follows in the job runs outside the transaction.
+        // The statements after the rollback run outside the transaction.
         &["INSERT INTO bomb VALUES (1)", "INSERT INTO app VALUES (3, 'third')"],
         &["INSERT INTO bomb VALUES (1)", "BEGIN", "INSERT INTO app VALUES (3, 'third')"],
         &["INSERT INTO bomb VALUES (1)", "BEGIN", "INSERT INTO app VALUES (3, 'third')", "COMMIT"],
@@ -121,7 +121,7 @@ fn a_statement_that_ends_the_transaction_undoes_the_join() {
                 }
                 tx.native().execute("INSERT INTO app VALUES (2, 'second')", [])?;
                 for statement in ending {
-                    // The app does not look at what its statement returned.
+                    // The app ignores the error of its statement.
                     drop(tx.native().execute_batch(statement));
                 }
                 if batch_is_last {
@@ -135,8 +135,8 @@ fn a_statement_that_ends_the_transaction_undoes_the_join() {
     }
 }
 
-/// A statement that was rolled back by a failure of its own says more than that the transaction has ended. One that
-/// was refused says only that it is "not authorized".
+/// A statement that failed and rolled the transaction back says more than that the transaction has ended. A statement
+/// that was refused says only "not authorized".
 #[test]
 fn a_job_that_reports_what_rolled_it_back_gets_its_own_error_back() {
     let subject = Subject::new();
@@ -226,7 +226,8 @@ fn settings_that_the_store_relies_on_cannot_be_changed() {
         ("count_changes", "1"),
         ("max_page_count", "1"),
     ];
-    // As they are, after an attempt to change them inside the transaction, and after one once it has been ended.
+    // Reads the settings. If `first` is not empty, runs it and tries to change the settings before: inside the
+    // transaction, or after its end if `first` ends it.
     let read = |first: &'static str| {
         let found = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&found);
@@ -379,7 +380,7 @@ fn many_statements_of_the_app_do_not_disturb_ours() {
                     let mut statement = tx.native().prepare_cached(&format!("SELECT id + {n} FROM app"))?;
                     assert_eq!(statement.query_row([], |row| row.get::<_, i64>(0))?, n + 1);
                 }
-                // The schema changes under the statements that are cached.
+                // The schema changes while statements are cached.
                 tx.native().execute_batch(&format!("CREATE TABLE t{round} (id)"))?;
                 tx.apply(&put("key", &round.to_string()))
             })
@@ -388,7 +389,8 @@ fn many_statements_of_the_app_do_not_disturb_ours() {
     }
 }
 
-/// A table of the app's that is found before ours would take what is meant for it, and lose it when the store closes.
+/// SQLite looks for a table among the temporary ones first. A temporary table of our name would take our entries, and
+/// lose them when the store is closed.
 #[test]
 fn a_temporary_table_of_our_name_takes_nothing_of_ours() {
     let subject = Subject::new();
@@ -412,7 +414,8 @@ fn a_temporary_table_of_our_name_takes_nothing_of_ours() {
     assert_eq!(content(&subject.store).unwrap().len(), 2);
 }
 
-/// Damage that a write meets ends the store, also where the write is a join and whatever its job makes of it.
+/// A damaged page that a write meets ends the store. This holds for a joined write too, even if the job ignores the
+/// error.
 #[test]
 fn damage_that_the_store_meets_in_a_join_is_no_mere_rejection() {
     let directory = tempfile::tempdir().unwrap();

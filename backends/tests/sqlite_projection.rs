@@ -1,5 +1,6 @@
-//! Goal: a record that says it is another one, as damage or a peer might leave it, cannot be read, and does not write the
-//! row of that other one. Method: one record's value is stored under the key of another one, then a projection is built.
+//! Goal: a record whose value says another id than its key, as damage or a peer might leave it, cannot be read, and
+//! does not write the row of that other id. Method: one record's value is stored under another key, then a projection
+//! is built.
 #![cfg(feature = "sqlite")]
 #![allow(
     clippy::unwrap_used,
@@ -74,7 +75,7 @@ fn a_record_that_says_it_is_another_one_projects_nothing() {
                         '%00000001') WHERE hex(key) LIKE '%00000002'";
     assert_eq!(app.execute(one_over_two, []).unwrap(), 1);
     drop(app);
-    // The second record comes later, and says that the first one is "old".
+    // The record of id 2 comes after that of id 1, and its value says that id 1 is "old".
     commit(&[(1, "new")]);
     block_on(async {
         let (library, driver) = open().project(Words).open().await.unwrap();

@@ -1,5 +1,5 @@
-//! Goal: on a runtime with many threads every call returns when the driver goes, and the store is free at once.
-//! Method: tasks that commit until they are refused, a driver that is dropped in the midst of them, over and over.
+//! Goal: on a runtime with many threads every call returns when the driver is dropped, and the store can be opened
+//! again at once. Method: tasks commit until they are refused, and the driver is dropped in the middle, over and over.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use serde::{Deserialize, Serialize};
@@ -36,11 +36,11 @@ async fn drop_drivers<S: Storage>(rounds: u64, open: impl Fn() -> S) {
                         match library.commit(Counter { id, count: count + 1 }).await {
                             Ok(_) => count += 1,
                             Err(Error::Stopped(_)) => return (count, count),
-                            // There or not, and the next round looks.
+                            // The commit is there or not. The end of this round looks.
                             Err(Error::Unknown(_)) => return (count, count + 1),
                             Err(other) => panic!("{other}"),
                         }
-                        // Now and then something that needs no write.
+                        // A call that needs no write.
                         let _ = library.status().await;
                     }
                 })
@@ -103,8 +103,8 @@ async fn every_call_returns_when_the_driver_goes_on_sqlite() {
     .await;
 }
 
-/// What an app does inside its transaction must not keep a driver that goes, and whoever waits for it, for ever: a read
-/// of the manager returns, and a scan that still holds on to the store lets go of it where the store writes.
+/// A read of the manager inside a transaction must not keep a dropped driver waiting for ever: the read returns an
+/// error, also if it is a scan on another thread, whose end closes the store on the writing thread.
 #[cfg(any(feature = "redb", feature = "sqlite"))]
 async fn reads_inside_a_transaction_return<S: syncline::JoinStorage>(open: impl Fn() -> S) {
     for inside in ["get", "list"] {
@@ -125,7 +125,7 @@ async fn reads_inside_a_transaction_return<S: syncline::JoinStorage>(open: impl 
                 loop {
                     let read = match inside {
                         "get" => futures::executor::block_on(reader.get::<Counter>(1)).map(drop),
-                        // So large a page that it is read on another thread.
+                        // The page is so large that it is read on another thread.
                         _ => futures::executor::block_on(
                             reader.list::<Counter>().page_size(100_000).next_page(),
                         )

@@ -1,4 +1,4 @@
-//! How a network is set up.
+//! Setting up a network.
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ impl MemoryNetworkBuilder {
         Self { seed: SEED_DEFAULT, clock: Arc::new(SystemClock::new()), limits: LIMITS_DEFAULT, mesh: true }
     }
 
-    /// Draws the fate of frames from this seed instead of a fixed one.
+    /// Draws what happens to frames from this seed instead of a fixed one.
     #[must_use]
     pub const fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
@@ -45,29 +45,30 @@ impl MemoryNetworkBuilder {
         self
     }
 
-    /// Holds at most so many frames that are under way to one replica; 1024 unless set.
+    /// Sets how many frames may be under way to one replica; 1024 unless set. More are dropped.
     #[must_use]
     pub const fn queue_frames_max(mut self, frames: usize) -> Self {
         self.limits.frames_max = frames;
         self
     }
 
-    /// Holds at most so many bytes that are under way to one replica; 64 MiB unless set. A frame that is longer than
-    /// that never arrives.
+    /// Sets how many bytes may be under way to one replica; 64 MiB unless set. More are dropped, and so is every frame
+    /// that is longer than this by itself.
     #[must_use]
     pub const fn queue_bytes_max(mut self, bytes: usize) -> Self {
         self.limits.bytes_max = bytes;
         self
     }
 
-    /// Lets only those replicas reach each other that are [connected](MemoryNetwork::connect): a line, a star, a ring.
+    /// Lets replicas reach each other only if they were [connected](MemoryNetwork::connect): to build a line, a star, a
+    /// ring.
     #[must_use]
     pub const fn unconnected(mut self) -> Self {
         self.mesh = false;
         self
     }
 
-    /// The network.
+    /// Builds the network.
     #[must_use]
     pub fn build(self) -> MemoryNetwork {
         let Self { seed, clock, limits, mesh } = self;

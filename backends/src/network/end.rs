@@ -35,7 +35,7 @@ pub(super) struct Frame {
     pub(super) bytes: Bytes,
 }
 
-/// What an end receives next.
+/// The answer of [`End::pop`].
 pub(super) enum Next {
     Ready(Incoming),
     Due { wait_ms: u64 },

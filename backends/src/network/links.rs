@@ -10,7 +10,7 @@ use super::{Link, Traffic};
 /// The links by sender and receiver, whether or not these are attached yet.
 pub(super) struct Links {
     seed: u64,
-    /// What a link is that no test has set by name.
+    /// The settings of every link that no test has set by name.
     default: Link,
     used: BTreeMap<(ReplicaId, ReplicaId), UsedLink>,
     have_delayed: bool,

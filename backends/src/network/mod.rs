@@ -1,5 +1,5 @@
-//! A network in memory, for replicas of one process and for tests: its links lose, repeat, reorder, delay and damage
-//! frames as they are told to, and the same seed does it in the same way.
+//! A network in memory, for replicas of one process and for tests. Its links lose, repeat, reorder, delay and damage
+//! frames as a test sets them, and the same seed does it in the same way.
 
 mod builder;
 mod end;
@@ -24,8 +24,8 @@ pub use transport::MemoryTransport;
 
 /// A network in memory. Clones share it.
 ///
-/// Each replica gets an end of its own with [`transport`](Self::transport). Links start perfect; a test makes them
-/// worse while replicas talk, and [`heals`](Self::heal) them:
+/// Each replica gets an end of its own by [`transport`](Self::transport). Links start perfect; a test makes them worse
+/// while replicas talk, and [`heals`](Self::heal) them:
 ///
 /// ```
 /// use bytes::Bytes;
@@ -55,17 +55,17 @@ pub use transport::MemoryTransport;
 ///
 /// # Repeating a run
 /// The same seed, ids, calls and clock readings bring the same frames in the same order. Each link draws from a
-/// generator of its own, made from the seed and the two ids, so that what passes on one link changes nothing on
-/// another. Ids that differ from run to run make other runs.
+/// generator of its own, made from the seed and the two ids, so that frames on one link change nothing on another link.
+/// With other ids a run is another one.
 ///
 /// # Time
-/// The clock is first asked when a link that delays has been [set](Self::set).
+/// The clock is not read before a link that delays has been [set](Self::set).
 ///
 /// # Bounds
-/// What is under way to a replica, delayed or not yet received, is held to a number of frames and of bytes (see
-/// [`queue_frames_max`](MemoryNetworkBuilder::queue_frames_max)); what comes on top is dropped and counted. Besides,
-/// a replica is owed at most one `Down` and one `Up` of each peer: an `Up` that was not received is taken back by the
-/// `Down` that follows it, and neither is told.
+/// The frames under way to a replica, delayed or not yet received, are limited in number and in bytes (see
+/// [`queue_frames_max`](MemoryNetworkBuilder::queue_frames_max)); frames beyond that are dropped and counted. A replica
+/// that does not read has at most one `Down` and one `Up` of each peer before it: a `Down` takes back an `Up` that was
+/// not received, and neither is received then.
 #[derive(Clone)]
 pub struct MemoryNetwork {
     clock: Arc<dyn Clock>,
@@ -73,23 +73,19 @@ pub struct MemoryNetwork {
 }
 
 impl MemoryNetwork {
-    /// A network of perfect links, where every replica reaches every other.
+    /// Returns a network of perfect links, where every replica reaches every other.
     #[must_use]
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// A network to be set up.
+    /// Returns a builder with the defaults.
     #[must_use]
     pub fn builder() -> MemoryNetworkBuilder {
         MemoryNetworkBuilder::new()
     }
 
-    fn new_on(clock: Arc<dyn Clock>, state: State) -> Self {
-        Self { clock, state: Arc::new(Mutex::new(state)) }
-    }
-
-    /// A new end, for the replica that attaches it.
+    /// Returns a new end, for the replica that attaches it.
     #[must_use]
     pub fn transport(&self) -> MemoryTransport {
         MemoryTransport::new(self.clone())
@@ -100,21 +96,21 @@ impl MemoryNetwork {
         self.with(|state| state.links.set(from, to, link));
     }
 
-    /// Sets every link, also those to and from replicas that come later.
+    /// Sets every link, also those of replicas that are attached later.
     pub fn set_all(&self, link: Link) {
         self.with(|state| state.links.set_all(link));
     }
 
-    /// How `from` reaches `to`.
+    /// Returns how `from` reaches `to`.
     #[must_use]
     pub fn link(&self, from: ReplicaId, to: ReplicaId) -> Link {
         self.with(|state| state.links.link(from, to).clone())
     }
 
-    /// Blocks every link between the two sides, in both directions, and tells nobody.
+    /// Blocks every link between the two sides, in both directions, and tells neither side.
     ///
-    /// What is under way still arrives. One direction alone: [`Link::blocked`]. With `Down` at both ends:
-    /// [`disconnect`](Self::disconnect).
+    /// Frames under way still arrive. [`Link::blocked`] blocks one direction alone; [`disconnect`](Self::disconnect)
+    /// tells both ends `Down`.
     pub fn partition(&self, one: &[ReplicaId], other: &[ReplicaId]) {
         self.with(|state| {
             for &a in one {
@@ -126,18 +122,18 @@ impl MemoryNetwork {
         });
     }
 
-    /// Ends every partition and makes every link perfect, also those of replicas that come later; connects again
-    /// whoever was [disconnected](Self::disconnect).
+    /// Ends every partition and makes every link perfect, also those of replicas that are attached later. Connects
+    /// again the replicas that were [disconnected](Self::disconnect).
     ///
-    /// What is under way with a delay keeps it. A network built [`unconnected`](MemoryNetworkBuilder::unconnected)
-    /// keeps its shape: who was never connected is not connected now.
+    /// Frames under way keep their delay. A network built [`unconnected`](MemoryNetworkBuilder::unconnected) keeps its
+    /// shape: replicas that were never connected stay so.
     pub fn heal(&self) {
         self.with(State::heal);
     }
 
-    /// Takes the connection of two replicas away: `Down` at both ends, and what is under way between them is lost.
+    /// Takes the connection of two replicas away: `Down` at both ends, and the frames under way between them are lost.
     ///
-    /// Later sends return [`TransportError::Unreachable`]. It holds for ends that are attached later, too.
+    /// Later sends return [`TransportError::Unreachable`], also at ends that are attached later.
     pub fn disconnect(&self, a: ReplicaId, b: ReplicaId) {
         self.with(|state| state.disconnect(a, b));
     }
@@ -147,10 +143,10 @@ impl MemoryNetwork {
         self.with(|state| state.connect(a, b));
     }
 
-    /// Brings `bytes` to `to` as if `from` had sent them: what a hostile peer could say.
+    /// Brings `bytes` to `to` as if `from` had sent them: any frame that a hostile peer could send.
     ///
-    /// No link is in between and `from` need be neither attached nor connected; only the bounds of the queue hold. It
-    /// is counted as a frame of that link.
+    /// The frame passes no link, and `from` need be neither attached nor connected; only the limits of the queue hold.
+    /// The frame is counted on the link.
     ///
     /// # Errors
     /// [`TransportError::Unreachable`] if `to` is not attached.
@@ -164,30 +160,34 @@ impl MemoryNetwork {
         })
     }
 
-    /// What has passed from `from` to `to` since the start, or since [`reset_traffic`](Self::reset_traffic).
+    /// Returns what passed from `from` to `to` since the start, or since [`reset_traffic`](Self::reset_traffic).
     #[must_use]
     pub fn traffic(&self, from: ReplicaId, to: ReplicaId) -> Traffic {
         self.with(|state| state.links.traffic(from, to))
     }
 
-    /// What has passed on all links together.
+    /// Returns what passed on all links together.
     #[must_use]
     pub fn total(&self) -> Traffic {
         self.with(|state| state.links.total())
     }
 
-    /// Counts from zero again. What is under way is counted when it arrives or is dropped.
+    /// Sets all counters to zero. Frames under way are counted when they arrive or are dropped.
     pub fn reset_traffic(&self) {
         self.with(|state| state.links.reset_traffic());
     }
 
+    fn new_on(clock: Arc<dyn Clock>, state: State) -> Self {
+        Self { clock, state: Arc::new(Mutex::new(state)) }
+    }
+
     fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
-        // A poisoned lock is taken as it is: the code under it does not panic, and a panic of the app's clock leaves
-        // nothing half done.
+        // Poison is ignored: the code under this lock does not panic, and the app's clock, which may, is called where
+        // nothing is half done.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = act(&mut state);
         let woken = state.take_woken();
-        // Waking may drop a task, and with it an end of this network, which takes the lock.
+        // The lock is released first: waking may drop a task, and with it an end of this network, which takes the lock.
         drop(state);
         for changed in woken {
             changed.notify_waiters();

@@ -137,8 +137,8 @@ impl State {
 
     /// Brings a frame to `to` as if `from` had sent it, over no link.
     pub(super) fn inject(&mut self, from: ReplicaId, to: ReplicaId, bytes: Bytes) {
-        self.links.counters(from, to).sent(&bytes);
         let due = self.now();
+        self.links.counters(from, to).sent(&bytes);
         self.enqueue(due, from, to, bytes);
     }
 

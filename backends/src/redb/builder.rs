@@ -1,4 +1,4 @@
-//! How a store is opened: its options, and a database with an engine on it.
+//! Opening a redb store, and its options.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::OpenError;
 use crate::shared::open_store::OpenStore;
 use crate::shared::panics::contain_open;
 
-/// How a [`RedbStorage`] is opened.
+/// Opens a [`RedbStorage`] with options.
 #[derive(Clone, Debug)]
 pub struct RedbBuilder {
     commit: CommitOptions,
@@ -20,7 +20,7 @@ pub struct RedbBuilder {
     verify: bool,
 }
 
-/// Enough for the hot part of a large store, small enough for a phone.
+/// Holds the pages that a large store uses often, and is small enough for a phone.
 pub(super) const CACHE_BYTES_DEFAULT: usize = 128 << 20;
 
 impl RedbStorage {
@@ -32,7 +32,7 @@ impl RedbStorage {
         Self::builder().open(path)
     }
 
-    /// Begins to describe how a store is opened.
+    /// Returns a builder with the defaults.
     #[must_use]
     pub const fn builder() -> RedbBuilder {
         RedbBuilder {
@@ -44,38 +44,38 @@ impl RedbStorage {
 }
 
 impl RedbBuilder {
-    /// Whether a commit flushes its pages before it makes them current. Default true.
+    /// Sets whether a commit flushes its pages before it makes them current. Default true.
     ///
-    /// False saves one of two flushes per write. After a loss of power redb then tells a whole commit from a torn
-    /// one by a checksum that is not cryptographic: someone who chooses what is stored, as a peer does, and can
-    /// make the power fail could have a torn commit taken for a whole one.
+    /// False saves one of two flushes per write. After a loss of power redb then tells a whole commit from a torn one
+    /// by a checksum that is not cryptographic. An attacker who chooses values, as a peer can, and who can make the
+    /// power fail could make redb accept a torn commit.
     #[must_use]
     pub const fn two_phase_commit(mut self, enabled: bool) -> Self {
         self.commit.two_phase = enabled;
         self
     }
 
-    /// Whether every commit also stores which pages are free. Default false.
+    /// Sets whether every commit also stores which pages are free. Default false.
     ///
-    /// True makes writes slower and opening after a crash instant; otherwise that reads the whole file. It implies
-    /// [`two_phase_commit`](Self::two_phase_commit).
+    /// True makes writes slower, and opening after a crash fast: otherwise that opening reads the whole file. True
+    /// implies [`two_phase_commit`](Self::two_phase_commit).
     #[must_use]
     pub const fn quick_repair(mut self, enabled: bool) -> Self {
         self.commit.quick_repair = enabled;
         self
     }
 
-    /// How many bytes redb may cache. Default 128 MiB.
+    /// Sets how many bytes redb may cache. Default 128 MiB.
     #[must_use]
     pub const fn cache_bytes(mut self, bytes: usize) -> Self {
         self.cache_bytes = bytes;
         self
     }
 
-    /// Whether opening checks the whole file against its checksums. Default false.
+    /// Sets whether opening checks the whole file against its checksums. Default false.
     ///
-    /// True finds every byte that changed since it was written, at the price of reading the file. Otherwise a
-    /// damaged value can go unnoticed, and other damage shows when it is read.
+    /// True finds every byte that has changed since it was written, but reads the whole file. Otherwise a damaged value
+    /// can go unnoticed, and other damage is an error of the read that meets it.
     #[must_use]
     pub const fn verify(mut self, enabled: bool) -> Self {
         self.verify = enabled;
@@ -84,7 +84,7 @@ impl RedbBuilder {
 
     /// Opens the store at `path`, or creates it.
     ///
-    /// Blocks, after a crash for as long as reading the file takes; see [`quick_repair`](Self::quick_repair).
+    /// Blocks. After a crash it reads the whole file, unless [`quick_repair`](Self::quick_repair) was set.
     ///
     /// # Errors
     /// [`OpenError`], whose variants say what to do.
@@ -95,9 +95,9 @@ impl RedbBuilder {
         Ok(storage)
     }
 
-    /// Opens the store on `backend`, or creates it if that is empty.
+    /// Opens the store on `backend`, or creates it if the backend is empty.
     ///
-    /// Two stores must not share a medium; a backend without locks cannot prevent it.
+    /// Two stores must not share a backend. A backend without locks does not keep the second store out.
     ///
     /// # Errors
     /// As [`open`](Self::open).

@@ -1,4 +1,4 @@
-//! Shortens the file of a store that is closed.
+//! Compacting the file of a closed store.
 
 use std::io;
 use std::path::Path;
@@ -11,22 +11,23 @@ use super::{RedbStorage, files};
 use crate::OpenError;
 use crate::shared::panics::contain_open;
 
-/// The file lengths around a [`RedbStorage::compact`].
+/// The lengths of the file before and after [`RedbStorage::compact`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Compaction {
-    /// The length of the file before, in bytes.
+    /// The length before, in bytes.
     pub bytes_before: u64,
-    /// Its length afterwards.
+    /// The length after, in bytes.
     pub bytes_after: u64,
 }
 
 impl RedbStorage {
-    /// Shortens the file at `path` to what its content needs. Takes as long as copying it.
+    /// Shortens the file at `path` to what its content needs. Takes about as long as copying the file.
     ///
-    /// The store must be closed. A crash in between loses nothing.
+    /// The store must be closed. A crash during the compaction loses nothing.
     ///
     /// # Errors
-    /// As [`RedbBuilder::open`](super::RedbBuilder::open), and [`OpenError::Io`] if there is no such file or the app keeps savepoints in it.
+    /// As [`RedbBuilder::open`](super::RedbBuilder::open), and [`OpenError::Io`] if there is no such file or the app
+    /// keeps savepoints in it.
     pub fn compact(path: impl AsRef<Path>) -> Result<Compaction, OpenError> {
         let path = path.as_ref();
         let failed = |error: CompactionError| match error {
@@ -41,7 +42,7 @@ impl RedbStorage {
         contain_open(path, || {
             let mut database = create(&options, file, path)?;
             while database.compact().map_err(failed)? {}
-            // The rest of the free space goes when the database is closed.
+            // Closing the database cuts the last free pages off the file.
             database.close().map_err(|error| open_error(path, error))
         })?;
         Ok(Compaction { bytes_before, bytes_after: length()? })

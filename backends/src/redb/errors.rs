@@ -1,4 +1,4 @@
-//! What a failure of redb means to the caller.
+//! What a failure of redb means to the caller of the store.
 
 use std::io;
 use std::path::Path;
@@ -23,15 +23,15 @@ pub(super) fn open_error(path: &Path, error: DatabaseError) -> OpenError {
     }
 }
 
-/// How redb reports a file of a newer format, which it has no variant for.
+/// The first words of redb's error for a file of a newer format. redb has no variant of its own for it.
 const NEWER_FORMAT: &str = "Expected file format version";
 
-/// A failure of redb other than a size: whether the pages that it holds in memory are right is not known.
+/// Any failure of redb but a size that does not fit. redb may hold wrong pages in memory after it.
 pub(super) fn in_doubt(error: impl Into<Error>) -> NotWritten {
     NotWritten::in_doubt(error.into())
 }
 
-/// The same for a read: redb trusts what it has read once.
+/// redb keeps a page that it has read, so that a wrong one would stay in memory.
 impl From<Error> for NotRead {
     fn from(error: Error) -> Self {
         Self::InDoubt(error.into())

@@ -1,4 +1,4 @@
-//! The file of a store.
+//! The file of a redb store.
 
 use std::fs::OpenOptions;
 use std::path::Path;
@@ -9,11 +9,12 @@ use super::errors::open_error;
 use crate::OpenError;
 use crate::shared::directory::{parent, sync_directory};
 
-/// The file at `path`, which must be there.
+/// Opens the file at `path`, which must exist.
 pub(super) fn open(path: &Path) -> Result<FileBackend, OpenError> {
     open_with(path, OpenOptions::new().read(true).write(true))
 }
 
+/// Opens the file at `path`, or creates it.
 pub(super) fn open_or_create(path: &Path) -> Result<FileBackend, OpenError> {
     open_with(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))
 }
@@ -23,7 +24,7 @@ fn open_with(path: &Path, options: &OpenOptions) -> Result<FileBackend, OpenErro
     FileBackend::new(file).map_err(|error| open_error(path, error))
 }
 
-/// Makes the name of a new file durable.
+/// Makes the name of the file at `path` durable, which may be new.
 pub(super) fn sync_name(path: &Path) -> Result<(), OpenError> {
     sync_directory(parent(path)).map_err(|error| OpenError::io_of_engine(path, error))
 }

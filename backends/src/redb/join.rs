@@ -1,4 +1,4 @@
-//! The app's own tables and ours in one redb transaction.
+//! Joined writes: the app's own tables and ours in one redb transaction.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use super::store::Engine;
 use crate::shared::errors::NotWritten;
 use crate::shared::panics::contain;
 
-/// A redb transaction that the app's own tables share with the store's, whose names begin with `syncline/`.
+/// A redb write transaction that the app shares with the store. The names of the store's tables begin with `syncline/`.
 pub struct RedbTx<'t> {
     transaction: &'t WriteTransaction,
 }
@@ -49,7 +49,7 @@ impl Engine {
     fn join(&self, job: JoinJob<RedbStorage>) -> Result<(), NotWritten> {
         let transaction = self.begin()?;
         match contain(|| job(&RedbTx { transaction: &transaction })) {
-            // After a failure of the medium redb refuses this, also if the job hid it.
+            // redb refuses the commit after a failure of the medium, even if the job ignored that failure.
             Ok(Ok(())) => transaction.commit().map_err(in_doubt),
             Ok(Err(error)) => undo(transaction, error),
             Err(panicked) => undo(transaction, panicked.into()),

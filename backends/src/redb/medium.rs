@@ -1,8 +1,8 @@
-//! What redb stands on: the caller's medium, with a creation that was cut short begun again.
+//! The medium that redb writes to, which starts a creation over if a crash interrupted it.
 //!
-//! redb creates a database in two steps, the second of which writes the magic number. A crash between them leaves
-//! a file that redb refuses for ever although nothing was ever stored in it. Such a file is shown to redb as an
-//! empty one, under redb's own lock, so that it starts over.
+//! redb creates a database in two steps, the second of which writes the magic number. A crash between the steps leaves
+//! a file that redb refuses for ever, although nothing was stored in it. [`Medium`] shows such a file to redb as an
+//! empty one, under redb's own lock, so that redb creates the database again.
 
 use std::io;
 use std::ops::Bound;
@@ -10,22 +10,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::redb::{BackendError, StorageBackend};
 
-/// A medium whose first reported length is zero if its creation was cut short.
+/// A medium that reports a length of zero, the first time, if a creation on it was interrupted.
 #[derive(Debug)]
 pub(super) struct Medium<B> {
     inner: B,
     examined: AtomicBool,
 }
 
-/// A new database is 1 MiB of pages and redb's own pages about them, or the header alone if the length was lost.
-/// Anything of another size was not left behind by a creation.
+/// A new database is 1 MiB of pages and redb's own pages about them, or the header alone if a crash lost the length.
+/// A file of another size was not left by an interrupted creation.
 const NEW_BYTES_MIN: u64 = 1 << 20;
 const NEW_BYTES_MAX: u64 = 2 << 20;
-/// The header, which is there before its magic number is.
+/// The length of the header, which the first step writes without its magic number.
 const HEADER_BYTES: usize = 320;
-/// The magic number comes first in the header and is written last.
+/// The magic number is the beginning of the header and is written last.
 const MAGIC_BYTES: usize = 9;
-/// Behind it, a byte of flags and two of padding, the header has the size of redb's pages, little-endian.
+/// After the magic number, a byte of flags and two of padding, the header has the size of redb's pages, little-endian.
 const PAGE_SIZE_AT: usize = 12;
 const PAGE_SIZE: [u8; 4] = 4096_u32.to_le_bytes();
 
@@ -34,7 +34,7 @@ impl<B: StorageBackend> Medium<B> {
         Self { inner, examined: AtomicBool::new(false) }
     }
 
-    fn was_cut_short(&self, len: u64) -> io::Result<bool> {
+    fn is_interrupted_creation(&self, len: u64) -> io::Result<bool> {
         if len != HEADER_BYTES as u64 && !(NEW_BYTES_MIN..=NEW_BYTES_MAX).contains(&len) {
             return Ok(false);
         }
@@ -47,7 +47,7 @@ impl<B: StorageBackend> Medium<B> {
         }
         let mut all = vec![0; usize::try_from(len).map_err(io::Error::other)?];
         self.inner.read(0, &mut all)?;
-        // A header that never reached the disk is all zero, and then so is everything.
+        // A header that did not reach the disk is all zero. Then the whole file must be.
         let zero_from = if page_size == PAGE_SIZE { HEADER_BYTES } else { 0 };
         Ok(all.iter().skip(zero_from).all(|&byte| byte == 0))
     }
@@ -56,8 +56,8 @@ impl<B: StorageBackend> Medium<B> {
 impl<B: StorageBackend> StorageBackend for Medium<B> {
     fn len(&self) -> io::Result<u64> {
         let len = self.inner.len()?;
-        // redb asks for the length first of all, holding its lock, and takes zero for a new file.
-        if !self.examined.swap(true, Ordering::Relaxed) && self.was_cut_short(len)? {
+        // redb asks for the length before anything else, while it holds its lock. It takes zero for a new file.
+        if !self.examined.swap(true, Ordering::Relaxed) && self.is_interrupted_creation(len)? {
             return Ok(0);
         }
         Ok(len)

@@ -1,7 +1,7 @@
 //! A store in one [redb](https://docs.rs/redb) file: pure Rust, copy on write, no log to replay.
 //!
-//! Reads run where they are called, beside a write; long scans run on the `blocking` pool; writes run one after
-//! the other on a thread of their own. redb allows one opener per file, so a second one is refused.
+//! Reads run on the caller's thread, also while a write runs; long scans run on the `blocking` pool; writes run one
+//! after the other on a thread of their own. redb locks its file, so a second opener is refused.
 
 mod builder;
 mod compact;

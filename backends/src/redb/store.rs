@@ -1,4 +1,4 @@
-//! The store: what reads and writes do with the engine.
+//! `Storage` for redb: what reads and writes do with a redb database.
 
 use ::redb::{Database, Error, ReadableDatabase, WriteTransaction};
 use async_trait::async_trait;
@@ -12,25 +12,25 @@ use crate::shared::open_store::OpenStore;
 
 /// A store in one redb file.
 ///
-/// The file may hold other tables of the app beside those of this store, whose names begin with `syncline/`.
+/// The app may keep tables of its own in the file. The names of the store's tables begin with `syncline/`.
 ///
 /// # Errors
-/// A write that is too large for redb is [`WriteError::Rejected`]; every other failure of the engine is
-/// [`WriteError::Unknown`]. After one of those, and after a read that failed, the store refuses everything until
-/// it is dropped and opened again: what redb holds in memory is not to be trusted any more, what it wrote is.
+/// A write that is too large for redb is [`WriteError::Rejected`]; every other failure of redb is
+/// [`WriteError::Unknown`]. After such a failure, and after a read that failed, the store refuses every call until it
+/// is dropped and opened again: redb may hold wrong pages in memory. What it wrote to the file before stays valid.
 ///
 /// # Cancel safety
 /// A write whose future is dropped runs to its end, and the next write comes after it.
 ///
 /// # Drop
-/// Dropping the store releases the file before it returns, so that the path can be opened again at once. For that
-/// it blocks until the writes that were sent have ended, and until a scan whose future was dropped has noticed.
+/// Dropping the store releases the file before it returns, so that the path can be opened again at once. For that it
+/// blocks until the writes that were sent have ended, and until a scan whose future was dropped has stopped.
 #[derive(Debug)]
 pub struct RedbStorage {
     pub(super) store: OpenStore<Engine>,
 }
 
-/// A redb database, and how its commits are made.
+/// An open redb database, and the options of its commits.
 #[derive(Debug)]
 pub(super) struct Engine {
     pub(super) database: Database,
@@ -56,7 +56,7 @@ impl Storage for RedbStorage {
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
-        // Here, where nothing has begun, so that the answer is certain.
+        // Checked before the write begins, so that a size that does not fit is certainly rejected.
         SIZES.check(&batch).map_err(WriteError::rejected)?;
         self.store.write(move |store| store.write(|engine| engine.write(&batch))).await
     }
@@ -90,8 +90,8 @@ impl Engine {
     }
 
     pub(super) fn begin(&self) -> Result<WriteTransaction, NotWritten> {
-        // Nobody else writes. If a transaction of an earlier job is still there, because the job leaked a table,
-        // waiting for it would never end.
+        // Fails instead of waiting for another write transaction. Only this thread writes, so that another one can only
+        // be left over from a job that leaked a table: waiting for it would never end.
         let mut transaction = self.database.try_begin_write().map_err(in_doubt)?;
         transaction.set_two_phase_commit(self.commit.two_phase);
         transaction.set_quick_repair(self.commit.quick_repair);

@@ -1,12 +1,14 @@
-//! The end of a store: scans stop, and the path is free once dropping the store has returned.
+//! Closing a store: scans stop, and the path can be opened again once dropping the store has returned.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 
 use super::worker;
 
-/// Whether the store is being dropped. A scan that is in progress then stops, because nobody waits for its entries:
-/// otherwise dropping the store would last as long as the scan.
+/// Whether the store is being dropped.
+///
+/// A scan in progress stops then, because its future was dropped before the store was: otherwise dropping the store
+/// would last as long as the scan.
 #[derive(Debug, Default)]
 pub(crate) struct Closing(AtomicBool);
 
@@ -20,13 +22,13 @@ impl Closing {
     }
 }
 
-/// Shows that the engine is open, until it is dropped. Nothing is ever sent on it.
+/// A token that is dropped after the engine. Nothing is ever sent on it.
 #[derive(Debug)]
 pub(crate) struct StillOpen(#[allow(dead_code, reason = "dropping it is what it is for")] mpsc::Sender<()>);
 
-/// Blocks on drop until every [`StillOpen`] of its pair is dropped, and with it the engine.
+/// Blocks on drop until the [`StillOpen`] of its pair is dropped, and thus the engine is closed.
 ///
-/// Not on the worker's own thread: a job that holds the last handle would wait for itself.
+/// On the thread of a worker it does not block: a job that holds the last handle would wait for its own end.
 #[derive(Debug)]
 pub(crate) struct AwaitClosed(Mutex<mpsc::Receiver<()>>);
 
@@ -41,7 +43,7 @@ impl Drop for AwaitClosed {
     fn drop(&mut self) {
         if !worker::is_this_thread() {
             let closed = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
-            // Returns an error as soon as the sender is gone.
+            // Returns an error as soon as the sender is dropped.
             let _ = closed.recv();
         }
     }

@@ -1,4 +1,4 @@
-//! What a failure of the engine means to the caller of a store.
+//! What a failure of an engine means to the caller of a store.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -7,22 +7,22 @@ use syncline::BoxError;
 
 use crate::OpenError;
 
-/// Why a read found nothing out.
+/// Why a read did not return what it was asked for.
 pub(crate) enum NotRead {
-    /// The store is being dropped, and nobody waits for this scan.
+    /// The scan stopped because the store is being dropped. Its future was dropped before.
     Closing,
-    /// This read failed, which says nothing of the next one: the store goes on.
+    /// This read failed, and the next one may succeed: the store goes on.
     Failed(BoxError),
-    /// The engine may hold damaged pages in memory: the store refuses everything until it is opened again.
+    /// The engine may hold wrong pages in memory: the store refuses every call until it is opened again.
     InDoubt(BoxError),
 }
 
 /// Why a write was not committed.
 pub(crate) enum NotWritten {
-    /// Certainly nothing of it was applied, and the store goes on.
+    /// Nothing of the write was applied, and the store goes on.
     Rejected(BoxError),
-    /// Nobody knows whether it was applied, or whether the engine can go on: the store refuses everything until it is
-    /// opened again.
+    /// Whether the write was applied is unknown, or the engine may hold wrong pages in memory: the store refuses every
+    /// call until it is opened again.
     InDoubt(BoxError),
 }
 
@@ -49,12 +49,13 @@ impl OpenError {
         Self::Upgrade { path: path.to_owned(), source: source.into() }
     }
 
-    /// The system failed to open, lock, read or write a file.
+    /// The system failed on a file of the store.
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         Self::Io { path: path.to_owned(), source }
     }
 
-    /// The engine failed to read a file. It reports one that it did not write, or that ends too early, in these kinds.
+    /// The engine failed on a file of the store. It reports a file that it did not write, or that ends too early, as an
+    /// I/O error of these kinds, which is damage and not a fault of the medium.
     pub(crate) fn io_of_engine(path: &Path, source: io::Error) -> Self {
         match source.kind() {
             ErrorKind::InvalidData | ErrorKind::UnexpectedEof => Self::corrupt(path, source),

@@ -1,18 +1,19 @@
-//! The lock on a file of the store's own, for engines whose own lock cannot be relied on.
+//! The lock on a file of the store's own, for engines whose own lock does not reliably keep a second store out.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
 
 use crate::OpenError;
 
-/// A file that this store has locked, until it is dropped. The system releases the lock with the process.
+/// A file that is locked until this is dropped. If the process ends, the system releases the lock.
 ///
-/// Nobody deletes the file: a store that had locked the deleted one would not see a store that locks the next one.
+/// The file must not be deleted: a store that holds the lock of the deleted file would not keep out a store that
+/// creates the file again.
 #[derive(Debug)]
 pub(crate) struct LockFile(File);
 
 impl LockFile {
-    /// Locks `file`, or creates it, for the store at `store`. Never waits.
+    /// Locks `file` for the store at `store`. Creates the file if need be, and does not wait for the lock.
     pub(crate) fn claim(file: &Path, store: &Path) -> Result<Self, OpenError> {
         let failed = |source| OpenError::io(store, source);
         let mut options = OpenOptions::new();
@@ -33,7 +34,7 @@ impl LockFile {
 impl Drop for LockFile {
     fn drop(&mut self) {
         // Closing the file is not enough: a child process that is being started holds a copy of it for a moment, and
-        // would keep the lock for that long. If unlocking fails, closing releases the lock all the same.
+        // the lock lasts as long as any copy. If unlocking fails, closing the last copy releases the lock.
         drop(self.0.unlock());
     }
 }

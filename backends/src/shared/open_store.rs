@@ -1,4 +1,4 @@
-//! An open store: its engine, the thread that writes to it, and who may still use it.
+//! An open store: its engine, the thread that writes to it, and the scans that still read it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,30 +15,32 @@ use crate::OpenError;
 /// The handle of an open store. Dropping it closes the engine before it returns.
 #[derive(Debug)]
 pub(crate) struct OpenStore<E> {
-    // Dropped in this order: the writes that were sent end, this handle lets go of the engine, and the scans that
-    // still read it are waited for.
+    // Fields are dropped in this order: `writer` waits for the writes that were sent, `shared` gives up this handle's
+    // part of the engine, and `_closed` waits for the scans that still read it.
     writer: Worker,
     shared: Arc<Shared<E>>,
     _closed: AwaitClosed,
 }
 
-/// What the handle, a write in progress and the scans in progress share. The last of them closes the engine.
+/// The part that the handle shares with the write and the scans in progress. The last of them closes the engine.
 #[derive(Debug)]
 pub(crate) struct Shared<E> {
-    /// `None` only while it is being closed.
+    /// `None` only inside `drop`, which takes the engine out to close it.
     engine: Option<E>,
     health: Health,
     closing: Closing,
-    /// Dropped after the engine.
+    /// Dropped after the engine, so that [`AwaitClosed`] ends only once the engine is closed.
     _open: StillOpen,
 }
 
-/// The longest scan that runs where it is called, as point reads do. Handing a scan to another thread and back, and
-/// freeing there what was allocated here, costs as much as a scan of this length itself. A page of `list` is that long.
+/// The longest scan that runs on the caller's thread, as point reads do. A page of `list` is that long.
+///
+/// To hand a scan to another thread and back, and to free on one thread what the other one allocated, costs as much as
+/// a scan of this length.
 pub(crate) const SCAN_INLINE_ENTRIES_MAX: usize = 256;
 
 impl<E: Send + Sync + 'static> OpenStore<E> {
-    /// Opens the store at `path` on `engine`, with a thread of the given name that writes.
+    /// Opens the store at `path` on `engine`, and starts its writing thread under the name `thread`.
     pub(crate) fn start(thread: &str, path: &Path, engine: E) -> Result<Self, OpenError> {
         let writer = Worker::start(thread).map_err(|error| OpenError::io(path, error))?;
         let (open, closed) = AwaitClosed::new();
@@ -51,12 +53,13 @@ impl<E: Send + Sync + 'static> OpenStore<E> {
         Ok(Self { writer, shared: Arc::new(shared), _closed: closed })
     }
 
-    /// What `work` finds in the engine. Runs where it is called.
+    /// Runs `work`, a read, on the caller's thread.
     pub(crate) fn read<T>(&self, work: impl FnOnce(&E) -> Result<T, NotRead>) -> Result<T, ReadError> {
         self.shared.read(work)
     }
 
-    /// What a scan of at most `limit` entries finds. A long one runs on the `blocking` pool.
+    /// Runs `work`, a scan of at most `limit` entries: on the caller's thread if it is short, on the `blocking` pool
+    /// otherwise.
     pub(crate) async fn scan<W>(&self, limit: usize, work: W) -> Result<Vec<Entry>, ReadError>
     where
         W: FnOnce(&Shared<E>) -> Result<Vec<Entry>, ReadError> + Send + 'static,
@@ -68,7 +71,7 @@ impl<E: Send + Sync + 'static> OpenStore<E> {
         blocking::unblock(move || work(&shared)).await
     }
 
-    /// Sends `work` to the writer's thread at once, where it runs to its end even if the future is dropped.
+    /// Sends `work` to the writing thread at once, where it runs to its end even if the future is dropped.
     pub(crate) fn write<W>(&self, work: W) -> impl Future<Output = Result<(), WriteError>> + use<E, W>
     where
         W: FnOnce(&Shared<E>) -> Result<(), WriteError> + Send + 'static,
@@ -78,7 +81,7 @@ impl<E: Send + Sync + 'static> OpenStore<E> {
         async { outcome.await.unwrap_or_else(|panicked| Err(WriteError::unknown(panicked))) }
     }
 
-    /// Sends `work` to the writer's thread, behind the writes that were sent. Nobody waits for it.
+    /// Sends `work` to the writing thread, behind the writes that were sent. No caller waits for it.
     pub(crate) fn tidy(&self, work: impl FnOnce() + Send + 'static) {
         drop(self.writer.run(work));
     }
@@ -99,20 +102,20 @@ impl<E> Shared<E> {
         &self.closing
     }
 
-    /// What `work` finds in the engine, unless an earlier failure forbids using it.
+    /// Runs `work`, a read, unless the store has failed.
     pub(crate) fn read<T>(&self, work: impl FnOnce(&E) -> Result<T, NotRead>) -> Result<T, ReadError> {
         let engine = self.engine().map_err(ReadError::new)?;
         let done =
             contain(|| work(engine)).map_err(|panicked| ReadError::new(self.health.fail(&panicked)))?;
         done.map_err(|error| match error {
-            // The store itself is well: the writes that were sent are still to run.
+            // Does not end the store: the writes that were sent before it was dropped still have to run.
             NotRead::Closing => ReadError::new(self.health.failed("it is being closed")),
             NotRead::Failed(error) => ReadError(error),
             NotRead::InDoubt(error) => ReadError::new(self.health.fail(&error)),
         })
     }
 
-    /// Runs `work`, a write, unless an earlier failure forbids it. Only the writer's thread may call this.
+    /// Runs `work`, a write, unless the store has failed. Only the writing thread calls this.
     pub(crate) fn write(&self, work: impl FnOnce(&E) -> Result<(), NotWritten>) -> Result<(), WriteError> {
         let engine = self.engine().map_err(WriteError::unknown)?;
         let doubt = self.health.doubt();
@@ -133,8 +136,8 @@ impl<E> Shared<E> {
 impl<E> Drop for Shared<E> {
     fn drop(&mut self) {
         let engine = self.engine.take();
-        // Closing an engine flushes what it likes to keep, and may fail or, after a failure, panic. Nothing is lost by
-        // that: every write was durable when it was acknowledged, and the next opening repairs the rest.
+        // Closing an engine writes what makes the next opening faster, and may fail or, after a failure, panic. That
+        // loses nothing: every write was durable when it was acknowledged, and the next opening repairs the rest.
         drop(contain(move || drop(engine)));
     }
 }

@@ -1,4 +1,5 @@
-//! Panics of an engine, turned into errors: engines trust their files, and may panic over a damaged one.
+//! Panics of an engine, turned into errors. Engines trust their files, and may panic over a damaged one: a panic on a
+//! thread of the app would end more than this store.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,19 +7,19 @@ use std::path::Path;
 
 use crate::OpenError;
 
-/// Work that panicked, or that never ran because the thread of its worker is gone.
+/// Work that panicked, or that did not run because the thread of its worker has ended.
 #[derive(Debug, thiserror::Error)]
 #[error("the engine panicked: {0}")]
 pub(crate) struct Panicked(pub(crate) String);
 
 /// Runs `work` and turns a panic into an error.
 ///
-/// The caller must not trust what `work` was changing when it panicked.
+/// The caller must not use what `work` was changing when it panicked.
 pub(crate) fn contain<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|payload| Panicked(message(payload.as_ref())))
 }
 
-/// Runs `work`, which opens the engine on files that are not trusted: a panic means that they are damaged.
+/// Runs `work`, which opens an engine on files that nobody has checked. A panic means that the files are damaged.
 pub(crate) fn contain_open<T>(
     path: &Path,
     work: impl FnOnce() -> Result<T, OpenError>,

@@ -1,5 +1,5 @@
-//! The check of sizes: a key or value that the engine would refuse is rejected before a write begins, so that the
-//! answer is certain and the store goes on.
+//! The check of sizes before a write: an engine that meets a key or value that is too large in the middle of a write
+//! could leave that write in doubt.
 
 use syncline::{WriteBatch, WriteOp};
 
@@ -8,7 +8,7 @@ use syncline::{WriteBatch, WriteOp};
 pub(crate) struct SizeLimits {
     pub(crate) key_bytes_max: u64,
     pub(crate) value_bytes_max: u64,
-    /// A key and its value together.
+    /// The largest sum of a key and its value.
     pub(crate) pair_bytes_max: u64,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct TooLarge {
 }
 
 impl SizeLimits {
-    /// Checks every pair that `batch` puts. A deletion fits always: a key that is too large is not there.
+    /// Checks each key and value that `batch` puts. Deletions always pass: a key that is too large is not in the store.
     pub(crate) fn check(self, batch: &WriteBatch) -> Result<(), TooLarge> {
         batch.ops().iter().try_for_each(|op| match op {
             WriteOp::Put { key, value } => self.check_pair(key.len() as u64, value.len() as u64),

@@ -1,7 +1,7 @@
 //! One thread per store that runs its writes, strictly in order.
 //!
-//! Embedded engines block while they write. A job that was sent runs to its end even if nobody waits for it any
-//! more: that makes a dropped write all or nothing, and puts the next write after it.
+//! Embedded engines block while they write, which would block an async thread. A job that was sent runs to its end even
+//! if its future is dropped: so a dropped write is all or nothing, and the next write comes after it.
 
 use std::cell::Cell;
 use std::io;
@@ -17,7 +17,7 @@ use super::panics::{Panicked, contain};
 /// Dropping it blocks until the jobs that were sent have ended.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    // Dropped in this order: the thread ends once the sender is gone, and is then joined.
+    // Fields are dropped in this order: the thread ends once `jobs` is dropped, and only then can be joined.
     jobs: mpsc::Sender<Job>,
     _thread: Joined,
 }
@@ -25,10 +25,10 @@ pub(crate) struct Worker {
 type Job = Box<dyn FnOnce() + Send>;
 
 impl Worker {
-    /// Starts the thread under `name`.
+    /// Starts a thread named `name`.
     ///
     /// # Errors
-    /// What the system reports if it has no thread to give.
+    /// What the system reports if it cannot start a thread.
     pub(crate) fn start(name: &str) -> io::Result<Self> {
         let (jobs, received) = mpsc::channel::<Job>();
         let thread = Builder::new().name(name.to_owned()).spawn(move || {
@@ -38,10 +38,10 @@ impl Worker {
         Ok(Self { jobs, _thread: Joined(Some(thread)) })
     }
 
-    /// Sends `job` at once; the future waits for what it returns.
+    /// Sends `job` at once, not at the first poll. The future returns what the job returned.
     ///
     /// # Errors
-    /// [`Panicked`] if the job panicked. The thread goes on with the next one.
+    /// [`Panicked`] if the job panicked. The thread goes on with the next job.
     ///
     /// # Cancel safety
     /// Dropping the future does not stop the job.
@@ -52,22 +52,22 @@ impl Worker {
     {
         let (reply, outcome) = oneshot::channel();
         let job = Box::new(move || {
-            // Nobody waits if the caller dropped its future; what the job did stands.
+            // Sending fails if the future was dropped. What the job did stands.
             drop(reply.send(contain(job)));
         });
-        // If the thread is gone, so is the reply, and the future says so.
+        // Sending fails if the thread has ended. `reply` is dropped with the job then, and the future returns an error.
         drop(self.jobs.send(job));
         async { outcome.await.unwrap_or_else(|_| Err(Panicked("its thread has ended".into()))) }
     }
 }
 
 thread_local! {
-    /// Whether this is the thread of a worker. A store that goes there, with a job that held on to it, must not wait
-    /// for that thread.
+    /// Whether this is the thread of a worker. A job can hold the last handle of a store. Dropping that handle on the
+    /// worker's thread must not wait for the thread: it would wait for itself.
     static ON_WORKER: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the code that asks runs on the thread of a worker.
+/// Whether the caller runs on the thread of a worker.
 pub(super) fn is_this_thread() -> bool {
     ON_WORKER.get()
 }
@@ -78,7 +78,7 @@ struct Joined(Option<JoinHandle<()>>);
 impl Drop for Joined {
     fn drop(&mut self) {
         if let Some(thread) = self.0.take().filter(|_| !is_this_thread()) {
-            // The jobs are contained: there is no panic to pass on.
+            // Every job is contained, so that there is no panic to pass on.
             drop(thread.join());
         }
     }

@@ -1,4 +1,4 @@
-//! How a store is opened: its options, and a database with an engine on it.
+//! Opening a sled store, and its options.
 
 use std::fs::File;
 use std::io;
@@ -16,13 +16,13 @@ use crate::OpenError;
 use crate::shared::open_store::OpenStore;
 use crate::shared::panics::contain_open;
 
-/// How a [`SledStorage`] is opened.
+/// Opens a [`SledStorage`] with options.
 #[derive(Clone, Debug)]
 pub struct SledBuilder {
     cache_bytes: usize,
 }
 
-/// Enough for the hot part of a large store, small enough for a phone.
+/// Holds the pages that a large store uses often, and is small enough for a phone.
 const CACHE_BYTES_DEFAULT: usize = 128 << 20;
 
 impl SledStorage {
@@ -34,7 +34,7 @@ impl SledStorage {
         Self::builder().open(path)
     }
 
-    /// Begins to describe how a store is opened.
+    /// Returns a builder with the defaults.
     #[must_use]
     pub const fn builder() -> SledBuilder {
         SledBuilder { cache_bytes: CACHE_BYTES_DEFAULT }
@@ -42,18 +42,18 @@ impl SledStorage {
 }
 
 impl SledBuilder {
-    /// How many bytes of pages sled may keep in memory. Default 128 MiB; less than 1 MiB counts as that.
+    /// Sets how many bytes of pages sled may keep in memory. Default 128 MiB; less than 1 MiB counts as 1 MiB.
     ///
-    /// The table of all pages, and a log buffer of 8 MiB or a few of them, come on top.
+    /// Beside these pages sled keeps a table of all pages, and one or a few log buffers of 8 MiB each.
     #[must_use]
     pub const fn cache_bytes(mut self, bytes: usize) -> Self {
         self.cache_bytes = bytes;
         self
     }
 
-    /// Opens the store in the directory at `path`, or creates it. The directory above must be there.
+    /// Opens the store in the directory at `path`, or creates it. The directory above must exist.
     ///
-    /// Blocks, for as long as reading what was written since it was last opened takes.
+    /// Blocks, and reads everything that was written since the store was last opened.
     ///
     /// # Errors
     /// [`OpenError`], whose variants say what to do.
@@ -68,13 +68,13 @@ impl SledBuilder {
     ) -> Result<SledStorage, OpenError> {
         let failed = |error| OpenError::io_of_engine(path, error);
         let mut directory = Directory::claim(path, SEGMENT_BYTES)?;
-        // sled's thread that flushes twice a second is of no use: every write flushes.
+        // Every write flushes, so that sled's own thread, which flushes twice a second, has nothing to do.
         let config = Config::new()
             .path(path)
             .segment_size(SEGMENT_BYTES)
             .cache_capacity(self.cache_bytes.max(CACHE_BYTES_MIN) as u64)
             .flush_every_ms(None);
-        // Declared after the directory, so that on a way out the database goes first.
+        // Declared after `directory`, so that on an error the database is dropped first, and the lock last.
         let rows = open_rows(&config, &mut directory)?;
         directory.complete().map_err(failed)?;
         let log = directory.open_log().map_err(failed)?;
@@ -83,7 +83,7 @@ impl SledBuilder {
     }
 }
 
-/// Below this some of sled's shares of its cache would be empty, which it does not allow.
+/// sled splits its cache, and does not allow a part of it to be empty, as one would be below this size.
 const CACHE_BYTES_MIN: usize = 1 << 20;
 
 impl Default for SledBuilder {
@@ -92,7 +92,7 @@ impl Default for SledBuilder {
     }
 }
 
-/// Opens sled on files that are not trusted: it may panic over damaged ones.
+/// Opens sled on the files in `directory`, which may be damaged.
 fn open_rows(config: &Config, directory: &mut Directory) -> Result<Rows, OpenError> {
     let opened = contain_open(directory.path(), || {
         let path = directory.path();
@@ -106,10 +106,11 @@ fn open_rows(config: &Config, directory: &mut Directory) -> Result<Rows, OpenErr
         }
         match rows.are_ours() {
             Ok(true) => Ok(rows),
-            // sled has lost what every store begins with, and perhaps all the rest.
+            // sled has lost the row that every store begins with, and perhaps other rows.
             outcome => Err(row_error(path, outcome.err().unwrap_or(RowError::Damaged))),
         }
     });
+    // If another process holds sled's lock, dropping `directory` must not wait for it.
     if !matches!(opened, Err(OpenError::AlreadyOpen { .. })) {
         directory.note_use();
     }

@@ -1,4 +1,4 @@
-//! What a failure of sled means to the caller.
+//! What a failure of sled means to the caller of the store.
 
 use std::path::Path;
 
@@ -6,7 +6,8 @@ use super::layout::RowError;
 use crate::OpenError;
 use crate::shared::errors::NotRead;
 
-/// How sled reports that someone who opened its files without this library holds them; it has no variant for it.
+/// Whether sled found its own lock taken, by a program that opened the files without this library. sled has no variant
+/// of its own for it.
 pub(super) fn is_locked(error: &::sled::Error) -> bool {
     matches!(error, ::sled::Error::Io(error) if error.to_string().starts_with("could not acquire lock"))
 }
@@ -28,7 +29,7 @@ pub(super) fn open_error(path: &Path, error: ::sled::Error) -> OpenError {
     }
 }
 
-/// sled does not say whether what it holds in memory is still right.
+/// sled does not say whether the pages that it holds in memory are still right.
 impl From<RowError> for NotRead {
     fn from(error: RowError) -> Self {
         Self::InDoubt(error.into())

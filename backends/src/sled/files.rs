@@ -1,8 +1,9 @@
-//! The directory of a store, around sled: who owns it, whether it is one of ours, and what a crash left behind.
+//! The directory of a store: who owns it, whether it holds a store of ours, and what a crash left in it.
 //!
-//! sled's own lock is let go some time after its database is dropped, whenever its last thread lets go of the file,
-//! and sled takes files that it cannot read for an empty database and writes over them. So the store has a file of
-//! its own beside sled's. It is there first, its lock is the store's lock, and it is filled in when the store is whole.
+//! sled has two faults here. It releases its own lock some time after its database is dropped, when its last thread
+//! closes the file. And it takes files that it cannot read for an empty database, and writes over them. So the store
+//! has a file of its own beside sled's files, the mark. The mark is created first, its lock is the store's lock, and
+//! its text is written when the store is complete.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -13,30 +14,30 @@ use crate::OpenError;
 use crate::shared::directory::{parent, sync_directory};
 use crate::shared::lock::LockFile;
 
-/// A directory that belongs to this opener.
+/// A directory that this store owns.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
     mark: LockFile,
     is_complete: bool,
-    /// Whether sled has been let at it, so that it may hold its lock.
+    /// Whether sled has opened the directory, so that it may hold its own lock.
     in_use: bool,
 }
 
-/// The store's own file, and what it says once there is a whole store.
+/// The name of the mark, and its text once the store is complete.
 const MARK: &str = "syncline";
 const MARK_TEXT: &[u8] = b"syncline sled 1\n";
-/// What it says in every version.
+/// The beginning of the text in every version.
 const MARK_TEXT_BEGIN: &[u8] = b"syncline sled ";
 
-/// sled's log, its settings, and what it calls a snapshot that is being written.
+/// sled's names for its log, its settings, its directory of large values, and a snapshot that it is writing.
 const LOG: &str = "db";
 const SETTINGS: &str = "conf";
 const BLOBS: &str = "blobs";
 const SNAPSHOT_BEGIN: &str = "snap.";
 const SNAPSHOT_UNFINISHED: &str = ".generating";
 
-/// How each segment of the log begins: a checksum, and what it is of.
+/// Each segment of the log begins with a checksum and the bytes that the checksum is of.
 const CHECKSUM_BYTES: usize = 4;
 const SEGMENT_HEADER_BYTES: usize = 20;
 
@@ -51,11 +52,10 @@ enum NotAStore {
 }
 
 impl Directory {
-    /// Takes the directory at `path`, or creates it, and leaves one that holds no store as it is.
+    /// Takes the directory at `path`, or creates it. Leaves a directory that holds something else as it is.
     pub(super) fn claim(path: &Path, segment_bytes: usize) -> Result<Self, OpenError> {
         let failed = |error| OpenError::io(path, error);
         match fs::create_dir(path) {
-            // Without this a loss of power could take the new directory away, and every write with it.
             Ok(()) => sync_directory(parent(path)).map_err(failed)?,
             Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -64,7 +64,8 @@ impl Directory {
             Err(error) => return Err(failed(error)),
         }
         let is_empty = fs::read_dir(path).map_err(failed)?.next().is_none();
-        // In this order: another opener may just be creating it, and the mark comes first.
+        // The mark is looked for after the directory was read: another opener that is just creating the store creates
+        // the mark first.
         if !is_empty && !path.join(MARK).exists() {
             return Err(OpenError::corrupt(path, NotAStore::Foreign));
         }
@@ -72,7 +73,6 @@ impl Directory {
         let mut text = Vec::new();
         mark.file().read_to_end(&mut text).map_err(failed)?;
         let is_complete = text == MARK_TEXT;
-        // From here on the lock is let go by `drop`.
         let directory = Self { path: path.to_owned(), mark, is_complete, in_use: false };
         if is_complete {
             directory.check(segment_bytes)?;
@@ -94,28 +94,28 @@ impl Directory {
         &self.path
     }
 
-    /// Whether a whole store was created here.
+    /// Whether the creation of the store has ended.
     pub(super) const fn is_complete(&self) -> bool {
         self.is_complete
     }
 
-    /// Opens sled's log a second time: its lock is one that only other lockers see.
+    /// Opens sled's log a second time. sled's lock keeps out lockers, and no other handles.
     pub(super) fn open_log(&self) -> io::Result<File> {
         OpenOptions::new().read(true).write(true).open(self.path.join(LOG))
     }
 
-    /// Notes that sled has been let at the directory, and must have let go of it before anyone else is.
+    /// Notes that sled has opened the directory. Dropping this then waits until sled has closed its files.
     pub(super) const fn note_use(&mut self) {
         self.in_use = true;
     }
 
-    /// Makes what sled created durable, and then notes that the store is whole.
+    /// Makes sled's files durable, and then notes in the mark that the store is complete.
     pub(super) fn complete(&mut self) -> io::Result<()> {
         File::open(self.path.join(SETTINGS))?.sync_all()?;
         self.open_log()?.sync_all()?;
         sync_directory(&self.path)?;
         if !self.is_complete {
-            // From the start, also if an earlier attempt was cut short.
+            // Written from the start: an earlier attempt that was interrupted may have left a part of the text.
             let mut mark = self.mark.file();
             mark.seek(SeekFrom::Start(0))?;
             mark.write_all(MARK_TEXT)?;
@@ -125,7 +125,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Finds what would make sled begin an empty database over a store that was there.
+    /// Refuses a store whose files sled would take for an empty database.
     fn check(&self, segment_bytes: usize) -> Result<(), OpenError> {
         let failed = |error| OpenError::io(&self.path, error);
         for name in [SETTINGS, LOG] {
@@ -144,7 +144,7 @@ impl Directory {
         Err(OpenError::corrupt(&self.path, NotAStore::Unreadable))
     }
 
-    /// Whether there is nothing beside the mark but what sled makes: an empty file of the mark's name may be anybody's.
+    /// Whether every other file is one that sled creates. An empty file of the mark's name may be another program's.
     fn holds_only_sled(&self) -> io::Result<bool> {
         for entry in fs::read_dir(&self.path)? {
             let name = entry?.file_name();
@@ -157,14 +157,16 @@ impl Directory {
         Ok(true)
     }
 
-    /// Removes settings that were cut short: sled would refuse them for ever although nothing was stored yet.
+    /// Removes settings whose writing was interrupted: sled would refuse them for ever, although nothing was stored
+    /// yet.
     fn begin_again(&self) -> io::Result<()> {
         let has_log = self.path.join(LOG).metadata().is_ok_and(|log| log.len() > 0);
         if has_log { Ok(()) } else { remove_if_there(&self.path.join(SETTINGS)) }
     }
 
-    /// Removes what a crash left of a snapshot: sled would take it for the newest one, and refuse the store for ever.
-    /// The snapshot before it goes only when the new one has its name.
+    /// Removes a snapshot whose writing a crash interrupted: sled would take it for the newest one, and refuse the
+    /// store for ever. The snapshot before it still exists, since sled removes it only once the new one has its final
+    /// name.
     fn remove_unfinished_snapshots(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
@@ -180,8 +182,9 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // A task of sled may still hold the file, and with it sled's lock, although the database is gone. The next
-        // opener would be refused by sled, so it is waited for here, where nobody else can be holding it.
+        // A thread of sled may still have the file open, and with it sled's lock, although the database is dropped.
+        // sled would refuse the next opener, so the lock is waited for here. The mark is still locked, so that no other
+        // store can hold sled's lock.
         if self.in_use
             && let Ok(log) = self.open_log()
             && log.lock().is_ok()
@@ -191,7 +194,7 @@ impl Drop for Directory {
     }
 }
 
-/// Whether sled would read a segment at `at`.
+/// Whether sled finds a segment at offset `at`.
 fn begins_a_segment(log: &mut File, at: u64) -> io::Result<bool> {
     let mut header = [0; SEGMENT_HEADER_BYTES];
     log.seek(SeekFrom::Start(at))?;
@@ -203,7 +206,7 @@ fn begins_a_segment(log: &mut File, at: u64) -> io::Result<bool> {
     Ok(checksum == (!crc32(rest)).to_le_bytes())
 }
 
-/// The checksum of zlib, bit by bit: it is used on a few bytes per open.
+/// The CRC-32 of zlib, computed bit by bit: it is used for a few bytes at each opening.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 * (crc & 1)))
@@ -217,10 +220,10 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The file that holds every row, and how it is made durable.
+/// sled's log, the file that holds every row, and how it is made durable.
 pub(super) struct Log {
     file: File,
-    /// Replaced in tests, which see by it when, and that, the file is synced.
+    /// Replaced in tests, so that they see each sync, or make it fail.
     sync: Box<SyncFile>,
 }
 

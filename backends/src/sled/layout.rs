@@ -1,12 +1,13 @@
-//! How keys and values lie in sled's tree: the keys in their order, and large values cut into pieces.
+//! Where keys and values lie in sled: in one tree, the keys in their order, large values cut into pieces.
 //!
-//! sled gives a page that outgrows a quarter of its segment a file of its own, which it never syncs and whose loss
-//! it takes for a row that was never written, so that half of a batch could come back. No page of this store grows
-//! that large: sled splits pages by the number of their rows, so rows that are small enough keep every page small.
+//! sled writes a page that is larger than a quarter of a segment to a file of its own. It never syncs that file, and
+//! takes its loss for a row that was never written, so that after a crash half of a batch could be there. No page of
+//! this store grows that large: sled splits pages by the number of their rows, so that small rows keep every page
+//! small.
 //!
-//! A row is a key behind [`HEAD`], so that the empty key is none to sled, and its value before [`WHOLE`]; or, for a
-//! value above [`PIECE_BYTES`], its length before [`IN_PIECES`]. The pieces lie behind [`PIECE`], under the
-//! key and their number.
+//! The key of a row is [`HEAD`] and the key, so that it is never empty. The value of a row is the value and
+//! [`WHOLE`]; for a value above [`PIECE_BYTES`] it is the length of the value and [`IN_PIECES`]. The key of a piece is
+//! [`PIECE`], the key with its length, and the number of the piece.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
@@ -24,14 +25,14 @@ use crate::shared::sizes::SizeLimits;
 #[derive(Debug)]
 pub(super) struct Rows {
     database: Database,
-    /// The keys whose values lie in pieces, and in how many, so that a write need not look for old ones.
+    /// The keys whose values lie in pieces, and the numbers of pieces, so that a write need not look for old pieces.
     in_pieces: Mutex<HashMap<Key, u64>>,
 }
 
-/// sled's own `Debug` prints every row.
+/// Hides sled's own `Debug`, which prints every row.
 struct Database(Db);
 
-/// What reading or writing rows may end with.
+/// Why rows were not read or written.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RowError {
     #[error(transparent)]
@@ -40,42 +41,45 @@ pub(super) enum RowError {
     Damaged,
 }
 
-/// Fixed for every store: it is part of sled's format.
+/// The length of a segment of sled's log. It is part of sled's format, and so the same for every store.
 ///
-/// A page spills into a file of its own above a quarter of this, 2 MiB. A leaf has at most 17 rows before it is split,
-/// and a few more while it takes in a neighbour; an index has at most 257 keys, and 63 of a neighbour.
+/// A page above a quarter of this, 2 MiB, would get a file of its own. A leaf has at most 17 rows before it is split,
+/// and a few more while it is merged with a neighbour; an index page has at most 257 keys, and 63 of a neighbour.
 pub(super) const SEGMENT_BYTES: usize = 8 << 20;
-/// The largest key.
+/// The length of the largest key. A page of keys of this length stays below 2 MiB.
 const KEY_BYTES_MAX: usize = 4 << 10;
-/// The largest value. Nothing breaks above; a store of rows is no place for it.
+/// The length of the largest value. Larger ones would work, but do not belong in a store of records.
 const VALUE_BYTES_MAX: usize = 1 << 30;
-/// The largest sizes that this store keeps.
+/// The sizes up to which this store keeps keys and values.
 pub(super) const SIZES: SizeLimits = SizeLimits {
     key_bytes_max: KEY_BYTES_MAX as u64,
     value_bytes_max: VALUE_BYTES_MAX as u64,
     pair_bytes_max: (KEY_BYTES_MAX + VALUE_BYTES_MAX) as u64,
 };
 
-/// The largest value that lies in one row, and the length of every piece but the last.
+/// The length of the largest value that lies in one row, and of every piece but the last.
 const PIECE_BYTES: usize = 16 << 10;
 
-/// How many times longer to wait after a search for a gap that was of no use.
+/// How many times more misses it takes to search for a gap again, after a search that was of no use.
 const GAP_PATIENCE_GROWTH: u64 = 8;
 
-/// The first byte of a row's key.
+/// The first byte of the key of a row that holds an entry.
 const HEAD: u8 = 0;
+/// The first byte of the key of a piece.
 const PIECE: u8 = 1;
 /// The key of the row that every store begins with.
 const FORMAT: [u8; 1] = [2];
-/// Raised with every change that an older version could not read.
+/// The value of that row. Rises with every change of this layout that an older version could not read.
 const VERSION: &[u8] = &[1];
 
-/// What surrounds the key of a piece.
+/// The length of the key's length, which stands before the key in the key of a piece.
 const LENGTH_BYTES: usize = size_of::<u64>();
+/// The length of the piece's number, which stands after it.
 const NUMBER_BYTES: usize = size_of::<u64>();
 
-/// The last byte of a row's value.
+/// The last byte of a row that holds its whole value.
 const WHOLE: u8 = 0;
+/// The last byte of a row that holds the length of a value in pieces.
 const IN_PIECES: u8 = 1;
 
 impl Rows {
@@ -85,7 +89,7 @@ impl Rows {
         while let Some(row) = database.range(from..vec![PIECE + 1]).keys().next() {
             let row = row?;
             let key = key_of_piece(&row)?;
-            // Behind the last piece of this value.
+            // Goes on after the last piece of this value.
             from = piece_key(key, u64::MAX);
             let head = database.get(row_key(key))?.ok_or(RowError::Damaged)?;
             in_pieces.insert(key.to_vec(), pieces(&head)?);
@@ -93,14 +97,14 @@ impl Rows {
         Ok(Self { database: Database(database), in_pieces: Mutex::new(in_pieces) })
     }
 
-    /// Whether the first row of a store is there.
+    /// Whether the database has the row that every store begins with.
     pub(super) fn are_ours(&self) -> Result<bool, RowError> {
         Ok(self.database.0.get(FORMAT)?.is_some_and(|version| version == VERSION))
     }
 
-    /// Writes the first row of a store. The caller syncs it.
+    /// Writes the row that every store begins with. The caller syncs it.
     ///
-    /// Refuses a database in which there are other rows: this store would not know what they are.
+    /// Refuses a database with other rows: another program wrote them.
     pub(super) fn begin(&self) -> Result<(), RowError> {
         if !self.database.0.is_empty() && !self.are_ours()? {
             return Err(RowError::Damaged);
@@ -111,12 +115,13 @@ impl Rows {
 
     pub(super) fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, RowError> {
         let mut gap: Option<KeyRange> = None;
-        // Where one new record belongs, all of them do if their ids are time-ordered: then the first search for a gap
-        // is the last one of all. If they are not, a search costs as much as a few lookups, so each one that was of no
-        // use makes the next one later.
+        // New records with time-ordered ids lie in the same gap between the keys: then one search for a gap answers for
+        // all of them. For other ids a search costs as much as a few lookups and is of no use, so each search makes the
+        // next one come later.
         let (mut misses, mut patience) = (0, 1);
         let mut values = vec![None; keys.len()];
-        // In their order, neighbours are found where the last one was, while that is still in the processor's caches.
+        // Looked up in the order of keys, the next key mostly lies in the page of the last one, which is still in the
+        // processor's caches.
         let mut in_order: Vec<_> = keys.iter().zip(&mut values).collect();
         in_order.sort_unstable_by_key(|(key, _)| *key);
         for (key, value) in in_order {
@@ -135,7 +140,7 @@ impl Rows {
         Ok(values)
     }
 
-    /// The range from `key`, which is not there, up to the first key that is.
+    /// The range from `key`, which the database does not have, up to the next key that it has.
     fn gap(&self, key: &[u8]) -> Result<KeyRange, RowError> {
         let range = KeyRange { start: key.to_vec(), end: None };
         let next = self.database.0.range(row_keys(&range)).keys().next().transpose()?;
@@ -148,7 +153,7 @@ impl Rows {
         row.map(|row| self.value(key, &row)).transpose()
     }
 
-    /// The first `limit` entries of `range`.
+    /// Returns the first `limit` entries of `range`.
     pub(super) fn scan(
         &self,
         range: &KeyRange,
@@ -170,12 +175,14 @@ impl Rows {
         Ok(entries)
     }
 
-    /// The rows that `batch` changes. Only the one writer may call it, and what it staged must then be applied.
+    /// Returns the rows that `batch` changes. Only the writing thread calls this, and must then apply the rows:
+    /// `in_pieces` already counts them.
     pub(super) fn stage(&self, batch: WriteBatch) -> Result<Batch, RowError> {
-        // If it was poisoned, the store has refused everything since.
+        // Poison is ignored: the panic was inside a write, which ended the store.
         let in_pieces = self.in_pieces.lock().unwrap_or_else(PoisonError::into_inner);
         let mut staging = Staging { rows: Batch::default(), row: Vec::new(), in_pieces };
-        // sled does not tell what a batch already holds, and only a deletion of a range asks for that.
+        // A deletion of a range also deletes the keys that the batch has put before. sled does not tell which those
+        // are.
         let has_ranges = batch.ops().iter().any(|op| matches!(op, WriteOp::DeleteRange { .. }));
         let mut earlier: BTreeSet<Key> = BTreeSet::new();
         for op in batch {
@@ -190,7 +197,7 @@ impl Rows {
                 WriteOp::DeleteRange { range } if range.is_empty() => {}
                 WriteOp::DeleteRange { range } => {
                     earlier.range::<[u8], _>(bounds(&range)).for_each(|key| staging.delete(key));
-                    // sled has no deletion of a range, and one batch must hold all of it.
+                    // sled has no deletion of a range. All its rows must be in this batch, so that the write is atomic.
                     for row in self.database.0.range(row_keys(&range)).keys() {
                         staging.delete(key_of(&row?)?);
                     }
@@ -200,7 +207,7 @@ impl Rows {
         Ok(staging.rows)
     }
 
-    /// Applies what was staged, and returns once the system has all of it. The caller syncs the file.
+    /// Applies staged rows, and returns once the system has all of them. The caller syncs the file.
     pub(super) fn apply(&self, rows: Batch) -> Result<(), RowError> {
         self.database.0.apply_batch(rows)?;
         self.flush()
@@ -211,7 +218,7 @@ impl Rows {
         Ok(())
     }
 
-    /// The value that `row` of `key` stands for.
+    /// The value of `key`, whose row is `row`.
     fn value(&self, key: &[u8], row: &IVec) -> Result<Value, RowError> {
         let (tag, value) = row.split_last().ok_or(RowError::Damaged)?;
         if *tag == WHOLE {
@@ -226,10 +233,10 @@ impl Rows {
     }
 }
 
-/// A batch that is put together. Of several changes of one row, sled keeps the last.
+/// The rows of a batch. If a row is changed several times, sled keeps the last change.
 struct Staging<'a> {
     rows: Batch,
-    /// Where a row is put together: sled copies it.
+    /// The buffer in which a key or value is built. sled copies it.
     row: Vec<u8>,
     in_pieces: MutexGuard<'a, HashMap<Key, u64>>,
 }
@@ -259,7 +266,7 @@ impl Staging<'_> {
         self.delete_pieces(key, 0);
     }
 
-    /// Deletes the pieces that `key` has from number `from` on.
+    /// Deletes the pieces of `key` from number `from` on.
     fn delete_pieces(&mut self, key: &[u8], from: u64) {
         let pieces = self.in_pieces.remove(key).unwrap_or(0);
         for number in from..pieces {
@@ -274,7 +281,7 @@ impl std::fmt::Debug for Database {
     }
 }
 
-/// A row's key or value, put together from `parts` in `row`.
+/// Joins `parts` to a key or value, in the buffer `row`.
 fn row_of(parts: &[&[u8]], row: &mut Vec<u8>) -> IVec {
     row.clear();
     parts.iter().for_each(|part| row.extend_from_slice(part));
@@ -297,8 +304,8 @@ fn row_keys(range: &KeyRange) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
     (Bound::Included(row_key(&range.start)), Bound::Excluded(end))
 }
 
-/// Begins with the length of the key: otherwise the pieces of a key that another one begins with would lie among that
-/// one's, and finding every key would mean reading every piece.
+/// The length stands before the key: otherwise the pieces of a key would lie among those of a longer key that begins
+/// with it, and opening the store could not skip from one key to the next.
 fn piece_key(key: &[u8], number: u64) -> Vec<u8> {
     let mut row = Vec::with_capacity(1 + LENGTH_BYTES + key.len() + NUMBER_BYTES);
     row.push(PIECE);
@@ -317,17 +324,17 @@ const fn piece_count(value_bytes: u64) -> u64 {
     value_bytes.div_ceil(PIECE_BYTES as u64)
 }
 
-/// How many pieces `value` is cut into; none if it lies in its row.
+/// How many pieces `value` is cut into. Zero if it lies in its row.
 const fn pieces_needed(value: &[u8]) -> u64 {
     if value.len() <= PIECE_BYTES { 0 } else { piece_count(value.len() as u64) }
 }
 
-/// How many pieces the value of `row` lies in.
+/// How many pieces the value of `row` lies in. Zero if it lies in the row.
 fn pieces(row: &[u8]) -> Result<u64, RowError> {
     Ok(length_in_pieces(row)?.map_or(0, piece_count))
 }
 
-/// The length of a value that lies in pieces.
+/// The length of the value of `row`, if it lies in pieces.
 fn length_in_pieces(row: &[u8]) -> Result<Option<u64>, RowError> {
     match row.split_last() {
         Some((&WHOLE, _)) => Ok(None),

@@ -1,8 +1,9 @@
-//! A store in one [sled](https://docs.rs/sled) directory: pure Rust, a log with a lock-free tree in memory. Experimental.
+//! A store in one [sled](https://docs.rs/sled) directory: pure Rust, a log with a lock-free tree in memory.
+//! Experimental.
 //!
-//! Reads run where they are called, scans of many entries on the `blocking` pool, writes one after the other on a
-//! thread of their own; a read that meets a write waits until it is durable. One opener per directory, a second is
-//! refused.
+//! Reads run on the caller's thread; long scans run on the `blocking` pool; writes run one after the other on a thread
+//! of their own. A read that meets a write waits until the write is durable. The directory is locked, so a second
+//! opener is refused.
 
 mod builder;
 mod errors;

@@ -1,4 +1,4 @@
-//! The store: what reads and writes do with the engine.
+//! `Storage` for sled: what reads and writes do with a sled database.
 
 use std::sync::Arc;
 
@@ -13,38 +13,39 @@ use crate::shared::open_store::OpenStore;
 
 /// A store in one sled directory. **Experimental**: choose another store for data that you cannot lose.
 ///
-/// sled calls itself beta, and says "if reliability is your primary constraint, use SQLite". Its last stable
-/// release, 0.34.7, is from 2021; the 1.0 alphas have no batches over a whole database and are not supported. It pulls
-/// in two crates that are not maintained any more, `fxhash` and `instant`. What this store can make up for, it does: it
-/// syncs the file that sled only hands to the system, keeps values out of files that sled never syncs, and removes the
-/// snapshots that a crash cut short, over which sled would not open. What it cannot: sled may wait for ever for a log
-/// whose writing failed, notices lost or changed bytes of its log only in part, and may keep half of a batch in the
-/// middle of which it failed to read its own file.
+/// sled calls itself beta, and says "if reliability is your primary constraint, use SQLite". Its last stable release,
+/// 0.34.7, is from 2021; the 1.0 alphas have no batches over a whole database and are not supported. It depends on two
+/// crates that are not maintained any more, `fxhash` and `instant`.
 ///
-/// The directory holds nothing else. Keys have at most 4 KiB, values at most 1 GiB; what is larger is
+/// This store makes up for some faults of sled: it syncs the file that sled only hands to the system, keeps values out
+/// of files that sled never syncs, and removes snapshots that a crash interrupted, with which sled would not open. It
+/// cannot make up for others: sled may wait for ever for a log whose writing failed, notices lost or changed bytes of
+/// its log only in part, and may keep half of a batch if it fails to read its own file in the middle of that batch.
+///
+/// The directory must hold nothing else. A key has at most 4 KiB, a value at most 1 GiB; a larger one is
 /// [`WriteError::Rejected`].
 ///
 /// # Reads beside a write
 /// sled shows a batch row by row, and before it is durable. So a write keeps reads out from its first row until its
-/// last byte is on the medium: they wait for a flush at most, without blocking a thread. A scan likewise holds up the
-/// write that comes after it, and the reads that come after that.
+/// last byte is on the medium: a read waits for one flush at most, and blocks no thread. A scan likewise delays the
+/// next write, and the reads after that write.
 ///
 /// # Errors
-/// A write that is too large is [`WriteError::Rejected`]; every failure of the engine is [`WriteError::Unknown`].
-/// After one of those, and after a read that failed, the store refuses everything until it is dropped and opened
-/// again: what sled holds in memory is not to be trusted any more.
+/// A write that is too large is [`WriteError::Rejected`]; every failure of sled is [`WriteError::Unknown`]. After such
+/// a failure, and after a read that failed, the store refuses every call until it is dropped and opened again: sled may
+/// hold wrong pages in memory.
 ///
 /// # Cancel safety
 /// A write whose future is dropped runs to its end, and the next write comes after it.
 ///
 /// # Drop
 /// Dropping the store releases the directory before it returns, so that the path can be opened again at once. For that
-/// it blocks until the writes that were sent have ended, until a scan whose future was dropped has noticed, and until
-/// sled's own threads have let go of the file.
+/// it blocks until the writes that were sent have ended, until a scan whose future was dropped has stopped, and until
+/// sled's own threads have closed the file.
 #[derive(Debug)]
 pub struct SledStorage {
     pub(super) store: OpenStore<Engine>,
-    /// Held by every read, and by a write alone. It is fair: reads that keep coming cannot keep a write out.
+    /// Held by reads together, and by a write alone. It is fair: reads that keep coming cannot keep a write waiting.
     pub(super) gate: Arc<RwLock<()>>,
 }
 
@@ -53,7 +54,7 @@ pub struct SledStorage {
 pub(super) struct Engine {
     pub(super) rows: Rows,
     pub(super) log: Log,
-    /// Lets go of the directory when it goes, after the rows.
+    /// Releases the directory when it is dropped, after the rows.
     pub(super) _directory: Directory,
 }
 
@@ -75,16 +76,16 @@ impl Storage for SledStorage {
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
-        // Here, where nothing has begun, so that the answer is certain.
+        // Checked before the write begins, so that a size that does not fit is certainly rejected.
         SIZES.check(&batch).map_err(WriteError::rejected)?;
         let (gate, rows) = (Arc::clone(&self.gate), batch.ops().len());
         let written = self.store.write(move |store| {
-            // Until the batch is durable: what a read has seen must not be lost by a crash. Taken before the doubt, so
-            // that after a panic no read comes in before the failure is noted.
+            // Held until the batch is durable: otherwise a crash could take away what a read has seen. Held around the
+            // whole write, so that after a failure no read runs before the store has noted the failure.
             let _gate = gate.blocking_write();
             store.write(|engine| engine.write(batch))
         });
-        // Behind it, so that nobody waits for this.
+        // Sent after the write, so that the caller does not wait for it.
         self.store.tidy(move || free_replaced(rows));
         written.await
     }
@@ -101,18 +102,18 @@ impl Engine {
         }
         let staged = self.rows.stage(batch).map_err(NotWritten::in_doubt)?;
         self.rows.apply(staged).map_err(NotWritten::in_doubt)?;
-        // On Linux sled's flush ends with `sync_file_range`, which neither syncs what finds the bytes again, nor asks
-        // the medium to keep them.
+        // On Linux sled's flush ends with `sync_file_range`. That call syncs neither the metadata by which the bytes
+        // are found again, nor the cache of the medium.
         self.log.sync().map_err(NotWritten::in_doubt)
     }
 }
 
-/// Lets sled free the pages that a batch of about so many rows has replaced.
+/// Lets sled free the pages that a batch of about `rows` rows has replaced.
 ///
-/// It does so by itself only at every 128th access from outside a batch, some hundred pages each time: batches of
-/// many rows replace more than that, and memory would grow with everything that is ever written.
+/// By itself sled frees some hundred pages at every 128th access from outside a batch. Batches of many rows replace
+/// more pages than that, so that memory would grow with everything that is ever written.
 fn free_replaced(rows: usize) {
-    /// About what one collection frees.
+    /// About how many rows' pages one collection frees.
     const COLLECTED_ROWS: usize = 256;
     for _ in 0..=rows / COLLECTED_ROWS {
         crossbeam_epoch::pin().flush();
@@ -137,8 +138,8 @@ mod tests {
         batch
     }
 
-    /// Goal: what is acknowledged is durable. Method: the sync of the file is replaced by one that looks whether sled
-    /// has handed everything to the system before it, which is all that a sync can make durable.
+    /// Goal: an acknowledged write is durable. Method: the sync of the file is replaced by one that looks whether sled
+    /// has handed the write to the system before, since a sync makes durable only what the system has.
     #[test]
     fn every_write_is_synced_before_it_is_acknowledged_and_after_sled_has_flushed() {
         let directory = TempDir::new().unwrap();
@@ -191,7 +192,8 @@ mod tests {
         }
     }
 
-    /// Goal: nothing is told before it is durable. Method: a read that is polled in the midst of the sync.
+    /// Goal: a read does not show a write before it is durable. Method: a read that is polled in the middle of the
+    /// sync.
     #[test]
     fn a_read_beside_a_write_waits_until_it_is_durable() {
         use futures::FutureExt as _;
@@ -213,7 +215,7 @@ mod tests {
         let mut read = store.get_many(&keys);
         let early = read.as_mut().now_or_never();
         go_on.send(()).unwrap();
-        assert!(early.is_none(), "it saw what a crash could still take away");
+        assert!(early.is_none(), "the read saw a write that a crash could still take away");
         assert_eq!(block_on(read).unwrap(), [Some(b"value".to_vec())]);
         block_on(write).unwrap();
     }

@@ -1,10 +1,10 @@
-//! How a store is opened: its options, and a database with an engine on it.
+//! Opening a SQLite store, and its options.
 
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::files::{Owner, beside};
+use super::files::Owner;
 use super::store::{Engine, Writes};
 use super::writer::Writer;
 use super::{SqliteStorage, connection};
@@ -12,7 +12,7 @@ use crate::OpenError;
 use crate::shared::open_store::OpenStore;
 use crate::shared::panics::contain_open;
 
-/// How a [`SqliteStorage`] is opened.
+/// Opens a [`SqliteStorage`] with options.
 #[derive(Clone, Debug)]
 pub struct SqliteBuilder {
     options: Options,
@@ -26,14 +26,16 @@ pub(super) struct Options {
     pub(super) verify: bool,
 }
 
-/// For each connection: more hardly helps, since whoever reads drops its cache after each write of another.
+/// The cache of each connection. A larger one hardly helps: a connection that reads drops its cache after each write of
+/// another connection.
 const CACHE_BYTES_DEFAULT: usize = 16 << 20;
 
-/// The log is copied into the database at a quarter of it, four times as late as by SQLite's default: writes with
-/// random ids touch the same pages of the index again and again, so copying them less often is a quarter faster.
+/// The log is copied into the database at a quarter of this length, which is four times SQLite's default. Writes with
+/// random ids change the same pages of the index again and again, so that copying these pages less often makes such
+/// writes a quarter faster.
 const WAL_BYTES_MAX_DEFAULT: u64 = 64 << 20;
 
-/// How long a connection waits for a lock that somebody else holds.
+/// How long a connection waits for a lock that another connection holds.
 const BUSY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(1);
 
 impl SqliteStorage {
@@ -45,7 +47,7 @@ impl SqliteStorage {
         Self::builder().open(path)
     }
 
-    /// Begins to describe how a store is opened.
+    /// Returns a builder with the defaults.
     #[must_use]
     pub const fn builder() -> SqliteBuilder {
         SqliteBuilder {
@@ -60,44 +62,44 @@ impl SqliteStorage {
 }
 
 impl SqliteBuilder {
-    /// How many bytes each connection may cache: the one that writes, and as many as read at once. Default 16 MiB.
+    /// Sets how many bytes each connection may cache. There is one connection that writes, and one for each read that
+    /// runs at the same time. Default 16 MiB.
     #[must_use]
     pub const fn cache_bytes(mut self, bytes: usize) -> Self {
         self.options.cache_bytes = bytes;
         self
     }
 
-    /// How long a write waits while another connection writes the same file, before it is rejected. Default 1 s.
+    /// Sets how long a write waits while another connection writes the same file, before it is rejected. Default 1 s.
     #[must_use]
     pub const fn busy_timeout(mut self, timeout: Duration) -> Self {
         self.options.busy_timeout = timeout;
         self
     }
 
-    /// About how long the log may be after a write, unless somebody reads for long. Default 64 MiB.
+    /// Sets about how long the log may be after a write. Default 64 MiB.
     ///
-    /// A single write may pass it by what it writes; one of the writes after it cuts the log off.
-    /// A log beyond it is copied into the database and cut off, for which the writer waits a moment for readers. A
-    /// read transaction of the app that stays open all the time makes the log grow on; it shrinks again with the
-    /// writes after that one has ended.
+    /// A single write may make the log longer than this. One of the next writes then copies the log into the database
+    /// and cuts it off, and waits a moment for readers to do so. While a read transaction of the app stays open, the
+    /// log keeps growing; it is cut off by the writes after that transaction has ended.
     #[must_use]
     pub const fn wal_bytes_max(mut self, bytes: u64) -> Self {
         self.options.wal_bytes_max = bytes;
         self
     }
 
-    /// Whether opening checks that the whole file is well-formed and that index and table agree. Default false.
+    /// Sets whether opening checks that the whole file is well-formed, and that index and table agree. Default false.
     ///
-    /// True takes as long as reading the file. Otherwise such damage shows when it is read.
+    /// True reads the whole file. Otherwise damage is an error of the read that meets it.
     #[must_use]
     pub const fn verify(mut self, enabled: bool) -> Self {
         self.options.verify = enabled;
         self
     }
 
-    /// Opens the store at `path`, or creates it: the file, or its table in a database that is there.
+    /// Opens the store at `path`, or creates it: the file, or the store's tables in a database that exists.
     ///
-    /// Does not wait for another store that holds it. Blocks, after a crash for as long as reading the log takes.
+    /// Does not wait for another store that has the database open. Blocks; after a crash it reads the log.
     ///
     /// # Errors
     /// [`OpenError`], whose variants say what to do.
@@ -109,15 +111,7 @@ impl SqliteBuilder {
             contain_open(path, || connection::writer(&owner.database, path, &self.options))?;
         let engine = Engine {
             readers: Mutex::new(Vec::new()),
-            writer: Mutex::new(Writer {
-                connection,
-                guard,
-                wal: beside(&owner.database, "-wal"),
-                options: self.options.clone(),
-                checkpoint_from: self.options.wal_bytes_max,
-                unseen_bytes: 0,
-                is_in_doubt: false,
-            }),
+            writer: Mutex::new(Writer::new(connection, guard, owner.wal(), self.options.clone())),
             owner,
             options: self.options.clone(),
         };

@@ -1,4 +1,5 @@
-//! Opens connections: the one that writes and those that read, with every setting that the store relies on read back.
+//! Opening connections: the one that writes, and those that read. Every setting that the store relies on is read back
+//! after it was set: SQLite ignores a setting that it does not know or cannot apply.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,21 +13,21 @@ use super::guard::Guard;
 use super::layout::{self, Table};
 use crate::OpenError;
 
-/// The first version without the fault by which a checkpoint beside a write could lose commits in WAL mode.
+/// The first version of SQLite without a fault in WAL mode: a checkpoint beside a write could lose commits.
 const VERSION_MIN: i32 = 3_051_003;
 
-/// On every connection. Schemas from elsewhere are not trusted, damaged pages are noticed early, and files are read
-/// and written rather than mapped, since a stray write to mapped memory would be a write to the file.
+/// The settings of every connection: a schema may call only built-in functions, damaged pages are noticed early, and
+/// the file is not mapped into memory, where a stray write of the process would be a write to the file.
 const ALWAYS: [(&str, i64); 3] = [("trusted_schema", 0), ("cell_size_check", 1), ("mmap_size", 0)];
 
-/// On the connection that writes: a commit has reached the medium when it returns. Without a full fsync an Apple
-/// system leaves it in the cache of the drive; the setting does nothing elsewhere.
+/// The settings of the connection that writes: a commit has reached the medium when it returns. Without `fullfsync` an
+/// Apple system leaves the commit in the cache of the drive; on other systems that setting does nothing.
 const DURABLE: [(&str, i64); 3] = [("synchronous", 2), ("fullfsync", 1), ("checkpoint_fullfsync", 1)];
 
-/// Enough for our statements beside those that the app caches on the same connection.
+/// Enough for the store's statements beside those that the app caches on the same connection.
 const CACHED_STATEMENTS_MAX: usize = 256;
 
-/// Whether SQLite of version `number` is safe to use.
+/// Refuses a SQLite whose version, as a `number`, is older than [`VERSION_MIN`].
 pub(super) fn check_version(path: &Path, number: i32) -> Result<(), OpenError> {
     if number >= VERSION_MIN {
         return Ok(());
@@ -36,7 +37,7 @@ pub(super) fn check_version(path: &Path, number: i32) -> Result<(), OpenError> {
     Err(OpenError::EngineTooOld { path: path.to_owned(), found: text(number), needed: text(VERSION_MIN) })
 }
 
-/// Opens the connection that writes to `database`, creating that and the table as needed. `path` is for messages.
+/// Opens the connection that writes to `database`. Creates the database and its tables if need be. Errors name `path`.
 pub(super) fn writer(
     database: &Path,
     path: &Path,
@@ -46,13 +47,13 @@ pub(super) fn writer(
 }
 
 fn try_writer(database: &Path, options: &Options) -> Result<(Connection, Arc<Guard>), NotOpened> {
-    // SQLite takes it for an empty file, and would overwrite it.
+    // SQLite takes a file of one byte for an empty one, and would overwrite it.
     if database.metadata().is_ok_and(|file| file.len() == 1) {
         return Err(NotOpened::NotOurs("it has one byte".into()));
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let mut connection = connect(database, flags, options)?;
-    // Before anything is changed: a file that is not ours is left as it was.
+    // Checked before the first change: a file that is not a store must be left as it was.
     let mut missing = Vec::new();
     for table in layout::TABLES {
         if !exists(&connection, table)? {
@@ -71,28 +72,29 @@ fn try_writer(database: &Path, options: &Options) -> Result<(Connection, Arc<Gua
         missing.into_iter().try_for_each(|create| transaction.execute_batch(create))?;
         transaction.commit()?;
     }
-    // What the last owner left in the log may not have reached the medium. This copies it to where it belongs and
-    // flushes that, before anybody relies on having read it.
+    // The last owner may have crashed before its log reached the medium. The checkpoint copies the log into the
+    // database and flushes that: otherwise a read could return an entry that a loss of power takes away again.
     checkpoint(&connection, "PASSIVE")?;
     let guard = Guard::on(&mut connection)?;
     Ok((connection, guard))
 }
 
-/// Opens a connection that only reads.
+/// Opens a connection that cannot write.
 pub(super) fn reader(database: &Path, options: &Options) -> Result<Connection, BoxError> {
     let connection = connect(database, OpenFlags::SQLITE_OPEN_READ_ONLY, options)?;
     set(&connection, &[("query_only", 1)])?;
     Ok(connection)
 }
 
-/// Copies the log into the database, as far as readers allow. Returns whether it did all that `mode` says.
+/// Copies the log into the database, as far as connections that read allow. Returns whether all that `mode` says was
+/// done.
 pub(super) fn checkpoint(connection: &Connection, mode: &str) -> Result<bool, Error> {
     let sql = format!("PRAGMA wal_checkpoint({mode})");
     connection.query_row(&sql, [], |row| row.get::<_, i64>(0)).map(|busy| busy == 0)
 }
 
 fn connect(database: &Path, access: OpenFlags, options: &Options) -> Result<Connection, NotOpened> {
-    // Each connection is used by one thread at a time.
+    // SQLite's own lock on a connection is left out: each connection is used by one thread at a time.
     let connection = Connection::open_with_flags(database, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(options.busy_timeout)?;
     set(&connection, &ALWAYS)?;
@@ -104,7 +106,7 @@ fn connect(database: &Path, access: OpenFlags, options: &Options) -> Result<Conn
 fn set(connection: &Connection, settings: &[(&'static str, i64)]) -> Result<(), NotOpened> {
     for &(name, wanted) in settings {
         connection.execute_batch(&format!("PRAGMA {name} = {wanted}"))?;
-        // One that SQLite was built without has no value, and is off.
+        // A setting that SQLite was built without has no value, and is off.
         let found = connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).optional()?;
         let found = found.unwrap_or(0);
         if found != wanted {
@@ -116,7 +118,7 @@ fn set(connection: &Connection, settings: &[(&'static str, i64)]) -> Result<(), 
 }
 
 fn use_wal(connection: &Connection) -> Result<(), NotOpened> {
-    // Returns the mode that is really in force.
+    // The pragma returns the mode that is in force after it.
     let found: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if found == "wal" {
         return Ok(());
@@ -127,12 +129,13 @@ fn use_wal(connection: &Connection) -> Result<(), NotOpened> {
 fn bound_wal(connection: &Connection, wal_bytes_max: u64) -> Result<(), NotOpened> {
     let wal_bytes_max = i64::try_from(wal_bytes_max).unwrap_or(i64::MAX);
     let page_bytes: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
-    // Long before the limit, so that short readers in the way of some checkpoints do not matter.
+    // SQLite copies the log at a quarter of the limit, so that the log stays within it even if short reads keep some
+    // checkpoints from finishing.
     let checkpoint_pages = (wal_bytes_max / 4 / page_bytes.max(1)).clamp(1, i64::from(i32::MAX));
     set(connection, &[("wal_autocheckpoint", checkpoint_pages), ("journal_size_limit", wal_bytes_max)])
 }
 
-/// Returns whether a table of ours is there.
+/// Whether the database has `table`. A table of that name that is not ours is an error.
 fn exists(connection: &Connection, table: &Table) -> Result<bool, NotOpened> {
     let sql = "SELECT sql FROM sqlite_schema WHERE name = ?1";
     let found: Option<Option<String>> =
@@ -182,7 +185,7 @@ mod tests {
         let connection = Connection::open_in_memory().unwrap();
         set(&connection, &ALWAYS).unwrap();
         set(&connection, &DURABLE).unwrap();
-        // SQLite passes over a size that is no power of two.
+        // SQLite ignores a page size that is no power of two.
         let error = set(&connection, &[("page_size", 12_345)]).unwrap_err();
         assert!(matches!(error, NotOpened::NotInForce { name: "page_size", .. }), "{error}");
     }

@@ -1,4 +1,4 @@
-//! What a failure of SQLite means to the caller.
+//! What a failure of SQLite means to the caller of the store.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -25,7 +25,7 @@ pub(super) fn open_error(path: &Path, error: NotOpened) -> OpenError {
         NotOpened::NotOurs(_) => return OpenError::corrupt(path, error),
         NotOpened::NotInForce { .. } => io::Error::new(ErrorKind::Unsupported, error),
         NotOpened::Engine(error) => match error.sqlite_error_code() {
-            // Whoever holds the lock may write, so it is no mere reader.
+            // A connection that only reads does not hold this lock, so that its owner writes.
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 return OpenError::already_open(path);
             }
@@ -34,7 +34,7 @@ pub(super) fn open_error(path: &Path, error: NotOpened) -> OpenError {
             }
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => io(ErrorKind::PermissionDenied, error),
             Some(ErrorCode::DiskFull) => io(ErrorKind::StorageFull, error),
-            // A schema that says what SQLite never writes.
+            // rusqlite itself refused what it read: a schema that SQLite does not write.
             None => return OpenError::corrupt(path, error),
             Some(_) => io(ErrorKind::Other, error),
         },
@@ -42,8 +42,8 @@ pub(super) fn open_error(path: &Path, error: NotOpened) -> OpenError {
     OpenError::io(path, source)
 }
 
-/// A failure before the commit. It is certain that nothing was applied; whether the store can go on is not, if the
-/// medium failed.
+/// A failure before the commit. Certainly nothing was applied. After a failure of the medium, a damaged page or a lack
+/// of memory it is unknown whether the connection can go on.
 pub(super) fn not_applied(error: Error) -> NotWritten {
     match error.sqlite_error_code() {
         Some(
@@ -57,8 +57,8 @@ pub(super) fn not_applied(error: Error) -> NotWritten {
     }
 }
 
-/// A failure of the commit itself, which may have come after the last byte of the transaction was written. Only these
-/// are known to come before that.
+/// A failure of the commit itself. It may have come after the last byte of the transaction was written, except for the
+/// failures that are rejected here, which are known to come before that.
 pub(super) fn not_committed(error: Error) -> NotWritten {
     match error.sqlite_error_code() {
         Some(
@@ -71,7 +71,7 @@ pub(super) fn not_committed(error: Error) -> NotWritten {
     }
 }
 
-/// SQLite reads a page again whenever it is asked for: a read that failed says nothing of the next one.
+/// SQLite reads a page that failed again when it is asked for it, so that the next read may succeed.
 impl From<Error> for NotRead {
     fn from(error: Error) -> Self {
         Self::Failed(error.into())

@@ -1,9 +1,8 @@
-//! Who may write: the one store that holds the lock on a file beside the database.
+//! The files beside the database, among them the lock that makes a store the only one that writes.
 //!
-//! SQLite lets any number of connections write by turns, and a store must be the only one. A lock on the database
-//! itself will not do: closing any handle of that file drops the locks that SQLite holds on it in this process. So
-//! the lock is on an empty file of its own, which the system releases with the process, and which nobody deletes,
-//! since whoever locked the deleted one would not see who locks the next.
+//! SQLite lets any number of connections write in turns, but only one store may write. The store cannot lock the
+//! database file for that: closing any handle of a file drops the locks that SQLite holds on the file in this process.
+//! So the lock is on an empty file of its own.
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,37 +13,42 @@ use crate::OpenError;
 use crate::shared::directory::parent;
 use crate::shared::lock::LockFile;
 
-/// What the name of the database is followed by to name the file that is locked.
-const SUFFIX: &str = "-syncline-lock";
+/// The end of the name of the file that is locked.
+const LOCK_SUFFIX: &str = "-syncline-lock";
 
-/// The right to write a database, until it is dropped.
+/// The right to write a database. It ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Owner {
-    /// The database by its one true name.
+    /// The database by the one name that all paths to it lead to.
     pub(super) database: PathBuf,
     _lock: LockFile,
 }
 
 impl Owner {
-    /// Claims the database at `path`, whether or not it is there yet. Never waits.
+    /// Claims the database at `path`, which need not exist yet. Does not wait.
     pub(super) fn claim(path: &Path) -> Result<Self, OpenError> {
         let database = true_name(path).map_err(|error| OpenError::io(path, error))?;
-        let lock = LockFile::claim(&beside(&database, SUFFIX), path)?;
+        let lock = LockFile::claim(&beside(&database, LOCK_SUFFIX), path)?;
         Ok(Self { database, _lock: lock })
+    }
+
+    /// The path of the log that SQLite keeps beside the database.
+    pub(super) fn wal(&self) -> PathBuf {
+        beside(&self.database, "-wal")
     }
 }
 
-/// The file whose name is that of `database` and then `suffix`.
-pub(super) fn beside(database: &Path, suffix: &str) -> PathBuf {
+/// The path of `database` with `suffix` at the end.
+fn beside(database: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(database);
     name.push(suffix);
     name.into()
 }
 
-/// The absolute path of the file, or of the one to be created: one lock for all the ways to write it. SQLite takes
-/// relative names such as `file:x` for something else.
+/// The absolute path of the file, or of the file to be created. All paths that lead to one file get the same lock by
+/// it. It also keeps SQLite from reading a relative name such as `file:x` as a URI.
 fn true_name(path: &Path) -> Result<PathBuf, Error> {
-    // Not opened here: closing it again would drop the locks of the app's own connections.
+    // The file is not opened here: closing it would drop the locks of the app's own connections.
     match path.symlink_metadata() {
         Ok(_) => {
             let name = fs::canonicalize(path)?;

@@ -1,9 +1,10 @@
 //! Keeps the app's own statements from ending the transaction that they are part of.
 //!
-//! Three hooks of SQLite, since none sees everything. The authorizer sees statements before they run, and refuses
-//! those that end a transaction or change how a later one is stored. What a statement does while it runs, such as
-//! `INSERT OR ROLLBACK` or `RAISE(ROLLBACK)` in a trigger, only the rollback hook sees. What runs after that is in no
-//! transaction, and would commit by itself: the commit hook turns that into a rollback.
+//! It takes three hooks of SQLite, because each of them sees only a part. The authorizer sees statements before they
+//! run, and refuses those that end a transaction or change how a later one is stored. The rollback hook sees what a
+//! statement does while it runs, such as `INSERT OR ROLLBACK` or `RAISE(ROLLBACK)` in a trigger. The statements after
+//! such a rollback run in no transaction, and each would commit by itself: the commit hook turns those commits into
+//! rollbacks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -11,31 +12,31 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::{Connection, Result};
 
-/// What the hooks of one connection know about the job that uses it.
+/// The state that the hooks of one connection share.
 #[derive(Debug, Default)]
 pub(super) struct Guard {
-    /// Whether a job runs. Otherwise the hooks let everything pass.
+    /// Whether a job runs. Otherwise the hooks allow every statement.
     armed: AtomicBool,
-    /// Whether a statement that ends the transaction of the job was refused.
+    /// Whether a statement that would end the job's transaction was refused.
     refused: AtomicBool,
-    /// Whether the transaction was rolled back.
+    /// Whether the job's transaction was rolled back.
     rolled_back: AtomicBool,
 }
 
 /// What became of a transaction while the job ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It is still open.
+    /// The transaction is still open.
     Open,
-    /// It was rolled back, by the app's choice or by a failure that SQLite does not survive otherwise. What the job
-    /// returned says more, if it is an error.
+    /// The transaction was rolled back, by a statement of the app or by SQLite after a failure. If the job returned an
+    /// error, that error says more.
     RolledBack,
-    /// The app tried to end it, or went on without it.
+    /// The app tried to end the transaction, or ran statements after its end.
     Refused,
 }
 
 impl Guard {
-    /// Guards `connection` for as long as it lives.
+    /// Sets the hooks of `connection`, for as long as it is open.
     pub(super) fn on(connection: &mut Connection) -> Result<Arc<Self>> {
         let guard = Arc::new(Self::default());
         let (statements, commits, rollbacks) = (Arc::clone(&guard), Arc::clone(&guard), Arc::clone(&guard));
@@ -47,15 +48,15 @@ impl Guard {
         Ok(guard)
     }
 
-    /// Takes the hooks off, which has to be done before `connection` is closed: closing it frees them first and rolls
-    /// back afterwards, if a transaction is open, which calls them.
+    /// Removes the hooks. This must be done before `connection` is closed: closing frees the hooks first, and then
+    /// rolls back a transaction that is open, which would call a freed hook.
     pub(super) fn off(connection: &mut Connection) {
         drop(connection.rollback_hook(None::<fn()>));
         drop(connection.commit_hook(None::<fn() -> bool>));
         drop(connection.authorizer(None::<fn(AuthContext<'_>) -> Authorization>));
     }
 
-    /// A job begins, which ends when what this returns goes.
+    /// Begins a job, which ends when the returned [`Armed`] is dropped.
     pub(super) fn arm(&self) -> Armed<'_> {
         self.refused.store(false, Relaxed);
         self.rolled_back.store(false, Relaxed);
@@ -63,7 +64,7 @@ impl Guard {
         Armed(self)
     }
 
-    /// Whether to refuse the end of a transaction: while a job runs.
+    /// Refuses the end of a transaction if a job runs, and notes that.
     fn refuse(&self) -> bool {
         let armed = self.armed.load(Relaxed);
         self.refused.fetch_or(armed, Relaxed);
@@ -83,11 +84,11 @@ impl Guard {
     }
 }
 
-/// A job that runs.
+/// A running job.
 pub(super) struct Armed<'g>(&'g Guard);
 
 impl Armed<'_> {
-    /// The job has ended. Returns what became of its transaction.
+    /// Ends the job. Returns what became of its transaction.
     pub(super) fn disarm(self) -> Fate {
         if self.0.refused.load(Relaxed) {
             Fate::Refused
@@ -105,11 +106,11 @@ impl Drop for Armed<'_> {
     }
 }
 
-/// Whether a pragma may change what this store relies on. Those that are not known to be harmless may.
+/// Whether a pragma may change a setting that this store relies on. Any pragma that is not known to be harmless may.
 fn changes_the_store(name: &str, value: Option<&str>) -> bool {
-    // These act without a value.
+    // These pragmas act without a value.
     const ACT: [&str; 2] = ["wal_checkpoint", "incremental_vacuum"];
-    // These end with the transaction, belong to the app, or only ask about what their value names.
+    // The effect of these pragmas ends with the transaction or belongs to the app, or they only read.
     const HARMLESS: [&str; 14] = [
         "application_id",
         "defer_foreign_keys",

@@ -1,4 +1,4 @@
-//! The app's own statements and a batch of ours in one SQLite transaction.
+//! Joined writes: the app's own statements and ours in one SQLite transaction.
 
 use std::cell::RefCell;
 
@@ -12,12 +12,13 @@ use super::{SqliteStorage, layout};
 use crate::shared::errors::NotWritten;
 use crate::shared::panics::{Panicked, contain};
 
-/// A write transaction of a [`SqliteStorage`], with the app's statements in it.
+/// A write transaction of a [`SqliteStorage`] that the app's own statements share.
 #[derive(Debug)]
 pub struct SqliteTx<'t> {
-    pub(super) native: Transaction<'t>,
-    /// What kept the store itself from reading or writing, if it leaves the store in doubt.
-    pub(super) in_doubt: RefCell<Option<BoxError>>,
+    native: Transaction<'t>,
+    /// The failure of one of the store's own statements that leaves the store in doubt. A job may ignore such a
+    /// failure; the store must not.
+    in_doubt: RefCell<Option<BoxError>>,
 }
 
 #[async_trait]
@@ -25,13 +26,7 @@ impl JoinStorage for SqliteStorage {
     type Tx<'t> = SqliteTx<'t>;
 
     async fn join(&self, job: JoinJob<Self>) -> Result<(), WriteError> {
-        let writing = self.writes.begin();
-        self.store
-            .write(move |store| {
-                let _writing = writing;
-                store.write(|engine| engine.join(job))
-            })
-            .await
+        self.send(move |engine| engine.join(job)).await
     }
 }
 
@@ -51,8 +46,21 @@ impl<'t> JoinTx for SqliteTx<'t> {
     }
 }
 
-impl SqliteTx<'_> {
-    /// Remembers a failure after which the store cannot go on, whatever the job makes of it.
+impl<'t> SqliteTx<'t> {
+    pub(super) const fn new(native: Transaction<'t>) -> Self {
+        Self { native, in_doubt: RefCell::new(None) }
+    }
+
+    pub(super) fn into_native(self) -> Transaction<'t> {
+        self.native
+    }
+
+    /// Fails if one of the store's own statements left the store in doubt.
+    pub(super) fn check(&self) -> Result<(), NotWritten> {
+        self.in_doubt.take().map_or(Ok(()), |error| Err(NotWritten::InDoubt(error)))
+    }
+
+    /// Keeps a failure that leaves the store in doubt for [`check`](Self::check).
     fn note(&self, error: rusqlite::Error) -> BoxError {
         let text = error.to_string();
         match not_applied(error) {
@@ -75,10 +83,10 @@ impl Engine {
     }
 }
 
-/// What a joined write is taken to add to the log. Only the app knows what its statements do.
+/// How many bytes a joined write is assumed to add to the log: the store does not know the app's statements.
 const JOIN_LOG_BYTES: u64 = 256 << 10;
 
-/// The app's own work panicked. All of it was undone.
+/// The job panicked. Everything it did was undone.
 #[derive(Debug, thiserror::Error)]
 #[error("the job panicked: {0}")]
 struct JobPanicked(String);

@@ -1,13 +1,13 @@
-//! The statements on the two tables of entries: what reads, joins and writes do with a connection.
+//! Where keys and values lie in SQLite: records in one table, all other entries in another one.
 //!
-//! **Records** lie in a table with a row id and an index on the key, because a write then appends its values and only
-//! a small index is touched at random. Measured against `WITHOUT ROWID`, with WAL and full sync, batches of 1,000
-//! records and keys of this library: random ids are written 3 times as fast, time-ordered ids and single commits
-//! alike; point reads run at 0.85 of the speed, scans over random ids at 0.55, over time-ordered ids alike. Larger
-//! pages gain nothing.
+//! **Records** lie in a table with a row id and an index on the key, because a write then appends its values, and
+//! changes only a small index at random places. Measured against `WITHOUT ROWID`, with WAL and full sync, batches of
+//! 1,000 records and keys of this library: random ids are written 3 times as fast, time-ordered ids and single commits
+//! at the same speed; point reads run at 0.85 of the speed, scans over random ids at 0.55, scans over time-ordered ids
+//! at the same. Larger pages gain nothing.
 //!
-//! **What stands before the records** (identity, clock, heads, log) is small, and a part of it changes with every
-//! commit. In a table that is clustered by its key it mostly fits a page, so that a single commit writes 3 or 4 pages
+//! **The other entries** (identity, clock, heads, log) are small, and a part of them changes with every commit. In a
+//! table that is clustered by its key they mostly fit into one page, so that a single commit writes 3 or 4 pages
 //! instead of 7.
 
 use rusqlite::{Connection, OptionalExtension, Result};
@@ -17,18 +17,174 @@ use crate::shared::closing::Closing;
 use crate::shared::errors::NotRead;
 use crate::shared::sizes::SizeLimits;
 
+/// The largest row that SQLite stores, unless it was built with a smaller limit.
+const ROW_BYTES_MAX: u64 = 1_000_000_000;
+/// The most that a row holds beside its key and its value.
+const ROW_HEADER_BYTES_MAX: u64 = 32;
+
+/// The sizes that fit into a row of SQLite.
+pub(super) const SIZES: SizeLimits = SizeLimits {
+    key_bytes_max: ROW_BYTES_MAX - ROW_HEADER_BYTES_MAX,
+    value_bytes_max: ROW_BYTES_MAX - ROW_HEADER_BYTES_MAX,
+    pair_bytes_max: ROW_BYTES_MAX - ROW_HEADER_BYTES_MAX,
+};
+
+/// Returns the values of `keys`, in their order. More than one key needs a transaction: otherwise the values could come
+/// from different states.
+pub(super) fn get_many(connection: &Connection, keys: &[Key]) -> Result<Vec<Option<Value>>> {
+    if let [key] = keys {
+        return Ok(vec![get(connection, key)?]);
+    }
+    let mut nearest = connection.prepare_cached(RECORDS.nearest)?;
+    let mut gap: Option<Gap<'_>> = None;
+    keys.iter()
+        .map(|key| {
+            if key.as_slice() < RECORDS_START {
+                return get(connection, key);
+            }
+            // New records with time-ordered ids lie side by side, in the gap that the first of them was found in.
+            if gap.as_ref().is_some_and(|gap| gap.contains(key)) {
+                return Ok(None);
+            }
+            let mut rows = nearest.query([key])?;
+            let next = match rows.next()? {
+                Some(row) if row.get_ref(0)?.as_blob()? == key.as_slice() => return row.get(1).map(Some),
+                Some(row) => Some(row.get(0)?),
+                None => None,
+            };
+            gap = Some(Gap { start: key, end: next });
+            Ok(None)
+        })
+        .collect()
+}
+
+/// Returns the first `limit` entries of `range`, from one state. Must not be called in a transaction.
+pub(super) fn scan(
+    connection: &Connection,
+    range: &KeyRange,
+    limit: usize,
+    closing: &Closing,
+) -> Result<Vec<Entry>, NotRead> {
+    let read = || read_tables(connection, range, limit, closing);
+    // A single statement reads one state by itself.
+    if is_in_one_table(range) { read() } else { in_one_state(connection, read) }
+}
+
+fn read_tables(
+    connection: &Connection,
+    range: &KeyRange,
+    limit: usize,
+    closing: &Closing,
+) -> Result<Vec<Entry>, NotRead> {
+    let mut entries = Vec::new();
+    for (table, part) in parts(range) {
+        let rows_max = i64::try_from(limit - entries.len()).unwrap_or(i64::MAX);
+        let mut statement =
+            connection.prepare_cached(if part.end.is_some() { table.scan } else { table.scan_to_the_end })?;
+        let mut rows = match &part.end {
+            Some(end) => statement.query((&part.start, end, rows_max))?,
+            None => statement.query((&part.start, rows_max))?,
+        };
+        while let Some(row) = rows.next()? {
+            if closing.has_begun() {
+                return Err(NotRead::Closing);
+            }
+            entries.push(Entry { key: row.get(0)?, value: row.get(1)? });
+        }
+    }
+    Ok(entries)
+}
+
+/// Applies `batch` in the open transaction.
+pub(super) fn apply(connection: &Connection, batch: &WriteBatch) -> Result<()> {
+    // Most entries of a batch are records: this statement is not looked up for each of them.
+    let mut put_record = connection.prepare_cached(RECORDS.put)?;
+    for op in batch.ops() {
+        match op {
+            WriteOp::Put { key, value } if key.as_slice() >= RECORDS_START => {
+                put_record.execute((key, value))?;
+            }
+            WriteOp::Put { key, value } => {
+                connection.prepare_cached(STATE.put)?.execute((key, value))?;
+            }
+            WriteOp::Delete { key } => {
+                connection.prepare_cached(table_of(key).delete)?.execute([key])?;
+            }
+            WriteOp::DeleteRange { range } => {
+                for (table, part) in parts(range) {
+                    match &part.end {
+                        Some(end) => {
+                            connection.prepare_cached(table.delete_range)?.execute([&part.start, end])?
+                        }
+                        None => connection.prepare_cached(table.delete_to_the_end)?.execute([&part.start])?,
+                    };
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs `work` in a transaction, so that all its statements read the same state.
+pub(super) fn in_one_state<T, E: From<rusqlite::Error>>(
+    connection: &Connection,
+    work: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    // If `work` fails, the transaction is rolled back when it is dropped.
+    let transaction = connection.unchecked_transaction()?;
+    let found = work()?;
+    transaction.commit()?;
+    Ok(found)
+}
+
+fn get(connection: &Connection, key: &[u8]) -> Result<Option<Value>> {
+    connection.prepare_cached(table_of(key).get)?.query_row([key], |row| row.get(0)).optional()
+}
+
+/// A range of records that holds no key, as a lookup has found it.
+struct Gap<'k> {
+    start: &'k Key,
+    end: Option<Key>,
+}
+
+impl Gap<'_> {
+    fn contains(&self, key: &Key) -> bool {
+        key >= self.start && self.end.as_ref().is_none_or(|end| key < end)
+    }
+}
+
+fn table_of(key: &[u8]) -> &'static Table {
+    if key < RECORDS_START { &STATE } else { &RECORDS }
+}
+
+/// Whether all keys of `range` lie in one table.
+fn is_in_one_table(range: &KeyRange) -> bool {
+    range.start.as_slice() >= RECORDS_START || range.end.as_deref().is_some_and(|end| end <= RECORDS_START)
+}
+
+/// The parts of `range` that are not empty, by table and in order.
+fn parts(range: &KeyRange) -> impl Iterator<Item = (&'static Table, KeyRange)> {
+    let at = RECORDS_START;
+    let before = KeyRange {
+        start: range.start.clone(),
+        end: Some(range.end.as_deref().map_or(at, |end| end.min(at)).to_vec()),
+    };
+    let behind = KeyRange { start: range.start.as_slice().max(at).to_vec(), end: range.end.clone() };
+    TABLES.into_iter().zip([before, behind]).filter(|(_, part)| !part.is_empty())
+}
+
 /// A table and its statements.
 #[derive(Debug)]
 pub(super) struct Table {
-    /// Its name in the schema.
+    /// The name in the schema.
     pub(super) name: &'static str,
-    /// The words that made it: a table made by other words is not ours.
+    /// The statement that creates the table. A table that was created by another statement is not ours.
     ///
-    /// `STRICT` keeps text out, which another connection could put there and which would compare in another order.
+    /// `STRICT` keeps text out: another connection could write text, which SQLite orders before all blobs.
     pub(super) create: &'static str,
     get: &'static str,
-    /// The key or the next one behind it. The value only for the key itself: it lies elsewhere, and is not read unless
-    /// it is asked for.
+    /// Finds a key or the next one after it. Returns the value only with the key itself: the value of another key is
+    /// not needed, and to read it takes another page.
     nearest: &'static str,
     scan: &'static str,
     scan_to_the_end: &'static str,
@@ -62,7 +218,7 @@ macro_rules! table {
                 $by_key,
                 " WHERE key >= ?1 ORDER BY key LIMIT ?2"
             ),
-            // Not `REPLACE`, which deletes the row, runs the app's triggers for that and appends another.
+            // `REPLACE` would delete the row, run the app's triggers for that, and append another row.
             put: concat!(
                 "INSERT INTO main.",
                 $name,
@@ -76,173 +232,27 @@ macro_rules! table {
     };
 }
 
-/// What stands before the records.
-pub(super) const STATE: Table = table!(
+/// The table of all entries but records, which stand before them.
+const STATE: Table = table!(
     "syncline_state",
     "(key BLOB NOT NULL PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID",
     ""
 );
 
-/// The records.
-pub(super) const RECORDS: Table = table!(
+/// The table of records.
+const RECORDS: Table = table!(
     "syncline_records",
     "(key BLOB NOT NULL UNIQUE, value BLOB NOT NULL) STRICT",
-    // Named, because statistics that the app gathers with `ANALYZE` might make the planner read and sort the table.
+    // The index is named, because the statistics of an `ANALYZE` by the app could make the planner sort the table
+    // instead.
     " INDEXED BY sqlite_autoindex_syncline_records_1"
 );
 
-/// Both, in the order of their keys.
+/// Both tables, in the order of their keys.
 pub(super) const TABLES: [&Table; 2] = [&STATE, &RECORDS];
 
-/// The first key of [`RECORDS`]. Nothing breaks if other keys than records lie there, only speed depends on it.
+/// The first key of [`RECORDS`]. If entries other than records lay there too, only the speed would suffer.
 const RECORDS_START: &[u8] = &[0x10];
-
-fn table_of(key: &[u8]) -> &'static Table {
-    if key < RECORDS_START { &STATE } else { &RECORDS }
-}
-
-/// Whether the keys of a range lie in one table.
-pub(super) fn is_in_one_table(range: &KeyRange) -> bool {
-    range.start.as_slice() >= RECORDS_START || range.end.as_deref().is_some_and(|end| end <= RECORDS_START)
-}
-
-/// The parts of a range, by table and in order.
-fn parts(range: &KeyRange) -> impl Iterator<Item = (&'static Table, KeyRange)> {
-    let at = RECORDS_START;
-    let before = KeyRange {
-        start: range.start.clone(),
-        end: Some(range.end.as_deref().map_or(at, |end| end.min(at)).to_vec()),
-    };
-    let behind = KeyRange { start: range.start.as_slice().max(at).to_vec(), end: range.end.clone() };
-    TABLES.into_iter().zip([before, behind]).filter(|(_, part)| !part.is_empty())
-}
-
-/// The value of `key`.
-pub(super) fn get(connection: &Connection, key: &[u8]) -> Result<Option<Value>> {
-    connection.prepare_cached(table_of(key).get)?.query_row([key], |row| row.get(0)).optional()
-}
-
-/// The values of `keys`. The caller sees to it that they are from one state.
-pub(super) fn get_many(connection: &Connection, keys: &[Key]) -> Result<Vec<Option<Value>>> {
-    if let [key] = keys {
-        return Ok(vec![get(connection, key)?]);
-    }
-    let mut nearest = connection.prepare_cached(RECORDS.nearest)?;
-    let mut gap: Option<Gap<'_>> = None;
-    keys.iter()
-        .map(|key| {
-            if key.as_slice() < RECORDS_START {
-                return get(connection, key);
-            }
-            // New records with time-ordered ids lie side by side where there is nothing yet.
-            if gap.as_ref().is_some_and(|gap| gap.contains(key)) {
-                return Ok(None);
-            }
-            let mut rows = nearest.query([key])?;
-            let next = match rows.next()? {
-                Some(row) if row.get_ref(0)?.as_blob()? == key.as_slice() => return row.get(1).map(Some),
-                Some(row) => Some(row.get(0)?),
-                None => None,
-            };
-            gap = Some(Gap { start: key, end: next });
-            Ok(None)
-        })
-        .collect()
-}
-
-/// A stretch of records between two keys where no key lies, as a lookup has found it.
-struct Gap<'k> {
-    start: &'k Key,
-    end: Option<Key>,
-}
-
-impl Gap<'_> {
-    fn contains(&self, key: &Key) -> bool {
-        key >= self.start && self.end.as_ref().is_none_or(|end| key < end)
-    }
-}
-
-/// The first `limit` entries of `range`.
-///
-/// The caller sees to it that they are from one state, unless the range [is in one table](is_in_one_table).
-pub(super) fn scan(
-    connection: &Connection,
-    range: &KeyRange,
-    limit: usize,
-    closing: &Closing,
-) -> Result<Vec<Entry>, NotRead> {
-    let mut entries = Vec::new();
-    for (table, part) in parts(range) {
-        let rows_max = i64::try_from(limit - entries.len()).unwrap_or(i64::MAX);
-        let mut statement =
-            connection.prepare_cached(if part.end.is_some() { table.scan } else { table.scan_to_the_end })?;
-        let mut rows = match &part.end {
-            Some(end) => statement.query((&part.start, end, rows_max))?,
-            None => statement.query((&part.start, rows_max))?,
-        };
-        while let Some(row) = rows.next()? {
-            if closing.has_begun() {
-                return Err(NotRead::Closing);
-            }
-            entries.push(Entry { key: row.get(0)?, value: row.get(1)? });
-        }
-    }
-    Ok(entries)
-}
-
-/// Applies `batch` in the transaction that is open.
-pub(super) fn apply(connection: &Connection, batch: &WriteBatch) -> Result<()> {
-    // Most of a batch are records.
-    let mut put_record = connection.prepare_cached(RECORDS.put)?;
-    for op in batch.ops() {
-        match op {
-            WriteOp::Put { key, value } if key.as_slice() >= RECORDS_START => {
-                put_record.execute((key, value))?;
-            }
-            WriteOp::Put { key, value } => {
-                connection.prepare_cached(STATE.put)?.execute((key, value))?;
-            }
-            WriteOp::Delete { key } => {
-                connection.prepare_cached(table_of(key).delete)?.execute([key])?;
-            }
-            WriteOp::DeleteRange { range } => {
-                for (table, part) in parts(range) {
-                    match &part.end {
-                        Some(end) => {
-                            connection.prepare_cached(table.delete_range)?.execute([&part.start, end])?
-                        }
-                        None => connection.prepare_cached(table.delete_to_the_end)?.execute([&part.start])?,
-                    };
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Lets several statements of `work` read the same state.
-pub(super) fn in_one_state<T, E: From<rusqlite::Error>>(
-    connection: &Connection,
-    work: impl FnOnce() -> Result<T, E>,
-) -> Result<T, E> {
-    // Rolled back if anything fails in between.
-    let transaction = connection.unchecked_transaction()?;
-    let found = work()?;
-    transaction.commit()?;
-    Ok(found)
-}
-
-/// The largest row that SQLite stores, unless it was built to store less.
-const ROW_BYTES_MAX: u64 = 1_000_000_000;
-/// What a row has beside its key and its value, at most.
-const ROW_HEADER_BYTES_MAX: u64 = 32;
-
-/// What fits into a row of SQLite.
-pub(super) const SIZES: SizeLimits = SizeLimits {
-    key_bytes_max: ROW_BYTES_MAX - ROW_HEADER_BYTES_MAX,
-    value_bytes_max: ROW_BYTES_MAX - ROW_HEADER_BYTES_MAX,
-    pair_bytes_max: ROW_BYTES_MAX - ROW_HEADER_BYTES_MAX,
-};
 
 #[cfg(test)]
 mod tests {

@@ -1,11 +1,11 @@
-//! The store: what reads and writes do with the engine.
+//! `Storage` for SQLite: what reads and writes do with the connections to a database.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use rusqlite::Connection;
-use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError};
+use syncline::{Entry, JoinTx, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError};
 
 use super::builder::Options;
 use super::errors::not_applied;
@@ -21,38 +21,39 @@ use crate::shared::panics::contain;
 /// A store in one SQLite database.
 ///
 /// # The app's own tables
-/// The app may keep its own tables in the same file; the names of ours begin with `syncline_` and are not to be
-/// touched. It may open the file with connections of its own to read, at any time. To write its tables it should join
-/// the store's transactions: while a connection of its own writes, a write of the store waits for the
-/// [`busy_timeout`](super::SqliteBuilder::busy_timeout) and is then [`WriteError::Rejected`]. A read transaction that is kept
-/// open keeps the log (the file that ends in `-wal`) from being cut off for as long as it lasts, so such transactions
-/// should be short; see [`wal_bytes_max`](super::SqliteBuilder::wal_bytes_max).
+/// The app may keep its own tables in the same file. The names of the store's tables begin with `syncline_`; the app
+/// must not change them. The app may read the file with connections of its own at any time. To write its tables it
+/// should join the store's transactions: while a connection of the app writes, a write of the store waits for the
+/// [`busy_timeout`](super::SqliteBuilder::busy_timeout) and is then [`WriteError::Rejected`]. The log (the file that
+/// ends in `-wal`) is not cut off while a read transaction is open, so read transactions should be short; see
+/// [`wal_bytes_max`](super::SqliteBuilder::wal_bytes_max).
 ///
-/// The statements of a join run on a connection with `trusted_schema` off, so that views and triggers can call
-/// built-in functions and no others, and otherwise with the defaults of the SQLite that is linked: the bundled one
-/// enforces foreign keys. Statements that end the transaction, `ATTACH`, and the pragmas that would change how the
-/// store stores are refused there.
+/// The statements of a join run on a connection with `trusted_schema` off: views and triggers can call built-in
+/// functions and no others. Its other settings are the defaults of the linked SQLite, and the bundled one enforces
+/// foreign keys. Refused are statements that end the transaction, `ATTACH`, and pragmas that would change how the store
+/// stores.
 ///
 /// # Files
-/// Beside the database lie its log (`-wal`, `-shm`), without which it must not be copied or moved while it is open,
-/// and an empty file (`-syncline-lock`) whose lock makes the store the only one that writes. Locks and shared memory
-/// of the kind that WAL needs do not exist on network file systems. A database with several names (hard links) is
-/// refused, symbolic links are followed.
+/// The log (`-wal`, `-shm`) lies beside the database. While the store is open, the database must not be copied or moved
+/// without it. An empty file (`-syncline-lock`) is locked, so that no second store writes. Network file systems lack
+/// the locks and the shared memory that WAL needs. A database with several names (hard links) is refused; symbolic
+/// links are followed.
 ///
-/// SQLite has no checksums on what it stores, so a changed byte in a value goes unnoticed.
+/// SQLite has no checksums, so a byte of a value that has changed on the medium goes unnoticed.
 ///
 /// # Errors
 /// A write that met an I/O error, a damaged page or a lack of memory is [`WriteError::Unknown`], and after that the
-/// store refuses everything until it is dropped and opened again. So is a join where the store itself met one; what the
-/// app's own statements met is the app's to judge. Every other failure, such as a full disk or a lock
-/// held by another connection, is [`WriteError::Rejected`] once the transaction has been rolled back.
+/// store refuses every call until it is dropped and opened again. The same holds for a join if one of the store's own
+/// statements met such a failure; a failure of the app's statements is returned to the job. Every other failure, such
+/// as a full disk or a lock that another connection holds, is [`WriteError::Rejected`] once the transaction has been
+/// rolled back.
 ///
 /// # Cancel safety
 /// A write whose future is dropped runs to its end, and the next write comes after it.
 ///
 /// # Drop
-/// Dropping the store closes the database before it returns, so that the path can be opened again at once. For that
-/// it blocks until the writes that were sent have ended, and until a scan whose future was dropped has noticed.
+/// Dropping the store closes the database before it returns, so that the path can be opened again at once. For that it
+/// blocks until the writes that were sent have ended, and until a scan whose future was dropped has stopped.
 #[derive(Debug)]
 pub struct SqliteStorage {
     pub(super) store: OpenStore<Engine>,
@@ -62,18 +63,19 @@ pub struct SqliteStorage {
 /// The connections to an open database.
 #[derive(Debug)]
 pub(super) struct Engine {
-    // Dropped in this order: the connection that writes is the last one, and clears the log away; then others may
-    // open the database.
+    // Fields are dropped in this order: the connection that writes is closed last, and so removes the log. Then `owner`
+    // lets another store open the database.
     pub(super) readers: Mutex<Vec<Connection>>,
     pub(super) writer: Mutex<Writer>,
     pub(super) owner: Owner,
     pub(super) options: Options,
 }
 
-/// As many readers as are kept open. More may read at once, and open and close a connection each time.
+/// How many connections that read are kept open. If more reads run at the same time, each of the others opens and
+/// closes a connection of its own.
 const IDLE_READERS_MAX: usize = 8;
 
-/// Counts the writes that were sent and have not ended.
+/// The number of writes that were sent and have not ended.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Writes(Arc<AtomicUsize>);
 
@@ -81,7 +83,7 @@ pub(super) struct Writes(Arc<AtomicUsize>);
 pub(super) struct Writing(Writes);
 
 impl Writes {
-    /// Counts a write in, until what this returns goes.
+    /// Counts a write until the returned [`Writing`] is dropped.
     pub(super) fn begin(&self) -> Writing {
         self.0.fetch_add(1, Ordering::Relaxed);
         Writing(self.clone())
@@ -101,7 +103,8 @@ impl Drop for Writing {
 #[async_trait]
 impl Storage for SqliteStorage {
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
-        // While there is something to write, reads that keep coming could keep it waiting.
+        // Reads leave the connection alone while there is something to write: reads that keep coming could keep the
+        // write waiting for ever.
         let may_use_writer = self.writes.are_none();
         self.store.read(|engine| engine.get_many(keys, may_use_writer))
     }
@@ -113,15 +116,9 @@ impl Storage for SqliteStorage {
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
-        // Here, where nothing has begun, so that the answer is certain.
+        // Checked before the write begins, so that a size that does not fit is certainly rejected.
         SIZES.check(&batch).map_err(WriteError::rejected)?;
-        let writing = self.writes.begin();
-        self.store
-            .write(move |store| {
-                let _writing = writing;
-                store.write(|engine| engine.write(&batch))
-            })
-            .await
+        self.send(move |engine| engine.write(&batch)).await
     }
 
     fn location(&self) -> String {
@@ -129,9 +126,24 @@ impl Storage for SqliteStorage {
     }
 }
 
+impl SqliteStorage {
+    /// Sends `work`, a write, and counts it until it has ended.
+    pub(super) fn send<W>(&self, work: W) -> impl Future<Output = Result<(), WriteError>> + use<W>
+    where
+        W: FnOnce(&Engine) -> Result<(), NotWritten> + Send + 'static,
+    {
+        let writing = self.writes.begin();
+        self.store.write(move |store| {
+            let _writing = writing;
+            store.write(work)
+        })
+    }
+}
+
 impl Engine {
-    /// The connection that writes knows the pages that it wrote. Any other reads all of them again after each write,
-    /// and a commit begins by reading the records that it changes.
+    /// Reads on the connection that writes, if it is free. That connection has the pages that it wrote in its cache,
+    /// while any other one reads all of them again after each write; and a commit begins with a read of the records
+    /// that it changes.
     fn get_many(&self, keys: &[Key], may_use_writer: bool) -> Result<Vec<Option<Value>>, NotRead> {
         let read = |connection: &Connection| match keys {
             [_] => layout::get_many(connection, keys),
@@ -139,9 +151,9 @@ impl Engine {
         };
         if may_use_writer
             && let Ok(writer) = self.writer.try_lock()
-            && !writer.is_in_doubt
+            && let Some(connection) = writer.for_reading()
         {
-            return Ok(read(&writer.connection)?);
+            return Ok(read(connection)?);
         }
         self.read(|connection| Ok(read(connection)?))
     }
@@ -150,13 +162,11 @@ impl Engine {
         if range.is_empty() {
             return Ok(Vec::new());
         }
-        self.read(|connection| {
-            let scan = || layout::scan(connection, range, limit, closing);
-            if layout::is_in_one_table(range) { scan() } else { layout::in_one_state(connection, scan) }
-        })
+        self.read(|connection| layout::scan(connection, range, limit, closing))
     }
 
-    /// What `work` finds, on a connection that nobody else uses.
+    /// Runs `work` on a connection that no other read uses. A panic there ends only this read: the connection is
+    /// dropped.
     fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, NotRead>) -> Result<T, NotRead> {
         let idle = lock(&self.readers).pop();
         let done = contain(|| -> Result<_, NotRead> {
@@ -164,7 +174,7 @@ impl Engine {
                 Some(connection) => connection,
                 None => connection::reader(&self.owner.database, &self.options).map_err(NotRead::Failed)?,
             };
-            // A connection whose work has failed is not used again.
+            // A connection whose work failed is dropped instead of kept.
             let found = work(&connection)?;
             Ok((connection, found))
         });
@@ -181,12 +191,13 @@ impl Engine {
             return Ok(());
         }
         let work =
-            |transaction: &SqliteTx<'_>| layout::apply(&transaction.native, batch).map_err(not_applied);
+            |transaction: &SqliteTx<'_>| layout::apply(transaction.native(), batch).map_err(not_applied);
         lock(&self.writer).write(log_bytes(batch), work)
     }
 }
 
-/// Takes a lock. A panic while it was held changed nothing that it guards, or left a [`Doubt`].
+/// Takes a lock. Poison is ignored: a panic while the lock was held changed nothing that it guards, or dropped the
+/// doubt of a write, which ended the store.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,13 +1,12 @@
-//! The connection that writes: its transactions, and the length of the log.
+//! The one connection that writes: its transactions, and the length of the log.
 
-use std::cell::RefCell;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
-use syncline::{TransactionEnded, WriteBatch, WriteOp};
+use syncline::{JoinTx, TransactionEnded, WriteBatch, WriteOp};
 
 use super::builder::Options;
 use super::errors::{not_applied, not_committed};
@@ -18,23 +17,39 @@ use crate::shared::errors::NotWritten;
 /// The connection that writes.
 #[derive(Debug)]
 pub(super) struct Writer {
-    pub(super) connection: Connection,
-    pub(super) guard: Arc<Guard>,
-    pub(super) wal: PathBuf,
-    pub(super) options: Options,
-    /// The length of the log from which on it is cut off.
-    pub(super) checkpoint_from: u64,
-    /// About how much was written to the log since its length was looked at.
-    pub(super) unseen_bytes: u64,
-    /// Whether a transaction may still be open, so that a read here could see what was never committed.
-    pub(super) is_in_doubt: bool,
+    connection: Connection,
+    guard: Arc<Guard>,
+    /// The path of the log.
+    wal: PathBuf,
+    options: Options,
+    /// The log is cut off when it is longer than this many bytes.
+    log_bytes_max: u64,
+    /// About how many bytes were written to the log since its length was last read.
+    unseen_bytes: u64,
+    is_in_doubt: bool,
 }
 
-/// How long the writer waits for readers that keep it from cutting off a log beyond its limit.
+/// How long the writer waits for connections that read and so keep it from cutting off a log beyond its limit.
 const CHECKPOINT_WAIT: Duration = Duration::from_millis(100);
 
 impl Writer {
-    /// Runs `work` in a transaction that makes the log about `log_bytes` longer.
+    pub(super) const fn new(
+        connection: Connection,
+        guard: Arc<Guard>,
+        wal: PathBuf,
+        options: Options,
+    ) -> Self {
+        let log_bytes_max = options.wal_bytes_max;
+        Self { connection, guard, wal, options, log_bytes_max, unseen_bytes: 0, is_in_doubt: false }
+    }
+
+    /// The connection, for a read. `None` after a write in doubt: a transaction may still be open, and the read would
+    /// see entries that were never committed.
+    pub(super) fn for_reading(&self) -> Option<&Connection> {
+        (!self.is_in_doubt).then_some(&self.connection)
+    }
+
+    /// Runs `work` in a transaction. It makes the log about `log_bytes` longer.
     pub(super) fn write(
         &mut self,
         log_bytes: u64,
@@ -44,7 +59,7 @@ impl Writer {
         match &outcome {
             Ok(()) => self.bound_log(log_bytes),
             Err(NotWritten::Rejected(_)) => {}
-            // Noted under the lock: the store itself refuses reads only a moment later.
+            // Noted before the lock is released: the store refuses reads only a moment after that.
             Err(NotWritten::InDoubt(_)) => self.is_in_doubt = true,
         }
         outcome
@@ -55,7 +70,8 @@ impl Writer {
         work: impl FnOnce(&SqliteTx<'_>) -> Result<(), NotWritten>,
     ) -> Result<(), NotWritten> {
         let outcome = self.commit(work);
-        // A transaction that was not committed is rolled back when it goes, which says nothing if it fails.
+        // A transaction that was not committed is rolled back when it is dropped. If that fails, only the connection
+        // says so.
         if self.connection.is_autocommit() {
             return outcome;
         }
@@ -66,30 +82,29 @@ impl Writer {
         &mut self,
         work: impl FnOnce(&SqliteTx<'_>) -> Result<(), NotWritten>,
     ) -> Result<(), NotWritten> {
-        // Immediate: a transaction that begins by reading cannot always go on to write.
+        // `Immediate` takes the write lock at the beginning: a transaction that has read before another connection
+        // wrote could not write any more.
         let native =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(not_applied)?;
-        let transaction = SqliteTx { native, in_doubt: RefCell::new(None) };
-        // Goes before the transaction, if the work panics, so that this can be rolled back.
+        let transaction = SqliteTx::new(native);
+        // If `work` panics, `armed` is dropped before the transaction: an armed guard would refuse the rollback.
         let armed = self.guard.arm();
         let done = work(&transaction);
         let fate = armed.disarm();
-        if let Some(error) = transaction.in_doubt.take() {
-            return Err(NotWritten::InDoubt(error));
-        }
+        transaction.check()?;
         if fate != Fate::Refused {
             done?;
         }
-        if fate != Fate::Open || transaction.native.is_autocommit() {
+        if fate != Fate::Open || transaction.native().is_autocommit() {
             return Err(NotWritten::rejected(TransactionEnded));
         }
-        transaction.native.commit().map_err(not_committed)
+        transaction.into_native().commit().map_err(not_committed)
     }
 
-    /// Looks at the log's length now and then, and keeps it within its limit.
+    /// Reads the length of the log once enough was written, and keeps the log within its limit.
     ///
-    /// Not after every write: where the system keeps fine timestamps of files that are looked at (Linux since 6.13),
-    /// the write that follows changes the file's time, and flushing that too makes a commit a third slower.
+    /// The length is not read after every write: on a system with fine timestamps of files (Linux since 6.13), the
+    /// write after such a read also changes the file's time, and flushing the time makes a commit a third slower.
     fn bound_log(&mut self, log_bytes: u64) {
         self.unseen_bytes = self.unseen_bytes.saturating_add(log_bytes);
         if self.unseen_bytes >= self.options.wal_bytes_max / 8 {
@@ -98,22 +113,24 @@ impl Writer {
         }
     }
 
-    /// Keeps the log within its limit. The write stands whether or not this succeeds, and a later one tries again.
+    /// Cuts the log off if it is too long. If this fails, the write that was just committed stands, and a later write
+    /// tries again.
     fn cut_off_log(&mut self) {
-        // By its name only: closing a handle of it would drop locks of SQLite.
+        // The length is read by the path: closing a handle of the file would drop locks of SQLite.
         let log_bytes = || fs::metadata(&self.wal).map_or(0, |log| log.len());
-        if log_bytes() <= self.checkpoint_from {
+        if log_bytes() <= self.log_bytes_max {
             return;
         }
         let options = &self.options;
         drop(self.connection.busy_timeout(options.busy_timeout.min(CHECKPOINT_WAIT)));
         drop(connection::checkpoint(&self.connection, "TRUNCATE"));
         drop(self.connection.busy_timeout(options.busy_timeout));
-        // Whoever reads for long is not waited for after every write.
+        // If a connection that reads for long kept the log from being cut off, the next attempt comes a quarter of the
+        // limit later: otherwise every write would wait for that connection.
         let log_bytes = log_bytes();
         let is_too_long = log_bytes > options.wal_bytes_max;
         let next = if is_too_long { log_bytes.saturating_add(options.wal_bytes_max / 4) } else { 0 };
-        self.checkpoint_from = next.max(options.wal_bytes_max);
+        self.log_bytes_max = next.max(options.wal_bytes_max);
     }
 }
 
@@ -123,7 +140,8 @@ impl Drop for Writer {
     }
 }
 
-/// About what `batch` adds to the log: for each entry a page of each tree and one more, and what it holds.
+/// About how many bytes `batch` adds to the log: for each entry a page of the table, a page of the index and one more,
+/// and the entry itself.
 pub(super) fn log_bytes(batch: &WriteBatch) -> u64 {
     const PAGES_BYTES: u64 = 3 * 4096;
     let bytes = |op: &WriteOp| match op {

@@ -1,4 +1,4 @@
-//! Who reaches whom: partitions, connections, and ends that come and go.
+//! Which replicas reach each other: partitions, connections, and ends that come and go.
 
 use std::pin::pin;
 use std::sync::atomic::Ordering::SeqCst;

@@ -1,4 +1,4 @@
-//! What an end receives: waking, queues and their bounds, counters.
+//! What an end receives, and when it is woken; the limits of its queue; the counters.
 
 use std::pin::pin;
 use std::sync::atomic::Ordering::SeqCst;
@@ -63,7 +63,7 @@ fn a_full_queue_drops_and_counts_until_there_is_room() {
         now(c.send(B, numbered(6))).unwrap();
         assert_eq!(network.traffic(C, B).dropped_frames, 1, "the queue is shared by all peers");
         assert_eq!(news_and_frames(&b), [frame(A, 1), frame(A, 2), frame(C, 5)]);
-        // What a disconnection throws out of the queue makes room too.
+        // A disconnection drops frames from the queue, which makes room too.
         network.disconnect(A, C);
         assert!(news_and_frames(&c).contains(&Incoming::Down(A)));
         (0..3).for_each(|n| now(b.send(C, numbered(n))).unwrap());
@@ -107,7 +107,7 @@ fn a_receive_that_is_dropped_loses_nothing() {
                 found.extend(poll_at_most(polls, b.receive()).map(Result::unwrap));
             }
             assert_eq!(network.traffic(A, B).delivered_frames, found.len() as u64, "{polls} polls");
-            // Time passes also if no receive gets so far as to sleep.
+            // Moves the clock also if the receive was dropped before it slept.
             clock.0.advance(1);
         }
         found.extend(news_and_frames(&b));
@@ -194,7 +194,7 @@ fn a_clone_is_the_same_network() {
     assert_eq!(news_and_frames(&b), [Incoming::Up(A)]);
 }
 
-/// A clock whose sleepers give way once and wake when half the time has passed: places where they can be dropped.
+/// A clock whose sleep returns `Pending` once, and ends after half its time: places where a receive can be dropped.
 #[derive(Clone)]
 struct Patient(ManualClock);
 
@@ -218,7 +218,7 @@ impl Clock for Patient {
             Poll::Pending
         })
         .await;
-        // A sleep may end early: at least a millisecond, so that time goes on.
+        // The sleep ends early, but takes a millisecond at least, so that the time comes for every frame.
         self.0.sleep((duration / 2).max(Duration::from_millis(1))).await;
     }
 }

@@ -90,7 +90,7 @@ fn reordering_leaves_other_links_alone() {
     let from = |peer| found.iter().filter(move |(from, _)| *from == peer).map(|(_, bytes)| bytes.clone());
     assert_eq!(numbers(&from(B).collect::<Vec<_>>()), (0..100).collect::<Vec<_>>());
     assert!(!numbers(&from(A).collect::<Vec<_>>()).is_sorted());
-    // Frames of a link trade places among themselves: the other link's stand where they stood.
+    // Frames change places with frames of their own link only: the senders alternate as before.
     assert!(found.iter().map(|(from, _)| *from).eq((0..200).map(|n| if n % 2 == 0 { A } else { B })));
 }
 
@@ -151,7 +151,7 @@ fn delays_stay_in_their_range_and_a_backward_one_is_its_start() {
     for (delay_ms, expected) in [(10..=12, 10..=12), (u64::MAX..=u64::MAX, u64::MAX..=u64::MAX)] {
         assert_delays(&Link { delay_ms, ..Link::default() }, &expected);
     }
-    #[allow(clippy::reversed_empty_ranges, reason = "it is what an app could write")]
+    #[allow(clippy::reversed_empty_ranges, reason = "an app could write such a range")]
     assert_delays(&Link { delay_ms: 12..=10, ..Link::default() }, &(12..=12));
 }
 
@@ -270,10 +270,10 @@ fn a_blocked_direction_loses_everything_and_the_other_nothing() {
     assert_eq!(news_and_frames(&a), [frame(B, 3)]);
 }
 
-/// Enough that shares come out near their chance.
+/// So many that the share of each fate is near its chance.
 const FRAMES: u64 = 1000;
 
-/// What arrives at B of [`FRAMES`] numbered frames of A.
+/// Sends [`FRAMES`] numbered frames from A to B, and returns those that arrive.
 fn run(seed: u64, link: Link) -> Vec<Bytes> {
     let builder = MemoryNetwork::builder().seed(seed).clock(ManualClock::at(0)).queue_frames_max(2000);
     let network = builder.build();
@@ -290,7 +290,7 @@ fn assert_repeatable(link: &Link) {
     assert_ne!(run(7, link.clone()), run(8, link.clone()), "another seed, another run");
 }
 
-/// Asserts that frames on `link` take as long as `expected_ms`, each of these times at least once.
+/// Asserts that frames on `link` take a time in `expected_ms`, and that each of these times occurs.
 fn assert_delays(link: &Link, expected_ms: &std::ops::RangeInclusive<u64>) {
     let clock = ManualClock::at(0);
     let network = MemoryNetwork::builder().clock(clock.clone()).build();

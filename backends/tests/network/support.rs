@@ -15,7 +15,7 @@ pub(crate) const A: ReplicaId = ReplicaId::from_bytes([0xA; 16]);
 pub(crate) const B: ReplicaId = ReplicaId::from_bytes([0xB; 16]);
 pub(crate) const C: ReplicaId = ReplicaId::from_bytes([0xC; 16]);
 
-/// Ends of these replicas, which have heard of each other.
+/// Ends of these replicas, which have received `Up` of each other.
 pub(crate) fn ends<const N: usize>(
     network: &MemoryNetwork,
     replicas: [ReplicaId; N],
@@ -39,12 +39,12 @@ pub(crate) fn attached<const N: usize>(
     })
 }
 
-/// What a future that does not wait returns.
+/// Returns what `future` returns. It must not wait.
 pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("it does not wait")
 }
 
-/// Everything that comes without a wait, or after one that the clock skips.
+/// Receives until the end would wait. A wait on the clock ends at once.
 pub(crate) fn news_and_frames(end: &MemoryTransport) -> Vec<Incoming> {
     std::iter::from_fn(|| end.receive().now_or_never()).map(Result::unwrap).collect()
 }
@@ -76,7 +76,7 @@ pub(crate) fn frame(from: ReplicaId, n: u64) -> Incoming {
     Incoming::Frame { from, bytes: numbered(n) }
 }
 
-/// A waker that counts.
+/// A waker that counts how often it is woken.
 #[derive(Default)]
 pub(crate) struct Woken(pub(crate) AtomicUsize);
 
@@ -91,7 +91,7 @@ pub(crate) fn woken() -> (Arc<Woken>, Waker) {
     (Arc::clone(&woken), Waker::from(woken))
 }
 
-/// A clock that stands still and counts how often it is asked: who sleeps on it never wakes.
+/// A clock that stands still and counts how often it is read. A sleep on it never ends.
 #[derive(Clone, Default)]
 pub(crate) struct Stopped(Arc<AtomicUsize>);
 

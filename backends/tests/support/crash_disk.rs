@@ -1,4 +1,4 @@
-//! A medium in memory that records what is done to it, fails on demand, and can be cut off at any operation.
+//! A medium in memory that records its operations, fails on demand, and can lose power at any operation.
 
 use std::io;
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
@@ -13,19 +13,19 @@ pub(crate) struct CrashDisk(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// What reads see: everything written, synced or not.
+    /// What reads see: every write, synced or not.
     image: Vec<u8>,
     trace: Vec<Op>,
     fault: Option<Fault>,
-    /// How many operations of the fault's kind there were since it was set.
+    /// How many operations of the fault's kind there were since the fault was set.
     seen: usize,
-    /// Where the next operation of a kind stops.
+    /// The next operation of this kind stops at the barrier.
     hold: Option<(Kind, Arc<Barrier>)>,
     syncs: usize,
     closes: usize,
 }
 
-/// What was done to the medium.
+/// An operation on the medium.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
     Write {
@@ -34,7 +34,7 @@ pub(crate) enum Op {
     },
     SetLen(usize),
     Sync,
-    /// A sync that failed: what was pending is lost for good, whatever a later sync says.
+    /// A sync that failed. The writes before it that were not synced are lost for good, even if a later sync succeeds.
     FailedSync,
 }
 
@@ -42,9 +42,9 @@ pub(crate) enum Op {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fault {
     pub(crate) on: Kind,
-    /// The first that fails, counted from zero.
+    /// The number of the first operation that fails, counted from zero.
     pub(crate) at: usize,
-    /// Whether those after it fail too.
+    /// Whether the operations after it fail too.
     pub(crate) sticky: bool,
     pub(crate) how: How,
 }
@@ -52,10 +52,10 @@ pub(crate) struct Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Read,
-    /// Also those that change the length.
+    /// A write, or a change of the length.
     Write,
     Sync,
-    /// All of them, for a fault alone.
+    /// Any operation. For faults only.
     Any,
 }
 
@@ -97,21 +97,22 @@ impl CrashDisk {
         Arc::strong_count(&self.0)
     }
 
-    /// Counts from now on and fails as `fault` says; `None` heals the medium.
+    /// Sets the fault, whose operations are counted from now on. `None` heals the medium.
     pub(crate) fn set_fault(&self, fault: impl Into<Option<Fault>>) {
         let mut state = self.state();
         state.fault = fault.into();
         state.seen = 0;
     }
 
-    /// Stops the next operation of this kind where the first `wait` on the barrier finds it, until the second.
+    /// Stops the next operation of this kind. The first `wait` on the barrier returns once the operation has stopped,
+    /// the second one lets it go on.
     pub(crate) fn hold_next(&self, on: Kind) -> Arc<Barrier> {
         let barrier = Arc::new(Barrier::new(2));
         self.state().hold = Some((on, Arc::clone(&barrier)));
         barrier
     }
 
-    /// Whether the fault has struck.
+    /// Whether the fault has happened.
     pub(crate) fn has_failed(&self) -> bool {
         let state = self.state();
         state.fault.is_some_and(|fault| state.seen > fault.at)
@@ -121,7 +122,7 @@ impl CrashDisk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The medium, for an operation of this kind: after the hold, if there is one, but not after the fault.
+    /// Begins an operation of this kind: waits for the hold, if there is one. The caller checks for the fault.
     fn begin(&self, kind: Kind) -> MutexGuard<'_, State> {
         let held = self.state().hold.take_if(|(on, _)| *on == kind);
         if let Some((_, barrier)) = held {
@@ -219,12 +220,12 @@ pub(crate) struct PowerCuts {
     /// How many operations have happened.
     at: usize,
     durable: Vec<u8>,
-    /// What is not synced, in order.
+    /// The operations that are not synced, in order.
     pending: Vec<Op>,
 }
 
 impl PowerCuts {
-    /// Begins before the first operation of `trace`, on a medium that holds `image`.
+    /// Begins before the first operation of `trace`, on a medium with the content `image`.
     pub(crate) fn new(image: Vec<u8>, trace: Vec<Op>) -> Self {
         Self { trace, at: 0, durable: image, pending: Vec::new() }
     }
@@ -234,7 +235,7 @@ impl PowerCuts {
         self.at
     }
 
-    /// Lets one more operation happen; false after the last.
+    /// Lets one more operation happen. Returns false after the last one.
     pub(crate) fn advance(&mut self) -> bool {
         let Some(op) = self.trace.get(self.at) else { return false };
         self.at += 1;
@@ -246,9 +247,9 @@ impl PowerCuts {
         true
     }
 
-    /// What the medium may hold if the power fails now, named.
+    /// The contents that the medium may have if the power fails now, each with a name.
     ///
-    /// Every prefix of the pending operations is the "all" of an earlier cut, so it is not built again.
+    /// A prefix of the pending operations is not built: it was the "all" of an earlier cut.
     pub(crate) fn images(&self, rng: &mut Rng) -> Vec<(&'static str, Vec<u8>)> {
         let mut images = vec![("none", self.durable.clone())];
         let Some(last) = self.pending.last() else { return images };
@@ -269,8 +270,8 @@ impl PowerCuts {
                 images.push((name, image));
             }
         }
-        // Not in the header: redb, like every engine with one place to begin, needs the medium to write a single
-        // sector of 512 bytes whole or not at all.
+        // The header gets no garbage: redb relies on a medium that writes a single sector of 512 bytes whole or not at
+        // all.
         if *offset > 0 {
             let mut image = self.build(|index| index + 1 < self.pending.len());
             overwrite(&mut image, *offset, &rng.bytes(data.len()));

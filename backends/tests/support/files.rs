@@ -56,20 +56,21 @@ pub(crate) fn assert_left_alone<S: Debug>(
     assert!(fs::read(path).unwrap() == bytes, "the file was changed: {error}");
 }
 
-/// Tells a test binary to be the other process, and where the store lies.
+/// The environment variable that tells a test binary to be the other process, and the path of the store.
 const OTHER_PROCESS: &str = "SYNCLINE_OTHER_PROCESS";
-/// How the other process ends.
+/// The exit code of the other process if the store was refused.
 pub(crate) const REFUSED: i32 = 17;
+/// The exit code of the other process if it wrote.
 pub(crate) const WROTE: i32 = 18;
 
-/// Runs the test of this name as another process, on the store at `path`. Returns how that process ended.
+/// Runs the test of this name as another process, on the store at `path`. Returns the exit code.
 pub(crate) fn other_process(test: &str, path: &Path) -> Option<i32> {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test]).env(OTHER_PROCESS, path).output().unwrap().status.code()
 }
 
-/// Returns at once in the process that runs the tests. In the other process it opens the store, writes, and ends the
-/// process without closing the store; a store that is refused ends the process after `when_refused`.
+/// Returns at once, unless this is the other process. The other process opens the store, writes, and ends without
+/// closing the store. If the store is refused, it ends after `when_refused`.
 pub(crate) fn be_the_other_process<S: Storage>(
     open: impl Fn(&Path) -> Result<S, OpenError>,
     when_refused: impl FnOnce(&Path),

@@ -1,4 +1,4 @@
-//! What the tests of the stores share: a model, a seeded generator and a medium that fails and loses power.
+//! What the tests of the stores share: a model, a seeded generator, and a medium that fails and loses power.
 
 #[cfg(feature = "redb")]
 pub(crate) mod crash_disk;
@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 use futures::executor::block_on;
 use syncline::{Key, KeyRange, Storage, Value, WriteBatch, WriteOp};
 
-/// What a store should hold.
+/// The entries that a store should have.
 pub(crate) type Model = BTreeMap<Key, Value>;
 
-/// The model after each of `batches`, the empty one before them included.
+/// The empty model, and the model after each of `batches`.
 pub(crate) fn states(batches: &[WriteBatch]) -> Vec<Model> {
     let mut model = Model::new();
     let mut states = vec![model.clone()];
@@ -34,7 +34,7 @@ pub(crate) fn apply(model: &mut Model, batch: &WriteBatch) {
     }
 }
 
-/// Everything in `store`, or the error that reading it gave.
+/// All entries of `store`.
 pub(crate) fn content(store: &impl Storage) -> Result<Model, syncline::ReadError> {
     let entries = block_on(store.scan(KeyRange::all(), usize::MAX))?;
     Ok(entries.into_iter().map(|entry| (entry.key, entry.value)).collect())
@@ -50,7 +50,7 @@ pub(crate) fn put(key: &str, value: &str) -> WriteBatch {
     batch
 }
 
-/// SplitMix64: small, and the same everywhere.
+/// SplitMix64, a small generator whose numbers never change with a version of a crate.
 pub(crate) struct Rng(u64);
 
 impl Rng {
