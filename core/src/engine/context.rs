@@ -53,3 +53,27 @@ impl Context {
         self.projected.iter().filter(|(_, range)| derives(range)).map(|(name, _)| *name).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::made::{context, note};
+
+    use super::*;
+
+    #[test]
+    fn a_record_belongs_to_the_projections_whose_range_it_lies_in() {
+        let all = KeyRange::prefix(note(0).into_bytes()[..6].to_vec());
+        let one = KeyRange::prefix(note(1).into_bytes());
+        let context = Context { projected: vec![("all", all), ("one", one)], ..context() };
+        let cases: [(&[u8], &[&str]); 4] =
+            [(&[], &[]), (&[1], &["all", "one"]), (&[2], &["all"]), (&[2, 1], &["all", "one"])];
+        for (ids, names) in cases {
+            let records: Vec<_> = ids.iter().map(|id| note(*id)).collect();
+            assert_eq!(context.projections_of(&records), names, "{ids:?}");
+            let any = records.iter().any(|record| context.is_projected(record));
+            assert_eq!(any, !names.is_empty());
+        }
+        let other = RecordKey::from_parts("tote", None, &[1]);
+        assert!(!context.is_projected(&other) && context.projections_of(&[other]).is_empty());
+    }
+}

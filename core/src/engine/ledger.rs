@@ -142,3 +142,123 @@ impl Ledger {
         assert!(!self.moved.contains(&self.me), "a commit rests on those before it without saying so");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::clock::ClockError;
+
+    use super::super::made::{B, C, ME, complaint, context, head, ledger, now, stamp};
+    use super::*;
+
+    /// A ledger with three commits of its own and five of `B`.
+    fn some() -> Ledger {
+        ledger([(ME, head(ME, 3)), (B, head(B, 5))])
+    }
+
+    #[test]
+    fn heads_rise_and_nothing_else_moves_them() {
+        let mut ledger = some();
+        ledger.apply(vec![(B, head(B, 6)), (C, head(C, 1))], stamp(6, ME));
+        assert_eq!([ME, B, C].map(|stream| ledger.head(stream).seq), [3, 6, 1]);
+        assert_eq!((ledger.own(), ledger.heads().len()), (head(ME, 3), 3));
+        for seq in [5, 6] {
+            let falls = complaint(|| some().apply(vec![(B, head(B, 6)), (B, head(B, seq))], stamp(6, ME)));
+            assert!(falls.is_some_and(|falls| falls.contains("falls from 6")), "to {seq}");
+        }
+    }
+
+    /// Which of the other streams moved before an opening is not stored, so all of them count.
+    #[test]
+    fn a_commit_rests_on_what_moved_since_the_own_commit_before_it() {
+        let mut ledger = some();
+        assert_eq!(ledger.causes(), [(B, 5)], "all of them after an opening");
+        ledger.apply(vec![(ME, head(ME, 4))], stamp(5, ME));
+        assert_eq!(ledger.causes(), []);
+        ledger.apply(vec![(C, head(C, 1))], stamp(5, ME));
+        ledger.apply(vec![(C, head(C, 2))], stamp(5, ME));
+        assert_eq!(ledger.causes(), [(C, 2)], "the last commit of each stream");
+        let mut empty = super::super::made::ledger([(B, head(B, 0))]);
+        empty.check(&context());
+        assert_eq!(empty.causes(), [], "a stream without a commit is nothing to rest on");
+        assert_eq!((empty.begin_own_stream().seq, empty.causes()), (0, vec![]));
+    }
+
+    #[test]
+    fn a_stamp_that_was_drawn_is_not_drawn_again_whatever_became_of_its_write() {
+        let mut ledger = some();
+        let mut pen = ledger.clock().clone();
+        let drawn = pen.stamp(now(9).wall.unwrap()).unwrap();
+        ledger.take_back(pen, 0);
+        assert!(ledger.clock().clone().stamp(now(9).wall.unwrap()).unwrap() > drawn);
+        let back = complaint(|| ledger.take_back(some().clock, 0));
+        assert!(back.is_some_and(|back| back.contains("never sets the clock back")));
+    }
+
+    /// A crash takes back what was drawn and not stored.
+    #[test]
+    fn only_the_clock_that_a_write_stored_is_shown() {
+        let mut ledger = some();
+        let mut pen = ledger.clock().clone();
+        let drawn = pen.stamp(now(9).wall.unwrap()).unwrap();
+        ledger.take_back(pen, 0);
+        ledger.apply(Vec::new(), drawn);
+        assert_eq!(ledger.durable_clock(), stamp(5, ME), "a write that moves no stream stores no clock");
+        ledger.apply(vec![(ME, head(ME, 4))], drawn);
+        assert_eq!(ledger.durable_clock(), drawn);
+        let falls = complaint(|| ledger.apply(vec![(ME, head(ME, 5))], stamp(5, ME)));
+        assert!(falls.is_some_and(|falls| falls.contains("the stored clock rises")));
+    }
+
+    /// Pruning looks for kept values only up to there, so what is too high costs a little and too low loses rows.
+    #[test]
+    fn kept_values_are_looked_for_up_to_the_highest_own_commit_that_may_have_one() {
+        let mut ledger = some();
+        assert_eq!(ledger.kept_up_to(), 3, "up to the head after an opening");
+        for (kept, known) in [(5, 5), (4, 5), (0, 5)] {
+            ledger.take_back(ledger.clock().clone(), kept);
+            assert_eq!(ledger.kept_up_to(), known);
+        }
+        assert_eq!(Ledger::new(ledger.clock().clone()).kept_up_to(), 0, "nothing is kept in a new store");
+    }
+
+    #[test]
+    fn the_own_stream_of_a_joiner_begins_empty_and_once() {
+        let mut ledger = Ledger::new(some().clock);
+        assert_eq!((ledger.begin_own_stream(), ledger.heads().len()), (Head::start(ME), 1));
+        ledger.apply(vec![(ME, head(ME, 1))], stamp(5, ME));
+        assert_eq!(ledger.begin_own_stream(), head(ME, 1));
+    }
+
+    #[test]
+    fn a_stamp_is_near_physical_time_only_if_that_can_be_told() {
+        let (ledger, bound) = (some(), context().limits.max_drift_ms);
+        for (ahead, near) in [(bound, true), (bound + 1, false)] {
+            assert_eq!(ledger.is_within_drift(stamp(1000 + ahead, B), &now(1000)), near, "{ahead}");
+        }
+        let unknown = Now { wall: Err(ClockError::Before1970), ..now(1000) };
+        assert!(!ledger.is_within_drift(stamp(1, B), &unknown));
+    }
+
+    #[test]
+    fn the_check_finds_what_must_never_be() {
+        type Break = fn(&mut Ledger);
+        let breaks: [(&str, Break); 4] = [
+            ("the floor 6 is above", |ledger| ledger.heads.get_mut(&B).unwrap().floor = 6),
+            ("is behind", |ledger| ledger.heads.get_mut(&B).unwrap().stamp = stamp(6, B)),
+            ("what is durable was drawn", |ledger| ledger.durable_clock = stamp(6, ME)),
+            ("without saying so", |ledger| _ = ledger.moved.insert(ME)),
+        ];
+        some().check(&context());
+        for (says, broken) in breaks {
+            let mut ledger = some();
+            broken(&mut ledger);
+            let complaint = complaint(|| ledger.check(&context()));
+            assert!(complaint.as_ref().is_some_and(|found| found.contains(says)), "{says}: {complaint:?}");
+        }
+        let mut context = context();
+        context.rules.clock_follows = false;
+        let mut ledger = some();
+        ledger.heads.insert(B, head(B, 6));
+        ledger.check(&context);
+    }
+}

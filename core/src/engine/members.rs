@@ -96,3 +96,97 @@ impl Members {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::made::{B, C, ME, complaint, context, device, member};
+    use super::*;
+
+    fn members(records: &[Member], introducer: Option<ReplicaId>) -> Members {
+        let records = records.iter().map(|member| (member.replica, member.clone()));
+        Members::new(&context(), records.collect(), introducer)
+    }
+
+    /// Whom of `ME`, `B` and `C` this replica listens to.
+    fn trusted(members: &Members) -> Vec<ReplicaId> {
+        [ME, B, C].into_iter().filter(|peer| members.trusts(*peer, &context())).collect()
+    }
+
+    #[test]
+    fn a_joiner_listens_to_its_introducer_alone_until_its_own_record_is_here() {
+        let mut joiner = members(&[], Some(B));
+        assert_eq!(
+            (trusted(&joiner), joiner.awaits_membership(), joiner.is_member()),
+            (vec![B], true, false)
+        );
+        assert!(!joiner.apply(vec![member(B), member(C)]));
+        assert_eq!(
+            (trusted(&joiner), joiner.awaits_membership()),
+            (vec![B], true),
+            "also if it knows others"
+        );
+        assert!(joiner.apply(vec![member(ME)]));
+        assert_eq!((trusted(&joiner), joiner.awaits_membership()), (vec![ME, B, C], false));
+        assert!(!joiner.apply(vec![member(ME)]), "it becomes a member once");
+        joiner.check();
+    }
+
+    #[test]
+    fn a_member_needs_no_introducer() {
+        let members = members(&[member(ME), member(C)], Some(B));
+        assert!(members.is_member() && !members.awaits_membership());
+        assert_eq!(trusted(&members), [ME, C]);
+        members.check();
+    }
+
+    /// Commits that name this device would be taken by nobody.
+    #[test]
+    fn a_record_that_names_another_device_makes_nobody_a_member() {
+        let other = Member { device: device(C), ..member(ME) };
+        let mut joiner = members(&[], Some(B));
+        assert!(!joiner.apply(vec![other.clone()]));
+        assert!(!joiner.is_member() && joiner.awaits_membership());
+        assert!(members(&[other], Some(B)).awaits_membership(), "nor at an opening");
+    }
+
+    #[test]
+    fn a_member_stays_and_has_the_device_of_its_record() {
+        let mut members = members(&[member(ME), member(B)], None);
+        assert_eq!((members.device_of(B), members.device_of(C)), (Some(device(B)), None));
+        members.apply(vec![member(C)]);
+        members.apply(vec![Member { device: device(ME), ..member(B) }]);
+        assert_eq!((members.ids().collect::<Vec<_>>(), members.len()), (vec![B, C, ME], 3));
+        assert_eq!(members.device_of(B), Some(device(ME)), "as its record says last");
+    }
+
+    #[test]
+    fn only_the_single_member_is_alone() {
+        for (records, alone) in [
+            (vec![], false),
+            (vec![member(ME)], true),
+            (vec![member(B)], false),
+            (vec![member(ME), member(B)], false),
+        ] {
+            assert_eq!(members(&records, None).is_alone(), alone, "{records:?}");
+        }
+    }
+
+    #[test]
+    fn everybody_is_listened_to_where_peers_need_not_be_members() {
+        let mut context = context();
+        context.rules.peers_are_members = false;
+        assert!(members(&[member(ME)], None).trusts(C, &context));
+        assert!(members(&[], Some(B)).trusts(C, &context));
+    }
+
+    #[test]
+    fn the_check_finds_what_must_never_be() {
+        let mut introduced = members(&[member(ME)], None);
+        introduced.introducer = Some(B);
+        let complaint_of = |members: &Members| complaint(|| members.check()).unwrap_or_default();
+        assert!(complaint_of(&introduced).contains("needs no introducer"));
+        let mut misnamed = members(&[member(ME)], None);
+        misnamed.members.insert(B, member(C));
+        assert!(complaint_of(&misnamed).contains("under its own name"));
+    }
+}

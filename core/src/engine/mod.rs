@@ -446,4 +446,6 @@ fn jump(before: (WallMs, Mono), after: (WallMs, Mono)) -> i64 {
 }
 
 #[cfg(test)]
+mod made;
+#[cfg(test)]
 mod tests;

@@ -269,3 +269,6 @@ impl Machine for Upkeep {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -110,3 +110,121 @@ impl Pen {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use super::super::super::context::Context;
+    use super::super::super::made::{B, Bag, C, ME, context, head, ledger, now, stamp};
+    use super::*;
+    use crate::hlc::Hlc;
+    use crate::ids::ReplicaId;
+    use crate::model::Registry;
+    use crate::storage::WriteOp;
+
+    /// A value of bag 1 that a commit at `seq` of `stream` put, in the first epoch.
+    fn of_commit(stream: ReplicaId, seq: u64, items: &[u32]) -> Value {
+        let bag = Bag { id: 1, items: items.iter().copied().collect() };
+        let merge = Some(Merged { beside: stream == B, ..Merged::plain(Hlc::NEVER) });
+        let header = Header { tombstone: false, schema: 1, stamp: stamp(seq, stream), seq, merge };
+        record::of(&header, &postcard::to_allocvec(&bag).unwrap())
+    }
+
+    /// The values of commits of `C` beside bag 1, by their sequence numbers.
+    fn besides(values: &[(u64, Value)], all: bool) -> Besides {
+        let record = RecordKey::new::<Bag>(&1);
+        let beside = |(seq, value): &(u64, Value)| (keys::beside(&record, C, *seq), value.clone());
+        Besides { values: values.iter().map(beside).collect(), record, all }
+    }
+
+    /// What folding these makes of the record that `B` wrote, if anything: its items, whether values still lie beside it,
+    /// and the sequence numbers of those that do no longer.
+    type After = Option<(BTreeSet<u32>, bool, Vec<u64>)>;
+
+    fn fold(besides: Besides, stored: Option<Value>) -> After {
+        let mut models = Registry::new();
+        models.add::<Bag>().unwrap();
+        let context = Arc::new(Context { models: Arc::new(models), ..context() });
+        let ledger = Arc::new(ledger([(ME, head(ME, 1)), (B, head(B, 9)), (C, head(C, 9))]));
+        let mut pen = Pen::new(&context, &ledger, now(9).wall, 0, false);
+        let record = besides.record.clone();
+        let Folded { batch, records } = pen.fold(vec![besides], vec![stored]);
+        assert_eq!(records.is_empty(), batch.is_empty());
+        let (mut left, mut folded) = (None, Vec::new());
+        for op in batch {
+            match op {
+                WriteOp::Put { key, value } if key == record.as_bytes() => left = Some(value),
+                WriteOp::Delete { key } => {
+                    let seq = (1..9).find(|seq| keys::beside(&record, C, *seq) == key);
+                    folded.push(seq.expect("only what lay beside is deleted"));
+                }
+                // The log still needs the value that was displaced.
+                WriteOp::Put { key, .. } => assert_eq!(key, keys::kept(B, 1, &record)),
+                WriteOp::DeleteRange { .. } => {}
+            }
+        }
+        let left = left?;
+        let (header, value) = record::parse(&left).unwrap();
+        let bag: Bag = crate::model::decode_bytes(value).unwrap();
+        Some((bag.items, header.merge.unwrap().beside, folded))
+    }
+
+    fn stored() -> Option<Value> {
+        Some(of_commit(B, 1, &[1]))
+    }
+
+    /// A value whose schema only a newer version of the app can read.
+    fn newer(seq: u64) -> (u64, Value) {
+        let value = of_commit(C, seq, &[9]);
+        let (header, content) = record::parse(&value).unwrap();
+        (seq, record::of(&Header { schema: 9, ..header }, content))
+    }
+
+    fn items(items: &[u32]) -> BTreeSet<u32> {
+        items.iter().copied().collect()
+    }
+
+    #[test]
+    fn all_that_lies_beside_a_record_is_merged_into_it() {
+        let values = [(2, of_commit(C, 2, &[2])), (3, of_commit(C, 3, &[3])), (4, of_commit(C, 4, &[1]))];
+        let after = fold(besides(&values, true), stored());
+        assert_eq!(after, Some((items(&[1, 2, 3]), false, vec![2, 3, 4])));
+    }
+
+    /// A record that says otherwise is taken by no reader for what it is.
+    #[test]
+    fn a_record_says_that_values_lie_beside_it_exactly_as_long_as_any_do() {
+        let one = (2, of_commit(C, 2, &[2]));
+        let cases = [
+            ("more of them follow", vec![one.clone()], false, Some((items(&[1, 2]), true, vec![2]))),
+            ("one is newer", vec![one.clone(), newer(3)], true, Some((items(&[1, 2]), true, vec![2]))),
+            (
+                "one is damaged",
+                vec![(1, vec![7; 9]), one.clone()],
+                true,
+                Some((items(&[1, 2]), true, vec![2])),
+            ),
+            (
+                "one changes nothing",
+                vec![(2, of_commit(C, 2, &[1]))],
+                true,
+                Some((items(&[1]), false, vec![2])),
+            ),
+            ("none can be merged", vec![newer(3)], true, None),
+            ("there are none", vec![], true, None),
+        ];
+        for (name, values, all, after) in cases {
+            assert_eq!(fold(besides(&values, all), stored()), after, "{name}");
+        }
+    }
+
+    /// The audit names it, and nothing rests on it.
+    #[test]
+    fn a_record_that_is_missing_or_damaged_is_left_as_it_is() {
+        for stored in [None, Some(vec![7; 9]), Some(Vec::new())] {
+            assert_eq!(fold(besides(&[(2, of_commit(C, 2, &[2]))], true), stored), None);
+        }
+    }
+}

@@ -285,3 +285,6 @@ impl Peers {
         assert_eq!(self.ahead, compared);
     }
 }
+
+#[cfg(test)]
+mod tests;

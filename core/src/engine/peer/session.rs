@@ -142,3 +142,122 @@ impl Peer {
         taken
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::made::{B, C, complaint, replica};
+    use super::*;
+
+    fn point(seq: u64) -> Point {
+        Point { seq, digest: [7; 32] }
+    }
+
+    /// A peer that said hello in session 1.
+    fn greeted() -> Peer {
+        let mut peer = Peer::default();
+        peer.came_up();
+        peer.greeted(1);
+        peer
+    }
+
+    #[test]
+    fn an_acknowledgement_only_rises() {
+        let mut peer = greeted();
+        for (seq, rises, acked) in [(3, true, 3), (2, false, 3), (3, false, 3), (4, true, 4)] {
+            assert_eq!((peer.acks(B, point(seq), false), peer.acked_of(B)), (rises, acked), "{seq}");
+        }
+        assert_eq!((peer.acked_of(C), peer.acked_points().len()), (0, 1));
+    }
+
+    /// Before its hello nobody knows whether the store is still the one that it was.
+    #[test]
+    fn an_acknowledgement_counts_only_in_a_session_of_a_store_that_was_not_restored() {
+        type Step = fn(&mut Peer);
+        let steps: [(&str, Step, bool); 5] = [
+            ("down", |_| {}, false),
+            ("up", Peer::came_up, false),
+            ("greeted", |peer| _ = peer.greeted(1), true),
+            ("up again", Peer::came_up, false),
+            ("restored", |peer| _ = (peer.greeted(2), peer.was_restored(false)), false),
+        ];
+        let mut peer = Peer::default();
+        for (seq, (name, step, counts)) in (1..).zip(steps) {
+            step(&mut peer);
+            assert_eq!(peer.acks(B, point(seq), false), counts, "{name}");
+        }
+        assert_eq!(peer.acked_of(B), 3);
+        assert!(peer.acks(B, point(9), true), "where that rule is off, all of them count");
+    }
+
+    /// The store may have lost what it had, and what it acknowledged was durable.
+    #[test]
+    fn a_new_session_has_what_it_says_and_acknowledged_what_the_ones_before_did() {
+        let mut peer = greeted();
+        peer.acks(B, point(3), false);
+        (peer.pruned, peer.stranger) = (true, true);
+        peer.has.insert(B, 3);
+        peer.backoff.again(crate::clock::Mono(0), &mut fastrand::Rng::with_seed(1));
+        assert!(!peer.greeted(1), "it is the same one");
+        assert_eq!((peer.has.len(), peer.pruned, peer.stranger), (1, true, false));
+        assert!(!peer.backoff.is_over());
+        assert!(peer.greeted(2));
+        assert_eq!((peer.has.len(), peer.pruned, peer.acked_of(B)), (0, false, 3));
+        assert!(peer.backoff.is_over());
+        peer.went_down();
+        peer.came_up();
+        assert!(peer.greeted(2), "a connection that was lost may have hidden another one");
+        peer.went_down();
+        assert!(complaint(|| peer.greeted(3)).is_some(), "nobody says hello who is down");
+    }
+
+    #[test]
+    fn a_store_that_was_restored_says_so_once_and_for_good() {
+        for (forget, acked) in [(true, 0), (false, 3)] {
+            let mut peer = greeted();
+            peer.acks(B, point(3), false);
+            assert!(peer.was_restored(forget) && peer.is_restored());
+            assert_eq!(peer.acked_of(B), acked);
+            assert!(!peer.was_restored(forget), "no news");
+            peer.greeted(2);
+            assert!(peer.is_restored());
+        }
+    }
+
+    #[test]
+    fn a_peer_that_is_down_is_owed_nothing_and_a_pause_ends_when_it_comes_up() {
+        let mut peer = greeted();
+        peer.owed.hello = true;
+        peer.backoff.again(crate::clock::Mono(0), &mut fastrand::Rng::with_seed(1));
+        peer.went_down();
+        assert!(!peer.owed.is_anything() && !peer.is_up() && !peer.backoff.is_over());
+        peer.came_up();
+        assert!(peer.is_up() && peer.backoff.is_over());
+    }
+
+    #[test]
+    fn a_peer_may_be_forgotten_unless_it_acknowledged_something_or_was_restored() {
+        assert!(greeted().is_forgettable());
+        let (mut acked, mut restored) = (greeted(), greeted());
+        acked.acks(B, point(1), false);
+        restored.was_restored(true);
+        assert!(!acked.is_forgettable() && !restored.is_forgettable());
+    }
+
+    #[test]
+    fn a_peer_makes_nobody_remember_more_streams_than_a_group_has() {
+        let mut peer = greeted();
+        for n in 0..=STREAMS_MAX as u128 {
+            assert_eq!(peer.acks(replica(n), point(1), false), n < STREAMS_MAX as u128);
+        }
+        assert_eq!(peer.acked_points().len(), STREAMS_MAX);
+    }
+
+    #[test]
+    fn each_kind_of_message_is_something_that_a_peer_can_be_owed() {
+        let head = WireHead { stream: B, seq: 1, digest: [0; 32] };
+        assert!(!Owed::default().is_anything());
+        assert!(Owed { hello: true, ..Owed::default() }.is_anything());
+        assert!(Owed { stranger: true, ..Owed::default() }.is_anything());
+        assert!(Owed { regressed: Some(head), ..Owed::default() }.is_anything());
+    }
+}

@@ -93,3 +93,87 @@ impl Machine for Serving {
         assert_eq!(peers.len(), self.pulls.len(), "one pull waits a peer: {peers:?}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::context::Context;
+    use super::super::made::{B, C, ME, complaint, context, ledger, pull_all};
+    use super::*;
+
+    fn point(seq: u64) -> Point {
+        Point { seq, digest: [7; 32] }
+    }
+
+    fn page(context: &Context) -> Box<Page> {
+        Box::new(Page::new(B, pull_all(), None, &ledger([]), context))
+    }
+
+    #[test]
+    fn one_pull_waits_a_peer_and_it_is_the_last_one() {
+        let mut serving = Serving::default();
+        for (from, id) in [(B, 1), (C, 2), (B, 3)] {
+            serving.pulled(from, Pull { id, ..pull_all() });
+            serving.check();
+        }
+        assert_eq!(serving.waiting(), (2, 0));
+        let next = |serving: &mut Serving| serving.next_pull().map(|(from, pull)| (from, pull.id));
+        assert_eq!(next(&mut serving), Some((C, 2)));
+        assert_eq!(next(&mut serving), Some((B, 3)), "whoever asks again waits again");
+        assert_eq!(next(&mut serving), None);
+        serving.pulls.extend([(B, pull_all()), (B, pull_all())]);
+        assert!(complaint(|| serving.check()).is_some());
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_waits_for_nothing() {
+        let mut serving = Serving::default();
+        serving.pulled(B, pull_all());
+        serving.pulled(C, pull_all());
+        serving.forget(B);
+        assert_eq!(serving.next_pull().map(|(from, _)| from), Some(C));
+        assert!(serving.next_pull().is_none());
+    }
+
+    #[test]
+    fn one_page_is_put_together_at_a_time() {
+        let (mut serving, context) = (Serving::default(), context());
+        serving.pulled(C, pull_all());
+        assert!(serving.take_page().is_none());
+        serving.page_reads(page(&context));
+        assert!(serving.next_pull().is_none(), "until the page has been read");
+        assert!(complaint(|| serving.page_reads(page(&context))).is_some());
+        assert!(serving.take_page().is_some() && serving.next_pull().is_some());
+    }
+
+    #[test]
+    fn one_place_is_compared_at_a_time_and_the_last_word_of_a_peer_is_the_one() {
+        let mut serving = Serving::default();
+        for (peer, stream, seq) in [(B, ME, 1), (B, C, 2), (C, ME, 3), (B, ME, 4)] {
+            serving.compare(peer, stream, point(seq));
+        }
+        assert_eq!(serving.waiting(), (0, 3));
+        let mut compared = Vec::new();
+        while let Some(check) = serving.next_place() {
+            serving.check_reads(check);
+            assert!(serving.next_place().is_none(), "until the place has been read");
+            assert!(complaint(|| serving.check_reads(check)).is_some());
+            assert_eq!(serving.take_check(), Some(check));
+            compared.push((check.peer, check.stream, check.point.seq));
+        }
+        assert_eq!(compared, [(B, C, 2), (B, ME, 4), (C, ME, 3)]);
+        assert!(serving.take_check().is_none());
+    }
+
+    /// A page and a comparison are read beside each other.
+    #[test]
+    fn a_comparison_waits_for_no_page() {
+        let mut serving = Serving::default();
+        serving.page_reads(page(&context()));
+        serving.compare(B, ME, point(1));
+        let check = serving.next_place().unwrap();
+        serving.check_reads(check);
+        serving.take_page();
+        serving.pulled(C, pull_all());
+        assert!(serving.next_pull().is_some());
+    }
+}

@@ -211,3 +211,6 @@ impl Picker {
         std::mem::take(&mut self.picked)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -245,3 +245,6 @@ fn spans(chosen: &[Chosen], (me, kept_up_to): (ReplicaId, u64)) -> VecDeque<Span
     }
     spans.into_values().filter(|span| span.stream != me || span.first <= kept_up_to).collect()
 }
+
+#[cfg(test)]
+mod tests;

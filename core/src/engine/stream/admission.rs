@@ -262,3 +262,6 @@ fn members_in(entry: &LogEntry, values: &[Option<Bytes>]) -> Result<Vec<Member>,
     }
     Ok(members)
 }
+
+#[cfg(test)]
+mod tests;

@@ -139,3 +139,170 @@ impl Machine for Inbox {
         assert_eq!(self.bytes, self.commits.iter().map(Received::weight).sum::<usize>());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::limits::weight;
+
+    use super::super::super::made::{Author, B, C, Made, complaint, device, member, note};
+    use super::*;
+
+    /// Commits of one stream, each of which puts a note of so many bytes.
+    fn commits(bytes: &[usize]) -> Vec<Received> {
+        let mut author = Author::new(B);
+        bytes.iter().map(|bytes| author.note(1, &"x".repeat(*bytes)).received()).collect()
+    }
+
+    fn filled(commits: Vec<Received>) -> Inbox {
+        let mut inbox = Inbox::default();
+        for commit in commits {
+            inbox.push(commit, Vec::new());
+            inbox.check();
+        }
+        inbox
+    }
+
+    fn seqs(taken: &[Received]) -> Vec<u64> {
+        taken.iter().map(|commit| commit.seq).collect()
+    }
+
+    #[test]
+    fn its_bytes_are_the_weights_of_its_commits() {
+        let all = commits(&[10, 2000, 300]);
+        let weights: Vec<_> = all.iter().map(Received::weight).collect();
+        assert_eq!(
+            weights[1],
+            weight(2000 + all[1].raw.len(), 2),
+            "the entry, the value, and what is around"
+        );
+        let mut inbox = filled(all);
+        assert_eq!((inbox.len(), inbox.bytes()), (3, weights.iter().sum()));
+        inbox.take(&Limits { event_commits_max: 2, ..Limits::default() });
+        inbox.check();
+        assert_eq!(inbox.bytes(), weights[2]);
+        inbox.fail(2);
+        inbox.check();
+        assert!(inbox.is_empty() && inbox.bytes() == 0 && inbox.last().is_none());
+        inbox.bytes = 1;
+        assert!(complaint(|| inbox.check()).is_some());
+    }
+
+    #[test]
+    fn it_is_above_the_cap_only_with_a_single_commit() {
+        let all = commits(&[10, 10, 5000]);
+        let limits = Limits { frame_bytes_max: all[0].weight() + all[1].weight(), ..Limits::default() };
+        assert!(Inbox::default().has_room_for(&all[2], &limits), "one fits always");
+        let inbox = filled(all[..1].to_vec());
+        assert!(inbox.has_room_for(&all[1], &limits) && !inbox.has_room_for(&all[2], &limits));
+        assert!(!filled(all[..2].to_vec()).has_room_for(&all[1], &limits));
+    }
+
+    #[test]
+    fn a_write_takes_from_the_front_as_many_as_fit_and_at_least_one() {
+        let all = commits(&[10; 5]);
+        let weight = all[0].weight();
+        let limits = |limits: fn(&mut Limits)| {
+            let mut all = Limits::default();
+            limits(&mut all);
+            all
+        };
+        let cases: [(&str, Limits, usize); 6] = [
+            ("all", Limits::default(), 5),
+            ("commits", limits(|limits| limits.event_commits_max = 3), 3),
+            ("changes", limits(|limits| limits.commit_changes_max = 2), 2),
+            ("bytes", Limits { frame_bytes_max: 4 * weight, ..Limits::default() }, 4),
+            ("a commit with too many changes", limits(|limits| limits.commit_changes_max = 0), 1),
+            ("a commit with too many bytes", limits(|limits| limits.frame_bytes_max = 1), 1),
+        ];
+        for (name, limits, count) in cases {
+            let mut inbox = filled(all.clone());
+            let taken = seqs(&inbox.take(&limits));
+            assert_eq!(taken, [1, 2, 3, 4, 5][..count], "{name}");
+            inbox.check();
+            assert_eq!(inbox.len(), 5 - count);
+        }
+        assert!(Inbox::default().take(&Limits::default()).is_empty());
+    }
+
+    #[test]
+    fn commits_that_failed_together_come_one_by_one_the_next_time() {
+        let (all, limits) = (commits(&[10; 6]), Limits::default());
+        let mut inbox = filled(all.clone());
+        inbox.fail(4);
+        all.iter().for_each(|commit| inbox.push(commit.clone(), Vec::new()));
+        assert_eq!(seqs(&inbox.take(&limits)), [1]);
+        assert_eq!(seqs(&inbox.take(&limits)), [2]);
+        // A single one of them failed: those that were not tried still come one by one.
+        inbox.fail(1);
+        all[2..].iter().for_each(|commit| inbox.push(commit.clone(), Vec::new()));
+        assert_eq!(seqs(&inbox.take(&limits)), [3]);
+        assert_eq!(seqs(&inbox.take(&limits)), [4]);
+        assert_eq!(seqs(&inbox.take(&limits)), [5, 6]);
+    }
+
+    #[test]
+    fn the_members_that_it_adds_are_known_until_it_is_empty() {
+        let mut inbox = Inbox::default();
+        let all = commits(&[10, 10]);
+        inbox.push(all[0].clone(), vec![member(B), member(C)]);
+        inbox.push(all[1].clone(), Vec::new());
+        assert_eq!((inbox.new_members(), inbox.device_of(C)), (2, Some(device(C))));
+        inbox.take(&Limits { event_commits_max: 1, ..Limits::default() });
+        inbox.settle();
+        assert_eq!(inbox.new_members(), 2, "some of them may still wait");
+        inbox.take(&Limits::default());
+        inbox.settle();
+        assert_eq!((inbox.new_members(), inbox.device_of(C)), (0, None));
+        inbox.push(all[0].clone(), vec![member(C)]);
+        inbox.fail(1);
+        assert_eq!(inbox.new_members(), 0, "what is let go adds nobody");
+    }
+
+    // --- frames and pages -------------------------------------------------------------------------------------------
+
+    /// A commit whose bytes are a part of `frame_bytes` in one piece.
+    fn of_frame(made: &Made, frame_bytes: usize) -> Received {
+        let values = made.values.iter().flatten().flatten();
+        let mut frame: Vec<u8> = made.raw().iter().chain(values).copied().collect();
+        let (raw, all) = (made.raw().len(), frame.len());
+        frame.resize(frame_bytes, 0);
+        let frame = bytes::Bytes::from(frame);
+        Received { raw: frame.slice(..raw), values: vec![Some(frame.slice(raw..all))], ..made.received() }
+    }
+
+    /// A small commit would keep the whole frame in memory, which nobody counts.
+    #[test]
+    fn what_is_the_smaller_part_of_its_frame_is_copied_out_of_it() {
+        let made = Author::new(B).commit(&[], vec![(note(1), Some(vec![7; 1000]), None)]);
+        let len = made.received().shared_bytes();
+        for (frame_bytes, own) in [(len, false), (2 * len, false), (2 * len + 2, true)] {
+            let mut inbox = filled(commits(&[10]));
+            let before = inbox.filled();
+            inbox.push(of_frame(&made, frame_bytes), Vec::new());
+            inbox.end_of_frame(before, frame_bytes);
+            let last = inbox.last().unwrap();
+            assert_eq!(last.raw.is_unique(), own, "{len} of {frame_bytes} bytes");
+            assert_eq!((&last.raw[..], &last.values), (made.raw(), &made.values));
+            inbox.check();
+        }
+    }
+
+    /// There are never more than two pages in memory, whatever they weigh there.
+    #[test]
+    fn another_page_is_asked_for_when_no_more_than_one_waits() {
+        let all = commits(&[1000; 3]);
+        let weight = all[0].weight();
+        let limits = Limits { page_bytes_max: weight - 1, ..Limits::default() };
+        let mut inbox = filled(all[..1].to_vec());
+        assert!(!inbox.has_room_for_a_page(&limits));
+        assert!(inbox.has_room_for_a_page(&Limits { page_bytes_max: weight, ..Limits::default() }));
+        let before = inbox.filled();
+        all[1..].iter().for_each(|commit| inbox.push(commit.clone(), Vec::new()));
+        inbox.end_of_page(before);
+        assert!(!inbox.has_room_for_a_page(&limits), "three wait, and the last page had two");
+        inbox.take(&Limits { event_commits_max: 1, ..Limits::default() });
+        assert!(inbox.has_room_for_a_page(&limits), "two of them, as many as the last page had");
+        let small = Limits { frame_bytes_max: 4 * weight - 1, ..limits };
+        assert!(!inbox.has_room_for_a_page(&small), "half a frame is the most");
+    }
+}

@@ -195,3 +195,153 @@ impl Machine for Streams {
         assert!(self.stopped.iter().chain(&self.waiting).all(|id| self.streams.contains_key(id)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::made::{B, C, ME, complaint, context, head, ledger, now, stamp};
+    use super::*;
+
+    const HELD: StreamStop = StreamStop::Held { seq: 7, stamp: Hlc::NEVER };
+
+    fn tip(seq: u64) -> Tip {
+        Tip::of(&head(B, seq))
+    }
+
+    /// A store that has five commits of `B` and none of `C`, and its streams.
+    fn opened() -> (Ledger, Streams) {
+        let ledger = ledger([(ME, head(ME, 3)), (B, head(B, 5))]);
+        let streams = Streams::opened(ME, &ledger);
+        check(&streams, &ledger);
+        (ledger, streams)
+    }
+
+    fn check(streams: &Streams, ledger: &Ledger) {
+        streams.check();
+        streams.check_against(ledger, &context());
+    }
+
+    /// Stops the stream of `B`, as `from` says.
+    fn stop(streams: &mut Streams, from: ReplicaId, reason: StreamStop) {
+        assert!(streams.stop(B, from, reason, &now(0), &context()).is_some());
+    }
+
+    fn refused(seq: u64) -> StreamStop {
+        StreamStop::Refused { seq, reason: "no".into() }
+    }
+
+    #[test]
+    fn a_stream_is_as_far_as_its_head_when_a_store_is_opened() {
+        let (_, streams) = opened();
+        assert_eq!((streams.tip(B), streams.tip(C).seq), (tip(5), 0));
+        assert_eq!(streams.ids().collect::<Vec<_>>(), [B], "the own stream is none of others");
+        assert!(streams.len() == 1 && streams.contains(B) && !streams.contains(ME));
+        assert_eq!((streams.next_timeout(), streams.restored()), (None, None));
+    }
+
+    #[test]
+    fn a_tip_is_ahead_of_its_head_by_what_waits() {
+        let (mut ledger, mut streams) = opened();
+        for seq in [6, 7] {
+            assert_eq!(streams.advance(B, tip(seq)), None);
+            check(&streams, &ledger);
+        }
+        ledger.apply(vec![(B, head(B, 6))], stamp(7, ME));
+        check(&streams, &ledger);
+        ledger.apply(vec![(B, head(B, 7))], stamp(7, ME));
+        streams.settled();
+        check(&streams, &ledger);
+        assert_eq!(streams.tips().collect::<Vec<_>>(), [(B, tip(7))]);
+        assert_eq!(streams.fall_back(&ledger), (vec![], vec![]), "nothing of it waits");
+        assert!(complaint(|| streams.advance(B, tip(6))).is_some(), "a tip rises");
+    }
+
+    #[test]
+    fn tips_fall_back_to_the_heads_when_what_waited_is_let_go() {
+        let (ledger, mut streams) = opened();
+        streams.advance(B, tip(6));
+        streams.advance(C, Tip::of(&head(C, 1)));
+        assert_eq!(streams.fall_back(&ledger), (vec![B, C], vec![]));
+        check(&streams, &ledger);
+        assert_eq!((streams.tip(B), streams.tip(C).seq), (tip(5), 0));
+        assert_eq!(streams.tips().count(), 1, "a stream of which nothing is here has no tip to tell");
+        assert_eq!(streams.fall_back(&ledger), (vec![], vec![]), "nothing waits any longer");
+    }
+
+    /// A stop behind a commit that is let go would keep that commit from being asked for again.
+    #[test]
+    fn a_stop_goes_with_the_commits_before_it() {
+        let cases = [
+            ("a stop behind what waited", Some(7), refused(7), false),
+            ("a fork, which is final", Some(6), StreamStop::Forked { seq: 4 }, true),
+            ("a stop at the next commit", None, refused(6), true),
+        ];
+        for (name, waits, reason, stays) in cases {
+            let (ledger, mut streams) = opened();
+            if let Some(seq) = waits {
+                streams.advance(B, tip(seq - 1));
+            }
+            stop(&mut streams, B, reason.clone());
+            check(&streams, &ledger);
+            let (_, told) = streams.fall_back(&ledger);
+            assert_eq!(told.is_empty(), stays, "{name}");
+            assert_eq!(streams.stop_of(B).cloned(), Some(reason).filter(|_| stays), "{name}");
+            check(&streams, &ledger);
+        }
+    }
+
+    /// All that waited of the stream is durable, and something of another stream still waits.
+    #[test]
+    fn a_stop_right_behind_the_head_stays_when_tips_fall_back() {
+        let (mut ledger, mut streams) = opened();
+        streams.advance(B, tip(6));
+        streams.advance(C, Tip::of(&head(C, 1)));
+        ledger.apply(vec![(B, head(B, 6))], stamp(6, ME));
+        stop(&mut streams, B, refused(7));
+        check(&streams, &ledger);
+        assert_eq!(streams.fall_back(&ledger), (vec![B, C], vec![]));
+        assert_eq!((streams.stop_of(B), streams.tip(B)), (Some(&refused(7)), tip(6)));
+        check(&streams, &ledger);
+    }
+
+    #[test]
+    fn a_stream_goes_on_with_the_commit_that_its_author_sent() {
+        let (ledger, mut streams) = opened();
+        stop(&mut streams, C, StreamStop::Refused { seq: 6, reason: "no".into() });
+        assert_eq!(streams.advance(B, tip(6)), Some(Told::Resumed(B)));
+        assert!(streams.stop_of(B).is_none() && streams.advance(B, tip(7)).is_none());
+        check(&streams, &ledger);
+    }
+
+    #[test]
+    fn the_check_finds_what_must_never_be() {
+        type Break = fn(&mut Ledger, &mut Streams);
+        let breaks: [(&str, Break); 7] = [
+            ("a tip behind its head", |_, streams| {
+                streams.waiting.insert(B);
+                streams.entry(B).tip = tip(4);
+            }),
+            ("a tip that is no head, and nothing waits", |_, streams| streams.entry(B).tip = tip(6)),
+            ("a stop far behind the tip", |_, streams| stop(streams, B, HELD)),
+            ("a head of no stream", |ledger, _| ledger.apply(vec![(C, head(C, 1))], stamp(5, ME))),
+            ("a stop that nobody looks at", |_, streams| {
+                stop(streams, B, refused(6));
+                streams.stopped.clear();
+            }),
+            ("a stream that stops for no reason", |_, streams| _ = streams.stopped.insert(B)),
+            ("no stream, and something of it waits", |_, streams| _ = streams.waiting.insert(C)),
+        ];
+        for (name, broken) in breaks {
+            let (mut ledger, mut streams) = opened();
+            broken(&mut ledger, &mut streams);
+            assert!(complaint(|| check(&streams, &ledger)).is_some(), "{name}");
+        }
+        let (ledger, mut streams) = opened();
+        stop(&mut streams, B, StreamStop::Forked { seq: 2 });
+        check(&streams, &ledger);
+        let mut context = context();
+        context.rules.streams_have_no_holes = false;
+        streams.entry(B).stop = None;
+        stop(&mut streams, B, HELD);
+        streams.check_against(&ledger, &context);
+    }
+}

@@ -231,3 +231,191 @@ fn look_at(stamp: Hlc, now: &Now, context: &Context) -> Mono {
     });
     after(now.mono, wait_ms.clamp(HELD_RETRY_MS_MIN, HELD_RETRY_MS))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::clock::{ClockError, WallMs};
+
+    use super::super::super::Machine;
+    use super::super::super::made::{B, C, ME, complaint, context, head, ledger, now, stamp};
+    use super::*;
+
+    fn opened() -> (Ledger, Streams) {
+        let ledger = ledger([(B, head(B, 5)), (C, head(C, 5))]);
+        let streams = Streams::opened(ME, &ledger);
+        (ledger, streams)
+    }
+
+    /// A stream that is stopped at 1000 ms, as `from` says.
+    fn stopped(from: ReplicaId, reason: StreamStop) -> Streams {
+        let (_, mut streams) = opened();
+        assert_eq!(
+            streams.stop(B, from, reason.clone(), &now(1000), &context()),
+            Some(Told::Stopped(B, reason))
+        );
+        streams.check();
+        streams
+    }
+
+    /// A commit of `B` that is stamped `ms` beyond what is tolerated at 1000 ms.
+    fn held(ms: u64) -> StreamStop {
+        StreamStop::Held { seq: 6, stamp: stamp(1000 + context().limits.max_drift_ms + ms, B) }
+    }
+
+    const FORKED: StreamStop = StreamStop::Forked { seq: 4 };
+
+    fn refused() -> StreamStop {
+        StreamStop::Refused { seq: 6, reason: "no".into() }
+    }
+
+    fn not_stored() -> StreamStop {
+        StreamStop::NotStored { seq: 6, error: "full".into() }
+    }
+
+    /// Lets time pass, and takes the streams up again that are due.
+    fn pass(streams: &mut Streams, ms: u64) -> Vec<Told> {
+        streams.expire(Mono(ms));
+        let told = streams.resume_due(&now(ms), &opened().0, &context());
+        streams.check();
+        assert!(streams.next_timeout().is_none_or(|at| at.0 > ms), "what is due is no moment to wait for");
+        told
+    }
+
+    #[test]
+    fn a_held_stream_is_looked_at_when_its_stamp_should_be_within_the_bound() {
+        for (ahead, wait) in [(1, 250), (250, 250), (251, 251), (9_999, 9_999), (10_001, 10_000)] {
+            let streams = stopped(B, held(ahead));
+            assert_eq!(streams.next_timeout(), Some(Mono(1000 + wait)), "{ahead} ms beyond the bound");
+        }
+        let (_, mut streams) = opened();
+        let unknown = Now { wall: Err(ClockError::Before1970), mono: Mono(1000) };
+        streams.stop(B, B, held(1), &unknown, &context());
+        assert_eq!(streams.next_timeout(), Some(Mono(11_000)), "nobody can tell the time");
+    }
+
+    /// The wall clock need not move as the timer does.
+    #[test]
+    fn a_held_stream_goes_on_when_its_stamp_is_within_the_bound_and_no_sooner() {
+        let mut streams = stopped(B, held(500));
+        assert_eq!(pass(&mut streams, 1499), []);
+        streams.expire(Mono(1500));
+        let (ledger, slow) = (opened().0, Now { wall: WallMs::new(1400), mono: Mono(1500) });
+        assert_eq!(streams.resume_due(&slow, &ledger, &context()), []);
+        assert_eq!(streams.next_timeout(), Some(Mono(1750)), "it is looked at again");
+        assert_eq!(pass(&mut streams, 1749), []);
+        assert_eq!(pass(&mut streams, 1750), [Told::Resumed(B)]);
+        assert_eq!((streams.stop_of(B), streams.next_timeout()), (None, None));
+    }
+
+    #[test]
+    fn a_commit_that_was_not_taken_is_tried_again_after_ever_longer_pauses() {
+        let projection = StreamStop::Projection { seq: 6, error: "no".into() };
+        for reason in [not_stored(), projection] {
+            let (mut rng, mut at, mut waits) = (fastrand::Rng::with_seed(3), 1000, Vec::new());
+            let (_, mut streams) = opened();
+            for _ in 0..4 {
+                let told = streams.put_off(B, reason.clone(), &now(at), &context(), &mut rng);
+                assert_eq!(told, Some(Told::Stopped(B, reason.clone())));
+                let until = streams.next_timeout().unwrap();
+                assert_eq!(pass(&mut streams, until.0 - 1), []);
+                assert_eq!(pass(&mut streams, until.0), [Told::Resumed(B)]);
+                waits.push(until.0 - at);
+                at = until.0;
+            }
+            assert!(waits.is_sorted() && waits[3] >= 1500, "{waits:?}");
+            streams.applied([B]);
+            streams.put_off(B, reason.clone(), &now(at), &context(), &mut rng);
+            assert!(streams.next_timeout().unwrap().0 - at < 400, "after one that was taken");
+        }
+    }
+
+    #[test]
+    fn time_alone_ends_neither_a_fork_nor_a_refusal() {
+        for reason in [FORKED, refused()] {
+            let mut streams = stopped(B, reason.clone());
+            assert_eq!(streams.next_timeout(), None);
+            assert_eq!((pass(&mut streams, 1 << 40), streams.stop_of(B)), (vec![], Some(&reason)));
+        }
+    }
+
+    /// Only the streams that are due go on, and each is looked at when it says.
+    #[test]
+    fn the_first_stream_to_look_at_is_the_one_to_wait_for() {
+        let mut streams = stopped(B, held(9_000));
+        let of_c = StreamStop::Held { seq: 6, stamp: stamp(1000 + context().limits.max_drift_ms + 600, C) };
+        streams.stop(C, C, of_c, &now(1000), &context());
+        assert_eq!(streams.next_timeout(), Some(Mono(1600)));
+        assert_eq!(pass(&mut streams, 1600), [Told::Resumed(C)]);
+        assert_eq!(streams.next_timeout(), Some(Mono(10_000)));
+    }
+
+    // --- whose word stops a stream ----------------------------------------------------------------------------------
+
+    #[test]
+    fn a_stop_by_another_ends_with_the_word_of_the_author() {
+        let streams = stopped(C, refused());
+        let stopped_for = |streams: &Streams| [B, C].map(|from| streams.is_stopped_for(B, from));
+        assert_eq!(stopped_for(&streams), [false, true]);
+        assert_eq!(streams.stopped_for(B).chain(streams.stopped_for(C)).collect::<Vec<_>>(), [B]);
+        let mut streams = streams;
+        assert_eq!(streams.stop(B, B, refused(), &now(1000), &context()), None, "the same is no news");
+        assert_eq!(stopped_for(&streams), [true, true], "its author has said so too");
+        assert!(!streams.is_stopped_for(C, B) && streams.stopped_for(ME).count() == 1);
+        assert!(streams.stop(B, B, held(1), &now(1000), &context()).is_some(), "another reason is");
+    }
+
+    #[test]
+    fn two_histories_stop_a_stream_for_good() {
+        let mut remembered = opened().1;
+        remembered.remember_fork(B, 4);
+        remembered.check();
+        for mut streams in [stopped(B, FORKED), remembered] {
+            assert!(streams.is_forked(B) && streams.is_stopped_for(B, B) && streams.is_stopped_for(B, C));
+            assert_eq!((streams.fork_of(B), streams.fork_of(C)), (Some(4), None));
+            for reason in [refused(), held(1), StreamStop::Forked { seq: 3 }] {
+                assert_eq!(streams.stop(B, B, reason, &now(1000), &context()), None);
+            }
+            let mut rng = fastrand::Rng::with_seed(1);
+            assert_eq!(streams.put_off(B, not_stored(), &now(1000), &context(), &mut rng), None);
+            assert_eq!((streams.release(B), pass(&mut streams, 1 << 40)), (None, vec![]));
+            assert_eq!(streams.stop_of(B), Some(&FORKED));
+        }
+        assert!(!stopped(B, refused()).is_forked(B));
+    }
+
+    #[test]
+    fn only_a_held_stream_is_released_and_until_its_stamps_are_within_the_bound() {
+        for reason in [FORKED, refused(), not_stored()] {
+            let mut streams = stopped(B, reason);
+            assert_eq!((streams.release(B), streams.is_released(B)), (None, false));
+        }
+        let mut streams = stopped(B, held(5_000));
+        assert_eq!((streams.release(C), streams.release(ME)), (None, None));
+        assert_eq!(streams.release(B), Some(Told::Resumed(B)));
+        streams.check();
+        assert!(streams.is_released(B) && streams.stop_of(B).is_none() && !streams.is_released(C));
+        streams.is_within_bound(B);
+        assert!(!streams.is_released(B));
+    }
+
+    // --- what proves that this store was restored -------------------------------------------------------------------
+
+    #[test]
+    fn the_first_proof_of_a_restore_counts_but_for_one_of_the_own_stream() {
+        let (of_b, of_c) = (Restored { stream: B, seq: 3 }, Restored { stream: C, seq: 4 });
+        let own = Restored { stream: ME, seq: 9 };
+        let again = Restored { stream: ME, seq: 8 };
+        let mut streams = Streams::default();
+        for (proof, news, known) in [
+            (of_b, true, of_b),
+            (of_c, false, of_b),
+            (own, true, own),
+            (again, false, own),
+            (of_b, false, own),
+        ] {
+            assert_eq!((streams.take_proof(proof, ME), streams.restored()), (news, Some(known)));
+            assert_eq!(streams.has_two_histories(ME), known == own);
+        }
+        assert!(complaint(|| streams.check()).is_none());
+    }
+}
