@@ -65,6 +65,13 @@ pub struct Now {
     pub mono: Mono,
 }
 
+/// The milliseconds by which the wall clock moved more than the monotonic clock did.
+pub(crate) fn jump_ms(before: (WallMs, Mono), after: (WallMs, Mono)) -> i64 {
+    let wall = i128::from(after.0.get()) - i128::from(before.0.get());
+    let mono = i128::from(after.1.since(before.1));
+    i64::try_from(wall - mono).unwrap_or(if wall < mono { i64::MIN } else { i64::MAX })
+}
+
 /// Why no stamp could be drawn. Nothing was written, since stamps never go back.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -119,6 +119,7 @@ mod audit;
 mod batch;
 mod builder;
 mod clock;
+mod codec;
 #[cfg(any(doc, doctest))]
 pub mod docs;
 mod driver;

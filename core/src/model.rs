@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::de::DeserializeOwned;
 
+use crate::codec;
 use crate::engine::{Current, NewValue};
 use crate::error::{Error, OpenError, panic_message};
 use crate::events::RecordKey;
@@ -113,7 +114,7 @@ impl Registry {
 
 /// Encodes a model's value behind room for its record's header, so that the value need not be copied into the record.
 pub(crate) fn encode<M: Syncable>(model: &M, value_bytes_max: usize) -> Result<NewValue, Error> {
-    let record = postcard::to_extend(model, record::with_room(M::OWN_MERGE, VALUE_BYTES_GUESS))
+    let record = codec::encode(model, record::with_room(M::OWN_MERGE, VALUE_BYTES_GUESS))
         .map_err(|source| Error::Encode { model: M::SYNC_MODEL, source: source.into() })?;
     let value = record::value_of(&record);
     if value.len() > value_bytes_max {
@@ -156,8 +157,7 @@ pub(crate) fn decode<M: Syncable>(id: &RecordId<M>, current: Current<'_>) -> Res
 
 /// Decodes all of `value`. Bytes that are left over are an error: the value is then not one of this type.
 pub(crate) fn decode_bytes<T: DeserializeOwned>(value: &[u8]) -> Result<T, BoxError> {
-    let (decoded, rest) = postcard::take_from_bytes(value)?;
-    if rest.is_empty() { Ok(decoded) } else { Err(format!("{} bytes are left over", rest.len()).into()) }
+    Ok(codec::decode(value)?)
 }
 
 #[cfg(test)]

@@ -39,6 +39,22 @@ use crate::storage::BoxError;
 /// - When the fields change, [`SCHEMA`](Syncable::SCHEMA) rises and [`migrate`](Syncable::migrate) reads the values of
 ///   the earlier versions. Values are encoded with postcard, which is not self-describing, so even a field added at
 ///   the end is such a change.
+///
+/// # What serde may do here
+/// A commit is refused, before any work, if its value would be read back as anything but what was put
+/// ([`Error::Encode`](crate::Error::Encode) names the attribute). The derive refuses the attributes that lose data for
+/// every value.
+///
+/// | attribute or type | |
+/// |---|---|
+/// | `rename`, `rename_all`, `default`, `transparent`, `from`/`into`, `with` that reads what it writes | may be used; names are not stored |
+/// | `skip`, `skip_serializing`, `skip_deserializing` on a field | refused by the derive: the field would be lost. In a type inside the model the derive cannot see it: do not use it there |
+/// | `skip_serializing_if` | a value that leaves the field out is refused: postcard has no names by which a reader could tell |
+/// | `flatten`, `untagged`, `tag = ".."`, `serde_json::Value` | refused: they need a format that says which type comes |
+/// | `skip` on a variant | values of the variants behind it are refused, since they would be read as others; let it be the last one |
+/// | `HashMap` | may be used: maps are stored in the order of their encoded keys, so that equal maps are equal bytes |
+/// | `HashSet` | reads back, but equal sets are different bytes, and so different values of a record: use `BTreeSet` |
+/// | nested types | up to 128 deep; deeper values are refused, here and from peers |
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a model",
     note = "add `#[derive(Syncable)]` and `#[sync(model = \"...\")]` to it"

@@ -4,6 +4,7 @@
 mod expand;
 mod keys;
 mod model;
+mod serde_attributes;
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};

@@ -10,6 +10,7 @@ use syn::{
 };
 
 use crate::keys::{Errors, Key, Keys, Place};
+use crate::serde_attributes;
 
 /// A model that was read and has no mistakes.
 pub(crate) struct Model<'a> {
@@ -93,6 +94,7 @@ struct Header {
 fn header(input: &DeriveInput) -> syn::Result<Header> {
     let mut errors = Errors::default();
     let keys = Keys::read(&input.attrs, Place::Struct, &mut errors);
+    serde_attributes::refuse(&input.attrs, Place::Struct, &mut errors);
     let missing = || {
         Error::new(
             input.ident.span(),
@@ -240,6 +242,7 @@ fn body(input: &DeriveInput) -> syn::Result<Body<'_>> {
         if ident.unraw() == "device_id" {
             device_id = Some(ident);
         }
+        serde_attributes::refuse(attrs, Place::Field, &mut errors);
         let keys = Keys::read(attrs, Place::Field, &mut errors);
         let Some(key) = keys.find("id") else { continue };
         errors.note(&key.no_value());

@@ -235,7 +235,7 @@ impl Engine {
         if let Ok(wall) = now.wall
             && let Some(before) = self.last_reading.replace((wall, now.mono))
         {
-            let by_ms = jump(before, (wall, now.mono));
+            let by_ms = crate::clock::jump_ms(before, (wall, now.mono));
             if by_ms.unsigned_abs() > self.context.limits.max_jump_ms {
                 self.tell(Event::ClockJumped { by_ms });
             }
@@ -436,13 +436,6 @@ impl Engine {
             inbox: &self.inbox,
         }
     }
-}
-
-/// The milliseconds by which the wall clock moved more than the monotonic clock did.
-fn jump(before: (WallMs, Mono), after: (WallMs, Mono)) -> i64 {
-    let wall = i128::from(after.0.get()) - i128::from(before.0.get());
-    let mono = i128::from(after.1.since(before.1));
-    i64::try_from(wall - mono).unwrap_or(if wall < mono { i64::MIN } else { i64::MAX })
 }
 
 #[cfg(test)]

@@ -152,3 +152,54 @@ fn what_cannot_be_merged_yet_is_merged_later() {
         }
     }
 }
+
+/// A box in a box in a box.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Boxes {
+    id: u32,
+    inner: Option<Box<Inner>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Inner(Option<Box<Inner>>);
+
+impl Syncable for Boxes {
+    const SYNC_MODEL: &'static str = "boxes";
+    type Id = u32;
+    type Ownership = Shared;
+    const OWN_MERGE: bool = true;
+
+    fn sync_id(&self) -> u32 {
+        self.id
+    }
+
+    fn merge(self, _other: Self) -> Self {
+        self
+    }
+}
+
+/// C16, I13: a value that is nested too deep overflows nobody's stack. It lies beside its record, and everything else of its
+/// stream goes on.
+#[test]
+fn a_value_nested_thirty_thousand_deep_stops_nothing() {
+    let mut registry = models();
+    registry.add::<Boxes>().unwrap();
+    let mut world = World::with_models(networked(Rules::ALL), registry).with_peers();
+    let mut b = Author::new(B, B_DEVICE);
+    let record = RecordKey::new::<Boxes>(&1);
+    let deep = |levels: usize| [vec![1], vec![1; levels], vec![0]].concat();
+    for levels in [1, 30_000, 2] {
+        let made = b.commit(&[], vec![(record.clone(), Some(deep(levels)), Some(Hlc::NEVER))]);
+        world.feed(B, live(&[&made]));
+    }
+    world.feed(B, live(&[&b.tag(1, "and on")]));
+    assert_eq!((world.seq_of(B), world.stop_of(B)), (4, None));
+    let besides = block_on(world.store.scan(keys::besides_of(&record), 9)).unwrap();
+    assert_eq!((besides.len(), world.audit()), (1, vec![]));
+    // The same at every opening.
+    let mut registry = models();
+    registry.add::<Boxes>().unwrap();
+    world.engine = open_engine_with(&world.store, networked(Rules::ALL), registry, now(2000)).unwrap();
+    world.settle();
+    assert!(world.is_folded && world.audit().is_empty());
+}
