@@ -21,6 +21,8 @@ impl<S: Storage> Inner<S> {
     /// Reads the values of `keys`, all from one consistent state, with the values beside them merged in.
     pub(crate) async fn read(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, Error> {
         loop {
+            // Asked before the read: folding may end during it, and the read may show the records as they were before.
+            let folding = self.folding.load(Acquire);
             let open = self.store().await?;
             let values = open.store.get_many(keys).await?;
             if values.len() != keys.len() {
@@ -29,7 +31,7 @@ impl<S: Storage> Inner<S> {
             let is_open = |(key, value): (&Key, &Option<Value>)| {
                 value.as_deref().is_some_and(|value| self.models().can_fold(key, value))
             };
-            if !self.folding.load(Acquire) || !keys.iter().zip(&values).any(is_open) {
+            if !folding || !keys.iter().zip(&values).any(is_open) {
                 return Ok(values);
             }
             let mut folded = values.clone();
@@ -49,10 +51,11 @@ impl<S: Storage> Inner<S> {
     /// them merged in.
     pub(crate) async fn read_page(&self, range: &KeyRange, limit: usize) -> Result<Vec<Entry>, Error> {
         loop {
+            let folding = self.folding.load(Acquire);
             let open = self.store().await?;
             let mut entries = open.store.scan(range.clone(), limit).await?;
             let is_open = |entry: &Entry| self.models().can_fold(&entry.key, &entry.value);
-            if !self.folding.load(Acquire) || !entries.iter().any(is_open) {
+            if !folding || !entries.iter().any(is_open) {
                 return Ok(entries);
             }
             let before = entries.clone();
@@ -107,4 +110,124 @@ async fn fold<S: Storage>(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::atomic::{AtomicBool, Ordering::Release};
+    use std::sync::{Arc, Mutex, OnceLock};
+
+    use async_trait::async_trait;
+    use futures::executor::block_on;
+    use serde::{Deserialize, Serialize};
+    use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::clock::WallMs;
+    use crate::driver::OpenStore;
+    use crate::hlc::Hlc;
+    use crate::ids::{DeviceId, ReplicaId};
+    use crate::storage::{WriteBatch, WriteError};
+    use crate::stored::record::Merged;
+    use crate::syncable::{Shared, Syncable};
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Bag {
+        id: u32,
+        items: BTreeSet<u32>,
+    }
+
+    impl Syncable for Bag {
+        const SYNC_MODEL: &'static str = "bag";
+        type Id = u32;
+        type Ownership = Shared;
+        const OWN_MERGE: bool = true;
+
+        fn sync_id(&self) -> u32 {
+            self.id
+        }
+
+        fn merge(mut self, other: Self) -> Self {
+            self.items.extend(other.items);
+            self
+        }
+    }
+
+    /// A store in which folding ends just after the first read.
+    struct EndsMeanwhile {
+        rows: Mutex<BTreeMap<Key, Value>>,
+        then: Mutex<Option<BTreeMap<Key, Value>>>,
+        folding: Arc<AtomicBool>,
+    }
+
+    #[async_trait]
+    impl Storage for EndsMeanwhile {
+        async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+            let mut rows = self.rows.lock().unwrap();
+            let values = keys.iter().map(|key| rows.get(key).cloned()).collect();
+            if let Some(then) = self.then.lock().unwrap().take() {
+                *rows = then;
+                self.folding.store(false, Release);
+            }
+            Ok(values)
+        }
+
+        async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+            let rows = self.rows.lock().unwrap();
+            let found = rows.iter().filter(|(key, _)| range.contains(key)).take(limit);
+            Ok(found.map(|(key, value)| Entry { key: key.clone(), value: value.clone() }).collect())
+        }
+
+        async fn write(&self, _: WriteBatch) -> Result<(), WriteError> {
+            Ok(())
+        }
+    }
+
+    /// Goal: a read is whole also if folding ends during it. Method: a store that folds everything just after it was read.
+    #[test]
+    fn a_read_during_which_folding_ends_is_whole() {
+        let author = ReplicaId(Uuid::from_u128(7));
+        let stamp = |n| Hlc::new(WallMs::new(1000 + n).unwrap(), 0, author);
+        let row = |n: u64, items: &[u32], beside| {
+            let value =
+                postcard::to_allocvec(&Bag { id: 1, items: items.iter().copied().collect() }).unwrap();
+            let merge = Some(Merged { beside, ..Merged::plain(Hlc::NEVER) });
+            let header = Header { tombstone: false, schema: 1, stamp: stamp(n), seq: n, merge };
+            record::of(&header, &value)
+        };
+        let record = RecordKey::new::<Bag>(&1);
+        let key = record.as_bytes().to_vec();
+        let folding = Arc::new(AtomicBool::new(true));
+        let store = EndsMeanwhile {
+            rows: Mutex::new(BTreeMap::from([
+                (key.clone(), row(1, &[1], true)),
+                (keys::beside(&record, author, 2), row(2, &[2], false)),
+            ])),
+            then: Mutex::new(Some(BTreeMap::from([(key.clone(), row(2, &[1, 2], false))]))),
+            folding: Arc::clone(&folding),
+        };
+        let (closed, when_closed) = watch::channel(());
+        let open = Arc::new(OpenStore { store, _closed: closed });
+        let mut registry = Registry::new();
+        registry.add::<Bag>().unwrap();
+        let inner = Inner {
+            store: Arc::downgrade(&open),
+            requests: mpsc::unbounded_channel().0,
+            control: mpsc::unbounded_channel().0,
+            queue: Arc::new(Semaphore::new(1)),
+            notices: broadcast::channel(1).0.downgrade(),
+            closed: when_closed,
+            stop_reason: Arc::new(OnceLock::new()),
+            device: DeviceId(Uuid::nil()),
+            folding,
+            models: Arc::new(registry),
+            limits: Arc::default(),
+            projections: None,
+        };
+        let value = block_on(inner.read(&[key])).unwrap().remove(0).unwrap();
+        let bag: Bag = crate::model::decode_bytes(record::value_of(&value)).unwrap();
+        assert_eq!(bag.items, BTreeSet::from([1, 2]));
+    }
 }

@@ -127,7 +127,7 @@ impl<S: Storage> Driver<S> {
                 self.perform(effect).await?;
                 continue;
             }
-            if closed && self.engine.is_idle() {
+            if closed && self.engine.is_idle() && !self.engine.has_calls() {
                 return Ok(());
             }
             self.wait().await?;

@@ -31,6 +31,11 @@ impl Backoff {
         self.until.is_none()
     }
 
+    /// How many failures there were in a row.
+    pub(super) fn tries(&self) -> u32 {
+        self.tries
+    }
+
     /// When the pause ends.
     pub(super) fn until(&self) -> Option<Mono> {
         self.until

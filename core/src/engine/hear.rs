@@ -1,5 +1,7 @@
 //! A chapter of the engine: frames of peers, and the transport's word on which peers are up.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use crate::events::{Event, Restored, StreamStop};
@@ -137,9 +139,11 @@ impl Engine {
             return;
         }
         let Some(peer) = self.peers.get(from) else { return };
-        let said =
-            |stream| hello.heads.0.iter().find(|head| head.stream == stream).map_or(0, |head| head.seq);
-        let less = peer.acked_points().iter().find(|(stream, point)| said(**stream) < point.seq);
+        let said: BTreeMap<_, _> = hello.heads.0.iter().map(|head| (head.stream, head.seq)).collect();
+        let less = peer
+            .acked_points()
+            .iter()
+            .find(|(stream, point)| said.get(stream).copied().unwrap_or(0) < point.seq);
         if let Some((stream, Point { seq, digest })) = less {
             let head = WireHead { stream: *stream, seq: *seq, digest: *digest };
             self.peers.owe(from, |owed| owed.regressed = Some(head));

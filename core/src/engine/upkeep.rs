@@ -6,7 +6,8 @@
 //!
 //! Owns: how far folding is, the page that is being folded, and whether there may be a projection to rebuild. Holds
 //! always: a page has at most `FOLD_RECORDS_MAX` records; a page that could not be written is folded again, from its
-//! beginning; folding that fails keeps no call waiting.
+//! beginning; a page is of records for which a commit waits, or of others, so that no value is read twice; a record of
+//! which a value stays beside it never forgets that; folding that fails again and again keeps no call waiting.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -17,11 +18,13 @@ use crate::stored::keys::{self, StoredKey};
 
 use super::Machine;
 use super::backoff::Backoff;
-use super::commit::{Besides, FOLD_BYTES_MAX, FOLD_RECORDS_MAX};
+use super::commit::{Besides, FOLD_BYTES_MAX, FOLD_RECORDS_MAX, FOLD_VALUES_MAX};
 use super::context::Context;
 
 /// The most rows of one scan.
 const FOLD_ROWS: usize = 256;
+/// The failures in a row after which no call waits for folding any longer.
+const FAILURES_MAX: u32 = 3;
 
 /// The engine's own work.
 #[derive(Debug)]
@@ -36,16 +39,22 @@ pub(super) struct Upkeep {
 /// How far the values beside records are folded.
 #[derive(Debug)]
 struct Fold {
-    /// The ranges that were not read yet, in this order. Records for which a commit waits stand in front.
-    rest: VecDeque<KeyRange>,
-    /// `rest` as it was when the page began: a page that failed begins there again.
-    from: VecDeque<KeyRange>,
+    ranges: Ranges,
+    /// `ranges` as they were when the page began: a page that failed begins there again.
+    from: Ranges,
+    /// Whether the page is of records for which a commit waits.
+    is_urgent: bool,
     page: Vec<Besides>,
     bytes: usize,
+    values: usize,
     /// Whether the page takes no more rows.
     full: bool,
-    /// How many records the write of the page changes.
+    /// How many records the write of the page completes.
     changed: u64,
+    /// The record of which the page before had a part, if a value of that part stays beside it.
+    left_behind: Option<RecordKey>,
+    /// The same of this page, once it is durable.
+    leaves_behind: Option<RecordKey>,
     /// How many records folding has changed since the opening.
     records: u64,
     /// Records for which a commit has waited. A commit waits once for a record: a value that could not be merged then
@@ -53,6 +62,14 @@ struct Fold {
     hurried: BTreeSet<RecordKey>,
     /// Whether the page is written without the projections, since one of them failed to take it.
     unprojected: bool,
+}
+
+/// The ranges of values beside records that were not read yet.
+#[derive(Clone, Debug)]
+struct Ranges {
+    /// Those of records for which a commit waits.
+    urgent: VecDeque<KeyRange>,
+    rest: KeyRange,
 }
 
 /// The next step of folding.
@@ -69,15 +86,20 @@ pub(super) enum Step {
 impl Upkeep {
     /// The upkeep from the opening on; `besides` says whether a value lies beside any record.
     pub(super) fn new(besides: bool, rebuilds: bool) -> Self {
-        let fold = besides.then(|| Fold::new(VecDeque::from([keys::besides()])));
+        let fold = besides.then(|| Fold::new(keys::besides()));
         Self { fold, rebuilds, backoff: Backoff::default() }
     }
 
     /// Whether a record may lack values that lie beside it: a commit that reads it must have it folded first.
     ///
-    /// `false` while folding fails: a commit that waited for it might wait for ever.
+    /// `false` while folding fails again and again: a commit that waited for it might wait for ever.
     pub(super) fn is_folding(&self) -> bool {
-        self.fold.is_some() && self.backoff.is_over()
+        self.fold.is_some() && self.backoff.tries() < FAILURES_MAX
+    }
+
+    /// Whether a commit waits for records to be folded.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.is_folding() && self.fold.as_ref().is_some_and(|fold| !fold.ranges.urgent.is_empty())
     }
 
     /// How many records folding has changed; `None` once it has ended.
@@ -94,15 +116,17 @@ impl Upkeep {
     pub(super) fn hurry(&mut self, records: impl IntoIterator<Item = RecordKey>) -> bool {
         let Some(fold) = &mut self.fold else { return false };
         debug_assert!(fold.page.is_empty(), "a page that has begun is ended first");
-        let before = fold.rest.len();
+        let before = fold.ranges.urgent.len();
         for record in records {
             let range = keys::besides_of(&record);
             if fold.hurried.insert(record) {
-                fold.rest.push_front(range);
+                fold.ranges.urgent.push_back(range);
             }
         }
-        fold.from.clone_from(&fold.rest);
-        fold.rest.len() > before
+        let waits = fold.ranges.urgent.len() > before;
+        fold.from.clone_from(&fold.ranges);
+        fold.begin_page();
+        waits
     }
 
     /// The next step of folding; `None` once it has ended.
@@ -122,10 +146,12 @@ impl Upkeep {
         self.fold.as_mut().map_or_else(Vec::new, |fold| std::mem::take(&mut fold.page))
     }
 
-    /// Takes note of how many records the write of the page changes. Returns whether projections take part in it.
-    pub(super) fn decided(&mut self, records: usize) -> bool {
+    /// Takes note of how many records the write of the page completes, and of the last one, if the page has a part of it
+    /// and a value of that stays beside it. Returns whether projections take part in the write.
+    pub(super) fn decided(&mut self, completes: usize, leaves_behind: Option<RecordKey>) -> bool {
         let Some(fold) = &mut self.fold else { return false };
-        fold.changed = records as u64;
+        fold.changed = completes as u64;
+        fold.leaves_behind = leaves_behind;
         !fold.unprojected
     }
 
@@ -136,7 +162,8 @@ impl Upkeep {
         let fold = self.fold.as_mut()?;
         let changed = std::mem::take(&mut fold.changed);
         fold.records += changed;
-        fold.from.clone_from(&fold.rest);
+        fold.left_behind = fold.leaves_behind.take();
+        fold.from.clone_from(&fold.ranges);
         fold.begin_page();
         fold.unprojected = false;
         (changed > 0).then_some(fold.records)
@@ -172,14 +199,19 @@ impl Upkeep {
 }
 
 impl Fold {
-    fn new(rest: VecDeque<KeyRange>) -> Self {
+    fn new(rest: KeyRange) -> Self {
+        let ranges = Ranges { urgent: VecDeque::new(), rest };
         Self {
-            from: rest.clone(),
-            rest,
+            from: ranges.clone(),
+            ranges,
+            is_urgent: false,
             page: Vec::new(),
             bytes: 0,
+            values: 0,
             full: false,
             changed: 0,
+            left_behind: None,
+            leaves_behind: None,
             records: 0,
             hurried: BTreeSet::new(),
             unprojected: false,
@@ -188,16 +220,41 @@ impl Fold {
 
     /// Begins the page at `from`.
     fn begin_page(&mut self) {
-        self.rest.clone_from(&self.from);
+        self.ranges.clone_from(&self.from);
+        self.is_urgent = !self.ranges.urgent.is_empty();
         self.page.clear();
-        (self.bytes, self.full, self.changed) = (0, false, 0);
+        (self.bytes, self.values, self.full, self.changed) = (0, 0, false, 0);
+        self.leaves_behind = None;
     }
 
     fn step(&mut self) -> Step {
-        match self.rest.front() {
-            Some(range) if !self.full => Step::Scan(range.clone(), FOLD_ROWS),
-            _ if self.page.is_empty() => Step::Done,
-            _ => Step::Read(self.page.iter().map(|besides| besides.record.as_bytes().to_vec()).collect()),
+        if self.is_urgent && self.ranges.urgent.is_empty() && self.page.is_empty() {
+            self.is_urgent = false;
+        }
+        if let Some(range) = self.range().filter(|range| !range.is_empty()) {
+            return Step::Scan(range.clone(), FOLD_ROWS);
+        }
+        if self.page.is_empty() {
+            return Step::Done;
+        }
+        Step::Read(self.page.iter().map(|besides| besides.record.as_bytes().to_vec()).collect())
+    }
+
+    /// The range to read next, unless the page takes no more rows.
+    fn range(&mut self) -> Option<&mut KeyRange> {
+        match (self.full, self.is_urgent) {
+            (true, _) => None,
+            (false, true) => self.ranges.urgent.front_mut(),
+            (false, false) => Some(&mut self.ranges.rest),
+        }
+    }
+
+    /// Takes note that a range was read to its end.
+    fn end_range(&mut self) {
+        if self.is_urgent {
+            self.ranges.urgent.pop_front();
+        } else {
+            self.ranges.rest.end = Some(self.ranges.rest.start.clone());
         }
     }
 
@@ -215,7 +272,8 @@ impl Fold {
             }
             let same = self.page.last().is_some_and(|besides| besides.record == record);
             // Only the next row tells whether the last record has more values.
-            if self.bytes >= FOLD_BYTES_MAX || !same && self.page.len() == FOLD_RECORDS_MAX {
+            let full = self.bytes >= FOLD_BYTES_MAX || self.values >= FOLD_VALUES_MAX;
+            if full || !same && self.page.len() == FOLD_RECORDS_MAX {
                 if let Some(last) = self.page.last_mut().filter(|_| same) {
                     last.all = false;
                 }
@@ -223,33 +281,35 @@ impl Fold {
                 return;
             }
             self.bytes += key.len() + value.len();
+            self.values += 1;
             self.go_on_after(&key);
             match self.page.last_mut().filter(|_| same) {
                 Some(besides) => besides.values.push((key, value)),
-                None => self.page.push(Besides { record, values: vec![(key, value)], all: true }),
+                None => {
+                    let others = self.left_behind.as_ref() == Some(&record);
+                    self.page.push(Besides { record, values: vec![(key, value)], all: true, others });
+                }
             }
         }
         if at_end {
-            self.rest.pop_front();
+            self.end_range();
         }
     }
 
-    /// Takes note that the first range was read up to `key`.
+    /// Takes note that the range was read up to `key`.
     fn go_on_after(&mut self, key: &[u8]) {
-        if let Some(range) = self.rest.front_mut() {
+        if let Some(range) = self.range() {
             *range = std::mem::replace(range, KeyRange::all()).after(key);
         }
     }
 
-    /// Skips the first range up to `end`.
+    /// Skips the range up to `end`.
     fn skip_to(&mut self, end: Option<Key>) {
-        if let Some(range) = self.rest.front_mut() {
-            match end {
-                Some(end) if range.end.as_ref().is_none_or(|last| end < *last) => range.start = end,
-                _ => {
-                    self.rest.pop_front();
-                }
+        match (self.range(), end) {
+            (Some(range), Some(end)) if range.end.as_ref().is_none_or(|last| end < *last) => {
+                range.start = end
             }
+            _ => self.end_range(),
         }
     }
 }

@@ -72,6 +72,8 @@ pub(super) struct Waiting {
     pub(super) app: bool,
     pub(super) peers: bool,
     pub(super) upkeep: bool,
+    /// Whether a call waits for the upkeep.
+    pub(super) urgent: bool,
 }
 
 /// The write lane.
@@ -116,6 +118,7 @@ impl Writes {
 
     /// Takes all calls that wait.
     pub(super) fn take_calls(&mut self) -> Vec<Ticket> {
+        self.before_upkeep = 0;
         self.calls.drain(..).map(|(ticket, _)| ticket).collect()
     }
 
@@ -130,14 +133,14 @@ impl Writes {
     /// The party whose turn it is, if any waits and no write is under way. After the party that wrote last comes the
     /// next of the three.
     pub(super) fn turn(&mut self, waiting: Waiting) -> Option<Turn> {
-        let Waiting { rows, app, peers, upkeep } = waiting;
+        let Waiting { rows, app, peers, upkeep, urgent } = waiting;
         if !self.is_idle() {
             return None;
         }
         if rows {
             return Some(Turn::Rows);
         }
-        let upkeep = upkeep && (self.before_upkeep == 0 || !app && !peers);
+        let upkeep = upkeep && (urgent || self.before_upkeep == 0 || !app && !peers);
         let (app, peers, upkeep) = ((Turn::App, app), (Turn::Peers, peers), (Turn::Upkeep, upkeep));
         let order = match self.last {
             Turn::App => [peers, upkeep, app],
@@ -209,7 +212,7 @@ mod tests {
     use super::*;
 
     fn turn_after(last: Turn, app: bool, peers: bool, upkeep: bool) -> Option<Turn> {
-        Writes { last, ..Writes::default() }.turn(Waiting { rows: false, app, peers, upkeep })
+        Writes { last, ..Writes::default() }.turn(Waiting { app, peers, upkeep, ..Waiting::default() })
     }
 
     #[test]
@@ -253,7 +256,7 @@ mod tests {
     #[test]
     fn rows_go_first_and_take_no_turn_from_anybody() {
         let mut writes = Writes::default();
-        let all = Waiting { rows: true, app: true, peers: true, upkeep: true };
+        let all = Waiting { rows: true, app: true, peers: true, upkeep: true, urgent: false };
         assert_eq!(writes.turn(all), Some(Turn::Rows));
         assert_eq!(writes.turn(Waiting { rows: false, ..all }), Some(Turn::App));
     }
@@ -261,7 +264,7 @@ mod tests {
     #[test]
     fn one_write_is_under_way_at_a_time() {
         let mut writes = Writes::default();
-        let all = Waiting { rows: true, app: true, peers: true, upkeep: true };
+        let all = Waiting { rows: true, app: true, peers: true, upkeep: true, urgent: false };
         let job = writes.begin(Doing::Rebuilding);
         assert_eq!(writes.turn(all), None);
         assert!(matches!(writes.end(job), Doing::Rebuilding));

@@ -23,9 +23,14 @@ pub(in crate::engine) const FOLD_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(in crate::engine) struct Besides {
     pub(in crate::engine) record: RecordKey,
     pub(in crate::engine) values: Vec<(Key, Value)>,
-    /// Whether no other value lies beside the record.
+    /// Whether these are all values that were not looked at yet.
     pub(in crate::engine) all: bool,
+    /// Whether a value that was looked at before stays beside the record.
+    pub(in crate::engine) others: bool,
 }
+
+/// The values after which a write takes no more of them, so that one write stays short.
+pub(in crate::engine) const FOLD_VALUES_MAX: usize = 4096;
 
 /// The result of folding.
 #[derive(Debug)]
@@ -34,6 +39,10 @@ pub(in crate::engine) struct Folded {
     pub(in crate::engine) batch: WriteBatch,
     /// The records that something was merged into.
     pub(in crate::engine) records: Vec<RecordKey>,
+    /// How many of them have had all their values looked at.
+    pub(in crate::engine) completes: usize,
+    /// The record of which only a part was looked at, if a value of that stays beside it.
+    pub(in crate::engine) leaves_behind: Option<RecordKey>,
 }
 
 impl Pen {
@@ -44,18 +53,23 @@ impl Pen {
     pub(in crate::engine) fn fold(&mut self, besides: Vec<Besides>, stored: Vec<Option<Value>>) -> Folded {
         let mut draft = Draft::new(self.clock.high_water());
         let (mut folded, mut records) = (Vec::new(), Vec::new());
-        for (Besides { record, values, all }, stored) in besides.into_iter().zip(stored) {
+        let (mut completes, mut leaves_behind) = (0, None);
+        for (Besides { record, values, all, others }, stored) in besides.into_iter().zip(stored) {
+            let (before, count) = (folded.len(), values.len());
             let Some(stored) = stored else { continue };
-            let before = folded.len();
-            if self.fold_one(&mut draft, &record, stored, values, all, &mut folded).is_ok()
-                && folded.len() > before
-            {
+            let done = self.fold_one(&mut draft, &record, stored, values, !all || others, &mut folded);
+            let merged = folded.len() - before;
+            if !all && (others || merged < count) {
+                leaves_behind = Some(record.clone());
+            }
+            if done.is_ok() && merged > 0 {
+                completes += usize::from(all);
                 records.push(record);
             }
         }
         let mut batch = draft.into_batch();
         folded.into_iter().for_each(|beside| batch.delete(beside));
-        Folded { batch, records }
+        Folded { batch, records, completes, leaves_behind }
     }
 
     /// Merges into one record the values beside it, and adds the keys of the merged values to `folded`.
@@ -65,11 +79,11 @@ impl Pen {
         key: &RecordKey,
         stored: Value,
         besides: Vec<(Key, Value)>,
-        all: bool,
+        others: bool,
         folded: &mut Vec<Key>,
     ) -> Result<(), FormatError> {
         let mut stored = Some((record::parse(&stored)?.0, stored));
-        let (mut left, before) = (!all, folded.len());
+        let (mut left, before) = (others, folded.len());
         for (beside, value) in besides {
             let Ok((header, value)) = record::parse(&value) else {
                 left = true;
@@ -136,7 +150,7 @@ mod tests {
     fn besides(values: &[(u64, Value)], all: bool) -> Besides {
         let record = RecordKey::new::<Bag>(&1);
         let beside = |(seq, value): &(u64, Value)| (keys::beside(&record, C, *seq), value.clone());
-        Besides { values: values.iter().map(beside).collect(), record, all }
+        Besides { values: values.iter().map(beside).collect(), record, all, others: false }
     }
 
     /// What folding these makes of the record that `B` wrote, if anything: its items, whether values still lie beside it,
@@ -150,7 +164,7 @@ mod tests {
         let ledger = Arc::new(ledger([(ME, head(ME, 1)), (B, head(B, 9)), (C, head(C, 9))]));
         let mut pen = Pen::new(&context, &ledger, now(9).wall, 0, false);
         let record = besides.record.clone();
-        let Folded { batch, records } = pen.fold(vec![besides], vec![stored]);
+        let Folded { batch, records, .. } = pen.fold(vec![besides], vec![stored]);
         assert_eq!(records.is_empty(), batch.is_empty());
         let (mut left, mut folded) = (None, Vec::new());
         for op in batch {

@@ -35,7 +35,7 @@ use super::ledger::Ledger;
 use super::rules::Marks;
 use super::{Rules, Ticket};
 use draft::Draft;
-pub(super) use fold::{Besides, FOLD_BYTES_MAX, FOLD_RECORDS_MAX, Folded};
+pub(super) use fold::{Besides, FOLD_BYTES_MAX, FOLD_RECORDS_MAX, FOLD_VALUES_MAX, Folded};
 pub(crate) use remote::{Received, lend_keys, take_keys_back};
 
 /// The right to stamp: all that a write needs beside the records that it changes.

@@ -103,14 +103,16 @@ impl Engine {
 
     /// Begins a write, if one waits and none is under way.
     pub(in crate::engine) fn begin_write(&mut self) {
-        // A joined write may read any record, so everything must be folded before it. Commits behind it wait too: calls
-        // keep their order.
-        let blocked = self.upkeep.is_folding() && self.writes.next_is_join();
+        // A joined write may read any record, so everything must be folded before it; a round that was put back waits for
+        // its records. Commits behind them wait too: calls keep their order.
+        let joins = self.upkeep.is_folding() && self.writes.next_is_join();
+        let blocked = joins || self.upkeep.is_urgent();
         let waiting = Waiting {
             rows: self.rows.are_urgent(),
             app: self.writes.has_calls() && !blocked,
             peers: !self.closing && !self.inbox.is_empty(),
             upkeep: (!self.closing || blocked) && self.upkeep.waits(),
+            urgent: blocked,
         };
         match self.writes.turn(waiting) {
             Some(Turn::Rows) => self.write_rows(),

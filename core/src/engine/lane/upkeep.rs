@@ -59,9 +59,10 @@ impl Engine {
             return self.upkeep.fold_failed(self.now.mono, &mut self.rng);
         };
         let mut pen = self.pen();
-        let Folded { mut batch, records } = pen.fold(self.upkeep.take_page(), values);
+        let Folded { mut batch, records, completes, leaves_behind } =
+            pen.fold(self.upkeep.take_page(), values);
         self.used(pen);
-        let projects = self.upkeep.decided(records.len());
+        let projects = self.upkeep.decided(completes, leaves_behind);
         let projections = self.context.projections_of(&records);
         if batch.is_empty() {
             self.page_is_folded();

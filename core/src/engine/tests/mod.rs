@@ -8,7 +8,7 @@
 //! |---|---|
 //! | the app's own commits | [`committing`], [`failing`], [`joined`], [`clocks`], [`keeping`], [`histories`] |
 //! | the store at an opening, and the audit that all tests rely on | [`opening`], [`auditing`] |
-//! | commits of others | [`receiving`], [`refusing_store`], [`merging`], [`folding`] |
+//! | commits of others | [`receiving`], [`refusing_store`], [`merging`], [`folding`], [`waiting_for_folds`] |
 //! | frames and commits that are not taken | [`membership`], [`frames`], [`sizes`], [`bounds`] |
 //! | streams that stop | [`forks`], [`stops`], [`restores`] |
 //! | peers that ask and answer | [`pulling`], [`serving`], [`joining`] |
@@ -38,6 +38,7 @@ mod restores;
 mod serving;
 mod sizes;
 mod stops;
+mod waiting_for_folds;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};

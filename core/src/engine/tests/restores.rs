@@ -238,3 +238,17 @@ fn a_restore_found_out_before_a_write_begins_takes_it_back() {
         assert_eq!(world.audit(), []);
     }
 }
+
+#[test]
+fn a_second_proof_of_a_restore_may_come_while_the_first_is_written() {
+    let mut world = World::connected(Rules::ALL);
+    world.feed(B, hello(1, &[]));
+    let head = WireHead { stream: C, seq: 3, digest: [7; 32] };
+    world.handle(Input::Frame(B, wire::regressed(GROUP, &head)));
+    let rows = world.up_to_write().expect("the proof is stored at once");
+    let own = world.own();
+    world.handle(Input::Frame(B, hello(1, &[WireHead { seq: own.seq + 1, ..own }])));
+    world.written(rows);
+    world.settle();
+    assert_eq!(world.engine.report().restored.unwrap().stream, REPLICA);
+}

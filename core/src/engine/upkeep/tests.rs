@@ -75,7 +75,7 @@ impl World {
     /// The page is durable: nothing of it lies beside its records any more.
     fn folded(&mut self, page: &[Besides]) -> Option<u64> {
         page.iter().flat_map(|besides| &besides.values).for_each(|(key, _)| _ = self.rows.remove(key));
-        self.upkeep.decided(page.len());
+        self.upkeep.decided(page.len(), None);
         self.upkeep.page_is_folded()
     }
 
@@ -189,7 +189,7 @@ fn what_stays_beside_its_record_is_looked_at_once() {
     let mut pages = Vec::new();
     while let Some(page) = world.page() {
         pages.push(page.len());
-        world.upkeep.decided(0);
+        world.upkeep.decided(0, None);
         assert_eq!(world.upkeep.page_is_folded(), None, "there is nothing to tell");
     }
     assert_eq!((pages, world.upkeep.end_fold()), (vec![1000, 500], 0));
@@ -202,14 +202,18 @@ fn a_record_that_a_commit_waits_for_comes_first_and_once() {
     let mut world = World::of_bags(2500, 1);
     assert!(world.upkeep.hurry([bag(2400), bag(2300)]));
     let page = world.page().unwrap();
-    let first: Vec<_> = page.iter().take(3).map(|besides| besides.record.clone()).collect();
-    assert_eq!(first, [bag(2300), bag(2400), bag(0)]);
+    assert_eq!(
+        content(&page),
+        [(bag(2400), 1, true), (bag(2300), 1, true)],
+        "and no others, which it would wait for too"
+    );
     world.folded(&page);
     assert!(!world.upkeep.hurry([bag(2400)]), "of what could not be merged, more cannot be had");
     assert!(world.upkeep.hurry([bag(2400), bag(2450)]), "but another one can");
     let page = world.page().unwrap();
-    assert_eq!(content(&page)[..2], [(bag(2450), 1, true), (bag(998), 1, true)]);
+    assert_eq!(content(&page), [(bag(2450), 1, true)]);
     world.folded(&page);
+    assert!(!world.upkeep.is_urgent());
     world.fold();
     assert_eq!((world.upkeep.end_fold(), world.rows.len()), (2500, 0));
     assert!(!world.upkeep.hurry([bag(3)]), "nobody waits once everything is folded");
@@ -233,9 +237,9 @@ fn a_page_that_failed_is_folded_again_from_its_beginning_after_a_pause() {
     let page = world.page().unwrap();
     assert_eq!(world.folded(&page), Some(1000));
     let failed = content(&world.page().unwrap());
-    world.upkeep.decided(failed.len());
+    world.upkeep.decided(failed.len(), None);
     world.upkeep.fold_failed(Mono(0), &mut world.rng);
-    assert!(!world.upkeep.is_folding() && !world.upkeep.waits(), "nobody waits for what fails");
+    assert!(world.upkeep.is_folding() && !world.upkeep.waits(), "a commit waits, for now");
     assert_eq!(world.upkeep.folded(), Some(1000), "what failed is not counted");
     let until = world.upkeep.next_timeout().unwrap();
     world.upkeep.expire(Mono(until.0 - 1));
@@ -247,6 +251,10 @@ fn a_page_that_failed_is_folded_again_from_its_beginning_after_a_pause() {
     assert_eq!(world.folded(&page), Some(2000));
     world.upkeep.fold_failed(until, &mut world.rng);
     assert!(world.upkeep.next_timeout().unwrap().since(until) < 400, "pauses begin anew after a success");
+    world.upkeep.fold_failed(until, &mut world.rng);
+    assert!(world.upkeep.is_folding());
+    world.upkeep.fold_failed(until, &mut world.rng);
+    assert!(!world.upkeep.is_folding(), "nobody waits for what fails again and again");
 }
 
 /// It fails also while it is read, when some of its rows are here already.
@@ -267,18 +275,18 @@ fn a_page_that_is_half_read_begins_anew() {
 fn a_page_that_a_projection_does_not_take_is_folded_without_it_and_the_next_one_is_not() {
     let mut world = World::of_bags(1500, 1);
     let page = content(&world.page().unwrap());
-    assert!(world.upkeep.decided(1000), "projections follow");
+    assert!(world.upkeep.decided(1000, None), "projections follow");
     world.upkeep.fold_without_projections();
     assert!(world.upkeep.waits() && world.upkeep.next_timeout().is_none(), "at once");
     assert_eq!(content(&world.page().unwrap()), page);
-    assert!(!world.upkeep.decided(1000), "they do not");
+    assert!(!world.upkeep.decided(1000, None), "they do not");
     // The store may fail at it, and that is no reason to ask the projection again.
     world.upkeep.fold_failed(Mono(0), &mut world.rng);
     let page = world.page().unwrap();
-    assert!(!world.upkeep.decided(1000));
+    assert!(!world.upkeep.decided(1000, None));
     assert_eq!(world.folded(&page), Some(1000));
     world.page().unwrap();
-    assert!(world.upkeep.decided(500), "the next page is another one");
+    assert!(world.upkeep.decided(500, None), "the next page is another one");
 }
 
 // --- rebuilding -----------------------------------------------------------------------------------------------------
@@ -304,7 +312,7 @@ fn projections_are_rebuilt_after_everything_is_folded() {
 fn the_check_finds_a_page_with_too_many_records() {
     let mut world = World::of_bags(1, 1);
     let fold = world.upkeep.fold.as_mut().unwrap();
-    let besides = |id: u32| Besides { record: bag(id), values: Vec::new(), all: true };
+    let besides = |id: u32| Besides { record: bag(id), values: Vec::new(), all: true, others: false };
     fold.page = (0..1001).map(besides).collect();
     assert!(complaint(|| world.upkeep.check()).is_some_and(|says| says.contains("1001 records")));
 }
