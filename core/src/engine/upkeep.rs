@@ -109,7 +109,8 @@ impl Upkeep {
 
     /// Whether there is a step to do now.
     pub(super) fn waits(&self) -> bool {
-        (self.fold.is_some() || self.rebuilds) && self.backoff.is_over()
+        let folds = self.fold.is_some() && self.backoff.is_over();
+        folds || self.rebuilds && !self.is_folding()
     }
 
     /// Folds these records first, since a commit waits for them. Returns whether it has to wait.
@@ -129,9 +130,9 @@ impl Upkeep {
         waits
     }
 
-    /// The next step of folding; `None` once it has ended.
+    /// The next step of folding; `None` once it has ended, and in a pause.
     pub(super) fn fold_step(&mut self) -> Option<Step> {
-        self.fold.as_mut().map(Fold::step)
+        self.fold.as_mut().filter(|_| self.backoff.is_over()).map(Fold::step)
     }
 
     /// Takes the rows of a [`Step::Scan`].
@@ -307,7 +308,7 @@ impl Fold {
     fn skip_to(&mut self, end: Option<Key>) {
         match (self.range(), end) {
             (Some(range), Some(end)) if range.end.as_ref().is_none_or(|last| end < *last) => {
-                range.start = end
+                range.start = end;
             }
             _ => self.end_range(),
         }

@@ -166,7 +166,8 @@ impl Engine {
         let mut batch = WriteBatch::new();
         self.add_rows(&mut batch);
         if batch.is_empty() {
-            return self.rows.written();
+            self.rows.written();
+            return self.begin_write();
         }
         let nothing = Box::new(Decision::nothing(self.ledger.durable_clock()));
         let job = self.writes.begin(Doing::Writing(nothing, Source::Rows));

@@ -148,8 +148,9 @@ fn folding_counts_each_record_once() {
     let (_, seen) = look_at_bag(&mut world, 5);
     world.settle();
     assert_eq!(*seen.lock().unwrap(), Some(BTreeSet::from([0, 1])));
-    let last = world.events().into_iter().filter(|event| matches!(event, Event::Folding { .. })).last();
-    assert_eq!(last, Some(Event::Folding { records: 10, complete: true }));
+    let told = world.events();
+    let last = told.iter().rfind(|event| matches!(event, Event::Folding { .. }));
+    assert_eq!(last, Some(&Event::Folding { records: 10, complete: true }));
 }
 
 #[test]
