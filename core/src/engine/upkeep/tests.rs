@@ -72,6 +72,13 @@ impl World {
         }
     }
 
+    /// The page could not be read or written, and the pause after that is over.
+    fn fail(&mut self) {
+        self.upkeep.fold_failed(Mono(0), &mut self.rng);
+        let until = self.upkeep.next_timeout().unwrap();
+        self.upkeep.expire(until);
+    }
+
     /// The page is durable: nothing of it lies beside its records any more.
     fn folded(&mut self, page: &[Besides]) -> Option<u64> {
         page.iter().flat_map(|besides| &besides.values).for_each(|(key, _)| _ = self.rows.remove(key));
@@ -225,7 +232,7 @@ fn a_record_that_is_hurried_comes_first_again_if_its_page_failed() {
     world.upkeep.hurry([bag(1400)]);
     for _ in 0..2 {
         assert_eq!(world.page().unwrap()[0].record, bag(1400));
-        world.upkeep.fold_failed(Mono(0), &mut world.rng);
+        world.fail();
     }
 }
 
@@ -266,7 +273,7 @@ fn a_page_that_is_half_read_begins_anew() {
         let rows = world.rows.range(range.start..).take(limit);
         let rows = rows.map(|(key, value)| Entry { key: key.clone(), value: value.clone() }).collect();
         world.upkeep.take_rows(rows, &world.context);
-        world.upkeep.fold_failed(Mono(0), &mut world.rng);
+        world.fail();
     }
     assert_eq!(world.fold().iter().map(Vec::len).collect::<Vec<_>>(), [600]);
 }
@@ -281,7 +288,7 @@ fn a_page_that_a_projection_does_not_take_is_folded_without_it_and_the_next_one_
     assert_eq!(content(&world.page().unwrap()), page);
     assert!(!world.upkeep.decided(1000, None), "they do not");
     // The store may fail at it, and that is no reason to ask the projection again.
-    world.upkeep.fold_failed(Mono(0), &mut world.rng);
+    world.fail();
     let page = world.page().unwrap();
     assert!(!world.upkeep.decided(1000, None));
     assert_eq!(world.folded(&page), Some(1000));
