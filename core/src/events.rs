@@ -16,6 +16,10 @@ pub use crate::stored::keys::RecordKey;
 #[non_exhaustive]
 pub enum Event {
     /// A record changed. The event is told once per change, in the order of commits, after the commit is durable.
+    ///
+    /// Changes of models that are not registered here are told too. A value that lies beside its record, since this
+    /// version of the app cannot merge it, is told neither when it comes nor when it is merged: read again after an
+    /// update of the app.
     Changed(Change),
     /// The wall clock stepped against the timer. Stamping goes on: behind stamps already drawn if it stepped
     /// back, ahead of what peers tolerate if it stepped too far forward.

@@ -35,7 +35,7 @@ pub struct Status {
     /// How many commits of peers were received and wait for the store.
     pub received: usize,
     /// How many records have been folded since the opening: values that an earlier version of the app could not merge
-    /// were merged into them. `None` once none is left to fold. Reads return merged records from the first moment.
+    /// were merged into them. `None` if none is left that this version can merge. Reads return merged records from the first moment.
     pub folded: Option<u64>,
     /// The bytes of the queue that commits occupy while they wait for the store.
     pub queued_bytes: usize,

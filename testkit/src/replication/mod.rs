@@ -22,11 +22,6 @@
 //! | B1, B2, C15 | `bad_frames_change_nothing_and_are_told`, `honest_peers_are_served_during_a_flood` |
 //! | C10, C13, C16 | `projections_follow_what_others_commit`, `a_failing_projection_holds_one_stream_until_it_works_again` |
 //! | C16, Y13 | `a_model_that_is_registered_later_is_as_if_known_from_the_start`, `an_older_app_keeps_what_a_newer_one_writes`, `what_an_update_can_merge_is_read_at_once_and_folded_later` |
-//!
-//! Three properties differ from the catalogue. C15: a refused commit does not advance the head of its stream, since the
-//! next commit would miss one of its causes; the stream stops, visibly, until its author sends another. C16: such a
-//! stream and the commits that depend on it wait, all others go on. Y13: there is one version of the protocol so far.
-//! It can be extended by new kinds of messages, since a replica skips kinds that it does not know.
 
 mod bad_input;
 mod catching_up;

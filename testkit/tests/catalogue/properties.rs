@@ -496,7 +496,7 @@ pub(crate) const PROPERTIES: &[Property] = &[
     Property {
         id: "C15",
         says: "Only its device changes a device-owned record. The decision rests on the commit alone, so it is the same \
-               everywhere, and nobody but its author can stop a stream for good.",
+               everywhere, and nobody but its author can stop a stream for good, except by showing a second history.",
         method: "Commits that name another device; commits made up in the name of others.",
         catches: "A check in the local call alone; a check of the sender instead of the author.",
         limits: "Without signatures a member is taken at its word. A commit that is refused does not advance its stream: the \
@@ -555,7 +555,7 @@ pub(crate) const PROPERTIES: &[Property] = &[
     },
     Property {
         id: "Y2",
-        says: "At every moment, the records of a store are what the commits in its log come to.",
+        says: "At every moment, the records of a store, with what lies beside them, are what the commits in its log come to.",
         method: "The simulator folds every log at every write; all orders of a small set.",
         catches: "Anything that diverges silently.",
         limits: "",

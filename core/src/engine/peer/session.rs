@@ -116,6 +116,7 @@ impl Peer {
         }
         self.link = Link::Greeted(session);
         self.has.clear();
+        self.compared.clear();
         self.pruned = false;
         self.backoff.reset();
         true
@@ -135,7 +136,7 @@ impl Peer {
     pub(super) fn acks(&mut self, stream: ReplicaId, point: Point, any: bool) -> bool {
         let rises = self.acked.get(&stream).is_none_or(|before| before.seq < point.seq);
         let counts = any || !self.restored && matches!(self.link, Link::Greeted(_));
-        let taken = rises && counts && self.acked.len() < STREAMS_MAX;
+        let taken = rises && counts && (self.acked.len() < STREAMS_MAX || self.acked.contains_key(&stream));
         if taken {
             self.acked.insert(stream, point);
         }
@@ -167,6 +168,26 @@ mod tests {
             assert_eq!((peer.acks(B, point(seq), false), peer.acked_of(B)), (rises, acked), "{seq}");
         }
         assert_eq!((peer.acked_of(C), peer.acked_points().len()), (0, 1));
+    }
+
+    /// The cap is for streams that come new: those that are known go on rising.
+    #[test]
+    fn a_known_stream_is_acknowledged_also_when_no_other_may_come() {
+        let mut peer = greeted();
+        for n in 0..STREAMS_MAX as u128 {
+            assert!(peer.acks(replica(n), point(1), false));
+        }
+        assert!(!peer.acks(replica(1 << 64), point(1), false), "one too many");
+        assert!(peer.acks(replica(0), point(2), false));
+    }
+
+    /// A session that comes with other places has them compared again.
+    #[test]
+    fn a_new_session_has_its_places_compared_anew() {
+        let mut peer = greeted();
+        peer.compared.insert(B, 3);
+        peer.greeted(2);
+        assert!(peer.compared.is_empty());
     }
 
     /// Before its hello nobody knows whether the store is still the one that it was.

@@ -193,12 +193,14 @@ impl Picker {
                 .and_then(|(previous, entry)| Ok((previous, LogEntry::parse(cursor.stream, entry)?)));
             let Ok((previous, entry)) = parsed else { break };
             cursor.next += 1;
-            if cursor.unchecked.take().is_some_and(|theirs| theirs != previous) {
+            let forks = cursor.unchecked.take().is_some_and(|theirs| theirs != previous);
+            cursor.rows.push_back(LogRow { stream: cursor.stream, seq, row: value, entry });
+            if forks {
                 // The puller sees the fork from this row, and no row behind it is of use.
                 self.picked.forked.push((cursor.stream, seq - 1));
                 cursor.last = seq;
+                break;
             }
-            cursor.rows.push_back(LogRow { stream: cursor.stream, seq, row: value, entry });
         }
         // A row that is missing, damaged or of another history ends what can be served of the stream.
         if cursor.rows.is_empty() {

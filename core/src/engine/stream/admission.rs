@@ -157,8 +157,10 @@ impl Admitting<'_> {
             Ok(members) => members,
             Err(reason) => return refused(seq, reason.into()),
         };
-        let known = self.members.len() + self.inbox.new_members();
-        if !members.is_empty() && known.saturating_add(members.len()) > STREAMS_MAX {
+        let is_new = |replica: &ReplicaId| self.members.device_of(*replica).is_none();
+        let waiting = self.inbox.new_members().filter(is_new).count();
+        let more = members.iter().filter(|member| is_new(&member.replica)).count();
+        if more > 0 && self.members.len().saturating_add(waiting).saturating_add(more) > STREAMS_MAX {
             return refused(seq, format!("a group has no more than {STREAMS_MAX} members"));
         }
         let commit = Received {
