@@ -155,29 +155,37 @@ mod tests {
         }
     }
 
-    /// A store in which folding ends just after the first read.
-    struct EndsMeanwhile {
+    /// A store in which the engine folds everything just after the first read.
+    struct FoldsMeanwhile {
         rows: Mutex<BTreeMap<Key, Value>>,
         then: Mutex<Option<BTreeMap<Key, Value>>>,
+        /// Whether folding ends with it.
+        ends: bool,
         folding: Arc<AtomicBool>,
     }
 
-    #[async_trait]
-    impl Storage for EndsMeanwhile {
-        async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
-            let mut rows = self.rows.lock().unwrap();
-            let values = keys.iter().map(|key| rows.get(key).cloned()).collect();
+    impl FoldsMeanwhile {
+        fn was_read(&self) {
             if let Some(then) = self.then.lock().unwrap().take() {
-                *rows = then;
-                self.folding.store(false, Release);
+                *self.rows.lock().unwrap() = then;
+                self.folding.store(!self.ends, Release);
             }
+        }
+    }
+
+    #[async_trait]
+    impl Storage for FoldsMeanwhile {
+        async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+            let values = keys.iter().map(|key| self.rows.lock().unwrap().get(key).cloned()).collect();
+            self.was_read();
             Ok(values)
         }
 
         async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
-            let rows = self.rows.lock().unwrap();
-            let found = rows.iter().filter(|(key, _)| range.contains(key)).take(limit);
-            Ok(found.map(|(key, value)| Entry { key: key.clone(), value: value.clone() }).collect())
+            let rows = self.rows.lock().unwrap().clone();
+            self.was_read();
+            let found = rows.into_iter().filter(|(key, _)| range.contains(key)).take(limit);
+            Ok(found.map(|(key, value)| Entry { key, value }).collect())
         }
 
         async fn write(&self, _: WriteBatch) -> Result<(), WriteError> {
@@ -185,29 +193,44 @@ mod tests {
         }
     }
 
-    /// Goal: a read is whole also if folding ends during it. Method: a store that folds everything just after it was read.
-    #[test]
-    fn a_read_during_which_folding_ends_is_whole() {
-        let author = ReplicaId(Uuid::from_u128(7));
-        let stamp = |n| Hlc::new(WallMs::new(1000 + n).unwrap(), 0, author);
-        let row = |n: u64, items: &[u32], beside| {
-            let value =
-                postcard::to_allocvec(&Bag { id: 1, items: items.iter().copied().collect() }).unwrap();
-            let merge = Some(Merged { beside, ..Merged::plain(Hlc::NEVER) });
-            let header = Header { tombstone: false, schema: 1, stamp: stamp(n), seq: n, merge };
-            record::of(&header, &value)
+    const AUTHOR: ReplicaId = ReplicaId(Uuid::from_u128(7));
+
+    fn row(n: u64, items: impl IntoIterator<Item = u32>, beside: bool) -> Value {
+        let value = postcard::to_allocvec(&Bag { id: 1, items: items.into_iter().collect() }).unwrap();
+        let merge = Some(Merged { beside, ..Merged::plain(Hlc::NEVER) });
+        let stamp = Hlc::new(WallMs::new(1000 + n).unwrap(), 0, AUTHOR);
+        record::of(&Header { tombstone: false, schema: 1, stamp, seq: n, merge }, &value)
+    }
+
+    fn record_key() -> RecordKey {
+        RecordKey::new::<Bag>(&1)
+    }
+
+    /// The rows of a bag that holds 0, with the values 1 to `besides` beside it.
+    fn unfolded(besides: u32) -> BTreeMap<Key, Value> {
+        let beside = |n: u32| {
+            let seq = u64::from(n) + 1;
+            (keys::beside(&record_key(), AUTHOR, seq), row(seq, [n], false))
         };
-        let record = RecordKey::new::<Bag>(&1);
-        let key = record.as_bytes().to_vec();
+        let record = (record_key().into_bytes(), row(1, [0], true));
+        (1..=besides).map(beside).chain([record]).collect()
+    }
+
+    type Reads = fn(&Inner<FoldsMeanwhile>) -> Value;
+
+    fn by_key(inner: &Inner<FoldsMeanwhile>) -> Value {
+        block_on(inner.read(&[record_key().into_bytes()])).unwrap().remove(0).unwrap()
+    }
+
+    fn by_page(inner: &Inner<FoldsMeanwhile>) -> Value {
+        block_on(inner.read_page(&RecordKey::range_of_model::<Bag>(), 10)).unwrap().remove(0).value
+    }
+
+    /// The items of the bag, as the app reads them.
+    fn read(besides: u32, then: Option<BTreeMap<Key, Value>>, ends: bool, reads: Reads) -> BTreeSet<u32> {
         let folding = Arc::new(AtomicBool::new(true));
-        let store = EndsMeanwhile {
-            rows: Mutex::new(BTreeMap::from([
-                (key.clone(), row(1, &[1], true)),
-                (keys::beside(&record, author, 2), row(2, &[2], false)),
-            ])),
-            then: Mutex::new(Some(BTreeMap::from([(key.clone(), row(2, &[1, 2], false))]))),
-            folding: Arc::clone(&folding),
-        };
+        let (rows, then) = (Mutex::new(unfolded(besides)), Mutex::new(then));
+        let store = FoldsMeanwhile { rows, then, ends, folding: Arc::clone(&folding) };
         let (closed, when_closed) = watch::channel(());
         let open = Arc::new(OpenStore { store, _closed: closed });
         let mut registry = Registry::new();
@@ -226,8 +249,25 @@ mod tests {
             limits: Arc::default(),
             projections: None,
         };
-        let value = block_on(inner.read(&[key])).unwrap().remove(0).unwrap();
-        let bag: Bag = crate::model::decode_bytes(record::value_of(&value)).unwrap();
-        assert_eq!(bag.items, BTreeSet::from([1, 2]));
+        crate::model::decode_bytes::<Bag>(record::value_of(&reads(&inner))).unwrap().items
+    }
+
+    /// Goal: a read is whole also if its record is folded during it, and if folding ends then. Method: a store that
+    /// folds everything just after it was read.
+    #[test]
+    fn a_read_during_which_its_record_is_folded_is_whole() {
+        for reads in [by_key as Reads, by_page] {
+            for ends in [false, true] {
+                let folded = BTreeMap::from([(record_key().into_bytes(), row(2, [0, 1], false))]);
+                assert_eq!(read(1, Some(folded), ends, reads), BTreeSet::from([0, 1]), "ends: {ends}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_read_merges_all_that_lies_beside_a_record() {
+        for reads in [by_key as Reads, by_page] {
+            assert_eq!(read(600, None, false, reads), (0..=600).collect());
+        }
     }
 }

@@ -187,4 +187,13 @@ mod tests {
         hellos.now();
         assert_eq!((hellos.due(), hellos.next_timeout()), (Some(HelloReason::News), None));
     }
+
+    #[test]
+    fn news_take_no_turn_of_the_interval() {
+        let mut hellos = Hellos::default();
+        hellos.begin(false, Mono(0), &mut fastrand::Rng::with_seed(3));
+        hellos.expire(Mono(u64::MAX));
+        hellos.now();
+        assert_eq!(hellos.due(), Some(HelloReason::Time), "acknowledgements are stored in this rhythm");
+    }
 }

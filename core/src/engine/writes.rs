@@ -254,6 +254,18 @@ mod tests {
     }
 
     #[test]
+    fn the_upkeep_waits_for_no_call_of_a_round_that_was_taken() {
+        let mut writes = Writes { last: Turn::App, ..Writes::default() };
+        (0..3).for_each(|n| writes.call(Ticket(n), Call::Commit(Commit { changes: Vec::new(), bytes: 1 })));
+        let both = Waiting { app: true, upkeep: true, ..Waiting::default() };
+        assert_eq!(writes.turn(both), Some(Turn::Upkeep));
+        assert_eq!(writes.turn(both), Some(Turn::App));
+        assert_eq!(writes.take_round(&Limits::default()).len(), 3);
+        writes.call(Ticket(3), Call::Join);
+        assert_eq!(writes.turn(both), Some(Turn::Upkeep));
+    }
+
+    #[test]
     fn rows_go_first_and_take_no_turn_from_anybody() {
         let mut writes = Writes::default();
         let all = Waiting { rows: true, app: true, peers: true, upkeep: true, urgent: false };

@@ -70,8 +70,12 @@ fn a_fork_is_seen_at_the_head_and_behind_it() {
     world.feed(B, live(&[&first, &second]));
     world.feed(C, live(&[&second]));
     assert_eq!(world.stop_of(B), None);
+    world.said();
     world.feed(C, live(&[&twin]));
     assert_eq!(world.stop_of(B), forked);
+    let told =
+        world.said().into_iter().any(|(to, message)| to == Some(B) && matches!(message, Message::Hello(_)));
+    assert!(told, "its author learns of it from the digest here");
 
     let mut world = World::connected(Rules::ALL);
     world.feed(B, live(&[&first, &second, &third]));

@@ -64,3 +64,18 @@ fn a_stopped_stream_keeps_nobody_from_a_page() {
         assert_eq!(pull.excluded.0.contains(&B), !stuck, "{} {}", fork.seq, made.seq);
     }
 }
+
+#[test]
+fn y14_a_peer_that_goes_down_is_waited_for_no_longer() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    b.tag(1, "a");
+    world.said();
+    world.feed(B, hello(1, &[b.head()]));
+    world.feed(C, hello(1, &[b.head()]));
+    let [(asked, _)] = world.pulls()[..] else { panic!("one page is on its way") };
+    world.handle(Input::Down(asked));
+    world.settle();
+    let [(other, _)] = world.pulls()[..] else { panic!("another peer is asked at once") };
+    assert_ne!(asked, other);
+}

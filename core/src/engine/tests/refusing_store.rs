@@ -127,3 +127,24 @@ fn b1_a_page_on_its_way_is_waited_for_when_a_write_fails() {
     let [(B, pull)] = &world.pulls()[..] else { panic!("now it is asked") };
     assert_eq!(pull.excluded.0, [REPLICA, B]);
 }
+
+/// The pause after a failure is as short as the first one, once the store has taken a write.
+#[test]
+fn a_store_that_works_again_is_not_waited_for_longer_each_time() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    for round in 0..6 {
+        let (one, two) = (b.tag(1, "a"), b.tag(2, "b"));
+        world.handle(Input::Frame(B, live(&[&one, &two])));
+        assert!(world.up_to_write().is_some());
+        world.rejected();
+        world.settle();
+        assert_eq!(world.stop_of(B), None, "both commits failed together");
+        world.said();
+        world.pass(1_000);
+        let pulls = world.pulls();
+        let [(B, pull)] = &pulls[..] else { panic!("round {round}: {pulls:?}") };
+        world.feed(B, page_of(answer(pull, false), &[&one, &two]));
+        assert_eq!(world.seq_of(B), 2 * round + 2);
+    }
+}

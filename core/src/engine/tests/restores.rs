@@ -252,3 +252,46 @@ fn a_second_proof_of_a_restore_may_come_while_the_first_is_written() {
     world.settle();
     assert_eq!(world.engine.report().restored.unwrap().stream, REPLICA);
 }
+
+/// A proof may come while the records of a round are read.
+#[test]
+fn y15_a_round_that_was_read_before_the_proof_is_not_written() {
+    let mut world = World::connected(Rules::ALL);
+    let own = world.own();
+    let ticket = world.submit(vec![tag(1, "a")]);
+    let Some(Effect::Read(job, keys)) = world.engine.next_effect() else { panic!("a round is read first") };
+    world.handle(Input::Frame(B, hello(1, &[WireHead { seq: own.seq + 1, ..own }])));
+    let values = block_on(world.store.get_many(&keys));
+    world.handle(Input::Read(job, keys, values));
+    world.settle();
+    let answer = world.replies.last();
+    assert!(matches!(answer, Some((answered, Err(Error::Restored(_)))) if *answered == ticket), "{answer:?}");
+    assert_eq!(world.own(), own);
+}
+
+/// A write that a proof takes back may have rows of peers, which were to ride on it.
+#[test]
+fn rows_of_a_write_that_is_taken_back_are_stored_by_the_next_one() {
+    let mut world = World::connected(Rules::ALL);
+    let own = world.own();
+    world.feed(B, hello(1, &[own]));
+    let restored = Hello { session: 2, restored: true, heads: Capped(vec![own]) };
+    world.handle(Input::Frame(B, wire::hello(GROUP, &restored)));
+    world.up_to_write().expect("the row of B is written alone");
+    world.rejected();
+    world.submit(vec![tag(1, "a")]);
+    let read = std::iter::from_fn(|| world.engine.next_effect())
+        .find_map(|effect| if let Effect::Read(job, keys) = effect { Some((job, keys)) } else { None });
+    let (job, keys) = read.expect("a round is read first");
+    let values = block_on(world.store.get_many(&keys));
+    world.handle(Input::Read(job, keys, values));
+    world.writes.clear();
+    world.handle(Input::Frame(C, hello(1, &[WireHead { seq: own.seq + 9, ..own }])));
+    world.settle();
+    world.pass(1_000);
+    let puts = world.writes.iter().flat_map(WriteBatch::ops).filter_map(|op| match op {
+        WriteOp::Put { key, .. } => Some(key),
+        _ => None,
+    });
+    assert!(puts.into_iter().any(|key| *key == keys::peer(B)));
+}

@@ -157,6 +157,10 @@ fn a_stop_goes_with_the_commits_before_it_if_the_store_does_not_take_them() {
     world.rejected();
     world.settle();
     assert_eq!(world.stop_of(B), Some(StreamStop::NotStored { seq: 1, error: "no".into() }));
+    assert!(
+        world.events().contains(&Event::Resumed { stream: B }),
+        "the app hears that the first stop has ended"
+    );
     world.said();
     world.pass(1_000);
     let pulls = world.pulls();
@@ -164,4 +168,38 @@ fn a_stop_goes_with_the_commits_before_it_if_the_store_does_not_take_them() {
     world.feed(B, live(&[&one, &two, &far]));
     assert!(matches!(world.stop_of(B), Some(StreamStop::Held { seq: 3, .. })));
     assert_eq!((world.seq_of(B), world.audit()), (2, vec![]));
+}
+
+/// A release holds until the stamps of the stream are within the bound again, and no longer.
+#[test]
+fn a_released_stream_is_held_again_once_it_was_within_the_bound() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    b.wall = 3_600_000;
+    let early = b.tag(1, "early");
+    world.feed(B, live(&[&early]));
+    assert!(world.engine.release_held(B));
+    world.feed(B, live(&[&early]));
+    world.pass(3_600_000);
+    world.feed(B, live(&[&b.tag(1, "within")]));
+    assert_eq!(world.seq_of(B), 2);
+    b.wall = 36_000_000;
+    world.feed(B, live(&[&b.tag(1, "far")]));
+    assert!(matches!(world.stop_of(B), Some(StreamStop::Held { seq: 3, .. })));
+}
+
+/// The commits of a stream that goes on may be at a peer that rests.
+#[test]
+fn a_stream_that_goes_on_wakes_the_peers_that_rest() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    b.wall = 3_600_000;
+    world.feed(B, live(&[&b.tag(1, "b")]));
+    world.said();
+    world.feed(C, hello(1, &[WireHead { stream: C, seq: 9, digest: [1; 32] }]));
+    let [(C, pull)] = &world.pulls()[..] else { panic!("C is asked") };
+    world.feed(C, page_of(answer(pull, true), &[]));
+    assert!(world.backs_off(C));
+    assert!(world.engine.release_held(B));
+    assert!(!world.backs_off(C));
 }

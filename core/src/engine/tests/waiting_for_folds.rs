@@ -189,3 +189,36 @@ fn an_update_waits_for_its_record_also_after_a_rejected_page() {
     world.pass(1_000);
     assert_eq!(*seen.lock().unwrap(), Some(BTreeSet::from([0, 1, 2])));
 }
+
+/// A commit may change more records than one page folds.
+#[test]
+fn a_commit_of_many_records_sees_all_of_them_whole() {
+    let mut world = with_besides(2_100, 1);
+    world.reopen(networked(Rules::ALL));
+    let seen = Arc::new(Mutex::new(0));
+    let adding = |id| {
+        let see = Arc::clone(&seen);
+        let update = move |current: Option<Current<'_>>| {
+            let bag = model::decode::<Bag>(&id, current.unwrap()).unwrap();
+            *see.lock().unwrap() += usize::from(bag.items == BTreeSet::from([0, 1]));
+            model::encode(&bag, usize::MAX)
+        };
+        let record = RecordKey::new::<Bag>(&id);
+        Staged { record, action: Action::Update(Box::new(update)), own_merge: true }
+    };
+    world.submit((0..1_500).map(adding).collect());
+    world.settle();
+    assert_eq!(*seen.lock().unwrap(), 1_500);
+    assert_eq!(world.audit(), []);
+}
+
+#[test]
+fn a_joined_write_before_the_end_waits_until_everything_is_folded() {
+    let mut world = with_besides(10, 1);
+    world.reopen(networked(Rules::ALL));
+    let ticket = world.submit_joined(vec![tag(1, "a")]);
+    world.engine.close();
+    world.settle();
+    assert!(matches!(world.replies.last(), Some((answered, Ok(()))) if *answered == ticket));
+    assert!(world.is_folded);
+}
