@@ -16,11 +16,7 @@ impl Engine {
                 self.serving.check_reads(check);
             }
             if let Some((to, pull)) = self.serving.next_pull() {
-                // Do not serve our own stream after a restore: a peer that took this second history could never take
-                // the first.
-                let me = self.context.me();
-                let hidden = self.streams.has_two_histories(me).then_some(me);
-                let page = Page::new(to, pull, hidden, &self.ledger, &self.context);
+                let page = Page::new(to, pull, self.hidden(), &self.ledger, &self.context);
                 self.go_on_with_page(Box::new(page));
             }
         }
@@ -35,7 +31,8 @@ impl Engine {
             self.reads.want(Reader::Page, query);
             return self.serving.page_reads(page);
         }
-        let Finished { to, frame, forked, more, relayed } = page.finish(&self.context);
+        // A restore may have been proven since the page began.
+        let Finished { to, frame, forked, more, relayed } = page.finish(self.hidden(), &self.context);
         for (stream, seq) in forked {
             self.note_two_histories(stream, seq);
         }

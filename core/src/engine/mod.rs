@@ -415,14 +415,18 @@ impl Engine {
 
     /// The durable heads of all streams, as a hello names them.
     fn heads(&self) -> Heads {
-        // Hide our own stream after a restore: a peer that took this second history could never take the first.
-        let me = self.context.me();
-        let hidden = self.streams.has_two_histories(me).then_some(me);
+        let hidden = self.hidden();
         let heads = self.ledger.heads().iter();
         let known = heads.filter(|(stream, head)| head.seq > 0 && Some(**stream) != hidden);
         let heads =
             known.map(|(stream, head)| WireHead { stream: *stream, seq: head.seq, digest: head.digest });
         Capped(heads.collect())
+    }
+
+    /// The own stream after a restore: a peer that took this second history could never take the first.
+    fn hidden(&self) -> Option<ReplicaId> {
+        let me = self.context.me();
+        self.streams.has_two_histories(me).then_some(me)
     }
 
     /// The machines that admission reads.

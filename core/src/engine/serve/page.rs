@@ -95,10 +95,10 @@ impl Page {
         self.failed = true;
     }
 
-    /// The page as it is sent.
-    pub(in crate::engine) fn finish(self, context: &Context) -> Finished {
+    /// The page as it is sent, without the stream `hidden`, which may be another one than when the page began.
+    pub(in crate::engine) fn finish(self, hidden: Option<ReplicaId>, context: &Context) -> Finished {
         let Self { to, id, mut stage, failed, .. } = self;
-        let (chosen, lost, picked) = match &mut stage {
+        let (mut chosen, lost, picked) = match &mut stage {
             Stage::Picking(picker) => (Vec::new(), true, picker.finish()),
             Stage::Finding(values, picked) => {
                 let (chosen, lost) = values.finish();
@@ -107,6 +107,7 @@ impl Page {
         };
         let Picked { bytes, more, pruned, too_long, forked, .. } = picked;
         let more = more && !lost;
+        chosen.retain(|chosen| Some(chosen.row.stream) != hidden);
         let mut page = MessageWriter::page(context.group(), &PageHead { id, more, pruned, too_long }, bytes);
         let relayed = chosen.iter().any(|chosen| chosen.row.stream != context.me());
         let mut values = Vec::new();

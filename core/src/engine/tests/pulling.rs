@@ -79,3 +79,20 @@ fn y14_a_peer_that_goes_down_is_waited_for_no_longer() {
     let [(other, _)] = world.pulls()[..] else { panic!("another peer is asked at once") };
     assert_ne!(asked, other);
 }
+
+/// A page that promises more and brought nothing new is not believed: what is missing is known from the heads.
+#[test]
+fn y14_a_page_that_brought_nothing_promises_nothing() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    let made = b.tag(1, "a");
+    world.said();
+    world.feed(B, hello(1, &[b.head()]));
+    let [(_, pull)] = &world.pulls()[..] else { panic!("B is asked") };
+    world.feed(B, live(&[&made]));
+    world.feed(B, page_of(answer(pull, true), &[&made]));
+    for _ in 0..20 {
+        assert!(world.pulls().is_empty(), "nothing is missing");
+        world.pass(100);
+    }
+}

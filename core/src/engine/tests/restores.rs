@@ -295,3 +295,34 @@ fn rows_of_a_write_that_is_taken_back_are_stored_by_the_next_one() {
     });
     assert!(puts.into_iter().any(|key| *key == keys::peer(B)));
 }
+
+/// A proof may come while a page is read for a peer.
+#[test]
+fn y15_a_page_that_was_begun_before_the_proof_hides_the_own_stream() {
+    for proven in [false, true] {
+        let mut world = World::connected(Rules::ALL);
+        world.commit(vec![tag(1, "a")]).unwrap();
+        world.feed(C, live(&[&Author::new(C, C_DEVICE).tag(2, "c")]));
+        let own = world.own();
+        world.handle(Input::Frame(B, wire::pull(GROUP, &pull_all())));
+        let read = std::iter::from_fn(|| world.engine.next_effect())
+            .find_map(|effect| if let Effect::Find(job, query) = effect { Some((job, query)) } else { None });
+        let (job, query) = read.expect("the log is read");
+        if proven {
+            world.handle(Input::Frame(C, hello(1, &[WireHead { seq: own.seq + 1, ..own }])));
+        }
+        let answer = world.find(query);
+        world.handle(Input::Found(job, answer));
+        world.settle();
+        let streams: Vec<_> = world
+            .said()
+            .into_iter()
+            .filter_map(
+                |(_, message)| if let Message::Page(_, commits) = message { Some(commits) } else { None },
+            )
+            .flat_map(|commits| commits.into_iter().map(|commit| commit.stream))
+            .collect();
+        assert_eq!(streams.contains(&REPLICA), !proven, "{streams:?}");
+        assert!(streams.contains(&C), "{streams:?}");
+    }
+}
