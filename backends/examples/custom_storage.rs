@@ -67,7 +67,7 @@ fn main() {
 mod tests {
     use super::*;
 
-    /// What lasts from one opening to the next. For a real store it is a path.
+    /// The rows, which last from one opening to the next. For a real store it is a path.
     #[derive(Default)]
     struct Place(Arc<Mutex<BTreeMap<Key, Value>>>);
 

@@ -112,7 +112,7 @@ impl Storage for MemoryStorage {
         if content.owner != self.owner {
             return Err(WriteError::Fenced);
         }
-        // Nothing below can fail: otherwise a batch could be applied in part.
+        // The loop has no step that can fail: otherwise a batch could be applied in part.
         for op in batch {
             match op {
                 WriteOp::Put { key, value } => drop(content.entries.insert(key, value)),

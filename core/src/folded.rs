@@ -120,40 +120,17 @@ mod tests {
 
     use async_trait::async_trait;
     use futures::executor::block_on;
-    use serde::{Deserialize, Serialize};
     use tokio::sync::{Semaphore, broadcast, mpsc, watch};
     use uuid::Uuid;
 
     use super::*;
     use crate::clock::WallMs;
     use crate::driver::OpenStore;
+    use crate::engine::made::Bag;
     use crate::hlc::Hlc;
     use crate::ids::{DeviceId, ReplicaId};
     use crate::storage::{WriteBatch, WriteError};
     use crate::stored::record::Merged;
-    use crate::syncable::{Shared, Syncable};
-
-    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-    struct Bag {
-        id: u32,
-        items: BTreeSet<u32>,
-    }
-
-    impl Syncable for Bag {
-        const SYNC_MODEL: &'static str = "bag";
-        type Id = u32;
-        type Ownership = Shared;
-        const OWN_MERGE: bool = true;
-
-        fn sync_id(&self) -> u32 {
-            self.id
-        }
-
-        fn merge(mut self, other: Self) -> Self {
-            self.items.extend(other.items);
-            self
-        }
-    }
 
     /// A store in which the engine folds everything just after the first read.
     struct FoldsMeanwhile {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-/// What passed on a link, or on all of them.
+/// The frames and bytes that passed on a link, or on all of them.
 ///
 /// A frame that comes twice is sent once; each copy is delivered or dropped for itself. A copy that is neither is still
 /// under way.

@@ -1,4 +1,4 @@
-//! What a failure of redb means to the caller of the store.
+//! The errors of redb, as the caller of the store sees them.
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What a failure of an engine means to the caller of a store.
+//! The errors of an engine, as the caller of a store sees them.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;

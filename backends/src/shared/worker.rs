@@ -28,7 +28,8 @@ impl Worker {
     /// Starts a thread named `name`.
     ///
     /// # Errors
-    /// What the system reports if it cannot start a thread.
+    ///
+    /// The error of the system if it cannot start a thread.
     pub(crate) fn start(name: &str) -> io::Result<Self> {
         let (jobs, received) = mpsc::channel::<Job>();
         let thread = Builder::new().name(name.to_owned()).spawn(move || {

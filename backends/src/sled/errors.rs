@@ -1,4 +1,4 @@
-//! What a failure of sled means to the caller of the store.
+//! The errors of sled, as the caller of the store sees them.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What a failure of SQLite means to the caller of the store.
+//! The errors of SQLite, as the caller of the store sees them.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;

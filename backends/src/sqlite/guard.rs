@@ -1,6 +1,6 @@
 //! Keeps the app's own statements from ending the transaction that they are part of.
 //!
-//! It takes three hooks of SQLite, because each of them sees only a part. The authorizer sees statements before they
+//! The guard takes three hooks of SQLite, because each of them sees only a part. The authorizer sees statements before they
 //! run, and refuses those that end a transaction or change how a later one is stored. The rollback hook sees what a
 //! statement does while it runs, such as `INSERT OR ROLLBACK` or `RAISE(ROLLBACK)` in a trigger. The statements after
 //! such a rollback run in no transaction, and each would commit by itself: the commit hook turns those commits into

@@ -1,4 +1,4 @@
-//! What an end receives, and when it is woken; the limits of its queue; the counters.
+//! The frames that an end receives, and when it is woken; the limits of its queue; the counters.
 
 use std::pin::pin;
 use std::sync::atomic::Ordering::SeqCst;

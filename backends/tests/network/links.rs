@@ -1,4 +1,4 @@
-//! What a link does to the frames that pass it.
+//! The faults of a link: loss, repeats, order, delay.
 
 use bytes::Bytes;
 use syncline::{Clock, Incoming, Mono, Transport};

@@ -13,7 +13,7 @@ pub(crate) struct CrashDisk(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// What reads see: every write, synced or not.
+    /// The bytes that reads see: every write, synced or not.
     image: Vec<u8>,
     trace: Vec<Op>,
     fault: Option<Fault>,

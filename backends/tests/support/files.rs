@@ -1,4 +1,4 @@
-//! What the tests of stores in files share: a filled store, refusals, and a second process.
+//! The parts that the tests of stores in files share: a filled store, refusals, and a second process.
 
 use std::fmt::Debug;
 use std::fs;

@@ -86,11 +86,11 @@ pub(super) fn complaint<T>(check: impl FnOnce() -> T) -> Option<String> {
     catch_unwind(AssertUnwindSafe(check)).err().map(|panic| panic_message(&*panic))
 }
 
-/// A set that is united.
+/// A set whose merge is the union.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Bag {
-    pub(super) id: u32,
-    pub(super) items: BTreeSet<u32>,
+pub(crate) struct Bag {
+    pub(crate) id: u32,
+    pub(crate) items: BTreeSet<u32>,
 }
 
 impl Syncable for Bag {

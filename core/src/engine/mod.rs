@@ -443,6 +443,6 @@ impl Engine {
 }
 
 #[cfg(test)]
-mod made;
+pub(crate) mod made;
 #[cfg(test)]
 mod tests;

@@ -114,14 +114,3 @@ pub(super) fn page_of(head: PageHead, commits: &[&Made]) -> Bytes {
 pub(super) fn hello(session: u64, heads: &[WireHead]) -> Bytes {
     wire::hello(GROUP, &Hello { session, restored: false, heads: Capped(heads.to_vec()) })
 }
-
-/// A pull that asks for everything, whatever its length.
-pub(super) const fn pull_all() -> Pull {
-    Pull {
-        id: 7,
-        budget: 1 << 20,
-        frame_bytes: u32::MAX,
-        heads: Capped(Vec::new()),
-        excluded: Capped(Vec::new()),
-    }
-}

@@ -51,6 +51,7 @@ use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::made::{Bag, pull_all};
 use super::wire::{
     self, Capped, CommitParts, Hello, Message, MessageWriter, Messages, PageHead, Pull, WireCommit, WireHead,
 };
@@ -107,29 +108,6 @@ impl Syncable for Spot {
 
     fn sync_id(&self) -> (DeviceId, u32) {
         (self.device_id, self.id)
-    }
-}
-
-/// A set whose merge is the union.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Bag {
-    id: u32,
-    items: BTreeSet<u32>,
-}
-
-impl Syncable for Bag {
-    const SYNC_MODEL: &'static str = "bag";
-    type Id = u32;
-    type Ownership = Shared;
-    const OWN_MERGE: bool = true;
-
-    fn sync_id(&self) -> u32 {
-        self.id
-    }
-
-    fn merge(mut self, other: Self) -> Self {
-        self.items.extend(other.items);
-        self
     }
 }
 
