@@ -152,6 +152,7 @@ mod gate;
 pub mod join;
 pub mod joined_replica;
 mod models;
+mod on_drop;
 mod poll;
 mod recording;
 mod reference;

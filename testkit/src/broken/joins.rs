@@ -9,7 +9,8 @@ use syncline::{
     Value, WriteBatch, WriteError,
 };
 
-use super::{JoinFlaw, OnDrop, lock};
+use super::{JoinFlaw, lock};
+use crate::on_drop::OnDrop;
 use crate::poll::give_way;
 use crate::reference::{Rows, run_job};
 use crate::sorted_map::SortedMap;

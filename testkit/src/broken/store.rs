@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, ThreadId};
 
 use async_trait::async_trait;
 use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
 
 use super::disk::Notes;
-use super::{Flaw, OnDrop, lock};
+use super::{Flaw, lock};
+use crate::on_drop::OnDrop;
 use crate::sorted_map::{self, SortedMap};
 use crate::{Disk, Reference};
 
@@ -33,12 +34,15 @@ pub(super) struct State {
     leftover: Vec<WriteOp>,
     late: Vec<WriteOp>,
     pub(super) writes: u64,
+    /// The thread of the last read.
+    reader: Option<ThreadId>,
+    waits: u64,
 }
 
 #[async_trait]
 impl Storage for Broken {
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
-        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.note_read();
         match self.flaw {
             Flaw::StaleCache | Flaw::StaleAbsence => return self.get_cached(keys).await,
             Flaw::PublishesLate => {
@@ -84,7 +88,7 @@ impl Storage for Broken {
     }
 
     async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
-        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.note_read();
         let backward = range.end.as_ref().is_some_and(|end| *end < range.start);
         match self.flaw {
             Flaw::PublishesLate => {
@@ -331,19 +335,28 @@ impl Broken {
         Ok(entries)
     }
 
-    /// Waits until another thread has read. The wait is bounded, since there may be no reader, and only the first
-    /// writes wait, since there may be many of them.
+    fn note_read(&self) {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        lock(&self.state).reader = Some(thread::current().id());
+    }
+
+    /// Waits until another thread has read from first to last, if another was the last to read: without one, nothing
+    /// would end the wait. It is bounded, since that thread may have ended, and so is the number of waits.
     fn wait_for_a_reader(&self) {
         const WAITS_MAX: u64 = 100;
-        const TURNS_MAX: u32 = 20;
-        let waits = {
+        const TURNS_MAX: u32 = 10_000;
+        {
             let mut state = lock(&self.state);
-            state.writes += 1;
-            state.writes
-        };
+            let beside = state.reader.is_some_and(|reader| reader != thread::current().id());
+            if !beside || state.waits == WAITS_MAX {
+                return;
+            }
+            state.waits += 1;
+        }
         let reads = self.reads.load(Ordering::SeqCst);
         for _ in 0..TURNS_MAX {
-            if waits > WAITS_MAX || self.reads.load(Ordering::SeqCst) > reads + 1 {
+            // The first read may have begun before the wait; the second shows that it has ended.
+            if self.reads.load(Ordering::SeqCst) > reads + 1 {
                 break;
             }
             thread::yield_now();

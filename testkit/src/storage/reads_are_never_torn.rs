@@ -2,19 +2,24 @@
 
 use std::fmt::Display;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures::FutureExt as _;
 use syncline::{Key, KeyRange, Storage as _, WriteBatch};
 
 use super::reads_see_last_write::number_of;
 use super::subject::Subject;
+use crate::on_drop::OnDrop;
 use crate::poll::interleave;
 use crate::{Fixture, threads};
 
 const KEYS: u8 = 8;
 const WRITES: u64 = 150;
+/// Bounds the writes that wait for readers to get their turn: a fast store would be done before they begin.
+const WRITES_MAX: u64 = 100_000;
 const READERS: usize = 2;
+/// Reads that run beside the writes, whatever the scheduler does.
+const READS_MIN: usize = 200;
 const READS_MAX: u64 = 20_000;
 const LEAD_MAX: usize = 64;
 
@@ -112,12 +117,16 @@ fn polls_interleave<F: Fixture>(subject: &Subject<'_, F>) {
 async fn threads_race<F: Fixture>(subject: &Subject<'_, F>) {
     subject.write("before the race", same_number(0)).await;
     let done = AtomicBool::new(false);
+    let reads = AtomicUsize::new(0);
     let start = Barrier::new(READERS + 1);
-    let (done, start) = (&done, &start);
+    let (done, reads, start) = (&done, &reads, &start);
     let mut tasks = vec![
         async move {
             start.wait();
-            for number in 1..=WRITES {
+            for number in 1..=WRITES_MAX {
+                if number > WRITES && reads.load(Ordering::SeqCst) >= READS_MIN {
+                    break;
+                }
                 subject.write("a write beside readers", same_number(number)).await;
             }
             done.store(true, Ordering::SeqCst);
@@ -126,6 +135,8 @@ async fn threads_race<F: Fixture>(subject: &Subject<'_, F>) {
     ];
     for way in [Way::GetMany, Way::Scan].into_iter().cycle().take(READERS) {
         let reading = async move {
+            // A reader that has failed keeps the writer no longer.
+            let _ended = OnDrop::new(|| drop(reads.fetch_add(READS_MIN, Ordering::SeqCst)));
             start.wait();
             let mut seen = 0;
             for _ in 0..READS_MAX {
@@ -135,6 +146,7 @@ async fn threads_race<F: Fixture>(subject: &Subject<'_, F>) {
                     subject.fail("threads", format_args!("found batch {found} after batch {seen}"));
                 }
                 seen = found;
+                reads.fetch_add(1, Ordering::SeqCst);
                 if last_round {
                     break;
                 }
