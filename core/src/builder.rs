@@ -195,7 +195,7 @@ impl<S: Storage> Builder<S> {
             write(&storage, batch).await?;
         }
         if let Some(all) = &projections {
-            all.begin(&found.projections);
+            Arc::clone(all).begin(&storage, &found.projections).await?;
         }
 
         let (closed, when_closed) = watch::channel(());

@@ -72,7 +72,7 @@ pub enum Event {
         /// Whether there is nothing more to merge.
         complete: bool,
     },
-    /// A projection began to be rebuilt, got on with it, is complete or failed.
+    /// A projection began to be filled, got on with it, is complete or failed; or its debts have changed.
     Projection(ProjectionStatus),
 }
 
@@ -91,13 +91,6 @@ pub enum StreamStop {
         seq: u64,
         /// The stamp of the commit.
         stamp: Hlc,
-    },
-    /// A projection here refused the next commit, which is tried again, ever more rarely.
-    Projection {
-        /// The sequence number of the commit.
-        seq: u64,
-        /// The error that the projection reported.
-        error: String,
     },
     /// The store here refused the next commit, which is tried again, ever more rarely.
     NotStored {
@@ -130,7 +123,7 @@ impl fmt::Display for StreamStop {
                     "commit {seq} is stamped {stamp}, too far ahead of physical time; it waits for that"
                 )
             }
-            Self::Projection { seq, error } | Self::NotStored { seq, error } => {
+            Self::NotStored { seq, error } => {
                 write!(f, "commit {seq} is tried again: {error}")
             }
             Self::Forked { seq } => {

@@ -26,6 +26,29 @@ pub trait JoinTx {
     /// # Errors
     /// The error that the store reports. The job must then fail, or half of a commit would be written.
     fn apply(&self, batch: &WriteBatch) -> Result<(), BoxError>;
+
+    /// Runs `part` of the job. If it fails, undoes what it did, and nothing else.
+    ///
+    /// The part is code of the app, which does not panic here: the caller turns a panic into an error. Parts may lie
+    /// inside parts. A store whose engine cannot undo a part of a transaction keeps this default: the caller then fails
+    /// the job, and joins again without the part.
+    fn attempt(&self, part: &mut dyn FnMut() -> Result<(), BoxError>) -> Attempt {
+        match part() {
+            Ok(()) => Attempt::Done,
+            Err(error) => Attempt::Spoiled(error),
+        }
+    }
+}
+
+/// The outcome of a [part](JoinTx::attempt) of a job.
+#[derive(Debug)]
+pub enum Attempt {
+    /// The part succeeded, and belongs to the transaction.
+    Done,
+    /// The part failed with this error, and was undone. The transaction is as it was before it.
+    Undone(BoxError),
+    /// The part failed with this error, and could not be undone alone. The job must fail.
+    Spoiled(BoxError),
 }
 
 /// Work inside one native transaction: `Ok` commits it, an error undoes all of it.
@@ -53,6 +76,8 @@ pub type Native<'t, S> = <<S as JoinStorage>::Tx<'t> as JoinTx>::Native;
 ///   job is there. If a statement failed and the store undid everything for that, the error of the job is returned
 ///   instead, if it has one. A store whose native transaction cannot be ended through a shared reference need do
 ///   nothing for this.
+/// - `join_undoes_a_part`: a [part](JoinTx::attempt) that failed leaves no trace if it is said to be undone, and what
+///   the job did before and after it is there.
 /// - `joins_and_writes_are_ordered`: joins and writes take effect in the order in which they were called.
 /// - `cancelled_join_is_all_or_nothing`: a future dropped at any point leaves all or nothing, and the store usable.
 #[async_trait]
@@ -73,6 +98,27 @@ pub trait JoinStorage: Storage + Sized {
     /// # Cancel safety
     /// Dropping the future leaves all of the transaction or nothing of it.
     async fn join(&self, job: JoinJob<Self>) -> Result<(), WriteError>;
+
+    /// As [`join`](JoinStorage::join), for a job that makes tables of the app anew: the store enforces no foreign keys
+    /// meanwhile. With them, a parent's table could not be dropped, or its children would be emptied with it.
+    ///
+    /// A store without foreign keys keeps this default.
+    ///
+    /// # Errors
+    /// As [`join`](JoinStorage::join).
+    async fn join_without_foreign_keys(&self, job: JoinJob<Self>) -> Result<(), WriteError> {
+        self.join(job).await
+    }
+
+    /// Whether a row breaks a foreign key, since a table was made anew without them.
+    ///
+    /// A store without foreign keys keeps this default.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store could not read.
+    async fn breaks_foreign_keys(&self) -> Result<bool, ReadError> {
+        Ok(false)
+    }
 }
 
 /// The error of a job whose statements ended the transaction that they were part of. All of it was undone.

@@ -1,17 +1,19 @@
-//! Joined writes: a commit that is read, decided and written inside one native transaction of the store.
+//! Joined writes: commits that are read, decided and written inside one native transaction of the store.
 
 use std::cell::Cell;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use crate::engine::{self, Commit, Decision, Pen, Received};
-use crate::error::{Error, StopReason};
-use crate::join::{JoinJob, JoinStorage, JoinTx, TransactionEnded};
-use crate::projection::Projections;
+use crate::engine::{self, Commit, Decision, Pen, Received, Ticket};
+use crate::error::{Error, SharedError, StopReason};
+use crate::join::{Attempt, JoinJob, JoinStorage, JoinTx, TransactionEnded};
+use crate::projection::{Account, Manner, Projections, PutOff, Settled, Settlement};
 use crate::storage::{BoxError, Key, ReadError, Value, WriteBatch, WriteError};
+use crate::stored::FormatError;
 
 thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
@@ -24,11 +26,11 @@ pub(crate) fn is_inside() -> bool {
 }
 
 /// Runs the app's code inside a joined write. A panic becomes an error, since the driver must outlive it.
-pub(crate) fn inside<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+pub(crate) fn inside<T, E: From<Error>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     let before = INSIDE.replace(true);
     let outcome = catch_unwind(AssertUnwindSafe(work));
     INSIDE.set(before);
-    outcome.unwrap_or_else(|panic| Err(Error::from_panic(&*panic)))
+    outcome.unwrap_or_else(|panic| Err(Error::from_panic(&*panic).into()))
 }
 
 /// A joined write, for the driver to perform when its turn comes.
@@ -38,101 +40,282 @@ pub(crate) type Work<S> =
 /// The end of a joined write: durable, with the pen as the write left it and the decision; or certainly undone.
 pub(crate) type Joined = Result<Box<(Pen, Decision)>, Error>;
 
+/// Why a joined write was undone.
+#[derive(Debug)]
+pub(crate) enum Halt {
+    Error(Error),
+    /// The job succeeded, and the store refused its transaction: a constraint that is checked at the end, perhaps.
+    NotCommitted(SharedError),
+    /// A projection did not take a record, and what it had done could not be undone alone.
+    Spoiled {
+        at: usize,
+        record: Key,
+        error: Error,
+    },
+}
+
+impl From<Halt> for Error {
+    fn from(halt: Halt) -> Self {
+        match halt {
+            Halt::Error(error) | Halt::Spoiled { error, .. } => error,
+            Halt::NotCommitted(error) if error.is::<TransactionEnded>() => TransactionEnded.into(),
+            Halt::NotCommitted(error) => Self::Rejected(error),
+        }
+    }
+}
+
+impl From<Error> for Halt {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<FormatError> for Halt {
+    fn from(error: FormatError) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+impl fmt::Display for Halt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Error(error) | Self::Spoiled { error, .. } => error.fmt(f),
+            Self::NotCommitted(error) => error.fmt(f),
+        }
+    }
+}
+
 /// Returns the joined write that commits the changes that `stage` stages in the transaction, and projects them.
 pub(crate) fn work<S: JoinStorage>(
     stage: impl FnOnce(&S::Tx<'_>) -> Result<Commit, Error> + Send + 'static,
     projections: Option<Arc<Projections<S>>>,
 ) -> Work<S> {
-    Box::new(move |store, pen| {
-        in_transaction(store, move |tx| {
-            let commit = stage(tx)?;
-            perform(tx, projections.as_deref(), pen, commit)
-        })
+    Box::new(move |store, mut pen| {
+        let all = projections.clone();
+        let job = move |tx: &S::Tx<'_>| -> Result<_, Halt> {
+            let mut commit = stage(tx)?;
+            let keys: Vec<Key> = commit.changes.iter_mut().map(|change| change.record.lend()).collect();
+            let values = read(tx, &keys)?;
+            commit.changes.iter_mut().zip(keys).for_each(|(change, key)| change.record.take_back(key));
+            let mut decision = pen.decide_alone(commit, values)?;
+            let batch = std::mem::take(&mut decision.batch);
+            let mut account = Account::default();
+            apply(tx, &batch)?;
+            let Some(all) = all else { return Ok((pen, decision, Settlement::default())) };
+            all.project(tx, batch.puts(), all.manner(), &PutOff::default(), &mut account)?;
+            let settlement = account.close(tx, &all)?;
+            Ok((pen, decision, settlement))
+        };
+        async move { Ok(ended(in_transaction(store, job).await?, projections.as_deref())) }.boxed()
     })
 }
 
-/// Returns the joined write that applies commits of others, and projects them.
+/// Returns the joined write that commits a round of commits, and projects them. A commit that a projection refuses
+/// fails alone, if the store can undo a part of a transaction; otherwise the whole round is undone.
+pub(crate) fn round<S: JoinStorage>(
+    mut round: Vec<(Ticket, Commit)>,
+    projections: Arc<Projections<S>>,
+) -> Work<S> {
+    Box::new(move |store, mut pen| {
+        let all = Arc::clone(&projections);
+        let job = move |tx: &S::Tx<'_>| -> Result<_, Halt> {
+            let changes = round.iter_mut().flat_map(|(_, commit)| &mut commit.changes);
+            let keys: Vec<Key> = changes.map(|change| change.record.lend()).collect();
+            let values = read(tx, &keys)?;
+            let changes = round.iter_mut().flat_map(|(_, commit)| &mut commit.changes);
+            changes.zip(keys).for_each(|(change, key)| change.record.take_back(key));
+            let (manner, is_alone) = (all.manner(), round.len() == 1);
+            let (mut account, mut spoiled) = (Account::default(), None);
+            let mut project = |records: &[(&[u8], &[u8])]| -> Result<(), Error> {
+                // What was not undone is in the transaction, so nothing more may be done there.
+                if spoiled.is_some() {
+                    return Err(spoiled_round());
+                }
+                let (mut own, mut outcome) = (Account::default(), Ok(()));
+                let mut part = || {
+                    outcome = all.project(tx, records.iter().copied(), manner, &PutOff::default(), &mut own);
+                    outcome.as_ref().map(|()| ()).map_err(|halt| BoxError::from(halt.to_string()))
+                };
+                let attempt = match is_alone {
+                    true => part().map_or_else(Attempt::Spoiled, |()| Attempt::Done),
+                    false => tx.attempt(&mut part),
+                };
+                let error = match attempt {
+                    Attempt::Done => {
+                        account.add(own);
+                        return Ok(());
+                    }
+                    Attempt::Undone(error) | Attempt::Spoiled(error) if outcome.is_ok() => {
+                        spoiled = Some(Error::Rejected(error.into()));
+                        return Err(spoiled_round());
+                    }
+                    Attempt::Undone(_) => outcome.err(),
+                    Attempt::Spoiled(_) => {
+                        spoiled = outcome.err().map(Error::from);
+                        return Err(spoiled_round());
+                    }
+                };
+                error.map_or(Ok(()), |halt| Err(halt.into()))
+            };
+            let mut decision = pen.decide(round, values, Some(&mut project));
+            if let Some(error) = spoiled {
+                return Err(error.into());
+            }
+            apply(tx, &std::mem::take(&mut decision.batch))?;
+            let settlement = account.close(tx, &all)?;
+            Ok((pen, decision, settlement))
+        };
+        async move { Ok(ended(in_transaction(store, job).await?, Some(&*projections))) }.boxed()
+    })
+}
+
+/// The error of commits behind the one that spoiled their round. Nobody sees it: the round is undone.
+fn spoiled_round() -> Error {
+    Error::Rejected(Arc::from(BoxError::from("another commit of the round failed")))
+}
+
+/// Returns the joined write that applies commits of others, and projects them. A record that a projection does not take
+/// is a debt.
 pub(crate) fn receive<S: JoinStorage>(
     mut commits: Vec<Received>,
     projections: Arc<Projections<S>>,
 ) -> Work<S> {
-    Box::new(move |store, mut pen| {
-        in_transaction(store, move |tx| {
-            let keys = engine::lend_keys(&mut commits);
-            let values = read(tx, &keys)?;
-            engine::take_keys_back(&mut commits, keys);
-            let mut decision = pen.receive(&commits, values)?;
-            apply(tx, Some(&*projections), &std::mem::take(&mut decision.batch))?;
-            Ok(Box::new((pen, decision)))
-        })
+    Box::new(move |store, pen| {
+        let keys = engine::lend_keys(&mut commits);
+        engine::take_keys_back(&mut commits, keys.clone());
+        let (all, commits) = (Arc::clone(&projections), Arc::new(commits));
+        let job = move |tx: &S::Tx<'_>, put_off: &PutOff| -> Result<_, Halt> {
+            let mut pen = pen.clone();
+            let mut decision = pen.receive(&commits, read(tx, &keys)?)?;
+            let settlement = write_owing(tx, &std::mem::take(&mut decision.batch), &all, put_off)?;
+            Ok((pen, decision, settlement))
+        };
+        async move {
+            let done = putting_off(store, job).await?.map_err(Halt::Error);
+            Ok(ended(done, Some(&*projections)))
+        }
+        .boxed()
     })
 }
 
-/// Writes `batch` and projects it. The inner result is durable, or certainly undone.
-pub(crate) fn write<S: JoinStorage>(
+/// Writes `batch` and projects it. A record that a projection does not take is a debt.
+pub(crate) async fn write<S: JoinStorage>(
     store: &S,
     batch: WriteBatch,
     projections: Arc<Projections<S>>,
-) -> BoxFuture<'_, Result<Result<(), Error>, StopReason>> {
-    in_transaction(store, move |tx| apply(tx, Some(&*projections), &batch))
+) -> Result<Result<Settled, Error>, StopReason> {
+    let (all, batch) = (Arc::clone(&projections), Arc::new(batch));
+    let job = move |tx: &S::Tx<'_>, put_off: &PutOff| write_owing(tx, &batch, &all, put_off);
+    Ok(putting_off(store, job).await?.map(|settlement| projections.settle(settlement)))
+}
+
+fn write_owing<S: JoinStorage>(
+    tx: &S::Tx<'_>,
+    batch: &WriteBatch,
+    projections: &Projections<S>,
+    put_off: &PutOff,
+) -> Result<Settlement, Halt> {
+    apply(tx, batch)?;
+    let mut account = Account::default();
+    projections.project(tx, batch.puts(), Manner::Owe, put_off, &mut account)?;
+    Ok(account.close(tx, projections)?)
+}
+
+/// Takes note of the debts of a write that has ended.
+fn ended<S: JoinStorage>(
+    done: Result<(Pen, Decision, Settlement), Halt>,
+    projections: Option<&Projections<S>>,
+) -> Joined {
+    let (pen, mut decision, settlement) = done?;
+    if let Some(projections) = projections {
+        let Settled { notices, owes } = projections.settle(settlement);
+        decision.notices.extend(notices);
+        decision.owes = owes;
+    }
+    Ok(Box::new((pen, decision)))
+}
+
+/// Runs `job` in a native transaction, again and again, each time without the calls of projections that spoiled it
+/// before.
+pub(crate) async fn putting_off<S: JoinStorage, T: Send + 'static>(
+    store: &S,
+    job: impl Fn(&S::Tx<'_>, &PutOff) -> Result<T, Halt> + Send + Sync + 'static,
+) -> Result<Result<T, Error>, StopReason> {
+    let (job, mut put_off) = (Arc::new(job), PutOff::default());
+    loop {
+        let (job, without) = (Arc::clone(&job), put_off.clone());
+        match in_transaction(store, move |tx| job(tx, &without)).await? {
+            Ok(done) => return Ok(Ok(done)),
+            Err(halt) => {
+                if let Err(error) = put_off.learn(halt) {
+                    return Ok(Err(error));
+                }
+            }
+        }
+    }
 }
 
 /// Runs `job` in a native transaction of the store, which commits if it succeeds.
-fn in_transaction<S: JoinStorage, T: Send + 'static>(
+pub(crate) async fn in_transaction<S: JoinStorage, T: Send + 'static>(
     store: &S,
-    job: impl FnOnce(&S::Tx<'_>) -> Result<T, Error> + Send + 'static,
-) -> BoxFuture<'_, Result<Result<T, Error>, StopReason>> {
-    async move {
-        let slot = Arc::new(Mutex::new(None));
-        let fill = Arc::clone(&slot);
-        let job: JoinJob<S> = Box::new(move |tx| {
-            let outcome = inside(|| job(tx));
-            let result = match &outcome {
-                Ok(_) => Ok(()),
-                Err(error) => Err(BoxError::from(error.to_string())),
-            };
-            *fill.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
-            result
-        });
-        let joined = store.join(job).await;
-        let outcome = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match joined {
-            Ok(()) => match outcome {
-                Some(Ok(done)) => Ok(Ok(done)),
-                _ => Err(StopReason::Unknown(Arc::from(BoxError::from(COMMITTED_A_FAILURE)))),
-            },
-            Err(WriteError::Rejected(error)) if error.is::<TransactionEnded>() => {
-                Ok(Err(TransactionEnded.into()))
-            }
-            Err(WriteError::Rejected(error)) => match outcome {
-                Some(Err(own)) => Ok(Err(own)),
-                _ => Ok(Err(Error::Rejected(Arc::from(error)))),
-            },
-            Err(WriteError::Unknown(error)) => Err(StopReason::Unknown(Arc::from(error))),
-            Err(WriteError::Fenced) => Err(StopReason::Fenced),
-        }
+    job: impl FnOnce(&S::Tx<'_>) -> Result<T, Halt> + Send + 'static,
+) -> Result<Result<T, Halt>, StopReason> {
+    let (job, slot) = kept(job);
+    judge(store.join(job).await, slot)
+}
+
+/// As [`in_transaction`], in a transaction without foreign keys.
+pub(crate) async fn without_foreign_keys<S: JoinStorage, T: Send + 'static>(
+    store: &S,
+    job: impl FnOnce(&S::Tx<'_>) -> Result<T, Halt> + Send + 'static,
+) -> Result<Result<T, Halt>, StopReason> {
+    let (job, slot) = kept(job);
+    judge(store.join_without_foreign_keys(job).await, slot)
+}
+
+/// Where a job leaves its outcome.
+type Slot<T> = Arc<Mutex<Option<Result<T, Halt>>>>;
+
+/// The job for the store, and the place where it leaves its outcome.
+fn kept<S: JoinStorage, T: Send + 'static>(
+    job: impl FnOnce(&S::Tx<'_>) -> Result<T, Halt> + Send + 'static,
+) -> (JoinJob<S>, Slot<T>) {
+    let slot = Slot::<T>::default();
+    let fill = Arc::clone(&slot);
+    let job: JoinJob<S> = Box::new(move |tx| {
+        let outcome = inside(|| job(tx));
+        let result = outcome.as_ref().map(|_| ()).map_err(|halt| BoxError::from(halt.to_string()));
+        *fill.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+        result
+    });
+    (job, slot)
+}
+
+/// Returns the outcome of a job, given how its transaction ended.
+fn judge<T>(joined: Result<(), WriteError>, slot: Slot<T>) -> Result<Result<T, Halt>, StopReason> {
+    let outcome = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match joined {
+        Ok(()) => match outcome {
+            Some(Ok(done)) => Ok(Ok(done)),
+            _ => Err(StopReason::Unknown(Arc::from(BoxError::from(COMMITTED_A_FAILURE)))),
+        },
+        Err(WriteError::Rejected(error)) => Ok(Err(match outcome {
+            Some(Err(spoiled @ Halt::Spoiled { .. })) => spoiled,
+            Some(Err(_)) if error.is::<TransactionEnded>() => Halt::Error(TransactionEnded.into()),
+            Some(Err(own)) => own,
+            Some(Ok(_)) => Halt::NotCommitted(Arc::from(error)),
+            None => Halt::Error(Error::Rejected(Arc::from(error))),
+        })),
+        Err(WriteError::Unknown(error)) => Err(StopReason::Unknown(Arc::from(error))),
+        Err(WriteError::Fenced) => Err(StopReason::Fenced),
     }
-    .boxed()
 }
 
 /// The reason to stop if a store commits a job that failed, or that it never ran: it has lost track of its writes.
 const COMMITTED_A_FAILURE: &str = "the store committed a joined write whose job had failed";
 
-fn perform<S: JoinStorage>(
-    tx: &S::Tx<'_>,
-    projections: Option<&Projections<S>>,
-    mut pen: Pen,
-    mut commit: Commit,
-) -> Joined {
-    let keys: Vec<Key> = commit.changes.iter_mut().map(|change| change.record.lend()).collect();
-    let values = read(tx, &keys)?;
-    commit.changes.iter_mut().zip(keys).for_each(|(change, key)| change.record.take_back(key));
-    let mut decision = pen.decide_alone(commit, values)?;
-    apply(tx, projections, &std::mem::take(&mut decision.batch))?;
-    Ok(Box::new((pen, decision)))
-}
-
-fn read(tx: &impl JoinTx, keys: &[Key]) -> Result<Vec<Option<Value>>, Error> {
+/// Reads the values of `keys` in the transaction.
+pub(crate) fn read(tx: &impl JoinTx, keys: &[Key]) -> Result<Vec<Option<Value>>, Error> {
     let values = tx.get_many(keys)?;
     if values.len() != keys.len() {
         return Err(ReadError::new(format!("{} values for {} keys", values.len(), keys.len())).into());
@@ -140,17 +323,10 @@ fn read(tx: &impl JoinTx, keys: &[Key]) -> Result<Vec<Option<Value>>, Error> {
     Ok(values)
 }
 
-/// Writes a batch into the transaction, and projects it.
-fn apply<S: JoinStorage>(
-    tx: &S::Tx<'_>,
-    projections: Option<&Projections<S>>,
-    batch: &WriteBatch,
-) -> Result<(), Error> {
-    if !batch.is_empty() {
-        tx.apply(batch).map_err(|error| Error::Rejected(Arc::from(error)))?;
-        if let Some(projections) = projections {
-            projections.project(tx, batch)?;
-        }
+/// Writes a batch into the transaction.
+fn apply(tx: &impl JoinTx, batch: &WriteBatch) -> Result<(), Error> {
+    if batch.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    tx.apply(batch).map_err(|error| Error::Rejected(Arc::from(error)))
 }

@@ -77,6 +77,7 @@
 //! | fold | to merge into its record what lies beside it, once the app can |
 //! | projection | tables that the app derives from its records, in the same transaction, [`Projection`] |
 //! | rebuild | to fill a projection from all records, page by page |
+//! | debt | a record that a projection could not take: a row with the error, kept until the projection takes it |
 //!
 //! | the others | |
 //! |---|---|
@@ -110,7 +111,7 @@
 //! | queue | the calls that wait for the store, bounded by their bytes |
 //! | round | the commits of this replica that share one write |
 //! | lane | a queue of work for the store: the write lane does one write at a time, the read lane one read for peers |
-//! | upkeep | writes that the engine does for itself: folding and rebuilding |
+//! | upkeep | writes that the engine does for itself: folding, rebuilding, paying debts |
 //! | notice | events that became true together and are told at once |
 //! | owed | of a message: to be sent to a peer next, before anything is asked of it |
 //! | mark | an event inside the engine that test histories must have brought about, or they prove too little |
@@ -158,12 +159,12 @@ pub use error::{Error, OpenError, SharedError, StopReason};
 pub use events::{Change, ChangeKind, Event, Events, Lagged, RecordKey, Restored, StreamStop};
 pub use hlc::{DriftError, Hlc, HlcGenerator, HlcLengthError};
 pub use ids::{DeviceId, GroupId, ReplicaId};
-pub use join::{JoinJob, JoinStorage, JoinTx, Native, TransactionEnded};
+pub use join::{Attempt, JoinJob, JoinStorage, JoinTx, Native, TransactionEnded};
 pub use limits::{Limit, Limits};
 pub use list::List;
 pub use manager::TransactionManager;
 pub use member::{Member, MemberState};
-pub use projection::{Projection, ProjectionState, ProjectionStatus};
+pub use projection::{Debt, Projection, ProjectionState, ProjectionStatus};
 pub use status::{PeerStatus, Status, StreamStatus};
 pub use storage::{
     BoxError, Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp,

@@ -250,6 +250,14 @@ impl WriteBatch {
         &self.ops
     }
 
+    /// The entries that the batch puts.
+    pub(crate) fn puts(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
+        self.ops.iter().filter_map(|op| match op {
+            WriteOp::Put { key, value } => Some((key.as_slice(), value.as_slice())),
+            WriteOp::Delete { .. } | WriteOp::DeleteRange { .. } => None,
+        })
+    }
+
     /// Returns whether the batch has no operations.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use syncline::{
-    BoxError, Entry, JoinJob, JoinStorage, JoinTx, Key, KeyRange, ReadError, Storage, Value, WriteBatch,
-    WriteError, WriteOp,
+    Attempt, BoxError, Entry, JoinJob, JoinStorage, JoinTx, Key, KeyRange, ReadError, Storage, Value,
+    WriteBatch, WriteError, WriteOp,
 };
 
 use crate::{Reference, ReferenceRows, ReferenceTx};
@@ -98,6 +98,10 @@ impl JoinTx for FilteredTx<'_> {
 
     fn apply(&self, batch: &WriteBatch) -> Result<(), BoxError> {
         self.inner.apply(&without(batch.clone(), self.dropped))
+    }
+
+    fn attempt(&self, part: &mut dyn FnMut() -> Result<(), BoxError>) -> Attempt {
+        self.inner.attempt(part)
     }
 }
 

@@ -120,4 +120,13 @@ impl<S: JoinStorage> JoinStorage for Gated<S> {
         self.pass(false).await;
         self.inner.join(job).await
     }
+
+    async fn join_without_foreign_keys(&self, job: JoinJob<Self>) -> Result<(), WriteError> {
+        self.pass(false).await;
+        self.inner.join_without_foreign_keys(job).await
+    }
+
+    async fn breaks_foreign_keys(&self) -> Result<bool, ReadError> {
+        self.inner.breaks_foreign_keys().await
+    }
 }

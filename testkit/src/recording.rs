@@ -213,6 +213,15 @@ impl<S: JoinStorage> JoinStorage for Recording<S> {
         let running = self.start(Request::Join);
         running.end(self.inner.join(job).await, outcome)
     }
+
+    async fn join_without_foreign_keys(&self, job: JoinJob<Self>) -> Result<(), WriteError> {
+        let running = self.start(Request::Join);
+        running.end(self.inner.join_without_foreign_keys(job).await, outcome)
+    }
+
+    async fn breaks_foreign_keys(&self) -> Result<bool, ReadError> {
+        self.inner.breaks_foreign_keys().await
+    }
 }
 
 const fn outcome(error: &WriteError) -> TraceOutcome {

@@ -21,7 +21,12 @@ pub(super) struct Guard {
     refused: AtomicBool,
     /// Whether the job's transaction was rolled back.
     rolled_back: AtomicBool,
+    /// Whether the store sets a savepoint of its own.
+    own_savepoint: AtomicBool,
 }
+
+/// The savepoint of a part of a job. The app may set savepoints too, but none whose name begins like this.
+const SAVEPOINT: &str = "syncline";
 
 /// What became of a transaction while the job ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +69,21 @@ impl Guard {
         Armed(self)
     }
 
+    /// Whether the job's transaction has ended, or should have.
+    pub(super) fn is_broken(&self) -> bool {
+        self.refused.load(Relaxed) || self.rolled_back.load(Relaxed)
+    }
+
+    /// Runs a statement about the [savepoint](SAVEPOINT) of a part: `SAVEPOINT`, `RELEASE` or `ROLLBACK TO`.
+    pub(super) fn savepoint(&self, connection: &Connection, statement: &str) -> Result<()> {
+        self.own_savepoint.store(true, Relaxed);
+        let done = connection
+            .prepare_cached(&format!("{statement} {SAVEPOINT}"))
+            .and_then(|mut statement| statement.execute([]));
+        self.own_savepoint.store(false, Relaxed);
+        done.map(drop)
+    }
+
     /// Refuses the end of a transaction if a job runs, and notes that.
     fn refuse(&self) -> bool {
         let armed = self.armed.load(Relaxed);
@@ -74,6 +94,12 @@ impl Guard {
     fn judge(&self, action: &AuthAction<'_>) -> Authorization {
         let forbidden = match action {
             AuthAction::Transaction { .. } => self.refuse(),
+            AuthAction::Savepoint { savepoint_name, .. } => {
+                let is_ours = savepoint_name
+                    .get(..SAVEPOINT.len())
+                    .is_some_and(|name| name.eq_ignore_ascii_case(SAVEPOINT));
+                is_ours && !self.own_savepoint.load(Relaxed) && self.refuse()
+            }
             AuthAction::Attach { .. } | AuthAction::Detach { .. } => self.armed.load(Relaxed),
             AuthAction::Pragma { pragma_name, pragma_value } => {
                 self.armed.load(Relaxed) && changes_the_store(pragma_name, *pragma_value)

@@ -1,12 +1,18 @@
 //! Joined writes: the app's own statements and ours in one SQLite transaction.
 
 use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use async_trait::async_trait;
 use rusqlite::Transaction;
-use syncline::{BoxError, JoinJob, JoinStorage, JoinTx, Key, ReadError, Value, WriteBatch, WriteError};
+use syncline::{
+    Attempt, BoxError, JoinJob, JoinStorage, JoinTx, Key, ReadError, TransactionEnded, Value, WriteBatch,
+    WriteError,
+};
 
 use super::errors::not_applied;
+use super::guard::Guard;
 use super::store::{Engine, lock};
 use super::{SqliteStorage, layout};
 use crate::shared::errors::NotWritten;
@@ -16,6 +22,7 @@ use crate::shared::panics::{Panicked, contain};
 #[derive(Debug)]
 pub struct SqliteTx<'t> {
     native: Transaction<'t>,
+    guard: &'t Guard,
     /// The failure of one of the store's own statements that leaves the store in doubt. A job may ignore such a
     /// failure; the store must not.
     in_doubt: RefCell<Option<BoxError>>,
@@ -27,6 +34,24 @@ impl JoinStorage for SqliteStorage {
 
     async fn join(&self, job: JoinJob<Self>) -> Result<(), WriteError> {
         self.send(move |engine| engine.join(job)).await
+    }
+
+    async fn join_without_foreign_keys(&self, job: JoinJob<Self>) -> Result<(), WriteError> {
+        self.send(move |engine| engine.join_without_foreign_keys(job)).await
+    }
+
+    async fn breaks_foreign_keys(&self) -> Result<bool, ReadError> {
+        // It reads whole tables, so it runs on the thread that writes.
+        let broken = Arc::new(AtomicBool::new(false));
+        let found = Arc::clone(&broken);
+        let asked = self.send(move |engine| {
+            let writer = lock(&engine.writer);
+            let breaks = writer.breaks_foreign_keys().map_err(|error| NotWritten::Rejected(error.into()))?;
+            found.store(breaks, Relaxed);
+            Ok(())
+        });
+        asked.await.map_err(ReadError::new)?;
+        Ok(broken.load(Relaxed))
     }
 }
 
@@ -44,11 +69,29 @@ impl<'t> JoinTx for SqliteTx<'t> {
     fn apply(&self, batch: &WriteBatch) -> Result<(), BoxError> {
         layout::apply(&self.native, batch).map_err(|error| self.note(error))
     }
+
+    fn attempt(&self, part: &mut dyn FnMut() -> Result<(), BoxError>) -> Attempt {
+        if let Err(error) = self.guard.savepoint(&self.native, "SAVEPOINT") {
+            return Attempt::Spoiled(error.into());
+        }
+        let done = part();
+        // The part may have ended the transaction, or tried to: then there is nothing to go back to.
+        if self.guard.is_broken() || self.native.is_autocommit() {
+            return Attempt::Spoiled(done.err().unwrap_or_else(|| TransactionEnded.into()));
+        }
+        let statements: &[&str] = if done.is_ok() { &["RELEASE"] } else { &["ROLLBACK TO", "RELEASE"] };
+        for statement in statements {
+            if let Err(error) = self.guard.savepoint(&self.native, statement) {
+                return Attempt::Spoiled(error.into());
+            }
+        }
+        done.map_or_else(Attempt::Undone, |()| Attempt::Done)
+    }
 }
 
 impl<'t> SqliteTx<'t> {
-    pub(super) const fn new(native: Transaction<'t>) -> Self {
-        Self { native, in_doubt: RefCell::new(None) }
+    pub(super) const fn new(native: Transaction<'t>, guard: &'t Guard) -> Self {
+        Self { native, guard, in_doubt: RefCell::new(None) }
     }
 
     pub(super) fn into_native(self) -> Transaction<'t> {
@@ -80,6 +123,17 @@ impl Engine {
             done.map_err(|Panicked(message)| NotWritten::rejected(JobPanicked(message)))?
                 .map_err(NotWritten::Rejected)
         })
+    }
+
+    /// SQLite takes the setting only between transactions.
+    fn join_without_foreign_keys(&self, job: JoinJob<SqliteStorage>) -> Result<(), NotWritten> {
+        let enforced = lock(&self.writer).set_foreign_keys(false).map_err(not_applied)?;
+        let joined = self.join(job);
+        match lock(&self.writer).set_foreign_keys(enforced) {
+            Ok(_) => joined,
+            // Later writes would break foreign keys unnoticed.
+            Err(error) => Err(NotWritten::InDoubt(error.into())),
+        }
     }
 }
 

@@ -49,6 +49,18 @@ impl Writer {
         (!self.is_in_doubt).then_some(&self.connection)
     }
 
+    /// Has foreign keys enforced or not, from the next transaction on; returns whether they were.
+    pub(super) fn set_foreign_keys(&self, enforced: bool) -> rusqlite::Result<bool> {
+        let before = self.connection.pragma_query_value(None, "foreign_keys", |row| row.get(0))?;
+        self.connection.pragma_update(None, "foreign_keys", enforced)?;
+        Ok(before)
+    }
+
+    /// Whether a row breaks a foreign key.
+    pub(super) fn breaks_foreign_keys(&self) -> rusqlite::Result<bool> {
+        self.connection.prepare("PRAGMA foreign_key_check")?.exists([])
+    }
+
     /// Runs `work` in a transaction. It makes the log about `log_bytes` longer.
     pub(super) fn write(
         &mut self,
@@ -86,7 +98,7 @@ impl Writer {
         // wrote could not write any more.
         let native =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(not_applied)?;
-        let transaction = SqliteTx::new(native);
+        let transaction = SqliteTx::new(native, &self.guard);
         // If `work` panics, `armed` is dropped before the transaction: an armed guard would refuse the rollback.
         let armed = self.guard.arm();
         let done = work(&transaction);

@@ -14,8 +14,8 @@ use crate::pages::Pages;
 use crate::storage::{Entry, Key, KeyRange, ReadError, Storage};
 use crate::stored::keys::{self, RecordKey, StoredKey};
 use crate::stored::{
-    Head, Identity, ModelSeen, ProjectionRow, clock_from_value, fork_from_value, introducer_from_value,
-    peer_from_value, record,
+    Head, Identity, ModelSeen, ProjectionRow, clock_from_value, debt_from_value, fork_from_value,
+    introducer_from_value, peer_from_value, record,
 };
 
 /// A rule that a store breaks.
@@ -201,6 +201,9 @@ impl<'a> Audit<'a> {
                     }
                     Some(StoredKey::Projection(name)) => {
                         self.note(ProjectionRow::parse(value), format_args!("projection {name}"));
+                    }
+                    Some(StoredKey::Debt(name, record)) => {
+                        self.note(debt_from_value(value), format_args!("the debt of {name} for {record}"));
                     }
                     Some(StoredKey::Head(replica)) => {
                         if let Some(head) =

@@ -12,6 +12,7 @@ use futures::future::{Either, select};
 use crate::engine::{Answer, Effect, Input, JobId, Pen, Query};
 use crate::error::{Error, StopReason, panic_message};
 use crate::joined::Work;
+use crate::projection::{Mended, Next};
 use crate::storage::{Storage, WriteError};
 
 use super::channels::OpenStore;
@@ -40,6 +41,10 @@ impl<S: Storage> Driver<S> {
                     Err(WriteError::Fenced) => Err(StopReason::Fenced),
                 }
             }),
+            Effect::Round(job, round, pen) => {
+                let work = self.projections.clone().map(|all| all.round(round));
+                self.begin_join(open, job, *pen, work)
+            }
             Effect::Join(job, ticket, pen) => {
                 let work = self.joins.remove(&ticket);
                 self.begin_join(open, job, *pen, work)
@@ -55,19 +60,12 @@ impl<S: Storage> Driver<S> {
                 }),
                 None => self.begin(async move { Ok(Input::Projected(job, Err(NO_PROJECTIONS))) }),
             },
-            Effect::Rebuild(job) => match self.projections.clone() {
-                Some(all) => self.begin(async move {
-                    let told = all.rebuild(&open.store).await?;
-                    Ok(Input::Rebuilt(job, told))
-                }),
-                None => self.begin(async move { Ok(Input::Rebuilt(job, None)) }),
-            },
-            Effect::Reset(names) => {
-                if let Some(all) = &self.projections {
-                    all.restart(&names);
+            Effect::Mend(job) => match self.projections.clone() {
+                Some(all) => self.begin(async move { Ok(Input::Mended(job, all.mend(&open.store).await?)) }),
+                None => {
+                    self.begin(async move { Ok(Input::Mended(job, Mended { told: None, next: Next::Done })) })
                 }
-                Ok(())
-            }
+            },
             Effect::Folded => {
                 self.channels.folding.store(false, Release);
                 Ok(())

@@ -22,9 +22,8 @@ pub(crate) struct Context {
     pub(crate) limits: Arc<Limits>,
     pub(crate) rules: Rules,
     pub(crate) models: Arc<Registry>,
-    /// The projections, each with the range of records that it derives from. A write that changes one of these records
-    /// is a joined write.
-    pub(crate) projected: Vec<(&'static str, KeyRange)>,
+    /// The ranges of records that projections derive from. A write that changes one of these records is a joined write.
+    pub(crate) projected: Vec<KeyRange>,
     /// Whether this replica was opened with a transport, so that others may need its log.
     pub(crate) networked: bool,
     /// Drawn at the opening. A peer that hears a new session forgets what this replica had: its store may have lost it
@@ -44,13 +43,7 @@ impl Context {
     }
 
     pub(crate) fn is_projected(&self, record: &RecordKey) -> bool {
-        self.projected.iter().any(|(_, range)| range.contains(record.as_bytes()))
-    }
-
-    /// The projections that derive from any of these records.
-    pub(crate) fn projections_of(&self, records: &[RecordKey]) -> Vec<&'static str> {
-        let derives = |range: &KeyRange| records.iter().any(|record| range.contains(record.as_bytes()));
-        self.projected.iter().filter(|(_, range)| derives(range)).map(|(name, _)| *name).collect()
+        self.projected.iter().any(|range| range.contains(record.as_bytes()))
     }
 }
 
@@ -64,16 +57,15 @@ mod tests {
     fn a_record_belongs_to_the_projections_whose_range_it_lies_in() {
         let all = KeyRange::prefix(note(0).into_bytes()[..6].to_vec());
         let one = KeyRange::prefix(note(1).into_bytes());
-        let context = Context { projected: vec![("all", all), ("one", one)], ..context() };
-        let cases: [(&[u8], &[&str]); 4] =
-            [(&[], &[]), (&[1], &["all", "one"]), (&[2], &["all"]), (&[2, 1], &["all", "one"])];
-        for (ids, names) in cases {
-            let records: Vec<_> = ids.iter().map(|id| note(*id)).collect();
-            assert_eq!(context.projections_of(&records), names, "{ids:?}");
-            let any = records.iter().any(|record| context.is_projected(record));
-            assert_eq!(any, !names.is_empty());
+        let both = Context { projected: vec![all, one.clone()], ..context() };
+        let single = Context { projected: vec![one], ..context() };
+        for (record, by_both, by_single) in [
+            (note(1), true, true),
+            (note(2), true, false),
+            (RecordKey::from_parts("tote", None, &[1]), false, false),
+        ] {
+            let projected = (both.is_projected(&record), single.is_projected(&record));
+            assert_eq!(projected, (by_both, by_single), "{record}");
         }
-        let other = RecordKey::from_parts("tote", None, &[1]);
-        assert!(!context.is_projected(&other) && context.projections_of(&[other]).is_empty());
     }
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::error::{Error, SharedError};
 use crate::events::Notice;
 use crate::ids::ReplicaId;
-use crate::projection::ProjectionStatus;
+use crate::projection::{Mended, Settled};
 use crate::storage::{Entry, Key, KeyRange, ReadError, Value, WriteBatch};
 
 use super::commit::{Commit, Decision, Pen, Received};
@@ -50,14 +50,13 @@ pub(crate) enum Input {
     /// The last [`Effect::Write`] is durable, or certainly not applied. Any other result is no input: the driver drops
     /// the engine, and the app reopens the store.
     Written(JobId, Result<(), SharedError>),
-    /// The last [`Effect::Join`] or [`Effect::Receive`] is durable, with the pen as the write left it and its decision;
+    /// The last [`Effect::Round`], [`Effect::Join`] or [`Effect::Receive`] is durable, with the pen as the write left it and its decision;
     /// or certainly undone.
     Joined(JobId, Result<Box<(Pen, Decision)>, Error>),
     /// The last [`Effect::WriteProjected`] is durable, or certainly undone.
-    Projected(JobId, Result<(), Error>),
-    /// The last [`Effect::Rebuild`] has ended, with the status to tell of, if that has changed. The outer `None` says
-    /// that no projection is left to rebuild.
-    Rebuilt(JobId, Option<Option<ProjectionStatus>>),
+    Projected(JobId, Result<Settled, Error>),
+    /// The last [`Effect::Mend`] has ended.
+    Mended(JobId, Mended),
     /// The answer to an [`Effect::Find`].
     Found(JobId, Result<Answer, ReadError>),
     /// A peer can be reached.
@@ -74,7 +73,7 @@ pub(crate) enum Input {
 
 /// Work that an engine wants done, in this order.
 ///
-/// The effects from [`Effect::Read`] to [`Effect::Rebuild`] are the write lane: one of them is under way at a time.
+/// The effects from [`Effect::Read`] to [`Effect::Mend`] are the write lane: one of them is under way at a time.
 /// [`Effect::Find`] is the read lane, and goes on beside it.
 #[derive(Debug)]
 pub(crate) enum Effect {
@@ -84,18 +83,18 @@ pub(crate) enum Effect {
     Scan(JobId, KeyRange, usize),
     /// Write this, then tell [`Input::Written`].
     Write(JobId, WriteBatch),
+    /// Commit and project this round in one native transaction, then tell [`Input::Joined`].
+    Round(JobId, Vec<(Ticket, Commit)>, Box<Pen>),
     /// Do the work of this ticket in one native transaction, then tell [`Input::Joined`].
     Join(JobId, Ticket, Box<Pen>),
     /// Apply these commits of others in one native transaction, then tell [`Input::Joined`].
     Receive(JobId, Vec<Received>, Box<Pen>),
     /// Write this and project it in one native transaction, then tell [`Input::Projected`].
     WriteProjected(JobId, WriteBatch),
-    /// Rebuild a page of a projection, then tell [`Input::Rebuilt`].
-    Rebuild(JobId),
+    /// Do the next step towards projections that are complete and owe nothing, then tell [`Input::Mended`].
+    Mend(JobId),
     /// No value lies beside a record any more that this version of the app could merge.
     Folded,
-    /// These projections were reset: they are rebuilt from their beginning.
-    Reset(Vec<&'static str>),
     /// Read this for a peer, then tell [`Input::Found`].
     Find(JobId, Query),
     /// Send this frame to a peer.

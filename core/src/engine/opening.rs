@@ -52,8 +52,8 @@ pub(crate) struct Ask {
     pub(crate) replica: ReplicaId,
     /// The projections that the app registered.
     pub(crate) projections: Vec<Declared>,
-    /// Each projection, and the range of records that it derives from.
-    pub(crate) projected: Vec<(&'static str, KeyRange)>,
+    /// The ranges of records that projections derive from.
+    pub(crate) projected: Vec<KeyRange>,
     /// Where the store lies, for messages.
     pub(crate) location: String,
     /// Whether the engine asserts its invariants after every input.
@@ -289,8 +289,8 @@ fn note_models(
     Ok(())
 }
 
-/// Deletes the row of each projection that this app does not have, or has in another version. Its table misses the
-/// commits from here on, so the projection must be rebuilt before it is used again.
+/// Deletes the row and the debts of each projection that this app does not have, or has in another version. Its table
+/// misses the commits from here on, so the projection must be rebuilt before it is used again.
 fn forget_projections(
     batch: &mut WriteBatch,
     declared: &[Declared],
@@ -299,6 +299,7 @@ fn forget_projections(
     for (name, row) in found {
         if !declared.iter().any(|projection| projection.name == name && projection.fits(row)) {
             batch.delete(keys::projection(name));
+            batch.delete_range(keys::debts_of(name));
         }
     }
 }

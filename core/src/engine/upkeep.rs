@@ -1,18 +1,20 @@
 //! Upkeep: the engine's own work, done a step at a time between the writes of the app and of the peers.
 //!
 //! There are two kinds of upkeep. *Folding*: an update of the app may be able to merge values that lay beside their
-//! records; from the opening on they are merged, page by page. *Rebuilding*: a projection that is new, or has another
-//! version, is filled.
+//! records; from the opening on they are merged, page by page. *Mending*: a projection that is new, or has another
+//! version, is made and filled, and debts of projections are paid.
 //!
-//! Owns: how far folding is, the page that is being folded, and whether there may be a projection to rebuild. Holds
+//! Owns: how far folding is, the page that is being folded, and when projections are mended next. Holds
 //! always: a page has at most `FOLD_RECORDS_MAX` records; a page that could not be written is folded again, from its
 //! beginning; a page is of records for which a commit waits, or of others, so that no value is read twice; a record of
-//! which a value stays beside it never forgets that; folding that fails again and again keeps no call waiting.
+//! which a value stays beside it never forgets that; folding that fails again and again keeps no call waiting; mending that
+//! gets nothing done waits, ever longer, but for one step after each change of a projected record.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::clock::Mono;
 use crate::events::RecordKey;
+use crate::projection::Next;
 use crate::storage::{Entry, Key, KeyRange};
 use crate::stored::keys::{self, StoredKey};
 
@@ -30,10 +32,16 @@ const FAILURES_MAX: u32 = 3;
 #[derive(Debug)]
 pub(super) struct Upkeep {
     fold: Option<Fold>,
-    /// Whether there may be a projection to rebuild.
-    rebuilds: bool,
     /// The pause after a page could not be read or written.
     backoff: Backoff,
+    /// Whether there may be a projection to mend.
+    mends: bool,
+    /// The pause after mending got nothing done.
+    pause: Backoff,
+    /// Whether a projected record has changed, so that a step may get something done in spite of the pause.
+    changed: bool,
+    /// Whether the step under way is one in spite of the pause.
+    in_pause: bool,
 }
 
 /// How far the values beside records are folded.
@@ -60,8 +68,6 @@ struct Fold {
     /// Records for which a commit has waited. A commit waits once for a record: a value that could not be merged then
     /// cannot be merged later either.
     hurried: BTreeSet<RecordKey>,
-    /// Whether the page is written without the projections, since one of them failed to take it.
-    unprojected: bool,
 }
 
 /// The ranges of values beside records that were not read yet.
@@ -85,9 +91,10 @@ pub(super) enum Step {
 
 impl Upkeep {
     /// The upkeep from the opening on; `besides` says whether a value lies beside any record.
-    pub(super) fn new(besides: bool, rebuilds: bool) -> Self {
+    pub(super) fn new(besides: bool, mends: bool) -> Self {
         let fold = besides.then(|| Fold::new(keys::besides()));
-        Self { fold, rebuilds, backoff: Backoff::default() }
+        let (backoff, pause) = (Backoff::default(), Backoff::default());
+        Self { fold, backoff, mends, pause, changed: false, in_pause: false }
     }
 
     /// Whether a record may lack values that lie beside it: a commit that reads it must have it folded first.
@@ -110,7 +117,7 @@ impl Upkeep {
     /// Whether there is a step to do now.
     pub(super) fn waits(&self) -> bool {
         let folds = self.fold.is_some() && self.backoff.is_over();
-        folds || self.rebuilds && !self.is_folding()
+        folds || self.mends && !self.is_folding() && (self.pause.is_over() || self.changed)
     }
 
     /// Folds these records first, since a commit waits for them. Returns whether it has to wait.
@@ -148,12 +155,12 @@ impl Upkeep {
     }
 
     /// Takes note of how many records the write of the page completes, and of the last one, if the page has a part of it
-    /// and a value of that stays beside it. Returns whether projections take part in the write.
-    pub(super) fn decided(&mut self, completes: usize, leaves_behind: Option<RecordKey>) -> bool {
-        let Some(fold) = &mut self.fold else { return false };
-        fold.changed = completes as u64;
-        fold.leaves_behind = leaves_behind;
-        !fold.unprojected
+    /// and a value of that stays beside it.
+    pub(super) fn decided(&mut self, completes: usize, leaves_behind: Option<RecordKey>) {
+        if let Some(fold) = &mut self.fold {
+            fold.changed = completes as u64;
+            fold.leaves_behind = leaves_behind;
+        }
     }
 
     /// Takes note that the page is durable, or had nothing to write. Returns how many records folding has changed, if
@@ -166,7 +173,6 @@ impl Upkeep {
         fold.left_behind = fold.leaves_behind.take();
         fold.from.clone_from(&fold.ranges);
         fold.begin_page();
-        fold.unprojected = false;
         (changed > 0).then_some(fold.records)
     }
 
@@ -178,24 +184,36 @@ impl Upkeep {
         }
     }
 
-    /// Takes note that a projection failed to take the page: the page is folded again without the projections, which
-    /// are rebuilt.
-    pub(super) fn fold_without_projections(&mut self) {
-        self.rebuilds = true;
-        if let Some(fold) = &mut self.fold {
-            fold.unprojected = true;
-            fold.begin_page();
-        }
-    }
-
     /// Ends folding. Returns how many records it has changed.
     pub(super) fn end_fold(&mut self) -> u64 {
         self.fold.take().map_or(0, |fold| fold.records)
     }
 
-    /// Takes note that no projection is left to rebuild.
-    pub(super) fn rebuilt(&mut self) {
-        self.rebuilds = false;
+    /// Takes note that projected records may have changed, and whether a projection owes one of them.
+    pub(super) fn projected(&mut self, owes: bool) {
+        self.mends |= owes;
+        self.changed |= self.mends;
+    }
+
+    /// Takes note that a step of mending begins.
+    pub(super) fn begin_mending(&mut self) {
+        self.in_pause = !self.pause.is_over();
+        self.changed = false;
+    }
+
+    /// Takes note of how the step ended.
+    pub(super) fn mended(&mut self, next: Next, now: Mono, rng: &mut fastrand::Rng) {
+        match next {
+            Next::Again => self.pause.reset(),
+            Next::Other => {}
+            // A step in the pause makes it no longer: changes may come often.
+            Next::Later if self.in_pause => {}
+            Next::Later => self.pause.again(now, rng),
+            Next::Done => {
+                self.mends = false;
+                self.pause.reset();
+            }
+        }
     }
 }
 
@@ -215,7 +233,6 @@ impl Fold {
             leaves_behind: None,
             records: 0,
             hurried: BTreeSet::new(),
-            unprojected: false,
         }
     }
 
@@ -317,11 +334,12 @@ impl Fold {
 
 impl Machine for Upkeep {
     fn next_timeout(&self) -> Option<Mono> {
-        self.backoff.until()
+        [self.backoff.until(), self.pause.until()].into_iter().flatten().min()
     }
 
     fn expire(&mut self, now: Mono) {
         self.backoff.expire(now);
+        self.pause.expire(now);
     }
 
     fn check(&self) {

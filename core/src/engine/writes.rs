@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use crate::events::RecordKey;
 use crate::ids::ReplicaId;
 use crate::limits::Limits;
 
@@ -31,6 +32,9 @@ pub(super) enum Doing {
     Writing(Box<Decision>, Source),
     /// A joined write of the app.
     Joining(Ticket),
+    /// A joined write of a round whose records are projected: its calls, and its commits if the round has several. If
+    /// the write fails, they are tried again, each alone.
+    JoiningRound(Vec<Ticket>, Vec<(Ticket, Commit)>),
     /// Reading the records of commits of others.
     ReadingReceived(Vec<Received>),
     /// Applying commits of others in a native transaction: the place of the first of them, and their count.
@@ -39,8 +43,8 @@ pub(super) enum Doing {
     ReadingBesides,
     /// Writing a folded page together with its projections.
     FoldingProjected,
-    /// Rebuilding a page of a projection.
-    Rebuilding,
+    /// Making or filling a projection, or paying debts of one.
+    Mending,
 }
 
 /// Where a write comes from.
@@ -85,12 +89,21 @@ pub(super) struct Writes {
     last: Turn,
     /// How many calls come before the next turn of the upkeep, so that it does not separate calls that came together.
     before_upkeep: usize,
+    /// How many of the next commits have a write to themselves, since their round failed.
+    alone: usize,
     job: u64,
 }
 
 impl Default for Writes {
     fn default() -> Self {
-        Self { calls: VecDeque::new(), doing: Doing::Nothing, last: Turn::Upkeep, before_upkeep: 0, job: 0 }
+        Self {
+            calls: VecDeque::new(),
+            doing: Doing::Nothing,
+            last: Turn::Upkeep,
+            before_upkeep: 0,
+            alone: 0,
+            job: 0,
+        }
     }
 }
 
@@ -107,18 +120,28 @@ impl Writes {
         }
     }
 
+    /// Puts back a round that failed: each of its commits has a write to itself.
+    pub(super) fn put_back_alone(&mut self, round: Vec<(Ticket, Commit)>) {
+        self.alone += round.len();
+        self.put_back(round);
+    }
+
     pub(super) fn has_calls(&self) -> bool {
         !self.calls.is_empty()
     }
 
     /// Whether the next call of the app is a joined write.
-    pub(super) fn next_is_join(&self) -> bool {
-        matches!(self.calls.front(), Some((_, Call::Join)))
+    pub(super) fn next_is_join(&self, is_projected: impl Fn(&RecordKey) -> bool) -> bool {
+        match self.calls.front() {
+            Some((_, Call::Commit(commit))) => projects(commit, &is_projected),
+            Some((_, Call::Join)) => true,
+            None => false,
+        }
     }
 
     /// Takes all calls that wait.
     pub(super) fn take_calls(&mut self) -> Vec<Ticket> {
-        self.before_upkeep = 0;
+        (self.before_upkeep, self.alone) = (0, 0);
         self.calls.drain(..).map(|(ticket, _)| ticket).collect()
     }
 
@@ -157,14 +180,26 @@ impl Writes {
 
     /// Takes the commits at the front of the queue that share one write: as many as fit, of which the first always
     /// does, and none behind a joined write.
-    pub(super) fn take_round(&mut self, limits: &Limits) -> Vec<(Ticket, Commit)> {
+    ///
+    /// A round whose records are projected may have to be decided again without one of its commits, so no commit with
+    /// an update shares it. Returns whether records of the round are projected too.
+    pub(super) fn take_round(
+        &mut self,
+        limits: &Limits,
+        is_projected: impl Fn(&RecordKey) -> bool,
+    ) -> (Vec<(Ticket, Commit)>, bool) {
         let (mut round, mut changes, mut bytes) = (Vec::new(), 0, 0);
+        let (mut projected, mut updates) = (false, false);
         while let Some((_, Call::Commit(next))) = self.calls.front() {
             bytes += next.bytes;
             changes += next.changes.len();
+            projected |= projects(next, &is_projected);
+            updates |= next.has_update();
             let full = bytes > limits.commit_bytes_max
                 || changes > limits.commit_changes_max
-                || round.len() >= limits.round_commits_max;
+                || round.len() >= limits.round_commits_max
+                || self.alone > 0
+                || projected && updates;
             if full && !round.is_empty() {
                 break;
             }
@@ -173,7 +208,9 @@ impl Writes {
             }
         }
         self.before_upkeep = self.before_upkeep.saturating_sub(round.len());
-        round
+        self.alone = self.alone.saturating_sub(round.len());
+        let projected = round.iter().any(|(_, commit)| projects(commit, &is_projected));
+        (round, projected)
     }
 
     /// Takes the joined write at the front of the queue, if one is there.
@@ -203,6 +240,10 @@ impl Writes {
     pub(super) fn give_up(&mut self) -> Doing {
         std::mem::take(&mut self.doing)
     }
+}
+
+fn projects(commit: &Commit, is_projected: impl Fn(&RecordKey) -> bool) -> bool {
+    commit.changes.iter().any(|change| is_projected(&change.record))
 }
 
 impl Machine for Writes {}
@@ -260,7 +301,7 @@ mod tests {
         let both = Waiting { app: true, upkeep: true, ..Waiting::default() };
         assert_eq!(writes.turn(both), Some(Turn::Upkeep));
         assert_eq!(writes.turn(both), Some(Turn::App));
-        assert_eq!(writes.take_round(&Limits::default()).len(), 3);
+        assert_eq!(writes.take_round(&Limits::default(), |_| false).0.len(), 3);
         writes.call(Ticket(3), Call::Join);
         assert_eq!(writes.turn(both), Some(Turn::Upkeep));
     }
@@ -277,9 +318,9 @@ mod tests {
     fn one_write_is_under_way_at_a_time() {
         let mut writes = Writes::default();
         let all = Waiting { rows: true, app: true, peers: true, upkeep: true, urgent: false };
-        let job = writes.begin(Doing::Rebuilding);
+        let job = writes.begin(Doing::Mending);
         assert_eq!(writes.turn(all), None);
-        assert!(matches!(writes.end(job), Doing::Rebuilding));
+        assert!(matches!(writes.end(job), Doing::Mending));
         assert!(writes.turn(all).is_some());
     }
 
@@ -303,7 +344,7 @@ mod tests {
             writes.call(Ticket(n as u64), call);
         }
         let mut tickets = || -> Vec<u64> {
-            let round = writes.take_round(&limits);
+            let (round, _) = writes.take_round(&limits, |_| false);
             if round.is_empty() {
                 return writes.take_join().into_iter().map(|ticket| ticket.0).collect();
             }
@@ -324,9 +365,10 @@ mod tests {
         let mut writes = Writes::default();
         (0..4).for_each(|n| writes.call(Ticket(n), commit()));
         let limits = Limits { round_commits_max: 2, ..Limits::default() };
-        let round = writes.take_round(&limits);
+        let (round, _) = writes.take_round(&limits, |_| false);
         writes.put_back(round);
-        let tickets: Vec<_> = writes.take_round(&limits).into_iter().map(|(ticket, _)| ticket.0).collect();
+        let tickets: Vec<_> =
+            writes.take_round(&limits, |_| false).0.into_iter().map(|(ticket, _)| ticket.0).collect();
         assert_eq!(tickets, [0, 1]);
     }
 }

@@ -80,13 +80,7 @@ impl<S: Storage> TransactionManager<S> {
     }
 
     pub(super) async fn submit_weighing(&self, commit: Commit, weight: usize) -> Result<(), Error> {
-        let request = match &self.inner.projections {
-            Some(all) if commit.changes.iter().any(|change| all.concern(&change.record)) => {
-                Request::Join(Arc::clone(all).work(commit))
-            }
-            _ => Request::Commit(commit),
-        };
-        self.request(request, weight).await
+        self.request(Request::Commit(commit), weight).await
     }
 
     /// Sends a request, which occupies `weight` bytes of the queue until it is answered.

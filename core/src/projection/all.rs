@@ -1,34 +1,86 @@
-//! All projections of a store: each follows every commit, and is rebuilt page by page.
+//! All projections of a store: what they are, how far each is, and what each owes.
 
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use crate::engine::{Commit, Current, Received};
-use crate::error::{Error, SharedError, StopReason, panic_message};
-use crate::events::RecordKey;
-use crate::join::{JoinJob, JoinStorage, JoinTx, Native};
+use crate::engine::{Commit, Current, Received, Ticket};
+use crate::error::{Error, OpenError, StopReason, panic_message};
+use crate::events::{Event, RecordKey};
+use crate::join::{JoinStorage, Native};
 use crate::joined::{self, Work};
 use crate::model;
-use crate::pages::PAGE_ENTRIES;
-use crate::storage::{BoxError, Entry, Key, KeyRange, ReadError, WriteBatch, WriteError, WriteOp};
-use crate::stored::{FormatError, Progress, ProjectionRow, keys, record};
+use crate::storage::{BoxError, KeyRange, WriteBatch};
+use crate::stored::{FormatError, ProjectionRow, record};
 use crate::syncable::Syncable;
 
-use super::{Declared, Projecting, Projection, ProjectionState, ProjectionStatus, Told};
+use super::account::Change;
+use super::mend::Mending;
+use super::{
+    Debt, Declared, Manner, Mended, Projecting, Projection, ProjectionState, ProjectionStatus, Settled,
+    Settlement,
+};
 
 /// All projections of one store.
 pub(crate) struct Projections<S: JoinStorage> {
     pub(super) all: Vec<Arc<dyn Erased<S>>>,
-    states: Mutex<Vec<ProjectionState>>,
-    /// The projection whose rebuild was last told to have begun.
-    told: AtomicUsize,
+    pub(super) state: Mutex<State>,
+}
+
+/// How far the projections are.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) each: Vec<Each>,
+    pub(super) mending: Mending,
+}
+
+/// How far one projection is.
+#[derive(Clone, Debug)]
+pub(super) struct Each {
+    pub(super) state: ProjectionState,
+    /// Whether its tables are made.
+    pub(super) made: bool,
+    /// How often in a row a page of it was taken back, since no record of the page could be taken.
+    pub(super) taken_back: u32,
+    /// How many debts it has.
+    pub(super) debts: u64,
+    /// Some of its debts.
+    some: BTreeMap<RecordKey, String>,
+}
+
+/// How many debts of a projection are kept in memory, of which one is shown.
+const DEBTS_SHOWN_MAX: usize = 16;
+
+impl Each {
+    fn new() -> Self {
+        let state = ProjectionState::Rebuilding { records: 0 };
+        Self { state, made: false, taken_back: 0, debts: 0, some: BTreeMap::new() }
+    }
+
+    /// Takes note that the tables were made anew.
+    pub(super) fn begin(&mut self) {
+        *self = Self { made: true, ..Self::new() };
+    }
+
+    /// Takes note of a debt that is stored.
+    pub(super) fn know(&mut self, record: &[u8], error: String) {
+        if let Some(record) = RecordKey::from_bytes(record)
+            && (self.some.len() < DEBTS_SHOWN_MAX || self.some.contains_key(&record))
+        {
+            self.some.insert(record, error);
+        }
+    }
+
+    fn forget(&mut self, record: &[u8]) {
+        if let Some(record) = RecordKey::from_bytes(record) {
+            self.some.remove(&record);
+        }
+    }
 }
 
 /// A projection behind a trait object, which hides its model.
@@ -36,16 +88,17 @@ pub(super) trait Erased<S: JoinStorage>: Send + Sync {
     fn declared(&self) -> Declared;
     fn range(&self) -> &KeyRange;
     fn reset(&self, tx: &Native<'_, S>) -> Result<(), BoxError>;
+    /// Takes a record. An error other than [`Error::Projection`] says that its value cannot be decoded, and that no code
+    /// that writes has run.
     fn project(&self, tx: &Native<'_, S>, key: &[u8], stored: &[u8]) -> Result<(), Error>;
+    /// Removes the rows of a record.
+    fn leave_out(&self, tx: &Native<'_, S>, key: &[u8]) -> Result<(), BoxError>;
 }
-
-/// How many records lie between two events of a rebuild. An event for each page would drown the other events.
-const TELL_EVERY_RECORDS: u64 = 10_000;
 
 impl<S: JoinStorage> Projections<S> {
     pub(super) fn new(all: Vec<Arc<dyn Erased<S>>>) -> Self {
-        let states = all.iter().map(|_| ProjectionState::Rebuilding { records: 0 }).collect();
-        Self { all, states: Mutex::new(states), told: AtomicUsize::new(usize::MAX) }
+        let each = all.iter().map(|_| Each::new()).collect();
+        Self { all, state: Mutex::new(State { each, mending: Mending::default() }) }
     }
 
     /// Returns the projections behind the trait. No other type implements it, so this always succeeds.
@@ -53,68 +106,59 @@ impl<S: JoinStorage> Projections<S> {
         erased.into_any().downcast().ok()
     }
 
-    fn states(&self) -> MutexGuard<'_, Vec<ProjectionState>> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Projects the records that `batch` writes, in the transaction that writes them.
-    pub(crate) fn project(&self, tx: &S::Tx<'_>, batch: &WriteBatch) -> Result<(), Error> {
-        let states = self.states().clone();
-        for (projection, state) in self.all.iter().zip(states) {
-            // A complete projection stays complete while the store is open, so its row need not be read.
-            let mut progress = (state == ProjectionState::Complete).then_some(Progress::Complete);
-            for op in batch.ops() {
-                let WriteOp::Put { key, value } = op else { continue };
-                if !projection.range().contains(key) {
-                    continue;
+    pub(super) fn is_complete(&self, at: usize) -> bool {
+        self.state().each.get(at).is_some_and(|each| each.state == ProjectionState::Complete)
+    }
+
+    /// Whether the projection may have debts that a call pays: it has some, or the write under way may make one.
+    pub(super) fn may_owe(&self, at: usize) -> bool {
+        let state = self.state();
+        state.each.get(at).is_some_and(|each| each.debts > 0) || !state.all_are_complete()
+    }
+
+    /// What a failed call means to a commit of this replica: while tables are being filled, rows that it needs may not
+    /// be there yet.
+    pub(crate) fn manner(&self) -> Manner {
+        if self.state().all_are_complete() { Manner::Refuse } else { Manner::Owe }
+    }
+
+    /// Takes note of the debts that a durable write has changed.
+    pub(crate) fn settle(&self, settlement: Settlement) -> Settled {
+        let mut settled = Settled::default();
+        let mut changed = vec![false; self.all.len()];
+        let mut state = self.state();
+        for Change { at, record, error, is_old } in settlement.0 {
+            let (Some(each), Some(changed)) = (state.each.get_mut(at), changed.get_mut(at)) else { continue };
+            *changed = true;
+            match error {
+                Some(error) => {
+                    each.debts += u64::from(!is_old);
+                    each.know(&record, error);
+                    settled.owes = true;
                 }
-                let progress = match &mut progress {
-                    Some(progress) => progress,
-                    unread => unread.insert(progress_in(tx, projection.declared().name)?),
-                };
-                if progress.covers(key) {
-                    projection.project(tx.native(), key, value)?;
+                None => {
+                    each.debts = each.debts.saturating_sub(1);
+                    each.forget(&record);
                 }
             }
         }
-        Ok(())
-    }
-
-    /// Takes the next page of a projection; returns how many records it had, and whether it was the last.
-    async fn page(&self, store: &S, projection: Arc<dyn Erased<S>>) -> Result<(u64, bool), NotRebuilt> {
-        let Declared { name, version, schema } = projection.declared();
-        let row = move |progress| {
-            let mut batch = WriteBatch::new();
-            batch.put(keys::projection(name), ProjectionRow { version, schema, progress }.to_value());
-            batch
-        };
-        let stored = store.get_many(&[keys::projection(name)]).await?.into_iter().next().flatten();
-        let Some(stored) = stored else {
-            let began = row(Progress::Until(Key::new()));
-            join(store, move |tx| {
-                projection.reset(tx.native())?;
-                tx.apply(&began)
-            })
-            .await?;
-            return Ok((0, false));
-        };
-        let range = match ProjectionRow::parse(&stored)?.progress {
-            Progress::Complete => return Ok((0, true)),
-            Progress::Until(key) if key.is_empty() => projection.range().clone(),
-            Progress::Until(key) => projection.range().clone().after(&key),
-        };
-        let page = store.scan(range, PAGE_ENTRIES).await?;
-        let last = page.last().filter(|_| page.len() >= PAGE_ENTRIES).map(|entry| entry.key.clone());
-        let (records, complete) = (page.len() as u64, last.is_none());
-        let row = row(last.map_or(Progress::Complete, Progress::Until));
-        join(store, move |tx| {
-            for Entry { key, value } in &page {
-                projection.project(tx.native(), key, value)?;
+        drop(state);
+        for (status, changed) in self.status().into_iter().zip(changed) {
+            if changed {
+                settled.notices.push([Event::Projection(status)].into());
             }
-            tx.apply(&row)
-        })
-        .await?;
-        Ok((records, complete))
+        }
+        settled
+    }
+}
+
+impl State {
+    fn all_are_complete(&self) -> bool {
+        self.each.iter().all(|each| each.state == ProjectionState::Complete)
     }
 }
 
@@ -123,21 +167,20 @@ impl<S: JoinStorage> Projecting<S> for Projections<S> {
         self.all.iter().map(|projection| projection.declared()).collect()
     }
 
-    fn concern(&self, record: &RecordKey) -> bool {
-        self.all.iter().any(|projection| projection.range().contains(record.as_bytes()))
+    fn ranges(&self) -> Vec<KeyRange> {
+        self.all.iter().map(|projection| projection.range().clone()).collect()
     }
 
-    fn begin(&self, rows: &BTreeMap<String, ProjectionRow>) {
-        for (projection, state) in self.all.iter().zip(self.states().iter_mut()) {
-            let row = rows.get(projection.declared().name);
-            if row.is_some_and(|row| projection.declared().fits(row) && row.progress == Progress::Complete) {
-                *state = ProjectionState::Complete;
-            }
-        }
+    fn begin<'a>(
+        self: Arc<Self>,
+        store: &'a S,
+        rows: &'a BTreeMap<String, ProjectionRow>,
+    ) -> BoxFuture<'a, Result<(), OpenError>> {
+        async move { self.opened(store, rows).await }.boxed()
     }
 
-    fn work(self: Arc<Self>, commit: Commit) -> Work<S> {
-        joined::work(move |_| Ok(commit), Some(self))
+    fn round(self: Arc<Self>, round: Vec<(Ticket, Commit)>) -> Work<S> {
+        joined::round(round, self)
     }
 
     fn receive(self: Arc<Self>, commits: Vec<Received>) -> Work<S> {
@@ -148,67 +191,24 @@ impl<S: JoinStorage> Projecting<S> for Projections<S> {
         self: Arc<Self>,
         store: &'a S,
         batch: WriteBatch,
-    ) -> BoxFuture<'a, Result<Result<(), Error>, StopReason>> {
-        joined::write(store, batch, self)
+    ) -> BoxFuture<'a, Result<Result<Settled, Error>, StopReason>> {
+        joined::write(store, batch, self).boxed()
     }
 
-    fn restart(&self, names: &[&'static str]) {
-        for (projection, state) in self.all.iter().zip(self.states().iter_mut()) {
-            if names.contains(&projection.declared().name) {
-                *state = ProjectionState::Rebuilding { records: 0 };
-            }
-        }
-    }
-
-    fn ranges(&self) -> Vec<(&'static str, KeyRange)> {
-        let named =
-            |projection: &Arc<dyn Erased<S>>| (projection.declared().name, projection.range().clone());
-        self.all.iter().map(named).collect()
-    }
-
-    fn rebuild<'a>(&'a self, store: &'a S) -> BoxFuture<'a, Result<Option<Told>, StopReason>> {
-        async move {
-            let next = self.states().iter().enumerate().find_map(|(at, state)| match state {
-                ProjectionState::Rebuilding { records } => Some((at, *records)),
-                ProjectionState::Complete | ProjectionState::Failed { .. } => None,
-            });
-            let Some((at, before)) = next else { return Ok(None) };
-            let Some(projection) = self.all.get(at).cloned() else { return Ok(None) };
-            let mut page = self.page(store, Arc::clone(&projection)).await;
-            for _ in 1..TRIES_MAX {
-                let Err(NotRebuilt::Store(_)) = page else { break };
-                page = self.page(store, Arc::clone(&projection)).await;
-            }
-            let (state, tell) = match page {
-                Ok((_, true)) => (ProjectionState::Complete, true),
-                Ok((taken, false)) => {
-                    let records = before + taken;
-                    // Projections are rebuilt one after the other, so another `at` means that a rebuild begins, also
-                    // one that goes on where an earlier opening left it.
-                    let begins = self.told.swap(at, Relaxed) != at;
-                    let tell = begins || records / TELL_EVERY_RECORDS > before / TELL_EVERY_RECORDS;
-                    (ProjectionState::Rebuilding { records }, tell)
-                }
-                Err(NotRebuilt::App(error) | NotRebuilt::Store(error)) => {
-                    (ProjectionState::Failed { error: error.to_string() }, true)
-                }
-                Err(NotRebuilt::Stop(reason)) => return Err(reason),
-            };
-            if let Some(entry) = self.states().get_mut(at) {
-                *entry = state;
-            }
-            Ok(Some(self.status().into_iter().nth(at).filter(|_| tell)))
-        }
-        .boxed()
+    fn mend(self: Arc<Self>, store: &S) -> BoxFuture<'_, Result<Mended, StopReason>> {
+        async move { self.mend_one(store).await }.boxed()
     }
 
     fn status(&self) -> Vec<ProjectionStatus> {
-        let states = self.states().clone();
-        let described = self.all.iter().zip(states);
+        let state = self.state();
+        let described = self.all.iter().zip(&state.each);
         described
-            .map(|(projection, state)| {
+            .map(|(projection, each)| {
                 let Declared { name, version, .. } = projection.declared();
-                ProjectionStatus { name, version, state }
+                let first_debt = each.some.iter().next();
+                let first_debt =
+                    first_debt.map(|(record, error)| Debt { record: record.clone(), error: error.clone() });
+                ProjectionStatus { name, version, state: each.state.clone(), debts: each.debts, first_debt }
             })
             .collect()
     }
@@ -246,7 +246,9 @@ impl<S: JoinStorage, P: Projection<S>> Erased<S> for Typed<S, P> {
             // the model differs, and the projection is rebuilt with the record.
             contain(|| self.projection.delete(tx, &id))
         } else {
-            let model: P::Model = model::decode(&id, Current { schema: header.schema, value })?;
+            let current = Current { schema: header.schema, value };
+            let decoded = catch_unwind(AssertUnwindSafe(|| model::decode::<P::Model>(&id, current)));
+            let model = decoded.unwrap_or_else(|panic| Err(Error::from_panic(&*panic)))?;
             // A value with the id of another record must not write the rows of that one. Reads of it fail too.
             if model.sync_id() == id {
                 contain(|| self.projection.put(tx, &model))
@@ -260,67 +262,17 @@ impl<S: JoinStorage, P: Projection<S>> Erased<S> for Typed<S, P> {
             source,
         })
     }
+
+    fn leave_out(&self, tx: &Native<'_, S>, key: &[u8]) -> Result<(), BoxError> {
+        match RecordKey::id_in::<P::Model>(key) {
+            Some(id) => contain(|| self.projection.delete(tx, &id)),
+            None => Ok(()),
+        }
+    }
 }
 
-/// Runs the app's code. A panic in it becomes an error, since the transaction is undone either way.
+/// Runs the app's code. A panic in it becomes an error, since what it did is undone either way.
 fn contain(work: impl FnOnce() -> Result<(), BoxError>) -> Result<(), BoxError> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|panic| Err(format!("it panicked: {}", panic_message(&*panic)).into()))
-}
-
-/// Reads how far the projection is, as the transaction sees it. Without a row its rebuild has not begun.
-fn progress_in(tx: &impl JoinTx, name: &str) -> Result<Progress, Error> {
-    match tx.get_many(&[keys::projection(name)])?.into_iter().next().flatten() {
-        Some(row) => Ok(ProjectionRow::parse(&row)?.progress),
-        None => Ok(Progress::Until(Key::new())),
-    }
-}
-
-/// Why a page of a rebuild was not taken.
-enum NotRebuilt {
-    /// The app's code failed on a record, and would fail again.
-    App(BoxError),
-    /// The store could not read or write; another try may succeed.
-    Store(BoxError),
-    Stop(StopReason),
-}
-
-/// How often a page is tried if the store fails.
-const TRIES_MAX: u32 = 3;
-
-impl From<ReadError> for NotRebuilt {
-    fn from(error: ReadError) -> Self {
-        Self::Store(error.0)
-    }
-}
-
-impl From<FormatError> for NotRebuilt {
-    fn from(error: FormatError) -> Self {
-        Self::App(error.into())
-    }
-}
-
-/// Runs `job` in one native transaction.
-async fn join<S, F>(store: &S, job: F) -> Result<(), NotRebuilt>
-where
-    S: JoinStorage,
-    F: FnOnce(&S::Tx<'_>) -> Result<(), BoxError> + Send + 'static,
-{
-    let failed = Arc::new(AtomicBool::new(false));
-    let note = Arc::clone(&failed);
-    // Run the whole job as the app's code: decoding and migrating are the app's too, and may panic.
-    let job: JoinJob<S> = Box::new(move |tx| {
-        let done = joined::inside(|| job(tx).map_err(Error::Aborted));
-        note.store(done.is_err(), Relaxed);
-        done.map_err(|error| match error {
-            Error::Aborted(error) => error,
-            panicked => panicked.into(),
-        })
-    });
-    store.join(job).await.map_err(|error| match error {
-        WriteError::Rejected(error) if failed.load(Relaxed) => NotRebuilt::App(error),
-        WriteError::Rejected(error) => NotRebuilt::Store(error),
-        WriteError::Unknown(error) => NotRebuilt::Stop(StopReason::Unknown(SharedError::from(error))),
-        WriteError::Fenced => NotRebuilt::Stop(StopReason::Fenced),
-    })
 }

@@ -4,8 +4,21 @@
 //! of a record up to there is projected with its commit; a record beyond is projected by the rebuild later. So commits
 //! go on during a rebuild, and no record is projected twice or left out. The row is read in the transaction of the
 //! commit, so the two cannot disagree.
+//!
+//! A record that a projection cannot take becomes a *debt*, in the same transaction: what an app derives must not hold
+//! up what it receives. Debts are paid later, when the projection takes the record after all.
+//!
+//! | what | where |
+//! |---|---|
+//! | the projections of a store, and how far each is | [`all`] |
+//! | projecting the records of one write | [`calls`] |
+//! | the debts of one write | [`account`] |
+//! | making tables, filling them, paying debts | [`mend`] |
 
+mod account;
 mod all;
+mod calls;
+mod mend;
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -15,39 +28,63 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use crate::builder::Builder;
-use crate::engine::{Commit, Received};
-use crate::error::{Error, StopReason};
-use crate::events::RecordKey;
+use crate::engine::{Commit, Received, Ticket};
+use crate::error::{Error, OpenError, StopReason};
+use crate::events::{Notice, RecordKey};
 use crate::join::{JoinStorage, Native};
 use crate::joined::Work;
 use crate::storage::{BoxError, KeyRange, Storage, WriteBatch};
 use crate::stored::ProjectionRow;
 use crate::syncable::{RecordId, Syncable};
+pub(crate) use account::{Account, Settlement};
 pub(crate) use all::Projections;
 use all::{Erased, Typed};
+pub(crate) use calls::{Manner, PutOff};
 
 /// A table or an index that the app derives from the records of one model, for its SQL to join or to search.
 ///
 /// A projection runs inside the native transaction of every commit that changes such a record, so its rows are always
-/// exactly in step: there with the commit, undone with it. An error or a panic of the projection rejects the commit.
+/// in step: there with the commit, undone with it. **A projection is its records less its debts.**
 ///
-/// Such a commit is a joined write and shares its write with no other commit, so that an error in one commit is none
-/// in another: put many changes at once into one [`commit_batch`](crate::TransactionManager::commit_batch). A record
-/// that a newer version of the app wrote is left out of the projection until this app is updated.
+/// # Errors and debts
+/// An error or a panic of the projection rejects a commit of this replica ([`Error::Projection`]). A commit of another
+/// device goes on all the same: records never wait for what is derived from them. The record is then a *debt* of the
+/// projection, stored with the error in the same transaction, and what the failed call had done is undone. Debts stand
+/// in [`ProjectionStatus::debts`] and [`Event::Projection`](crate::Event::Projection). They are tried again after each
+/// later change of a projected record, ever more rarely otherwise, and when the store is opened; a debt that is paid
+/// vanishes. While a projection of the store is being rebuilt, an error may come from rows that are not there yet:
+/// commits of this replica make debts then too.
 ///
-/// Opening a store rebuilds a projection from the records if it is new, if its [`VERSION`](Projection::VERSION) or
-/// the schema of its model has changed, or if the store was opened without it in between. The rebuild takes a page at
-/// a time, beside the commits. [`Status::projections`](crate::Status::projections) and
-/// [`Event::Projection`](crate::Event::Projection) say how far it is. If the projection fails in a rebuild, or if the
-/// store fails again and again, the rebuild ends until the next opening, and both say so. The records that were not
-/// rebuilt are then missing in the projection, and only there.
+/// A value that this app cannot decode is left out of the table, and is a debt. So is nothing else that is left out: a
+/// record that a newer version of the app wrote waits, uncounted, for this app to be updated.
+///
+/// Commits of this replica share writes also where there are projections, and an error in one is none in another. A
+/// commit with an [`update`](crate::TransactionManager::update) and a [`with_tx`](crate::TransactionManager::with_tx)
+/// have a write to themselves: what they ran cannot be run again without the commit beside them that failed. On a store
+/// whose engine cannot undo [a part of a transaction](crate::JoinTx::attempt) (redb), a write with a failed call is done
+/// again without it.
+///
+/// # Making and rebuilding
+/// Opening a store makes the tables with [`reset`](Projection::reset), before `open` returns, and then fills them from
+/// the records, if the projection is new, if its [`VERSION`](Projection::VERSION) or the schema of its model has
+/// changed, or if the store was opened without it in between. Filling takes a page at a time, beside the commits;
+/// [`Status::projections`](crate::Status::projections) and [`Event::Projection`](crate::Event::Projection) say how far
+/// it is. What fails is tried again, ever more rarely. Foreign keys are not enforced while tables are made, so that a
+/// table that others refer to can be made anew without emptying them, and the order in which projections are registered
+/// does not matter. They are checked once all is filled: if a row breaks one, all projections are made anew.
 ///
 /// # Contract
 /// - A projection depends on its arguments and on its own rows alone, and nothing else writes these rows.
 /// - A projection sees each commit whole, also one of another device; the records of a commit come in any order. A
-///   commit comes after its causes.
-/// - A projection must not end the transaction, does not use the manager, and leaves tables whose names begin with
-///   `syncline` alone.
+///   commit comes after its causes. A call that fails is repeated after the others of its commit, so that a child may
+///   come before its parent.
+/// - A table has no constraint that two devices can break apart: a `UNIQUE` name that both may give, a foreign key to a
+///   row that one deletes while the other refers to it. Each device would keep the row that came first, and owe the
+///   other: their tables differ until somebody changes a record. Check such rules when you commit, or when you read.
+/// - `INSERT OR REPLACE` deletes the row that it replaces, and with `ON DELETE CASCADE` everything that refers to it:
+///   write `INSERT … ON CONFLICT (id) DO UPDATE SET …`.
+/// - A projection must not end the transaction, does not use the manager, and leaves tables and savepoints whose names
+///   begin with `syncline` alone.
 pub trait Projection<S: JoinStorage>: Send + Sync + 'static {
     /// The model that the projection derives from. Registering the projection registers the model.
     type Model: Syncable;
@@ -62,13 +99,13 @@ pub trait Projection<S: JoinStorage>: Send + Sync + 'static {
     /// Begins from nothing: drops the tables of an earlier version, and creates empty ones.
     ///
     /// # Errors
-    /// The error that the app reports. The projection is then not rebuilt before the next opening.
+    /// The error that the app reports. The projection follows no commit until a later try succeeds.
     fn reset(&self, tx: &Native<'_, S>) -> Result<(), BoxError>;
 
     /// Takes a record that is new or has changed: replaces the rows of its id.
     ///
     /// # Errors
-    /// The error that the app reports. It rejects the commit.
+    /// The error that the app reports. It rejects a commit of this replica, and makes a debt of another's record.
     fn put(&self, tx: &Native<'_, S>, model: &Self::Model) -> Result<(), BoxError>;
 
     /// Removes the rows of a record, if it has any.
@@ -78,7 +115,7 @@ pub trait Projection<S: JoinStorage>: Send + Sync + 'static {
     fn delete(&self, tx: &Native<'_, S>, id: &RecordId<Self::Model>) -> Result<(), BoxError>;
 }
 
-/// The status of a projection: how far it is.
+/// The status of a projection: how far it is, and what it lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProjectionStatus {
@@ -88,23 +125,37 @@ pub struct ProjectionStatus {
     pub version: u32,
     /// How far the projection is.
     pub state: ProjectionState,
+    /// How many records the projection could not take: the table may show nothing of them, or what they were before.
+    pub debts: u64,
+    /// One of these debts, if there are any.
+    pub first_debt: Option<Debt>,
+}
+
+/// A record that a projection could not take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Debt {
+    /// The record.
+    pub record: RecordKey,
+    /// The error of the last try that was stored: what the projection reported, or why the value cannot be decoded.
+    pub error: String,
 }
 
 /// How far a projection is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProjectionState {
-    /// The projection is being rebuilt from the records.
+    /// The projection is being filled from the records.
     Rebuilding {
         /// How many records the rebuild has taken since the store was opened.
         records: u64,
     },
-    /// The projection has every record, and follows every commit.
+    /// The projection has every record, less its debts, and follows every commit.
     Complete,
-    /// The rebuild failed and goes on when the store is opened again. Until then the projection follows the commits of
-    /// the records that it has.
+    /// The tables could not be made. That is tried again, ever more rarely; until then the projection follows no
+    /// commit.
     Failed {
-        /// The error that ended the rebuild.
+        /// The error of the last try.
         error: String,
     },
 }
@@ -145,14 +196,18 @@ pub(crate) trait Projecting<S: Storage>: Send + Sync {
     /// The registered projections, in the order of the app.
     fn declared(&self) -> Vec<Declared>;
 
-    /// Takes note of how far each projection was when the store was opened.
-    fn begin(&self, rows: &BTreeMap<String, ProjectionRow>);
+    /// The range of the records that each projection derives from.
+    fn ranges(&self) -> Vec<KeyRange>;
 
-    /// Whether any projection derives from this record.
-    fn concern(&self, record: &RecordKey) -> bool;
+    /// Takes note of how far each projection was when the store was opened, and makes the tables that are missing.
+    fn begin<'a>(
+        self: Arc<Self>,
+        store: &'a S,
+        rows: &'a BTreeMap<String, ProjectionRow>,
+    ) -> BoxFuture<'a, Result<(), OpenError>>;
 
-    /// Makes the joined write that commits `commit` and projects it.
-    fn work(self: Arc<Self>, commit: Commit) -> Work<S>;
+    /// Makes the joined write that commits a round of commits and projects them.
+    fn round(self: Arc<Self>, round: Vec<(Ticket, Commit)>) -> Work<S>;
 
     /// Makes the joined write that applies commits of others and projects them.
     fn receive(self: Arc<Self>, commits: Vec<Received>) -> Work<S>;
@@ -162,22 +217,42 @@ pub(crate) trait Projecting<S: Storage>: Send + Sync {
         self: Arc<Self>,
         store: &'a S,
         batch: WriteBatch,
-    ) -> BoxFuture<'a, Result<Result<(), Error>, StopReason>>;
+    ) -> BoxFuture<'a, Result<Result<Settled, Error>, StopReason>>;
 
-    /// Takes note that these projections begin from nothing.
-    fn restart(&self, names: &[&'static str]);
-
-    /// The name of each projection, and the range of the records that it derives from.
-    fn ranges(&self) -> Vec<(&'static str, KeyRange)>;
-
-    /// Rebuilds one page of the first projection that is not complete, and returns the status to tell the app, if it
-    /// is time to; `None` if no projection is left to rebuild.
-    fn rebuild<'a>(&'a self, store: &'a S) -> BoxFuture<'a, Result<Option<Told>, StopReason>>;
+    /// Does the next step towards projections that are complete and owe nothing.
+    fn mend(self: Arc<Self>, store: &S) -> BoxFuture<'_, Result<Mended, StopReason>>;
 
     fn status(&self) -> Vec<ProjectionStatus>;
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
-/// The status to tell the app after a step of a rebuild; `None`, most of the time.
-pub(crate) type Told = Option<ProjectionStatus>;
+/// The outcome of a durable write for the debts of projections.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    /// The projections whose debts have changed, to tell the app.
+    pub(crate) notices: Vec<Notice>,
+    /// Whether the write made a debt.
+    pub(crate) owes: bool,
+}
+
+/// The outcome of a step of mending.
+#[derive(Debug)]
+pub(crate) struct Mended {
+    /// The status to tell the app, most of the time none.
+    pub(crate) told: Option<ProjectionStatus>,
+    pub(crate) next: Next,
+}
+
+/// What comes after a step of mending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The step got on: another may too.
+    Again,
+    /// The step got nothing done, and others are left to try.
+    Other,
+    /// Nothing that is left could be done now.
+    Later,
+    /// Nothing is left.
+    Done,
+}

@@ -13,6 +13,7 @@ const PEER: u8 = 0x03;
 const LOG: u8 = 0x06;
 const KEPT: u8 = 0x07;
 const BESIDE: u8 = 0x08;
+const DEBT: u8 = 0x09;
 
 /// The first bytes of records: the buckets of shared models, and behind them the buckets of device-owned ones.
 const SHARED: u8 = 0x10;
@@ -218,6 +219,7 @@ pub(crate) enum StoredKey {
     Log(ReplicaId, u64),
     Kept(ReplicaId, u64, RecordKey),
     Beside(RecordKey, ReplicaId, u64),
+    Debt(String, RecordKey),
 }
 
 impl StoredKey {
@@ -249,6 +251,12 @@ impl StoredKey {
                 let (replica, seq) =
                     (ReplicaId::from_bytes(*replica), u64::from_be_bytes(seq.try_into().ok()?));
                 RecordKey::from_bytes(record).map(|record| Self::Beside(record, replica, seq))
+            }
+            DEBT => {
+                let (len, rest) = rest.split_first()?;
+                let (name, record) = rest.split_at_checked(usize::from(*len))?;
+                let name = std::str::from_utf8(name).ok()?;
+                RecordKey::from_bytes(record).map(|record| Self::Debt(name.into(), record))
             }
             SHARED..RECORDS_END => RecordKey::from_bytes(key).map(Self::Record),
             LOG | KEPT => {
@@ -342,6 +350,22 @@ pub(crate) fn besides() -> KeyRange {
 fn beside_prefix(record: &RecordKey) -> Key {
     let len: u32 = length(record.as_bytes().len());
     [&[BESIDE], &len.to_be_bytes()[..], record.as_bytes()].concat()
+}
+
+/// The key of the debt of the projection named `name` for the record whose key has these bytes.
+pub(crate) fn debt(name: &str, record: &[u8]) -> Key {
+    [&debt_prefix(name)[..], record].concat()
+}
+
+/// The range of all debts of the projection named `name`.
+pub(crate) fn debts_of(name: &str) -> KeyRange {
+    KeyRange::prefix(debt_prefix(name))
+}
+
+/// The prefix of the debts of a projection. It has the length of the name, so that the range of one projection does not
+/// reach into that of another.
+fn debt_prefix(name: &str) -> Key {
+    [&[DEBT, length(name.len())], name.as_bytes()].concat()
 }
 
 pub(crate) fn head(replica: ReplicaId) -> Key {

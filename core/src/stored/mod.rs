@@ -14,6 +14,7 @@
 //! | `06 replica seq` | the digest before a commit, and the [`LogEntry`]: the commit as its author made it, each change as a reference |
 //! | `07 replica seq record-key` | kept: a value that a log entry needs and that its record does not hold |
 //! | `08 length record-key replica seq` | beside: a record whose value this version of the app cannot merge yet |
+//! | `09 length name record-key` | debt: the error with which a projection could not take a record |
 //!
 //! Model names carry their length, so no model's keys can run into another's. Shared and device-owned records
 //! have first bytes of their own, so a key tells who may change the record without knowing the model. The model's name
@@ -30,7 +31,8 @@ mod rows;
 pub(crate) use log::{LogEntry, Reference, ValueRef};
 pub(crate) use rows::{
     Head, Identity, ModelSeen, Point, Progress, ProjectionRow, clock_from_value, clock_value,
-    fork_from_value, fork_value, introducer_from_value, introducer_value, peer_from_value, peer_value,
+    debt_from_value, debt_value, fork_from_value, fork_value, introducer_from_value, introducer_value,
+    peer_from_value, peer_value,
 };
 
 /// The format byte, with which every stored value begins. A log row has it behind its digest, a kept value has none.

@@ -189,6 +189,23 @@ pub(crate) fn introducer_from_value(value: &[u8]) -> Result<ReplicaId, FormatErr
     Ok(replica)
 }
 
+/// The longest text of an error that a debt keeps, in bytes.
+const DEBT_BYTES_MAX: usize = 1024;
+
+/// Makes the row of a debt: the error with which the projection could not take the record, cut off if it is long.
+pub(crate) fn debt_value(error: &str) -> Value {
+    let end = (0..=error.len().min(DEBT_BYTES_MAX)).rev().find(|end| error.is_char_boundary(*end));
+    let (error, _) = error.split_at(end.unwrap_or(0));
+    [&[FORMAT], error.as_bytes()].concat()
+}
+
+/// Reads the row of a debt.
+pub(crate) fn debt_from_value(value: &[u8]) -> Result<String, FormatError> {
+    let what = "a debt";
+    let error = Reader::new(what, value)?.rest().to_vec();
+    String::from_utf8(error).map_err(|_| FormatError::Damaged { what })
+}
+
 /// The head of a stream: its last commit here, and how far its log has been pruned here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
@@ -309,6 +326,8 @@ mod tests {
         let golden: Vec<u8> = (1..=1).chain(1..=16).collect();
         assert_eq!(introducer_value(replica()), golden);
         assert_eq!(introducer_from_value(&golden).unwrap(), replica());
+        assert_eq!(debt_value("no parent"), b"\x01no parent");
+        assert_eq!(debt_from_value(b"\x01no parent").unwrap(), "no parent");
 
         let golden = b"\x01\x00\x00\x00\x07\x02\x03\x00key";
         let row = ProjectionRow { version: 7, schema: 0x0203, progress: Progress::Until(b"key".to_vec()) };
@@ -329,6 +348,15 @@ mod tests {
         golden.extend([1, 2, 3, 4]);
         assert_eq!(head.to_value(), golden);
         assert_eq!(Head::parse(replica(), &golden).unwrap(), head);
+    }
+
+    #[test]
+    fn a_debt_keeps_the_beginning_of_a_long_error() {
+        // A cut in the middle of a letter would make the row unreadable.
+        let long = format!("x{}", "\u{e9}".repeat(2_000));
+        let kept = debt_from_value(&debt_value(&long)).unwrap();
+        assert!(long.starts_with(&kept) && kept.len() == DEBT_BYTES_MAX - 1, "{} bytes", kept.len());
+        assert!(debt_from_value(b"\x01\xff").is_err());
     }
 
     #[test]

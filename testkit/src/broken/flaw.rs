@@ -244,6 +244,20 @@ flaws! {
         /// The rows of a job that failed are committed with the next join.
         ErrorIsSweptUp,
     }
+    join_undoes_a_part {
+        /// A part that failed leaves its rows.
+        PartKeepsRows,
+        /// A part that failed leaves its batch.
+        PartKeepsBatch,
+        /// With a part that failed, everything before it is undone.
+        PartUndoesAll,
+        /// A part that failed is said to be done.
+        PartIsSwallowed,
+        /// A part that succeeded is undone.
+        PartIsLost,
+        /// The end of an inner part ends the outer one, which can be undone no more.
+        InnerPartEndsOuter,
+    }
     join_runs_its_job_once {
         /// The job is dropped, and the join returns `Ok`.
         NeverRuns,

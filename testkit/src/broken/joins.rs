@@ -1,12 +1,13 @@
 //! Stores whose joined writes break the contract, one way each.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use syncline::{
-    BoxError, Entry, JoinJob, JoinStorage, JoinTx, Key, KeyRange, ReadError, Storage, TransactionEnded,
-    Value, WriteBatch, WriteError,
+    Attempt, BoxError, Entry, JoinJob, JoinStorage, JoinTx, Key, KeyRange, ReadError, Storage,
+    TransactionEnded, Value, WriteBatch, WriteError,
 };
 
 use super::{JoinFlaw, lock};
@@ -116,6 +117,10 @@ pub struct BrokenTx<'t> {
     disk: &'t Disk,
     flaw: JoinFlaw,
     last: &'t SortedMap,
+    /// How many parts are under way.
+    depth: Cell<u32>,
+    /// Whether the part that ended last was inside another one.
+    inner_ended: Cell<bool>,
 }
 
 impl JoinTx for BrokenTx<'_> {
@@ -142,6 +147,40 @@ impl JoinTx for BrokenTx<'_> {
             self.disk.edit(|entries| *entries = self.inner.entries.borrow().clone());
         }
         Ok(())
+    }
+
+    fn attempt(&self, part: &mut dyn FnMut() -> Result<(), BoxError>) -> Attempt {
+        let (entries, rows) = (&self.inner.entries, &self.inner.native().rows);
+        let before = (entries.borrow().clone(), rows.borrow().clone());
+        self.depth.set(self.depth.get() + 1);
+        let done = part();
+        self.depth.set(self.depth.get() - 1);
+        let inner_ended = self.inner_ended.replace(self.depth.get() > 0);
+        if self.inner.native().ended.get() {
+            return Attempt::Spoiled(done.err().unwrap_or_else(|| TransactionEnded.into()));
+        }
+        match done {
+            Ok(()) => {
+                if self.flaw == JoinFlaw::PartIsLost {
+                    (*entries.borrow_mut(), *rows.borrow_mut()) = before;
+                }
+                Attempt::Done
+            }
+            Err(_) if self.flaw == JoinFlaw::PartIsSwallowed => Attempt::Done,
+            Err(error) => {
+                match self.flaw {
+                    JoinFlaw::PartKeepsRows => *entries.borrow_mut() = before.0,
+                    JoinFlaw::PartKeepsBatch => *rows.borrow_mut() = before.1,
+                    JoinFlaw::PartUndoesAll => {
+                        (*entries.borrow_mut(), *rows.borrow_mut()) =
+                            self.disk.edit_all(|entries, rows| (entries.clone(), rows.clone()));
+                    }
+                    JoinFlaw::InnerPartEndsOuter if inner_ended => {}
+                    _ => (*entries.borrow_mut(), *rows.borrow_mut()) = before,
+                }
+                Attempt::Undone(error)
+            }
+        }
     }
 }
 
@@ -211,7 +250,9 @@ impl BrokenJoins {
         let leftover = std::mem::take(&mut lock(&self.state).leftover);
         tx.native().rows.borrow_mut().extend(leftover);
         let last = lock(&self.state).last.clone();
-        let broken = BrokenTx { inner: &tx, disk: &self.disk, flaw: self.flaw, last: &last };
+        let (depth, inner_ended) = (Cell::default(), Cell::default());
+        let broken =
+            BrokenTx { inner: &tx, disk: &self.disk, flaw: self.flaw, last: &last, depth, inner_ended };
         let done = if self.flaw == JoinFlaw::PanicGoesThrough {
             job(&broken)
         } else {

@@ -118,16 +118,34 @@ impl<S: JoinStorage> JoinStorage for Faulty<S> {
     type Tx<'t> = S::Tx<'t>;
 
     async fn join(&self, job: JoinJob<Self>) -> Result<(), WriteError> {
+        self.join_by(job, true).await
+    }
+
+    async fn join_without_foreign_keys(&self, job: JoinJob<Self>) -> Result<(), WriteError> {
+        self.join_by(job, false).await
+    }
+
+    async fn breaks_foreign_keys(&self) -> Result<bool, ReadError> {
+        self.inner.breaks_foreign_keys().await
+    }
+}
+
+impl<S: JoinStorage> Faulty<S> {
+    async fn join_by(&self, job: JoinJob<Self>, foreign_keys: bool) -> Result<(), WriteError> {
+        let join = async |job| match foreign_keys {
+            true => self.inner.join(job).await,
+            false => self.inner.join_without_foreign_keys(job).await,
+        };
         match self.next_write(Operation::Join)? {
-            None | Some(FaultKind::ReadError) => self.inner.join(job).await,
+            None | Some(FaultKind::ReadError) => join(job).await,
             Some(FaultKind::Rejected) => Err(WriteError::rejected("injected rejection")),
-            Some(FaultKind::Undone) => self.inner.join(undone::<S>(job)).await,
+            Some(FaultKind::Undone) => join(undone::<S>(job)).await,
             Some(FaultKind::UnknownApplied) => {
-                self.inner.join(job).await?;
+                join(job).await?;
                 self.stop();
                 Err(WriteError::unknown("injected, and the join was applied"))
             }
-            Some(FaultKind::UnknownLost) => match self.inner.join(undone::<S>(job)).await {
+            Some(FaultKind::UnknownLost) => match join(undone::<S>(job)).await {
                 Err(WriteError::Rejected(error)) if error.is::<Undone>() => {
                     self.stop();
                     Err(WriteError::unknown("injected, and the join was undone"))
@@ -136,7 +154,7 @@ impl<S: JoinStorage> JoinStorage for Faulty<S> {
             },
             Some(FaultKind::PanicBefore) => self.stop_and_panic("before"),
             Some(FaultKind::PanicAfter) => {
-                self.inner.join(job).await?;
+                join(job).await?;
                 self.stop_and_panic("after")
             }
             Some(FaultKind::Fenced) => self.fence(),

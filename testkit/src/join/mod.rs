@@ -8,6 +8,7 @@ mod join_is_atomic;
 mod join_is_durable;
 mod join_runs_its_job_once;
 mod join_sees_its_own_writes;
+mod join_undoes_a_part;
 mod joins_and_writes_are_ordered;
 mod subject;
 mod work;
@@ -19,6 +20,7 @@ pub use join_is_atomic::join_is_atomic;
 pub use join_is_durable::join_is_durable;
 pub use join_runs_its_job_once::join_runs_its_job_once;
 pub use join_sees_its_own_writes::join_sees_its_own_writes;
+pub use join_undoes_a_part::join_undoes_a_part;
 pub use joins_and_writes_are_ordered::joins_and_writes_are_ordered;
 
 use crate::JoinFixture;
@@ -37,6 +39,7 @@ macro_rules! for_each_join_property {
             join_error_leaves_no_trace
             join_runs_its_job_once
             join_cannot_be_ended_from_inside
+            join_undoes_a_part
             joins_and_writes_are_ordered
             cancelled_join_is_all_or_nothing
         }

@@ -6,15 +6,21 @@
 //! | nothing of a commit that failed | `a_failed_with_tx_leaves_nothing`, `a_failing_projection_rejects_the_commit` |
 //! | dropped futures | `cancelling_with_tx_leaves_all_or_nothing` |
 //! | one order, and no reply before it is durable | `commits_and_with_tx_keep_their_order`, `with_tx_is_told_once_it_is_durable` |
-//! | a projection is exactly its records | `projections_follow_every_commit` |
-//! | rebuilds | `a_projection_is_rebuilt_when_it_must_be`, `a_rebuild_goes_on_after_a_crash`, `commits_go_on_during_a_rebuild`, `a_failed_rebuild_goes_on_at_the_next_opening` |
+//! | a projection is exactly its records, less its debts | `projections_follow_every_commit`, `a_rebuild_owes_what_a_projection_cannot_take` |
+//! | rebuilds | `a_projection_is_rebuilt_when_it_must_be`, `a_rebuild_goes_on_after_a_crash`, `commits_go_on_during_a_rebuild`, `a_rebuild_that_fails_is_tried_again` |
+//! | rounds | `a_projection_refuses_one_commit_of_a_round` |
 
 mod app;
+mod debts;
 mod failures;
 mod projections;
 mod rebuilds;
 mod with_tx;
 
+pub use debts::{
+    a_projection_refuses_one_commit_of_a_round, a_rebuild_owes_what_a_projection_cannot_take,
+    a_rebuild_that_fails_is_tried_again,
+};
 pub use failures::{
     a_failed_with_tx_leaves_nothing, a_failing_projection_rejects_the_commit,
     an_unknown_with_tx_is_said_to_be_unknown, cancelling_with_tx_leaves_all_or_nothing,
@@ -23,8 +29,7 @@ pub use failures::{
 };
 pub use projections::projections_follow_every_commit;
 pub use rebuilds::{
-    a_failed_rebuild_goes_on_at_the_next_opening, a_projection_is_rebuilt_when_it_must_be,
-    a_rebuild_goes_on_after_a_crash, commits_go_on_during_a_rebuild,
+    a_projection_is_rebuilt_when_it_must_be, a_rebuild_goes_on_after_a_crash, commits_go_on_during_a_rebuild,
 };
 pub use with_tx::{
     commits_and_with_tx_keep_their_order, with_tx_commits_all_together, with_tx_is_told_once_it_is_durable,
@@ -53,7 +58,9 @@ macro_rules! for_each_joined_replica_property {
             a_projection_is_rebuilt_when_it_must_be
             a_rebuild_goes_on_after_a_crash
             commits_go_on_during_a_rebuild
-            a_failed_rebuild_goes_on_at_the_next_opening
+            a_rebuild_that_fails_is_tried_again
+            a_rebuild_owes_what_a_projection_cannot_take
+            a_projection_refuses_one_commit_of_a_round
         }
     };
 }

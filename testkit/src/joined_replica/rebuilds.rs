@@ -7,7 +7,7 @@ mod reasons;
 use syncline::{Event, Events, ProjectionState, Storage, TransactionManager};
 
 pub use commits_meanwhile::commits_go_on_during_a_rebuild;
-pub use interrupted::{a_failed_rebuild_goes_on_at_the_next_opening, a_rebuild_goes_on_after_a_crash};
+pub use interrupted::a_rebuild_goes_on_after_a_crash;
 pub use reasons::a_projection_is_rebuilt_when_it_must_be;
 
 use super::app::rebuilt;
@@ -16,10 +16,10 @@ use crate::models::{Note, note};
 use crate::replica::app::{drain, place, run_on};
 
 /// How many notes there are: more than two pages of a rebuild.
-const MANY: u32 = 700;
+pub(super) const MANY: u32 = 700;
 
 /// Opens the store without projections, and puts notes with even ids, and places.
-async fn fill<F: JoinFixture>(fixture: &F, many: u32) {
+pub(super) async fn fill<F: JoinFixture>(fixture: &F, many: u32) {
     run_on(fixture, async |library| {
         let filled = library.commit_batch(|batch| {
             (0..many).try_for_each(|id| batch.put(&note(id * 2, format!("old {id}"))))?;

@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use async_trait::async_trait;
 use syncline::{
-    BoxError, JoinJob, JoinStorage, JoinTx, Key, ReadError, TransactionEnded, Value, WriteBatch, WriteError,
+    Attempt, BoxError, JoinJob, JoinStorage, JoinTx, Key, ReadError, TransactionEnded, Value, WriteBatch,
+    WriteError,
 };
 
 use super::{Disk, Reference, check_sizes};
@@ -107,6 +108,21 @@ impl JoinTx for ReferenceTx {
         }
         sorted_map::apply(&mut self.entries.borrow_mut(), batch.ops());
         Ok(())
+    }
+
+    fn attempt(&self, part: &mut dyn FnMut() -> Result<(), BoxError>) -> Attempt {
+        let before = (self.entries.borrow().clone(), self.native.rows.borrow().clone());
+        let done = part();
+        if self.native.ended.get() {
+            return Attempt::Spoiled(done.err().unwrap_or_else(|| TransactionEnded.into()));
+        }
+        match done {
+            Ok(()) => Attempt::Done,
+            Err(error) => {
+                (*self.entries.borrow_mut(), *self.native.rows.borrow_mut()) = before;
+                Attempt::Undone(error)
+            }
+        }
     }
 }
 

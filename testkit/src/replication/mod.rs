@@ -20,7 +20,7 @@
 //! | H3, Y8, Y15 | `a_restored_store_that_wrote_other_commits_loses_nothing_anywhere`, `a_restored_store_learns_of_it_from_those_who_know_more`, `a_restored_store_that_lost_what_it_acknowledged_is_found_out` |
 //! | C1, C6, Y4, X3 | `a_replica_that_stops_anywhere_goes_on_where_it_was` |
 //! | B1, B2, C15 | `bad_frames_change_nothing_and_are_told`, `honest_peers_are_served_during_a_flood` |
-//! | C10, C13, C16 | `projections_follow_what_others_commit`, `a_failing_projection_holds_one_stream_until_it_works_again` |
+//! | C10, C13, C16, C18 | `projections_follow_what_others_commit`, `records_go_on_whatever_a_projection_says` |
 //! | C16, Y13 | `a_model_that_is_registered_later_is_as_if_known_from_the_start`, `an_older_app_keeps_what_a_newer_one_writes`, `what_an_update_can_merge_is_read_at_once_and_folded_later` |
 
 mod bad_input;
@@ -50,9 +50,7 @@ pub use clocks::{
 };
 pub use crashes::a_replica_that_stops_anywhere_goes_on_where_it_was;
 pub use merging::{a_late_joiner_gets_every_log_entry_whole, concurrent_changes_end_the_same_in_every_order};
-pub use projections::{
-    a_failing_projection_holds_one_stream_until_it_works_again, projections_follow_what_others_commit,
-};
+pub use projections::{projections_follow_what_others_commit, records_go_on_whatever_a_projection_says};
 pub use restored::{
     a_restored_store_learns_of_it_from_those_who_know_more,
     a_restored_store_that_lost_what_it_acknowledged_is_found_out,
@@ -124,7 +122,7 @@ macro_rules! for_each_joined_replication_property {
         $($callback)*! {
             [$($arguments)*]
             projections_follow_what_others_commit
-            a_failing_projection_holds_one_stream_until_it_works_again
+            records_go_on_whatever_a_projection_says
         }
     };
 }

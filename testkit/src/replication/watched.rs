@@ -81,4 +81,15 @@ impl<S: JoinStorage> JoinStorage for Watched<S> {
         give_way().await;
         Ok(())
     }
+
+    async fn join_without_foreign_keys(&self, job: JoinJob<Self>) -> Result<(), WriteError> {
+        let _busy = self.activity.begin();
+        self.inner.join_without_foreign_keys(job).await?;
+        give_way().await;
+        Ok(())
+    }
+
+    async fn breaks_foreign_keys(&self) -> Result<bool, ReadError> {
+        self.inner.breaks_foreign_keys().await
+    }
 }

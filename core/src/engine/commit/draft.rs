@@ -63,6 +63,7 @@ impl Draft {
                 clock,
                 members: Vec::new(),
                 frame: None,
+                owes: false,
             },
         }
     }

@@ -27,6 +27,21 @@ struct Effective {
     merge: Option<Merged>,
 }
 
+/// Projects the records of one commit, each given as its key and its stored value, before they are part of the write.
+/// An error refuses the commit.
+pub(crate) type Project<'p> = dyn FnMut(&[(&[u8], &[u8])]) -> Result<(), Error> + 'p;
+
+/// A record as a commit makes it.
+struct Made {
+    record: RecordKey,
+    header: Header,
+    bytes: Value,
+    stored: Option<(Header, Value)>,
+    kind: ChangeKind,
+    /// Whether the values beside the record are of an epoch that has passed.
+    drops_besides: bool,
+}
+
 /// A commit, evaluated against the records before it.
 struct Evaluated {
     /// The changes that take effect, perhaps none; or the error with which the commit fails.
@@ -37,7 +52,12 @@ struct Evaluated {
 
 impl Pen {
     /// Decides a round, given the values of the records it names, in their order.
-    pub(crate) fn decide(&mut self, round: Vec<(Ticket, Commit)>, values: Vec<Option<Value>>) -> Decision {
+    pub(crate) fn decide(
+        &mut self,
+        round: Vec<(Ticket, Commit)>,
+        values: Vec<Option<Value>>,
+        mut project: Option<&mut Project<'_>>,
+    ) -> Decision {
         let mut draft = self.begin_round();
         let mut frame = self.connected.then(|| MessageWriter::live(self.context.group()));
         let mut values = values.into_iter();
@@ -49,7 +69,10 @@ impl Pen {
             let (result, waits) = match changes {
                 Ok(changes) if changes.is_empty() => (Ok(()), !durable),
                 Ok(changes) => match self.stamp() {
-                    Ok(stamp) => (self.apply(&mut draft, &mut frame, stamp, changes), true),
+                    Ok(stamp) => {
+                        let project = project.as_deref_mut();
+                        (self.apply(&mut draft, &mut frame, stamp, changes, project), true)
+                    }
                     Err(error) => (Err(error), false),
                 },
                 Err(error) => (Err(error), !durable),
@@ -74,7 +97,7 @@ impl Pen {
         let changes = self.evaluate(&draft, commit, values).changes?;
         if !changes.is_empty() {
             let stamp = self.stamp()?;
-            self.apply(&mut draft, &mut frame, stamp, changes)?;
+            self.apply(&mut draft, &mut frame, stamp, changes, None)?;
         }
         Ok(self.end_round(draft, frame))
     }
@@ -120,13 +143,14 @@ impl Pen {
         frame: &mut Option<MessageWriter>,
         stamp: Hlc,
         changes: Vec<Effective>,
+        project: Option<&mut Project<'_>>,
     ) -> Result<(), Error> {
         let (device, replica) = (self.identity().device, self.identity().replica);
         let head = self.head_in(draft, replica);
         let seq = head.seq + 1;
         let after = self.causes(&head);
         let mut row = LogRowWriter::new(&head.digest, device, stamp, &after, changes.len());
-        let mut events = Vec::with_capacity(changes.len());
+        let mut made = Vec::with_capacity(changes.len());
         let mut values = Vec::new();
         for change in changes {
             let Effective { record: key, new, stored, kind, merge } = change;
@@ -138,21 +162,30 @@ impl Pen {
                 ValueRef::new(*schema, value.len(), *digest)
             });
             row.push(&key, value, merge.map(|merge| if new.is_some() { merge.epoch } else { stamp }));
+            let drops_besides = new.is_none() && merge.is_some_and(|before| before.beside);
             let merge = merge.map(|before| match new {
                 Some(_) => Merged { mixed: false, ..before },
-                None => {
-                    if before.beside {
-                        draft.drop_besides(&key);
-                    }
-                    Merged::plain(stamp)
-                }
+                None => Merged::plain(stamp),
             });
             let (schema, mut bytes) = new
                 .map_or_else(|| (0, record::with_room(merge.is_some(), 0)), |new| (new.schema, new.record));
             let header = Header { tombstone: kind == ChangeKind::Delete, schema, stamp, seq, merge };
             header.write(&mut bytes);
-            self.replace(draft, &key, header, bytes, stored)?;
-            events.push(Event::Changed(Change { record: key, kind, origin: device, stamp, seq }));
+            made.push(Made { record: key, header, bytes, stored, kind, drops_besides });
+        }
+        // A projection may refuse the commit: nothing of it is in the draft before that.
+        if let Some(project) = project {
+            let records: Vec<_> =
+                made.iter().map(|made| (made.record.as_bytes(), made.bytes.as_slice())).collect();
+            project(&records)?;
+        }
+        let mut events = Vec::with_capacity(made.len());
+        for Made { record, header, bytes, stored, kind, drops_besides } in made {
+            if drops_besides {
+                draft.drop_besides(&record);
+            }
+            self.replace(draft, &record, header, bytes, stored)?;
+            events.push(Event::Changed(Change { record, kind, origin: device, stamp, seq }));
         }
         let row = row.finish();
         let (previous, entry) = split_row(&row)?;

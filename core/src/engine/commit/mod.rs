@@ -109,6 +109,30 @@ pub(crate) struct Commit {
     pub(crate) bytes: usize,
 }
 
+impl Commit {
+    /// A copy of the commit, so that it can be decided twice; `None` if it has an update, whose closure runs once.
+    pub(super) fn copy(&self) -> Option<Self> {
+        let changes: Option<_> = self.changes.iter().map(Staged::copy).collect();
+        changes.map(|changes| Self { changes, bytes: self.bytes })
+    }
+
+    /// Whether the commit can be decided only once.
+    pub(super) fn has_update(&self) -> bool {
+        self.changes.iter().any(|change| matches!(change.action, Action::Update(_)))
+    }
+}
+
+impl Staged {
+    fn copy(&self) -> Option<Self> {
+        let action = match &self.action {
+            Action::Put(new) => Action::Put(new.clone()),
+            Action::Delete => Action::Delete,
+            Action::Update(_) => return None,
+        };
+        Some(Self { record: self.record.clone(), action, own_merge: self.own_merge })
+    }
+}
+
 /// One change that the app wants.
 #[derive(Debug)]
 pub(crate) struct Staged {
@@ -146,7 +170,7 @@ pub(crate) struct Current<'a> {
 }
 
 /// An encoded value, ready to be stored.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct NewValue {
     pub(crate) schema: u16,
     /// The value, behind room for the header of its record.
@@ -174,6 +198,8 @@ pub(crate) struct Decision {
     pub(crate) members: Vec<Member>,
     /// The frame for the peers, once the write is durable.
     pub(crate) frame: Option<Bytes>,
+    /// Whether a projection owes a record of the write.
+    pub(crate) owes: bool,
 }
 
 impl Decision {

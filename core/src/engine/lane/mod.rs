@@ -6,9 +6,8 @@ mod upkeep;
 use std::sync::Arc;
 
 use crate::error::{Error, SharedError, StopReason};
-use crate::events::StreamStop;
 use crate::member::Member;
-use crate::storage::{Key, ReadError, Value, WriteBatch};
+use crate::storage::{BoxError, Key, ReadError, Value, WriteBatch};
 use crate::stored::{fork_value, keys, peer_value, record};
 
 use super::rows::Due;
@@ -54,6 +53,7 @@ impl Engine {
         let begun = self.effects.iter().position(|effect| match self.writes.doing() {
             Doing::Writing(_, Source::App) => matches!(effect, Effect::Write(..)),
             Doing::Joining(_) => matches!(effect, Effect::Join(..)),
+            Doing::JoiningRound(..) => matches!(effect, Effect::Round(..)),
             _ => false,
         });
         if let Some(at) = begun {
@@ -64,6 +64,7 @@ impl Engine {
                     refused.extend(decision.waiting.into_iter().map(|(ticket, _)| ticket));
                 }
                 Doing::Joining(ticket) => refused.push(ticket),
+                Doing::JoiningRound(tickets, _) => refused.extend(tickets),
                 other => debug_assert!(false, "{other:?} is no write of the app"),
             }
         }
@@ -80,6 +81,9 @@ impl Engine {
                 open.extend(round.into_iter().map(|(ticket, _)| (ticket, Error::Stopped(reason.clone()))));
             }
             Doing::Joining(ticket) => open.push((ticket, written(reason.clone()))),
+            Doing::JoiningRound(tickets, _) => {
+                open.extend(tickets.into_iter().map(|ticket| (ticket, written(reason.clone()))));
+            }
             Doing::Writing(decision, _) => {
                 open.extend(decision.waiting.into_iter().map(|(ticket, result)| {
                     let error = if result.is_ok() { written } else { Error::Stopped };
@@ -92,7 +96,7 @@ impl Engine {
             | Doing::Receiving { .. }
             | Doing::ReadingBesides
             | Doing::FoldingProjected
-            | Doing::Rebuilding => {}
+            | Doing::Mending => {}
         }
         let calls = self.writes.take_calls().into_iter();
         open.extend(calls.map(|ticket| (ticket, Error::Stopped(reason.clone()))));
@@ -105,7 +109,8 @@ impl Engine {
     pub(in crate::engine) fn begin_write(&mut self) {
         // A joined write may read any record, so everything must be folded before it; a round that was put back waits for
         // its records. Commits behind them wait too: calls keep their order.
-        let joins = self.upkeep.is_folding() && self.writes.next_is_join();
+        let joins =
+            self.upkeep.is_folding() && self.writes.next_is_join(|record| self.context.is_projected(record));
         let blocked = joins || self.upkeep.is_urgent();
         let waiting = Waiting {
             rows: self.rows.are_urgent(),
@@ -147,12 +152,22 @@ impl Engine {
 
     /// Begins a write with the commits at the front of the queue, or with the joined write that stands there.
     fn begin_round(&mut self) {
-        let mut round = self.writes.take_round(&self.context.limits);
+        let context = Arc::clone(&self.context);
+        let (mut round, projected) =
+            self.writes.take_round(&context.limits, |record| context.is_projected(record));
         if round.is_empty() {
             if let Some(ticket) = self.writes.take_join() {
                 let job = self.writes.begin(Doing::Joining(ticket));
                 self.effects.push_back(Effect::Join(job, ticket, Box::new(self.pen())));
             }
+            return;
+        }
+        if projected {
+            let tickets = round.iter().map(|(ticket, _)| *ticket).collect();
+            // A commit alone is not tried again, so it needs no copy.
+            let copies = if round.len() == 1 { None } else { copies(&round) };
+            let job = self.writes.begin(Doing::JoiningRound(tickets, copies.unwrap_or_default()));
+            self.effects.push_back(Effect::Round(job, round, Box::new(self.pen())));
             return;
         }
         let changes = round.iter_mut().flat_map(|(_, commit)| &mut commit.changes);
@@ -242,7 +257,7 @@ impl Engine {
                     return self.writes.put_back(round);
                 }
                 let mut pen = self.pen();
-                let decision = pen.decide(round, values);
+                let decision = pen.decide(round, values, None);
                 self.used(pen);
                 self.write(decision, Source::App);
             }
@@ -311,21 +326,34 @@ impl Engine {
                 }
                 Err(error) => self.reply(ticket, Err(error)),
             },
+            Doing::JoiningRound(tickets, copies) => match result {
+                Ok(joined) => {
+                    let (pen, mut decision) = *joined;
+                    self.used(pen);
+                    for (ticket, result) in decision.settled.drain(..) {
+                        self.reply(ticket, result);
+                    }
+                    self.announce(decision);
+                }
+                // One of the commits failed in a way that spoiled the others: each alone shows which.
+                Err(_) if !copies.is_empty() => self.writes.put_back_alone(copies),
+                Err(error) => {
+                    debug_assert!(tickets.len() == 1, "a round of {} cannot be tried again", tickets.len());
+                    let mut error = Some(error);
+                    for ticket in tickets {
+                        let other = || Error::Rejected(Arc::from(BoxError::from("its round failed")));
+                        let error = error.take().unwrap_or_else(other);
+                        self.reply(ticket, Err(error));
+                    }
+                }
+            },
             Doing::Receiving { stream, seq, count } => match result {
                 Ok(joined) => {
                     let (pen, decision) = *joined;
                     self.used(pen);
                     self.announce(decision);
                 }
-                Err(error @ (Error::Rejected(_) | Error::Read(_) | Error::Stopped(_))) => {
-                    self.receive_failed(Some((stream, seq)), count, &error);
-                }
-                // A projection failed at one of the commits: they come again one by one, which shows the one that
-                // fails.
-                Err(_) if count > 1 => self.let_go(count),
-                Err(error) => {
-                    self.put_off(stream, StreamStop::Projection { seq, error: error.to_string() }, count);
-                }
+                Err(error) => self.receive_failed(Some((stream, seq)), count, &error),
             },
             other => debug_assert!(false, "a joined write ended during {other:?}"),
         }
@@ -335,6 +363,7 @@ impl Engine {
     fn announce(&mut self, decision: Decision) {
         let me = self.context.me();
         let streams: Vec<_> = decision.heads.iter().map(|(stream, _)| *stream).collect();
+        self.upkeep.projected(decision.owes);
         self.ledger_mut().apply(decision.heads, decision.clock);
         // Events come before replies: a caller that has its reply finds its events, and one that subscribes after it
         // hears none of them.
@@ -373,4 +402,9 @@ impl Engine {
         }
         self.hellos.now();
     }
+}
+
+/// Copies of the commits of a round; `None` if one of them can be decided only once.
+fn copies(round: &[(Ticket, Commit)]) -> Option<Vec<(Ticket, Commit)>> {
+    round.iter().map(|(ticket, commit)| commit.copy().map(|copy| (*ticket, copy))).collect()
 }

@@ -2,9 +2,8 @@
 
 use crate::error::Error;
 use crate::events::Event;
-use crate::projection::ProjectionStatus;
+use crate::projection::{Mended, Settled};
 use crate::storage::{Entry, ReadError, Value};
-use crate::stored::keys;
 
 use super::super::commit::Folded;
 use super::super::upkeep::Step;
@@ -12,7 +11,7 @@ use super::super::writes::{Doing, Source};
 use super::super::{Decision, Effect, Engine, JobId};
 
 impl Engine {
-    /// Does the next step of the upkeep: folding comes first, then rebuilding projections.
+    /// Does the next step of the upkeep: folding comes first, then mending projections.
     pub(super) fn begin_upkeep(&mut self) {
         match self.upkeep.fold_step() {
             Some(Step::Scan(range, limit)) => {
@@ -33,8 +32,9 @@ impl Engine {
                 self.begin_write();
             }
             None => {
-                let job = self.writes.begin(Doing::Rebuilding);
-                self.effects.push_back(Effect::Rebuild(job));
+                self.upkeep.begin_mending();
+                let job = self.writes.begin(Doing::Mending);
+                self.effects.push_back(Effect::Mend(job));
             }
         }
     }
@@ -59,38 +59,31 @@ impl Engine {
             return self.upkeep.fold_failed(self.now.mono, &mut self.rng);
         };
         let mut pen = self.pen();
-        let Folded { mut batch, records, completes, leaves_behind } =
-            pen.fold(self.upkeep.take_page(), values);
+        let Folded { batch, records, completes, leaves_behind } = pen.fold(self.upkeep.take_page(), values);
         self.used(pen);
-        let projects = self.upkeep.decided(completes, leaves_behind);
-        let projections = self.context.projections_of(&records);
+        self.upkeep.decided(completes, leaves_behind);
         if batch.is_empty() {
             self.page_is_folded();
-        } else if projects && !projections.is_empty() {
+        } else if records.iter().any(|record| self.context.is_projected(record)) {
             let job = self.writes.begin(Doing::FoldingProjected);
             self.effects.push_back(Effect::WriteProjected(job, batch));
         } else {
-            // Reset the projections of these records in the same write: they miss its changes.
-            projections.iter().for_each(|name| batch.delete(keys::projection(name)));
-            if !projections.is_empty() {
-                self.effects.push_back(Effect::Reset(projections));
-            }
             let nothing = Decision { batch, ..Decision::nothing(self.ledger.durable_clock()) };
             self.write(nothing, Source::Fold);
         }
     }
 
     /// Takes the result of a page that was written with its projections: it is durable, or certainly undone.
-    pub(in crate::engine) fn fold_projected(&mut self, job: JobId, result: &Result<(), Error>) {
+    pub(in crate::engine) fn fold_projected(&mut self, job: JobId, result: Result<Settled, Error>) {
         let ended = self.writes.end(job);
         debug_assert!(matches!(ended, Doing::FoldingProjected), "a page was folded during {ended:?}");
         match result {
-            Ok(()) => self.page_is_folded(),
-            Err(Error::Rejected(_) | Error::Read(_) | Error::Stopped(_)) => {
-                self.upkeep.fold_failed(self.now.mono, &mut self.rng);
+            Ok(settled) => {
+                self.effects.extend(settled.notices.into_iter().map(Effect::Notify));
+                self.upkeep.projected(settled.owes);
+                self.page_is_folded();
             }
-            // A projection failed. Go on without the projections: one that always fails would stop folding for ever.
-            Err(_) => self.upkeep.fold_without_projections(),
+            Err(_) => self.upkeep.fold_failed(self.now.mono, &mut self.rng),
         }
     }
 
@@ -100,14 +93,13 @@ impl Engine {
         }
     }
 
-    /// Takes the result of rebuilding a page of a projection; `None` if no projection is left to rebuild.
-    pub(in crate::engine) fn rebuilt(&mut self, job: JobId, told: Option<Option<ProjectionStatus>>) {
+    /// Takes the result of a step of mending.
+    pub(in crate::engine) fn mended(&mut self, job: JobId, mended: Mended) {
         let ended = self.writes.end(job);
-        debug_assert!(matches!(ended, Doing::Rebuilding), "a page was rebuilt during {ended:?}");
-        match told {
-            Some(Some(status)) => self.tell(Event::Projection(status)),
-            Some(None) => {}
-            None => self.upkeep.rebuilt(),
+        debug_assert!(matches!(ended, Doing::Mending), "projections were mended during {ended:?}");
+        if let Some(status) = mended.told {
+            self.tell(Event::Projection(status));
         }
+        self.upkeep.mended(mended.next, self.now.mono, &mut self.rng);
     }
 }

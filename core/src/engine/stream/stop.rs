@@ -42,7 +42,6 @@ impl Stop {
     pub(super) fn seq(&self) -> u64 {
         match self.reason {
             StreamStop::Held { seq, .. }
-            | StreamStop::Projection { seq, .. }
             | StreamStop::NotStored { seq, .. }
             | StreamStop::Forked { seq }
             | StreamStop::Refused { seq, .. } => seq,
@@ -56,7 +55,7 @@ impl Stream {
         let stop = self.stop.as_ref()?;
         match stop.reason {
             StreamStop::Held { .. } => stop.look_at,
-            StreamStop::Projection { .. } | StreamStop::NotStored { .. } => self.backoff.until(),
+            StreamStop::NotStored { .. } => self.backoff.until(),
             StreamStop::Forked { .. } | StreamStop::Refused { .. } => None,
         }
     }
@@ -72,7 +71,7 @@ impl Stream {
     fn is_due(&self) -> bool {
         self.stop.as_ref().is_some_and(|stop| match stop.reason {
             StreamStop::Held { .. } => stop.look_at.is_none(),
-            StreamStop::Projection { .. } | StreamStop::NotStored { .. } => self.backoff.is_over(),
+            StreamStop::NotStored { .. } => self.backoff.is_over(),
             StreamStop::Forked { .. } | StreamStop::Refused { .. } => false,
         })
     }
@@ -309,24 +308,21 @@ mod tests {
 
     #[test]
     fn a_commit_that_was_not_taken_is_tried_again_after_ever_longer_pauses() {
-        let projection = StreamStop::Projection { seq: 6, error: "no".into() };
-        for reason in [not_stored(), projection] {
-            let (mut rng, mut at, mut waits) = (fastrand::Rng::with_seed(3), 1000, Vec::new());
-            let (_, mut streams) = opened();
-            for _ in 0..4 {
-                let told = streams.put_off(B, reason.clone(), &now(at), &context(), &mut rng);
-                assert_eq!(told, Some(Told::Stopped(B, reason.clone())));
-                let until = streams.next_timeout().unwrap();
-                assert_eq!(pass(&mut streams, until.0 - 1), []);
-                assert_eq!(pass(&mut streams, until.0), [Told::Resumed(B)]);
-                waits.push(until.0 - at);
-                at = until.0;
-            }
-            assert!(waits.is_sorted() && waits[3] >= 1500, "{waits:?}");
-            streams.applied([B]);
-            streams.put_off(B, reason.clone(), &now(at), &context(), &mut rng);
-            assert!(streams.next_timeout().unwrap().0 - at < 400, "after one that was taken");
+        let (mut rng, mut at, mut waits) = (fastrand::Rng::with_seed(3), 1000, Vec::new());
+        let (_, mut streams) = opened();
+        for _ in 0..4 {
+            let told = streams.put_off(B, not_stored(), &now(at), &context(), &mut rng);
+            assert_eq!(told, Some(Told::Stopped(B, not_stored())));
+            let until = streams.next_timeout().unwrap();
+            assert_eq!(pass(&mut streams, until.0 - 1), []);
+            assert_eq!(pass(&mut streams, until.0), [Told::Resumed(B)]);
+            waits.push(until.0 - at);
+            at = until.0;
         }
+        assert!(waits.is_sorted() && waits[3] >= 1500, "{waits:?}");
+        streams.applied([B]);
+        streams.put_off(B, not_stored(), &now(at), &context(), &mut rng);
+        assert!(streams.next_timeout().unwrap().0 - at < 400, "after one that was taken");
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl World {
                         return Some(batch);
                     }
                 }
-                Effect::Receive(..) | Effect::WriteProjected(..) | Effect::Rebuild(_) | Effect::Reset(_) => {
+                Effect::Round(..) | Effect::Receive(..) | Effect::WriteProjected(..) | Effect::Mend(_) => {
                     panic!("nothing is projected here")
                 }
                 Effect::Folded => self.is_folded = true,

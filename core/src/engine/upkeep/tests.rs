@@ -278,41 +278,76 @@ fn a_page_that_is_half_read_begins_anew() {
     assert_eq!(world.fold().iter().map(Vec::len).collect::<Vec<_>>(), [600]);
 }
 
-#[test]
-fn a_page_that_a_projection_does_not_take_is_folded_without_it_and_the_next_one_is_not() {
-    let mut world = World::of_bags(1500, 1);
-    let page = content(&world.page().unwrap());
-    assert!(world.upkeep.decided(1000, None), "projections follow");
-    world.upkeep.fold_without_projections();
-    assert!(world.upkeep.waits() && world.upkeep.next_timeout().is_none(), "at once");
-    assert_eq!(content(&world.page().unwrap()), page);
-    assert!(!world.upkeep.decided(1000, None), "they do not");
-    // The store may fail at it, and that is no reason to ask the projection again.
-    world.fail();
-    let page = world.page().unwrap();
-    assert!(!world.upkeep.decided(1000, None));
-    assert_eq!(world.folded(&page), Some(1000));
-    world.page().unwrap();
-    assert!(world.upkeep.decided(500, None), "the next page is another one");
-}
-
-// --- rebuilding -----------------------------------------------------------------------------------------------------
+// --- mending --------------------------------------------------------------------------------------------------------
 
 #[test]
-fn projections_are_rebuilt_after_everything_is_folded() {
-    for (besides, rebuilds) in [(false, false), (false, true), (true, false), (true, true)] {
-        let mut upkeep = Upkeep::new(besides, rebuilds);
-        assert_eq!((upkeep.waits(), upkeep.is_folding()), (besides || rebuilds, besides));
+fn projections_are_mended_after_everything_is_folded() {
+    for (besides, mends) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut upkeep = Upkeep::new(besides, mends);
+        assert_eq!((upkeep.waits(), upkeep.is_folding()), (besides || mends, besides));
         assert_eq!((upkeep.fold_step().is_some(), upkeep.folded()), (besides, besides.then_some(0)));
-        assert_eq!((upkeep.end_fold(), upkeep.waits()), (0, rebuilds));
-        upkeep.rebuilt();
+        assert_eq!((upkeep.end_fold(), upkeep.waits()), (0, mends));
+        upkeep.mended(Next::Done, Mono(0), &mut fastrand::Rng::with_seed(1));
         assert!(!upkeep.waits());
         upkeep.check();
     }
-    let mut world = World::of_bags(1, 1);
-    world.upkeep.fold_without_projections();
-    world.upkeep.end_fold();
-    assert!(world.upkeep.waits(), "a projection that was left out is rebuilt");
+}
+
+#[test]
+fn mending_that_gets_nothing_done_waits_ever_longer() {
+    let (mut upkeep, mut rng) = (Upkeep::new(false, true), fastrand::Rng::with_seed(1));
+    let (mut at, mut waits) = (Mono(0), Vec::new());
+    for _ in 0..4 {
+        assert!(upkeep.waits());
+        upkeep.begin_mending();
+        // Others may be left to try, at once.
+        upkeep.mended(Next::Other, at, &mut rng);
+        assert!(upkeep.waits() && upkeep.next_timeout().is_none());
+        upkeep.begin_mending();
+        upkeep.mended(Next::Later, at, &mut rng);
+        assert!(!upkeep.waits());
+        let until = upkeep.next_timeout().unwrap();
+        waits.push(until.0 - at.0);
+        upkeep.expire(Mono(until.0 - 1));
+        assert!(!upkeep.waits());
+        upkeep.expire(until);
+        at = until;
+    }
+    assert!(waits.is_sorted() && waits[3] >= 1_500, "{waits:?}");
+    upkeep.begin_mending();
+    upkeep.mended(Next::Again, at, &mut rng);
+    upkeep.mended(Next::Later, at, &mut rng);
+    assert!(upkeep.next_timeout().unwrap().0 - at.0 < 400, "after a step that got something done");
+}
+
+#[test]
+fn a_change_gives_mending_one_step_in_its_pause() {
+    let (mut upkeep, mut rng) = (Upkeep::new(false, true), fastrand::Rng::with_seed(1));
+    upkeep.begin_mending();
+    upkeep.mended(Next::Later, Mono(0), &mut rng);
+    let until = upkeep.next_timeout();
+    for next in [Next::Later, Next::Other] {
+        upkeep.projected(false);
+        assert!(upkeep.waits());
+        upkeep.begin_mending();
+        upkeep.mended(next, Mono(1), &mut rng);
+        assert!(!upkeep.waits(), "after {next:?}");
+        assert_eq!(upkeep.next_timeout(), until, "changes may come often: they make the pause no longer");
+    }
+    // A step that got something done ends the pause.
+    upkeep.projected(false);
+    upkeep.begin_mending();
+    upkeep.mended(Next::Again, Mono(2), &mut rng);
+    assert!(upkeep.waits() && upkeep.next_timeout().is_none());
+}
+
+#[test]
+fn a_change_where_nothing_is_owed_mends_nothing_and_a_debt_does() {
+    let mut upkeep = Upkeep::new(false, false);
+    upkeep.projected(false);
+    assert!(!upkeep.waits());
+    upkeep.projected(true);
+    assert!(upkeep.waits());
 }
 
 #[test]

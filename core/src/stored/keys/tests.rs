@@ -27,6 +27,7 @@ fn golden_keys() {
         beside(&shared, replica(), 258),
         [b"\x08\0\0\0\x07\x4a\x03tagid", &replica_bytes[..], &[0, 0, 0, 0, 0, 0, 1, 2]].concat()
     );
+    assert_eq!(debt("tags", shared.as_bytes()), b"\x09\x04tags\x4a\x03tagid");
     assert_eq!(
         kept(replica(), 258, &shared),
         [&[7][..], &replica_bytes, &[0, 0, 0, 0, 0, 0, 1, 2], b"\x4a\x03tagid"].concat()
@@ -46,6 +47,7 @@ fn keys_come_back() {
         (fork(replica()), StoredKey::Fork(replica())),
         (peer(replica()), StoredKey::Peer(replica())),
         (beside(&record, replica(), 7), StoredKey::Beside(record.clone(), replica(), 7)),
+        (debt("a", record.as_bytes()), StoredKey::Debt("a".into(), record.clone())),
         (record.clone().into_bytes(), StoredKey::Record(record.clone())),
         (log(replica(), 7), StoredKey::Log(replica(), 7)),
         (kept(replica(), 7, &record), StoredKey::Kept(replica(), 7, record.clone())),
@@ -71,6 +73,13 @@ fn what_lies_beside_a_record_is_in_no_other_range() {
     assert!(besides_like(&long).contains(&beside(&alike, replica(), 1)));
     assert!(!besides_like(&long).contains(&beside(&short, replica(), 1)));
     assert!(!besides_like(&long).contains(&beside(&other, replica(), 1)));
+}
+
+#[test]
+fn the_debts_of_a_projection_are_in_no_other_range() {
+    let record = RecordKey::from_parts("a", None, b"b");
+    assert!(debts_of("ab").contains(&debt("ab", record.as_bytes())));
+    assert!(!debts_of("a").contains(&debt("ab", record.as_bytes())));
 }
 
 #[test]
