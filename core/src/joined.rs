@@ -116,57 +116,84 @@ pub(crate) fn round<S: JoinStorage>(
     mut round: Vec<(Ticket, Commit)>,
     projections: Arc<Projections<S>>,
 ) -> Work<S> {
-    Box::new(move |store, mut pen| {
-        let all = Arc::clone(&projections);
-        let job = move |tx: &S::Tx<'_>| -> Result<_, Halt> {
-            let changes = round.iter_mut().flat_map(|(_, commit)| &mut commit.changes);
-            let keys: Vec<Key> = changes.map(|change| change.record.lend()).collect();
-            let values = read(tx, &keys)?;
-            let changes = round.iter_mut().flat_map(|(_, commit)| &mut commit.changes);
-            changes.zip(keys).for_each(|(change, key)| change.record.take_back(key));
-            let (manner, is_alone) = (all.manner(), round.len() == 1);
-            let (mut account, mut spoiled) = (Account::default(), None);
-            let mut project = |records: &[(&[u8], &[u8])]| -> Result<(), Error> {
-                // What was not undone is in the transaction, so nothing more may be done there.
-                if spoiled.is_some() {
-                    return Err(spoiled_round());
+    Box::new(move |store, pen| {
+        async move {
+            let mut put_off = PutOff::default();
+            loop {
+                // A commit that is not refused is tried again without the calls that spoil it, as received ones are.
+                let again = match (projections.manner(), round.as_slice()) {
+                    (Manner::Owe, [(ticket, commit)]) => commit.copy().map(|commit| (*ticket, commit)),
+                    _ => None,
+                };
+                let (all, pen, without) = (Arc::clone(&projections), pen.clone(), put_off.clone());
+                let job = move |tx: &S::Tx<'_>| commit_round(tx, &all, pen, round, &without);
+                let halt = match (in_transaction(store, job).await?, &again) {
+                    (Err(halt @ (Halt::NotCommitted(_) | Halt::Spoiled { .. })), Some(_)) => halt,
+                    (done, _) => return Ok(ended(done, Some(&*projections))),
+                };
+                if let Err(error) = put_off.learn(halt) {
+                    return Ok(Err(error));
                 }
-                let (mut own, mut outcome) = (Account::default(), Ok(()));
-                let mut part = || {
-                    outcome = all.project(tx, records.iter().copied(), manner, &PutOff::default(), &mut own);
-                    outcome.as_ref().map(|()| ()).map_err(|halt| BoxError::from(halt.to_string()))
-                };
-                let attempt = match is_alone {
-                    true => part().map_or_else(Attempt::Spoiled, |()| Attempt::Done),
-                    false => tx.attempt(&mut part),
-                };
-                let error = match attempt {
-                    Attempt::Done => {
-                        account.add(own);
-                        return Ok(());
-                    }
-                    Attempt::Undone(error) | Attempt::Spoiled(error) if outcome.is_ok() => {
-                        spoiled = Some(Error::Rejected(error.into()));
-                        return Err(spoiled_round());
-                    }
-                    Attempt::Undone(_) => outcome.err(),
-                    Attempt::Spoiled(_) => {
-                        spoiled = outcome.err().map(Error::from);
-                        return Err(spoiled_round());
-                    }
-                };
-                error.map_or(Ok(()), |halt| Err(halt.into()))
-            };
-            let mut decision = pen.decide(round, values, Some(&mut project));
-            if let Some(error) = spoiled {
-                return Err(error.into());
+                round = Vec::from_iter(again);
             }
-            apply(tx, &std::mem::take(&mut decision.batch))?;
-            let settlement = account.close(tx, &all)?;
-            Ok((pen, decision, settlement))
-        };
-        async move { Ok(ended(in_transaction(store, job).await?, Some(&*projections))) }.boxed()
+        }
+        .boxed()
     })
+}
+
+/// Commits a round in the transaction.
+fn commit_round<S: JoinStorage>(
+    tx: &S::Tx<'_>,
+    projections: &Projections<S>,
+    mut pen: Pen,
+    mut round: Vec<(Ticket, Commit)>,
+    put_off: &PutOff,
+) -> Result<(Pen, Decision, Settlement), Halt> {
+    let changes = round.iter_mut().flat_map(|(_, commit)| &mut commit.changes);
+    let keys: Vec<Key> = changes.map(|change| change.record.lend()).collect();
+    let values = read(tx, &keys)?;
+    let changes = round.iter_mut().flat_map(|(_, commit)| &mut commit.changes);
+    changes.zip(keys).for_each(|(change, key)| change.record.take_back(key));
+    let (manner, is_alone) = (projections.manner(), round.len() == 1);
+    let (mut account, mut spoiled) = (Account::default(), None);
+    let mut project = |records: &[(&[u8], &[u8])]| -> Result<(), Error> {
+        // What was not undone is in the transaction, so nothing more may be done there.
+        if spoiled.is_some() {
+            return Err(spoiled_round());
+        }
+        let (mut own, mut outcome) = (Account::default(), Ok(()));
+        let mut part = || {
+            outcome = projections.project(tx, records.iter().copied(), manner, put_off, &mut own);
+            outcome.as_ref().map(|()| ()).map_err(|halt| BoxError::from(halt.to_string()))
+        };
+        // With its only commit the whole transaction is undone, so that needs no part.
+        let attempt = match is_alone {
+            true => part().map_or_else(Attempt::Spoiled, |()| Attempt::Done),
+            false => tx.attempt(&mut part),
+        };
+        match (attempt, outcome) {
+            (Attempt::Done, _) => {
+                account.add(own);
+                Ok(())
+            }
+            (Attempt::Undone(_), Err(halt)) => Err(halt.into()),
+            (Attempt::Undone(error) | Attempt::Spoiled(error), Ok(())) => {
+                spoiled = Some(Halt::Error(Error::Rejected(error.into())));
+                Err(spoiled_round())
+            }
+            (Attempt::Spoiled(_), Err(halt)) => {
+                spoiled = Some(halt);
+                Err(spoiled_round())
+            }
+        }
+    };
+    let mut decision = pen.decide(round, values, Some(&mut project));
+    if let Some(halt) = spoiled {
+        return Err(halt);
+    }
+    apply(tx, &std::mem::take(&mut decision.batch))?;
+    let settlement = account.close(tx, projections)?;
+    Ok((pen, decision, settlement))
 }
 
 /// The error of commits behind the one that spoiled their round. Nobody sees it: the round is undone.

@@ -111,7 +111,7 @@ pub(crate) struct Commit {
 
 impl Commit {
     /// A copy of the commit, so that it can be decided twice; `None` if it has an update, whose closure runs once.
-    pub(super) fn copy(&self) -> Option<Self> {
+    pub(crate) fn copy(&self) -> Option<Self> {
         let changes: Option<_> = self.changes.iter().map(Staged::copy).collect();
         changes.map(|changes| Self { changes, bytes: self.bytes })
     }
