@@ -34,10 +34,12 @@ fn main() -> Result<()> {
     let cases: Vec<Case> = cases::without_engine()
         .into_iter()
         .chain(cases::of::<Redb>())
-        .chain([cases::join_of::<Redb>(), cases::catch_up_memory_of::<Redb>()])
+        .chain(cases::join_of::<Redb>())
+        .chain([cases::catch_up_memory_of::<Redb>()])
         .chain(cases::of::<Sled>())
         .chain(cases::of::<Sqlite>())
-        .chain([cases::join_of::<Sqlite>(), cases::catch_up_memory_of::<Sqlite>()])
+        .chain(cases::join_of::<Sqlite>())
+        .chain([cases::catch_up_memory_of::<Sqlite>()])
         .collect();
     let mut rows = Vec::new();
     let mut flushes_us = Vec::new();

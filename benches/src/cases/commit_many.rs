@@ -11,7 +11,7 @@ use crate::rounds::{Spread, paired};
 use crate::stopwatch::Stopwatch;
 use crate::table::{Bar, Quantity, Row};
 
-const CALLERS: usize = 64;
+pub(super) const CALLERS: usize = 64;
 
 pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
     in_every_way::<H>(|ids, commit| {
@@ -84,7 +84,10 @@ pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
 }
 
 /// Deals `items` out to as many tasks as there are callers, and commits them; the rate of all together.
-async fn together<F>(items: Vec<Item>, commit: impl Fn(Item) -> F + Clone + Send + 'static) -> Result<f64>
+pub(super) async fn together<F>(
+    items: Vec<Item>,
+    commit: impl Fn(Item) -> F + Clone + Send + 'static,
+) -> Result<f64>
 where
     F: Future<Output = Result<()>> + Send,
 {

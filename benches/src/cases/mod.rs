@@ -7,6 +7,7 @@ mod commit_one;
 mod get;
 mod latency;
 mod list;
+mod projection;
 mod receive_live;
 mod size;
 mod stores;
@@ -72,10 +73,13 @@ pub fn of<H: HandWritten>() -> [Case; 9] {
     ]
 }
 
-/// The case of an engine whose transaction the app's own statements can join.
+/// The cases of an engine whose transaction the app's own statements can join.
 #[must_use]
-pub const fn join_of<H: HandWrittenJoin>() -> Case {
-    Case { engine: H::ENGINE, name: "with-tx", run: with_tx::run::<H> }
+pub const fn join_of<H: HandWrittenJoin>() -> [Case; 2] {
+    [
+        Case { engine: H::ENGINE, name: "with-tx", run: with_tx::run::<H> },
+        Case { engine: H::ENGINE, name: "projection", run: projection::run::<H> },
+    ]
 }
 
 /// The case of how much memory catching up takes, for an engine that keeps to the cache it is given.
