@@ -5,7 +5,9 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use syncline::internals::alone::{Alone, decode, encode, log_row, read_frame, read_log_row};
+use syncline::internals::alone::{
+    Alone, decode, encode, encode_unchecked, log_row, read_frame, read_log_row,
+};
 use syncline::{HlcGenerator, ReplicaId, Syncable, Uuid, WallMs};
 use syncline_benches::item::{Ids, Item, Items};
 
@@ -28,6 +30,9 @@ fn values(c: &mut Criterion) {
     let mut group = c.benchmark_group("value");
     group.throughput(Throughput::Bytes(record.len() as u64));
     group.bench_function("encode", |bencher| bencher.iter(|| encode(black_box(&item))));
+    group.bench_function("encode without its check", |bencher| {
+        bencher.iter(|| encode_unchecked(black_box(&item)));
+    });
     group.bench_function("decode", |bencher| {
         bencher.iter(|| decode::<Item>(&item.sync_id(), black_box(&record)));
     });

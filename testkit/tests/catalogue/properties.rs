@@ -505,9 +505,9 @@ pub(crate) const PROPERTIES: &[Property] = &[
     },
     Property {
         id: "C16",
-        says: "A commit that cannot be taken (too large, of a newer format, refused by the store or a projection) stops its own \
+        says: "A commit that cannot be taken (too large, of a newer format, refused by the store) stops its own \
                stream and what rests on it, visibly. All others go on, and it goes through once the reason is gone.",
-        method: "Limits that differ, stores and projections that refuse, apps of another version.",
+        method: "Limits that differ, stores that refuse, apps of another version.",
         catches: "A commit that is asked for again and again and keeps everything behind it away.",
         limits: "",
         proof: Tests(&[]),
@@ -530,12 +530,18 @@ pub(crate) const PROPERTIES: &[Property] = &[
         id: "C18",
         says: "Records go on whatever a projection says. A projection is its records less its debts, which are visible and \
                are paid when they can be.",
-        method: "A state machine with constraints and locks; kill -9.",
+        method: "Projections that fail, panic, decode nothing or end the transaction; constraints and locks in SQLite.",
         catches: "An error that rejects a received commit; a projection that is complete with rows missing.",
         limits: "",
-        proof: WhyNot(
-            "planned: today a commit of another replica that a projection refuses stops its stream (`StreamStop::Projection`)",
-        ),
+        proof: Tests(&[
+            "records_go_on_whatever_a_projection_says",
+            "a_rebuild_owes_what_a_projection_cannot_take",
+            "a_rebuild_that_fails_is_tried_again",
+            "a_projection_refuses_one_commit_of_a_round",
+            "a_foreign_key_stops_no_stream",
+            "a_parent_is_made_anew_and_its_children_stay",
+            "a_projection_that_ends_the_transaction_stops_nothing",
+        ]),
     },
     Property {
         id: "C19",
@@ -905,8 +911,11 @@ pub(crate) const PROPERTIES: &[Property] = &[
         says: "No derived table, no single value and no damaged row stops what does not rest on it.",
         method: "See C18 and C19.",
         catches: "See C18 and C19.",
-        limits: "",
-        proof: WhyNot("planned, with C18 and C19"),
+        limits: "Damaged rows: see C19.",
+        proof: Tests(&[
+            "a_foreign_key_stops_no_stream",
+            "a_value_that_cannot_be_decoded_is_left_out_and_counted",
+        ]),
     },
     Property {
         id: "I15",
