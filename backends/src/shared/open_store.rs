@@ -10,7 +10,7 @@ use super::errors::{NotRead, NotWritten};
 use super::health::{Failed, Health};
 use super::panics::contain;
 use super::worker::Worker;
-use crate::OpenError;
+use crate::OpenStoreError;
 
 /// The handle of an open store. Dropping it closes the engine before it returns.
 #[derive(Debug)]
@@ -41,8 +41,8 @@ pub(crate) const SCAN_INLINE_ENTRIES_MAX: usize = 256;
 
 impl<E: Send + Sync + 'static> OpenStore<E> {
     /// Opens the store at `path` on `engine`, and starts its writing thread under the name `thread`.
-    pub(crate) fn start(thread: &str, path: &Path, engine: E) -> Result<Self, OpenError> {
-        let writer = Worker::start(thread).map_err(|error| OpenError::io(path, error))?;
+    pub(crate) fn start(thread: &str, path: &Path, engine: E) -> Result<Self, OpenStoreError> {
+        let writer = Worker::start(thread).map_err(|error| OpenStoreError::io(path, error))?;
         let (open, closed) = AwaitClosed::new();
         let shared = Shared {
             engine: Some(engine),

@@ -8,7 +8,7 @@ use super::files::Owner;
 use super::store::{Engine, Writes};
 use super::writer::Writer;
 use super::{SqliteStorage, connection};
-use crate::OpenError;
+use crate::OpenStoreError;
 use crate::shared::open_store::OpenStore;
 use crate::shared::panics::contain_open;
 
@@ -43,7 +43,7 @@ impl SqliteStorage {
     ///
     /// # Errors
     /// As [`SqliteBuilder::open`].
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenStoreError> {
         Self::builder().open(path)
     }
 
@@ -102,8 +102,8 @@ impl SqliteBuilder {
     /// Does not wait for another store that has the database open. Blocks; after a crash it reads the log.
     ///
     /// # Errors
-    /// [`OpenError`], whose variants say what to do.
-    pub fn open(&self, path: impl AsRef<Path>) -> Result<SqliteStorage, OpenError> {
+    /// [`OpenStoreError`], whose variants say what to do.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<SqliteStorage, OpenStoreError> {
         let path = path.as_ref();
         connection::check_version(path, rusqlite::version_number())?;
         let owner = Owner::claim(path)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rusqlite::{Error, ErrorCode};
 
-use crate::OpenError;
+use crate::OpenStoreError;
 use crate::shared::errors::{NotRead, NotWritten};
 
 /// Why a connection was not opened.
@@ -19,27 +19,27 @@ pub(super) enum NotOpened {
     NotOurs(String),
 }
 
-pub(super) fn open_error(path: &Path, error: NotOpened) -> OpenError {
+pub(super) fn open_error(path: &Path, error: NotOpened) -> OpenStoreError {
     let io = |kind, error: Error| io::Error::new(kind, error);
     let source = match error {
-        NotOpened::NotOurs(_) => return OpenError::corrupt(path, error),
+        NotOpened::NotOurs(_) => return OpenStoreError::corrupt(path, error),
         NotOpened::NotInForce { .. } => io::Error::new(ErrorKind::Unsupported, error),
         NotOpened::Engine(error) => match error.sqlite_error_code() {
             // A connection that only reads does not hold this lock, so that its owner writes.
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                return OpenError::already_open(path);
+                return OpenStoreError::already_open(path);
             }
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-                return OpenError::corrupt(path, error);
+                return OpenStoreError::corrupt(path, error);
             }
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => io(ErrorKind::PermissionDenied, error),
             Some(ErrorCode::DiskFull) => io(ErrorKind::StorageFull, error),
             // rusqlite itself refused what it read: a schema that SQLite does not write.
-            None => return OpenError::corrupt(path, error),
+            None => return OpenStoreError::corrupt(path, error),
             Some(_) => io(ErrorKind::Other, error),
         },
     };
-    OpenError::io(path, source)
+    OpenStoreError::io(path, source)
 }
 
 /// A failure before the commit. Certainly nothing was applied. After a failure of the medium, a damaged page or a lack
