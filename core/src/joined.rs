@@ -1,6 +1,5 @@
 //! Joined writes: a commit that is read, decided and written inside one native transaction of the store.
 
-use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,26 +8,21 @@ use futures::future::BoxFuture;
 
 use crate::engine::{self, Commit, Decision, Pen, Received};
 use crate::error::{Error, StopReason};
-use crate::join::{JoinJob, JoinStorage, JoinTx, TransactionEnded};
+use crate::ids::ReplicaId;
+use crate::inside;
+use crate::join::{JoinJob, JoinStorage, JoinTx, StatementError, TransactionEnded};
 use crate::projection::Projections;
 use crate::storage::{BoxError, Key, ReadError, Value, WriteBatch, WriteError};
 
-thread_local! {
-    static INSIDE: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether this thread runs the job of a joined write. The store cannot be closed before the job has ended, so a call
-/// from inside the job must not wait until the store is closed: it would wait for ever.
-pub(crate) fn is_inside() -> bool {
-    INSIDE.get()
-}
-
 /// Runs the app's code inside a joined write. A panic becomes an error, since the driver must outlive it.
 pub(crate) fn inside<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    let before = INSIDE.replace(true);
-    let outcome = catch_unwind(AssertUnwindSafe(work));
-    INSIDE.set(before);
-    outcome.unwrap_or_else(|panic| Err(Error::from_panic(&*panic)))
+    inside_of(None, work)
+}
+
+/// As [`inside`], for the replica `me`, if it is known.
+fn inside_of<T>(me: Option<ReplicaId>, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    let _inside = inside::enter(me);
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(Error::from_panic(&*panic)))
 }
 
 /// A joined write, for the driver to perform when its turn comes.
@@ -44,7 +38,7 @@ pub(crate) fn work<S: JoinStorage>(
     projections: Option<Arc<Projections<S>>>,
 ) -> Work<S> {
     Box::new(move |store, pen| {
-        in_transaction(store, move |tx| {
+        in_transaction(store, Some(pen.me()), move |tx| {
             let commit = stage(tx)?;
             perform(tx, projections.as_deref(), pen, commit)
         })
@@ -57,7 +51,7 @@ pub(crate) fn receive<S: JoinStorage>(
     projections: Arc<Projections<S>>,
 ) -> Work<S> {
     Box::new(move |store, mut pen| {
-        in_transaction(store, move |tx| {
+        in_transaction(store, Some(pen.me()), move |tx| {
             let keys = engine::lend_keys(&mut commits);
             let values = read(tx, &keys)?;
             engine::take_keys_back(&mut commits, keys);
@@ -74,19 +68,21 @@ pub(crate) fn write<S: JoinStorage>(
     batch: WriteBatch,
     projections: Arc<Projections<S>>,
 ) -> BoxFuture<'_, Result<Result<(), Error>, StopReason>> {
-    in_transaction(store, move |tx| apply(tx, Some(&*projections), &batch))
+    in_transaction(store, None, move |tx| apply(tx, Some(&*projections), &batch))
 }
 
-/// Runs `job` in a native transaction of the store, which commits if it succeeds.
+/// Runs `job` in a native transaction of the store, for the replica `me` if it is known. The transaction commits if the
+/// job succeeds.
 fn in_transaction<S: JoinStorage, T: Send + 'static>(
     store: &S,
+    me: Option<ReplicaId>,
     job: impl FnOnce(&S::Tx<'_>) -> Result<T, Error> + Send + 'static,
 ) -> BoxFuture<'_, Result<Result<T, Error>, StopReason>> {
     async move {
         let slot = Arc::new(Mutex::new(None));
         let fill = Arc::clone(&slot);
         let job: JoinJob<S> = Box::new(move |tx| {
-            let outcome = inside(|| job(tx));
+            let outcome = inside_of(me, || job(tx));
             let result = match &outcome {
                 Ok(_) => Ok(()),
                 Err(error) => Err(BoxError::from(error.to_string())),
@@ -104,9 +100,10 @@ fn in_transaction<S: JoinStorage, T: Send + 'static>(
             Err(WriteError::Rejected(error)) if error.is::<TransactionEnded>() => {
                 Ok(Err(TransactionEnded.into()))
             }
-            Err(WriteError::Rejected(error)) => match outcome {
-                Some(Err(own)) => Ok(Err(own)),
-                _ => Ok(Err(Error::Rejected(Arc::from(error)))),
+            Err(WriteError::Rejected(error)) => match (error.downcast::<StatementError>(), outcome) {
+                (Ok(error), _) => Ok(Err(Error::Statement(*error))),
+                (Err(_), Some(Err(own))) => Ok(Err(own)),
+                (Err(error), _) => Ok(Err(Error::Rejected(Arc::from(error)))),
             },
             Err(WriteError::Unknown(error)) => Err(StopReason::Unknown(Arc::from(error))),
             Err(WriteError::Fenced) => Err(StopReason::Fenced),
