@@ -69,20 +69,9 @@ struct TagV2 {
 impl TagV2 {
     fn from_v1(schema: u16, value: &[u8]) -> Result<Self, BoxError> {
         assert_eq!(schema, 1);
-        let (id, name) = postcard_pair(value).ok_or("not a tag of schema 1")?;
+        let (id, name) = syncline::decode(value)?;
         Ok(Self { id, name, color: 7 })
     }
-}
-
-/// Reads two strings as postcard writes them, each shorter than 128 bytes.
-fn postcard_pair(value: &[u8]) -> Option<(String, String)> {
-    let take = |bytes: &[u8]| -> Option<(String, usize)> {
-        let len = usize::from(*bytes.first()?);
-        Some((String::from_utf8(bytes.get(1..=len)?.to_vec()).ok()?, len + 1))
-    };
-    let (id, read) = take(value)?;
-    let (name, _) = take(value.get(read..)?)?;
-    Some((id, name))
 }
 
 const DEVICE: DeviceId = DeviceId(Uuid::from_u128(1));
