@@ -41,16 +41,20 @@ pub(super) fn check_version(path: &Path, number: i32) -> Result<(), OpenStoreErr
     })
 }
 
+/// The connection that writes, as it was opened.
+pub(super) struct Opened {
+    pub(super) connection: Connection,
+    pub(super) guard: Arc<Guard>,
+    /// Whether the store has no entry yet.
+    pub(super) is_empty: bool,
+}
+
 /// Opens the connection that writes to `database`. Creates the database and its tables if need be. Errors name `path`.
-pub(super) fn writer(
-    database: &Path,
-    path: &Path,
-    options: &Options,
-) -> Result<(Connection, Arc<Guard>), OpenStoreError> {
+pub(super) fn writer(database: &Path, path: &Path, options: &Options) -> Result<Opened, OpenStoreError> {
     try_writer(database, options).map_err(|error| open_error(path, error))
 }
 
-fn try_writer(database: &Path, options: &Options) -> Result<(Connection, Arc<Guard>), NotOpened> {
+fn try_writer(database: &Path, options: &Options) -> Result<Opened, NotOpened> {
     // SQLite takes a file of one byte for an empty one, and would overwrite it.
     if database.metadata().is_ok_and(|file| file.len() == 1) {
         return Err(NotOpened::NotOurs("it has one byte".into()));
@@ -79,8 +83,10 @@ fn try_writer(database: &Path, options: &Options) -> Result<(Connection, Arc<Gua
     // The last owner may have crashed before its log reached the medium. The checkpoint copies the log into the
     // database and flushes that: otherwise a read could return an entry that a loss of power takes away again.
     checkpoint(&connection, "PASSIVE")?;
+    // A damaged page is an error of the read that meets it: a store that has one is not new.
+    let is_empty = layout::is_empty(&connection).unwrap_or(false);
     let guard = Guard::on(&mut connection)?;
-    Ok((connection, guard))
+    Ok(Opened { connection, guard, is_empty })
 }
 
 /// Opens a connection that cannot write.

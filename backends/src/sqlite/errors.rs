@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use rusqlite::{Error, ErrorCode};
+use syncline::StatementError;
 
 use crate::OpenStoreError;
 use crate::shared::errors::{NotRead, NotWritten};
@@ -61,12 +62,13 @@ pub(super) fn not_applied(error: Error) -> NotWritten {
 /// failures that are rejected here, which are known to come before that.
 pub(super) fn not_committed(error: Error) -> NotWritten {
     match error.sqlite_error_code() {
-        Some(
-            ErrorCode::DatabaseBusy
-            | ErrorCode::DatabaseLocked
-            | ErrorCode::DiskFull
-            | ErrorCode::ConstraintViolation,
-        ) => NotWritten::rejected(error),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::DiskFull) => {
+            NotWritten::rejected(error)
+        }
+        // The store's own tables have no such constraint.
+        Some(ErrorCode::ConstraintViolation) => {
+            NotWritten::rejected(StatementError::Constraint(error.into()))
+        }
         _ => NotWritten::in_doubt(error),
     }
 }
