@@ -41,7 +41,7 @@ pub use sled::SledStorage;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStorage;
 
-/// Compiles and runs the program of the README as a test.
+/// Compiles the program of the README as a test. The example `quickstart` is the same program, and runs.
 #[cfg(all(doctest, feature = "redb"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;

@@ -36,6 +36,10 @@ pub(crate) use requests::Inner;
 /// Dropping the future of a commit before it was polled does nothing. After that the commit is made as a whole or
 /// not at all, and if it is made, its event is told. Dropping the future of a read has no effect.
 ///
+/// # When the driver is not run
+/// Reads need no driver. Every other call waits about 3 s for the driver to be run, then fails with
+/// [`Error::DriverNotRun`], and nothing of it is done later.
+///
 /// # When the driver stops
 /// Every call fails with [`Error::Stopped`], commits that were being written with [`Error::Unknown`], both with
 /// the reason. The calls return only once the store is closed, so that it can be opened again at once.
