@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
-use std::pin::pin;
+use std::pin::Pin;
 
 use crate::error::Error;
 use crate::ids::ReplicaId;
@@ -31,7 +31,7 @@ pub(crate) fn enter(me: impl Into<Option<ReplicaId>>) -> Mark {
 
 impl Drop for Mark {
     fn drop(&mut self) {
-        INSIDE.with_borrow_mut(|inside| inside.pop());
+        INSIDE.with_borrow_mut(Vec::pop);
     }
 }
 
@@ -46,8 +46,7 @@ pub(crate) fn check(me: ReplicaId) -> Result<(), Error> {
 }
 
 /// Runs `future`; whoever polls it is inside of `me` meanwhile.
-pub(crate) async fn while_polled<T>(me: ReplicaId, future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
+pub(crate) async fn while_polled<T>(me: ReplicaId, mut future: Pin<&mut impl Future<Output = T>>) -> T {
     poll_fn(|context| {
         let _inside = enter(me);
         future.as_mut().poll(context)
@@ -58,6 +57,7 @@ pub(crate) async fn while_polled<T>(me: ReplicaId, future: impl Future<Output = 
 #[cfg(test)]
 mod tests {
     use std::panic::catch_unwind;
+    use std::pin::pin;
 
     use futures::FutureExt;
     use uuid::Uuid;
@@ -91,16 +91,12 @@ mod tests {
         assert_eq!(seen(), (true, true));
         drop(any);
         let mut polled = Vec::new();
-        let mut future = Box::pin(while_polled(
-            A,
-            poll_fn(|_| {
-                polled.push(seen());
-                std::task::Poll::<()>::Pending
-            }),
-        ));
-        assert!(future.as_mut().now_or_never().is_none());
+        let waits = pin!(poll_fn(|_| {
+            polled.push(seen());
+            std::task::Poll::<()>::Pending
+        }));
+        assert!(while_polled(A, waits).now_or_never().is_none());
         assert_eq!(seen(), (false, false), "between two polls");
-        drop(future);
         assert_eq!(polled, [(true, false)]);
     }
 }

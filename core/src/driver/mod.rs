@@ -85,7 +85,8 @@ impl<S: Storage> Driver<S> {
     pub async fn run(mut self) -> Result<(), StopReason> {
         self.channels.begin();
         // Code of the app that the driver calls must not wait for the driver.
-        let ended = inside::while_polled(self.engine.me(), self.serve()).await;
+        let me = self.engine.me();
+        let ended = inside::while_polled(me, pin!(self.serve())).await;
         self.stop(ended.clone().err().unwrap_or(StopReason::Shutdown));
         ended
     }

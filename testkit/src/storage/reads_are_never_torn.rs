@@ -136,7 +136,9 @@ async fn threads_race<F: Fixture>(subject: &Subject<'_, F>) {
     for way in [Way::GetMany, Way::Scan].into_iter().cycle().take(READERS) {
         let reading = async move {
             // A reader that has failed keeps the writer no longer.
-            let _ended = OnDrop::new(|| drop(reads.fetch_add(READS_MIN, Ordering::SeqCst)));
+            let _ended = OnDrop::new(|| {
+                reads.fetch_add(READS_MIN, Ordering::SeqCst);
+            });
             start.wait();
             let mut seen = 0;
             for _ in 0..READS_MAX {
