@@ -348,10 +348,10 @@ fn check_names(projections: &[Declared]) -> Result<(), OpenError> {
     for &Declared { name: projection, .. } in projections {
         let fail = |rule| Err(OpenError::ProjectionName { projection, rule });
         if projection.is_empty() || projection.len() > MODEL_BYTES_MAX {
-            return fail("a name has 1 to 64 bytes");
+            return fail("a name has 1 to 64 bytes; choose another one");
         }
         if !names.insert(projection) {
-            return fail("another projection has it");
+            return fail("another projection has it; give each a name of its own");
         }
     }
     Ok(())

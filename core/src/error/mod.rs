@@ -39,7 +39,9 @@ pub enum Error {
         registered: String,
     },
     /// Another type is registered under the model's name.
-    #[error("model `{model}` is registered for `{registered}`, not for `{ty}`")]
+    #[error(
+        "model `{model}` is registered for `{registered}`, not for `{ty}`; call with the registered type, or rename one"
+    )]
     OtherModel {
         /// The model's name.
         model: &'static str,
@@ -313,6 +315,11 @@ mod tests {
             Error::TooLarge { size: 11, limit }.to_string(),
             "11 is above the limit `Limits::value_bytes_max` = 10; make it smaller, split the commit or raise the limit"
         );
+        // A joiner is told what to wait for, what to look at, and the way out.
+        let joining = Error::Joining { replica: ReplicaId(uuid::Uuid::nil()) }.to_string();
+        for part in ["`add_member`", "`status()`", "open a new store and join"] {
+            assert!(joining.contains(part), "{joining}");
+        }
         let changed = OpenError::OwnershipChanged {
             location: "a.redb".into(),
             model: "tag",

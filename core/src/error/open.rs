@@ -70,7 +70,7 @@ pub enum OpenError {
     },
     /// A model's name is empty, too long, or reserved.
     #[error(
-        "`{ty}` cannot be the model `{model}`: a name has 1 to 64 bytes and does not begin with `syncline.`"
+        "`{ty}` cannot be the model `{model}`: a name has 1 to 64 bytes and does not begin with `syncline.`; choose another one"
     )]
     ModelName {
         /// The model's name.
