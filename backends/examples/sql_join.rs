@@ -10,7 +10,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use syncline::{BoxError, DeviceId, GroupId, Projection, Syncable, TransactionManager, Uuid};
+use syncline::{BoxError, Projection, Syncable, TransactionManager, Uuid};
 use syncline_backends::SqliteStorage;
 use syncline_backends::sqlite::rusqlite::{Connection, OptionalExtension, Transaction, params};
 
@@ -74,8 +74,7 @@ async fn main() -> Result<(), BoxError> {
 
 async fn run(path: &Path) -> Result<(), BoxError> {
     let (library, driver) = TransactionManager::builder(SqliteStorage::open(path)?)
-        .device(DeviceId::new())
-        .found(GroupId::new())
+        .found_new()
         .project(TagTables) // registers `Tag` too
         .open()
         .await?;

@@ -4,9 +4,9 @@
 //! | store | feature | what survives | second opener |
 //! |---|---|---|---|
 //! | [`MemoryStorage`] | always on | nothing: its content ends with the process | takes over, the first is fenced |
-//! | `RedbStorage` | `redb` | crashes of the process and loss of power | is refused with [`OpenError::AlreadyOpen`] |
-//! | `SqliteStorage` | `sqlite` | crashes of the process and loss of power | is refused with [`OpenError::AlreadyOpen`] |
-//! | `SledStorage` | `sled` | the same, as far as sled can be trusted: experimental | is refused with [`OpenError::AlreadyOpen`] |
+//! | `RedbStorage` | `redb` | crashes of the process and loss of power | is refused with [`OpenStoreError::AlreadyOpen`] |
+//! | `SqliteStorage` | `sqlite` | crashes of the process and loss of power | is refused with [`OpenStoreError::AlreadyOpen`] |
+//! | `SledStorage` | `sled` | the same, as far as sled can be trusted: experimental | is refused with [`OpenStoreError::AlreadyOpen`] |
 //!
 //! A feature adds a module and changes nothing else. Every store keeps the contract of
 //! [`Storage`](syncline::Storage); the page of the store says what it costs and what can be set.
@@ -17,7 +17,7 @@
 mod bounds;
 pub mod memory;
 pub mod network;
-mod open_error;
+mod open_store_error;
 #[cfg(feature = "redb")]
 pub mod redb;
 #[cfg(any(feature = "redb", feature = "sled", feature = "sqlite"))]
@@ -33,7 +33,7 @@ pub mod sqlite;
 
 pub use memory::{MemoryDisk, MemoryStorage};
 pub use network::{Link, MemoryNetwork, MemoryNetworkBuilder, MemoryTransport, Traffic};
-pub use open_error::OpenError;
+pub use open_store_error::OpenStoreError;
 #[cfg(feature = "redb")]
 pub use redb::RedbStorage;
 #[cfg(feature = "sled")]
@@ -41,7 +41,7 @@ pub use sled::SledStorage;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStorage;
 
-/// Compiles and runs the program of the README as a test.
+/// Compiles the program of the README as a test. The example `quickstart` is the same program, and runs.
 #[cfg(all(doctest, feature = "redb"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;

@@ -23,7 +23,7 @@ use futures::future::{join, join_all};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde::{Deserialize, Serialize};
 use syncline::{DeviceId, GroupId, Storage, Syncable, TransactionManager, Uuid, audit};
-use syncline_backends::OpenError;
+use syncline_backends::OpenStoreError;
 
 /// The environment variables that tell the child the path of its store and the story to play. Not set in the parent.
 const CHILD: &str = "SYNCLINE_KILL_CHILD";
@@ -42,7 +42,7 @@ struct Counter {
 }
 
 /// Opens one of the stores at a path.
-type Open = fn(&Path) -> Result<Box<dyn Storage>, OpenError>;
+type Open = fn(&Path) -> Result<Box<dyn Storage>, OpenStoreError>;
 
 /// The stores on files, by name.
 const STORES: &[(&str, Open)] = &[

@@ -21,7 +21,7 @@ use support::crash_disk::{CrashDisk, Fault, How, Kind, PowerCuts};
 use support::{Model, Rng, content, put, states, write};
 use syncline::{Key, KeyRange, Storage, WriteBatch, WriteError};
 use syncline_backends::redb::RedbBuilder;
-use syncline_backends::{OpenError, RedbStorage};
+use syncline_backends::{OpenStoreError, RedbStorage};
 
 /// The part of the message that says what to do.
 const ADVICE: &str = "open it again";
@@ -95,7 +95,10 @@ fn run(
             tally.refused_to_open += 1;
             assert!(disk.has_failed(), "{context}: {error}");
             // redb's panic while it opens is reported as damage.
-            assert!(matches!(error, OpenError::Io { .. } | OpenError::Corrupt { .. }), "{context}: {error}");
+            assert!(
+                matches!(error, OpenStoreError::Io { .. } | OpenStoreError::Corrupt { .. }),
+                "{context}: {error}"
+            );
             return 0;
         }
     };

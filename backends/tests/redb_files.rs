@@ -26,13 +26,13 @@ use support::files::{
 };
 use support::{Model, Rng, content, put, states, write};
 use syncline::{KeyRange, Storage, WriteBatch};
-use syncline_backends::{OpenError, RedbStorage};
+use syncline_backends::{OpenStoreError, RedbStorage};
 use tempfile::TempDir;
 
 /// The offsets of the format version in redb's header, one for each commit slot.
 const VERSION_OFFSETS: [usize; 2] = [64, 192];
 
-fn open(path: &Path) -> Result<RedbStorage, OpenError> {
+fn open(path: &Path) -> Result<RedbStorage, OpenStoreError> {
     RedbStorage::open(path)
 }
 
@@ -50,7 +50,7 @@ fn a_second_opener_in_this_process_is_refused_until_the_first_is_dropped() {
     let (path, _, model) = store_file(&directory);
     let first = RedbStorage::open(&path).unwrap();
     assert_already_open(RedbStorage::open(&path), &path);
-    assert!(matches!(RedbStorage::compact(&path), Err(OpenError::AlreadyOpen { .. })));
+    assert!(matches!(RedbStorage::compact(&path), Err(OpenStoreError::AlreadyOpen { .. })));
     // The first store still works after the refusal.
     write(&first, &put("still", "here")).unwrap();
     drop(first);
@@ -139,7 +139,7 @@ fn flipped_bits_never_panic_and_a_verified_open_never_shows_them() {
                 Err(error) => {
                     refused += 1;
                     assert!(
-                        matches!(error, OpenError::Corrupt { .. } | OpenError::Upgrade { .. }),
+                        matches!(error, OpenStoreError::Corrupt { .. } | OpenStoreError::Upgrade { .. }),
                         "{error}"
                     );
                 }
@@ -168,7 +168,7 @@ fn a_file_of_another_format_version_is_left_to_that_version() {
             assert_eq!(forged[offset], 3, "the header has changed");
             forged[offset] = version;
         }
-        assert_left_alone(open, &path, &forged, |error| matches!(error, OpenError::Upgrade { .. }));
+        assert_left_alone(open, &path, &forged, |error| matches!(error, OpenStoreError::Upgrade { .. }));
     }
 }
 
@@ -203,9 +203,9 @@ fn a_path_that_cannot_be_opened_says_what_to_do() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("missing").join("store.redb");
     let error = RedbStorage::open(&path).unwrap_err();
-    assert!(matches!(error, OpenError::Io { .. }), "{error}");
+    assert!(matches!(error, OpenStoreError::Io { .. }), "{error}");
     assert!(error.to_string().contains("create the directory first"), "{error}");
-    assert!(matches!(RedbStorage::open(directory.path()), Err(OpenError::Io { .. })));
+    assert!(matches!(RedbStorage::open(directory.path()), Err(OpenStoreError::Io { .. })));
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn compaction_shortens_the_file_and_keeps_its_content() {
     assert_eq!(content(&RedbStorage::open(&path).unwrap()).unwrap(), model);
 
     let missing = directory.path().join("missing.redb");
-    assert!(matches!(RedbStorage::compact(&missing), Err(OpenError::Io { .. })));
+    assert!(matches!(RedbStorage::compact(&missing), Err(OpenStoreError::Io { .. })));
     assert!(!missing.exists());
 }
 

@@ -28,7 +28,7 @@ use syncline_backends::redb::RedbTx;
 /// The app's own table, which counts the joins.
 const JOINS: TableDefinition<'_, &str, u64> = TableDefinition::new("joins");
 
-fn open(disk: &CrashDisk) -> Result<RedbStorage, syncline_backends::OpenError> {
+fn open(disk: &CrashDisk) -> Result<RedbStorage, syncline_backends::OpenStoreError> {
     // Almost no cache, so that reads reach the medium too.
     RedbStorage::builder().cache_bytes(1).open_backend(disk.clone())
 }

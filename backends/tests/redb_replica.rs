@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use support::Rng;
 use support::crash_disk::{CrashDisk, Fault, How, Kind, PowerCuts};
 use syncline::{DeviceId, Error, GroupId, ReplicaId, Syncable, TransactionManager, Uuid, audit};
-use syncline_backends::{OpenError, RedbStorage};
+use syncline_backends::{OpenStoreError, RedbStorage};
 use syncline_testkit::ManualClock;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Syncable)]
@@ -37,7 +37,7 @@ struct Note {
 const NOTES: [&[u32]; 4] = [&[1], &[1, 2, 3], &[4], &[2, 3, 4]];
 const COMMITS: usize = 8;
 
-fn open_store(disk: &CrashDisk) -> Result<RedbStorage, OpenError> {
+fn open_store(disk: &CrashDisk) -> Result<RedbStorage, OpenStoreError> {
     RedbStorage::builder().open_backend(disk.clone())
 }
 

@@ -24,7 +24,7 @@ use support::files::{
 };
 use support::{Model, Rng, apply, content, put, write};
 use syncline::{KeyRange, Storage, WriteBatch, WriteError};
-use syncline_backends::{OpenError, SledStorage};
+use syncline_backends::{OpenStoreError, SledStorage};
 use tempfile::TempDir;
 
 /// sled's names for its log, its settings and its snapshots, and the store's name for its mark.
@@ -33,7 +33,7 @@ const SETTINGS: &str = "conf";
 const SNAPSHOT: &str = "snap.";
 const MARK: &str = "syncline";
 
-fn open(path: &Path) -> Result<SledStorage, OpenError> {
+fn open(path: &Path) -> Result<SledStorage, OpenStoreError> {
     SledStorage::open(path)
 }
 
@@ -63,7 +63,7 @@ fn restore(path: &Path, files: &BTreeMap<String, Vec<u8>>) {
 }
 
 /// Asserts that the directory is refused as `expected` says, and not changed.
-fn assert_left_alone(path: &Path, expected: fn(&OpenError) -> bool) {
+fn assert_left_alone(path: &Path, expected: fn(&OpenStoreError) -> bool) {
     let before = files(path);
     let error = SledStorage::open(path).expect_err("a directory that is no store was opened");
     assert!(expected(&error), "{error}");
@@ -249,7 +249,7 @@ fn a_store_of_another_version_is_left_to_that_version() {
     let directory = TempDir::new().unwrap();
     let (path, _) = store_at(&directory);
     fs::write(path.join(MARK), "syncline sled 2\n").unwrap();
-    assert_left_alone(&path, |error| matches!(error, OpenError::Upgrade { .. }));
+    assert_left_alone(&path, |error| matches!(error, OpenStoreError::Upgrade { .. }));
     fs::write(path.join(MARK), "syncline sled 1\n").unwrap();
     let mut settings = fs::read(path.join(SETTINGS)).unwrap();
     let version = b"version: 0.34";
@@ -257,7 +257,7 @@ fn a_store_of_another_version_is_left_to_that_version() {
         settings.windows(version.len()).position(|window| window == version).expect("it is in the settings");
     settings[at..at + version.len()].copy_from_slice(b"version: 0.99");
     fs::write(path.join(SETTINGS), settings).unwrap();
-    assert_left_alone(&path, |error| matches!(error, OpenError::Upgrade { .. }));
+    assert_left_alone(&path, |error| matches!(error, OpenStoreError::Upgrade { .. }));
 }
 
 #[test]
@@ -323,7 +323,7 @@ fn damaged_files_are_refused_or_opened_and_never_a_panic() {
             Err(error) => {
                 refused += 1;
                 assert!(
-                    matches!(error, OpenError::Corrupt { .. } | OpenError::Upgrade { .. }),
+                    matches!(error, OpenStoreError::Corrupt { .. } | OpenStoreError::Upgrade { .. }),
                     "{name} at {at}: {error}"
                 );
             }
@@ -342,12 +342,12 @@ fn damaged_files_are_refused_or_opened_and_never_a_panic() {
 fn a_path_that_cannot_be_opened_says_what_to_do() {
     let directory = TempDir::new().unwrap();
     let error = SledStorage::open(directory.path().join("missing").join("store.sled")).unwrap_err();
-    assert!(matches!(error, OpenError::Io { .. }), "{error}");
+    assert!(matches!(error, OpenStoreError::Io { .. }), "{error}");
     assert!(error.to_string().contains("create the directory first"), "{error}");
     let file = directory.path().join("file");
     fs::write(&file, "mine").unwrap();
     let error = SledStorage::open(&file).unwrap_err();
-    assert!(matches!(error, OpenError::Io { .. }), "{error}");
+    assert!(matches!(error, OpenStoreError::Io { .. }), "{error}");
     assert!(error.to_string().contains("name a directory, not a file"), "{error}");
     assert_eq!(fs::read(&file).unwrap(), b"mine");
 }

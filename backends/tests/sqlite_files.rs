@@ -26,10 +26,10 @@ use support::files::{
 use support::{Model, Rng, content, put, write};
 use syncline::{KeyRange, Storage, WriteBatch, WriteError};
 use syncline_backends::sqlite::rusqlite::{self, Connection, OpenFlags};
-use syncline_backends::{OpenError, SqliteStorage};
+use syncline_backends::{OpenStoreError, SqliteStorage};
 use tempfile::TempDir;
 
-fn open(path: &Path) -> Result<SqliteStorage, OpenError> {
+fn open(path: &Path) -> Result<SqliteStorage, OpenStoreError> {
     SqliteStorage::open(path)
 }
 
@@ -193,7 +193,7 @@ fn names_that_sqlite_takes_for_something_else_are_files() {
         assert!(path.is_file(), "{name}");
         assert_eq!(content(&SqliteStorage::open(&path).unwrap()).unwrap().len(), 1, "{name}");
     }
-    assert!(matches!(SqliteStorage::open(""), Err(OpenError::Io { .. })));
+    assert!(matches!(SqliteStorage::open(""), Err(OpenStoreError::Io { .. })));
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn a_path_that_cannot_be_opened_says_what_to_do() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("missing").join("store.sqlite");
     let error = SqliteStorage::open(&path).unwrap_err();
-    assert!(matches!(error, OpenError::Io { .. }), "{error}");
+    assert!(matches!(error, OpenStoreError::Io { .. }), "{error}");
     assert!(error.to_string().contains("create the directory first"), "{error}");
     let error = SqliteStorage::open(directory.path()).unwrap_err();
     assert!(error.to_string().contains("name a file, not a directory"), "{error}");
@@ -250,7 +250,10 @@ fn damaged_bytes_never_panic() {
             match SqliteStorage::builder().verify(verify).open(&path) {
                 Err(error) => {
                     refused += 1;
-                    assert!(matches!(error, OpenError::Corrupt { .. } | OpenError::Io { .. }), "{error}");
+                    assert!(
+                        matches!(error, OpenStoreError::Corrupt { .. } | OpenStoreError::Io { .. }),
+                        "{error}"
+                    );
                 }
                 Ok(store) => {
                     opened += 1;
@@ -331,7 +334,7 @@ fn a_database_that_somebody_keeps_out_of_wal_mode_is_not_opened() {
     app.execute_batch("CREATE TABLE app (text); BEGIN; SELECT * FROM app").unwrap();
     let builder = SqliteStorage::builder().busy_timeout(Duration::ZERO);
     let error = builder.open(&path).unwrap_err();
-    assert!(matches!(error, OpenError::AlreadyOpen { .. }), "{error}");
+    assert!(matches!(error, OpenStoreError::AlreadyOpen { .. }), "{error}");
     app.execute_batch("COMMIT").unwrap();
     builder.open(&path).unwrap();
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::executor::block_on;
 use support::{content, put, write};
-use syncline::{BoxError, JoinStorage, JoinTx, Storage, TransactionEnded, WriteError};
+use syncline::{BoxError, JoinStorage, JoinTx, StatementError, Storage, TransactionEnded, WriteError};
 use syncline_backends::SqliteStorage;
 use syncline_backends::sqlite::{SqliteTx, rusqlite};
 use tempfile::TempDir;
@@ -203,7 +203,10 @@ fn a_constraint_that_fails_at_the_commit_rejects_the_join() {
         tx.apply(&put("ours", "too"))
     });
     match outcome {
-        Err(WriteError::Rejected(error)) => assert!(error.to_string().contains("FOREIGN KEY"), "{error}"),
+        Err(WriteError::Rejected(error)) => {
+            assert!(error.to_string().contains("FOREIGN KEY"), "{error}");
+            assert!(matches!(error.downcast_ref(), Some(StatementError::Constraint(_))), "{error:?}");
+        }
         other => panic!("{other:?}"),
     }
     subject.assert_untouched("a deferred foreign key");

@@ -26,12 +26,20 @@ use crate::transport::Transport;
 
 /// Says what a store shall be, then [opens](Builder::open) it.
 ///
-/// The first opening needs a [device](Builder::device) and a group to [found](Builder::found). Later ones take
-/// both, and the replica, from the store; naming them again checks them.
+/// A new store [founds](Builder::found_new) a group or [joins](Builder::join) one. Later openings take group, device and
+/// replica from the store; naming them again checks them. So the same program can be started again and again:
+///
+/// ```
+/// # use syncline::{OpenError, Storage, TransactionManager};
+/// # async fn example<S: Storage>(store: S) -> Result<(), OpenError> {
+/// let (library, driver) = TransactionManager::builder(store).found_new().open().await?;
+/// println!("device {} of group {}", library.device(), library.group());
+/// # Ok(()) }
+/// ```
 pub struct Builder<S> {
     storage: S,
     device: Option<DeviceId>,
-    group: Option<GroupId>,
+    group: Option<Wanted>,
     introducer: Option<ReplicaId>,
     replica: Option<ReplicaId>,
     seed: Option<u64>,
@@ -42,6 +50,14 @@ pub struct Builder<S> {
     pub(crate) rules: Rules,
     pub(crate) checked: bool,
     pub(crate) projections: Option<Arc<dyn Projecting<S>>>,
+}
+
+/// The group that the app wants.
+#[derive(Clone, Copy, Debug)]
+enum Wanted {
+    Named(GroupId),
+    /// One of its own, if the store is new.
+    Fresh,
 }
 
 impl<S: Storage> Builder<S> {
@@ -63,29 +79,43 @@ impl<S: Storage> Builder<S> {
         }
     }
 
-    /// Names the device that the store belongs to.
+    /// Names the device that the store belongs to. A new store draws one unless it is named.
+    ///
+    /// Name it to give a device the same id in a new store, after its first store was lost: only then may it change the
+    /// records that it owned before.
     #[must_use]
     pub fn device(mut self, device: DeviceId) -> Self {
         self.device = Some(device);
         self
     }
 
+    /// Lets a new store found a group of its own, as its first member. A store that has a group keeps it.
+    #[must_use]
+    pub fn found_new(mut self) -> Self {
+        self.group = Some(Wanted::Fresh);
+        self.introducer = None;
+        self
+    }
+
     /// Names the group that a new store founds, as its first member.
+    ///
+    /// For an id that is fixed, as in tests: a store of another group is refused with
+    /// [`OpenError::OtherGroup`]. [`found_new`](Builder::found_new) draws an id when the store is new.
     #[must_use]
     pub fn found(mut self, group: GroupId) -> Self {
-        self.group = Some(group);
+        self.group = Some(Wanted::Named(group));
         self.introducer = None;
         self
     }
 
     /// Names the group that a new store joins, and its introducer: the member from whom it learns the group.
     ///
-    /// A member must [add](TransactionManager::add_member) the new replica, whose id is in
-    /// [`status`](TransactionManager::status). Until its member record has arrived here, this replica listens to the
+    /// A member must [add](TransactionManager::add_member) the new replica, whose id
+    /// [`replica`](TransactionManager::replica) tells. Until its member record has arrived here, this replica listens to the
     /// introducer alone, serves nobody and commits nothing.
     #[must_use]
     pub fn join(mut self, group: GroupId, introducer: ReplicaId) -> Self {
-        self.group = Some(group);
+        self.group = Some(Wanted::Named(group));
         self.introducer = Some(introducer);
         self
     }
@@ -172,15 +202,20 @@ impl<S: Storage> Builder<S> {
         let projected = projections.as_ref().map_or_else(Vec::new, |all| all.ranges());
         let location = storage.location();
         let found = find(&storage).await.map_err(|error| error.at(&location))?;
+        let is_new = found.identity.is_none();
         let ask = Ask {
             device,
-            group,
+            group: group.and_then(|group| match group {
+                Wanted::Named(group) => Some(group),
+                Wanted::Fresh => is_new.then(GroupId::new),
+            }),
             introducer: self.introducer,
             networked: transport.is_some(),
             seed: self.seed.unwrap_or_else(random_seed),
             limits: Arc::clone(&limits),
             rules,
             replica: self.replica.unwrap_or_else(ReplicaId::new),
+            new_device: DeviceId::new(),
             projections: declared,
             projected,
             location: location.clone(),
@@ -202,7 +237,9 @@ impl<S: Storage> Builder<S> {
         let store = Arc::new(OpenStore { store: storage, _closed: closed });
         let (send_request, requests) = mpsc::unbounded_channel();
         let (send_control, control) = mpsc::unbounded_channel();
-        let queue = Arc::new(Semaphore::new(limits.queue_bytes_max));
+        let queue = Arc::new(Semaphore::new(0));
+        let queue_bytes_max = limits.queue_bytes_max;
+        let (begin, begun) = watch::channel(false);
         let (notices, _) = broadcast::channel(limits.event_commits_max);
         let stop_reason = Arc::new(OnceLock::new());
         let folding = Arc::new(AtomicBool::new(found.besides));
@@ -214,13 +251,18 @@ impl<S: Storage> Builder<S> {
             notices: notices.downgrade(),
             closed: when_closed,
             stop_reason: Arc::clone(&stop_reason),
-            device: engine.device(),
+            begun,
+            clock: Arc::clone(&clock),
+            identity: engine.identity(),
             folding: Arc::clone(&folding),
             models,
             limits,
             projections: projections.clone(),
         });
-        let channels = Channels { requests, control, queue, notices: Some(notices), stop_reason, folding };
+        let notices = Some(notices);
+        let begun = begin;
+        let channels =
+            Channels { requests, control, queue, queue_bytes_max, begun, notices, stop_reason, folding };
         Ok((manager, Driver::new(engine, store, clock, transport, channels, projections)))
     }
 }
@@ -306,10 +348,10 @@ fn check_names(projections: &[Declared]) -> Result<(), OpenError> {
     for &Declared { name: projection, .. } in projections {
         let fail = |rule| Err(OpenError::ProjectionName { projection, rule });
         if projection.is_empty() || projection.len() > MODEL_BYTES_MAX {
-            return fail("a name has 1 to 64 bytes");
+            return fail("a name has 1 to 64 bytes; choose another one");
         }
         if !names.insert(projection) {
-            return fail("another projection has it");
+            return fail("another projection has it; give each a name of its own");
         }
     }
     Ok(())

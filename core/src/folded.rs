@@ -124,12 +124,13 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::clock::WallMs;
+    use crate::clock::{SystemClock, WallMs};
     use crate::driver::OpenStore;
     use crate::engine::made::Bag;
     use crate::hlc::Hlc;
-    use crate::ids::{DeviceId, ReplicaId};
+    use crate::ids::{DeviceId, GroupId, ReplicaId};
     use crate::storage::{WriteBatch, WriteError};
+    use crate::stored::Identity;
     use crate::stored::record::Merged;
 
     /// A store in which the engine folds everything just after the first read.
@@ -220,7 +221,13 @@ mod tests {
             notices: broadcast::channel(1).0.downgrade(),
             closed: when_closed,
             stop_reason: Arc::new(OnceLock::new()),
-            device: DeviceId(Uuid::nil()),
+            begun: watch::channel(true).1,
+            clock: Arc::new(SystemClock::new()),
+            identity: Identity {
+                group: GroupId(Uuid::nil()),
+                device: DeviceId(Uuid::nil()),
+                replica: ReplicaId(Uuid::nil()),
+            },
             folding,
             models: Arc::new(registry),
             limits: Arc::default(),

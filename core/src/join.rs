@@ -78,6 +78,8 @@ pub type Native<'t, S> = <<S as JoinStorage>::Tx<'t> as JoinTx>::Native;
 ///   nothing for this.
 /// - `join_undoes_a_part`: a [part](JoinTx::attempt) that failed leaves no trace if it is said to be undone, and what
 ///   the job did before and after it is there.
+/// - If the store refuses a statement of the app, or a constraint of the app's own tables fails only when the
+///   transaction is committed, `join` fails with [`WriteError::Rejected`] of a [`StatementError`] that says so.
 /// - `joins_and_writes_are_ordered`: joins and writes take effect in the order in which they were called.
 /// - `cancelled_join_is_all_or_nothing`: a future dropped at any point leaves all or nothing, and the store usable.
 #[async_trait]
@@ -128,3 +130,24 @@ pub trait JoinStorage: Storage + Sized {
      `OR ROLLBACK`); nothing of it was kept: leave that to `with_tx`, return an error to undo it, use savepoints inside"
 )]
 pub struct TransactionEnded;
+
+/// The error of a job whose statements the store refused for a reason that the engine's own error does not tell. All of
+/// the job was undone.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StatementError {
+    /// The statement may not run in a joined write: it would outlive the transaction, or change how the store stores.
+    #[error("{statement} is not allowed in a joined write: {reason}")]
+    Forbidden {
+        /// The statement, such as `ATTACH`.
+        statement: String,
+        /// Why, and what to do instead.
+        reason: &'static str,
+    },
+    /// A constraint that is checked when the transaction is committed, such as a deferred foreign key, does not hold.
+    #[error(
+        "at the end of the transaction a constraint of the app's own tables does not hold: {0}; doing the same again fails \
+         again: write the rows that the constraint asks for in the same transaction"
+    )]
+    Constraint(#[source] BoxError),
+}

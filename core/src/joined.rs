@@ -1,6 +1,5 @@
 //! Joined writes: commits that are read, decided and written inside one native transaction of the store.
 
-use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,28 +8,19 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::engine::{self, Commit, Decision, Pen, Received, Ticket};
-use crate::error::{Error, SharedError, StopReason};
-use crate::join::{Attempt, JoinJob, JoinStorage, JoinTx, TransactionEnded};
+use crate::error::{Error, StopReason};
+use crate::ids::ReplicaId;
+use crate::inside;
+use crate::join::{Attempt, JoinJob, JoinStorage, JoinTx, StatementError, TransactionEnded};
 use crate::projection::{Account, Manner, Projections, PutOff, Settled, Settlement};
 use crate::storage::{BoxError, Key, ReadError, Value, WriteBatch, WriteError};
 use crate::stored::FormatError;
 
-thread_local! {
-    static INSIDE: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether this thread runs the job of a joined write. The store cannot be closed before the job has ended, so a call
-/// from inside the job must not wait until the store is closed: it would wait for ever.
-pub(crate) fn is_inside() -> bool {
-    INSIDE.get()
-}
-
-/// Runs the app's code inside a joined write. A panic becomes an error, since the driver must outlive it.
-pub(crate) fn inside<T, E: From<Error>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-    let before = INSIDE.replace(true);
-    let outcome = catch_unwind(AssertUnwindSafe(work));
-    INSIDE.set(before);
-    outcome.unwrap_or_else(|panic| Err(Error::from_panic(&*panic).into()))
+/// Runs the app's code inside a joined write of the replica `me`, if it is known. A panic becomes an error, since the
+/// driver must outlive it.
+fn inside<T>(me: Option<ReplicaId>, work: impl FnOnce() -> Result<T, Halt>) -> Result<T, Halt> {
+    let _inside = inside::enter(me);
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(Error::from_panic(&*panic).into()))
 }
 
 /// A joined write, for the driver to perform when its turn comes.
@@ -45,7 +35,7 @@ pub(crate) type Joined = Result<Box<(Pen, Decision)>, Error>;
 pub(crate) enum Halt {
     Error(Error),
     /// The job succeeded, and the store refused its transaction: a constraint that is checked at the end, perhaps.
-    NotCommitted(SharedError),
+    NotCommitted(BoxError),
     /// A projection did not take a record, and what it had done could not be undone alone.
     Spoiled {
         at: usize,
@@ -59,7 +49,10 @@ impl From<Halt> for Error {
         match halt {
             Halt::Error(error) | Halt::Spoiled { error, .. } => error,
             Halt::NotCommitted(error) if error.is::<TransactionEnded>() => TransactionEnded.into(),
-            Halt::NotCommitted(error) => Self::Rejected(error),
+            Halt::NotCommitted(error) => match error.downcast::<StatementError>() {
+                Ok(error) => Self::Statement(*error),
+                Err(error) => Self::Rejected(error.into()),
+            },
         }
     }
 }
@@ -91,7 +84,7 @@ pub(crate) fn work<S: JoinStorage>(
     projections: Option<Arc<Projections<S>>>,
 ) -> Work<S> {
     Box::new(move |store, mut pen| {
-        let all = projections.clone();
+        let (all, me) = (projections.clone(), pen.me());
         let job = move |tx: &S::Tx<'_>| -> Result<_, Halt> {
             let mut commit = stage(tx)?;
             let keys: Vec<Key> = commit.changes.iter_mut().map(|change| change.record.lend()).collect();
@@ -106,7 +99,7 @@ pub(crate) fn work<S: JoinStorage>(
             let settlement = account.close(tx, &all)?;
             Ok((pen, decision, settlement))
         };
-        async move { Ok(ended(in_transaction(store, job).await?, projections.as_deref())) }.boxed()
+        async move { Ok(ended(in_transaction(store, Some(me), job).await?, projections.as_deref())) }.boxed()
     })
 }
 
@@ -118,7 +111,7 @@ pub(crate) fn round<S: JoinStorage>(
 ) -> Work<S> {
     Box::new(move |store, pen| {
         async move {
-            let mut put_off = PutOff::default();
+            let (mut put_off, me) = (PutOff::default(), pen.me());
             loop {
                 // A commit that is not refused is tried again without the calls that spoil it, as received ones are.
                 let again = match (projections.manner(), round.as_slice()) {
@@ -127,7 +120,7 @@ pub(crate) fn round<S: JoinStorage>(
                 };
                 let (all, pen, without) = (Arc::clone(&projections), pen.clone(), put_off.clone());
                 let job = move |tx: &S::Tx<'_>| commit_round(tx, &all, pen, round, &without);
-                let halt = match (in_transaction(store, job).await?, &again) {
+                let halt = match (in_transaction(store, Some(me), job).await?, &again) {
                     (Err(halt @ (Halt::NotCommitted(_) | Halt::Spoiled { .. })), Some(_)) => halt,
                     (done, _) => return Ok(ended(done, Some(&*projections))),
                 };
@@ -210,7 +203,7 @@ pub(crate) fn receive<S: JoinStorage>(
     Box::new(move |store, pen| {
         let keys = engine::lend_keys(&mut commits);
         engine::take_keys_back(&mut commits, keys.clone());
-        let (all, commits) = (Arc::clone(&projections), Arc::new(commits));
+        let (all, commits, me) = (Arc::clone(&projections), Arc::new(commits), pen.me());
         let job = move |tx: &S::Tx<'_>, put_off: &PutOff| -> Result<_, Halt> {
             let mut pen = pen.clone();
             let mut decision = pen.receive(&commits, read(tx, &keys)?)?;
@@ -218,7 +211,7 @@ pub(crate) fn receive<S: JoinStorage>(
             Ok((pen, decision, settlement))
         };
         async move {
-            let done = putting_off(store, job).await?.map_err(Halt::Error);
+            let done = putting_off(store, Some(me), job).await?.map_err(Halt::Error);
             Ok(ended(done, Some(&*projections)))
         }
         .boxed()
@@ -233,7 +226,7 @@ pub(crate) async fn write<S: JoinStorage>(
 ) -> Result<Result<Settled, Error>, StopReason> {
     let (all, batch) = (Arc::clone(&projections), Arc::new(batch));
     let job = move |tx: &S::Tx<'_>, put_off: &PutOff| write_owing(tx, &batch, &all, put_off);
-    Ok(putting_off(store, job).await?.map(|settlement| projections.settle(settlement)))
+    Ok(putting_off(store, None, job).await?.map(|settlement| projections.settle(settlement)))
 }
 
 fn write_owing<S: JoinStorage>(
@@ -266,12 +259,13 @@ fn ended<S: JoinStorage>(
 /// before.
 pub(crate) async fn putting_off<S: JoinStorage, T: Send + 'static>(
     store: &S,
+    me: Option<ReplicaId>,
     job: impl Fn(&S::Tx<'_>, &PutOff) -> Result<T, Halt> + Send + Sync + 'static,
 ) -> Result<Result<T, Error>, StopReason> {
     let (job, mut put_off) = (Arc::new(job), PutOff::default());
     loop {
         let (job, without) = (Arc::clone(&job), put_off.clone());
-        match in_transaction(store, move |tx| job(tx, &without)).await? {
+        match in_transaction(store, me, move |tx| job(tx, &without)).await? {
             Ok(done) => return Ok(Ok(done)),
             Err(halt) => {
                 if let Err(error) = put_off.learn(halt) {
@@ -282,12 +276,14 @@ pub(crate) async fn putting_off<S: JoinStorage, T: Send + 'static>(
     }
 }
 
-/// Runs `job` in a native transaction of the store, which commits if it succeeds.
+/// Runs `job` in a native transaction of the store, for the replica `me` if it is known. The transaction commits if the
+/// job succeeds.
 pub(crate) async fn in_transaction<S: JoinStorage, T: Send + 'static>(
     store: &S,
+    me: Option<ReplicaId>,
     job: impl FnOnce(&S::Tx<'_>) -> Result<T, Halt> + Send + 'static,
 ) -> Result<Result<T, Halt>, StopReason> {
-    let (job, slot) = kept(job);
+    let (job, slot) = kept(me, job);
     judge(store.join(job).await, slot)
 }
 
@@ -296,7 +292,7 @@ pub(crate) async fn without_foreign_keys<S: JoinStorage, T: Send + 'static>(
     store: &S,
     job: impl FnOnce(&S::Tx<'_>) -> Result<T, Halt> + Send + 'static,
 ) -> Result<Result<T, Halt>, StopReason> {
-    let (job, slot) = kept(job);
+    let (job, slot) = kept(None, job);
     judge(store.join_without_foreign_keys(job).await, slot)
 }
 
@@ -305,12 +301,13 @@ type Slot<T> = Arc<Mutex<Option<Result<T, Halt>>>>;
 
 /// The job for the store, and the place where it leaves its outcome.
 fn kept<S: JoinStorage, T: Send + 'static>(
+    me: Option<ReplicaId>,
     job: impl FnOnce(&S::Tx<'_>) -> Result<T, Halt> + Send + 'static,
 ) -> (JoinJob<S>, Slot<T>) {
     let slot = Slot::<T>::default();
     let fill = Arc::clone(&slot);
     let job: JoinJob<S> = Box::new(move |tx| {
-        let outcome = inside(|| job(tx));
+        let outcome = inside(me, || job(tx));
         let result = outcome.as_ref().map(|_| ()).map_err(|halt| BoxError::from(halt.to_string()));
         *fill.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
         result
@@ -329,8 +326,8 @@ fn judge<T>(joined: Result<(), WriteError>, slot: Slot<T>) -> Result<Result<T, H
         Err(WriteError::Rejected(error)) => Ok(Err(match outcome {
             Some(Err(spoiled @ Halt::Spoiled { .. })) => spoiled,
             Some(Err(_)) if error.is::<TransactionEnded>() => Halt::Error(TransactionEnded.into()),
-            Some(Err(own)) => own,
-            Some(Ok(_)) => Halt::NotCommitted(Arc::from(error)),
+            Some(Err(own)) => error.downcast().map_or(own, |error| Halt::Error(Error::Statement(*error))),
+            Some(Ok(_)) => Halt::NotCommitted(error),
             None => Halt::Error(Error::Rejected(Arc::from(error))),
         })),
         Err(WriteError::Unknown(error)) => Err(StopReason::Unknown(Arc::from(error))),

@@ -130,6 +130,7 @@ mod events;
 mod folded;
 mod hlc;
 mod ids;
+mod inside;
 #[cfg(feature = "internals-for-tests")]
 pub mod internals;
 mod join;
@@ -158,12 +159,13 @@ pub use driver::Driver;
 pub use error::{Error, OpenError, SharedError, StopReason};
 pub use events::{Change, ChangeKind, Event, Events, Lagged, RecordKey, Restored, StreamStop};
 pub use hlc::{DriftError, Hlc, HlcGenerator, HlcLengthError};
-pub use ids::{DeviceId, GroupId, ReplicaId};
-pub use join::{Attempt, JoinJob, JoinStorage, JoinTx, Native, TransactionEnded};
+pub use ids::{DeviceId, GroupId, ParseIdError, ReplicaId};
+pub use join::{Attempt, JoinJob, JoinStorage, JoinTx, Native, StatementError, TransactionEnded};
 pub use limits::{Limit, Limits};
-pub use list::List;
+pub use list::{List, Unreadable};
 pub use manager::TransactionManager;
 pub use member::{Member, MemberState};
+pub use model::{decode_bytes as decode, encode_bytes as encode};
 pub use projection::{Debt, Projection, ProjectionState, ProjectionStatus};
 pub use status::{PeerStatus, Status, StreamStatus};
 pub use storage::{
@@ -174,4 +176,5 @@ pub use syncable::{DeviceOwned, MODEL_BYTES_MAX, Ownership, RecordId, Shared, Sy
 pub use syncline_derive::Syncable;
 pub use transport::{Incoming, Transport, TransportError};
 pub use tx::Tx;
+pub use update::Update;
 pub use uuid::{self, Uuid};

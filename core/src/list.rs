@@ -3,9 +3,10 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::vec::IntoIter;
 
 use futures::Stream;
-use futures::stream::try_unfold;
+use futures::stream::unfold;
 
 use crate::error::Error;
 use crate::events::RecordKey;
@@ -25,6 +26,7 @@ pub struct List<M, S: Storage> {
     /// The part of the model's range that was not read yet.
     rest: KeyRange,
     page_size: usize,
+    unreadable: Unreadable,
     model: PhantomData<fn() -> M>,
 }
 
@@ -34,7 +36,13 @@ const PAGE_SIZE: usize = 256;
 
 impl<M: Syncable, S: Storage> List<M, S> {
     pub(crate) fn new(inner: Arc<Inner<S>>, range: KeyRange) -> Self {
-        Self { inner, rest: range, page_size: PAGE_SIZE, model: PhantomData }
+        Self {
+            inner,
+            rest: range,
+            page_size: PAGE_SIZE,
+            unreadable: Unreadable::default(),
+            model: PhantomData,
+        }
     }
 
     /// Starts behind the record `id`, whether or not that record exists.
@@ -51,75 +59,120 @@ impl<M: Syncable, S: Storage> List<M, S> {
         self
     }
 
-    /// Reads the next records: at least one, `None` after the last.
+    /// Reads the next records that can be read: `None` after the last page.
+    ///
+    /// A record that cannot be read as `M` is left out, and counted in [`unreadable`](List::unreadable). A page has no
+    /// records only if none of its records can be read.
     ///
     /// # Errors
-    /// As [`get`](crate::TransactionManager::get). If the store could not read, the next call tries the same page
-    /// again; if a record could not be read as `M`, the error names it and the next call goes on behind it.
+    /// [`Error::UnregisteredModel`], [`Error::Read`], [`Error::Stopped`]. The next call tries the same page again.
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing: the next call reads the same page.
     pub async fn next_page(&mut self) -> Result<Option<Vec<M>>, Error> {
-        self.inner.models().check::<M>()?;
-        while !self.rest.is_empty() {
-            let entries = self.inner.read_page(&self.rest, self.page_size).await?;
-            let mut at_end = entries.len() < self.page_size;
+        while let Some(entries) = self.next_entries().await? {
             let mut records = Vec::with_capacity(entries.len());
-            let mut last = None;
+            let unreadable_before = self.unreadable.records;
             // Decode and drop the entries one by one: the next record then reuses the memory that was just freed.
             for Entry { key, value } in entries {
                 match read_entry(&key, &value) {
                     Ok(record) => records.extend(record),
-                    Err(error) if records.is_empty() => {
-                        self.go_on_after(&key);
-                        return Err(error);
-                    }
-                    // Return the records before the damaged one first: the next call begins with that one and fails.
-                    Err(_) => {
-                        at_end = false;
-                        break;
-                    }
+                    Err(error) => self.unreadable.add(error),
                 }
-                last = Some(key);
-            }
-            match last {
-                Some(last) if !at_end => self.go_on_after(&last),
-                _ => self.rest.end = Some(self.rest.start.clone()),
             }
             // A page of tombstones alone has no records, and is not the end of the list.
-            if !records.is_empty() {
+            if !records.is_empty() || self.unreadable.records > unreadable_before {
                 return Ok(Some(records));
             }
         }
         Ok(None)
     }
 
-    fn go_on_after(&mut self, key: &[u8]) {
-        self.rest = std::mem::replace(&mut self.rest, KeyRange::all()).after(key);
+    /// Returns the records that were left out of the pages read so far, since they cannot be read as `M`.
+    ///
+    /// Look at it after the last page, so that the user learns that something is missing from what is shown.
+    #[must_use]
+    pub const fn unreadable(&self) -> &Unreadable {
+        &self.unreadable
     }
 
-    /// Returns the records one by one, up to the first error.
+    /// Reads the next entries of the range; `None` after the last.
+    async fn next_entries(&mut self) -> Result<Option<Vec<Entry>>, Error> {
+        self.inner.models().check::<M>()?;
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let entries = self.inner.read_page(&self.rest, self.page_size).await?;
+        match entries.last() {
+            Some(last) if entries.len() == self.page_size => {
+                self.rest = std::mem::replace(&mut self.rest, KeyRange::all()).after(&last.key);
+            }
+            _ => self.rest.end = Some(self.rest.start.clone()),
+        }
+        Ok(Some(entries))
+    }
+
+    /// Returns the records one by one, in their order.
     ///
-    /// Use [`next_page`](List::next_page) to go on behind an error.
+    /// In the place of a record that cannot be read as `M` comes the reason, and then the next record. After any other
+    /// error, such as [`Error::Read`], the stream ends.
     pub fn into_stream(self) -> impl Stream<Item = Result<M, Error>> + Send {
-        try_unfold((self, Vec::new().into_iter()), |(mut list, mut page)| async move {
+        unfold((Some(self), Vec::new().into_iter()), |(list, page): (_, IntoIter<Entry>)| async move {
+            let (mut list, mut page) = (list?, page);
             loop {
-                if let Some(model) = page.next() {
-                    return Ok(Some((model, (list, page))));
+                for Entry { key, value } in page.by_ref() {
+                    if let Some(record) = read_entry(&key, &value).transpose() {
+                        return Some((record, (Some(list), page)));
+                    }
                 }
-                match list.next_page().await? {
-                    Some(next) => page = next.into_iter(),
-                    None => return Ok(None),
+                match list.next_entries().await {
+                    Ok(next) => page = next?.into_iter(),
+                    Err(error) => return Some((Err(error), (None, page))),
                 }
             }
         })
     }
 }
 
+/// The records that a [`List`] left out, since this version of the app cannot read them.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Unreadable {
+    /// How many they are.
+    pub records: u64,
+    /// Why, for the first 100 of them. Each error names its record.
+    pub errors: Vec<Error>,
+}
+
+/// The errors that are kept: enough to show, and few enough for any list.
+const ERRORS_MAX: usize = 100;
+
+impl Unreadable {
+    fn add(&mut self, error: Error) {
+        self.records += 1;
+        if self.errors.len() < ERRORS_MAX {
+            self.errors.push(error);
+        }
+    }
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} records that cannot be read", self.records)?;
+        match self.errors.first() {
+            Some(first) => write!(f, "; the first: {first}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Decodes the record in an entry of the model's range; `None` for a tombstone.
 fn read_entry<M: Syncable>(key: &[u8], value: &[u8]) -> Result<Option<M>, Error> {
     match RecordKey::id_in::<M>(key) {
-        Some(id) => read_record(&id, value),
+        Some(id) => read_record(&id, value).map_err(|error| match error {
+            Error::Format(error) => Error::decode::<M>(&id, error),
+            other => other,
+        }),
         None => Err(FormatError::Damaged { what: "a record's key" }.into()),
     }
 }

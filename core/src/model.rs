@@ -4,6 +4,7 @@ use std::any::{TypeId, type_name};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::codec;
@@ -155,9 +156,42 @@ pub(crate) fn decode<M: Syncable>(id: &RecordId<M>, current: Current<'_>) -> Res
     read(current).map_err(|error| Error::decode::<M>(id, error))
 }
 
-/// Decodes all of `value`. Bytes that are left over are an error: the value is then not one of this type.
-pub(crate) fn decode_bytes<T: DeserializeOwned>(value: &[u8]) -> Result<T, BoxError> {
+/// Decodes a value as the library stored it, for [`Syncable::migrate`]: the value that an earlier version of the app
+/// committed, read as the type that it had then, or as a tuple of its fields.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use syncline::{BoxError, Syncable};
+///
+/// #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Syncable)]
+/// #[sync(model = "tag", schema = 2, migrate = Tag::older)]
+/// struct Tag { #[sync(id)] id: u64, name: String, color: u32 }
+///
+/// impl Tag {
+///     fn older(_schema: u16, value: &[u8]) -> Result<Self, BoxError> {
+///         let (id, name) = syncline::decode(value)?; // schema 1 had these two fields
+///         Ok(Self { id, name, color: 0 })
+///     }
+/// }
+///
+/// let older = syncline::encode(&(7_u64, "red"))?;
+/// assert_eq!(Tag::migrate(1, &older)?, Tag { id: 7, name: "red".into(), color: 0 });
+/// # Ok::<(), BoxError>(())
+/// ```
+///
+/// # Errors
+/// The error of the codec, if `value` is not a `T`. Bytes that are left over are an error too: the value is then of
+/// another type.
+pub fn decode_bytes<T: DeserializeOwned>(value: &[u8]) -> Result<T, BoxError> {
     Ok(codec::decode(value)?)
+}
+
+/// Encodes a value as the library stores it, for tests of [`Syncable::migrate`]: what [`decode`](crate::decode) reads.
+///
+/// # Errors
+/// The error of the codec, if the value cannot be encoded: it leaves a field out, or is nested too deep.
+pub fn encode_bytes<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, BoxError> {
+    Ok(codec::encode_to(value, Vec::new())?)
 }
 
 #[cfg(test)]

@@ -49,13 +49,17 @@ pub trait Transport: Send + Sync + 'static {
     /// Takes the id of the replica that this end belongs to. Called once, when the store is opened, before all else.
     ///
     /// # Errors
-    /// [`TransportError`] if this end cannot serve that replica. The store is then not opened.
+    /// [`TransportError::NotStarted`] if this end cannot start now, since its port is taken for example;
+    /// [`TransportError::Refused`] if it will never serve that replica, since it serves another one or lacks the
+    /// replica's credentials. The store is then not opened, and
+    /// [`OpenError::Transport`](crate::OpenError::Transport) passes the error on.
     async fn attach(&self, me: ReplicaId) -> Result<(), TransportError>;
 
     /// Hands over a frame for a peer.
     ///
     /// # Errors
-    /// [`TransportError`] if it is certain that the frame will not arrive. The caller goes on as if it were lost.
+    /// [`TransportError::Unreachable`] or [`TransportError::Refused`] if it is certain that the frame will not arrive. The
+    /// caller goes on as if it were lost, and takes the peer for connected until [`Down`](Incoming::Down).
     ///
     /// # Cancel safety
     /// Dropping the future sends the frame or not.
@@ -85,7 +89,7 @@ pub trait Transport: Send + Sync + 'static {
     /// Waits for the next frame, or for a change of which peers can be reached.
     ///
     /// # Errors
-    /// [`TransportError`] if nothing will ever come again. The replica goes on without its peers, and tells
+    /// [`TransportError::Closed`] if nothing will ever come again. The replica goes on without its peers, and tells
     /// [`Event::TransportLost`](crate::Event::TransportLost).
     ///
     /// # Cancel safety
@@ -93,19 +97,39 @@ pub trait Transport: Send + Sync + 'static {
     async fn receive(&self) -> Result<Incoming, TransportError>;
 }
 
-/// Why a call of a transport failed.
+/// Why a call of a transport failed, by what the app may do next.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransportError {
     /// The peer cannot be reached now.
     #[error("the replica {0} cannot be reached now")]
     Unreachable(ReplicaId),
+    /// This end or the peer refuses: an end that serves another replica, a peer that does not accept this replica's
+    /// credentials. The same call fails again until the app changes something.
+    #[error(
+        "the transport refuses: {0}; give each opening of a store an end of its own, with the replica's credentials"
+    )]
+    Refused(Arc<dyn std::error::Error + Send + Sync>),
+    /// The transport cannot start: its port is taken, its network is off, a permission is missing. The same call may work
+    /// later.
+    #[error("the transport could not start: {0}; free or allow what it needs, then open the store again")]
+    NotStarted(Arc<dyn std::error::Error + Send + Sync>),
     /// The transport has ended for good.
     #[error("the transport has ended: {0}; open the store again with a new one")]
     Closed(Arc<dyn std::error::Error + Send + Sync>),
 }
 
 impl TransportError {
+    /// Makes the error of an end or a peer that refuses, because of `error`.
+    pub fn refused(error: impl Into<BoxError>) -> Self {
+        Self::Refused(Arc::from(error.into()))
+    }
+
+    /// Makes the error of a transport that cannot start, because of `error`.
+    pub fn not_started(error: impl Into<BoxError>) -> Self {
+        Self::NotStarted(Arc::from(error.into()))
+    }
+
     /// Makes the error of a transport that has ended, because of `error`.
     pub fn closed(error: impl Into<BoxError>) -> Self {
         Self::Closed(Arc::from(error.into()))

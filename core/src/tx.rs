@@ -40,11 +40,16 @@ impl<S: Storage> TransactionManager<S> {
     /// or a statement that ends the transaction undoes all of it. A closure that stages nothing commits its own
     /// statements alone. The closure runs once, where the store writes, with no other commit beside it, and may block
     /// there. It should not use the manager: a read there sees the state before the transaction, while
-    /// [`tx.get`](Tx::get) sees the transaction, and waiting for another commit or for `shutdown` waits for ever.
+    /// [`tx.get`](Tx::get) sees the transaction; any other call fails with [`Error::InsideClosure`], as in
+    /// [`update`](TransactionManager::update).
+    ///
+    /// A closure that stages nothing needs no right to commit: it works while this replica waits for its group, and after
+    /// its store was restored.
     ///
     /// # Errors
     /// The error of `work`: an [`Error`] about a change that it staged as it is, any other as [`Error::Aborted`], a
     /// panic as [`Error::Panicked`]. [`Error::TransactionEnded`] if its statements ended the transaction,
+    /// [`Error::Statement`] if the store refused one of them or a constraint failed at the end,
     /// [`Error::Projection`] if a projection refused a change; otherwise as
     /// [`commit`](TransactionManager::commit).
     ///

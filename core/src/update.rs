@@ -1,11 +1,29 @@
-//! A put over the stored record. A model's own merge is called here and nowhere else.
+//! A change of the stored record that the app decides when it sees the record. A model's own merge is called here and
+//! nowhere else.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::engine::{Action, Current};
+use crate::engine::{Action, Current, Updated};
 use crate::error::Error;
 use crate::model;
 use crate::syncable::{RecordId, Syncable};
+
+/// What a closure of [`change`](crate::TransactionManager::change) makes of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Update<M> {
+    /// Put this model in the place of the record, under the same id.
+    Put(M),
+    /// Delete the record, if it is there.
+    Delete,
+    /// Leave the record as it is: nothing is written.
+    Keep,
+}
+
+impl<M> From<M> for Update<M> {
+    fn from(model: M) -> Self {
+        Self::Put(model)
+    }
+}
 
 /// Puts `new` over `old`: if the model brings its own merge, `new` is merged into `old`, otherwise it replaces it.
 pub(crate) fn put_over<M: Syncable>(old: Option<M>, new: M) -> M {
@@ -15,26 +33,36 @@ pub(crate) fn put_over<M: Syncable>(old: Option<M>, new: M) -> M {
     }
 }
 
-/// Makes an action that puts the model that `change` returns over the record `id`, and gives `saved` the result.
+/// Makes an action that does what `change` returns to the record `id`, and gives `saved` the record as it is then.
 ///
 /// Decoding, migrating, merging and encoding are the app's code, as `change` is. All of them run in the driver, which
 /// must outlive a panic in any of them: other commits wait there.
-pub(crate) fn update<M: Syncable>(
+pub(crate) fn update<M: Syncable, U: Into<Update<M>>>(
     id: RecordId<M>,
     value_bytes_max: usize,
-    change: impl FnOnce(Option<&M>) -> Result<M, Error> + Send + 'static,
-    saved: impl FnOnce(M) + Send + 'static,
+    change: impl FnOnce(Option<&M>) -> Result<U, Error> + Send + 'static,
+    saved: impl FnOnce(Option<M>) + Send + 'static,
 ) -> Action {
     let update = move |current: Option<Current<'_>>| {
         let old: Option<M> = current.map(|current| model::decode(&id, current)).transpose()?;
-        let new = change(old.as_ref())?;
+        let new = match change(old.as_ref())?.into() {
+            Update::Put(new) => new,
+            Update::Delete => {
+                saved(None);
+                return Ok(Updated::Delete);
+            }
+            Update::Keep => {
+                saved(old);
+                return Ok(Updated::Keep);
+            }
+        };
         if new.sync_id() != id {
             return Err(Error::IdChanged { model: M::SYNC_MODEL });
         }
         let put = put_over(old, new);
         let value = model::encode(&put, value_bytes_max)?;
-        saved(put);
-        Ok(value)
+        saved(Some(put));
+        Ok(Updated::Put(value))
     };
     Action::Update(Box::new(move |current| {
         catch_unwind(AssertUnwindSafe(|| update(current))).map_err(|panic| Error::from_panic(&*panic))?
@@ -85,11 +113,11 @@ mod tests {
         record::value_of(&model::encode(model, usize::MAX).unwrap().record).to_vec()
     }
 
-    /// Runs an update of record 1 over `old`; returns the value that is stored and the model that the caller gets.
-    fn run<M: Syncable>(
+    /// Runs an update of record 1 over `old`; returns its outcome and the record that the caller gets.
+    fn run_any<M: Syncable, U: Into<Update<M>> + 'static>(
         old: Option<&M>,
-        change: impl FnOnce(Option<&M>) -> Result<M, Error> + Send + 'static,
-    ) -> Result<(Value, M), Error>
+        change: impl FnOnce(Option<&M>) -> Result<U, Error> + Send + 'static,
+    ) -> Result<(Updated, Option<M>), Error>
     where
         RecordId<M>: From<u32>,
     {
@@ -98,9 +126,34 @@ mod tests {
         let action = update(1.into(), 10, change, move |model| *save.lock().unwrap() = Some(model));
         let Action::Update(update) = action else { panic!("{action:?}") };
         let old = old.map(stored);
-        let value = update(old.as_deref().map(|value| Current { schema: 1, value }))?;
-        let saved = saved.lock().unwrap().take().expect("what was put is given back");
+        let outcome = update(old.as_deref().map(|value| Current { schema: 1, value }))?;
+        let saved = saved.lock().unwrap().take().expect("the record is given back");
+        Ok((outcome, saved))
+    }
+
+    /// As [`run_any`], of a change that puts; returns the value that is stored and the model that the caller gets.
+    fn run<M: Syncable>(
+        old: Option<&M>,
+        change: impl FnOnce(Option<&M>) -> Result<M, Error> + Send + 'static,
+    ) -> Result<(Value, M), Error>
+    where
+        RecordId<M>: From<u32>,
+    {
+        let (Updated::Put(value), Some(saved)) = run_any(old, change)? else { panic!("it does not put") };
         Ok((record::value_of(&value.record).to_vec(), saved))
+    }
+
+    #[test]
+    fn a_change_may_delete_or_keep() {
+        let old = Text(1, "a".into());
+        for stored in [Some(&old), None] {
+            let (outcome, record) = run_any(stored, |_| Ok(Update::Delete)).unwrap();
+            assert!(matches!(outcome, Updated::Delete) && record.is_none(), "{outcome:?}, {record:?}");
+            let (outcome, record) = run_any(stored, |_| Ok(Update::Keep)).unwrap();
+            assert!(matches!(outcome, Updated::Keep) && record.as_ref() == stored, "{outcome:?}, {record:?}");
+        }
+        let (outcome, record) = run_any(Some(&old), |_| Ok(Update::Put(Text(1, "b".into())))).unwrap();
+        assert!(matches!(outcome, Updated::Put(_)) && record == Some(Text(1, "ab".into())), "{outcome:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use syncline::uuid::Builder;
-use syncline::{DeviceId, GroupId, Uuid};
+use syncline::{DeviceId, GroupId, ParseIdError};
 use tempfile::NamedTempFile;
 
 use crate::Result;
@@ -107,14 +107,14 @@ fn device(data: &Path) -> Result<DeviceId> {
         }
     }
     let text = fs::read_to_string(&path).map_err(failed)?;
-    let id = Uuid::parse_str(text.trim()).map_err(|error| {
+    let id = text.trim().parse().map_err(|error: ParseIdError| {
         let data = data.display();
         format!(
             "{}: {error}; delete {data} to begin anew, which loses only the demo's stores",
             path.display()
         )
     })?;
-    Ok(DeviceId(id))
+    Ok(id)
 }
 
 /// The lengths of all files in `directory`, together.

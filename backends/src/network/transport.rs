@@ -39,7 +39,7 @@ impl MemoryTransport {
     }
 
     fn owner(&self) -> Result<&Owner, TransportError> {
-        self.owner.get().ok_or_else(|| TransportError::closed("no replica has attached this end"))
+        self.owner.get().ok_or_else(|| TransportError::refused("no replica has attached this end"))
     }
 }
 
@@ -49,7 +49,7 @@ impl Transport for MemoryTransport {
         self.network.with(|state| {
             // Asked under the lock: otherwise the second of two calls at once would take over from the first.
             if self.owner.get().is_some() {
-                return Err(TransportError::closed("a replica has attached this end already"));
+                return Err(TransportError::refused("a replica has attached this end already"));
             }
             let owner = state.attach(me);
             self.owner.get_or_init(|| owner);

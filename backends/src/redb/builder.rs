@@ -8,7 +8,7 @@ use super::errors::open_error;
 use super::medium::Medium;
 use super::store::{CommitOptions, Engine};
 use super::{RedbStorage, files, layout};
-use crate::OpenError;
+use crate::OpenStoreError;
 use crate::shared::open_store::OpenStore;
 use crate::shared::panics::contain_open;
 
@@ -28,7 +28,7 @@ impl RedbStorage {
     ///
     /// # Errors
     /// As [`RedbBuilder::open`].
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenStoreError> {
         Self::builder().open(path)
     }
 
@@ -87,8 +87,8 @@ impl RedbBuilder {
     /// Blocks. After a crash it reads the whole file, unless [`quick_repair`](Self::quick_repair) was set.
     ///
     /// # Errors
-    /// [`OpenError`], whose variants say what to do.
-    pub fn open(&self, path: impl AsRef<Path>) -> Result<RedbStorage, OpenError> {
+    /// [`OpenStoreError`], whose variants say what to do.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<RedbStorage, OpenStoreError> {
         let path = path.as_ref();
         let storage = self.open_at(path, files::open_or_create(path)?)?;
         files::sync_name(path)?;
@@ -101,16 +101,16 @@ impl RedbBuilder {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn open_backend(&self, backend: impl StorageBackend) -> Result<RedbStorage, OpenError> {
+    pub fn open_backend(&self, backend: impl StorageBackend) -> Result<RedbStorage, OpenStoreError> {
         self.open_at(Path::new("the given backend"), backend)
     }
 
-    fn open_at(&self, path: &Path, backend: impl StorageBackend) -> Result<RedbStorage, OpenError> {
+    fn open_at(&self, path: &Path, backend: impl StorageBackend) -> Result<RedbStorage, OpenStoreError> {
         let mut options = Database::builder();
         options.set_cache_size(self.cache_bytes).set_check_integrity_on_open(self.verify);
         let database = contain_open(path, || {
             let database = create(&options, backend, path)?;
-            layout::check_tables(&database).map_err(|error| OpenError::corrupt(path, error))?;
+            layout::check_tables(&database).map_err(|error| OpenStoreError::corrupt(path, error))?;
             Ok(database)
         })?;
         let engine = Engine { database, commit: self.commit };
@@ -128,6 +128,6 @@ pub(super) fn create(
     options: &::redb::Builder,
     backend: impl StorageBackend,
     path: &Path,
-) -> Result<Database, OpenError> {
+) -> Result<Database, OpenStoreError> {
     options.create_with_backend(Medium::new(backend)).map_err(|error| open_error(path, error))
 }

@@ -8,7 +8,7 @@ use ::redb::{CompactionError, Database};
 use super::builder::{CACHE_BYTES_DEFAULT, create};
 use super::errors::open_error;
 use super::{RedbStorage, files};
-use crate::OpenError;
+use crate::OpenStoreError;
 use crate::shared::panics::contain_open;
 
 /// The lengths of the file before and after [`RedbStorage::compact`].
@@ -26,15 +26,16 @@ impl RedbStorage {
     /// The store must be closed. A crash during the compaction loses nothing.
     ///
     /// # Errors
-    /// As [`RedbBuilder::open`](super::RedbBuilder::open), and [`OpenError::Io`] if there is no such file or the app
+    /// As [`RedbBuilder::open`](super::RedbBuilder::open), and [`OpenStoreError::Io`] if there is no such file or the app
     /// keeps savepoints in it.
-    pub fn compact(path: impl AsRef<Path>) -> Result<Compaction, OpenError> {
+    pub fn compact(path: impl AsRef<Path>) -> Result<Compaction, OpenStoreError> {
         let path = path.as_ref();
         let failed = |error: CompactionError| match error {
             CompactionError::Storage(error) => open_error(path, error.into()),
-            other => OpenError::io(path, io::Error::other(other)),
+            other => OpenStoreError::io(path, io::Error::other(other)),
         };
-        let length = || path.metadata().map(|file| file.len()).map_err(|error| OpenError::io(path, error));
+        let length =
+            || path.metadata().map(|file| file.len()).map_err(|error| OpenStoreError::io(path, error));
         let file = files::open(path)?;
         let bytes_before = length()?;
         let mut options = Database::builder();

@@ -5,21 +5,21 @@ use std::path::Path;
 
 use ::redb::{DatabaseError, Error, StorageError, TransactionError};
 
-use crate::OpenError;
+use crate::OpenStoreError;
 use crate::shared::errors::{NotRead, NotWritten};
 
-pub(super) fn open_error(path: &Path, error: DatabaseError) -> OpenError {
+pub(super) fn open_error(path: &Path, error: DatabaseError) -> OpenStoreError {
     match error {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-            OpenError::already_open(path)
+            OpenStoreError::already_open(path)
         }
-        DatabaseError::UpgradeRequired(_) => OpenError::upgrade(path, error),
+        DatabaseError::UpgradeRequired(_) => OpenStoreError::upgrade(path, error),
         DatabaseError::Storage(StorageError::Corrupted(ref what)) if what.starts_with(NEWER_FORMAT) => {
-            OpenError::upgrade(path, error)
+            OpenStoreError::upgrade(path, error)
         }
-        DatabaseError::Storage(StorageError::Io(source)) => OpenError::io_of_engine(path, source),
-        DatabaseError::Storage(StorageError::Corrupted(_)) => OpenError::corrupt(path, error),
-        other => OpenError::io(path, io::Error::other(other)),
+        DatabaseError::Storage(StorageError::Io(source)) => OpenStoreError::io_of_engine(path, source),
+        DatabaseError::Storage(StorageError::Corrupted(_)) => OpenStoreError::corrupt(path, error),
+        other => OpenStoreError::io(path, io::Error::other(other)),
     }
 }
 

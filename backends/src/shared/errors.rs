@@ -5,7 +5,7 @@ use std::path::Path;
 
 use syncline::BoxError;
 
-use crate::OpenError;
+use crate::OpenStoreError;
 
 /// Why a read did not return what it was asked for.
 pub(crate) enum NotRead {
@@ -36,7 +36,7 @@ impl NotWritten {
     }
 }
 
-impl OpenError {
+impl OpenStoreError {
     pub(crate) fn already_open(path: &Path) -> Self {
         Self::AlreadyOpen { path: path.to_owned() }
     }

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
 
-use crate::OpenError;
+use crate::OpenStoreError;
 
 /// A file that is locked until this is dropped. If the process ends, the system releases the lock.
 ///
@@ -14,14 +14,14 @@ pub(crate) struct LockFile(File);
 
 impl LockFile {
     /// Locks `file` for the store at `store`. Creates the file if need be, and does not wait for the lock.
-    pub(crate) fn claim(file: &Path, store: &Path) -> Result<Self, OpenError> {
-        let failed = |source| OpenError::io(store, source);
+    pub(crate) fn claim(file: &Path, store: &Path) -> Result<Self, OpenStoreError> {
+        let failed = |source| OpenStoreError::io(store, source);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let file = options.open(file).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => Ok(Self(file)),
-            Err(TryLockError::WouldBlock) => Err(OpenError::already_open(store)),
+            Err(TryLockError::WouldBlock) => Err(OpenStoreError::already_open(store)),
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }
     }
@@ -49,7 +49,7 @@ mod tests {
         let path = directory.path().join("lock");
         let lock = LockFile::claim(&path, &path).unwrap();
         let copy = lock.file().try_clone().unwrap();
-        assert!(matches!(LockFile::claim(&path, &path), Err(OpenError::AlreadyOpen { .. })));
+        assert!(matches!(LockFile::claim(&path, &path), Err(OpenStoreError::AlreadyOpen { .. })));
         drop(lock);
         LockFile::claim(&path, &path).unwrap();
         drop(copy);

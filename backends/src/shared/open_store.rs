@@ -1,7 +1,9 @@
 //! An open store: its engine, the thread that writes to it, and the scans that still read it.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use syncline::{Entry, ReadError, WriteError};
 
@@ -9,8 +11,8 @@ use super::closing::{AwaitClosed, Closing, StillOpen};
 use super::errors::{NotRead, NotWritten};
 use super::health::{Failed, Health};
 use super::panics::contain;
-use super::worker::Worker;
-use crate::OpenError;
+use super::worker::{Idle, Worker};
+use crate::OpenStoreError;
 
 /// The handle of an open store. Dropping it closes the engine before it returns.
 #[derive(Debug)]
@@ -41,8 +43,37 @@ pub(crate) const SCAN_INLINE_ENTRIES_MAX: usize = 256;
 
 impl<E: Send + Sync + 'static> OpenStore<E> {
     /// Opens the store at `path` on `engine`, and starts its writing thread under the name `thread`.
-    pub(crate) fn start(thread: &str, path: &Path, engine: E) -> Result<Self, OpenError> {
-        let writer = Worker::start(thread).map_err(|error| OpenError::io(path, error))?;
+    pub(crate) fn start(thread: &str, path: &Path, engine: E) -> Result<Self, OpenStoreError> {
+        Self::start_with(path, engine, |_| Worker::start(thread))
+    }
+
+    /// As [`start`](Self::start); the writing thread does `idle` once no write has come for so long.
+    pub(crate) fn start_idling(
+        thread: &str,
+        path: &Path,
+        engine: E,
+        after: Duration,
+        mut idle: impl FnMut(&E) + Send + 'static,
+    ) -> Result<Self, OpenStoreError> {
+        Self::start_with(path, engine, |shared| {
+            // Weak, so that the thread does not keep the engine open.
+            let shared = Arc::downgrade(shared);
+            let work = move || {
+                if let Some(shared) = shared.upgrade()
+                    && let Ok(engine) = shared.engine()
+                {
+                    idle(engine);
+                }
+            };
+            Worker::start_with(thread, Idle { after, work: Box::new(work) })
+        })
+    }
+
+    fn start_with(
+        path: &Path,
+        engine: E,
+        worker: impl FnOnce(&Arc<Shared<E>>) -> io::Result<Worker>,
+    ) -> Result<Self, OpenStoreError> {
         let (open, closed) = AwaitClosed::new();
         let shared = Shared {
             engine: Some(engine),
@@ -50,7 +81,9 @@ impl<E: Send + Sync + 'static> OpenStore<E> {
             closing: Closing::default(),
             _open: open,
         };
-        Ok(Self { writer, shared: Arc::new(shared), _closed: closed })
+        let shared = Arc::new(shared);
+        let writer = worker(&shared).map_err(|error| OpenStoreError::io(path, error))?;
+        Ok(Self { writer, shared, _closed: closed })
     }
 
     /// Runs `work`, a read, on the caller's thread.

@@ -5,7 +5,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use crate::OpenError;
+use crate::OpenStoreError;
 
 /// Work that panicked, or that did not run because the thread of its worker has ended.
 #[derive(Debug, thiserror::Error)]
@@ -22,9 +22,9 @@ pub(crate) fn contain<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
 /// Runs `work`, which opens an engine on files that nobody has checked. A panic means that the files are damaged.
 pub(crate) fn contain_open<T>(
     path: &Path,
-    work: impl FnOnce() -> Result<T, OpenError>,
-) -> Result<T, OpenError> {
-    contain(work).unwrap_or_else(|panicked| Err(OpenError::corrupt(path, panicked)))
+    work: impl FnOnce() -> Result<T, OpenStoreError>,
+) -> Result<T, OpenStoreError> {
+    contain(work).unwrap_or_else(|panicked| Err(OpenStoreError::corrupt(path, panicked)))
 }
 
 fn message(payload: &(dyn Any + Send)) -> String {

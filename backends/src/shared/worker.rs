@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::io;
 use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -24,6 +25,14 @@ pub(crate) struct Worker {
 
 type Job = Box<dyn FnOnce() + Send>;
 
+/// Work for a thread that has had no job for a while.
+pub(crate) struct Idle {
+    /// How long no job must have come.
+    pub(crate) after: Duration,
+    /// The work, done once after each run of jobs.
+    pub(crate) work: Box<dyn FnMut() + Send>,
+}
+
 impl Worker {
     /// Starts a thread named `name`.
     ///
@@ -31,10 +40,34 @@ impl Worker {
     ///
     /// The error of the system if it cannot start a thread.
     pub(crate) fn start(name: &str) -> io::Result<Self> {
-        let (jobs, received) = mpsc::channel::<Job>();
+        Self::spawn(name, |jobs| jobs.into_iter().for_each(|job| job()))
+    }
+
+    /// As [`start`](Self::start); the thread does `idle` when it has nothing else to do.
+    pub(crate) fn start_with(name: &str, mut idle: Idle) -> io::Result<Self> {
+        Self::spawn(name, move |jobs| {
+            while let Ok(job) = jobs.recv() {
+                job();
+                loop {
+                    match jobs.recv_timeout(idle.after) {
+                        Ok(job) => job(),
+                        Err(mpsc::RecvTimeoutError::Timeout) => {
+                            // A panic here has harmed no job, and must not end the thread.
+                            drop(contain(&mut idle.work));
+                            break;
+                        }
+                        Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                    }
+                }
+            }
+        })
+    }
+
+    fn spawn(name: &str, serve: impl FnOnce(mpsc::Receiver<Job>) + Send + 'static) -> io::Result<Self> {
+        let (jobs, received) = mpsc::channel();
         let thread = Builder::new().name(name.to_owned()).spawn(move || {
             ON_WORKER.set(true);
-            received.into_iter().for_each(|job| job());
+            serve(received);
         })?;
         Ok(Self { jobs, _thread: Joined(Some(thread)) })
     }
@@ -104,6 +137,27 @@ mod tests {
         }
         drop(worker);
         assert_eq!(*seen.lock().unwrap(), (0..100).collect::<Vec<_>>());
+    }
+
+    /// Goal: what an idle thread does comes once, after the jobs, and not while they keep coming. Method: a wait of no
+    /// time, so that the thread is idle once the channel is empty; a wait that never ends.
+    #[test]
+    fn an_idle_worker_does_its_work_once_after_the_jobs() {
+        let (done, was_done) = mpsc::channel();
+        let (after, work) = (Duration::ZERO, Box::new(move || done.send("idle").unwrap()));
+        let worker = Worker::start_with("test", Idle { after, work }).unwrap();
+        for _ in 0..3 {
+            block_on(worker.run(|| ())).unwrap();
+            assert_eq!(was_done.recv(), Ok("idle"));
+            assert_eq!(was_done.try_recv(), Err(mpsc::TryRecvError::Empty), "once");
+        }
+        drop(worker);
+        assert_eq!(was_done.recv(), Err(mpsc::RecvError));
+
+        let (after, work) = (Duration::MAX, Box::new(|| panic!("it was never idle")));
+        let worker = Worker::start_with("test", Idle { after, work }).unwrap();
+        assert_eq!(block_on(worker.run(|| 8)).unwrap(), 8);
+        assert_eq!(block_on(worker.run(|| 9)).unwrap(), 9);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::errors::{is_locked, open_error, row_error};
 use super::files::{Directory, Log};
 use super::layout::{RowError, Rows, SEGMENT_BYTES};
 use super::store::Engine;
-use crate::OpenError;
+use crate::OpenStoreError;
 use crate::shared::open_store::OpenStore;
 use crate::shared::panics::contain_open;
 
@@ -30,7 +30,7 @@ impl SledStorage {
     ///
     /// # Errors
     /// As [`SledBuilder::open`].
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenStoreError> {
         Self::builder().open(path)
     }
 
@@ -56,8 +56,8 @@ impl SledBuilder {
     /// Blocks, and reads everything that was written since the store was last opened.
     ///
     /// # Errors
-    /// [`OpenError`], whose variants say what to do.
-    pub fn open(&self, path: impl AsRef<Path>) -> Result<SledStorage, OpenError> {
+    /// [`OpenStoreError`], whose variants say what to do.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<SledStorage, OpenStoreError> {
         self.open_with(path.as_ref(), File::sync_data)
     }
 
@@ -65,8 +65,8 @@ impl SledBuilder {
         &self,
         path: &Path,
         sync: impl Fn(&File) -> io::Result<()> + Send + Sync + 'static,
-    ) -> Result<SledStorage, OpenError> {
-        let failed = |error| OpenError::io_of_engine(path, error);
+    ) -> Result<SledStorage, OpenStoreError> {
+        let failed = |error| OpenStoreError::io_of_engine(path, error);
         let mut directory = Directory::claim(path, SEGMENT_BYTES)?;
         // Every write flushes, so that sled's own thread, which flushes twice a second, has nothing to do.
         let config = Config::new()
@@ -93,11 +93,11 @@ impl Default for SledBuilder {
 }
 
 /// Opens sled on the files in `directory`, which may be damaged.
-fn open_rows(config: &Config, directory: &mut Directory) -> Result<Rows, OpenError> {
+fn open_rows(config: &Config, directory: &mut Directory) -> Result<Rows, OpenStoreError> {
     let opened = contain_open(directory.path(), || {
         let path = directory.path();
         let database = match config.open() {
-            Err(error) if is_locked(&error) => return Err(OpenError::already_open(path)),
+            Err(error) if is_locked(&error) => return Err(OpenStoreError::already_open(path)),
             outcome => outcome.map_err(|error| open_error(path, error))?,
         };
         let rows = Rows::new(database).map_err(|error| row_error(path, error))?;
@@ -111,7 +111,7 @@ fn open_rows(config: &Config, directory: &mut Directory) -> Result<Rows, OpenErr
         }
     });
     // If another process holds sled's lock, dropping `directory` must not wait for it.
-    if !matches!(opened, Err(OpenError::AlreadyOpen { .. })) {
+    if !matches!(opened, Err(OpenStoreError::AlreadyOpen { .. })) {
         directory.note_use();
     }
     opened

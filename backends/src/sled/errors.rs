@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::layout::RowError;
-use crate::OpenError;
+use crate::OpenStoreError;
 use crate::shared::errors::NotRead;
 
 /// Whether sled found its own lock taken, by a program that opened the files without this library. sled has no variant
@@ -12,20 +12,20 @@ pub(super) fn is_locked(error: &::sled::Error) -> bool {
     matches!(error, ::sled::Error::Io(error) if error.to_string().starts_with("could not acquire lock"))
 }
 
-pub(super) fn row_error(path: &Path, error: RowError) -> OpenError {
+pub(super) fn row_error(path: &Path, error: RowError) -> OpenStoreError {
     match error {
         RowError::Sled(error) => open_error(path, error),
-        other => OpenError::corrupt(path, other),
+        other => OpenStoreError::corrupt(path, other),
     }
 }
 
-pub(super) fn open_error(path: &Path, error: ::sled::Error) -> OpenError {
+pub(super) fn open_error(path: &Path, error: ::sled::Error) -> OpenStoreError {
     match error {
-        ::sled::Error::Io(source) => OpenError::io_of_engine(path, source),
+        ::sled::Error::Io(source) => OpenStoreError::io_of_engine(path, source),
         ::sled::Error::Unsupported(ref what) if what.contains("pagecache version") => {
-            OpenError::upgrade(path, error)
+            OpenStoreError::upgrade(path, error)
         }
-        other => OpenError::corrupt(path, other),
+        other => OpenStoreError::corrupt(path, other),
     }
 }
 

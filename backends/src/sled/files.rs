@@ -10,7 +10,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use crate::OpenError;
+use crate::OpenStoreError;
 use crate::shared::directory::{parent, sync_directory};
 use crate::shared::lock::LockFile;
 
@@ -53,8 +53,8 @@ enum NotAStore {
 
 impl Directory {
     /// Takes the directory at `path`, or creates it. Leaves a directory that holds something else as it is.
-    pub(super) fn claim(path: &Path, segment_bytes: usize) -> Result<Self, OpenError> {
-        let failed = |error| OpenError::io(path, error);
+    pub(super) fn claim(path: &Path, segment_bytes: usize) -> Result<Self, OpenStoreError> {
+        let failed = |error| OpenStoreError::io(path, error);
         match fs::create_dir(path) {
             Ok(()) => sync_directory(parent(path)).map_err(failed)?,
             Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
@@ -67,7 +67,7 @@ impl Directory {
         // The mark is looked for after the directory was read: another opener that is just creating the store creates
         // the mark first.
         if !is_empty && !path.join(MARK).exists() {
-            return Err(OpenError::corrupt(path, NotAStore::Foreign));
+            return Err(OpenStoreError::corrupt(path, NotAStore::Foreign));
         }
         let mark = LockFile::claim(&path.join(MARK), path)?;
         let mut text = Vec::new();
@@ -78,13 +78,13 @@ impl Directory {
             directory.check(segment_bytes)?;
         } else if MARK_TEXT.starts_with(&text) {
             if !directory.holds_only_sled().map_err(failed)? {
-                return Err(OpenError::corrupt(path, NotAStore::Foreign));
+                return Err(OpenStoreError::corrupt(path, NotAStore::Foreign));
             }
             directory.begin_again().map_err(failed)?;
         } else if text.starts_with(MARK_TEXT_BEGIN) {
-            return Err(OpenError::upgrade(path, String::from_utf8_lossy(&text).into_owned()));
+            return Err(OpenStoreError::upgrade(path, String::from_utf8_lossy(&text).into_owned()));
         } else {
-            return Err(OpenError::corrupt(path, NotAStore::Foreign));
+            return Err(OpenStoreError::corrupt(path, NotAStore::Foreign));
         }
         directory.remove_unfinished_snapshots().map_err(failed)?;
         Ok(directory)
@@ -126,12 +126,12 @@ impl Directory {
     }
 
     /// Refuses a store whose files sled would take for an empty database.
-    fn check(&self, segment_bytes: usize) -> Result<(), OpenError> {
-        let failed = |error| OpenError::io(&self.path, error);
+    fn check(&self, segment_bytes: usize) -> Result<(), OpenStoreError> {
+        let failed = |error| OpenStoreError::io(&self.path, error);
         for name in [SETTINGS, LOG] {
             let len = self.path.join(name).metadata().map_or(0, |file| file.len());
             if len == 0 {
-                return Err(OpenError::corrupt(&self.path, NotAStore::Missing(name)));
+                return Err(OpenStoreError::corrupt(&self.path, NotAStore::Missing(name)));
             }
         }
         let mut log = self.open_log().map_err(failed)?;
@@ -141,7 +141,7 @@ impl Directory {
                 return Ok(());
             }
         }
-        Err(OpenError::corrupt(&self.path, NotAStore::Unreadable))
+        Err(OpenStoreError::corrupt(&self.path, NotAStore::Unreadable))
     }
 
     /// Whether every other file is one that sled creates. An empty file of the mark's name may be another program's.

@@ -8,7 +8,7 @@ use super::files::Owner;
 use super::store::{Engine, Writes};
 use super::writer::Writer;
 use super::{SqliteStorage, connection};
-use crate::OpenError;
+use crate::OpenStoreError;
 use crate::shared::open_store::OpenStore;
 use crate::shared::panics::contain_open;
 
@@ -23,6 +23,7 @@ pub(super) struct Options {
     pub(super) cache_bytes: usize,
     pub(super) busy_timeout: Duration,
     pub(super) wal_bytes_max: u64,
+    pub(super) checkpoint_after: Duration,
     pub(super) verify: bool,
 }
 
@@ -35,6 +36,10 @@ const CACHE_BYTES_DEFAULT: usize = 16 << 20;
 /// writes a quarter faster.
 const WAL_BYTES_MAX_DEFAULT: u64 = 64 << 20;
 
+/// How long no write must have come before the log is copied into the database. Writes that come one after the other are
+/// closer together, so that none of them waits for the copy.
+const CHECKPOINT_AFTER_DEFAULT: Duration = Duration::from_secs(1);
+
 /// How long a connection waits for a lock that another connection holds.
 const BUSY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(1);
 
@@ -43,7 +48,7 @@ impl SqliteStorage {
     ///
     /// # Errors
     /// As [`SqliteBuilder::open`].
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenStoreError> {
         Self::builder().open(path)
     }
 
@@ -55,6 +60,7 @@ impl SqliteStorage {
                 cache_bytes: CACHE_BYTES_DEFAULT,
                 busy_timeout: BUSY_TIMEOUT_DEFAULT,
                 wal_bytes_max: WAL_BYTES_MAX_DEFAULT,
+                checkpoint_after: CHECKPOINT_AFTER_DEFAULT,
                 verify: false,
             },
         }
@@ -88,6 +94,16 @@ impl SqliteBuilder {
         self
     }
 
+    /// Sets after how long without a write the log is copied into the database. Default 1 s.
+    ///
+    /// A copy of the database file alone, without its log, then has everything up to there: such a copy is an old backup,
+    /// which peers recognise. The copying goes on beside reads; a write that comes meanwhile waits for it.
+    #[must_use]
+    pub const fn checkpoint_after(mut self, idle: Duration) -> Self {
+        self.options.checkpoint_after = idle;
+        self
+    }
+
     /// Sets whether opening checks that the whole file is well-formed, and that index and table agree. Default false.
     ///
     /// True reads the whole file. Otherwise damage is an error of the read that meets it.
@@ -102,20 +118,21 @@ impl SqliteBuilder {
     /// Does not wait for another store that has the database open. Blocks; after a crash it reads the log.
     ///
     /// # Errors
-    /// [`OpenError`], whose variants say what to do.
-    pub fn open(&self, path: impl AsRef<Path>) -> Result<SqliteStorage, OpenError> {
+    /// [`OpenStoreError`], whose variants say what to do.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<SqliteStorage, OpenStoreError> {
         let path = path.as_ref();
         connection::check_version(path, rusqlite::version_number())?;
         let owner = Owner::claim(path)?;
-        let (connection, guard) =
+        let connection::Opened { connection, guard, is_empty } =
             contain_open(path, || connection::writer(&owner.database, path, &self.options))?;
         let engine = Engine {
             readers: Mutex::new(Vec::new()),
-            writer: Mutex::new(Writer::new(connection, guard, owner.wal(), self.options.clone())),
+            writer: Mutex::new(Writer::new(connection, guard, owner.wal(), self.options.clone(), is_empty)),
             owner,
             options: self.options.clone(),
         };
-        let store = OpenStore::start("syncline-sqlite", path, engine)?;
+        let (thread, after) = ("syncline-sqlite", self.options.checkpoint_after);
+        let store = OpenStore::start_idling(thread, path, engine, after, Engine::checkpoint)?;
         Ok(SqliteStorage { store, writes: Writes::default() })
     }
 }

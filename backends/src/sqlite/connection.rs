@@ -11,7 +11,7 @@ use super::builder::Options;
 use super::errors::{NotOpened, open_error};
 use super::guard::Guard;
 use super::layout::{self, Table};
-use crate::OpenError;
+use crate::OpenStoreError;
 
 /// The first version of SQLite without a fault in WAL mode: a checkpoint beside a write could lose commits.
 const VERSION_MIN: i32 = 3_051_003;
@@ -28,25 +28,33 @@ const DURABLE: [(&str, i64); 3] = [("synchronous", 2), ("fullfsync", 1), ("check
 const CACHED_STATEMENTS_MAX: usize = 256;
 
 /// Refuses a SQLite whose version, as a `number`, is older than [`VERSION_MIN`].
-pub(super) fn check_version(path: &Path, number: i32) -> Result<(), OpenError> {
+pub(super) fn check_version(path: &Path, number: i32) -> Result<(), OpenStoreError> {
     if number >= VERSION_MIN {
         return Ok(());
     }
     let text =
         |number: i32| format!("SQLite {}.{}.{}", number / 1_000_000, number / 1_000 % 1_000, number % 1_000);
-    Err(OpenError::EngineTooOld { path: path.to_owned(), found: text(number), needed: text(VERSION_MIN) })
+    Err(OpenStoreError::EngineTooOld {
+        path: path.to_owned(),
+        found: text(number),
+        needed: text(VERSION_MIN),
+    })
+}
+
+/// The connection that writes, as it was opened.
+pub(super) struct Opened {
+    pub(super) connection: Connection,
+    pub(super) guard: Arc<Guard>,
+    /// Whether the store has no entry yet.
+    pub(super) is_empty: bool,
 }
 
 /// Opens the connection that writes to `database`. Creates the database and its tables if need be. Errors name `path`.
-pub(super) fn writer(
-    database: &Path,
-    path: &Path,
-    options: &Options,
-) -> Result<(Connection, Arc<Guard>), OpenError> {
+pub(super) fn writer(database: &Path, path: &Path, options: &Options) -> Result<Opened, OpenStoreError> {
     try_writer(database, options).map_err(|error| open_error(path, error))
 }
 
-fn try_writer(database: &Path, options: &Options) -> Result<(Connection, Arc<Guard>), NotOpened> {
+fn try_writer(database: &Path, options: &Options) -> Result<Opened, NotOpened> {
     // SQLite takes a file of one byte for an empty one, and would overwrite it.
     if database.metadata().is_ok_and(|file| file.len() == 1) {
         return Err(NotOpened::NotOurs("it has one byte".into()));
@@ -75,8 +83,10 @@ fn try_writer(database: &Path, options: &Options) -> Result<(Connection, Arc<Gua
     // The last owner may have crashed before its log reached the medium. The checkpoint copies the log into the
     // database and flushes that: otherwise a read could return an entry that a loss of power takes away again.
     checkpoint(&connection, "PASSIVE")?;
+    // A damaged page is an error of the read that meets it: a store that has one is not new.
+    let is_empty = layout::is_empty(&connection).unwrap_or(false);
     let guard = Guard::on(&mut connection)?;
-    Ok((connection, guard))
+    Ok(Opened { connection, guard, is_empty })
 }
 
 /// Opens a connection that cannot write.
@@ -165,7 +175,7 @@ mod tests {
         let path = Path::new("store.db");
         for number in [3_007_000, 3_050_004, 3_051_002] {
             let error = check_version(path, number).unwrap_err();
-            assert!(matches!(error, OpenError::EngineTooOld { .. }));
+            assert!(matches!(error, OpenStoreError::EngineTooOld { .. }));
             assert!(error.to_string().contains("link SQLite 3.51.3 or newer"), "{error}");
         }
         for number in [VERSION_MIN, 3_053_000, 4_000_000, rusqlite::version_number()] {
@@ -177,7 +187,7 @@ mod tests {
     fn a_database_that_cannot_do_wal_is_refused() {
         let error = use_wal(&Connection::open_in_memory().unwrap()).unwrap_err();
         assert!(error.to_string().contains("journal_mode is memory"), "{error}");
-        assert!(matches!(open_error(Path::new("store.db"), error), OpenError::Io { .. }));
+        assert!(matches!(open_error(Path::new("store.db"), error), OpenStoreError::Io { .. }));
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use rusqlite::{Error, ErrorCode};
+use syncline::StatementError;
 
-use crate::OpenError;
+use crate::OpenStoreError;
 use crate::shared::errors::{NotRead, NotWritten};
 
 /// Why a connection was not opened.
@@ -19,27 +20,27 @@ pub(super) enum NotOpened {
     NotOurs(String),
 }
 
-pub(super) fn open_error(path: &Path, error: NotOpened) -> OpenError {
+pub(super) fn open_error(path: &Path, error: NotOpened) -> OpenStoreError {
     let io = |kind, error: Error| io::Error::new(kind, error);
     let source = match error {
-        NotOpened::NotOurs(_) => return OpenError::corrupt(path, error),
+        NotOpened::NotOurs(_) => return OpenStoreError::corrupt(path, error),
         NotOpened::NotInForce { .. } => io::Error::new(ErrorKind::Unsupported, error),
         NotOpened::Engine(error) => match error.sqlite_error_code() {
             // A connection that only reads does not hold this lock, so that its owner writes.
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                return OpenError::already_open(path);
+                return OpenStoreError::already_open(path);
             }
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-                return OpenError::corrupt(path, error);
+                return OpenStoreError::corrupt(path, error);
             }
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => io(ErrorKind::PermissionDenied, error),
             Some(ErrorCode::DiskFull) => io(ErrorKind::StorageFull, error),
             // rusqlite itself refused what it read: a schema that SQLite does not write.
-            None => return OpenError::corrupt(path, error),
+            None => return OpenStoreError::corrupt(path, error),
             Some(_) => io(ErrorKind::Other, error),
         },
     };
-    OpenError::io(path, source)
+    OpenStoreError::io(path, source)
 }
 
 /// A failure before the commit. Certainly nothing was applied. After a failure of the medium, a damaged page or a lack
@@ -61,12 +62,13 @@ pub(super) fn not_applied(error: Error) -> NotWritten {
 /// failures that are rejected here, which are known to come before that.
 pub(super) fn not_committed(error: Error) -> NotWritten {
     match error.sqlite_error_code() {
-        Some(
-            ErrorCode::DatabaseBusy
-            | ErrorCode::DatabaseLocked
-            | ErrorCode::DiskFull
-            | ErrorCode::ConstraintViolation,
-        ) => NotWritten::rejected(error),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::DiskFull) => {
+            NotWritten::rejected(error)
+        }
+        // The store's own tables have no such constraint.
+        Some(ErrorCode::ConstraintViolation) => {
+            NotWritten::rejected(StatementError::Constraint(error.into()))
+        }
         _ => NotWritten::in_doubt(error),
     }
 }

@@ -9,7 +9,7 @@ use std::fs;
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use crate::OpenError;
+use crate::OpenStoreError;
 use crate::shared::directory::parent;
 use crate::shared::lock::LockFile;
 
@@ -26,8 +26,8 @@ pub(super) struct Owner {
 
 impl Owner {
     /// Claims the database at `path`, which need not exist yet. Does not wait.
-    pub(super) fn claim(path: &Path) -> Result<Self, OpenError> {
-        let database = true_name(path).map_err(|error| OpenError::io(path, error))?;
+    pub(super) fn claim(path: &Path) -> Result<Self, OpenStoreError> {
+        let database = true_name(path).map_err(|error| OpenStoreError::io(path, error))?;
         let lock = LockFile::claim(&beside(&database, LOCK_SUFFIX), path)?;
         Ok(Self { database, _lock: lock })
     }

@@ -6,11 +6,12 @@
 //! such a rollback run in no transaction, and each would commit by itself: the commit hook turns those commits into
 //! rollbacks.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::{Connection, Result};
+use syncline::StatementError;
 
 /// The state that the hooks of one connection share.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub(super) struct Guard {
     rolled_back: AtomicBool,
     /// Whether the store sets a savepoint of its own.
     own_savepoint: AtomicBool,
+    /// The last statement that was refused for another reason, and that reason.
+    forbidden: Mutex<Option<(String, &'static str)>>,
 }
 
 /// The savepoint of a part of a job. The app may set savepoints too, but none whose name begins like this.
@@ -65,6 +68,7 @@ impl Guard {
     pub(super) fn arm(&self) -> Armed<'_> {
         self.refused.store(false, Relaxed);
         self.rolled_back.store(false, Relaxed);
+        drop(self.forbidden().take());
         self.armed.store(true, Relaxed);
         Armed(self)
     }
@@ -91,6 +95,19 @@ impl Guard {
         armed
     }
 
+    /// Refuses a statement if a job runs, and notes which, and why.
+    fn forbid(&self, statement: impl Into<String>, reason: &'static str) -> bool {
+        let armed = self.armed.load(Relaxed);
+        if armed {
+            *self.forbidden() = Some((statement.into(), reason));
+        }
+        armed
+    }
+
+    fn forbidden(&self) -> MutexGuard<'_, Option<(String, &'static str)>> {
+        self.forbidden.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn judge(&self, action: &AuthAction<'_>) -> Authorization {
         let forbidden = match action {
             AuthAction::Transaction { .. } => self.refuse(),
@@ -100,9 +117,11 @@ impl Guard {
                     .is_some_and(|name| name.eq_ignore_ascii_case(SAVEPOINT));
                 is_ours && !self.own_savepoint.load(Relaxed) && self.refuse()
             }
-            AuthAction::Attach { .. } | AuthAction::Detach { .. } => self.armed.load(Relaxed),
+            AuthAction::Attach { .. } => self.forbid("`ATTACH`", OUTLIVES),
+            AuthAction::Detach { .. } => self.forbid("`DETACH`", OUTLIVES),
             AuthAction::Pragma { pragma_name, pragma_value } => {
-                self.armed.load(Relaxed) && changes_the_store(pragma_name, *pragma_value)
+                changes_the_store(pragma_name, *pragma_value)
+                    && self.forbid(format!("`PRAGMA {pragma_name}`"), CHANGES)
             }
             _ => false,
         };
@@ -110,12 +129,22 @@ impl Guard {
     }
 }
 
+const OUTLIVES: &str = "it would change the store's connection beyond this transaction; open a connection of your own \
+    for the other database, and pass its rows in";
+const CHANGES: &str = "it may change how the store stores; set it on a connection of your own, or leave it";
+
 /// A running job.
 pub(super) struct Armed<'g>(&'g Guard);
 
 impl Armed<'_> {
-    /// Ends the job. Returns what became of its transaction.
-    pub(super) fn disarm(self) -> Fate {
+    /// Ends the job. Returns what became of its transaction, and the statement that was forbidden, if there was one.
+    pub(super) fn disarm(self) -> (Fate, Option<StatementError>) {
+        let forbidden = self.0.forbidden().take();
+        let forbidden = forbidden.map(|(statement, reason)| StatementError::Forbidden { statement, reason });
+        (self.fate(), forbidden)
+    }
+
+    fn fate(&self) -> Fate {
         if self.0.refused.load(Relaxed) {
             Fate::Refused
         } else if self.0.rolled_back.load(Relaxed) {
@@ -170,7 +199,7 @@ mod tests {
         Guard::off(&mut connection);
         assert_eq!(Arc::strong_count(&guard), 1, "a hook is still there");
         drop(connection);
-        assert_eq!(armed.disarm(), Fate::Open, "a hook was called");
+        assert_eq!(armed.disarm().0, Fate::Open, "a hook was called");
     }
 
     #[test]
@@ -182,7 +211,7 @@ mod tests {
         connection.execute_batch("PRAGMA synchronous = OFF; ATTACH ':memory:' AS other").unwrap();
         let armed = guard.arm();
         connection.execute_batch("INSERT INTO t VALUES (1)").unwrap_err();
-        assert_eq!(armed.disarm(), Fate::Refused);
+        assert_eq!(armed.disarm().0, Fate::Refused);
         connection.execute_batch("INSERT INTO t VALUES (1)").unwrap();
         Guard::off(&mut connection);
     }

@@ -95,6 +95,15 @@ fn read_tables(
     Ok(entries)
 }
 
+/// Whether the store has no entry.
+pub(super) fn is_empty(connection: &Connection) -> Result<bool> {
+    let has = |table: &Table| {
+        let sql = format!("SELECT EXISTS (SELECT 1 FROM main.{})", table.name);
+        connection.query_row(&sql, [], |row| row.get::<_, bool>(0))
+    };
+    Ok(!has(&STATE)? && !has(&RECORDS)?)
+}
+
 /// Applies `batch` in the open transaction.
 pub(super) fn apply(connection: &Connection, batch: &WriteBatch) -> Result<()> {
     // Most entries of a batch are records: this statement is not looked up for each of them.

@@ -31,11 +31,13 @@ use crate::shared::panics::contain;
 /// The statements of a join run on a connection with `trusted_schema` off: views and triggers can call built-in
 /// functions and no others. Its other settings are the defaults of the linked SQLite, and the bundled one enforces
 /// foreign keys. Refused are statements that end the transaction, `ATTACH`, and pragmas that would change how the store
-/// stores.
+/// stores; the error says which, and why.
 ///
 /// # Files
-/// The log (`-wal`, `-shm`) lies beside the database. While the store is open, the database must not be copied or moved
-/// without it. An empty file (`-syncline-lock`) is locked, so that no second store writes. Network file systems lack
+/// The log (`-wal`, `-shm`) lies beside the database. While the store is open, the database must not be moved without
+/// it, and a copy of the database alone is an old backup: it has what the log was copied into it for, which is done for
+/// the first write of a new store, and then whenever
+/// [no write has come for a while](super::SqliteBuilder::checkpoint_after). An empty file (`-syncline-lock`) is locked, so that no second store writes. Network file systems lack
 /// the locks and the shared memory that WAL needs. A database with several names (hard links) is refused; symbolic
 /// links are followed.
 ///
@@ -184,6 +186,11 @@ impl Engine {
             readers.push(connection);
         }
         Ok(found)
+    }
+
+    /// Copies the log into the database, so that the file alone is as new as it can be.
+    pub(super) fn checkpoint(&self) {
+        lock(&self.writer).checkpoint();
     }
 
     fn write(&self, batch: &WriteBatch) -> Result<(), NotWritten> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
-use syncline::{JoinTx, TransactionEnded, WriteBatch, WriteOp};
+use syncline::{JoinTx, StatementError, TransactionEnded, WriteBatch, WriteOp};
 
 use super::builder::Options;
 use super::errors::{not_applied, not_committed};
@@ -26,6 +26,8 @@ pub(super) struct Writer {
     log_bytes_max: u64,
     /// About how many bytes were written to the log since its length was last read.
     unseen_bytes: u64,
+    /// Whether nothing was ever written. What comes first makes the store what it is: it goes into the database at once.
+    is_empty: bool,
     is_in_doubt: bool,
 }
 
@@ -38,9 +40,10 @@ impl Writer {
         guard: Arc<Guard>,
         wal: PathBuf,
         options: Options,
+        is_empty: bool,
     ) -> Self {
         let log_bytes_max = options.wal_bytes_max;
-        Self { connection, guard, wal, options, log_bytes_max, unseen_bytes: 0, is_in_doubt: false }
+        Self { connection, guard, wal, options, log_bytes_max, unseen_bytes: 0, is_empty, is_in_doubt: false }
     }
 
     /// The connection, for a read. `None` after a write in doubt: a transaction may still be open, and the read would
@@ -69,12 +72,26 @@ impl Writer {
     ) -> Result<(), NotWritten> {
         let outcome = self.transact(work);
         match &outcome {
-            Ok(()) => self.bound_log(log_bytes),
+            Ok(()) => {
+                if std::mem::take(&mut self.is_empty) {
+                    // Otherwise a copy of the database without its log would be an empty store, and would be founded
+                    // anew: two histories of one stream that nobody could tell from each other.
+                    self.checkpoint();
+                }
+                self.bound_log(log_bytes);
+            }
             Err(NotWritten::Rejected(_)) => {}
             // Noted before the lock is released: the store refuses reads only a moment after that.
             Err(NotWritten::InDoubt(_)) => self.is_in_doubt = true,
         }
         outcome
+    }
+
+    /// Copies the log into the database, as far as connections that read allow. If this fails, the log has everything.
+    pub(super) fn checkpoint(&self) {
+        if !self.is_in_doubt {
+            drop(connection::checkpoint(&self.connection, "PASSIVE"));
+        }
     }
 
     fn transact(
@@ -102,10 +119,10 @@ impl Writer {
         // If `work` panics, `armed` is dropped before the transaction: an armed guard would refuse the rollback.
         let armed = self.guard.arm();
         let done = work(&transaction);
-        let fate = armed.disarm();
+        let (fate, forbidden) = armed.disarm();
         transaction.check()?;
         if fate != Fate::Refused {
-            done?;
+            done.map_err(|error| why_forbidden(error, forbidden))?;
         }
         if fate != Fate::Open || transaction.native().is_autocommit() {
             return Err(NotWritten::rejected(TransactionEnded));
@@ -145,6 +162,19 @@ impl Writer {
         self.log_bytes_max = next.max(options.wal_bytes_max);
     }
 }
+
+/// The error of a job that failed since SQLite refused a statement: SQLite says "not authorized" and does not say why.
+fn why_forbidden(error: NotWritten, forbidden: Option<StatementError>) -> NotWritten {
+    match (error, forbidden) {
+        (NotWritten::Rejected(error), Some(forbidden)) if error.to_string().contains(NOT_AUTHORIZED) => {
+            NotWritten::rejected(forbidden)
+        }
+        (error, _) => error,
+    }
+}
+
+/// The message of SQLite for a statement that an authorizer refused.
+const NOT_AUTHORIZED: &str = "not authorized";
 
 impl Drop for Writer {
     fn drop(&mut self) {

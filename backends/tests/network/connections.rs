@@ -4,8 +4,9 @@ use std::pin::pin;
 use std::sync::atomic::Ordering::SeqCst;
 use std::task::Context;
 
-use syncline::{Incoming, Transport, TransportError};
-use syncline_backends::{Link, MemoryNetwork};
+use bytes::Bytes;
+use syncline::{Incoming, OpenError, ReplicaId, TransactionManager, Transport, TransportError};
+use syncline_backends::{Link, MemoryNetwork, MemoryStorage};
 
 use crate::support::*;
 
@@ -145,12 +146,12 @@ fn an_end_serves_one_replica_once() {
     let network = MemoryNetwork::new();
     let [b] = ends(&network, [B]);
     let a = network.transport();
-    assert!(matches!(now(a.send(B, numbered(1))), Err(TransportError::Closed(_))));
-    assert!(matches!(now(a.broadcast(&[B], numbered(1))), Err(TransportError::Closed(_))));
-    assert!(matches!(now(a.receive()), Err(TransportError::Closed(_))));
+    assert!(matches!(now(a.send(B, numbered(1))), Err(TransportError::Refused(_))));
+    assert!(matches!(now(a.broadcast(&[B], numbered(1))), Err(TransportError::Refused(_))));
+    assert!(matches!(now(a.receive()), Err(TransportError::Refused(_))));
     now(a.attach(A)).unwrap();
-    assert!(matches!(now(a.attach(A)), Err(TransportError::Closed(_))));
-    assert!(matches!(now(a.attach(C)), Err(TransportError::Closed(_))));
+    assert!(matches!(now(a.attach(A)), Err(TransportError::Refused(_))));
+    assert!(matches!(now(a.attach(C)), Err(TransportError::Refused(_))));
     assert!(matches!(now(a.send(A, numbered(1))), Err(TransportError::Unreachable(A))));
     assert_eq!(news_and_frames(&b), [Incoming::Up(A)]);
 }
@@ -181,4 +182,42 @@ fn news_that_was_not_heard_does_not_pile_up() {
     network.disconnect(A, B);
     assert_eq!(news_and_frames(&a), [], "an `Up` that was taken back is not told");
     assert_eq!(news_and_frames(&b), [Incoming::Down(A)]);
+}
+
+/// A transport that does not attach keeps the store from being opened, and the error says which store and what to do.
+#[test]
+fn a_transport_that_does_not_attach_is_named_with_what_to_do() {
+    for (error, says) in [
+        (TransportError::not_started("port 7000 is taken"), "free or allow what it needs"),
+        (
+            TransportError::refused("it serves another replica"),
+            "give each opening of a store an end of its own",
+        ),
+    ] {
+        let store = MemoryStorage::new();
+        let ask = TransactionManager::builder(store).found_new().transport(NoPort(error.clone()));
+        let refused = now(ask.open()).map(drop).unwrap_err();
+        let text = refused.to_string();
+        assert!(text.contains(&error.to_string()) && text.contains(says), "{text}");
+        let OpenError::Transport { source, .. } = refused else { panic!("{refused:?}") };
+        assert_eq!(std::mem::discriminant(&source), std::mem::discriminant(&error));
+    }
+}
+
+/// A transport that does not attach, for this reason.
+struct NoPort(TransportError);
+
+#[async_trait::async_trait]
+impl Transport for NoPort {
+    async fn attach(&self, _: ReplicaId) -> Result<(), TransportError> {
+        Err(self.0.clone())
+    }
+
+    async fn send(&self, to: ReplicaId, _: Bytes) -> Result<(), TransportError> {
+        Err(TransportError::Unreachable(to))
+    }
+
+    async fn receive(&self) -> Result<Incoming, TransportError> {
+        std::future::pending().await
+    }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use syncline::{Storage, WriteBatch};
-use syncline_backends::OpenError;
+use syncline_backends::OpenStoreError;
 
 use super::{Model, put, states, write};
 
@@ -32,23 +32,23 @@ pub(crate) fn fill(store: impl Storage) -> Model {
     states(&batches()).pop().unwrap()
 }
 
-pub(crate) const fn is_corrupt(error: &OpenError) -> bool {
-    matches!(error, OpenError::Corrupt { .. })
+pub(crate) const fn is_corrupt(error: &OpenStoreError) -> bool {
+    matches!(error, OpenStoreError::Corrupt { .. })
 }
 
 /// Asserts that opening `path` was refused because another store holds it, and that the error names the path.
-pub(crate) fn assert_already_open(opened: Result<impl Debug, OpenError>, path: &Path) {
+pub(crate) fn assert_already_open(opened: Result<impl Debug, OpenStoreError>, path: &Path) {
     let error = opened.unwrap_err();
-    assert!(matches!(error, OpenError::AlreadyOpen { .. }), "{error}");
+    assert!(matches!(error, OpenStoreError::AlreadyOpen { .. }), "{error}");
     assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
 }
 
 /// Asserts that a file of these bytes is refused by `open` as `expected` says, and not changed by it.
 pub(crate) fn assert_left_alone<S: Debug>(
-    open: impl Fn(&Path) -> Result<S, OpenError>,
+    open: impl Fn(&Path) -> Result<S, OpenStoreError>,
     path: &Path,
     bytes: &[u8],
-    expected: fn(&OpenError) -> bool,
+    expected: fn(&OpenStoreError) -> bool,
 ) {
     fs::write(path, bytes).unwrap();
     let error = open(path).expect_err("a file that is no store was opened");
@@ -72,7 +72,7 @@ pub(crate) fn other_process(test: &str, path: &Path) -> Option<i32> {
 /// Returns at once, unless this is the other process. The other process opens the store, writes, and ends without
 /// closing the store. If the store is refused, it ends after `when_refused`.
 pub(crate) fn be_the_other_process<S: Storage>(
-    open: impl Fn(&Path) -> Result<S, OpenError>,
+    open: impl Fn(&Path) -> Result<S, OpenStoreError>,
     when_refused: impl FnOnce(&Path),
 ) {
     let Some(path) = std::env::var_os(OTHER_PROCESS) else { return };
@@ -82,7 +82,7 @@ pub(crate) fn be_the_other_process<S: Storage>(
             write(&store, &put("other", "process")).unwrap();
             std::process::exit(WROTE)
         }
-        Err(OpenError::AlreadyOpen { .. }) => {
+        Err(OpenStoreError::AlreadyOpen { .. }) => {
             when_refused(path);
             std::process::exit(REFUSED)
         }

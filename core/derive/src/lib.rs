@@ -77,21 +77,20 @@ use syn::{DeriveInput, parse_macro_input};
 ///
 /// impl Note {
 ///     fn from_older(schema: u16, value: &[u8]) -> Result<Self, BoxError> {
-///         // Schema 1 was the id and the text, as postcard encodes them.
 ///         assert_eq!(schema, 1);
-///         let (id, text): (u64, String) = postcard::from_bytes(value)?;
+///         let (id, text) = syncline::decode(value)?; // schema 1 was the id and the text
 ///         Ok(Note { id, text, pinned: false })
 ///     }
 /// }
 ///
 /// assert_eq!(Note::SCHEMA, 2);
-/// let note = Note::migrate(1, b"\x07\x04milk")?;
+/// let note = Note::migrate(1, &syncline::encode(&(7_u64, "milk"))?)?;
 /// assert_eq!(note, Note { id: 7, text: "milk".into(), pinned: false });
 /// # Ok::<(), BoxError>(())
 /// ```
 ///
-/// `value` is what postcard made of the earlier struct: keep that struct, or a tuple of its fields, and decode with
-/// `postcard::from_bytes` of postcard 1.
+/// `value` is what `syncline::encode` made of the earlier struct: keep that struct, or a tuple of its fields, and decode
+/// with `syncline::decode`.
 ///
 /// A generic struct is refused: each of its instances would be another type under the same name.
 #[proc_macro_derive(Syncable, attributes(sync))]

@@ -34,8 +34,12 @@ pub(crate) struct Channels<S> {
     /// The calls, taken only between two writes: those that wait here form the next round.
     pub(crate) requests: mpsc::UnboundedReceiver<(Request<S>, Waiting)>,
     pub(crate) control: mpsc::UnboundedReceiver<Control>,
-    /// The bytes of the queue that commits may still occupy.
+    /// The bytes of the queue that commits may still occupy. The driver fills it when it is run, so that no call is sent
+    /// to a driver that nobody runs.
     pub(crate) queue: Arc<Semaphore>,
+    pub(crate) queue_bytes_max: usize,
+    /// Tells the managers that the driver is run.
+    pub(crate) begun: watch::Sender<bool>,
     /// The subscribers' channel; `None` once the driver has stopped, which ends the subscriptions.
     pub(crate) notices: Option<broadcast::Sender<Notice>>,
     pub(crate) stop_reason: Arc<OnceLock<StopReason>>,
@@ -44,6 +48,12 @@ pub(crate) struct Channels<S> {
 }
 
 impl<S> Channels<S> {
+    /// Lets the calls come that wait for the driver.
+    pub(super) fn begin(&self) {
+        self.queue.add_permits(self.queue_bytes_max);
+        self.begun.send_replace(true);
+    }
+
     pub(super) fn notify(&self, notice: Notice) {
         if let Some(notices) = &self.notices {
             // Sending fails if the app has no subscriber, which is no error.

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use crate::clock::{Clock, Mono};
 use crate::engine::{Effect, Engine, Input, Ticket};
 use crate::error::StopReason;
+use crate::inside;
 use crate::joined::Work;
 use crate::projection::Projecting;
 use crate::storage::Storage;
@@ -30,7 +31,8 @@ pub(crate) use line::read_clock;
 
 /// Runs a replica: every commit of its managers passes through the driver.
 ///
-/// Spawn [`run`](Driver::run) on any runtime. Dropping the driver stops the replica: calls fail with
+/// Spawn [`run`](Driver::run) on any runtime, right after opening: calls wait about 3 s for it, and then fail with
+/// [`Error::DriverNotRun`](crate::Error::DriverNotRun). Dropping the driver stops the replica: calls fail with
 /// [`StopReason::DriverDropped`] once the store is closed, and the store can be opened again.
 pub struct Driver<S: Storage> {
     engine: Engine,
@@ -81,7 +83,10 @@ impl<S: Storage> Driver<S> {
     /// # Cancel safety
     /// Dropping the future drops the driver. A write that was under way is there whole or not at all.
     pub async fn run(mut self) -> Result<(), StopReason> {
-        let ended = self.serve().await;
+        self.channels.begin();
+        // Code of the app that the driver calls must not wait for the driver.
+        let me = self.engine.me();
+        let ended = inside::while_polled(me, pin!(self.serve())).await;
         self.stop(ended.clone().err().unwrap_or(StopReason::Shutdown));
         ended
     }

@@ -86,6 +86,7 @@ impl Alone {
             limits: Arc::new(Limits::default()),
             rules: Rules::ALL,
             replica: ME,
+            new_device: DeviceId(Uuid::from_u128(0xd)),
             projections: Vec::new(),
             projected: Vec::new(),
             location: "a map".into(),

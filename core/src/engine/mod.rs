@@ -75,7 +75,8 @@ use crate::ids::ReplicaId;
 
 use acks::{Acks, HelloReason, Hellos};
 pub(crate) use commit::{
-    Action, Commit, Current, Decision, NewValue, Pen, Received, Staged, lend_keys, take_keys_back,
+    Action, Commit, Current, Decision, NewValue, Pen, Received, Refusal, Staged, Updated, lend_keys,
+    take_keys_back,
 };
 use context::Context;
 pub(crate) use io::{Answer, Effect, Input, JobId, Query, Ticket};

@@ -50,6 +50,8 @@ pub(crate) struct Ask {
     pub(crate) rules: Rules,
     /// The id of the replica, if the store is new.
     pub(crate) replica: ReplicaId,
+    /// The device of the replica, if the store is new and the app names none.
+    pub(crate) new_device: DeviceId,
     /// The projections that the app registered.
     pub(crate) projections: Vec<Declared>,
     /// The ranges of records that projections derive from.
@@ -165,7 +167,7 @@ fn create(
         return Err(OpenError::NotAStore { location });
     }
     let Some(group) = ask.group else { return Err(OpenError::NoGroup { location }) };
-    let Some(device) = ask.device else { return Err(OpenError::NoDevice { location }) };
+    let device = ask.device.unwrap_or(ask.new_device);
     let identity = Identity { group, device, replica: ask.replica };
     let mut ledger = Ledger::new(HlcGenerator::fresh(identity.replica, ask.limits.max_drift_ms));
     let mut batch = WriteBatch::new();

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::ids::{DeviceId, ReplicaId};
+use crate::ids::ReplicaId;
 use crate::status::{PeerStatus, Status, StreamStatus};
+use crate::stored::Identity;
 
 use super::Engine;
 
@@ -12,8 +13,8 @@ impl Engine {
         self.context.me()
     }
 
-    pub(crate) fn device(&self) -> DeviceId {
-        self.context.identity.device
+    pub(crate) fn identity(&self) -> Identity {
+        self.context.identity
     }
 
     /// The status of this replica. Fields that only its manager knows stay empty.
@@ -48,7 +49,7 @@ impl Engine {
         });
         Status {
             group: self.context.group(),
-            device: self.device(),
+            device: self.identity().device,
             replica: self.me(),
             members: self.members.ids().collect(),
             joining: self.members.awaits_membership(),

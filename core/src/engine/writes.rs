@@ -139,6 +139,20 @@ impl Writes {
         }
     }
 
+    /// Puts back a joined write that was not begun.
+    pub(super) fn put_back_join(&mut self, ticket: Ticket) {
+        self.calls.push_front((ticket, Call::Join));
+    }
+
+    /// Takes the commits that wait, and leaves the joined writes.
+    pub(super) fn take_commits(&mut self) -> Vec<Ticket> {
+        let is_join = |(_, call): &(Ticket, Call)| matches!(call, Call::Join);
+        let (joins, commits): (VecDeque<_>, VecDeque<_>) = self.calls.drain(..).partition(is_join);
+        (self.calls, self.alone) = (joins, 0);
+        self.before_upkeep = self.before_upkeep.min(self.calls.len());
+        commits.into_iter().map(|(ticket, _)| ticket).collect()
+    }
+
     /// Takes all calls that wait.
     pub(super) fn take_calls(&mut self) -> Vec<Ticket> {
         (self.before_upkeep, self.alone) = (0, 0);
@@ -357,6 +371,25 @@ mod tests {
         assert_eq!(tickets(), [7]);
         assert_eq!(tickets(), [8], "one fits always");
         assert!(tickets().is_empty());
+    }
+
+    #[test]
+    fn joined_writes_stay_when_commits_are_taken() {
+        let mut writes = Writes::default();
+        let commit = || Call::Commit(Commit { changes: Vec::new(), bytes: 1 });
+        for (n, call) in [commit(), Call::Join, commit(), Call::Join].into_iter().enumerate() {
+            writes.call(Ticket(n as u64), call);
+        }
+        let both = Waiting { app: true, upkeep: true, ..Waiting::default() };
+        writes.last = Turn::App;
+        assert_eq!(writes.turn(both), Some(Turn::Upkeep), "four calls were there at its turn");
+        assert_eq!(writes.take_commits(), [Ticket(0), Ticket(2)]);
+        assert_eq!(writes.take_join(), Some(Ticket(1)));
+        writes.put_back_join(Ticket(1));
+        assert_eq!((writes.take_join(), writes.take_join()), (Some(Ticket(1)), Some(Ticket(3))));
+        writes.call(Ticket(4), commit());
+        writes.last = Turn::App;
+        assert_eq!(writes.turn(both), Some(Turn::Upkeep), "it waits for no call that was taken");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::clock::ClockError;
 use crate::events::{RecordKey, Restored};
 use crate::ids::{DeviceId, ReplicaId};
-use crate::join::TransactionEnded;
+use crate::join::{StatementError, TransactionEnded};
 use crate::limits::Limit;
 use crate::storage::{BoxError, ReadError};
 use crate::stored::FormatError;
@@ -39,7 +39,9 @@ pub enum Error {
         registered: String,
     },
     /// Another type is registered under the model's name.
-    #[error("model `{model}` is registered for `{registered}`, not for `{ty}`")]
+    #[error(
+        "model `{model}` is registered for `{registered}`, not for `{ty}`; call with the registered type, or rename one"
+    )]
     OtherModel {
         /// The model's name.
         model: &'static str,
@@ -80,6 +82,20 @@ pub enum Error {
         /// The model's name.
         model: &'static str,
     },
+    /// The call came from inside a closure that this replica runs: one of `update`, `change`, `commit_batch` or
+    /// `with_tx`, a [`merge`](Syncable::merge) or a projection. It would wait until the closure has ended, which waits
+    /// for the call.
+    #[error(
+        "a closure that the replica runs called the replica, which would wait for the closure for ever; change records \
+         through what the closure is given or returns, or make the call before or after"
+    )]
+    InsideClosure,
+    /// Nobody runs the driver, so that nothing would ever answer. Nothing of the call was done.
+    #[error(
+        "nobody runs the driver of this replica; spawn `driver.run()` of the driver that `open` returned beside the \
+         manager, then call again"
+    )]
+    DriverNotRun,
     /// A newer version of the app wrote the record.
     #[error("the record {record} has schema {stored}, this app knows schema {known}; update the app")]
     NewerSchema {
@@ -100,7 +116,8 @@ pub enum Error {
     },
     /// A stored value could not be read as the type.
     #[error(
-        "the record {record} could not be read as `{ty}`: {source}; did its fields change without a new schema?"
+        "the record {record} could not be read as `{ty}`: {source}; if the type's fields changed, raise its `schema` and \
+         give it a `migrate`; if they did not, look for serde attributes that the table in `Syncable` refuses"
     )]
     Decode {
         /// The name of the record.
@@ -140,7 +157,9 @@ pub enum Error {
     /// This replica is joining its group and may not commit before its own member record has arrived. If it was added
     /// on another device than its own, no replica would take its commits: open a new store, and join with it.
     #[error(
-        "the replica {replica} is not a member yet; let a member call `add_member` with its device, and wait until `status()` shows it"
+        "the replica {replica} waits for its group and may not commit yet; it goes on by itself once a member has added \
+         this replica with `add_member` and that has arrived here. If a member has, look at `status()`: is the introducer \
+         connected? And did the member name this device? Otherwise open a new store and join with that"
     )]
     Joining {
         /// This replica.
@@ -166,6 +185,10 @@ pub enum Error {
     /// A statement of the app's closure ended the transaction. Nothing of it was kept.
     #[error(transparent)]
     TransactionEnded(#[from] TransactionEnded),
+    /// A statement of the app's closure may not run in a joined write, or broke a constraint of the app's own tables.
+    /// Nothing of the closure was kept.
+    #[error(transparent)]
+    Statement(#[from] StatementError),
     /// A projection refused a change, so its commit was undone.
     #[error("the projection `{projection}` refused the record {record}: {source}; nothing was written")]
     Projection {
@@ -229,6 +252,7 @@ impl Error {
                 | Self::NotOwner { .. }
                 | Self::TooLarge { .. }
                 | Self::Encode { .. }
+                | Self::InsideClosure
         )
     }
 
@@ -291,6 +315,11 @@ mod tests {
             Error::TooLarge { size: 11, limit }.to_string(),
             "11 is above the limit `Limits::value_bytes_max` = 10; make it smaller, split the commit or raise the limit"
         );
+        // A joiner is told what to wait for, what to look at, and the way out.
+        let joining = Error::Joining { replica: ReplicaId(uuid::Uuid::nil()) }.to_string();
+        for part in ["`add_member`", "`status()`", "open a new store and join"] {
+            assert!(joining.contains(part), "{joining}");
+        }
         let changed = OpenError::OwnershipChanged {
             location: "a.redb".into(),
             model: "tag",

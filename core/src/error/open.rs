@@ -6,12 +6,17 @@ use crate::storage::{ReadError, WriteError};
 use crate::stored::FormatError;
 use crate::transport::TransportError;
 
-/// Why a store could not be opened. Nothing of the store was changed, unless the variant says otherwise.
+/// Why a replica could not be opened on a store. Nothing of the store was changed, unless the variant says otherwise.
+///
+/// The files of a store are opened before that, by the store's own crate and with its own error.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// The store belongs to another group.
-    #[error("{location} belongs to group {stored}, not to {asked}; open the store of that group")]
+    #[error(
+        "{location} belongs to group {stored}, not to {asked}; open the store of that group, or call `.found_new()` \
+         instead of `.found(group)`, which keeps the group that a store has"
+    )]
     OtherGroup {
         /// The place of the store, as [`Storage::location`](crate::Storage::location) tells it.
         location: String,
@@ -22,8 +27,8 @@ pub enum OpenError {
     },
     /// The store belongs to another device.
     #[error(
-        "{location} belongs to device {stored}, not to {asked}; keep the device id with the app's settings, \
-         a store is not copied between devices"
+        "{location} belongs to device {stored}, not to {asked}; leave `.device(id)` out, since a store keeps its device, \
+         and never copy a store from one device to another"
     )]
     OtherDevice {
         /// The place of the store, as [`Storage::location`](crate::Storage::location) tells it.
@@ -34,16 +39,8 @@ pub enum OpenError {
         asked: DeviceId,
     },
     /// The store is new, and the app named no group for it.
-    #[error(
-        "{location} is empty; call `.found(group)` to found a group in it, or `.join(group, introducer)`"
-    )]
+    #[error("{location} is empty; call `.found_new()` to found a group in it, or `.join(group, introducer)`")]
     NoGroup {
-        /// The place of the store, as [`Storage::location`](crate::Storage::location) tells it.
-        location: String,
-    },
-    /// The store is new, and the app named no device for it.
-    #[error("{location} is empty; call `.device(id)` to say whose it is")]
-    NoDevice {
         /// The place of the store, as [`Storage::location`](crate::Storage::location) tells it.
         location: String,
     },
@@ -54,7 +51,7 @@ pub enum OpenError {
         location: String,
     },
     /// A stored row is of another version, or damaged.
-    #[error("{location}: {source}")]
+    #[error("{location} cannot be opened: {source}")]
     Format {
         /// The place of the store, as [`Storage::location`](crate::Storage::location) tells it.
         location: String,
@@ -73,7 +70,7 @@ pub enum OpenError {
     },
     /// A model's name is empty, too long, or reserved.
     #[error(
-        "`{ty}` cannot be the model `{model}`: a name has 1 to 64 bytes and does not begin with `syncline.`"
+        "`{ty}` cannot be the model `{model}`: a name has 1 to 64 bytes and does not begin with `syncline.`; choose another one"
     )]
     ModelName {
         /// The model's name.
@@ -120,7 +117,7 @@ pub enum OpenError {
         stored_own_merge: bool,
     },
     /// The transport cannot serve this replica.
-    #[error("{location} was not opened: {source}")]
+    #[error("{location} was not opened, because its transport failed: {source}")]
     Transport {
         /// The place of the store, as [`Storage::location`](crate::Storage::location) tells it.
         location: String,
@@ -141,7 +138,7 @@ pub enum OpenError {
     #[error(transparent)]
     Clock(#[from] ClockError),
     /// The store could not read.
-    #[error("{location}: {source}")]
+    #[error("{location} could not be read: {source}; open the store anew and try again")]
     Read {
         /// The place of the store, as [`Storage::location`](crate::Storage::location) tells it.
         location: String,
@@ -149,7 +146,7 @@ pub enum OpenError {
         source: ReadError,
     },
     /// The store could not write; [`WriteError`] says whether it did.
-    #[error("{location}: {source}")]
+    #[error("{location} could not be written: {source}; open the store anew and try again")]
     Write {
         /// The place of the store, as [`Storage::location`](crate::Storage::location) tells it.
         location: String,

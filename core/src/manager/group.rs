@@ -57,11 +57,13 @@ impl<S: Storage> TransactionManager<S> {
     /// release on every device, or on none. Waiting until time has caught up helps too.
     ///
     /// # Errors
-    /// [`Error::NotHeld`] if the stream is not held, [`Error::Stopped`].
+    /// [`Error::NotHeld`] if the stream is not held, [`Error::Stopped`], [`Error::DriverNotRun`],
+    /// [`Error::InsideClosure`].
     ///
     /// # Cancel safety
     /// Dropping the future does not take the request back.
     pub async fn release_held(&self, stream: ReplicaId) -> Result<(), Error> {
+        self.inner.ready().await?;
         let (reply, answer) = oneshot::channel();
         let _ = self.inner.control.send(Control::Release(stream, reply));
         match self.answer(answer).await {
@@ -74,11 +76,12 @@ impl<S: Storage> TransactionManager<S> {
     /// Returns the status of this replica: how far its streams and its peers are.
     ///
     /// # Errors
-    /// [`Error::Stopped`].
+    /// [`Error::Stopped`], [`Error::DriverNotRun`], [`Error::InsideClosure`].
     ///
     /// # Cancel safety
     /// Dropping the future has no effect.
     pub async fn status(&self) -> Result<Status, Error> {
+        self.inner.ready().await?;
         let (reply, answer) = oneshot::channel();
         // A request that cannot be sent drops its reply, which is answer enough: the driver has stopped.
         let _ = self.inner.control.send(Control::Status(reply));
@@ -95,11 +98,13 @@ impl<S: Storage> TransactionManager<S> {
     /// for room in the queue get [`Error::Stopped`].
     ///
     /// # Errors
-    /// [`Error::Stopped`] if the driver had stopped for another reason before.
+    /// [`Error::Stopped`] if the driver had stopped for another reason before; [`Error::DriverNotRun`] if nobody runs it:
+    /// drop it instead. [`Error::InsideClosure`].
     ///
     /// # Cancel safety
     /// Dropping the future does not take the request back.
     pub async fn shutdown(&self) -> Result<(), Error> {
+        self.inner.ready().await?;
         // Sending fails only if the driver has stopped already, and then there is nothing to do.
         let _ = self.inner.control.send(Control::Shutdown);
         match self.inner.stopped().await {

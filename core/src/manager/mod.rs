@@ -14,14 +14,15 @@ use crate::builder::Builder;
 use crate::engine::{Commit, Current, Staged};
 use crate::error::Error;
 use crate::events::{Events, RecordKey};
-use crate::ids::DeviceId;
+use crate::ids::{DeviceId, GroupId, ReplicaId};
+use crate::inside;
 use crate::limits::weight;
 use crate::list::List;
 use crate::model::{self};
 use crate::storage::{BoxError, Key, Storage};
 use crate::stored::record;
 use crate::syncable::{DeviceOwned, RecordId, Shared, Syncable};
-use crate::update::update;
+use crate::update::{Update, update};
 
 pub(crate) use requests::Inner;
 
@@ -34,6 +35,10 @@ pub(crate) use requests::Inner;
 /// # Cancel safety
 /// Dropping the future of a commit before it was polled does nothing. After that the commit is made as a whole or
 /// not at all, and if it is made, its event is told. Dropping the future of a read has no effect.
+///
+/// # When the driver is not run
+/// Reads need no driver. Every other call waits about 3 s for the driver to be run, then fails with
+/// [`Error::DriverNotRun`], and nothing of it is done later.
 ///
 /// # When the driver stops
 /// Every call fails with [`Error::Stopped`], commits that were being written with [`Error::Unknown`], both with
@@ -50,6 +55,24 @@ impl<S: Storage> TransactionManager<S> {
 
     pub(crate) fn new(inner: Inner<S>) -> Self {
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Returns the id of this replica, which a new store draws.
+    #[must_use]
+    pub fn replica(&self) -> ReplicaId {
+        self.inner.identity.replica
+    }
+
+    /// Returns the device that the store belongs to.
+    #[must_use]
+    pub fn device(&self) -> DeviceId {
+        self.inner.identity.device
+    }
+
+    /// Returns the group of this replica.
+    #[must_use]
+    pub fn group(&self) -> GroupId {
+        self.inner.identity.group
     }
 
     /// Commits a shared record: puts `model` under its id.
@@ -118,7 +141,8 @@ impl<S: Storage> TransactionManager<S> {
 
     /// Commits many changes of any models as one: atomic here and at every receiver.
     ///
-    /// `stage` runs at once, in the caller's task. Of several changes to one record the last one counts. Returns
+    /// `stage` runs at once, in the caller's task, and must not wait for a call of this manager: such a call fails with
+    /// [`Error::InsideClosure`]. Of several changes to one record the last one counts. Returns
     /// the result of `stage`.
     ///
     /// # Errors
@@ -133,6 +157,7 @@ impl<S: Storage> TransactionManager<S> {
     {
         let (commit, result) = {
             let mut batch = self.batch();
+            let _inside = inside::enter(self.replica());
             let result = catch_unwind(AssertUnwindSafe(|| stage(&mut batch)))
                 .map_err(|panic| Error::from_panic(&*panic))?
                 .map_err(Error::from_closure)?;
@@ -146,7 +171,11 @@ impl<S: Storage> TransactionManager<S> {
     ///
     /// `change` gets the stored model, `None` if there is none, and returns the model to put in its place, under the
     /// same id; if the model brings its own [merge](Syncable::merge), the new value is merged into the stored one.
-    /// `change` runs once, in the driver's task, so it should be quick; no other commit comes between.
+    /// To delete the record or to leave it as it is, use [`change`](TransactionManager::change).
+    ///
+    /// `change` runs once, in the driver's task, so it should be quick; no other commit comes between. A call of this
+    /// manager inside it that would wait for the driver fails at once with [`Error::InsideClosure`]. That is found by
+    /// the thread: a closure that waits for *another* thread or task, which makes such a call, stops the replica.
     ///
     /// # Errors
     /// [`Error::IdChanged`] if the id differs; otherwise as [`commit_batch`](TransactionManager::commit_batch).
@@ -158,11 +187,49 @@ impl<S: Storage> TransactionManager<S> {
         M: Syncable,
         F: FnOnce(Option<M>) -> Result<M, BoxError> + Send + 'static,
     {
+        let saved = self.change(id, |old| change(old).map(Update::Put)).await?;
+        // A put leaves a record.
+        saved.ok_or_else(|| Error::Panicked { message: "the update has left no record".into() })
+    }
+
+    /// Reads a record and puts, deletes or keeps it, in one atomic step. Returns the record as it is then.
+    ///
+    /// ```
+    /// # use syncline::{Error, Storage, Syncable, TransactionManager, Update};
+    /// # #[derive(Clone, serde::Serialize, serde::Deserialize, Syncable)]
+    /// # #[sync(model = "counter")]
+    /// # struct Counter { #[sync(id)] id: u64, left: u32 }
+    /// # async fn example<S: Storage>(library: TransactionManager<S>) -> Result<(), Error> {
+    /// // Counts down, and deletes the counter at the end.
+    /// let left = library.change::<Counter, _>(7, |old| {
+    ///     Ok(match old {
+    ///         Some(Counter { left: 0 | 1, .. }) => Update::Delete,
+    ///         Some(counter) => Update::Put(Counter { left: counter.left - 1, ..counter }),
+    ///         None => Update::Keep,
+    ///     })
+    /// });
+    /// let left: Option<Counter> = left.await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// The closure gets the stored model, `None` if there is none, and runs as that of
+    /// [`update`](TransactionManager::update) does.
+    ///
+    /// # Errors
+    /// As [`update`](TransactionManager::update).
+    ///
+    /// # Cancel safety
+    /// Before the first poll nothing happens; after it, the commit is made whole or not at all.
+    pub async fn change<M, F>(&self, id: RecordId<M>, change: F) -> Result<Option<M>, Error>
+    where
+        M: Syncable,
+        F: FnOnce(Option<M>) -> Result<Update<M>, BoxError> + Send + 'static,
+    {
         let record = self.batch().name::<M>(&id)?;
         let saved = Arc::new(Mutex::new(None));
         let (save, value_bytes_max) = (Arc::clone(&saved), self.inner.limits.value_bytes_max);
         let change = move |old: Option<&M>| change(old.cloned()).map_err(Error::from_closure);
-        let save = move |put| *save.lock().unwrap_or_else(PoisonError::into_inner) = Some(put);
+        let save = move |left| *save.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
         let bytes = record.id_bytes().len();
         let action = update(id, value_bytes_max, change, save);
         let change = Staged { record, action, own_merge: M::OWN_MERGE };
@@ -191,19 +258,35 @@ impl<S: Storage> TransactionManager<S> {
         }
     }
 
-    /// Returns records in the order of `ids`, all from one consistent state.
+    /// Returns records in the order of `ids`, all from one consistent state; fails if one of them cannot be read.
     ///
     /// # Errors
-    /// As [`get`](TransactionManager::get).
+    /// As [`get`](TransactionManager::get), about the first record that cannot be read as `M`. Use
+    /// [`get_each`](TransactionManager::get_each) to get the others.
     ///
     /// # Cancel safety
     /// Dropping the future has no effect.
     pub async fn get_many<M: Syncable>(&self, ids: &[RecordId<M>]) -> Result<Vec<Option<M>>, Error> {
+        self.get_each(ids).await?.into_iter().collect()
+    }
+
+    /// Returns records in the order of `ids`, all from one consistent state, each by itself: what can be read, and for
+    /// every other one the reason, such as [`Error::NewerSchema`].
+    ///
+    /// # Errors
+    /// [`Error::UnregisteredModel`], [`Error::Read`], [`Error::Stopped`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future has no effect.
+    pub async fn get_each<M: Syncable>(
+        &self,
+        ids: &[RecordId<M>],
+    ) -> Result<Vec<Result<Option<M>, Error>>, Error> {
         self.inner.models.check::<M>()?;
         let keys: Vec<Key> = ids.iter().map(|id| RecordKey::new::<M>(id).into_bytes()).collect();
         let values = self.inner.read(&keys).await?;
         let records = ids.iter().zip(values);
-        records.map(|(id, value)| value.map_or(Ok(None), |value| read_record(id, &value))).collect()
+        Ok(records.map(|(id, value)| value.map_or(Ok(None), |value| read_record(id, &value))).collect())
     }
 
     /// Lists the records of a model by id, page by page; those of a device-owned model by device, then by id.
@@ -215,8 +298,14 @@ impl<S: Storage> TransactionManager<S> {
     /// while let Some(page) = tags.next_page().await? {
     ///     for tag in page { /* … */ }
     /// }
+    /// if tags.unreadable().records > 0 {
+    ///     println!("update the app to see {}", tags.unreadable());
+    /// }
     /// # Ok(()) }
     /// ```
+    ///
+    /// A record that this version of the app cannot read, such as one of a newer schema, is left out of its page and
+    /// counted in [`unreadable`](List::unreadable).
     #[must_use]
     pub fn list<M: Syncable>(&self) -> List<M, S> {
         List::new(Arc::clone(&self.inner), RecordKey::range_of_model::<M>())
@@ -265,6 +354,6 @@ impl<S: Storage> Clone for TransactionManager<S> {
 
 impl<S: Storage> fmt::Debug for TransactionManager<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TransactionManager").field("device", &self.inner.device).finish_non_exhaustive()
+        f.debug_struct("TransactionManager").field("identity", &self.inner.identity).finish_non_exhaustive()
     }
 }

@@ -1,23 +1,28 @@
 //! The state that the managers of one store share; how a call reaches the driver and waits for its answer.
 
+use std::future::{pending, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, Weak};
+use std::task::Poll;
+use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::{Either, select};
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
 use crate::batch::Batch;
+use crate::clock::Clock;
 use crate::driver::{Control, OpenStore, Request, Waiting};
 use crate::engine::Commit;
 use crate::error::{Error, StopReason};
 use crate::events::Notice;
-use crate::ids::DeviceId;
-use crate::joined;
+use crate::inside;
 use crate::limits::{Limits, weight};
 use crate::model::Registry;
 use crate::projection::Projecting;
 use crate::storage::Storage;
+use crate::stored::Identity;
 
 use super::TransactionManager;
 
@@ -27,12 +32,16 @@ pub(crate) struct Inner<S> {
     pub(crate) store: Weak<OpenStore<S>>,
     pub(crate) requests: mpsc::UnboundedSender<(Request<S>, Waiting)>,
     pub(crate) control: mpsc::UnboundedSender<Control>,
-    /// The bytes of the queue that commits may still occupy.
+    /// The bytes of the queue that commits may still occupy: none before the driver has been run.
     pub(crate) queue: Arc<Semaphore>,
     pub(crate) notices: broadcast::WeakSender<Notice>,
     pub(crate) closed: watch::Receiver<()>,
+    /// Whether the driver has been run. The channel is closed once the driver has gone.
+    pub(crate) begun: watch::Receiver<bool>,
+    /// Measures how long a call waits for a driver that nobody runs.
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) stop_reason: Arc<OnceLock<StopReason>>,
-    pub(crate) device: DeviceId,
+    pub(crate) identity: Identity,
     /// Whether values may still lie beside records that this version of the app can merge.
     pub(crate) folding: Arc<AtomicBool>,
     pub(crate) models: Arc<Registry>,
@@ -40,16 +49,66 @@ pub(crate) struct Inner<S> {
     pub(crate) projections: Option<Arc<dyn Projecting<S>>>,
 }
 
+/// How often, and how long each time, a call waits for the driver to be run. An app that spawns its driver does so
+/// right after opening; 3 s are more than any start takes, and less than a user waits.
+const DRIVER_WAITS_MAX: u32 = 30;
+const DRIVER_WAIT: Duration = Duration::from_millis(100);
+
+/// Lets the other futures of the task, and the other tasks, run first.
+async fn give_way() {
+    let mut gone = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut gone, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 impl<S> Inner<S> {
     /// Waits until the store is closed, then returns the reason.
     pub(super) async fn stopped(&self) -> StopReason {
         let mut closed = self.closed.clone();
-        if joined::is_inside() {
+        // The store cannot be closed before code that it runs has ended: to wait for that there would never end.
+        if inside::is_inside(self.identity.replica) {
             return self.stop_reason.get().cloned().unwrap_or(StopReason::DriverDropped);
         }
         // The channel carries no messages: it closes when the store has been dropped.
         while closed.changed().await.is_ok() {}
         self.stop_reason.get().cloned().unwrap_or(StopReason::DriverDropped)
+    }
+
+    /// Waits until the driver has been run, or has gone.
+    ///
+    /// # Errors
+    /// [`Error::InsideClosure`] in code that the replica itself runs, [`Error::DriverNotRun`] if it takes too long.
+    pub(super) async fn ready(&self) -> Result<(), Error> {
+        inside::check(self.identity.replica)?;
+        if *self.begun.borrow() {
+            return Ok(());
+        }
+        let mut begun = self.begun.clone();
+        let begins = pin!(begun.wait_for(|begun| *begun).map(drop));
+        match select(begins, pin!(self.driver_is_not_run())).await {
+            Either::Left(((), _)) => Ok(()),
+            Either::Right((error, _)) => Err(error),
+        }
+    }
+
+    /// Waits so long that a driver which has not been run by then is certainly forgotten; for ever if it has been run,
+    /// or has gone.
+    async fn driver_is_not_run(&self) -> Error {
+        for _ in 0..DRIVER_WAITS_MAX {
+            if *self.begun.borrow() || self.begun.has_changed().is_err() {
+                return pending().await;
+            }
+            self.clock.sleep(DRIVER_WAIT).await;
+            // A clock of a test may end a wait at once: whoever runs the driver gets its turn all the same.
+            give_way().await;
+        }
+        Error::DriverNotRun
     }
 
     /// Returns the store for one read; waits and fails once the driver has stopped.
@@ -62,7 +121,7 @@ impl<S> Inner<S> {
 
     /// Makes an empty batch.
     pub(crate) fn batch(&self) -> Batch<'_> {
-        Batch::new(self.device, &self.models, &self.limits)
+        Batch::new(self.identity.device, &self.models, &self.limits)
     }
 
     pub(crate) fn models(&self) -> &Registry {
@@ -87,7 +146,14 @@ impl<S: Storage> TransactionManager<S> {
     pub(crate) async fn request(&self, request: Request<S>, weight: usize) -> Result<(), Error> {
         // `Limits::check` made sure that the largest commit fits the queue, and the queue a `u32`.
         let weight = u32::try_from(weight.min(self.inner.limits.queue_bytes_max)).unwrap_or(u32::MAX);
-        let share = Arc::clone(&self.inner.queue).acquire_many_owned(weight).await;
+        inside::check(self.inner.identity.replica)?;
+        let share = {
+            let room = pin!(Arc::clone(&self.inner.queue).acquire_many_owned(weight));
+            match select(room, pin!(self.inner.driver_is_not_run())).await {
+                Either::Left((share, _)) => share,
+                Either::Right((error, _)) => return Err(error),
+            }
+        };
         let Ok(share) = share else { return Err(Error::Stopped(self.inner.stopped().await)) };
         let (reply, answer) = oneshot::channel();
         // A request that cannot be sent drops its reply, which is answer enough: the driver has stopped.
@@ -118,9 +184,17 @@ impl<S: Storage> TransactionManager<S> {
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
+    use uuid::Uuid;
 
     use super::*;
+    use crate::clock::SystemClock;
+    use crate::ids::{DeviceId, GroupId, ReplicaId};
+
+    const IDENTITY: Identity = Identity {
+        group: GroupId(Uuid::nil()),
+        device: DeviceId(Uuid::nil()),
+        replica: ReplicaId(Uuid::nil()),
+    };
 
     /// Goal: a call returns although its request lies in a channel that is never read again, as can happen if it is
     /// sent just while the driver stops. Method: receivers that are kept and never read, a store that is closed.
@@ -137,7 +211,9 @@ mod tests {
             notices: broadcast::channel(1).0.downgrade(),
             closed,
             stop_reason: Arc::new(OnceLock::from(StopReason::Fenced)),
-            device: DeviceId(uuid::Uuid::nil()),
+            begun: watch::channel(true).1,
+            clock: Arc::new(SystemClock::new()),
+            identity: IDENTITY,
             folding: Arc::default(),
             models: Arc::new(Registry::new()),
             limits: Arc::default(),

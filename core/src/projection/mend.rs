@@ -304,7 +304,7 @@ impl<S: JoinStorage> Projections<S> {
             tx.apply(&batch).map_err(|error| Halt::Error(Error::Rejected(error.into())))?;
             Ok(account.close(tx, &this)?)
         };
-        let settlement = joined::putting_off(store, job).await?.map_err(failed)?;
+        let settlement = joined::putting_off(store, None, job).await?.map_err(failed)?;
         Ok((records as u64, completes, settlement))
     }
 
@@ -398,7 +398,7 @@ impl<S: JoinStorage> Projections<S> {
                 Err(Halt::Error(Error::Aborted("no debt is paid".into())))
             }
         };
-        Ok(match joined::in_transaction(store, job).await? {
+        Ok(match joined::in_transaction(store, None, job).await? {
             Ok(settlement) => Paid::Some(settlement),
             Err(Halt::Error(_)) => Paid::Nothing,
             Err(Halt::NotCommitted(_) | Halt::Spoiled { .. }) => Paid::Spoiled,

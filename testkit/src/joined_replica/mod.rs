@@ -32,8 +32,10 @@ pub use rebuilds::{
     a_projection_is_rebuilt_when_it_must_be, a_rebuild_goes_on_after_a_crash, commits_go_on_during_a_rebuild,
 };
 pub use with_tx::{
-    commits_and_with_tx_keep_their_order, with_tx_commits_all_together, with_tx_is_told_once_it_is_durable,
-    with_tx_sees_what_it_stages, with_tx_without_changes_commits_the_app_alone,
+    a_call_from_inside_with_tx_is_refused, commits_and_with_tx_keep_their_order,
+    with_tx_commits_all_together, with_tx_is_told_once_it_is_durable,
+    with_tx_of_the_app_alone_works_while_joining, with_tx_sees_what_it_stages,
+    with_tx_without_changes_commits_the_app_alone,
 };
 
 /// The list, as a macro: calls the macro in brackets with the arguments and the names of all properties.
@@ -46,6 +48,8 @@ macro_rules! for_each_joined_replica_property {
             with_tx_commits_all_together
             with_tx_sees_what_it_stages
             with_tx_without_changes_commits_the_app_alone
+            with_tx_of_the_app_alone_works_while_joining
+            a_call_from_inside_with_tx_is_refused
             with_tx_is_told_once_it_is_durable
             commits_and_with_tx_keep_their_order
             a_failed_with_tx_leaves_nothing

@@ -1,11 +1,13 @@
 //! What `with_tx` does if nothing fails.
 
+use futures::FutureExt as _;
 use futures::future::{join, join_all};
-use syncline::{ChangeKind, Event};
+use syncline::{ChangeKind, Error, Event, ReplicaId, Uuid};
 
 use super::app::{PAIRED, assert_paired, put_pair, rows, run_projecting};
 use crate::models::{Note, Place, note};
-use crate::replica::app::{DEVICE, ask, assert_whole, drain, open_store, place, run_on, soon};
+use crate::replica::app::{DEVICE, GROUP, ask, assert_whole, drain, open_store, place, run, run_on, soon};
+use crate::replica::calls::{assert_refused_inside, first_answers};
 use crate::{Gate, Gated, JoinFixture};
 
 /// One call commits the app's row, the records, one log entry and the clock. Its events come, and it returns the value
@@ -102,6 +104,48 @@ pub async fn with_tx_without_changes_commits_the_app_alone<F: JoinFixture>(fixtu
     .await;
     run_on(fixture, async |library| assert_eq!(rows::<F, _>(&library).await.len(), 2, "reopened")).await;
     assert_whole(fixture, "after joins without changes").await;
+}
+
+/// A closure that stages nothing needs no right to commit: a replica that waits for its group keeps the app's own rows,
+/// and refuses the closure that stages a record, whole.
+pub async fn with_tx_of_the_app_alone_works_while_joining<F: JoinFixture>(fixture: &F) {
+    let introducer = ReplicaId(Uuid::from_u128(7));
+    let joiner = ask(open_store(fixture).await).join(GROUP, introducer);
+    run(joiner, async |library| {
+        library.with_tx(|tx| F::put_row(tx.native(), 1, "row")).await.unwrap();
+        let refused = library.with_tx(|tx| {
+            F::put_row(tx.native(), 2, "lost")?;
+            Ok(tx.put(&note(1, "lost"))?)
+        });
+        let refused = refused.await;
+        assert!(matches!(refused, Err(Error::Joining { .. })), "{refused:?}");
+        assert_eq!(rows::<F, _>(&library).await, [(1, "row".to_owned())].into());
+        let status = library.status().await.unwrap();
+        assert!(status.joining && status.commits == 0, "{status:?}");
+    })
+    .await
+    .unwrap();
+    assert_whole(fixture, "after statements of a joiner").await;
+}
+
+/// X5: a call inside the closure is refused at once, whichever it is, and does nothing.
+pub async fn a_call_from_inside_with_tx_is_refused<F: JoinFixture>(fixture: &F) {
+    run_on(fixture, async |library| {
+        let inner = library.clone();
+        let made = library.with_tx(move |tx| {
+            assert_refused_inside(&first_answers(&inner));
+            let joined = inner.with_tx(|_| Ok(())).now_or_never();
+            assert!(matches!(joined, Some(Err(Error::InsideClosure))), "{joined:?}");
+            F::put_row(tx.native(), 1, "row")?;
+            Ok(tx.put(&note(1, "a"))?)
+        });
+        made.await.unwrap();
+        library.commit(note(2, "after")).await.unwrap();
+        assert_eq!(library.status().await.unwrap().commits, 3);
+        assert_eq!(library.get::<Note>(9).await.unwrap(), None);
+    })
+    .await;
+    assert_whole(fixture, "after calls inside a joined write").await;
 }
 
 /// Reply, event, row and record come after the store has said that the join is durable, and none of them before.

@@ -16,6 +16,8 @@
 //! | H11 | tests of the engine in `syncline`: a jump is an event, stamping goes on |
 //! | X1, X2 | `cancelling_leaves_all_or_nothing` |
 //! | X3, X4 | `dropping_the_driver_loses_nothing` |
+//! | X5 | `a_call_from_inside_a_closure_is_refused`, `a_driver_that_nobody_runs_is_reported` |
+//! | C20 | `one_record_of_a_newer_app_hides_no_other` |
 //! | B1, B4 | `a_full_queue_makes_callers_wait` |
 //! | B2 | `a_stuck_subscriber_delays_nobody` |
 //! | B6 | nothing to check: the library spawns no task |
@@ -23,6 +25,7 @@
 pub(crate) mod app;
 mod atomicity;
 mod bounds;
+pub(crate) mod calls;
 mod openings;
 mod order;
 mod reads;
@@ -36,14 +39,21 @@ pub use bounds::{
     a_busy_replica_answers, a_full_queue_makes_callers_wait, a_stuck_subscriber_delays_nobody,
     commits_share_writes, shutting_down_serves_what_was_sent,
 };
-pub use openings::{a_contradiction_leaves_the_store_untouched, identity_comes_from_the_store};
+pub use calls::{
+    a_call_from_inside_a_closure_is_refused, a_change_puts_deletes_or_keeps,
+    a_driver_that_nobody_runs_is_reported,
+};
+pub use openings::{
+    a_contradiction_leaves_the_store_untouched, a_second_start_of_the_same_program_works,
+    identity_comes_from_the_store,
+};
 pub use order::{
     events_come_once_in_commit_order, nothing_is_told_before_it_is_durable, sequence_numbers_have_no_holes,
     stamps_rise_across_crashes,
 };
 pub use reads::{
-    batches_are_seen_whole, committed_is_read_back, lists_are_paged_in_order, overwritten_values_are_kept,
-    updates_are_not_lost,
+    batches_are_seen_whole, committed_is_read_back, lists_are_paged_in_order,
+    one_record_of_a_newer_app_hides_no_other, overwritten_values_are_kept, updates_are_not_lost,
 };
 
 /// The list, as a macro: calls the macro in brackets with the arguments and the names of all properties.
@@ -69,12 +79,17 @@ macro_rules! for_each_replica_property {
             updates_are_not_lost
             batches_are_seen_whole
             lists_are_paged_in_order
+            one_record_of_a_newer_app_hides_no_other
+            a_change_puts_deletes_or_keeps
+            a_call_from_inside_a_closure_is_refused
+            a_driver_that_nobody_runs_is_reported
             commits_share_writes
             a_full_queue_makes_callers_wait
             a_stuck_subscriber_delays_nobody
             a_busy_replica_answers
             shutting_down_serves_what_was_sent
             identity_comes_from_the_store
+            a_second_start_of_the_same_program_works
             a_contradiction_leaves_the_store_untouched
         }
     };

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures::TryStreamExt as _;
 use futures::future::{join, join_all};
+use futures::{StreamExt as _, TryStreamExt as _};
 use syncline::{DeviceId, Error, Storage, TransactionManager, Uuid, audit};
 
-use super::app::{DEVICE, UNPRUNED, ask, assert_whole, open_store, place, run, run_on};
+use super::app::{DEVICE, START_MS, UNPRUNED, ask, assert_whole, open_store, place, run, run_on};
 use crate::models::{Note, Place, note};
 use crate::poll::give_way;
-use crate::{Fixture, seed};
+use crate::{Fixture, ManualClock, seed};
 
 /// Reads find exactly what a map would have, after random commits, batches, deletes, updates and restarts.
 pub async fn committed_is_read_back<F: Fixture>(fixture: &F) {
@@ -219,4 +219,70 @@ pub async fn lists_are_paged_in_order<F: Fixture>(fixture: &F) {
     .await;
     let store = open_store(fixture).await;
     assert_eq!(audit(&store).await, []);
+}
+
+/// C20: a record of a newer version of the app hides no other one: lists leave it out and count it, `get_each` has the
+/// others, and the reason in its place.
+pub async fn one_record_of_a_newer_app_hides_no_other<F: Fixture>(fixture: &F) {
+    const NOTES: u32 = 12;
+    run_on(fixture, async |library| {
+        let put = library.commit_batch(|batch| Ok((0..NOTES).try_for_each(|id| batch.put(&note(id, "n")))?));
+        put.await.unwrap();
+    })
+    .await;
+    // Two side by side, so that a page may have none that can be read; and the last one.
+    let newer = [0, 5, 6, NOTES - 1];
+    let app = TransactionManager::builder(open_store(fixture).await).clock(ManualClock::at(START_MS));
+    run(app.model::<NewerNote>(), async |library| {
+        for id in newer {
+            library.commit(NewerNote { id, text: "n".into(), mark: 1 }).await.unwrap();
+        }
+    })
+    .await
+    .unwrap();
+    run_on(fixture, async |library| {
+        let expected: Vec<u32> = (0..NOTES).filter(|id| !newer.contains(id)).collect();
+        let is_newer = |error: &Error, id: u32| {
+            matches!(error, Error::NewerSchema { record, stored: 2, known: 1 } if record.id::<Note>() == Some(id))
+        };
+        for page_size in [1, 2, 3, 7, 100] {
+            let mut list = library.list::<Note>().page_size(page_size);
+            let mut ids = Vec::new();
+            while let Some(page) = list.next_page().await.unwrap() {
+                ids.extend(page.into_iter().map(|note| note.id));
+            }
+            assert_eq!(ids, expected, "page size {page_size}");
+            let unreadable = list.unreadable();
+            assert_eq!(unreadable.records, newer.len() as u64, "page size {page_size}: {unreadable}");
+            let named = unreadable.errors.iter().zip(newer).all(|(error, id)| is_newer(error, id));
+            assert!(named, "page size {page_size}: {unreadable:?}");
+            let stream = library.list::<Note>().page_size(page_size).into_stream();
+            let streamed: Vec<_> = stream.collect().await;
+            assert_eq!(streamed.len(), NOTES as usize, "page size {page_size}");
+            for (id, record) in (0..).zip(&streamed) {
+                match record {
+                    Ok(note) => assert!(note.id == id && !newer.contains(&id), "{note:?} in the place of {id}"),
+                    Err(error) => assert!(is_newer(error, id), "{error} in the place of {id}"),
+                }
+            }
+        }
+        let ids = [4, 5, 99];
+        let each = library.get_each::<Note>(&ids).await.unwrap();
+        let [Ok(Some(readable)), Err(error), Ok(None)] = &each[..] else { panic!("{each:?}") };
+        assert!(readable.id == 4 && is_newer(error, 5), "{each:?}");
+        let many = library.get_many::<Note>(&ids).await;
+        assert!(matches!(&many, Err(error) if is_newer(error, 5)), "{many:?}");
+    })
+    .await;
+    assert_whole(fixture, "after a newer app").await;
+}
+
+/// The model of notes in the next version of the app.
+#[derive(Clone, serde::Serialize, serde::Deserialize, syncline::Syncable)]
+#[sync(model = "note", schema = 2)]
+struct NewerNote {
+    #[sync(id)]
+    id: u32,
+    text: String,
+    mark: u8,
 }

@@ -43,12 +43,12 @@ struct NextBasket {
 }
 
 fn note_of_before(_: u16, value: &[u8]) -> Result<NextNote, BoxError> {
-    let Note { id, text } = postcard::from_bytes(value)?;
+    let Note { id, text } = syncline::decode(value)?;
     Ok(NextNote { id, text, starred: false })
 }
 
 fn basket_of_before(_: u16, value: &[u8]) -> Result<NextBasket, BoxError> {
-    let Basket { id, items } = postcard::from_bytes(value)?;
+    let Basket { id, items } = syncline::decode(value)?;
     Ok(NextBasket { id, items, colour: 0 })
 }
 

@@ -552,6 +552,14 @@ pub(crate) const PROPERTIES: &[Property] = &[
         proof: WhyNot("planned: whoever serves a row parses it and does not check it against the chain"),
     },
     Property {
+        id: "C20",
+        says: "A record that cannot be read hides no other one: lists leave it out and count it, with the reason.",
+        method: "Records of a newer app in the first, the last and side by side in the middle pages of a list.",
+        catches: "A list that ends, or returns nothing of a page, at the first record of a newer schema.",
+        limits: "",
+        proof: Tests(&[]),
+    },
+    Property {
         id: "Y1",
         says: "Once faults have ended, all members have the same heads and the same records within bounded time.",
         method: "The simulator's peace after its faults.",
@@ -800,6 +808,15 @@ pub(crate) const PROPERTIES: &[Property] = &[
             "a_dropped_write_runs_whole_and_the_next_one_comes_after_it",
             "a_dropped_join_runs_to_its_end_and_in_its_place",
         ]),
+    },
+    Property {
+        id: "X5",
+        says: "A call that could only wait for ever fails: at once inside a closure that the replica runs, within seconds if \
+               nobody runs the driver. Nothing of it is done later.",
+        method: "Every call inside every kind of closure, and to a driver that is not run, on a clock that is moved by hand.",
+        catches: "A commit inside an `update` that waits for that update; a call to a driver that was forgotten.",
+        limits: "A closure that waits for another thread, which makes the call, is not found.",
+        proof: Tests(&[]),
     },
     Property {
         id: "I1",

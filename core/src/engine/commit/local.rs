@@ -14,7 +14,7 @@ use crate::stored::{Head, ValueRef};
 use super::super::Ticket;
 use super::super::wire::{CommitParts, MessageWriter};
 use super::draft::Draft;
-use super::{Action, Commit, Current, Decision, NewValue, Pen, Staged};
+use super::{Action, Commit, Current, Decision, NewValue, Pen, Staged, Updated};
 
 /// A change that takes effect.
 struct Effective {
@@ -92,6 +92,9 @@ impl Pen {
         commit: Commit,
         values: Vec<Option<Value>>,
     ) -> Result<Decision, Error> {
+        if let Some(refusal) = self.refusal.filter(|_| !commit.changes.is_empty()) {
+            return Err(refusal.error(self.me()));
+        }
         let mut draft = self.begin_round();
         let mut frame = self.connected.then(|| MessageWriter::live(self.context.group()));
         let changes = self.evaluate(&draft, commit, values).changes?;
@@ -254,7 +257,11 @@ fn effect_of(draft: &Draft, staged: Staged, stored: Option<Value>) -> Result<Opt
     let new = match action {
         Action::Put(new) => Some(new),
         Action::Delete => None,
-        Action::Update(update) => Some(update(current)?),
+        Action::Update(update) => match update(current)? {
+            Updated::Put(new) => Some(new),
+            Updated::Delete => None,
+            Updated::Keep => return Ok(None),
+        },
     };
     let kind = match (current, &new) {
         (None, None) => return Ok(None),

@@ -22,7 +22,7 @@ use bytes::Bytes;
 
 use crate::clock::{ClockError, WallMs};
 use crate::error::Error;
-use crate::events::Notice;
+use crate::events::{Notice, Restored};
 use crate::hlc::{Hlc, HlcGenerator};
 use crate::ids::ReplicaId;
 use crate::member::Member;
@@ -55,7 +55,28 @@ pub(crate) struct Pen {
     stable: u64,
     /// Whether a peer is up, to which the commits go as a frame.
     connected: bool,
+    /// Why this replica may not commit, if so: then this pen writes no change.
+    refusal: Option<Refusal>,
     marks: Marks,
+}
+
+/// Why a replica may not commit now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It waits for its own member record.
+    Joining,
+    /// Its store was restored or cloned.
+    Restored(Restored),
+}
+
+impl Refusal {
+    /// The answer to a call of the replica `me` that would commit.
+    pub(super) fn error(self, me: ReplicaId) -> Error {
+        match self {
+            Self::Joining => Error::Joining { replica: me },
+            Self::Restored(restored) => Error::Restored(restored),
+        }
+    }
 }
 
 impl Pen {
@@ -78,8 +99,15 @@ impl Pen {
             wall,
             stable,
             connected,
+            refusal: None,
             marks: Marks::default(),
         }
+    }
+
+    /// The pen of a replica that may not commit, if there is a `refusal`. A joined write that changes no record needs
+    /// no right to commit.
+    pub(super) fn refusing(self, refusal: Option<Refusal>) -> Self {
+        Self { refusal, ..self }
     }
 
     /// The clock and `kept_up_to` as the pen left them. The pen drops the ledger that it read, so that the engine may
@@ -90,6 +118,11 @@ impl Pen {
 
     pub(super) fn marks(&self) -> Marks {
         self.marks
+    }
+
+    /// The replica that has this pen.
+    pub(crate) fn me(&self) -> ReplicaId {
+        self.context.me()
     }
 
     fn identity(&self) -> Identity {
@@ -146,11 +179,19 @@ pub(crate) struct Staged {
 pub(crate) enum Action {
     Put(NewValue),
     Delete,
-    /// Put the value that the closure makes of the current one.
+    /// Do what the closure makes of the current value.
     Update(Box<Update>),
 }
 
-type Update = dyn FnOnce(Option<Current<'_>>) -> Result<NewValue, Error> + Send;
+type Update = dyn FnOnce(Option<Current<'_>>) -> Result<Updated, Error> + Send;
+
+/// What an update makes of a record.
+#[derive(Debug)]
+pub(crate) enum Updated {
+    Put(NewValue),
+    Delete,
+    Keep,
+}
 
 impl fmt::Debug for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,16 +12,17 @@ use crate::stored::{fork_value, keys, peer_value, record};
 
 use super::rows::Due;
 use super::writes::{Call, Doing, Source, Turn, Waiting};
-use super::{Commit, Decision, Effect, Engine, JobId, Ledger, Mark, Pen, Ticket};
+use super::{Commit, Decision, Effect, Engine, JobId, Ledger, Mark, Pen, Refusal, Ticket};
 
 impl Engine {
     // --- calls ------------------------------------------------------------------------------------------------------
 
-    /// Takes a call, unless this replica may not commit.
+    /// Takes a call, unless it commits and this replica may not. A joined write may turn out to have the app's own
+    /// statements alone, which need no right to commit: its pen refuses the changes of records.
     pub(in crate::engine) fn take_call(&mut self, ticket: Ticket, call: Call) {
-        match self.refusal() {
-            Some(error) => self.reply(ticket, Err(error)),
-            None => self.writes.call(ticket, call),
+        match (self.refusal(), &call) {
+            (Some(refusal), Call::Commit(_)) => self.reply(ticket, Err(refusal.error(self.context.me()))),
+            _ => self.writes.call(ticket, call),
         }
     }
 
@@ -30,25 +31,25 @@ impl Engine {
     }
 
     /// The reason for which this replica may not commit, if there is one.
-    fn refusal(&self) -> Option<Error> {
+    fn refusal(&self) -> Option<Refusal> {
         if let Some(restored) = self.streams.restored() {
-            return Some(Error::Restored(restored));
+            return Some(Refusal::Restored(restored));
         }
         let waits = self.members.awaits_membership() && self.context.rules.joiner_waits;
-        waits.then(|| Error::Joining { replica: self.context.me() })
+        waits.then_some(Refusal::Joining)
     }
 
     fn refuse(&mut self, tickets: impl IntoIterator<Item = Ticket>) {
         for ticket in tickets {
-            if let Some(error) = self.refusal() {
-                self.reply(ticket, Err(error));
+            if let Some(refusal) = self.refusal() {
+                self.reply(ticket, Err(refusal.error(self.context.me())));
             }
         }
     }
 
-    /// Answers the calls that the store does not have yet, since this replica may not commit any more.
+    /// Answers the commits that the store does not have yet, since this replica may not commit any more.
     pub(in crate::engine) fn refuse_calls(&mut self) {
-        let mut refused = self.writes.take_calls();
+        let mut refused = self.writes.take_commits();
         // Take back an effect that was not performed yet: its write must not reach the store.
         let begun = self.effects.iter().position(|effect| match self.writes.doing() {
             Doing::Writing(_, Source::App) => matches!(effect, Effect::Write(..)),
@@ -63,7 +64,8 @@ impl Engine {
                     self.rows.put_back();
                     refused.extend(decision.waiting.into_iter().map(|(ticket, _)| ticket));
                 }
-                Doing::Joining(ticket) => refused.push(ticket),
+                // It gets a pen that refuses changes when its turn comes again.
+                Doing::Joining(ticket) => self.writes.put_back_join(ticket),
                 Doing::JoiningRound(tickets, _) => refused.extend(tickets),
                 other => debug_assert!(false, "{other:?} is no write of the app"),
             }
@@ -136,6 +138,7 @@ impl Engine {
         let prunes = self.context.rules.prune && self.members.is_alone() && !self.context.networked;
         let stable = if prunes { own.seq } else { own.floor };
         Pen::new(&self.context, &self.ledger, self.now.wall.clone(), stable, self.peers.any_up())
+            .refusing(self.refusal())
     }
 
     fn ledger_mut(&mut self) -> &mut Ledger {
@@ -335,6 +338,8 @@ impl Engine {
                     }
                     self.announce(decision);
                 }
+                // A proof that this store was restored may have come while the round was written.
+                Err(_) if self.refusal().is_some() => self.refuse(tickets),
                 // One of the commits failed in a way that spoiled the others: each alone shows which.
                 Err(_) if !copies.is_empty() => self.writes.put_back_alone(copies),
                 Err(error) => {

@@ -75,6 +75,7 @@ fn a_commit_sees_a_record_with_all_that_lay_beside_it() {
         let bag = model::decode::<Bag>(&id, current.unwrap()).unwrap();
         *see.lock().unwrap() = Some(bag.items.clone());
         model::encode(&Bag { id, items: bag.items.into_iter().chain([9]).collect() }, usize::MAX)
+            .map(Updated::Put)
     };
     let record = RecordKey::new::<Bag>(&id);
     world.submit(vec![Staged { record, action: Action::Update(Box::new(update)), own_merge: true }]);

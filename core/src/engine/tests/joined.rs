@@ -60,3 +60,34 @@ fn a_joined_write_that_stores_no_clock_shows_none() {
     assert!(world.drawn() > shown, "a stamp was drawn");
     assert_eq!(world.engine.report().clock, shown, "and never stored");
 }
+
+/// A replica that may not commit keeps the app's own statements, and no change of a record; also those that waited when
+/// it learnt that its store was restored.
+#[test]
+fn a_joined_write_without_changes_needs_no_right_to_commit() {
+    let joiner = World::asking(Ask { introducer: Some(B), ..networked(Rules::ALL) });
+    let mut restored = World::connected(Rules::ALL);
+    let waited = [restored.submit_joined(Vec::new()), restored.submit_joined(vec![tag(1, "a")])];
+    restored.feed(B, wire::regressed(GROUP, &WireHead { stream: C, seq: 3, digest: [7; 32] }));
+    restored.settle();
+    assert_answers(&restored, waited, |error| matches!(error, Error::Restored(_)));
+    for (mut world, refused) in [
+        (joiner, (|error| matches!(error, Error::Joining { replica: REPLICA })) as fn(&Error) -> bool),
+        (restored, |error| matches!(error, Error::Restored(_))),
+    ] {
+        let before = world.head();
+        let calls = [world.submit_joined(Vec::new()), world.submit_joined(vec![tag(1, "a")])];
+        world.settle();
+        assert_answers(&world, calls, refused);
+        assert_eq!((world.head(), world.changes().len()), (before, 0));
+        assert_eq!(world.audit(), []);
+    }
+}
+
+/// The first call was done, the second one refused.
+fn assert_answers(world: &World, [own, changes]: [u64; 2], refused: impl Fn(&Error) -> bool) {
+    let answer =
+        |call: u64| world.replies.iter().find(|(ticket, _)| *ticket == call).map(|(_, answer)| answer);
+    assert!(matches!(answer(own), Some(Ok(()))), "{:?}", answer(own));
+    assert!(matches!(answer(changes), Some(Err(error)) if refused(error)), "{:?}", answer(changes));
+}

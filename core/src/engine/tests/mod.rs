@@ -57,7 +57,7 @@ use super::wire::{
 };
 use super::{
     Action, Answer, Ask, Commit, Contents, Current, Decision, EFFECTS_MAX, Effect, Engine, Input, JobId, Pen,
-    Query, Rules, STREAMS_MAX, Staged, Ticket, open, read_projections,
+    Query, Rules, STREAMS_MAX, Staged, Ticket, Updated, open, read_projections,
 };
 use crate::clock::{ClockError, Mono, Now, WallMs};
 use crate::error::{Error, OpenError, SharedError, StopReason};
@@ -161,6 +161,7 @@ fn ask(rules: Rules) -> Ask {
         limits: Arc::default(),
         rules,
         replica: REPLICA,
+        new_device: C_DEVICE,
         projections: Vec::new(),
         projected: Vec::new(),
         location: "the map".into(),
@@ -226,7 +227,7 @@ fn rename(id: u32, more: &'static str) -> Staged {
     let update = move |current: Option<Current<'_>>| {
         let name =
             current.map_or_else(String::new, |current| model::decode::<Tag>(&id, current).unwrap().name);
-        model::encode(&Tag { id, name: name + more }, usize::MAX)
+        model::encode(&Tag { id, name: name + more }, usize::MAX).map(Updated::Put)
     };
     let action = Action::Update(Box::new(update));
     Staged { record: RecordKey::new::<Tag>(&id), action, own_merge: false }

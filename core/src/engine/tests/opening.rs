@@ -27,11 +27,12 @@ fn opening_checks_the_store_against_what_was_asked_for() {
 
     let empty = Map::default();
     assert!(matches!(open_engine(&empty, nothing(), now(1)), Err(OpenError::NoGroup { .. })));
-    let no_device = Ask { device: None, ..ask(Rules::default()) };
-    assert!(matches!(open_engine(&empty, no_device, now(1)), Err(OpenError::NoDevice { .. })));
     let broken_clock = Now { wall: Err(ClockError::Before1970), mono: Mono(0) };
     assert!(matches!(open_engine(&empty, ask(Rules::default()), broken_clock), Err(OpenError::Clock(_))));
     assert!(empty.0.lock().unwrap().is_empty(), "nothing was written");
+    let no_device = Ask { device: None, ..ask(Rules::default()) };
+    let drawn = open_engine(&Map::default(), no_device, now(1)).unwrap();
+    assert_eq!(drawn.identity().device, ask(Rules::default()).new_device, "a new store draws its device");
     empty.0.lock().unwrap().insert(b"other".to_vec(), vec![]);
     assert!(matches!(open_engine(&empty, ask(Rules::default()), now(1)), Err(OpenError::NotAStore { .. })));
 }

@@ -6,12 +6,6 @@ use super::*;
 /// The write that is open: its id, and the decision if it is a joined write.
 pub(super) type Open = (JobId, Option<Box<(Pen, Decision)>>);
 
-impl Engine {
-    pub(super) fn identity(&self) -> crate::stored::Identity {
-        self.context.identity
-    }
-}
-
 impl World {
     /// Decides a joined write, with the pen that it was lent. A write that has nothing to write ends at once.
     pub(super) fn join(&mut self, effect: Effect) -> Option<WriteBatch> {

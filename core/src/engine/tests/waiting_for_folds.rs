@@ -13,6 +13,7 @@ fn look_at_bag(world: &mut World, id: u32) -> (u64, Seen) {
         let bag = model::decode::<Bag>(&id, current.unwrap()).unwrap();
         *see.lock().unwrap() = Some(bag.items.clone());
         model::encode(&Bag { id, items: bag.items.into_iter().chain([9]).collect() }, usize::MAX)
+            .map(Updated::Put)
     };
     let record = RecordKey::new::<Bag>(&id);
     let ticket =
@@ -74,7 +75,7 @@ fn an_update_sees_all_of_a_long_backlog() {
         let mut sack = model::decode::<Sack>(&1, current.unwrap()).unwrap();
         *see.lock().unwrap() = Some(sack.items.clone());
         sack.items.insert(99);
-        model::encode(&sack, usize::MAX)
+        model::encode(&sack, usize::MAX).map(Updated::Put)
     };
     world.submit(vec![Staged { record, action: Action::Update(Box::new(update)), own_merge: true }]);
     world.settle();
@@ -106,7 +107,7 @@ fn a_record_that_a_commit_waited_for_says_what_lies_beside_it() {
     let update = move |current: Option<Current<'_>>| {
         let mut sack = model::decode::<Sack>(&1, current.unwrap()).unwrap();
         sack.items.insert(99);
-        model::encode(&sack, usize::MAX)
+        model::encode(&sack, usize::MAX).map(Updated::Put)
     };
     world.submit(vec![Staged {
         record: record.clone(),
@@ -201,7 +202,7 @@ fn a_commit_of_many_records_sees_all_of_them_whole() {
         let update = move |current: Option<Current<'_>>| {
             let bag = model::decode::<Bag>(&id, current.unwrap()).unwrap();
             *see.lock().unwrap() += usize::from(bag.items == BTreeSet::from([0, 1]));
-            model::encode(&bag, usize::MAX)
+            model::encode(&bag, usize::MAX).map(Updated::Put)
         };
         let record = RecordKey::new::<Bag>(&id);
         Staged { record, action: Action::Update(Box::new(update)), own_merge: true }

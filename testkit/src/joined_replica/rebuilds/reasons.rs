@@ -117,7 +117,7 @@ struct NewNote {
 
 impl NewNote {
     fn from_older(_schema: u16, value: &[u8]) -> Result<Self, BoxError> {
-        let Note { id, text } = postcard::from_bytes(value)?;
+        let Note { id, text } = syncline::decode(value)?;
         Ok(Self { id, text: text + ", migrated", mark: 0 })
     }
 }

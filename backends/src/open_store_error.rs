@@ -8,7 +8,7 @@ use syncline::BoxError;
 /// Why a store was not opened. A file that is not a store of this library is left as it was.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum OpenError {
+pub enum OpenStoreError {
     /// Another store of this process, or another process, holds the files: close that store and try again.
     #[error("{} is already open: close the other store or end the process that holds it, then try again", path.display())]
     AlreadyOpen {
