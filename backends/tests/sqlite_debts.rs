@@ -495,7 +495,7 @@ async fn a_deferred_constraint_refuses_one_commit_of_a_round() {
         let results = join_all(calls).await;
         for (id, result) in results.iter().enumerate() {
             match result {
-                Err(Error::Projection { .. } | Error::Rejected(_)) if id == 5 => {}
+                Err(Error::Projection { .. } | Error::Statement(_)) if id == 5 => {}
                 Ok(_) if id != 5 => {}
                 other => panic!("{constraint}: commit {id}: {other:?}"),
             }
