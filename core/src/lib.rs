@@ -155,7 +155,7 @@ pub use builder::Builder;
 pub use clock::{Clock, ClockError, Mono, Now, SystemClock, WallMs};
 pub use driver::Driver;
 pub use error::{Error, OpenError, SharedError, StopReason};
-pub use events::{Change, ChangeKind, Event, Events, Lagged, RecordKey, Restored, StreamStop};
+pub use events::{Change, ChangeKind, Event, Events, Lagged, RecordKey, Refusal, Restored, StreamStop};
 pub use hlc::{DriftError, Hlc, HlcGenerator, HlcLengthError};
 pub use ids::{DeviceId, GroupId, ReplicaId};
 pub use join::{JoinJob, JoinStorage, JoinTx, Native, TransactionEnded};
