@@ -42,7 +42,7 @@ fn of_refusals(events: Vec<Event>) -> Vec<Event> {
 /// when. The others say nothing of the kind. It is told again after an opening, and the end too. Method: one of three
 /// is ahead; it commits, is opened anew, and 56 minutes pass.
 ///
-/// Y17, Y11.
+/// Y17, Y11, I15.
 pub async fn a_device_from_the_future_is_told_so_itself<F: Fixture>(fresh: &impl Fn() -> F) {
     play(fresh, async |world| {
         let [mut a, mut b, mut c] = world.group().await;
@@ -102,7 +102,7 @@ pub async fn a_device_from_the_future_is_told_so_itself<F: Fixture>(fresh: &impl
 /// rarely, however much is behind it. Once it has room, all goes through. Method: a store that rejects every write; the
 /// bytes that pass in that hour.
 ///
-/// Y14, Y17, C16.
+/// Y14, Y17, C16, I15.
 pub async fn a_full_disk_elsewhere_is_told_and_asks_for_one_commit_a_minute<F: Fixture>(
     fresh: &impl Fn() -> F,
 ) {
@@ -168,7 +168,7 @@ async fn copy_with_another_history<F: Fixture>(
 /// the peer has its history and not the copy's. Method: a copy shows a peer what it has committed on its own, while the
 /// original is away; then the original comes back, twice.
 ///
-/// H3, Y15, Y17.
+/// H3, Y15, Y17, I15.
 pub async fn the_original_of_a_copy_is_told_that_its_stream_has_stopped<F: Fixture>(fresh: &impl Fn() -> F) {
     play(fresh, async |world| {
         let [mut a, mut b] = world.group().await;
