@@ -33,7 +33,7 @@ impl Engine {
         });
         let admitting = self.admitting();
         let missing = |peer| {
-            let wanted = self.peers.ahead(peer).filter(|(stream, _)| admitting.wants(*stream, peer));
+            let wanted = self.peers.ahead(peer).filter(|(stream, _)| admitting.may_take(*stream, peer));
             wanted.map(|(stream, seq)| seq - self.streams.tip(stream).seq).fold(0, u64::saturating_add)
         };
         let mut ahead: Vec<_> = self.peers.iter().filter_map(|(_, peer)| peer.ahead_ms(&self.now)).collect();

@@ -83,8 +83,8 @@ impl Admitting<'_> {
         self.streams.is_tried_again(stream) && !self.streams.waits(stream) && self.may_take(stream, peer)
     }
 
-    /// Whether commits of a stream may be taken of `peer`.
-    fn may_take(&self, stream: ReplicaId, peer: ReplicaId) -> bool {
+    /// Whether commits of a stream would be taken of `peer`, if it sent them.
+    pub(in crate::engine) fn may_take(&self, stream: ReplicaId, peer: ReplicaId) -> bool {
         stream != self.context.me()
             && !self.streams.is_stopped_for(stream, peer)
             && self.is_known_stream(stream)

@@ -89,6 +89,23 @@ fn y17_the_author_is_told_again_at_every_session_and_until_the_stop_ends() {
     assert!(told(&mut world).is_empty());
 }
 
+/// Y17: a joiner speaks to its introducer alone, whatever stops.
+#[test]
+fn y17_a_joiner_says_nothing_to_those_to_whom_it_does_not_listen() {
+    let mut world = World::asking(Ask { introducer: Some(B), ..networked(Rules::ALL) });
+    for peer in [B, C] {
+        world.handle(Input::Up(peer));
+    }
+    let mut b = Author::new(B, B_DEVICE);
+    let members = b.commit(&[], vec![member(B, B_DEVICE), member(C, C_DEVICE)]);
+    let early = |author: &Author| Author { wall: 3_600_000, ..author.clone() }.tag(1, "early");
+    world.feed(B, live(&[&members, &early(&Author::new(C, C_DEVICE))]));
+    assert!(matches!(world.stop_of(C), Some(StreamStop::Held { .. })));
+    assert_eq!(told(&mut world), []);
+    world.feed(B, live(&[&early(&b)]));
+    assert!(matches!(told(&mut world)[..], [(B, _)]));
+}
+
 /// A world whose own stream has three commits more, none of which B has; and its place.
 fn author() -> (World, WireHead) {
     let mut world = World::connected(Rules::ALL);

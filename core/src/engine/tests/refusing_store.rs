@@ -228,7 +228,7 @@ fn c16_a_commit_that_is_tried_again_takes_none_of_others_with_it() {
     assert!(world.up_to_write().is_some());
     world.rejected();
     world.pass(1_000);
-    assert_eq!(world.stop_of(B), None, "it is tried again");
+    assert_eq!((world.stop_of(B), world.peer(B).missing), (None, 1), "it is tried again, and not here");
     world.events();
     world.handle(Input::Frame(C, live(&[&c.tag(2, "c"), &c.tag(3, "c")])));
     let first = world.up_to_write().expect("what comes is written at once");
