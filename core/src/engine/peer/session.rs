@@ -162,7 +162,7 @@ impl Peer {
     /// alone are none: a full disk may be another bit fuller at every trial.
     pub(super) fn refuses(&mut self, refusal: Refusal) -> bool {
         let kind = |refusal: &Refusal| (refusal.stop.seq(), std::mem::discriminant(&refusal.stop));
-        if self.refusal.as_ref().is_some_and(|known| is_final(known)) {
+        if self.refusal.as_ref().is_some_and(is_final) {
             return false;
         }
         let before = self.refusal.replace(refusal);

@@ -113,7 +113,8 @@ fn author() -> (World, WireHead) {
     for name in ["a", "b", "c"] {
         world.commit(vec![tag(1, name)]).unwrap();
     }
-    (world.said(), world.events());
+    world.said();
+    world.events();
     let own = world.own();
     (world, own)
 }
