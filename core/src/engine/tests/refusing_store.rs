@@ -250,3 +250,45 @@ fn c16_a_commit_that_is_tried_again_takes_none_of_others_with_it() {
     world.feed(B, live(&[&bad]));
     assert_eq!((world.seq_of(B), world.audit()), (1, vec![]));
 }
+
+/// Y14: until a commit that is tried again is durable, nothing behind it is asked for, and no page is asked for that
+/// would bring it along. A peer that does not send it rests like any other.
+#[test]
+fn y14_nothing_behind_a_commit_that_is_tried_again_is_asked_for() {
+    let mut world = World::connected(Rules::ALL);
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    let bad = b.tag(1, "bad");
+    let of_c = c.tag(9, "c");
+    b.tag(2, "behind");
+    world.said();
+    world.feed(B, hello(1, &[b.head()]));
+    let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked") };
+    world.handle(Input::Frame(B, page_of(answer(pull, true), &[&bad])));
+    assert!(world.up_to_write().is_some());
+    let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked for more during the write") };
+    world.rejected();
+    world.feed(B, page_of(answer(pull, false), &[]));
+    assert!(matches!(world.stop_of(B), Some(StreamStop::NotStored { seq: 1, .. })));
+    assert!(world.pulls().is_empty());
+
+    world.pass(1_000);
+    let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked for the commit") };
+    assert_eq!(pull.budget, 0);
+    world.feed(B, page_of(answer(pull, false), &[]));
+    assert!(world.backs_off(B) && world.pulls().is_empty(), "it sent nothing, so it rests");
+    world.feed(C, hello(1, &[c.head()]));
+    let [(C, pull)] = &world.pulls()[..] else { panic!("C is asked for a page") };
+    assert!(pull.budget > 0 && pull.excluded.0.contains(&B), "{pull:?}");
+    world.feed(C, page_of(answer(pull, false), &[&of_c]));
+    assert_eq!(world.seq_of(C), 1);
+
+    world.pass(1_000);
+    let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked for the commit again") };
+    world.handle(Input::Frame(B, page_of(answer(pull, true), &[&bad])));
+    let batch = world.up_to_write().expect("it is written");
+    assert!(world.pulls().is_empty(), "nobody knows yet whether the store takes it");
+    world.written(batch);
+    world.settle();
+    let [(B, pull)] = &world.pulls()[..] else { panic!("now the rest is asked for") };
+    assert!(pull.budget > 0 && !pull.excluded.0.contains(&B), "{pull:?}");
+}
