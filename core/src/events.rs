@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast;
 
+use crate::clock::WallMs;
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, ReplicaId};
 use crate::projection::ProjectionStatus;
@@ -38,6 +39,20 @@ pub enum Event {
     Resumed {
         /// The replica that writes the stream.
         stream: ReplicaId,
+    },
+    /// A peer takes no more of this replica's own stream, and says why. What is committed from there on stays on this
+    /// device until the reason is mended, here or there. Told when it begins or has another reason, and again after
+    /// this store was opened anew.
+    Refused {
+        /// The peer.
+        by: ReplicaId,
+        /// At which commit, and why.
+        refusal: Refusal,
+    },
+    /// A peer that took no more of this replica's own stream has the commit at which that stopped: it goes on.
+    Accepted {
+        /// The peer.
+        by: ReplicaId,
     },
     /// This store was restored from a backup or cloned: a peer knows commits of this replica, or acknowledged by it,
     /// that the store does not have. The replica commits no more.
@@ -130,6 +145,42 @@ impl fmt::Display for StreamStop {
                 write!(f, "there are two histories from commit {seq} on: its store was restored or cloned")
             }
             Self::Refused { seq, reason } => write!(f, "commit {seq} cannot be taken: {reason}"),
+        }
+    }
+}
+
+impl StreamStop {
+    /// The sequence number of the commit at which the stream stopped; of a fork, one at which the histories differ.
+    #[must_use]
+    pub const fn seq(&self) -> u64 {
+        match self {
+            Self::Held { seq, .. }
+            | Self::NotStored { seq, .. }
+            | Self::Forked { seq }
+            | Self::Refused { seq, .. } => *seq,
+        }
+    }
+}
+
+/// The word of a peer that it takes no more of this replica's own stream. See
+/// [`PeerStatus::refuses`](crate::PeerStatus::refuses).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// At which commit the stream stopped there, and why. A reason that this version does not know is a
+    /// [`StreamStop::Refused`]. Errors and reasons are cut after 256 bytes.
+    pub stop: StreamStop,
+    /// The wall clock of the peer when it said so; `None` if it could not tell the time. Compare it with the clock here
+    /// if the stream is [held](StreamStop::Held): one of the two is wrong.
+    pub clock: Option<WallMs>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.stop)?;
+        match self.clock {
+            Some(clock) => write!(f, " (the clock there shows {} ms since 1970)", clock.get()),
+            None => Ok(()),
         }
     }
 }

@@ -88,7 +88,7 @@
 //! | stranger | a replica that is no member; it only hears that it is none |
 //! | session | one opening of a store, told by a random number: a peer in a new session may have less than before |
 //! | frame | the bytes that a [`Transport`] carries at once: one or more messages |
-//! | hello | the message that says the session and the heads of its sender |
+//! | hello | the message that says the session, the clock and the heads of its sender |
 //! | acknowledgement | the message that says up to where its sender has streams durably |
 //! | live | the message that carries a commit to all connected members, as soon as it is durable |
 //! | pull | to ask a peer for the commits that are missing here |
@@ -96,6 +96,7 @@
 //! | inbox | the commits of others that passed all checks and wait for the store |
 //! | tip | the place that a stream's head will have once its commits in the inbox are applied |
 //! | stop | why a stream goes no further here, [`StreamStop`]; the other streams go on |
+//! | refusal | the word of a peer that it takes no more of the own stream, [`Refusal`] |
 //! | held | of a stream: stopped, since its next stamp is too far ahead of physical time; the app may *release* it |
 //! | fork | a second history of a stream, which stops the stream for good |
 //! | restored | of a store: put back from a backup, or cloned. It commits no more, [`Restored`] |
@@ -157,7 +158,7 @@ pub use builder::Builder;
 pub use clock::{Clock, ClockError, Mono, Now, SystemClock, WallMs};
 pub use driver::Driver;
 pub use error::{Error, OpenError, SharedError, StopReason};
-pub use events::{Change, ChangeKind, Event, Events, Lagged, RecordKey, Restored, StreamStop};
+pub use events::{Change, ChangeKind, Event, Events, Lagged, RecordKey, Refusal, Restored, StreamStop};
 pub use hlc::{DriftError, Hlc, HlcGenerator, HlcLengthError};
 pub use ids::{DeviceId, GroupId, ParseIdError, ReplicaId};
 pub use join::{Attempt, JoinJob, JoinStorage, JoinTx, Native, StatementError, TransactionEnded};

@@ -1,6 +1,6 @@
 //! The status of a replica: how far its streams and its peers are, so that an app can tell whether all is synced.
 
-use crate::events::{Restored, StreamStop};
+use crate::events::{Refusal, Restored, StreamStop};
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::projection::ProjectionStatus;
@@ -28,6 +28,13 @@ pub struct Status {
     pub pruned: u64,
     /// The highest stamp that the replica issued or saw.
     pub clock: Hlc,
+    /// By how many milliseconds the wall clock here stands ahead of those of the peers that were heard since the
+    /// opening: the middle one of their [`PeerStatus::ahead_ms`]. Negative if it is behind, 0 if it may be right, `None`
+    /// until a peer was heard.
+    ///
+    /// Beyond [`max_drift_ms`](crate::Limits::max_drift_ms) peers hold what is committed here: ask the user to set the
+    /// clock. One wrong peer among many does not move the figure; of two replicas it tells only that one is wrong.
+    pub ahead_ms: Option<i64>,
     /// The streams of all replicas, this one included, in the order of their ids.
     pub streams: Vec<StreamStatus>,
     /// The peers that this replica has heard of, in the order of their ids.
@@ -84,4 +91,13 @@ pub struct PeerStatus {
     /// How many frames of the peer were refused: since the store was opened, or since the peer is connected if it
     /// never acknowledged anything.
     pub rejected: u64,
+    /// Why the peer takes no more of this replica's own stream, as it said; `None` if it takes it, as far as is known.
+    ///
+    /// It tells so itself, so of a peer that is reached through others alone nothing is known. It stays until the peer
+    /// has the commit, also while the peer is away; a fork stays for good.
+    pub refuses: Option<Refusal>,
+    /// By how many milliseconds the wall clock here stands ahead of the peer's; negative if it is behind. It is the
+    /// least that is certain, since nobody knows how long a hello was on its way, and 0 if both may show the same.
+    /// `None` until the peer was heard since the opening.
+    pub ahead_ms: Option<i64>,
 }

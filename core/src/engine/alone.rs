@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::wire::{self, Capped, CommitParts, Hello, MessageWriter, Messages, Pull, WireHead};
+use super::wire::{self, Capped, CommitParts, Hello, MessageWriter, Messages, Pull, WireClock, WireHead};
 use super::{Action, Answer, Ask, Commit, Contents, Effect, Engine, Input, Query, Rules, Staged, Ticket};
 use crate::clock::{Mono, Now, WallMs};
 use crate::events::RecordKey;
@@ -146,7 +146,8 @@ impl Alone {
         }
         let heads: Vec<_> = self.peers.iter().map(Author::head).collect();
         for (session, author) in (1..).zip(&self.peers) {
-            let hello = Hello { session, restored: false, heads: Capped(heads.clone()) };
+            let hello =
+                Hello { session, restored: false, clock: WireClock::default(), heads: Capped(heads.clone()) };
             self.engine.handle(self.now.clone(), Input::Frame(author.stream, wire::hello(GROUP, &hello)));
         }
         self.settle();

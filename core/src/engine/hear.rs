@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::events::{Event, Restored, StreamStop};
+use crate::events::{Event, Refusal, Restored, StreamStop};
 use crate::ids::ReplicaId;
 use crate::limits::Limit;
 use crate::stored::Point;
@@ -12,7 +12,7 @@ use crate::stored::Point;
 use super::pull::Answers;
 use super::stream::Tip;
 use super::stream::admission::Admission;
-use super::wire::{self, Heads, Hello, Message, Messages, PageHead, TooLong, WireCommit, WireHead};
+use super::wire::{self, Heads, Hello, Message, Messages, PageHead, Stopped, TooLong, WireCommit, WireHead};
 use super::{Engine, Mark};
 
 /// The most messages of one frame; this version sends one. Without a bound a frame of many small messages could cause
@@ -108,6 +108,7 @@ impl Engine {
             }
             Message::Ack(heads) => self.hear_heads(from, &heads),
             Message::Regressed(head) => self.hear_regressed(&head),
+            Message::Stopped(stopped) => self.hear_stopped(from, &stopped),
         }
     }
 
@@ -118,15 +119,18 @@ impl Engine {
         if self.peers.greeted(from, hello.session) {
             self.peers.owe(from, |owed| owed.hello = true);
         }
+        let sent_after = self.peers.heard_clock(from, &hello.clock, self.now.mono);
         self.note_regression(from, hello);
         if hello.restored {
             // Earlier acknowledgements of a restored store are void. Flush its row, so that they stay void when this
             // store is opened again.
             let void = self.context.rules.acks_of_restored_are_void;
-            if self.peers.was_restored(from, void) && void {
+            if self.peers.was_restored(from, self.now.mono, void) && void {
                 self.rows.peer(from);
                 self.rows.flush();
             }
+        } else if let Some(after) = sent_after {
+            self.peers.was_not_restored(from, after);
         }
         self.hear_heads(from, &hello.heads);
         self.compare_places(from, &hello.heads);
@@ -157,6 +161,21 @@ impl Engine {
         }
     }
 
+    /// Takes the word of a peer that it takes no more of the own stream.
+    ///
+    /// A peer stops a stream at a commit that it has been sent, and does not have. So a word of any other commit is a
+    /// late one, or is about a commit that somebody made up: it ends when the real one comes.
+    fn hear_stopped(&mut self, from: ReplicaId, stopped: &Stopped) {
+        let refusal = Refusal { stop: stopped.stop(self.context.me()), clock: stopped.clock() };
+        let acked = self.peers.get(from).map_or(0, |peer| peer.acked_of(self.context.me()));
+        let forked = matches!(refusal.stop, StreamStop::Forked { .. });
+        let is_here = (1..=self.ledger.own().seq).contains(&stopped.seq);
+        if is_here && (forked || stopped.seq > acked) && self.peers.refuses(from, refusal.clone()) {
+            self.marks.note(Mark::Refused);
+            self.tell(Event::Refused { by: from, refusal });
+        }
+    }
+
     /// Takes note of what a peer has, and compares it with the heads here, which needs no read.
     fn hear_heads(&mut self, from: ReplicaId, heads: &Heads) {
         let me = self.context.me();
@@ -169,6 +188,9 @@ impl Engine {
                 continue;
             }
             self.note_has(from, head.stream, head.seq);
+            if head.stream == me && self.peers.takes(from, head.seq) {
+                self.tell(Event::Accepted { by: from });
+            }
             let any = !self.context.rules.acks_of_restored_are_void;
             if self.admitting().is_known_stream(head.stream)
                 && self.peers.acked(from, head.stream, head.point(), any)
@@ -211,7 +233,12 @@ impl Engine {
             return;
         }
         let refused = head.too_long.is_some_and(|too_long| self.refuse_too_long(from, &too_long));
-        self.peers.sent_page(from, head.more && progress > 0, head.pruned);
+        // A page of one commit says nothing of the streams that it left out.
+        let more = match answers {
+            Answers::AskedForOne => self.peers.said_more(from),
+            Answers::Asked | Answers::Nothing => head.more && progress > 0,
+        };
+        self.peers.sent_page(from, more, head.pruned);
         // A page that brings nothing new, from a peer that said it has more, would be the same again: without a rest,
         // pulls would come in an endless loop.
         let useless = progress == 0 && !refused && self.has_more(from);
@@ -226,7 +253,8 @@ impl Engine {
     /// Whether a peer has commits to ask for.
     fn has_more(&self, peer: ReplicaId) -> bool {
         let admitting = self.admitting();
-        self.peers.said_more(peer) || self.peers.ahead(peer).any(|(stream, _)| admitting.wants(stream, peer))
+        let wanted = |stream| admitting.wants(stream, peer) || admitting.wants_one(stream, peer);
+        self.peers.said_more(peer) || self.peers.ahead(peer).any(|(stream, _)| wanted(stream))
     }
 
     /// Stops a stream whose next commit the peer cannot send in a frame; other streams go on. Returns whether the
@@ -274,7 +302,11 @@ impl Engine {
                 let tip = Tip { seq, stamp: commit.entry.stamp, digest: commit.digest };
                 let told = self.streams.advance(stream, tip);
                 self.peers.tip_rose(stream, seq);
-                self.inbox.push(*commit, members);
+                if self.streams.is_tried_again(stream) {
+                    self.inbox.push_alone(*commit, members);
+                } else {
+                    self.inbox.push(*commit, members);
+                }
                 self.tell_of_streams(told);
                 return Taken::Queued;
             }

@@ -7,8 +7,8 @@
 //! The engine is a set of **machines**: structs with private fields, each in a file of its own, that are told facts and
 //! return values. No machine sees an effect, a frame or another machine. Only the engine knows them all: this file says
 //! which machine hears of an input, and which one is asked for the next effect. The other chapters of `impl Engine` are
-//! [`lane`] (jobs for the store and their results), [`hear`] (frames of peers), [`answer`] (reads for peers) and
-//! [`report`] (the status for the app).
+//! [`lane`] (jobs for the store and their results), [`hear`] (frames of peers), [`asking`] (pulls), [`answer`] (reads for
+//! peers) and [`report`] (the status for the app).
 //!
 //! | machine | owns |
 //! |---|---|
@@ -39,6 +39,7 @@ mod acks;
 #[cfg(feature = "internals-for-tests")]
 pub mod alone;
 mod answer;
+mod asking;
 mod backoff;
 mod commit;
 mod context;
@@ -95,7 +96,7 @@ use stream::admission::Admitting;
 use stream::inbox::Inbox;
 use stream::{Streams, Told};
 use upkeep::Upkeep;
-use wire::{Capped, Heads, Hello, Pull, WireHead};
+use wire::{Capped, Heads, Hello, Stopped, WireClock, WireHead};
 use writes::{Call, Writes};
 
 /// The most streams of a group.
@@ -301,7 +302,10 @@ impl Engine {
     fn tell_of_streams(&mut self, told: impl IntoIterator<Item = Told>) {
         for told in told {
             match told {
-                Told::Stopped(stream, reason) => self.tell(Event::Stopped { stream, reason }),
+                Told::Stopped(stream, reason) => {
+                    self.peers.owe(stream, |owed| owed.stop = true);
+                    self.tell(Event::Stopped { stream, reason });
+                }
                 Told::Resumed(stream) => {
                     self.marks.note(Mark::Resumed);
                     self.peers.all_are_useful();
@@ -327,10 +331,16 @@ impl Engine {
     /// Sends peers the messages that they are owed.
     fn pay_what_is_owed(&mut self) {
         let group = self.context.group();
-        while let Some((to, Owed { hello, stranger, regressed })) = self.peers.pay() {
+        let wall = self.now.wall.as_ref().ok().copied();
+        while let Some((to, Owed { hello, stranger, regressed, stop })) = self.peers.pay() {
             if hello {
                 let restored = self.streams.restored().is_some();
-                let hello = Hello { session: self.context.session, restored, heads: self.heads() };
+                let clock = WireClock {
+                    wall: wall.map(WallMs::get),
+                    sent: self.now.mono.0,
+                    heard: self.peers.says_hello(to, self.now.mono),
+                };
+                let hello = Hello { session: self.context.session, restored, clock, heads: self.heads() };
                 self.send(to, wire::hello(group, &hello));
             }
             if stranger {
@@ -338,6 +348,13 @@ impl Engine {
             }
             if let Some(head) = regressed {
                 self.send(to, wire::regressed(group, &head));
+            }
+            // Repeat the word of a stop with every hello: a frame may be lost, and the author may be in a new session.
+            if (hello || stop)
+                && self.members.trusts(to, &self.context)
+                && let Some(stop) = self.streams.stop_of(to)
+            {
+                self.send(to, wire::stopped(group, &Stopped::new(stop, wall)));
             }
         }
     }
@@ -356,38 +373,6 @@ impl Engine {
         });
         let heads = Capped(heads.filter(|head| head.seq > 0).collect());
         self.broadcast(wire::ack(self.context.group(), &heads));
-    }
-
-    /// Asks one peer for missing commits, unless a page is on its way. No other place pulls.
-    fn pull(&mut self) {
-        if self.closing || !self.puller.is_free() || !self.inbox.has_room_for_a_page(&self.context.limits) {
-            return;
-        }
-        let admitting = self.admitting();
-        let mut able = self.peers.with_missing(|stream, peer| admitting.wants(stream, peer));
-        able.retain(|peer| self.members.trusts(*peer, &self.context));
-        let Some(peer) = self.puller.choose(able, &mut self.rng) else { return };
-        let own = self.ledger.own().point();
-        let tips = self.streams.tips().map(|(stream, tip)| (stream, tip.point()));
-        let tips = tips.chain([(self.context.me(), own)]).filter(|(_, point)| point.seq > 0);
-        let mut heads: Vec<_> =
-            tips.map(|(stream, point)| WireHead { stream, seq: point.seq, digest: point.digest }).collect();
-        heads.sort_unstable_by_key(|head| head.stream);
-        // Exclude the own stream: this replica is its only author, so a commit of it would bring nothing new.
-        let mut excluded = vec![self.context.me()];
-        if self.context.rules.pulls_exclude {
-            excluded.extend(self.streams.stopped_for(peer));
-        }
-        let limits = &self.context.limits;
-        let pull = Pull {
-            id: self.puller.asks(peer, self.now.mono),
-            budget: crate::stored::length(limits.page_bytes_max),
-            frame_bytes: crate::stored::length(limits.frame_bytes_max),
-            heads: Capped(heads),
-            excluded: Capped(excluded),
-        };
-        self.peers.is_asked(peer);
-        self.send(peer, wire::pull(self.context.group(), &pull));
     }
 
     // --- what is said -----------------------------------------------------------------------------------------------

@@ -36,6 +36,8 @@ struct Asked {
     peer: ReplicaId,
     id: u32,
     deadline: Mono,
+    /// Whether one commit alone was asked for.
+    one: bool,
     /// The page rests on commits that are not here any more. It is still waited for, and its peer is not blamed for
     /// what it brings.
     void: bool,
@@ -46,6 +48,8 @@ struct Asked {
 pub(super) enum Answers {
     /// The pull whose page is on its way.
     Asked,
+    /// The same, and it asked for one commit alone.
+    AskedForOne,
     /// A pull of an earlier session, or one that was given up. The commits of its page are as good as any, but say
     /// nothing about the peer.
     Nothing,
@@ -66,20 +70,22 @@ impl Puller {
         rng.choice(able)
     }
 
-    /// Asks a peer for a page; returns the id of the pull.
-    pub(super) fn asks(&mut self, peer: ReplicaId, now: Mono) -> u32 {
+    /// Asks a peer for a page, or for one commit alone; returns the id of the pull.
+    pub(super) fn asks(&mut self, peer: ReplicaId, one: bool, now: Mono) -> u32 {
         debug_assert!(self.on_its_way.is_none(), "one page at a time: {:?}", self.on_its_way);
         self.last_id = self.last_id.wrapping_add(1);
         let deadline = after(now, PULL_TIMEOUT_MS);
-        self.on_its_way = Some(Asked { peer, id: self.last_id, deadline, void: false });
+        self.on_its_way = Some(Asked { peer, id: self.last_id, deadline, one, void: false });
         self.last_id
     }
 
     /// Takes note of a page that has arrived; returns the pull that it answers.
     pub(super) fn arrived(&mut self, from: ReplicaId, id: u32) -> Answers {
         match self.on_its_way.take_if(|asked| asked.peer == from && asked.id == id) {
-            Some(asked) if !asked.void => Answers::Asked,
-            _ => Answers::Nothing,
+            Some(asked) if asked.void => Answers::Nothing,
+            Some(asked) if asked.one => Answers::AskedForOne,
+            Some(_) => Answers::Asked,
+            None => Answers::Nothing,
         }
     }
 
@@ -149,7 +155,7 @@ mod tests {
     fn one_page_is_on_its_way_at_a_time() {
         let mut puller = Puller::default();
         assert!(puller.is_free());
-        let id = puller.asks(A, Mono(0));
+        let id = puller.asks(A, false, Mono(0));
         assert!(!puller.is_free());
         assert_eq!(puller.arrived(B, id), Answers::Nothing, "of another peer");
         assert_eq!(puller.arrived(A, id.wrapping_add(1)), Answers::Nothing, "of another pull");
@@ -162,7 +168,7 @@ mod tests {
     fn whoever_is_silent_is_named_once_and_not_asked_again_if_there_is_another() {
         let mut rng = fastrand::Rng::with_seed(1);
         let mut puller = Puller::default();
-        let id = puller.asks(A, Mono(0));
+        let id = puller.asks(A, false, Mono(0));
         puller.expire(Mono(9_999));
         assert_eq!(puller.poll_silent(), None);
         puller.expire(puller.next_timeout().unwrap());
@@ -178,10 +184,22 @@ mod tests {
     #[test]
     fn a_page_whose_ground_was_lost_is_waited_for_and_blamed_on_nobody() {
         let mut puller = Puller::default();
-        let id = puller.asks(A, Mono(0));
+        let id = puller.asks(A, false, Mono(0));
         puller.let_go();
         assert!(!puller.is_free());
         assert_eq!(puller.arrived(A, id), Answers::Nothing);
         assert!(puller.is_free());
+    }
+
+    #[test]
+    fn the_page_of_one_commit_answers_the_pull_that_asked_for_one() {
+        let mut puller = Puller::default();
+        for (one, answers) in [(true, Answers::AskedForOne), (false, Answers::Asked)] {
+            let id = puller.asks(A, one, Mono(0));
+            assert_eq!(puller.arrived(A, id), answers);
+        }
+        let id = puller.asks(A, true, Mono(0));
+        puller.let_go();
+        assert_eq!(puller.arrived(A, id), Answers::Nothing, "its ground was lost");
     }
 }

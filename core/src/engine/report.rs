@@ -34,9 +34,11 @@ impl Engine {
         });
         let admitting = self.admitting();
         let missing = |peer| {
-            let wanted = self.peers.ahead(peer).filter(|(stream, _)| admitting.wants(*stream, peer));
+            let wanted = self.peers.ahead(peer).filter(|(stream, _)| admitting.may_take(*stream, peer));
             wanted.map(|(stream, seq)| seq - self.streams.tip(stream).seq).fold(0, u64::saturating_add)
         };
+        let mut ahead: Vec<_> = self.peers.iter().filter_map(|(_, peer)| peer.ahead_ms(&self.now)).collect();
+        ahead.sort_unstable();
         let peers = self.peers.iter().map(|(replica, peer)| PeerStatus {
             replica,
             connected: peer.is_up(),
@@ -46,6 +48,8 @@ impl Engine {
             stranger: peer.calls_us_stranger(),
             pruned: peer.is_pruned(),
             rejected: peer.rejected(),
+            refuses: peer.refusal().cloned(),
+            ahead_ms: peer.ahead_ms(&self.now),
         });
         Status {
             group: self.context.group(),
@@ -57,6 +61,7 @@ impl Engine {
             commits: own.seq,
             pruned: own.floor,
             clock: self.ledger.durable_clock(),
+            ahead_ms: median(&ahead),
             streams: streams.collect(),
             peers: peers.collect(),
             received: self.inbox.len(),
@@ -67,4 +72,9 @@ impl Engine {
             marks: self.marks.bits(),
         }
     }
+}
+
+/// The middle of sorted figures; of two in the middle, the lower one.
+fn median(sorted: &[i64]) -> Option<i64> {
+    sorted.get(sorted.len().saturating_sub(1) / 2).copied()
 }

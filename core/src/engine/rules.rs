@@ -122,6 +122,8 @@ pub(crate) enum Mark {
     TieOnWall,
     /// Two stamps differed in their replica alone.
     TieOnCounter,
+    /// A peer said that it takes no more of the own stream.
+    Refused,
 }
 
 /// The marks that were seen.
@@ -145,7 +147,7 @@ impl Marks {
 
 /// The names of all marks, in the order of their bits.
 #[cfg(feature = "internals-for-tests")]
-pub const MARKS: [&str; 20] = [
+pub const MARKS: [&str; 21] = [
     "duplicate",
     "too early",
     "held",
@@ -166,4 +168,5 @@ pub const MARKS: [&str; 20] = [
     "full",
     "tie on wall",
     "tie on counter",
+    "refused",
 ];

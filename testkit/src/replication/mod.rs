@@ -18,6 +18,7 @@
 //! | H5, H6, Y11 | `a_stream_from_the_future_is_held_alone_until_time_catches_up`, `a_held_stream_that_is_released_goes_through_at_once` |
 //! | H1, H2, Y11 | `a_clock_that_is_behind_or_frozen_delays_its_own_device_alone`, `a_clock_that_steps_back_every_day_converges` |
 //! | H3, Y8, Y15 | `a_restored_store_that_wrote_other_commits_loses_nothing_anywhere`, `a_restored_store_learns_of_it_from_those_who_know_more`, `a_restored_store_that_lost_what_it_acknowledged_is_found_out` |
+//! | Y11, Y14, Y15, Y17 | `a_device_from_the_future_is_told_so_itself`, `a_full_disk_elsewhere_is_told_and_asks_for_one_commit_a_minute`, `the_original_of_a_copy_is_told_that_its_stream_has_stopped`, `the_original_goes_on_after_a_copy_of_it_was_found_out` |
 //! | C1, C6, Y4, X3 | `a_replica_that_stops_anywhere_goes_on_where_it_was` |
 //! | B1, B2, C15 | `bad_frames_change_nothing_and_are_told`, `honest_peers_are_served_during_a_flood` |
 //! | C10, C13, C16, C18 | `projections_follow_what_others_commit`, `records_go_on_whatever_a_projection_says` |
@@ -31,6 +32,7 @@ mod crashes;
 mod merging;
 mod peer;
 mod projections;
+mod refusals;
 mod restored;
 mod spreading;
 mod stored;
@@ -51,6 +53,12 @@ pub use clocks::{
 pub use crashes::a_replica_that_stops_anywhere_goes_on_where_it_was;
 pub use merging::{a_late_joiner_gets_every_log_entry_whole, concurrent_changes_end_the_same_in_every_order};
 pub use projections::{projections_follow_what_others_commit, records_go_on_whatever_a_projection_says};
+pub use refusals::{
+    a_device_from_the_future_is_told_so_itself,
+    a_full_disk_elsewhere_is_told_and_asks_for_one_commit_a_minute,
+    the_original_goes_on_after_a_copy_of_it_was_found_out,
+    the_original_of_a_copy_is_told_that_its_stream_has_stopped,
+};
 pub use restored::{
     a_restored_store_learns_of_it_from_those_who_know_more,
     a_restored_store_that_lost_what_it_acknowledged_is_found_out,
@@ -92,6 +100,10 @@ macro_rules! for_each_replication_property {
             a_restored_store_that_wrote_other_commits_loses_nothing_anywhere
             a_restored_store_learns_of_it_from_those_who_know_more
             a_restored_store_that_lost_what_it_acknowledged_is_found_out
+            a_device_from_the_future_is_told_so_itself
+            a_full_disk_elsewhere_is_told_and_asks_for_one_commit_a_minute
+            the_original_of_a_copy_is_told_that_its_stream_has_stopped
+            the_original_goes_on_after_a_copy_of_it_was_found_out
             a_replica_that_stops_anywhere_goes_on_where_it_was
             bad_frames_change_nothing_and_are_told
             honest_peers_are_served_during_a_flood

@@ -704,12 +704,12 @@ pub(crate) const PROPERTIES: &[Property] = &[
         id: "Y17",
         says: "The author of a stopped stream, a joiner that waits and a device with a wrong clock are told why, on their own \
                device.",
-        method: "Scenarios and the simulator.",
-        catches: "Only the receiver knows.",
-        limits: "",
-        proof: WhyNot(
-            "planned: a stop is visible where it happens alone; a restored store and a stranger are told",
-        ),
+        method: "Both sides of every reason, frame by frame; clocks that are wrong, disks that are full and stores that were \
+                 copied, in scenarios; the simulator.",
+        catches: "A stop that only the receiver knows; a word that is lost, late or made up and counts; an end that is never \
+                  told; a round trip that is taken for a wrong clock.",
+        limits: "An author hears of stops at the peers to which it is connected, and not through others.",
+        proof: Tests(&[]),
     },
     Property {
         id: "Y18",
@@ -940,6 +940,6 @@ pub(crate) const PROPERTIES: &[Property] = &[
         method: "See Y17.",
         catches: "See Y17.",
         limits: "",
-        proof: WhyNot("planned, with Y17"),
+        proof: Tests(&[]),
     },
 ];

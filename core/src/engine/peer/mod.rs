@@ -6,6 +6,7 @@
 //! say.
 
 mod ahead;
+mod clock;
 mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,11 +15,12 @@ use ahead::Ahead;
 pub(super) use session::{Owed, Peer};
 
 use crate::clock::Mono;
+use crate::events::Refusal;
 use crate::ids::ReplicaId;
 use crate::stored::Point;
 
 use super::Machine;
-use super::wire::STREAMS_MAX;
+use super::wire::{STREAMS_MAX, WireClock};
 
 /// The most replicas that are remembered beyond the members. Most of them are strangers.
 const STRANGERS_MAX: usize = 64;
@@ -104,12 +106,39 @@ impl Peers {
     }
 
     /// Takes note that the store of a peer was restored; returns whether that is news.
-    pub(super) fn was_restored(&mut self, replica: ReplicaId, forget_acks: bool) -> bool {
+    pub(super) fn was_restored(&mut self, replica: ReplicaId, now: Mono, forget_acks: bool) -> bool {
         let Some(peer) = self.peers.get_mut(&replica) else { return false };
         // Forget how much the peer had of its own stream: it has what it says now, if anything.
         peer.has.remove(&replica);
         self.ahead.forget_stream(replica, replica);
-        peer.was_restored(forget_acks)
+        peer.was_restored(now, forget_acks)
+    }
+
+    /// Takes note that a peer says that its store was not restored, in a hello that was sent after this moment.
+    pub(super) fn was_not_restored(&mut self, replica: ReplicaId, after: Mono) {
+        if let Some(peer) = self.peers.get_mut(&replica) {
+            peer.was_not_restored(after);
+        }
+    }
+
+    /// Takes note that a hello goes to a peer; returns the timer of the peer to echo in it.
+    pub(super) fn says_hello(&mut self, replica: ReplicaId, now: Mono) -> Option<u64> {
+        self.peers.get_mut(&replica).and_then(|peer| peer.clock.says_hello(now))
+    }
+
+    /// Takes what a hello of a peer says of time; returns the moment after which it was sent, if it proves one.
+    pub(super) fn heard_clock(&mut self, replica: ReplicaId, clock: &WireClock, now: Mono) -> Option<Mono> {
+        self.peers.get_mut(&replica).and_then(|peer| peer.clock.heard(clock, now))
+    }
+
+    /// Takes the word of a peer that it takes no more of the stream of this replica; returns whether it is news.
+    pub(super) fn refuses(&mut self, replica: ReplicaId, refusal: Refusal) -> bool {
+        self.peers.get_mut(&replica).is_some_and(|peer| peer.refuses(refusal))
+    }
+
+    /// Takes note that a peer has the stream of this replica up to `seq`; returns whether it takes it again.
+    pub(super) fn takes(&mut self, replica: ReplicaId, seq: u64) -> bool {
+        self.peers.get_mut(&replica).is_some_and(|peer| peer.takes(seq))
     }
 
     /// Takes note of whether a peer calls this replica a stranger.
@@ -269,6 +298,7 @@ impl Machine for Peers {
             assert!(peer.is_up() || !peer.owed.is_anything(), "{replica} is down and owed {:?}", peer.owed);
             assert_eq!(peer.owed.is_anything(), self.owing.contains(replica), "{replica}");
             assert_eq!(!peer.backoff.is_over(), self.resting.contains(replica), "{replica}");
+            peer.clock.check();
         }
     }
 }

@@ -1,15 +1,19 @@
 //! One peer: its link, its session, and what is known of it.
 //!
 //! Owns: the link, the streams that the peer has and acknowledged, the messages that it is owed. Holds always: a peer
-//! that is down is owed nothing; an acknowledgement never falls; a store that was restored stays so.
+//! that is down is owed nothing; an acknowledgement never falls; a store that was restored stays so, until the peer
+//! proves that it is another one.
 
 use std::collections::BTreeMap;
 
+use crate::clock::{Mono, Now};
+use crate::events::{Refusal, StreamStop};
 use crate::ids::ReplicaId;
 use crate::stored::Point;
 
 use super::super::backoff::Backoff;
 use super::super::wire::{STREAMS_MAX, WireHead};
+use super::clock::PeerClock;
 
 /// The link to a peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub(in crate::engine) struct Owed {
     pub(in crate::engine) stranger: bool,
     /// The word that it once acknowledged this place.
     pub(in crate::engine) regressed: Option<WireHead>,
+    /// The word of what stops its stream here.
+    pub(in crate::engine) stop: bool,
 }
 
 impl Owed {
@@ -47,8 +53,11 @@ pub(in crate::engine) struct Peer {
     pub(super) has: BTreeMap<ReplicaId, u64>,
     /// The highest place of each stream that the peer ever acknowledged.
     pub(super) acked: BTreeMap<ReplicaId, Point>,
-    /// Whether the peer says that its store was restored: none of its acknowledgements counts.
-    restored: bool,
+    /// When the peer said last that its store was restored: then none of its acknowledgements counts.
+    restored: Option<Mono>,
+    /// Why the peer takes no more of the stream of this replica.
+    refusal: Option<Refusal>,
+    pub(super) clock: PeerClock,
     /// Whether the peer says that this replica is no member.
     pub(super) stranger: bool,
     /// Whether the peer's log begins behind what is here.
@@ -75,7 +84,16 @@ impl Peer {
     }
 
     pub(in crate::engine) fn is_restored(&self) -> bool {
-        self.restored
+        self.restored.is_some()
+    }
+
+    pub(in crate::engine) fn refusal(&self) -> Option<&Refusal> {
+        self.refusal.as_ref()
+    }
+
+    /// By how many milliseconds the wall clock here stands ahead of the peer's, at least.
+    pub(in crate::engine) fn ahead_ms(&self, now: &Now) -> Option<i64> {
+        self.clock.ahead_ms(now)
     }
 
     pub(in crate::engine) fn calls_us_stranger(&self) -> bool {
@@ -93,6 +111,7 @@ impl Peer {
     pub(super) fn came_up(&mut self) {
         self.link = Link::Up;
         self.backoff.reset();
+        self.clock.is_of_new_session();
     }
 
     pub(super) fn went_down(&mut self) {
@@ -101,9 +120,9 @@ impl Peer {
     }
 
     /// Whether nothing is lost if the peer is forgotten: neither an acknowledgement, nor that it must not acknowledge
-    /// any more.
+    /// any more, nor that it takes no more of the stream here.
     pub(super) fn is_forgettable(&self) -> bool {
-        self.acked.is_empty() && !self.restored
+        self.acked.is_empty() && self.restored.is_none() && self.refusal.is_none()
     }
 
     /// Takes the session of a hello; returns whether it is a new one. The store may have lost since what it had in an
@@ -115,6 +134,7 @@ impl Peer {
             return false;
         }
         self.link = Link::Greeted(session);
+        self.clock.is_of_new_session();
         self.has.clear();
         self.compared.clear();
         self.pruned = false;
@@ -122,26 +142,54 @@ impl Peer {
         true
     }
 
-    /// Takes note that the store was restored, which it stays for ever. Returns whether this is news.
-    pub(super) fn was_restored(&mut self, forget_acks: bool) -> bool {
-        let news = !std::mem::replace(&mut self.restored, true);
+    /// Takes note that the store was restored. Returns whether this is news.
+    pub(super) fn was_restored(&mut self, now: Mono, forget_acks: bool) -> bool {
+        let news = self.restored.replace(now).is_none();
         if news && forget_acks {
             self.acked.clear();
         }
         news
     }
 
+    /// Takes note that the store says, in a hello that was sent after the moment `after`, that it was not restored. A
+    /// store that was restored says so in every hello, so this is another store of the same replica: the one that was
+    /// restored was a copy of it. A hello of before proves nothing.
+    pub(super) fn was_not_restored(&mut self, after: Mono) {
+        self.restored.take_if(|said| *said < after);
+    }
+
+    /// Takes the word that the peer takes no more of the stream of this replica; returns whether it is news. The words
+    /// alone are none: a full disk may be another bit fuller at every trial.
+    pub(super) fn refuses(&mut self, refusal: Refusal) -> bool {
+        let kind = |refusal: &Refusal| (refusal.stop.seq(), std::mem::discriminant(&refusal.stop));
+        if self.refusal.as_ref().is_some_and(is_final) {
+            return false;
+        }
+        let before = self.refusal.replace(refusal);
+        before.as_ref().map(kind) != self.refusal.as_ref().map(kind)
+    }
+
+    /// Takes note that the peer has the stream of this replica up to `seq`; returns whether it takes it again.
+    pub(super) fn takes(&mut self, seq: u64) -> bool {
+        self.refusal.take_if(|known| !is_final(known) && known.stop.seq() <= seq).is_some()
+    }
+
     /// Takes an acknowledgement; returns whether it is more than before. It never falls, and counts only while the
     /// store is known to be the one that gave it, which the hello of the peer says; `any` switches that rule off.
     pub(super) fn acks(&mut self, stream: ReplicaId, point: Point, any: bool) -> bool {
         let rises = self.acked.get(&stream).is_none_or(|before| before.seq < point.seq);
-        let counts = any || !self.restored && matches!(self.link, Link::Greeted(_));
+        let counts = any || self.restored.is_none() && matches!(self.link, Link::Greeted(_));
         let taken = rises && counts && (self.acked.len() < STREAMS_MAX || self.acked.contains_key(&stream));
         if taken {
             self.acked.insert(stream, point);
         }
         taken
     }
+}
+
+/// Whether nothing ends a refusal: a stream with two histories stays so.
+fn is_final(refusal: &Refusal) -> bool {
+    matches!(refusal.stop, StreamStop::Forked { .. })
 }
 
 #[cfg(test)]
@@ -199,7 +247,7 @@ mod tests {
             ("up", Peer::came_up, false),
             ("greeted", |peer| _ = peer.greeted(1), true),
             ("up again", Peer::came_up, false),
-            ("restored", |peer| _ = (peer.greeted(2), peer.was_restored(false)), false),
+            ("restored", |peer| _ = (peer.greeted(2), peer.was_restored(Mono(1), false)), false),
         ];
         let mut peer = Peer::default();
         for (seq, (name, step, counts)) in (1..).zip(steps) {
@@ -217,7 +265,7 @@ mod tests {
         peer.acks(B, point(3), false);
         (peer.pruned, peer.stranger) = (true, true);
         peer.has.insert(B, 3);
-        peer.backoff.again(crate::clock::Mono(0), &mut fastrand::Rng::with_seed(1));
+        peer.backoff.again(Mono(0), &mut fastrand::Rng::with_seed(1));
         assert!(!peer.greeted(1), "it is the same one");
         assert_eq!((peer.has.len(), peer.pruned, peer.stranger), (1, true, false));
         assert!(!peer.backoff.is_over());
@@ -232,23 +280,59 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_was_restored_says_so_once_and_for_good() {
+    fn a_store_that_was_restored_stays_so_until_a_later_hello_says_otherwise() {
         for (forget, acked) in [(true, 0), (false, 3)] {
             let mut peer = greeted();
             peer.acks(B, point(3), false);
-            assert!(peer.was_restored(forget) && peer.is_restored());
+            assert!(peer.was_restored(Mono(10), forget) && peer.is_restored());
             assert_eq!(peer.acked_of(B), acked);
-            assert!(!peer.was_restored(forget), "no news");
+            assert!(!peer.was_restored(Mono(20), forget), "no news");
             peer.greeted(2);
-            assert!(peer.is_restored());
+            for (after, restored) in [(9, true), (20, true), (21, false)] {
+                peer.was_not_restored(Mono(after));
+                assert_eq!(peer.is_restored(), restored, "a hello that was sent after {after}");
+            }
+            assert!(peer.acks(B, point(4), false), "of the store that was not restored");
         }
+    }
+
+    fn refusal(stop: StreamStop) -> Refusal {
+        Refusal { stop, clock: None }
+    }
+
+    fn refused(seq: u64, reason: &str) -> Refusal {
+        refusal(StreamStop::Refused { seq, reason: reason.into() })
+    }
+
+    #[test]
+    fn a_refusal_is_told_once_and_ends_with_the_commit_that_was_refused() {
+        let mut peer = greeted();
+        assert!(!peer.takes(9), "nothing was refused");
+        let not_stored = refusal(StreamStop::NotStored { seq: 4, error: "full".into() });
+        for (word, news) in
+            [(refused(4, "a"), true), (refused(4, "b"), false), (not_stored, true), (refused(5, "b"), true)]
+        {
+            assert_eq!(peer.refuses(word.clone()), news, "{word}");
+            assert_eq!(peer.refusal(), Some(&word), "the latest words are shown");
+        }
+        assert!(!peer.takes(4) && peer.refusal().is_some());
+        assert!(peer.takes(5) && peer.refusal().is_none() && !peer.takes(6));
+    }
+
+    #[test]
+    fn a_fork_there_is_the_last_word_however_much_of_the_stream_the_peer_has() {
+        let mut peer = greeted();
+        let forked = refusal(StreamStop::Forked { seq: 4 });
+        assert!(peer.refuses(refused(5, "a")) && peer.refuses(forked.clone()));
+        assert!(!peer.refuses(refused(6, "a")) && !peer.takes(9));
+        assert_eq!(peer.refusal(), Some(&forked));
     }
 
     #[test]
     fn a_peer_that_is_down_is_owed_nothing_and_a_pause_ends_when_it_comes_up() {
         let mut peer = greeted();
         peer.owed.hello = true;
-        peer.backoff.again(crate::clock::Mono(0), &mut fastrand::Rng::with_seed(1));
+        peer.backoff.again(Mono(0), &mut fastrand::Rng::with_seed(1));
         peer.went_down();
         assert!(!peer.owed.is_anything() && !peer.is_up() && !peer.backoff.is_over());
         peer.came_up();
@@ -256,12 +340,13 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_may_be_forgotten_unless_it_acknowledged_something_or_was_restored() {
+    fn a_peer_may_be_forgotten_unless_it_acknowledged_or_refuses_something_or_was_restored() {
         assert!(greeted().is_forgettable());
-        let (mut acked, mut restored) = (greeted(), greeted());
+        let (mut acked, mut restored, mut refuses) = (greeted(), greeted(), greeted());
         acked.acks(B, point(1), false);
-        restored.was_restored(true);
-        assert!(!acked.is_forgettable() && !restored.is_forgettable());
+        restored.was_restored(Mono(1), true);
+        refuses.refuses(refused(1, "no"));
+        assert!(!acked.is_forgettable() && !restored.is_forgettable() && !refuses.is_forgettable());
     }
 
     #[test]
@@ -280,5 +365,6 @@ mod tests {
         assert!(Owed { hello: true, ..Owed::default() }.is_anything());
         assert!(Owed { stranger: true, ..Owed::default() }.is_anything());
         assert!(Owed { regressed: Some(head), ..Owed::default() }.is_anything());
+        assert!(Owed { stop: true, ..Owed::default() }.is_anything());
     }
 }

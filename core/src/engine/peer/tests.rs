@@ -55,8 +55,8 @@ fn a_peer_is_answered_once_however_often_it_asks() {
     peers.owe(B, |owed| owed.hello = true);
     peers.owe(B, |owed| owed.stranger = true);
     peers.check();
-    assert_eq!(peers.pay(), Some((B, Owed { hello: true, stranger: true, regressed: None })));
-    assert_eq!(peers.pay(), Some((C, Owed { hello: false, stranger: true, regressed: None })));
+    assert_eq!(peers.pay(), Some((B, Owed { hello: true, stranger: true, ..Owed::default() })));
+    assert_eq!(peers.pay(), Some((C, Owed { hello: false, stranger: true, ..Owed::default() })));
     assert_eq!(peers.pay(), None);
     peers.check();
 }
@@ -142,7 +142,7 @@ fn an_acknowledgement_counts_only_while_the_session_that_gave_it_is_known() {
     assert!(!peers.acked(B, S, point(4), false));
     assert!(peers.greeted(B, 2) && peers.acked(B, S, point(4), false));
     assert!(!peers.acked(C, S, point(4), false), "nobody knows it");
-    assert!(peers.was_restored(B, true) && !peers.was_restored(B, true));
+    assert!(peers.was_restored(B, Mono(1), true) && !peers.was_restored(B, Mono(1), true));
     assert_eq!(peers.get(B).map(|peer| peer.acked_of(S)), Some(0));
 }
 
@@ -159,7 +159,7 @@ fn the_index_says_what_comparing_everything_would() {
                 0 => peers.came_up(peer),
                 1 if peers.is_up(peer) => _ = peers.greeted(peer, rng.u64(0..2)),
                 2 => peers.went_down(peer),
-                3 => _ = peers.was_restored(peer, true),
+                3 => _ = peers.was_restored(peer, Mono(1), true),
                 4 => {
                     *tip += rng.u64(1..4);
                     peers.tip_rose(stream, *tip);
@@ -204,7 +204,7 @@ fn a_restored_peer_has_of_its_own_stream_what_it_says_from_then_on() {
     let mut peers = greeted(&[B]);
     peers.has(B, B, 5, 0);
     peers.has(B, S, 5, 0);
-    peers.was_restored(B, true);
+    peers.was_restored(B, Mono(1), true);
     assert_eq!(peers.ahead(B).collect::<Vec<_>>(), [(S, 5)]);
     peers.check_index(ME, |_| 0);
     peers.has(B, B, 2, 0);

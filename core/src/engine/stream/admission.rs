@@ -75,6 +75,16 @@ impl Admitting<'_> {
 
     /// Whether commits of a stream are to be asked of `peer`.
     pub(in crate::engine) fn wants(&self, stream: ReplicaId, peer: ReplicaId) -> bool {
+        self.may_take(stream, peer) && !self.streams.is_tried_again(stream)
+    }
+
+    /// Whether the next commit of a stream alone is to be asked of `peer`, since the store refused it the last time.
+    pub(in crate::engine) fn wants_one(&self, stream: ReplicaId, peer: ReplicaId) -> bool {
+        self.streams.is_tried_again(stream) && !self.streams.waits(stream) && self.may_take(stream, peer)
+    }
+
+    /// Whether commits of a stream would be taken of `peer`, if it sent them.
+    pub(in crate::engine) fn may_take(&self, stream: ReplicaId, peer: ReplicaId) -> bool {
         stream != self.context.me()
             && !self.streams.is_stopped_for(stream, peer)
             && self.is_known_stream(stream)

@@ -8,7 +8,7 @@
 //! Owns: the commits, the members that they add, how many of them are written one by one. Holds always: `bytes` is the
 //! sum of their weights, and above the cap only if a single commit is.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::ids::{DeviceId, ReplicaId};
 use crate::limits::Limits;
@@ -28,6 +28,8 @@ pub(in crate::engine) struct Inbox {
     members: BTreeMap<ReplicaId, DeviceId>,
     /// How many more commits are written one by one, since a projection or the store refused one of them.
     one_by_one: usize,
+    /// The commits that are written alone, since the store refused them before.
+    alone: BTreeSet<(ReplicaId, u64)>,
 }
 
 /// The filling of the inbox at one moment, to tell which commits came since.
@@ -78,6 +80,12 @@ impl Inbox {
         self.commits.push_back(commit);
     }
 
+    /// Takes such a commit, which shares its write with no other one.
+    pub(in crate::engine) fn push_alone(&mut self, commit: Received, members: Vec<Member>) {
+        self.alone.insert((commit.stream, commit.seq));
+        self.push(commit, members);
+    }
+
     pub(in crate::engine) fn filled(&self) -> Filled {
         Filled { commits: self.commits.len(), bytes: self.bytes }
     }
@@ -100,7 +108,12 @@ impl Inbox {
     /// Takes the commits at the front, as many as fit into one write, and at least one.
     pub(in crate::engine) fn take(&mut self, limits: &Limits) -> Vec<Received> {
         let (mut changes, mut bytes) = (0, 0);
-        let most = if self.one_by_one > 0 { 1 } else { limits.event_commits_max };
+        let is_alone = |commit: &Received| self.alone.contains(&(commit.stream, commit.seq));
+        let most = match self.commits.front() {
+            Some(first) if self.one_by_one > 0 || is_alone(first) => 1,
+            _ if self.alone.is_empty() => limits.event_commits_max,
+            _ => self.commits.iter().take_while(|next| !is_alone(next)).count().min(limits.event_commits_max),
+        };
         let fitting = self.commits.iter().take(most).take_while(|next| {
             (changes, bytes) = (changes + next.values.len(), bytes + next.weight());
             changes <= limits.commit_changes_max && bytes <= limits.frame_bytes_max
@@ -109,6 +122,9 @@ impl Inbox {
         self.one_by_one = self.one_by_one.saturating_sub(1);
         let taken: Vec<_> = self.commits.drain(..count).collect();
         self.bytes -= taken.iter().map(Received::weight).sum::<usize>();
+        if let ([one], false) = (&taken[..], self.alone.is_empty()) {
+            self.alone.remove(&(one.stream, one.seq));
+        }
         taken
     }
 
@@ -137,6 +153,8 @@ impl Inbox {
 impl Machine for Inbox {
     fn check(&self) {
         assert_eq!(self.bytes, self.commits.iter().map(Received::weight).sum::<usize>());
+        let is_here = |id: &(ReplicaId, u64)| self.commits.iter().any(|next| (next.stream, next.seq) == *id);
+        assert!(self.alone.iter().all(is_here), "{:?} do not wait", self.alone);
     }
 }
 
@@ -238,6 +256,35 @@ mod tests {
         assert_eq!(seqs(&inbox.take(&limits)), [3]);
         assert_eq!(seqs(&inbox.take(&limits)), [4]);
         assert_eq!(seqs(&inbox.take(&limits)), [5, 6]);
+    }
+
+    #[test]
+    fn a_commit_that_the_store_refused_before_shares_its_write_with_no_other() {
+        let (all, limits) = (commits(&[10; 6]), Limits::default());
+        let filled = |from: usize| {
+            let mut inbox = Inbox::default();
+            for (at, commit) in all.iter().enumerate().skip(from) {
+                if at == 2 || at == 3 {
+                    inbox.push_alone(commit.clone(), Vec::new());
+                } else {
+                    inbox.push(commit.clone(), Vec::new());
+                }
+                inbox.check();
+            }
+            inbox
+        };
+        let mut inbox = filled(0);
+        for taken in [&[1, 2][..], &[3], &[4], &[5, 6]] {
+            assert_eq!(seqs(&inbox.take(&limits)), taken);
+            inbox.check();
+        }
+        let few = Limits { event_commits_max: 1, ..Limits::default() };
+        assert_eq!(seqs(&filled(0).take(&few)), [1], "the other bounds hold too");
+        let mut inbox = filled(2);
+        inbox.fail(1);
+        inbox.check();
+        all.iter().for_each(|commit| inbox.push(commit.clone(), Vec::new()));
+        assert_eq!(inbox.take(&limits).len(), 6, "what is let go is alone no longer");
     }
 
     #[test]

@@ -59,6 +59,8 @@ pub(super) struct Streams {
     waiting: BTreeSet<ReplicaId>,
     /// The streams that are stopped.
     stopped: BTreeSet<ReplicaId>,
+    /// The streams whose next commit could not be applied, until it is: it is asked for and written alone.
+    tried_again: BTreeSet<ReplicaId>,
     /// The proof that this store was restored or cloned.
     restored: Option<Restored>,
 }
@@ -147,11 +149,27 @@ impl Streams {
 
     /// Takes note that commits of these streams are durable: the next failure begins with a short pause again.
     pub(super) fn applied(&mut self, streams: impl IntoIterator<Item = ReplicaId>) {
-        for stream in streams {
-            if let Some(stream) = self.streams.get_mut(&stream) {
+        for id in streams {
+            if let Some(stream) = self.streams.get_mut(&id) {
                 stream.backoff.reset();
             }
+            self.tried_again.remove(&id);
         }
+    }
+
+    /// Whether the next commit of any stream is tried again.
+    pub(super) fn any_tried_again(&self) -> bool {
+        !self.tried_again.is_empty()
+    }
+
+    /// Whether the next commit of a stream could not be applied the last time.
+    pub(super) fn is_tried_again(&self, stream: ReplicaId) -> bool {
+        self.tried_again.contains(&stream)
+    }
+
+    /// Whether commits of a stream wait in the inbox.
+    pub(super) fn waits(&self, stream: ReplicaId) -> bool {
+        self.waiting.contains(&stream)
     }
 
     // --- invariants -------------------------------------------------------------------------------------------------
@@ -191,6 +209,7 @@ impl Machine for Streams {
     fn check(&self) {
         for (id, stream) in &self.streams {
             assert_eq!(stream.stop.is_some(), self.stopped.contains(id), "{id}: {stream:?}");
+            assert_eq!(stream.backoff.tries() > 0, self.tried_again.contains(id), "{id}: {stream:?}");
         }
         assert!(self.stopped.iter().chain(&self.waiting).all(|id| self.streams.contains_key(id)));
     }

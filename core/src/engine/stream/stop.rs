@@ -40,12 +40,7 @@ impl Stop {
 
     /// The commit at which the stream stops.
     pub(super) fn seq(&self) -> u64 {
-        match self.reason {
-            StreamStop::Held { seq, .. }
-            | StreamStop::NotStored { seq, .. }
-            | StreamStop::Forked { seq }
-            | StreamStop::Refused { seq, .. } => seq,
-        }
+        self.reason.seq()
     }
 }
 
@@ -88,9 +83,11 @@ impl Streams {
         stop.is_some_and(|stop| stop.from == stream || from != stream)
     }
 
-    /// The streams that go no further here, whatever `from` sends of them.
-    pub(in crate::engine) fn stopped_for(&self, from: ReplicaId) -> impl Iterator<Item = ReplicaId> {
-        self.stopped.iter().copied().filter(move |stream| self.is_stopped_for(*stream, from))
+    /// The streams of which no page is asked of `from`: those that go no further here, whatever it sends of them, and
+    /// those whose next commit is asked for alone.
+    pub(in crate::engine) fn left_out_for(&self, from: ReplicaId) -> impl Iterator<Item = ReplicaId> {
+        let all = self.stopped.union(&self.tried_again).copied();
+        all.filter(move |stream| self.is_tried_again(*stream) || self.is_stopped_for(*stream, from))
     }
 
     pub(in crate::engine) fn is_forked(&self, stream: ReplicaId) -> bool {
@@ -137,6 +134,7 @@ impl Streams {
         rng: &mut fastrand::Rng,
     ) -> Option<Told> {
         self.entry(stream).backoff.again(now.mono, rng);
+        self.tried_again.insert(stream);
         self.stop(stream, stream, reason, now, context)
     }
 
@@ -352,11 +350,11 @@ mod tests {
         let streams = stopped(C, refused());
         let stopped_for = |streams: &Streams| [B, C].map(|from| streams.is_stopped_for(B, from));
         assert_eq!(stopped_for(&streams), [false, true]);
-        assert_eq!(streams.stopped_for(B).chain(streams.stopped_for(C)).collect::<Vec<_>>(), [B]);
+        assert_eq!(streams.left_out_for(B).chain(streams.left_out_for(C)).collect::<Vec<_>>(), [B]);
         let mut streams = streams;
         assert_eq!(streams.stop(B, B, refused(), &now(1000), &context()), None, "the same is no news");
         assert_eq!(stopped_for(&streams), [true, true], "its author has said so too");
-        assert!(!streams.is_stopped_for(C, B) && streams.stopped_for(ME).count() == 1);
+        assert!(!streams.is_stopped_for(C, B) && streams.left_out_for(ME).count() == 1);
         assert!(streams.stop(B, B, held(1), &now(1000), &context()).is_some(), "another reason is");
     }
 

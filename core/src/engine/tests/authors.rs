@@ -112,5 +112,8 @@ pub(super) fn page_of(head: PageHead, commits: &[&Made]) -> Bytes {
 }
 
 pub(super) fn hello(session: u64, heads: &[WireHead]) -> Bytes {
-    wire::hello(GROUP, &Hello { session, restored: false, heads: Capped(heads.to_vec()) })
+    wire::hello(
+        GROUP,
+        &Hello { session, restored: false, clock: WireClock::default(), heads: Capped(heads.to_vec()) },
+    )
 }

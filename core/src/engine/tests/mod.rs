@@ -10,7 +10,7 @@
 //! | the store at an opening, and the audit that all tests rely on | [`opening`], [`auditing`] |
 //! | commits of others | [`receiving`], [`refusing_store`], [`merging`], [`folding`], [`waiting_for_folds`] |
 //! | frames and commits that are not taken | [`membership`], [`frames`], [`sizes`], [`bounds`] |
-//! | streams that stop | [`forks`], [`stops`], [`restores`] |
+//! | streams that stop | [`forks`], [`stops`], [`restores`], [`refusals`] |
 //! | peers that ask and answer | [`pulling`], [`serving`], [`joining`] |
 
 mod auditing;
@@ -33,6 +33,7 @@ mod peek;
 mod peers;
 mod pulling;
 mod receiving;
+mod refusals;
 mod refusing_store;
 mod restores;
 mod serving;
@@ -53,7 +54,8 @@ use uuid::Uuid;
 
 use super::made::{Bag, pull_all};
 use super::wire::{
-    self, Capped, CommitParts, Hello, Message, MessageWriter, Messages, PageHead, Pull, WireCommit, WireHead,
+    self, Capped, CommitParts, Hello, Message, MessageWriter, Messages, PageHead, Pull, Stopped, WireClock,
+    WireCommit, WireHead,
 };
 use super::{
     Action, Answer, Ask, Commit, Contents, Current, Decision, EFFECTS_MAX, Effect, Engine, Input, JobId, Pen,
@@ -61,7 +63,7 @@ use super::{
 };
 use crate::clock::{ClockError, Mono, Now, WallMs};
 use crate::error::{Error, OpenError, SharedError, StopReason};
-use crate::events::{ChangeKind, Event, Notice, RecordKey, Restored, StreamStop};
+use crate::events::{ChangeKind, Event, Notice, RecordKey, Refusal, Restored, StreamStop};
 use crate::hlc::{Hlc, HlcGenerator};
 use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::limits::Limits;

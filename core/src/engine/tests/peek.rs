@@ -41,6 +41,11 @@ impl World {
         self.engine.ledger.own()
     }
 
+    /// The digest of the own stream at one of its commits.
+    pub(super) fn digest_of(&self, seq: u64) -> Digest {
+        split_row(&self.get(keys::log(REPLICA, seq + 1)).expect("a later commit")).unwrap().0
+    }
+
     pub(super) fn clock(&self) -> HlcGenerator {
         self.engine.ledger.clock().clone()
     }

@@ -148,3 +148,147 @@ fn a_store_that_works_again_is_not_waited_for_longer_each_time() {
         assert_eq!(world.seq_of(B), 2 * round + 2);
     }
 }
+
+/// Y14: a commit that the store refuses for an hour is asked for again ever more rarely, and alone. What else is missing
+/// comes in pages that leave its stream out.
+#[test]
+fn y14_a_commit_that_the_store_refuses_is_asked_for_alone() {
+    let mut world = World::connected(Rules::ALL);
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    let bad = b.tag(1, "bad");
+    let behind: Vec<_> = (2..=9).map(|id| b.tag(id, "behind")).collect();
+    world.said();
+    world.feed(B, hello(1, &[b.head()]));
+    let (mut pulls, mut trials, mut rounds) = (world.pulls(), 0, 0);
+    let began = world.now.mono;
+    while world.now.mono.since(began) < 3_600_000 {
+        for (peer, pull) in std::mem::take(&mut pulls) {
+            if world.stop_of(B).is_none() && !pull.excluded.0.contains(&B) {
+                trials += 1;
+                let alone = pull.budget == 0 && pull.excluded.0.contains(&C);
+                assert!(alone || trials <= 2, "the pull for trial {trials} asks for more than one: {pull:?}");
+                // A page without a budget has one commit.
+                let page =
+                    if pull.budget == 0 { vec![&bad] } else { [&bad].into_iter().chain(&behind).collect() };
+                world.handle(Input::Frame(peer, page_of(answer(&pull, true), &page)));
+                while world.up_to_write().is_some() {
+                    world.rejected();
+                }
+                assert!(
+                    trials == 1 || matches!(world.stop_of(B), Some(StreamStop::NotStored { seq: 1, .. }))
+                );
+            } else {
+                let made = c.tag(5, &rounds.to_string());
+                world.feed(peer, page_of(answer(&pull, false), &[&made]));
+            }
+            pulls.extend(world.pulls());
+        }
+        rounds += 1;
+        if rounds % 60 == 0 {
+            // Others go on: what they commit is pulled in pages, with all that the stream has left out.
+            let mut next = c.clone();
+            next.tag(5, &rounds.to_string());
+            world.feed(C, hello(1, &[next.head()]));
+            pulls.extend(world.pulls());
+            let normal = |pull: &Pull| pull.budget > 0 && pull.excluded.0.contains(&B);
+            assert!(pulls.iter().all(|(_, pull)| pull.budget == 0 || normal(pull)), "{pulls:?}");
+        }
+        world.pass(1_000);
+        pulls.extend(world.pulls());
+    }
+    assert!((60..90).contains(&trials), "{trials} in an hour");
+    assert_eq!(world.seq_of(C), c.head().seq, "the others are not kept waiting");
+    // The disk has room again: the one commit is taken, and all behind it comes in a page.
+    let mut asked_for_all = false;
+    while world.seq_of(B) < 9 {
+        for (peer, pull) in std::mem::take(&mut pulls) {
+            let all: Vec<_> = [&bad].into_iter().chain(&behind).collect();
+            let has = usize::try_from(world.seq_of(B)).unwrap();
+            asked_for_all |= pull.budget > 0;
+            let most = if pull.budget == 0 { 1 } else { 9 };
+            let page: Vec<_> = all.into_iter().skip(has).take(most).collect();
+            world.feed(peer, page_of(answer(&pull, true), &page));
+            pulls.extend(world.pulls());
+        }
+        assert!(world.now.mono.since(began) < 3_800_000, "it goes through soon");
+        world.pass(1_000);
+        pulls.extend(world.pulls());
+    }
+    assert!(asked_for_all);
+    assert_eq!((world.stop_of(B), world.audit()), (None, vec![]));
+}
+
+/// A commit that is tried again is written alone: if the store refuses it once more, what came beside it is not let go.
+#[test]
+fn c16_a_commit_that_is_tried_again_takes_none_of_others_with_it() {
+    let mut world = World::connected(Rules::ALL);
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    let bad = b.tag(1, "bad");
+    world.handle(Input::Frame(B, live(&[&bad])));
+    assert!(world.up_to_write().is_some());
+    world.rejected();
+    world.pass(1_000);
+    assert_eq!((world.stop_of(B), world.peer(B).missing), (None, 1), "it is tried again, and not here");
+    world.events();
+    world.handle(Input::Frame(C, live(&[&c.tag(2, "c"), &c.tag(3, "c")])));
+    let first = world.up_to_write().expect("what comes is written at once");
+    world.handle(Input::Frame(C, live(&[&c.tag(4, "c")])));
+    world.handle(Input::Frame(B, live(&[&bad])));
+    world.handle(Input::Frame(C, live(&[&c.tag(5, "c")])));
+    world.written(first);
+    let before = world.up_to_write().expect("what came before it");
+    assert_eq!(logged_in(&before), [C]);
+    world.written(before);
+    let alone = world.up_to_write().expect("the commit that is tried again");
+    assert_eq!(logged_in(&alone), [B]);
+    world.rejected();
+    world.settle();
+    assert!(matches!(world.stop_of(B), Some(StreamStop::NotStored { seq: 1, .. })));
+    assert_eq!(world.seq_of(C), 3, "what came behind it comes again");
+    assert!(!world.events().iter().any(|event| matches!(event, Event::ReceiveFailed { .. })));
+    world.pass(60_000);
+    world.feed(B, live(&[&bad]));
+    assert_eq!((world.seq_of(B), world.audit()), (1, vec![]));
+}
+
+/// Y14: until a commit that is tried again is durable, nothing behind it is asked for, and no page is asked for that
+/// would bring it along. A peer that does not send it rests like any other.
+#[test]
+fn y14_nothing_behind_a_commit_that_is_tried_again_is_asked_for() {
+    let mut world = World::connected(Rules::ALL);
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    let bad = b.tag(1, "bad");
+    let of_c = c.tag(9, "c");
+    b.tag(2, "behind");
+    world.said();
+    world.feed(B, hello(1, &[b.head()]));
+    let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked") };
+    world.handle(Input::Frame(B, page_of(answer(pull, true), &[&bad])));
+    assert!(world.up_to_write().is_some());
+    let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked for more during the write") };
+    world.rejected();
+    world.feed(B, page_of(answer(pull, false), &[]));
+    assert!(matches!(world.stop_of(B), Some(StreamStop::NotStored { seq: 1, .. })));
+    assert!(world.pulls().is_empty());
+
+    world.pass(1_000);
+    let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked for the commit") };
+    assert_eq!(pull.budget, 0);
+    world.feed(B, page_of(answer(pull, false), &[]));
+    assert!(world.backs_off(B) && world.pulls().is_empty(), "it sent nothing, so it rests");
+    world.feed(C, hello(1, &[c.head()]));
+    let [(C, pull)] = &world.pulls()[..] else { panic!("C is asked for a page") };
+    assert!(pull.budget > 0 && pull.excluded.0.contains(&B), "{pull:?}");
+    world.feed(C, page_of(answer(pull, false), &[&of_c]));
+    assert_eq!(world.seq_of(C), 1);
+
+    world.pass(1_000);
+    let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked for the commit again") };
+    world.handle(Input::Frame(B, page_of(answer(pull, true), &[&bad])));
+    let batch = world.up_to_write().expect("it is written");
+    assert!(world.pulls().is_empty(), "nobody knows yet whether the store takes it");
+    world.written(batch);
+    world.settle();
+    let [(B, pull)] = &world.pulls()[..] else { panic!("now the rest is asked for") };
+    assert!(pull.budget > 0 && !pull.excluded.0.contains(&B), "{pull:?}");
+}

@@ -142,7 +142,13 @@ fn a_second_history_is_not_asked_for() {
     b.tag(1, "a");
     world.feed(B, hello(1, &[b.head()]));
     assert_eq!(world.peer(B).missing, 1);
-    world.feed(B, wire::hello(GROUP, &Hello { session: 1, restored: true, heads: Capped(vec![]) }));
+    world.feed(
+        B,
+        wire::hello(
+            GROUP,
+            &Hello { session: 1, restored: true, clock: WireClock::default(), heads: Capped(vec![]) },
+        ),
+    );
     assert_eq!(world.peer(B).missing, 0);
 }
 
@@ -150,7 +156,10 @@ fn a_second_history_is_not_asked_for() {
 #[test]
 fn no_acknowledgement_of_a_restored_store_counts() {
     for (rules, counts) in [(Rules::ALL, false), (without!(acks_of_restored_are_void), true)] {
-        let restored = wire::hello(GROUP, &Hello { session: 2, restored: true, heads: Capped(vec![]) });
+        let restored = wire::hello(
+            GROUP,
+            &Hello { session: 2, restored: true, clock: WireClock::default(), heads: Capped(vec![]) },
+        );
         // The frames before the acknowledgement: none; or the word that the store is restored, and a late hello from
         // before.
         let histories = [vec![], vec![restored.clone()], vec![restored, hello(1, &[])]];
@@ -177,12 +186,52 @@ fn no_acknowledgement_of_a_restored_store_counts() {
         assert_eq!(acked(&world.engine), own.seq);
         world.pass(60_000);
         if restored {
-            world.feed(B, wire::hello(GROUP, &Hello { session: 2, restored, heads: Capped(vec![]) }));
+            world.feed(
+                B,
+                wire::hello(
+                    GROUP,
+                    &Hello { session: 2, restored, clock: WireClock::default(), heads: Capped(vec![]) },
+                ),
+            );
         }
         let reopened = world.reopened(networked(Rules::ALL));
         let expected = if restored { 0 } else { own.seq };
         assert_eq!((acked(&world.engine), acked(&reopened)), (expected, expected));
     }
+}
+
+/// A copy of a store was told that it is one, and is gone. Its original says in a hello that answers one from after that
+/// that it was not restored: then it counts, and not by a hello that may be of long ago.
+#[test]
+fn the_original_of_a_restored_copy_counts_again_once_it_answers() {
+    let says = |session, restored, heard, heads: &[WireHead]| {
+        let clock = WireClock { heard, ..WireClock::default() };
+        wire::hello(GROUP, &Hello { session, restored, clock, heads: Capped(heads.to_vec()) })
+    };
+    let mut world = World::connected(Rules::ALL);
+    world.commit(vec![tag(1, "a")]).unwrap();
+    let own = world.own();
+    world.feed(B, hello(1, &[own]));
+    assert_eq!(world.peer(B).acknowledged, own.seq);
+    world.pass(500);
+    world.feed(B, says(2, true, None, &[]));
+    assert_eq!((world.peer(B).restored, world.peer(B).acknowledged), (true, 0));
+    let at = world.now.mono.0;
+    world.handle(Input::Down(B));
+    world.handle(Input::Up(B));
+    for (late, heard) in
+        [("no echo", None), ("of before", Some(at - 1)), ("of a time to come", Some(at + 10_000))]
+    {
+        world.feed(B, says(1, false, heard, &[own]));
+        world.feed(B, wire::ack(GROUP, &Capped(vec![own])));
+        assert_eq!((world.peer(B).restored, world.peer(B).acknowledged), (true, 0), "{late}");
+    }
+    world.pass(500);
+    let answers = Some(world.now.mono.0);
+    world.feed(B, says(3, false, answers, &[own]));
+    assert_eq!((world.peer(B).restored, world.peer(B).acknowledged), (false, own.seq));
+    world.feed(B, says(4, true, answers, &[]));
+    assert_eq!((world.peer(B).restored, world.peer(B).acknowledged), (true, 0), "the copy is back");
 }
 
 /// A commit that was in the store's hands when the restore was detected is answered, and no peer hears of it.
@@ -275,7 +324,8 @@ fn rows_of_a_write_that_is_taken_back_are_stored_by_the_next_one() {
     let mut world = World::connected(Rules::ALL);
     let own = world.own();
     world.feed(B, hello(1, &[own]));
-    let restored = Hello { session: 2, restored: true, heads: Capped(vec![own]) };
+    let restored =
+        Hello { session: 2, restored: true, clock: WireClock::default(), heads: Capped(vec![own]) };
     world.handle(Input::Frame(B, wire::hello(GROUP, &restored)));
     world.up_to_write().expect("the row of B is written alone");
     world.rejected();

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::commits::{WireCommit, commits_of};
 use super::frame::{MessageWriter, Messages, WireError};
+use super::stopped::Stopped;
 use crate::ids::{GroupId, ReplicaId};
 use crate::stored::{Digest, Point};
 
@@ -20,6 +21,7 @@ pub(crate) const PAGE: u8 = 4;
 pub(crate) const LIVE: u8 = 5;
 pub(crate) const ACK: u8 = 6;
 pub(crate) const REGRESSED: u8 = 7;
+pub(crate) const STOPPED: u8 = 8;
 
 /// The most streams that a message may name. The members of a group are fewer.
 pub(crate) const STREAMS_MAX: usize = 4096;
@@ -38,6 +40,8 @@ pub(crate) enum Message {
     Ack(Heads),
     /// The receiver once acknowledged more of this stream than it has now.
     Regressed(WireHead),
+    /// The sender takes no more of the receiver's stream.
+    Stopped(Stopped),
 }
 
 /// Sent when a peer comes up, when a new session of it says hello, and now and then.
@@ -47,7 +51,19 @@ pub(crate) struct Hello {
     pub(crate) session: u64,
     /// Whether the sender knows that it was restored from a backup or cloned, so that nothing it acknowledges counts.
     pub(crate) restored: bool,
+    pub(crate) clock: WireClock,
     pub(crate) heads: Heads,
+}
+
+/// What a hello says of time: how far apart two wall clocks stand, and that the hello is none of long ago.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WireClock {
+    /// The wall clock of the sender, in milliseconds since 1970; `None` if it fails.
+    pub(crate) wall: Option<u64>,
+    /// The timer of the sender. It means nothing to the receiver, whose next hello names it.
+    pub(crate) sent: u64,
+    /// The timer of the receiver in the last hello of it that the sender heard on this connection.
+    pub(crate) heard: Option<u64>,
 }
 
 /// Asks for the commits behind `heads`.
@@ -133,7 +149,7 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Capped<T, 
 }
 
 pub(crate) fn hello(group: GroupId, hello: &Hello) -> Bytes {
-    MessageWriter::new(HELLO, group, 64 + hello.heads.0.len() * 64).with(hello).finish()
+    MessageWriter::new(HELLO, group, 96 + hello.heads.0.len() * 64).with(hello).finish()
 }
 
 pub(crate) fn stranger(group: GroupId) -> Bytes {
@@ -150,6 +166,10 @@ pub(crate) fn ack(group: GroupId, heads: &Heads) -> Bytes {
 
 pub(crate) fn regressed(group: GroupId, head: &WireHead) -> Bytes {
     MessageWriter::new(REGRESSED, group, 64).with(head).finish()
+}
+
+pub(crate) fn stopped(group: GroupId, stopped: &Stopped) -> Bytes {
+    MessageWriter::new(STOPPED, group, 64).with(stopped).finish()
 }
 
 /// Whether the first message of `frame` is a hello of `group`. Its body is not read.
@@ -181,6 +201,7 @@ impl Messages {
             LIVE => Some(Message::Live(commits_of(&body)?)),
             ACK => Some(Message::Ack(whole(&body)?)),
             REGRESSED => Some(Message::Regressed(whole(&body)?)),
+            STOPPED => Some(Message::Stopped(whole(&body)?)),
             _ => None,
         })
     }

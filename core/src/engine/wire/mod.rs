@@ -8,6 +8,7 @@
 mod commits;
 mod frame;
 mod message;
+mod stopped;
 
 pub(crate) use commits::{CommitParts, PAGE_BYTES, WireCommit};
 #[cfg(test)]
@@ -18,9 +19,10 @@ pub(crate) use frame::{MessageWriter, Messages};
 #[cfg(feature = "internals-for-tests")]
 pub(crate) use message::count_messages;
 pub(crate) use message::{
-    Capped, Heads, Hello, Message, PageHead, Pull, STREAMS_MAX, TooLong, WireHead, ack, hello, is_hello,
-    pull, regressed, stranger,
+    Capped, Heads, Hello, Message, PageHead, Pull, STREAMS_MAX, TooLong, WireClock, WireHead, ack, hello,
+    is_hello, pull, regressed, stopped, stranger,
 };
+pub(crate) use stopped::Stopped;
 
 #[cfg(test)]
 mod tests;

@@ -69,6 +69,13 @@ fn check_status(status: &Status, rolled_back: bool, right_ms: Option<u64>) -> Re
             return fail("H3 honest streams are not stopped", detail);
         }
     }
+    for peer in &status.peers {
+        let stop = peer.refuses.as_ref().map(|refusal| &refusal.stop);
+        if let Some(reason @ (StreamStop::Forked { .. } | StreamStop::Refused { .. })) = stop {
+            let detail = format!("{} was told by {}: {reason}", status.replica, peer.replica);
+            return fail("Y17 no author is told of what is not so", detail);
+        }
+    }
     let ahead = right_ms.map(|now| status.clock.wall().get().saturating_sub(now)).unwrap_or_default();
     if ahead > Limits::default().max_drift_ms {
         return fail("H6 no clock is dragged ahead", format!("{} stands {ahead} ms ahead", status.replica));

@@ -66,8 +66,10 @@ impl World {
     pub(super) fn check_rest(&mut self) -> Result<(), Failure> {
         self.check_idle_network()?;
         for at in 0..self.processes.len() {
-            if self.processes[at].rolled_back && !self.processes[at].lost {
-                self.check_restored(at)?;
+            match (self.processes[at].lost, self.processes[at].rolled_back) {
+                (true, _) => {}
+                (false, true) => self.check_restored(at)?,
+                (false, false) => self.check_accepted(at)?,
             }
         }
         Ok(())
@@ -89,6 +91,30 @@ impl World {
             return fail("Y14 an idle network is silent but for hellos", detail);
         }
         Ok(())
+    }
+
+    /// A replica all of whose commits its peers have knows of no peer that refuses them (Y17). Nothing is asked of a
+    /// peer that is restored or gone.
+    fn check_accepted(&mut self, at: usize) -> Result<(), Failure> {
+        let honest = self.processes.iter().filter(|other| other.running && !other.rolled_back);
+        let honest: Vec<_> = honest.map(|other| other.id).collect();
+        let refused = Rc::new(Cell::new(None));
+        if let Some(manager) = self.manager(at) {
+            let told = Rc::clone(&refused);
+            self.executor.spawn(Some(at), async move {
+                let peers = manager.status().await.map_or_else(|_| Vec::new(), |status| status.peers);
+                let mut refusing = peers.into_iter().filter(|peer| honest.contains(&peer.replica));
+                told.set(refusing.find_map(|peer| Some((peer.replica, peer.refuses?))));
+            });
+            self.settle()?;
+        }
+        match refused.take() {
+            Some((by, refusal)) => {
+                let detail = format!("{} is refused by {by}: {refusal}", self.processes[at].id);
+                fail("Y17 a refusal ends with its commit", detail)
+            }
+            None => Ok(()),
+        }
     }
 
     /// A restored replica whose own commits others have, and it has not, says in its status that it was restored (Y15).

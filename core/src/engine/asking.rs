@@ -1,0 +1,97 @@
+//! A chapter of the engine: pulls, which ask peers for the commits that are missing here.
+
+use std::collections::BTreeSet;
+
+use crate::ids::ReplicaId;
+
+use super::Engine;
+use super::wire::{self, Capped, Pull, STREAMS_MAX, WireHead};
+
+impl Engine {
+    /// Asks one peer for missing commits, unless a page is on its way. No other place pulls.
+    ///
+    /// A commit that the store here refused is asked for first, and alone: its pauses make that rare, and whatever comes
+    /// behind it would have to be let go if the store refuses it again.
+    pub(super) fn pull(&mut self) {
+        if self.closing || !self.puller.is_free() || !self.inbox.has_room_for_a_page(&self.context.limits) {
+            return;
+        }
+        if let Some((peer, stream)) = self.commit_to_try_again() {
+            let excluded = self.all_streams_but(stream, peer);
+            return self.send_pull(peer, true, excluded);
+        }
+        let admitting = self.admitting();
+        let able = self.able_peers(|stream, peer| admitting.wants(stream, peer), true);
+        let Some(peer) = self.puller.choose(able, &mut self.rng) else { return };
+        // Exclude the own stream: this replica is its only author, so a commit of it would bring nothing new.
+        let mut excluded = vec![self.context.me()];
+        if self.context.rules.pulls_exclude {
+            excluded.extend(self.streams.left_out_for(peer));
+        }
+        self.send_pull(peer, false, excluded);
+    }
+
+    /// The trusted peers that can be asked for something that is `wanted` of them, or, with `more`, whose last page said
+    /// that there is more.
+    fn able_peers(&self, wanted: impl Fn(ReplicaId, ReplicaId) -> bool, more: bool) -> Vec<ReplicaId> {
+        let mut able = self.peers.with_missing(&wanted);
+        able.retain(|peer| {
+            let has = more || self.peers.ahead(*peer).any(|(stream, _)| wanted(stream, *peer));
+            has && self.members.trusts(*peer, &self.context)
+        });
+        able
+    }
+
+    /// A stream whose next commit the store refused and is to be tried again, and the peer to ask for it.
+    fn commit_to_try_again(&mut self) -> Option<(ReplicaId, ReplicaId)> {
+        if !self.streams.any_tried_again() {
+            return None;
+        }
+        let admitting = self.admitting();
+        let wanted = |stream, peer| admitting.wants_one(stream, peer);
+        let able = self.able_peers(wanted, false);
+        let mut streams = able.iter().map(|peer| {
+            let stream =
+                self.peers.ahead(*peer).map(|(stream, _)| stream).find(|stream| wanted(*stream, *peer));
+            (*peer, stream)
+        });
+        // Take the peers of one stream alone: the puller chooses among them.
+        let stream = streams.find_map(|(_, stream)| stream)?;
+        let able = able.iter().copied().filter(|peer| {
+            wanted(stream, *peer) && self.peers.ahead(*peer).any(|(ahead, _)| ahead == stream)
+        });
+        let able = able.collect();
+        Some((self.puller.choose(able, &mut self.rng)?, stream))
+    }
+
+    /// All streams of which `peer` may have commits that are missing here, but for `stream`.
+    fn all_streams_but(&self, stream: ReplicaId, peer: ReplicaId) -> Vec<ReplicaId> {
+        let ahead = self.peers.ahead(peer).map(|(stream, _)| stream);
+        let all: BTreeSet<_> =
+            ahead.chain(self.streams.ids()).chain(self.members.ids()).chain([self.context.me()]).collect();
+        all.into_iter().filter(|other| *other != stream).take(STREAMS_MAX).collect()
+    }
+
+    /// Asks a peer for a page, or for one commit alone.
+    fn send_pull(&mut self, peer: ReplicaId, one: bool, excluded: Vec<ReplicaId>) {
+        let own = self.ledger.own().point();
+        let tips = self.streams.tips().map(|(stream, tip)| (stream, tip.point()));
+        let tips = tips.chain([(self.context.me(), own)]).filter(|(_, point)| point.seq > 0);
+        let mut heads: Vec<_> =
+            tips.map(|(stream, point)| WireHead { stream, seq: point.seq, digest: point.digest }).collect();
+        heads.sort_unstable_by_key(|head| head.stream);
+        let limits = &self.context.limits;
+        let pull = Pull {
+            id: self.puller.asks(peer, one, self.now.mono),
+            // A single commit always fits, so a page without a budget has one.
+            budget: if one { 0 } else { crate::stored::length(limits.page_bytes_max) },
+            frame_bytes: crate::stored::length(limits.frame_bytes_max),
+            heads: Capped(heads),
+            excluded: Capped(excluded),
+        };
+        if !one {
+            self.peers.is_asked(peer);
+        }
+        self.send(peer, wire::pull(self.context.group(), &pull));
+    }
+}
