@@ -170,9 +170,10 @@ fn many_callers_share_what_a_flush_costs() {
                 let notes = (0..64).map(|id| library.commit(Note { id, text: round.to_string() }));
                 join_all(notes).await.into_iter().for_each(|saved| drop(saved.unwrap()));
             }
-            // A write takes two flushes. The commits of 64 callers that commit at the same time share one write.
+            // A write takes two flushes, and one more if the file grows, which begins small and doubles. The commits of
+            // 64 callers that commit at the same time share one write.
             let flushes = disk.syncs() - before;
-            assert!(flushes <= 2 * 10 + 2, "640 commits took {flushes} flushes");
+            assert!(flushes <= 2 * 10 + 4, "640 commits took {flushes} flushes");
         };
         join(driver.run(), commits).await.0.unwrap();
     });

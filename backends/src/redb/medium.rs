@@ -17,9 +17,9 @@ pub(super) struct Medium<B> {
     examined: AtomicBool,
 }
 
-/// A new database is 1 MiB of pages and redb's own pages about them, or the header alone if a crash lost the length.
-/// A file of another size was not left by an interrupted creation.
-const NEW_BYTES_MIN: u64 = 1 << 20;
+/// A new database is 64 KiB of pages (1 MiB before redb 4.6) and redb's own pages about them, or the header alone if a
+/// crash lost the length. A file of another size was not left by an interrupted creation.
+const NEW_BYTES_MIN: u64 = 64 << 10;
 const NEW_BYTES_MAX: u64 = 2 << 20;
 /// The length of the header, which the first step writes without its magic number.
 const HEADER_BYTES: usize = 320;
