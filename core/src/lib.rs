@@ -84,6 +84,7 @@
 //! | member | a replica that was added to the group, [`Member`] |
 //! | joiner | a replica whose own member record has not arrived yet: it commits nothing and serves nobody |
 //! | introducer | the one member that a joiner listens to |
+//! | to knock | of a joiner: to say in its hello that it waits to be added, and on which device, [`Event::Knocks`] |
 //! | stranger | a replica that is no member; it only hears that it is none |
 //! | session | one opening of a store, told by a random number: a peer in a new session may have less than before |
 //! | frame | the bytes that a [`Transport`] carries at once: one or more messages |
@@ -132,6 +133,7 @@ mod ids;
 #[cfg(feature = "internals-for-tests")]
 pub mod internals;
 mod join;
+mod join_wait;
 mod joined;
 mod limits;
 mod list;
@@ -159,6 +161,7 @@ pub use events::{Change, ChangeKind, Event, Events, Lagged, RecordKey, Restored,
 pub use hlc::{DriftError, Hlc, HlcGenerator, HlcLengthError};
 pub use ids::{DeviceId, GroupId, ReplicaId};
 pub use join::{JoinJob, JoinStorage, JoinTx, Native, TransactionEnded};
+pub use join_wait::JoinWait;
 pub use limits::{Limit, Limits};
 pub use list::List;
 pub use manager::TransactionManager;

@@ -3,6 +3,7 @@
 use crate::events::{Restored, StreamStop};
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
+use crate::join_wait::JoinWait;
 use crate::projection::ProjectionStatus;
 
 /// The status of a replica. See [`status`](crate::TransactionManager::status).
@@ -17,8 +18,10 @@ pub struct Status {
     pub replica: ReplicaId,
     /// The replicas of the group, in the order of their ids.
     pub members: Vec<ReplicaId>,
-    /// Whether the replica waits for its own member record, and so neither commits nor serves a peer.
-    pub joining: bool,
+    /// Why the replica still waits for its own member record, and so neither commits nor serves a peer; `None` once it is
+    /// a member. [`Event::Joining`](crate::Event::Joining) tells of every change, and
+    /// [`Event::Joined`](crate::Event::Joined) of the end.
+    pub joining: Option<JoinWait>,
     /// The proof that this store was restored from a backup or cloned, if any: the replica then commits no more.
     pub restored: Option<Restored>,
     /// How many commits the replica's stream has: the sequence number of the last durable one. The founder's first
@@ -79,6 +82,9 @@ pub struct PeerStatus {
     /// Whether the peer says that this replica is no member: let a member call
     /// [`add_member`](crate::TransactionManager::add_member).
     pub stranger: bool,
+    /// The device on which the peer waits to be added, as it says itself; `None` if it does not knock. It is the word of a
+    /// stranger: let a person confirm it, then call [`add_member`](crate::TransactionManager::add_member).
+    pub knocks: Option<DeviceId>,
     /// Whether the peer has pruned commits that are missing here, so that another peer must serve them.
     pub pruned: bool,
     /// How many frames of the peer were refused: since the store was opened, or since the peer is connected if it

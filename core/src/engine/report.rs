@@ -43,6 +43,7 @@ impl Engine {
             missing: missing(replica),
             restored: peer.is_restored(),
             stranger: peer.calls_us_stranger(),
+            knocks: self.knock_of(replica),
             pruned: peer.is_pruned(),
             rejected: peer.rejected(),
         });
@@ -51,7 +52,7 @@ impl Engine {
             device: self.device(),
             replica: self.me(),
             members: self.members.ids().collect(),
-            joining: self.members.awaits_membership(),
+            joining: self.join_wait(),
             restored: self.streams.restored(),
             commits: own.seq,
             pruned: own.floor,

@@ -6,7 +6,7 @@ mod upkeep;
 use std::sync::Arc;
 
 use crate::error::{Error, SharedError, StopReason};
-use crate::events::StreamStop;
+use crate::events::{Event, StreamStop};
 use crate::member::Member;
 use crate::storage::{Key, ReadError, Value, WriteBatch};
 use crate::stored::{fork_value, keys, peer_value, record};
@@ -31,12 +31,12 @@ impl Engine {
     }
 
     /// The reason for which this replica may not commit, if there is one.
-    fn refusal(&self) -> Option<Error> {
+    pub(in crate::engine) fn refusal(&self) -> Option<Error> {
         if let Some(restored) = self.streams.restored() {
             return Some(Error::Restored(restored));
         }
-        let waits = self.members.awaits_membership() && self.context.rules.joiner_waits;
-        waits.then(|| Error::Joining { replica: self.context.me() })
+        let wait = self.join_wait().filter(|_| self.context.rules.joiner_waits)?;
+        Some(Error::Joining { replica: self.context.me(), wait })
     }
 
     fn refuse(&mut self, tickets: impl IntoIterator<Item = Ticket>) {
@@ -370,6 +370,7 @@ impl Engine {
         }
         if self.members.apply(members) {
             self.marks.note(Mark::BecameMember);
+            self.tell(Event::Joined);
         }
         self.hellos.now();
     }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ids::ReplicaId;
+use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::stored::Point;
 
 use super::super::backoff::Backoff;
@@ -29,6 +29,8 @@ pub(in crate::engine) struct Owed {
     pub(in crate::engine) hello: bool,
     /// The word that it is no member.
     pub(in crate::engine) stranger: bool,
+    /// The word that this replica is of another group than this one, which the peer named.
+    pub(in crate::engine) other_group: Option<GroupId>,
     /// The word that it once acknowledged this place.
     pub(in crate::engine) regressed: Option<WireHead>,
 }
@@ -51,6 +53,12 @@ pub(in crate::engine) struct Peer {
     restored: bool,
     /// Whether the peer says that this replica is no member.
     pub(super) stranger: bool,
+    /// Whether the peer says that it is of another group.
+    pub(super) other_group: bool,
+    /// The device of a peer that waits to be added to the group.
+    pub(super) knock: Option<DeviceId>,
+    /// How many times the app could have been told that the peer knocks.
+    pub(super) knocks: u64,
     /// Whether the peer's log begins behind what is here.
     pub(super) pruned: bool,
     /// How many frames of the peer were refused.
@@ -82,6 +90,19 @@ impl Peer {
         self.stranger
     }
 
+    /// Whether the peer said hello since it is up.
+    pub(in crate::engine) fn is_greeted(&self) -> bool {
+        matches!(self.link, Link::Greeted(_))
+    }
+
+    pub(in crate::engine) fn is_of_other_group(&self) -> bool {
+        self.other_group
+    }
+
+    pub(in crate::engine) fn knock(&self) -> Option<DeviceId> {
+        self.knock
+    }
+
     pub(in crate::engine) fn is_pruned(&self) -> bool {
         self.pruned
     }
@@ -92,12 +113,14 @@ impl Peer {
 
     pub(super) fn came_up(&mut self) {
         self.link = Link::Up;
+        (self.stranger, self.other_group) = (false, false);
         self.backoff.reset();
     }
 
     pub(super) fn went_down(&mut self) {
         self.link = Link::Down;
         self.owed = Owed::default();
+        self.knock = None;
     }
 
     /// Whether nothing is lost if the peer is forgotten: neither an acknowledgement, nor that it must not acknowledge
@@ -110,7 +133,7 @@ impl Peer {
     /// earlier session.
     pub(super) fn greeted(&mut self, session: u64) -> bool {
         debug_assert!(self.is_up(), "a frame comes from a peer that is up");
-        self.stranger = false;
+        (self.stranger, self.other_group) = (false, false);
         if self.link == Link::Greeted(session) {
             return false;
         }
@@ -280,5 +303,7 @@ mod tests {
         assert!(Owed { hello: true, ..Owed::default() }.is_anything());
         assert!(Owed { stranger: true, ..Owed::default() }.is_anything());
         assert!(Owed { regressed: Some(head), ..Owed::default() }.is_anything());
+        let group = GroupId(uuid::Uuid::nil());
+        assert!(Owed { other_group: Some(group), ..Owed::default() }.is_anything());
     }
 }

@@ -79,7 +79,7 @@ pub(super) fn bagged(id: u32, items: &[u32], epoch: Hlc) -> Write {
 
 /// Makes a replica a member.
 pub(super) fn member(replica: ReplicaId, device: DeviceId) -> Write {
-    let member = Member { replica, device, state: MemberState::Active };
+    let member = Member::new(replica, device);
     let value = postcard::to_allocvec(&member).unwrap();
     (RecordKey::new::<Member>(&replica), Some(value), Some(Hlc::NEVER))
 }
@@ -111,6 +111,12 @@ pub(super) fn page_of(head: PageHead, commits: &[&Made]) -> Bytes {
     page.finish()
 }
 
+/// The hello of a joiner on a device.
+pub(super) fn knock(session: u64, device: DeviceId) -> Bytes {
+    let knocks = Some(device);
+    wire::hello(GROUP, &Hello { session, restored: false, knocks, heads: Capped(Vec::new()) })
+}
+
 pub(super) fn hello(session: u64, heads: &[WireHead]) -> Bytes {
-    wire::hello(GROUP, &Hello { session, restored: false, heads: Capped(heads.to_vec()) })
+    wire::hello(GROUP, &Hello { session, restored: false, knocks: None, heads: Capped(heads.to_vec()) })
 }

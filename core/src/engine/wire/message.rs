@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::commits::{WireCommit, commits_of};
 use super::frame::{MessageWriter, Messages, WireError};
-use crate::ids::{GroupId, ReplicaId};
+use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::stored::{Digest, Point};
 
 pub(crate) const HELLO: u8 = 1;
@@ -20,6 +20,7 @@ pub(crate) const PAGE: u8 = 4;
 pub(crate) const LIVE: u8 = 5;
 pub(crate) const ACK: u8 = 6;
 pub(crate) const REGRESSED: u8 = 7;
+pub(crate) const OTHER_GROUP: u8 = 9;
 
 /// The most streams that a message may name. The members of a group are fewer.
 pub(crate) const STREAMS_MAX: usize = 4096;
@@ -38,6 +39,8 @@ pub(crate) enum Message {
     Ack(Heads),
     /// The receiver once acknowledged more of this stream than it has now.
     Regressed(WireHead),
+    /// The receiver, which said hello, is of another group than the sender.
+    OtherGroup,
 }
 
 /// Sent when a peer comes up, when a new session of it says hello, and now and then.
@@ -47,6 +50,8 @@ pub(crate) struct Hello {
     pub(crate) session: u64,
     /// Whether the sender knows that it was restored from a backup or cloned, so that nothing it acknowledges counts.
     pub(crate) restored: bool,
+    /// The device of a sender that waits to be added to the group.
+    pub(crate) knocks: Option<DeviceId>,
     pub(crate) heads: Heads,
 }
 
@@ -152,10 +157,17 @@ pub(crate) fn regressed(group: GroupId, head: &WireHead) -> Bytes {
     MessageWriter::new(REGRESSED, group, 64).with(head).finish()
 }
 
-/// Whether the first message of `frame` is a hello of `group`. Its body is not read.
-pub(crate) fn is_hello(frame: &Bytes, group: GroupId, frame_bytes_max: usize) -> Result<bool, WireError> {
-    let mut messages = Messages::new(frame.clone(), Some(group), frame_bytes_max)?;
-    messages.split().map(|(kind, _)| kind == HELLO)
+/// Tells a replica of `group` that the sender is of another one. The frame names the receiver's group, so that it says
+/// nothing of the sender's.
+pub(crate) fn other_group(group: GroupId) -> Bytes {
+    MessageWriter::new(OTHER_GROUP, group, 0).finish()
+}
+
+/// The first message of `frame` if it is a hello, with the group that it names, whichever that is.
+pub(crate) fn greeting(frame: &Bytes, frame_bytes_max: usize) -> Result<Option<(GroupId, Hello)>, WireError> {
+    let mut messages = Messages::new(frame.clone(), None, frame_bytes_max)?;
+    let (kind, group, body) = messages.split()?;
+    if kind == HELLO { Ok(Some((group, whole(&body)?))) } else { Ok(None) }
 }
 
 /// Reads all messages of `frame`, whatever group it is of; says how many there are. For fuzzing.
@@ -167,7 +179,7 @@ pub(crate) fn count_messages(frame: &[u8]) -> usize {
 
 impl Messages {
     fn message(&mut self) -> Result<Option<Message>, WireError> {
-        let (kind, mut body) = self.split()?;
+        let (kind, _, mut body) = self.split()?;
         Ok(match kind {
             HELLO => Some(Message::Hello(whole(&body)?)),
             STRANGER if body.is_empty() => Some(Message::Stranger),
@@ -181,6 +193,8 @@ impl Messages {
             LIVE => Some(Message::Live(commits_of(&body)?)),
             ACK => Some(Message::Ack(whole(&body)?)),
             REGRESSED => Some(Message::Regressed(whole(&body)?)),
+            OTHER_GROUP if body.is_empty() => Some(Message::OtherGroup),
+            OTHER_GROUP => return Err(LEFT_OVER),
             _ => None,
         })
     }

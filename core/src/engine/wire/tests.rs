@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::commits::*;
 use super::frame::*;
 use super::message::*;
-use crate::ids::{GroupId, ReplicaId};
+use crate::ids::{DeviceId, GroupId, ReplicaId};
 
 const GROUP: GroupId = GroupId(Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10));
 const FRAME_MAX: usize = 1 << 20;
@@ -29,7 +29,9 @@ fn parts<'a>(entry: &'a [u8], values: &'a [u8]) -> CommitParts<'a> {
 /// One message of every kind, each with its bytes.
 fn examples() -> Vec<(Message, Bytes)> {
     let heads = Capped(vec![head(1), head(2)]);
-    let hello_ = Hello { session: 7, restored: true, heads: heads.clone() };
+    let hello_ = Hello { session: 7, restored: true, knocks: None, heads: heads.clone() };
+    let knock =
+        Hello { knocks: Some(DeviceId(Uuid::from_u128(6))), heads: Capped(Vec::new()), ..hello_.clone() };
     let pull_ = Pull {
         id: 9,
         budget: 1 << 20,
@@ -60,6 +62,8 @@ fn examples() -> Vec<(Message, Bytes)> {
         (Message::Live(vec![commit(b"entry", b"values")]), live.finish()),
         (Message::Ack(heads.clone()), ack(GROUP, &heads)),
         (Message::Regressed(head(1)), regressed(GROUP, &head(1))),
+        (Message::OtherGroup, other_group(GROUP)),
+        (Message::Hello(knock.clone()), hello(GROUP, &knock)),
     ]
 }
 
@@ -79,7 +83,7 @@ fn y13_golden_bytes() {
     let heads = [&[2][..], &head(1), &head(2)].concat();
     let commit = |rest: &[u8]| [&[16][..], &3u128.to_be_bytes(), &[5], &[0xbb; 32], rest].concat();
     let bodies = [
-        (HELLO, [&[7, 1][..], &heads].concat()),
+        (HELLO, [&[7, 1, 0][..], &heads].concat()),
         (STRANGER, vec![]),
         (PULL, [&[9, 0x80, 0x80, 0x40, 0xac, 2][..], &heads, &[1, 16], &4u128.to_be_bytes()].concat()),
         (
@@ -96,6 +100,8 @@ fn y13_golden_bytes() {
         (LIVE, commit(b"\x05entry\x06values")),
         (ACK, heads.clone()),
         (REGRESSED, head(1)),
+        (OTHER_GROUP, vec![]),
+        (HELLO, [&[7, 1, 1, 16][..], &6u128.to_be_bytes(), &[0]].concat()),
     ];
     for ((message, bytes), (kind, body)) in examples().into_iter().zip(bodies) {
         let fields = header(kind, u8::try_from(body.len()).unwrap());
@@ -179,7 +185,7 @@ fn counts_beyond_their_caps_take_no_memory() {
 
 proptest! {
     #[test]
-    fn no_bytes_panic(which in 0..7usize, cut in 0..400usize, at in 0..400usize, byte: u8, garbage: Vec<u8>) {
+    fn no_bytes_panic(which in 0..9usize, cut in 0..400usize, at in 0..400usize, byte: u8, garbage: Vec<u8>) {
         let (_, bytes) = examples().remove(which);
         let mut bytes = bytes.to_vec();
         bytes.truncate(cut);

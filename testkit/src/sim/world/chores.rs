@@ -39,9 +39,9 @@ impl World {
             }
             let process = &self.processes[at];
             if let Some(founder) = founder.clone().filter(|_| !process.added.get() && process.starts > 0) {
-                let (id, device, added) = (process.id, process.device, Rc::clone(&process.added));
+                let (id, added) = (process.id, Rc::clone(&process.added));
                 self.executor.spawn(Some(0), async move {
-                    if founder.add_member(id, device).await.is_ok() {
+                    if founder.add_member(id).await.is_ok() {
                         added.set(true);
                     }
                 });
