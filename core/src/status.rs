@@ -1,5 +1,7 @@
 //! The status of a replica: how far its streams and its peers are, so that an app can tell whether all is synced.
 
+use std::time::Duration;
+
 use crate::events::{Restored, StreamStop};
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
@@ -33,7 +35,7 @@ pub struct Status {
     pub clock: Hlc,
     /// The streams of all replicas, this one included, in the order of their ids.
     pub streams: Vec<StreamStatus>,
-    /// The peers that this replica has heard of, in the order of their ids.
+    /// The other members, and all other replicas that this one has heard of, in the order of their ids.
     pub peers: Vec<PeerStatus>,
     /// How many commits of peers were received and wait for the store.
     pub received: usize,
@@ -71,9 +73,18 @@ pub struct StreamStatus {
 pub struct PeerStatus {
     /// The id of the peer.
     pub replica: ReplicaId,
-    /// Whether the peer can be reached.
+    /// Whether the peer can be reached, as the transport says. It may take long to notice that a peer is gone:
+    /// [`heard`](PeerStatus::heard) says how fresh that word is.
     pub connected: bool,
-    /// How many of this replica's commits the peer has acknowledged as durable there.
+    /// How long ago this replica heard the peer, by the timer, which counts the time that a device sleeps. `None` if that
+    /// was not since the store was opened. A peer that is connected is heard every 40 s at least.
+    pub heard: Option<Duration>,
+    /// How many of this replica's commits the peer has acknowledged as durable there: what it said itself, or what
+    /// another member says that it said, whichever is more. So it has an answer for a member that this replica never
+    /// meets, if one other member meets both.
+    ///
+    /// The word of another member is hearsay: it is shown here, and the library relies on it nowhere. It may come half a
+    /// minute late if a message is lost.
     pub acknowledged: u64,
     /// How many commits the peer is known to have that are missing here: 0 if this replica is as far as the peer.
     pub missing: u64,

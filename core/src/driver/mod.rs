@@ -270,7 +270,11 @@ fn answer<T>(
 ) {
     match control {
         // A reply that cannot be sent is dropped: its caller no longer waits.
-        Control::Status(reply) => drop(reply.send(engine.report())),
+        Control::Status(reply) => {
+            // Tell the time first: after the device slept, the last input may be hours old.
+            engine.handle(line.now(), Input::Tick);
+            drop(reply.send(engine.report()));
+        }
         Control::Release(stream, reply) => drop(reply.send(engine.release_held(stream))),
         Control::Knock(replica, reply) => {
             let ticket = knocks.call(reply);

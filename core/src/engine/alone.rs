@@ -141,7 +141,14 @@ impl Alone {
         }
         let heads: Vec<_> = self.peers.iter().map(Author::head).collect();
         for (session, author) in (1..).zip(&self.peers) {
-            let hello = Hello { session, restored: false, knocks: None, heads: Capped(heads.clone()) };
+            let hello = Hello {
+                session,
+                restored: false,
+                knocks: None,
+                unheard: Capped(Vec::new()),
+                relayed: Capped(Vec::new()),
+                heads: Capped(heads.clone()),
+            };
             self.engine.handle(self.now.clone(), Input::Frame(author.stream, wire::hello(GROUP, &hello)));
         }
         self.settle();

@@ -39,6 +39,7 @@ impl Engine {
 
     pub(super) fn went_down(&mut self, replica: ReplicaId) {
         self.peers.went_down(replica);
+        self.relays.forget(replica);
         self.serving.forget(replica);
         self.puller.went_down(replica);
     }
@@ -69,6 +70,7 @@ impl Engine {
                     self.reject(from, "it has too many messages".into());
                 }
                 Ok(messages) => {
+                    self.peers.hears(from, self.now.mono);
                     messages.into_iter().for_each(|message| self.hear_message(from, message, frame_bytes));
                 }
             },
@@ -96,6 +98,7 @@ impl Engine {
             Ok(_) if self.members.awaits_membership() => {}
             Ok(Some((group, hello))) if group == self.context.group() => {
                 self.peers.owe(from, |owed| owed.stranger = true);
+                self.peers.hears(from, self.now.mono);
                 self.hear_knock(from, hello.knocks);
             }
             Ok(Some((group, _))) => {
@@ -130,6 +133,7 @@ impl Engine {
                 self.take_commits(from, commits, frame_bytes);
             }
             Message::Ack(heads) => self.hear_heads(from, &heads),
+            Message::Relayed(words) => self.hear_relayed(&words),
             Message::Regressed(head) => self.hear_regressed(&head),
         }
     }
@@ -151,7 +155,10 @@ impl Engine {
                 self.rows.peer(from);
                 self.rows.flush();
             }
+            self.relays.was_restored(from, self.now.mono);
         }
+        self.hear_relayed(&hello.relayed);
+        self.hear_unheard(from, &hello.unheard);
         self.hear_heads(from, &hello.heads);
         self.compare_places(from, &hello.heads);
     }
@@ -198,6 +205,7 @@ impl Engine {
                 && self.peers.acked(from, head.stream, head.point(), any)
             {
                 self.rows.peer(from);
+                self.relays.moved(head.stream, from, self.now.mono);
             }
         }
     }

@@ -8,7 +8,7 @@
 //! return values. No machine sees an effect, a frame or another machine. Only the engine knows them all: this file says
 //! which machine hears of an input, and which one is asked for the next effect. The other chapters of `impl Engine` are
 //! [`lane`] (jobs for the store and their results), [`hear`] (frames of peers), [`answer`] (reads for peers),
-//! [`joining`] (replicas that want to become members), [`asked`] (what the driver asks between two inputs) and
+//! [`relaying`] (how far others have acknowledged), [`joining`] (replicas that want to become members), [`asked`] (what the driver asks between two inputs) and
 //! [`report`] (the status for the app).
 //!
 //! | machine | owns |
@@ -21,6 +21,7 @@
 //! | [`stream::inbox::Inbox`] | received commits that wait for the store |
 //! | [`pull::Puller`] | the page on its way |
 //! | [`acks::Acks`], [`acks::Hellos`] | when to acknowledge, when to say hello |
+//! | [`relays::Relays`] | what peers ask about other members, and what was told of them |
 //! | [`adding::Adding`] | calls that wait for a replica to knock |
 //! | [`writes::Writes`] | the calls of the app, the one write under way, whose turn it is |
 //! | [`upkeep::Upkeep`] | values beside records to fold into them, projections to rebuild |
@@ -56,6 +57,8 @@ mod opening;
 mod peer;
 mod pull;
 mod reads;
+mod relaying;
+mod relays;
 mod report;
 mod rows;
 #[cfg_attr(
@@ -91,6 +94,8 @@ pub(crate) use opening::{Ask, Contents, open, read_projections};
 use peer::{Owed, Peer, Peers};
 use pull::Puller;
 use reads::Reads;
+use relaying::others;
+use relays::Relays;
 use rows::Rows;
 
 pub(crate) use rules::Rules;
@@ -135,6 +140,7 @@ pub(crate) struct Engine {
     puller: Puller,
     acks: Acks,
     hellos: Hellos,
+    relays: Relays,
     adding: Adding,
     writes: Writes,
     upkeep: Upkeep,
@@ -194,6 +200,7 @@ impl Engine {
             self.say_hellos();
             self.pay_what_is_owed();
             self.acknowledge();
+            self.relay();
             self.begin_write();
             self.pull();
             self.serve();
@@ -208,7 +215,7 @@ impl Engine {
 
     /// All machines that depend on time or assert invariants. One list serves timeouts, expiry and checks, so that no
     /// machine is forgotten in one of them.
-    fn machines(&mut self) -> [&mut dyn Machine; 12] {
+    fn machines(&mut self) -> [&mut dyn Machine; 13] {
         [
             &mut self.peers,
             &mut self.streams,
@@ -216,6 +223,7 @@ impl Engine {
             &mut self.puller,
             &mut self.acks,
             &mut self.hellos,
+            &mut self.relays,
             &mut self.adding,
             &mut self.writes,
             &mut self.upkeep,
@@ -301,6 +309,7 @@ impl Engine {
     /// Sends peers the messages that they are owed.
     fn pay_what_is_owed(&mut self) {
         let group = self.context.group();
+        let mut unheard = None;
         while let Some((to, Owed { hello, stranger, other_group, regressed })) = self.peers.pay() {
             if hello {
                 let restored = self.streams.restored().is_some();
@@ -308,6 +317,8 @@ impl Engine {
                     session: self.context.session,
                     restored,
                     knocks: self.knocks(),
+                    unheard: others(unheard.get_or_insert_with(|| self.unheard()), to),
+                    relayed: self.relayed(to, true),
                     heads: self.heads(),
                 };
                 self.send(to, wire::hello(group, &hello));

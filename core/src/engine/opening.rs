@@ -28,6 +28,7 @@ use super::members::Members;
 use super::peer::Peers;
 use super::pull::Puller;
 use super::reads::Reads;
+use super::relays::Relays;
 use super::rows::Rows;
 use super::serve::Serving;
 use super::stream::Streams;
@@ -240,6 +241,7 @@ fn assemble(
         puller: Puller::default(),
         acks: Acks::default(),
         hellos: Hellos::default(),
+        relays: Relays::default(),
         adding: Adding::default(),
         writes: Writes::default(),
         upkeep: Upkeep::new(besides, !context.projected.is_empty()),

@@ -119,6 +119,13 @@ impl Peers {
         }
     }
 
+    /// Takes note that a frame of a peer was read.
+    pub(super) fn hears(&mut self, replica: ReplicaId, now: Mono) {
+        if let Some(peer) = self.peers.get_mut(&replica) {
+            peer.heard = Some(now);
+        }
+    }
+
     /// Takes note that a peer says that it is of another group.
     pub(super) fn is_of_other_group(&mut self, replica: ReplicaId) {
         if let Some(peer) = self.peers.get_mut(&replica) {

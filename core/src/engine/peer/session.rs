@@ -5,11 +5,15 @@
 
 use std::collections::BTreeMap;
 
+use crate::clock::Mono;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::stored::Point;
 
 use super::super::backoff::Backoff;
 use super::super::wire::{STREAMS_MAX, WireHead};
+
+/// A peer that was not heard for this long, the time of three hellos, does not speak to this replica.
+const HEARD_MS: u64 = 90_000;
 
 /// The link to a peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +65,8 @@ pub(in crate::engine) struct Peer {
     pub(super) knocks: u64,
     /// Whether the peer's log begins behind what is here.
     pub(super) pruned: bool,
+    /// When a frame of the peer was read last.
+    pub(super) heard: Option<Mono>,
     /// How many frames of the peer were refused.
     pub(super) rejected: u64,
     pub(super) backoff: Backoff,
@@ -93,6 +99,17 @@ impl Peer {
     /// Whether the peer said hello since it is up.
     pub(in crate::engine) fn is_greeted(&self) -> bool {
         matches!(self.link, Link::Greeted(_))
+    }
+
+    /// When the peer was heard last, since the opening.
+    pub(in crate::engine) fn heard(&self) -> Option<Mono> {
+        self.heard
+    }
+
+    /// Whether the peer speaks to this replica: it said hello, and was heard not long ago. The transport may say that a
+    /// peer is up long after its frames have ceased to come.
+    pub(in crate::engine) fn is_heard(&self, now: Mono) -> bool {
+        self.is_greeted() && self.heard.is_some_and(|at| now.since(at) < HEARD_MS)
     }
 
     pub(in crate::engine) fn is_of_other_group(&self) -> bool {
@@ -240,7 +257,7 @@ mod tests {
         peer.acks(B, point(3), false);
         (peer.pruned, peer.stranger) = (true, true);
         peer.has.insert(B, 3);
-        peer.backoff.again(crate::clock::Mono(0), &mut fastrand::Rng::with_seed(1));
+        peer.backoff.again(Mono(0), &mut fastrand::Rng::with_seed(1));
         assert!(!peer.greeted(1), "it is the same one");
         assert_eq!((peer.has.len(), peer.pruned, peer.stranger), (1, true, false));
         assert!(!peer.backoff.is_over());
@@ -271,7 +288,7 @@ mod tests {
     fn a_peer_that_is_down_is_owed_nothing_and_a_pause_ends_when_it_comes_up() {
         let mut peer = greeted();
         peer.owed.hello = true;
-        peer.backoff.again(crate::clock::Mono(0), &mut fastrand::Rng::with_seed(1));
+        peer.backoff.again(Mono(0), &mut fastrand::Rng::with_seed(1));
         peer.went_down();
         assert!(!peer.owed.is_anything() && !peer.is_up() && !peer.backoff.is_over());
         peer.came_up();

@@ -111,12 +111,17 @@ pub(super) fn page_of(head: PageHead, commits: &[&Made]) -> Bytes {
     page.finish()
 }
 
+/// A hello that says nothing.
+pub(super) fn silent_hello(session: u64) -> Hello {
+    let (unheard, relayed, heads) = (Capped(Vec::new()), Capped(Vec::new()), Capped(Vec::new()));
+    Hello { session, restored: false, knocks: None, unheard, relayed, heads }
+}
+
 /// The hello of a joiner on a device.
 pub(super) fn knock(session: u64, device: DeviceId) -> Bytes {
-    let knocks = Some(device);
-    wire::hello(GROUP, &Hello { session, restored: false, knocks, heads: Capped(Vec::new()) })
+    wire::hello(GROUP, &Hello { knocks: Some(device), ..silent_hello(session) })
 }
 
 pub(super) fn hello(session: u64, heads: &[WireHead]) -> Bytes {
-    wire::hello(GROUP, &Hello { session, restored: false, knocks: None, heads: Capped(heads.to_vec()) })
+    wire::hello(GROUP, &Hello { heads: Capped(heads.to_vec()), ..silent_hello(session) })
 }

@@ -45,10 +45,7 @@ fn a_hello_of_another_group_is_answered_with_that_once_a_round() {
     world.settle();
     world.said();
     let other = GroupId(Uuid::from_u128(0xee));
-    let hello = wire::hello(
-        other,
-        &Hello { session: 1, restored: false, knocks: Some(C_DEVICE), heads: Capped(Vec::new()) },
-    );
+    let hello = wire::hello(other, &Hello { knocks: Some(C_DEVICE), ..silent_hello(1) });
     for _ in 0..5 {
         world.handle(Input::Frame(STRANGER, hello.clone()));
     }

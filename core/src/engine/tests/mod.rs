@@ -11,7 +11,7 @@
 //! | commits of others | [`receiving`], [`refusing_store`], [`merging`], [`folding`], [`waiting_for_folds`] |
 //! | frames and commits that are not taken | [`membership`], [`frames`], [`sizes`], [`bounds`] |
 //! | streams that stop | [`forks`], [`stops`], [`restores`] |
-//! | peers that ask and answer | [`pulling`], [`serving`], [`joining`], [`knocking`] |
+//! | peers that ask and answer | [`pulling`], [`serving`], [`joining`], [`knocking`], [`relaying`] |
 
 mod auditing;
 mod authors;
@@ -35,6 +35,7 @@ mod peers;
 mod pulling;
 mod receiving;
 mod refusing_store;
+mod relaying;
 mod restores;
 mod serving;
 mod sizes;

@@ -21,6 +21,7 @@ pub(crate) const LIVE: u8 = 5;
 pub(crate) const ACK: u8 = 6;
 pub(crate) const REGRESSED: u8 = 7;
 pub(crate) const OTHER_GROUP: u8 = 9;
+pub(crate) const RELAYED: u8 = 10;
 
 /// The most streams that a message may name. The members of a group are fewer.
 pub(crate) const STREAMS_MAX: usize = 4096;
@@ -41,6 +42,8 @@ pub(crate) enum Message {
     Regressed(WireHead),
     /// The receiver, which said hello, is of another group than the sender.
     OtherGroup,
+    /// How far others have acknowledged the receiver's stream, as it has changed.
+    Relayed(Words),
 }
 
 /// Sent when a peer comes up, when a new session of it says hello, and now and then.
@@ -52,6 +55,10 @@ pub(crate) struct Hello {
     pub(crate) restored: bool,
     /// The device of a sender that waits to be added to the group.
     pub(crate) knocks: Option<DeviceId>,
+    /// The members that the sender does not hear itself. It wants to be told how far they have acknowledged its stream.
+    pub(crate) unheard: Capped<ReplicaId, STREAMS_MAX>,
+    /// How far others have acknowledged the receiver's stream: all that it asked for.
+    pub(crate) relayed: Words,
     pub(crate) heads: Heads,
 }
 
@@ -88,6 +95,17 @@ pub(crate) struct TooLong {
     pub(crate) seq: u64,
     /// The bytes that the commit takes in a frame, at most.
     pub(crate) bytes: u64,
+}
+
+pub(crate) type Words = Capped<Relayed, STREAMS_MAX>;
+
+/// How far a member has acknowledged the receiver's stream, as the sender knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Relayed {
+    pub(crate) member: ReplicaId,
+    pub(crate) seq: u64,
+    /// Whether the member's store was restored, so that no acknowledgement of it counts.
+    pub(crate) restored: bool,
 }
 
 pub(crate) type Heads = Capped<WireHead, STREAMS_MAX>;
@@ -138,7 +156,8 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Capped<T, 
 }
 
 pub(crate) fn hello(group: GroupId, hello: &Hello) -> Bytes {
-    MessageWriter::new(HELLO, group, 64 + hello.heads.0.len() * 64).with(hello).finish()
+    let elements = hello.heads.0.len() + hello.unheard.0.len() + hello.relayed.0.len();
+    MessageWriter::new(HELLO, group, 64 + elements * 64).with(hello).finish()
 }
 
 pub(crate) fn stranger(group: GroupId) -> Bytes {
@@ -161,6 +180,10 @@ pub(crate) fn regressed(group: GroupId, head: &WireHead) -> Bytes {
 /// nothing of the sender's.
 pub(crate) fn other_group(group: GroupId) -> Bytes {
     MessageWriter::new(OTHER_GROUP, group, 0).finish()
+}
+
+pub(crate) fn relayed(group: GroupId, words: &Words) -> Bytes {
+    MessageWriter::new(RELAYED, group, words.0.len() * 32).with(words).finish()
 }
 
 /// The first message of `frame` if it is a hello, with the group that it names, whichever that is.
@@ -195,6 +218,7 @@ impl Messages {
             REGRESSED => Some(Message::Regressed(whole(&body)?)),
             OTHER_GROUP if body.is_empty() => Some(Message::OtherGroup),
             OTHER_GROUP => return Err(LEFT_OVER),
+            RELAYED => Some(Message::Relayed(whole(&body)?)),
             _ => None,
         })
     }

@@ -18,8 +18,8 @@ pub(crate) use frame::{MessageWriter, Messages, WireError};
 #[cfg(feature = "internals-for-tests")]
 pub(crate) use message::count_messages;
 pub(crate) use message::{
-    Capped, Heads, Hello, Message, PageHead, Pull, STREAMS_MAX, TooLong, WireHead, ack, greeting, hello,
-    other_group, pull, regressed, stranger,
+    Capped, Heads, Hello, Message, PageHead, Pull, Relayed, STREAMS_MAX, TooLong, WireHead, Words, ack,
+    greeting, hello, other_group, pull, regressed, relayed, stranger,
 };
 
 #[cfg(test)]

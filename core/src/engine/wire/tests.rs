@@ -29,9 +29,22 @@ fn parts<'a>(entry: &'a [u8], values: &'a [u8]) -> CommitParts<'a> {
 /// One message of every kind, each with its bytes.
 fn examples() -> Vec<(Message, Bytes)> {
     let heads = Capped(vec![head(1), head(2)]);
-    let hello_ = Hello { session: 7, restored: true, knocks: None, heads: heads.clone() };
-    let knock =
-        Hello { knocks: Some(DeviceId(Uuid::from_u128(6))), heads: Capped(Vec::new()), ..hello_.clone() };
+    let word = Relayed { member: replica(8), seq: 300, restored: true };
+    let hello_ = Hello {
+        session: 7,
+        restored: true,
+        knocks: None,
+        unheard: Capped(vec![replica(8)]),
+        relayed: Capped(vec![word]),
+        heads: heads.clone(),
+    };
+    let knock = Hello {
+        knocks: Some(DeviceId(Uuid::from_u128(6))),
+        unheard: Capped(Vec::new()),
+        relayed: Capped(Vec::new()),
+        heads: Capped(Vec::new()),
+        ..hello_.clone()
+    };
     let pull_ = Pull {
         id: 9,
         budget: 1 << 20,
@@ -63,6 +76,7 @@ fn examples() -> Vec<(Message, Bytes)> {
         (Message::Ack(heads.clone()), ack(GROUP, &heads)),
         (Message::Regressed(head(1)), regressed(GROUP, &head(1))),
         (Message::OtherGroup, other_group(GROUP)),
+        (Message::Relayed(Capped(vec![word])), relayed(GROUP, &Capped(vec![word]))),
         (Message::Hello(knock.clone()), hello(GROUP, &knock)),
     ]
 }
@@ -81,9 +95,10 @@ fn y13_golden_bytes() {
     };
     let head = |n: u128| [&[16][..], &n.to_be_bytes(), &[0xac, 2], &[0xaa; 32]].concat();
     let heads = [&[2][..], &head(1), &head(2)].concat();
+    let words = [&[1, 16][..], &8u128.to_be_bytes(), &[0xac, 2, 1]].concat();
     let commit = |rest: &[u8]| [&[16][..], &3u128.to_be_bytes(), &[5], &[0xbb; 32], rest].concat();
     let bodies = [
-        (HELLO, [&[7, 1, 0][..], &heads].concat()),
+        (HELLO, [&[7, 1, 0, 1, 16][..], &8u128.to_be_bytes(), &words, &heads].concat()),
         (STRANGER, vec![]),
         (PULL, [&[9, 0x80, 0x80, 0x40, 0xac, 2][..], &heads, &[1, 16], &4u128.to_be_bytes()].concat()),
         (
@@ -101,7 +116,8 @@ fn y13_golden_bytes() {
         (ACK, heads.clone()),
         (REGRESSED, head(1)),
         (OTHER_GROUP, vec![]),
-        (HELLO, [&[7, 1, 1, 16][..], &6u128.to_be_bytes(), &[0]].concat()),
+        (RELAYED, words.clone()),
+        (HELLO, [&[7, 1, 1, 16][..], &6u128.to_be_bytes(), &[0, 0, 0]].concat()),
     ];
     for ((message, bytes), (kind, body)) in examples().into_iter().zip(bodies) {
         let fields = header(kind, u8::try_from(body.len()).unwrap());
@@ -185,7 +201,7 @@ fn counts_beyond_their_caps_take_no_memory() {
 
 proptest! {
     #[test]
-    fn no_bytes_panic(which in 0..9usize, cut in 0..400usize, at in 0..400usize, byte: u8, garbage: Vec<u8>) {
+    fn no_bytes_panic(which in 0..10usize, cut in 0..400usize, at in 0..400usize, byte: u8, garbage: Vec<u8>) {
         let (_, bytes) = examples().remove(which);
         let mut bytes = bytes.to_vec();
         bytes.truncate(cut);
