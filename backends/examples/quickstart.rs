@@ -46,7 +46,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .await?;
     let mut events = b.events();
     tokio::spawn(driver.run());
-    a.add_member(b.status().await?.replica, phone).await?;
+    a.add_member(b.status().await?.replica).await?; // it knocks, and the laptop's user says yes: see `Event::Knocks`
 
     let tag = Tag { id: Uuid::now_v7(), name: "holiday".into() };
     let photos = Location { id: Uuid::now_v7(), device_id: laptop, path: "/photos".into() };

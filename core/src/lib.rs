@@ -90,6 +90,7 @@
 //! | frame | the bytes that a [`Transport`] carries at once: one or more messages |
 //! | hello | the message that says the session and the heads of its sender |
 //! | acknowledgement | the message that says up to where its sender has streams durably |
+//! | relayed word | what a member says of how far another one has acknowledged a stream, for an author that does not hear that one |
 //! | live | the message that carries a commit to all connected members, as soon as it is durable |
 //! | pull | to ask a peer for the commits that are missing here |
 //! | page | a bounded part of a long answer: commits for a pull, entries of a range, records of a [`List`] |

@@ -94,9 +94,8 @@ impl<S: Storage> TransactionManager<S> {
         }
         // Move no replica that is at work: its commits name the device that they were made on.
         let wrote = streams.iter().any(|stream| stream.replica == replica && stream.commits > 0);
-        let rests =
-            |peer: &PeerStatus| peer.replica == replica && peer.heard.is_some() && peer.knocks.is_none();
-        let works = wrote || peers.iter().any(rests);
+        let settled = |peer: &PeerStatus| peer.connected && peer.heard.is_some() && peer.knocks.is_none();
+        let works = wrote || peers.iter().any(|peer| peer.replica == replica && settled(peer));
         let record = RecordKey::new::<Member>(&replica);
         let bytes = record.id_bytes().len();
         let change = move |known: Option<&Member>| match known {

@@ -29,7 +29,7 @@ async fn waits<F: Fixture>(world: &World<'_, F>, peer: &Peer<F>, wait: JoinWait)
 /// nobody, then a replica of another group, then a member; that one adds it on a wrong device while it cannot reach it,
 /// and then again.
 ///
-/// Y19, Y20.
+/// Y17, Y19.
 pub async fn a_joiner_says_why_it_waits_and_a_wrong_add_is_put_right<F: Fixture>(fresh: &impl Fn() -> F) {
     const OTHER: GroupId = GroupId(Uuid::from_u128(0x61));
     play(fresh, async |world| {
@@ -82,7 +82,7 @@ pub async fn a_joiner_says_why_it_waits_and_a_wrong_add_is_put_right<F: Fixture>
 /// Goal: nobody may change what a member's device owns because a joiner named that device, unless the app says so.
 /// Method: a joiner with the device of a member; after that member's store was lost, it takes the device over.
 ///
-/// Y20.
+/// Y19.
 pub async fn a_device_is_taken_over_only_by_a_call_that_says_so<F: Fixture>(fresh: &impl Fn() -> F) {
     play(fresh, async |world| {
         let [mut a, mut b] = world.group().await;
@@ -112,7 +112,7 @@ pub async fn a_device_is_taken_over_only_by_a_call_that_says_so<F: Fixture>(fres
 /// Goal: whoever joins a group that began without a transport says that this cannot work. Method: a founder that has
 /// pruned its log, and only then gets a transport.
 ///
-/// Y19.
+/// Y17.
 pub async fn a_joiner_says_that_the_log_was_pruned<F: Fixture>(fresh: &impl Fn() -> F) {
     play(fresh, async |world| {
         let (mut a, mut b) = (world.device(0), world.device(1));

@@ -19,8 +19,8 @@
 //! | H1, H2, Y11 | `a_clock_that_is_behind_or_frozen_delays_its_own_device_alone`, `a_clock_that_steps_back_every_day_converges` |
 //! | H3, Y8, Y15 | `a_restored_store_that_wrote_other_commits_loses_nothing_anywhere`, `a_restored_store_learns_of_it_from_those_who_know_more`, `a_restored_store_that_lost_what_it_acknowledged_is_found_out` |
 //! | C1, C6, Y4, X3 | `a_replica_that_stops_anywhere_goes_on_where_it_was` |
-//! | Y14, Y21 | `a_star_says_what_has_reached_its_other_end` |
-//! | Y19, Y20 | `a_joiner_says_why_it_waits_and_a_wrong_add_is_put_right`, `a_joiner_says_that_the_log_was_pruned`, `a_device_is_taken_over_only_by_a_call_that_says_so` |
+//! | Y14, Y20 | `a_star_says_what_has_reached_its_other_end`, `a_status_after_a_sleep_is_honest` |
+//! | Y17, Y19 | `a_joiner_says_why_it_waits_and_a_wrong_add_is_put_right`, `a_joiner_says_that_the_log_was_pruned`, `a_device_is_taken_over_only_by_a_call_that_says_so` |
 //! | B1, B2, C15 | `bad_frames_change_nothing_and_are_told`, `honest_peers_are_served_during_a_flood` |
 //! | C10, C13, C16 | `projections_follow_what_others_commit`, `a_failing_projection_holds_one_stream_until_it_works_again` |
 //! | C16, Y13 | `a_model_that_is_registered_later_is_as_if_known_from_the_start`, `an_older_app_keeps_what_a_newer_one_writes`, `what_an_update_can_merge_is_read_at_once_and_folded_later` |
@@ -72,7 +72,7 @@ pub use spreading::{
     a_shared_record_goes_round_and_an_owned_one_stays_its_authors,
     older_edits_that_arrive_late_are_not_skipped,
 };
-pub use stars::a_star_says_what_has_reached_its_other_end;
+pub use stars::{a_star_says_what_has_reached_its_other_end, a_status_after_a_sleep_is_honest};
 pub use unknown::{
     a_model_that_is_registered_later_is_as_if_known_from_the_start,
     an_older_app_keeps_what_a_newer_one_writes, what_an_update_can_merge_is_read_at_once_and_folded_later,
@@ -105,6 +105,7 @@ macro_rules! for_each_replication_property {
             a_restored_store_that_lost_what_it_acknowledged_is_found_out
             a_replica_that_stops_anywhere_goes_on_where_it_was
             a_star_says_what_has_reached_its_other_end
+            a_status_after_a_sleep_is_honest
             a_joiner_says_why_it_waits_and_a_wrong_add_is_put_right
             a_joiner_says_that_the_log_was_pruned
             a_device_is_taken_over_only_by_a_call_that_says_so

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::join;
 use syncline::{PeerStatus, ReplicaId};
 use syncline_backends::{Link, MemoryNetworkBuilder};
 
@@ -9,6 +10,7 @@ use super::peer::{Peer, replica_id};
 use super::world::{World, play_on};
 use crate::Fixture;
 use crate::models::{note, place};
+use crate::poll::give_way;
 
 /// What `peer` says of `other`.
 async fn of<F: Fixture>(peer: &Peer<F>, other: ReplicaId) -> PeerStatus {
@@ -31,7 +33,7 @@ fn relayed<F: Fixture>(hub: &Peer<F>) -> usize {
 /// message. Method: phone and laptop are connected with a hub alone; the laptop, the hub and the phone each go and come
 /// back; then the phone and the laptop meet.
 ///
-/// Y14, Y21.
+/// Y14, Y20.
 pub async fn a_star_says_what_has_reached_its_other_end<F: Fixture>(fresh: &impl Fn() -> F) {
     play_on(fresh, MemoryNetworkBuilder::unconnected, async |world| {
         let (hub, phone, laptop) = (replica_id(0), replica_id(1), replica_id(2));
@@ -90,5 +92,34 @@ pub async fn a_star_says_what_has_reached_its_other_end<F: Fixture>(fresh: &impl
         world.converged(&[&hub, &phone, &laptop]).await;
         world.assert_equal(&mut [&mut hub, &mut phone, &mut laptop]).await;
     })
+    .await;
+}
+
+/// Goal: after the device slept, the first look at the status does not show what was true before. Method: a driver that
+/// stands still while the timer goes on for hours, and a status that is asked for before it has heard anything.
+///
+/// Y20.
+pub async fn a_status_after_a_sleep_is_honest<F: Fixture>(fresh: &impl Fn() -> F) {
+    const HOURS: Duration = Duration::from_secs(8 * 3_600);
+    play_on(
+        fresh,
+        |network| network,
+        async |world| {
+            let [mut a, mut b] = world.group().await;
+            assert!(of(&a, b.id).await.heard.is_some_and(|ago| ago < HOURS));
+            a.pause();
+            world.clock.advance(HOURS.as_millis().try_into().expect("a few hours"));
+            let wakes = async {
+                give_way().await;
+                a.let_run();
+            };
+            let (known, ()) = join(of(&a, b.id), wakes).await;
+            assert!(known.connected && known.heard.is_some_and(|ago| ago >= HOURS), "{known:?}");
+            world
+                .until("it hears again", async || of(&a, b.id).await.heard.is_some_and(|ago| ago < HOURS))
+                .await;
+            world.assert_equal(&mut [&mut a, &mut b]).await;
+        },
+    )
     .await;
 }

@@ -690,12 +690,12 @@ pub(crate) const PROPERTIES: &[Property] = &[
         id: "Y17",
         says: "The author of a stopped stream, a joiner that waits and a device with a wrong clock are told why, on their own \
                device.",
-        method: "Scenarios and the simulator.",
-        catches: "Only the receiver knows.",
-        limits: "",
-        proof: WhyNot(
-            "planned: a stop is visible where it happens alone; a restored store and a stranger are told",
-        ),
+        method: "Both sides of every reason, frame by frame; clocks that are wrong, disks that are full and stores that were \
+                 copied, in scenarios; the simulator.",
+        catches: "A stop that only the receiver knows; a word that is lost, late or made up and counts; an end that is never \
+                  told; a round trip that is taken for a wrong clock.",
+        limits: "An author hears of stops at the peers to which it is connected, and not through others.",
+        proof: Tests(&[]),
     },
     Property {
         id: "Y18",
@@ -704,6 +704,28 @@ pub(crate) const PROPERTIES: &[Property] = &[
         catches: "Sums over peers and streams; everybody acknowledging everything to everybody.",
         limits: "",
         proof: WhyNot("planned: acknowledgements go to every member, and peers are looked through"),
+    },
+    Property {
+        id: "Y19",
+        says: "A replica is added on the device that it names itself, on no device of another member unless the app says so, \
+               and a wrong device can be put right as long as the replica waits. Every order of records ends the same.",
+        method: "Wrong devices, corrections and members' devices, in scenarios and frame by frame; all orders of a few \
+                 member records.",
+        catches: "A typing error that shuts a replica out for ever; a joiner that names the laptop's device and overwrites \
+                  what the laptop owns; a correction that stops the stream of the one it puts right.",
+        limits: "Members who correct one replica at once, each to another device, settle for one of them.",
+        proof: Tests(&[]),
+    },
+    Property {
+        id: "Y20",
+        says: "The status of a replica says how far every member has acknowledged its stream, also through one other member \
+               that meets both, and when each peer was heard last. Nobody is said to have what it does not have durably, \
+               and what others say counts for nothing but this.",
+        method: "A star whose parts go and come back; frame by frame; the simulator compares every status with the disks.",
+        catches: "A word of others that is stored, proves a restore or outlives one; a full mesh in which everybody tells \
+                  everybody of everybody; a screen that shows hours later that all is well.",
+        limits: "Two members between author and reader are one too many: then nobody relays.",
+        proof: Tests(&[]),
     },
     Property {
         id: "B1",

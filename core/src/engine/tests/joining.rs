@@ -70,9 +70,9 @@ fn told(world: &mut World) -> Vec<Event> {
     events.filter(|event| matches!(event, Event::Joining(_) | Event::Joined)).collect()
 }
 
-/// Y19: whatever a joiner waits for, its status says so, an event tells of each change, and a commit is refused with it.
+/// Y17: whatever a joiner waits for, its status says so, an event tells of each change, and a commit is refused with it.
 #[test]
-fn y19_a_joiner_says_what_it_waits_for() {
+fn y17_a_joiner_says_what_it_waits_for() {
     let mut world = World::asking(Ask { introducer: Some(B), ..networked(Rules::ALL) });
     let mut b = Author::new(B, B_DEVICE);
     let founding = b.commit(&[], vec![member(B, B_DEVICE)]);

@@ -43,7 +43,7 @@ fn hub() -> (World, Author, WireHead) {
 }
 
 #[test]
-fn y21_the_author_is_told_how_far_a_member_is_that_it_does_not_hear() {
+fn y20_the_author_is_told_how_far_a_member_is_that_it_does_not_hear() {
     let (mut world, b, first) = hub();
     for head in [first, b.head()] {
         world.feed(C, wire::ack(GROUP, &Capped(vec![head])));
@@ -64,7 +64,7 @@ fn y21_the_author_is_told_how_far_a_member_is_that_it_does_not_hear() {
 
 /// In a full mesh everybody hears everybody: nothing is to be sent there.
 #[test]
-fn y21_nobody_is_told_of_a_member_that_it_hears_itself() {
+fn y20_nobody_is_told_of_a_member_that_it_hears_itself() {
     let (mut world, b, _) = hub();
     world.feed(B, asks(1, &[], &[b.head()]));
     world.feed(C, wire::ack(GROUP, &Capped(vec![b.head()])));
@@ -127,7 +127,7 @@ fn a_hello_names_the_members_that_are_not_heard() {
     assert_eq!(unheard(&mut world, B), Some(vec![C]));
 }
 
-/// Y21: what others say is shown, and nothing else rests on it.
+/// Y20: what others say is shown, and nothing else rests on it.
 #[test]
 fn a_word_of_others_is_shown_and_counts_for_nothing() {
     let mut world = World::connected(Rules::ALL);
@@ -161,7 +161,7 @@ fn a_word_of_others_is_shown_and_counts_for_nothing() {
 
 /// A screen that was dark for hours shows how old its word is.
 #[test]
-fn y21_the_status_says_when_a_peer_was_last_heard() {
+fn y20_the_status_says_when_a_peer_was_last_heard() {
     use std::time::Duration;
     let mut world = World::connected(Rules::ALL);
     assert_eq!((world.peer(B).connected, world.peer(B).heard), (true, None));
