@@ -295,6 +295,22 @@ mod tests {
         assert!(peer.is_up() && peer.backoff.is_over());
     }
 
+    /// What it said of itself and of this replica ends with the connection: it may be another process that comes back.
+    #[test]
+    fn what_a_peer_said_counts_while_it_is_up() {
+        let mut peer = greeted();
+        peer.heard = Some(Mono(100));
+        assert!(peer.is_heard(Mono(99 + HEARD_MS)) && !peer.is_heard(Mono(100 + HEARD_MS)));
+        (peer.stranger, peer.other_group, peer.knock) = (true, true, Some(DeviceId(uuid::Uuid::nil())));
+        peer.went_down();
+        assert_eq!((peer.knock(), peer.is_heard(Mono(100))), (None, false));
+        peer.came_up();
+        assert_eq!((peer.calls_us_stranger(), peer.is_of_other_group()), (false, false));
+        assert!(!peer.is_heard(Mono(100)), "it has not said hello yet");
+        peer.greeted(1);
+        assert_eq!((peer.is_heard(Mono(100)), peer.heard()), (true, Some(Mono(100))));
+    }
+
     #[test]
     fn a_peer_may_be_forgotten_unless_it_acknowledged_something_or_was_restored() {
         assert!(greeted().is_forgettable());

@@ -84,6 +84,25 @@ fn what_a_restored_store_acknowledged_is_taken_back() {
     assert_eq!(told(&mut world, B).0, [Relayed { member: C, seq: 0, restored: true }]);
 }
 
+#[test]
+fn nobody_is_told_who_is_gone() {
+    let (mut world, b, _) = hub();
+    world.feed(C, wire::ack(GROUP, &Capped(vec![b.head()])));
+    world.handle(Input::Down(B));
+    world.pass(1_000);
+    assert_eq!(told(&mut world, B), (vec![], vec![]));
+}
+
+/// The hub may not have heard yet that the store was restored.
+#[test]
+fn what_a_store_says_of_itself_counts_more_than_what_others_say() {
+    let mut world = World::connected(Rules::ALL);
+    world.feed(B, wire::relayed(GROUP, &Capped(vec![word(C, 1)])));
+    assert_eq!((world.peer(C).acknowledged, world.peer(C).restored), (1, false));
+    world.feed(C, wire::hello(GROUP, &Hello { restored: true, ..silent_hello(1) }));
+    assert_eq!((world.peer(C).acknowledged, world.peer(C).restored), (0, true));
+}
+
 /// A peer may ask for whom it likes: for strangers, for itself, for the one that it asks.
 #[test]
 fn a_question_is_answered_for_members_alone() {
