@@ -43,7 +43,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .await?;
     let mut events = b.events();
     tokio::spawn(driver.run());
-    a.add_member(b.replica(), b.device()).await?;
+    a.add_member(b.replica()).await?; // it knocks, and the laptop's user says yes: see `Event::Knocks`
 
     let (id, name) = (Uuid::now_v7(), "holiday".to_owned());
     let photos = Location { id: Uuid::now_v7(), device_id: a.device(), path: "/photos".into() };

@@ -145,6 +145,7 @@ async fn bad_calls_are_typed_errors_and_write_nothing() {
     let member = syncline::Member {
         replica: syncline::ReplicaId(Uuid::nil()),
         device: DEVICE,
+        corrections: 0,
         state: syncline::MemberState::Active,
     };
     assert!(matches!(library.commit(member.clone()).await, Err(Error::ReservedModel { .. })));

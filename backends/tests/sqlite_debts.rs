@@ -228,8 +228,8 @@ async fn join<S: Storage>(
     let b = b.device(DeviceId::new()).join(status.group, status.replica).transport(network.transport());
     let b = Node::open(b.project(Albums::<1>).project(Photos(constraint))).await;
     let me = b.library.status().await.unwrap();
-    introducer.library.add_member(me.replica, me.device).await.unwrap();
-    b.until("it has joined", async |b| !b.library.status().await.unwrap().joining).await;
+    introducer.library.add_member(me.replica).await.unwrap();
+    b.until("it has joined", async |b| b.library.status().await.unwrap().joining.is_none()).await;
     b.complete().await;
     b
 }

@@ -33,10 +33,10 @@ impl<SA: Storage, SB: Storage> Pair<SA, SB> {
     /// Those of opening and of the commit that adds B.
     pub async fn open(a: SA, b: SB) -> Result<Self> {
         let pair = Self::open_on(network(), a, b).await?;
-        if pair.b.manager.status().await?.joining {
+        if pair.b.manager.status().await?.joining.is_some() {
             let mut events = pair.b.manager.events();
-            pair.a.manager.add_member(JOINER.0, JOINER.1).await?;
-            while pair.b.manager.status().await?.joining {
+            pair.a.manager.add_member(JOINER.0).await?;
+            while pair.b.manager.status().await?.joining.is_some() {
                 let _ = events.next().await.ok_or(STOPPED)?;
             }
         }

@@ -110,9 +110,10 @@ impl<S: Storage> Builder<S> {
 
     /// Names the group that a new store joins, and its introducer: the member from whom it learns the group.
     ///
-    /// A member must [add](TransactionManager::add_member) the new replica, whose id
-    /// [`replica`](TransactionManager::replica) tells. Until its member record has arrived here, this replica listens to the
-    /// introducer alone, serves nobody and commits nothing.
+    /// The new replica knocks at the introducer, which tells its app ([`Event::Knocks`](crate::Event::Knocks)), and a
+    /// member must [add](TransactionManager::add_member) it. Until its member record has arrived here, this replica
+    /// listens to the introducer alone, serves nobody and commits nothing; its status says
+    /// [why it waits](crate::Status::joining).
     #[must_use]
     pub fn join(mut self, group: GroupId, introducer: ReplicaId) -> Self {
         self.group = Some(Wanted::Named(group));

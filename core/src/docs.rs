@@ -10,10 +10,12 @@
 
 /// [`add_member`]: crate::TransactionManager::add_member
 /// [`Error::Restored`]: crate::Error::Restored
+/// [`Event::Knocks`]: crate::Event::Knocks
 /// [`Event::Restored`]: crate::Event::Restored
 /// [`frame_bytes_max`]: crate::Limits::frame_bytes_max
 /// [`HlcGenerator`]: crate::HlcGenerator
 /// [`join`]: crate::Builder::join
+/// [`JoinWait`]: crate::JoinWait
 /// [`Limits`]: crate::Limits
 /// [`max_drift_ms`]: crate::Limits::max_drift_ms
 /// [`page_bytes_max`]: crate::Limits::page_bytes_max
@@ -24,6 +26,7 @@
 /// [`Status`]: crate::Status
 /// [`StopReason::Unknown`]: crate::StopReason::Unknown
 /// [`StreamStop`]: crate::StreamStop
+/// [`take_over`]: crate::TransactionManager::take_over
 /// [`Transport`]: crate::Transport
 /// [`with_tx`]: crate::TransactionManager::with_tx
 /// [properties]: properties

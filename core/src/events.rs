@@ -9,6 +9,7 @@ use tokio::sync::broadcast;
 use crate::clock::WallMs;
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, ReplicaId};
+use crate::join_wait::JoinWait;
 use crate::projection::ProjectionStatus;
 pub use crate::stored::keys::RecordKey;
 
@@ -57,6 +58,23 @@ pub enum Event {
     /// This store was restored from a backup or cloned: a peer knows commits of this replica, or acknowledged by it,
     /// that the store does not have. The replica commits no more.
     Restored(Restored),
+    /// A replica that is no member, or was added on a wrong device, knocks: it waits to be added. Anybody who can connect
+    /// can knock, with any device. So let a person confirm it, then call
+    /// [`add_member`](crate::TransactionManager::add_member).
+    ///
+    /// The event is told for the first knock of a peer since it is connected. If it names other devices later, the event
+    /// comes ever more rarely. [`PeerStatus::knocks`](crate::PeerStatus::knocks) says who knocks now.
+    Knocks {
+        /// The replica that knocks.
+        replica: ReplicaId,
+        /// The device on which it says that it is.
+        device: DeviceId,
+    },
+    /// This replica waits for another reason than before for its own member record. See
+    /// [`Status::joining`](crate::Status::joining).
+    Joining(JoinWait),
+    /// This replica has become a member: from now on it commits, and serves its peers.
+    Joined,
     /// A frame was refused. The event is told for the first such frame of a peer and then ever more rarely, so that a
     /// flood of frames does not drown the other events.
     FrameRejected {

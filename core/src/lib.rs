@@ -85,11 +85,13 @@
 //! | member | a replica that was added to the group, [`Member`] |
 //! | joiner | a replica whose own member record has not arrived yet: it commits nothing and serves nobody |
 //! | introducer | the one member that a joiner listens to |
+//! | to knock | of a joiner: to say in its hello that it waits to be added, and on which device, [`Event::Knocks`] |
 //! | stranger | a replica that is no member; it only hears that it is none |
 //! | session | one opening of a store, told by a random number: a peer in a new session may have less than before |
 //! | frame | the bytes that a [`Transport`] carries at once: one or more messages |
 //! | hello | the message that says the session, the clock and the heads of its sender |
 //! | acknowledgement | the message that says up to where its sender has streams durably |
+//! | relayed word | what a member says of how far another one has acknowledged a stream, for an author that does not hear that one |
 //! | live | the message that carries a commit to all connected members, as soon as it is durable |
 //! | pull | to ask a peer for the commits that are missing here |
 //! | page | a bounded part of a long answer: commits for a pull, entries of a range, records of a [`List`] |
@@ -135,6 +137,7 @@ mod inside;
 #[cfg(feature = "internals-for-tests")]
 pub mod internals;
 mod join;
+mod join_wait;
 mod joined;
 mod limits;
 mod list;
@@ -162,6 +165,7 @@ pub use events::{Change, ChangeKind, Event, Events, Lagged, RecordKey, Refusal, 
 pub use hlc::{DriftError, Hlc, HlcGenerator, HlcLengthError};
 pub use ids::{DeviceId, GroupId, ParseIdError, ReplicaId};
 pub use join::{Attempt, JoinJob, JoinStorage, JoinTx, Native, StatementError, TransactionEnded};
+pub use join_wait::JoinWait;
 pub use limits::{Limit, Limits};
 pub use list::{List, Unreadable};
 pub use manager::TransactionManager;

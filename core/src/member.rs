@@ -1,7 +1,10 @@
 //! The built-in model of members: the replicas of the group, replicated like every other record.
 //!
 //! Member records are merged, not overwritten: a state only moves on, and if two members ever add the same replica on
-//! different devices, every replica settles for the same device.
+//! different devices, every replica settles for the same device. A device that was wrong is put right by a record with
+//! one correction more, which wins everywhere.
+
+use std::cmp::Reverse;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +19,10 @@ pub(crate) const RESERVED_PREFIX: &str = "syncline.";
 pub struct Member {
     /// The replica.
     pub replica: ReplicaId,
-    /// The device it runs on, set once for good.
+    /// The device it runs on.
     pub device: DeviceId,
+    /// How many times the device was put right, since the replica had been added on a wrong one.
+    pub corrections: u32,
     /// Whether the replica belongs to the group now.
     pub state: MemberState,
 }
@@ -28,6 +33,18 @@ pub struct Member {
 pub enum MemberState {
     /// The replica belongs to the group: its commits are taken, and it is served.
     Active,
+}
+
+impl Member {
+    /// A replica that is added on a device.
+    pub(crate) const fn new(replica: ReplicaId, device: DeviceId) -> Self {
+        Self { replica, device, corrections: 0, state: MemberState::Active }
+    }
+
+    /// The same member, put right: on another device.
+    pub(crate) fn corrected(&self, device: DeviceId) -> Self {
+        Self { device, corrections: self.corrections.saturating_add(1), ..self.clone() }
+    }
 }
 
 impl Syncable for Member {
@@ -42,10 +59,42 @@ impl Syncable for Member {
     }
 
     fn merge(self, other: Self) -> Self {
-        Self {
-            replica: self.replica,
-            device: self.device.min(other.device),
-            state: self.state.max(other.state),
+        let state = self.state.max(other.state);
+        let rank = |member: &Self| (member.corrections, Reverse(member.device));
+        let last = if rank(&other) > rank(&self) { other } else { self };
+        Self { state, ..last }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// Goal: whatever the order in which the records of a replica arrive, all settle for one device, and a correction
+    /// wins. Method: every triple of a few records, merged in every way.
+    #[test]
+    fn a_correction_wins_and_the_order_does_not_matter() {
+        let device = |n| DeviceId(Uuid::from_u128(n));
+        let added = |n| Member::new(ReplicaId(Uuid::from_u128(1)), device(n));
+        assert_eq!(added(3).merge(added(2)), added(2), "two members added it at once");
+        let records = [added(2), added(3), added(3).corrected(device(5)), added(2).corrected(device(4))];
+        assert_eq!(
+            added(2).merge(records[2].clone()).device,
+            device(5),
+            "also for a device above the first one"
+        );
+        for one in &records {
+            assert_eq!(one.clone().merge(one.clone()), *one);
+            for other in &records {
+                let both = one.clone().merge(other.clone());
+                assert_eq!(both, other.clone().merge(one.clone()));
+                for third in &records {
+                    let left = both.clone().merge(third.clone());
+                    assert_eq!(left, one.clone().merge(other.clone().merge(third.clone())));
+                }
+            }
         }
     }
 }

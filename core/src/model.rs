@@ -207,13 +207,14 @@ mod tests {
         let member = Member {
             replica: ReplicaId(Uuid::from_u128(1)),
             device: DeviceId(Uuid::from_u128(2)),
+            corrections: 3,
             state: MemberState::Active,
         };
         let mut golden = vec![16];
         golden.extend(1u128.to_be_bytes());
         golden.push(16);
         golden.extend(2u128.to_be_bytes());
-        golden.push(0);
+        golden.extend([3, 0]);
         let encoded = encode(&member, usize::MAX).unwrap();
         assert_eq!(record::value_of(&encoded.record), golden);
         assert_eq!(encoded.digest, digest(&golden));

@@ -1,8 +1,11 @@
 //! The status of a replica: how far its streams and its peers are, so that an app can tell whether all is synced.
 
+use std::time::Duration;
+
 use crate::events::{Refusal, Restored, StreamStop};
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
+use crate::join_wait::JoinWait;
 use crate::projection::ProjectionStatus;
 
 /// The status of a replica. See [`status`](crate::TransactionManager::status).
@@ -17,8 +20,10 @@ pub struct Status {
     pub replica: ReplicaId,
     /// The replicas of the group, in the order of their ids.
     pub members: Vec<ReplicaId>,
-    /// Whether the replica waits for its own member record, and so neither commits nor serves a peer.
-    pub joining: bool,
+    /// Why the replica still waits for its own member record, and so neither commits nor serves a peer; `None` once it is
+    /// a member. [`Event::Joining`](crate::Event::Joining) tells of every change, and
+    /// [`Event::Joined`](crate::Event::Joined) of the end.
+    pub joining: Option<JoinWait>,
     /// The proof that this store was restored from a backup or cloned, if any: the replica then commits no more.
     pub restored: Option<Restored>,
     /// How many commits the replica's stream has: the sequence number of the last durable one. The founder's first
@@ -37,7 +42,7 @@ pub struct Status {
     pub ahead_ms: Option<i64>,
     /// The streams of all replicas, this one included, in the order of their ids.
     pub streams: Vec<StreamStatus>,
-    /// The peers that this replica has heard of, in the order of their ids.
+    /// The other members, and all other replicas that this one has heard of, in the order of their ids.
     pub peers: Vec<PeerStatus>,
     /// How many commits of peers were received and wait for the store.
     pub received: usize,
@@ -75,9 +80,18 @@ pub struct StreamStatus {
 pub struct PeerStatus {
     /// The id of the peer.
     pub replica: ReplicaId,
-    /// Whether the peer can be reached.
+    /// Whether the peer can be reached, as the transport says. It may take long to notice that a peer is gone:
+    /// [`heard`](PeerStatus::heard) says how fresh that word is.
     pub connected: bool,
-    /// How many of this replica's commits the peer has acknowledged as durable there.
+    /// How long ago this replica heard the peer, by the timer, which counts the time that a device sleeps. `None` if that
+    /// was not since the store was opened. A peer that is connected is heard every 40 s at least.
+    pub heard: Option<Duration>,
+    /// How many of this replica's commits the peer has acknowledged as durable there: what it said itself, or what
+    /// another member says that it said, whichever is more. So it has an answer for a member that this replica never
+    /// meets, if one other member meets both.
+    ///
+    /// The word of another member is hearsay: it is shown here, and the library relies on it nowhere. It may come half a
+    /// minute late if a message is lost.
     pub acknowledged: u64,
     /// How many commits the peer is known to have that are missing here: 0 if this replica is as far as the peer.
     pub missing: u64,
@@ -86,6 +100,9 @@ pub struct PeerStatus {
     /// Whether the peer says that this replica is no member: let a member call
     /// [`add_member`](crate::TransactionManager::add_member).
     pub stranger: bool,
+    /// The device on which the peer waits to be added, as it says itself; `None` if it does not knock. It is the word of a
+    /// stranger: let a person confirm it, then call [`add_member`](crate::TransactionManager::add_member).
+    pub knocks: Option<DeviceId>,
     /// Whether the peer has pruned commits that are missing here, so that another peer must serve them.
     pub pruned: bool,
     /// How many frames of the peer were refused: since the store was opened, or since the peer is connected if it

@@ -48,7 +48,7 @@ pub fn replica(bytes: &[u8]) {
             .open();
         let (library, driver) = opened.await.expect("it opens");
         let work = async {
-            library.add_member(PEER, DEVICE).await.expect("a member is added");
+            library.take_over(PEER, DEVICE).await.expect("a member is added");
             for frame in frames(bytes) {
                 let _ = network.inject(PEER, REPLICA, frame);
                 settle().await;

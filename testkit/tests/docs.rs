@@ -291,7 +291,7 @@ fn live() -> Life {
         };
         let app = async {
             stand_at(&clock, START_MS + 1);
-            a.add_member(B, DEVICE_OF_B).await.unwrap();
+            a.add_member_on(B, DEVICE_OF_B).await.unwrap();
             acked(2).await;
             a.commit(Tag { id: 1, name: "red".into() }).await.unwrap();
             acked(3).await;

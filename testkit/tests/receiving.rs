@@ -68,8 +68,8 @@ fn what_comes_during_a_write_is_checked_meanwhile_and_shares_the_next_one() {
         let store = Gated::writes(MemoryStorage::new(), gate.clone());
         let (b, driver_of_b) = replica(store, B, &network, &clock).join(GROUP, A).open().await.unwrap();
         let app = async {
-            a.add_member(B, DEVICE).await.unwrap();
-            until("B is a member", &clock, async || !b.status().await.unwrap().joining).await;
+            a.take_over(B, DEVICE).await.unwrap();
+            until("B is a member", &clock, async || b.status().await.unwrap().joining.is_none()).await;
             gate.close();
             let passed = gate.passed();
             a.commit(Note { id: 0 }).await.unwrap();
@@ -105,8 +105,8 @@ fn peers_are_served_during_a_write() {
         let b = replica(MemoryStorage::new(), B, &network, &clock).join(GROUP, A).open();
         let (b, driver_of_b) = b.await.unwrap();
         let app = async {
-            a.add_member(B, DEVICE).await.unwrap();
-            until("B is a member", &clock, async || !b.status().await.unwrap().joining).await;
+            a.take_over(B, DEVICE).await.unwrap();
+            until("B is a member", &clock, async || b.status().await.unwrap().joining.is_none()).await;
             network.disconnect(A, B);
             for id in 0..COMMITS {
                 a.commit(Note { id }).await.unwrap();
@@ -182,7 +182,7 @@ fn pulls_that_never_end_keep_nobody_from_running_during_a_write() {
             .found(GROUP);
         let (a, driver) = builder.open().await.unwrap();
         let app = async {
-            a.add_member(B, DEVICE).await.unwrap();
+            a.take_over(B, DEVICE).await.unwrap();
             gate.close();
             let mut turns = 0;
             let others = async {

@@ -1,14 +1,15 @@
 //! The channels between the driver and its managers, and the store that they share.
 
+use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 
-use crate::engine::Commit;
+use crate::engine::{Commit, Ticket};
 use crate::error::{Error, StopReason};
 use crate::events::Notice;
-use crate::ids::ReplicaId;
+use crate::ids::{DeviceId, ReplicaId};
 use crate::joined::Work;
 use crate::status::Status;
 
@@ -18,6 +19,8 @@ pub(crate) enum Control {
     Status(oneshot::Sender<Status>),
     /// Lets the held commits of a stream through; the reply says whether the stream was held.
     Release(ReplicaId, oneshot::Sender<bool>),
+    /// Waits for a replica to knock; the reply says its device.
+    Knock(ReplicaId, oneshot::Sender<Result<DeviceId, Error>>),
     Shutdown,
 }
 
@@ -68,6 +71,29 @@ pub(crate) struct Waiting {
     pub(crate) reply: oneshot::Sender<Result<(), Error>>,
     /// The commit's share of the queue, given back when the call is answered.
     pub(crate) _share: OwnedSemaphorePermit,
+}
+
+/// The callers that wait for replicas to knock.
+#[derive(Debug, Default)]
+pub(crate) struct Knocks {
+    callers: HashMap<Ticket, oneshot::Sender<Result<DeviceId, Error>>>,
+    next: u64,
+}
+
+impl Knocks {
+    pub(super) fn call(&mut self, caller: oneshot::Sender<Result<DeviceId, Error>>) -> Ticket {
+        let ticket = Ticket(self.next);
+        self.next += 1;
+        self.callers.insert(ticket, caller);
+        ticket
+    }
+
+    pub(super) fn answer(&mut self, ticket: Ticket, device: Result<DeviceId, Error>) {
+        if let Some(caller) = self.callers.remove(&ticket) {
+            // The caller may no longer wait.
+            let _ = caller.send(device);
+        }
+    }
 }
 
 /// The store, and the sign that it was closed. Managers hold a weak reference, so that the driver can close the store.

@@ -25,7 +25,7 @@ use crate::joined::Work;
 use crate::projection::Projecting;
 use crate::storage::Storage;
 use crate::transport::{Incoming, Transport, TransportError};
-pub(crate) use channels::{Channels, Control, OpenStore, Request, Waiting};
+pub(crate) use channels::{Channels, Control, Knocks, OpenStore, Request, Waiting};
 use line::Line;
 pub(crate) use line::read_clock;
 
@@ -43,6 +43,7 @@ pub struct Driver<S: Storage> {
     line: Line,
     channels: Channels<S>,
     waiting: HashMap<Ticket, Waiting>,
+    knocks: Knocks,
     /// The work of joined writes whose turn has not come yet.
     joins: HashMap<Ticket, Work<S>>,
     projections: Option<Arc<dyn Projecting<S>>>,
@@ -68,6 +69,7 @@ impl<S: Storage> Driver<S> {
             line: Line { clock, transport },
             channels,
             waiting: HashMap::new(),
+            knocks: Knocks::default(),
             joins: HashMap::new(),
             projections,
             next_ticket: 0,
@@ -98,7 +100,7 @@ impl<S: Storage> Driver<S> {
         let (mut yields, mut closed) = (false, false);
         loop {
             while let Ok(control) = self.channels.control.try_recv() {
-                answer(&mut self.engine, &mut self.channels.requests, control);
+                answer(&mut self.engine, &self.line, &mut self.knocks, &mut self.channels.requests, control);
             }
             // Take the results of the store before any frames: an endless run of frames must not keep a write waiting.
             while let Some(Some(done)) = self.running.next().now_or_never() {
@@ -222,7 +224,9 @@ impl<S: Storage> Driver<S> {
             Arrived::Request(Some((request, waiting))) => self.take(request, waiting),
             // No more calls come: `take_what_has_arrived` finds that out again and closes the engine.
             Arrived::Request(None) => {}
-            Arrived::Control(control) => answer(&mut self.engine, &mut self.channels.requests, control),
+            Arrived::Control(control) => {
+                answer(&mut self.engine, &self.line, &mut self.knocks, &mut self.channels.requests, control);
+            }
             Arrived::Incoming(incoming) => {
                 self.line.take(incoming, &mut self.engine, &self.channels);
                 if !self.running.is_empty() {
@@ -252,6 +256,7 @@ impl<S: Storage> Driver<S> {
             }
         }
         self.waiting.clear();
+        self.knocks = Knocks::default();
         self.joins.clear();
         *notices = None;
         self.line.transport = None;
@@ -261,11 +266,25 @@ impl<S: Storage> Driver<S> {
     }
 }
 
-fn answer<T>(engine: &mut Engine, requests: &mut mpsc::UnboundedReceiver<T>, control: Control) {
+fn answer<T>(
+    engine: &mut Engine,
+    line: &Line,
+    knocks: &mut Knocks,
+    requests: &mut mpsc::UnboundedReceiver<T>,
+    control: Control,
+) {
     match control {
         // A reply that cannot be sent is dropped: its caller no longer waits.
-        Control::Status(reply) => drop(reply.send(engine.report())),
+        Control::Status(reply) => {
+            // Tell the time first: after the device slept, the last input may be hours old.
+            engine.handle(line.now(), Input::Tick);
+            drop(reply.send(engine.report()));
+        }
         Control::Release(stream, reply) => drop(reply.send(engine.release_held(stream))),
+        Control::Knock(replica, reply) => {
+            let ticket = knocks.call(reply);
+            engine.handle(line.now(), Input::AwaitKnock(ticket, replica));
+        }
         // Closing the channel lets the calls that were sent before still be served.
         Control::Shutdown => requests.close(),
     }

@@ -99,6 +99,10 @@ impl<S: Storage> Driver<S> {
                 }
                 Ok(())
             }
+            Effect::Knocked(ticket, device) => {
+                self.knocks.answer(ticket, device);
+                Ok(())
+            }
             Effect::Notify(notice) => {
                 self.channels.notify(notice);
                 Ok(())
@@ -139,7 +143,7 @@ impl<S: Storage> Driver<S> {
 
     /// Waits for `operation`, and meanwhile takes results of the store and answers managers.
     async fn while_serving<T>(&mut self, operation: impl Future<Output = T>) -> Result<T, StopReason> {
-        let Self { engine, channels, running, line, .. } = self;
+        let Self { engine, channels, running, line, knocks, .. } = self;
         let mut operation = pin!(catch_panic(operation));
         loop {
             let (done, control) = (pin!(next_done(running)), pin!(next_control(&mut channels.control)));
@@ -147,7 +151,7 @@ impl<S: Storage> Driver<S> {
                 Either::Left((result, _)) => return result,
                 Either::Right((Either::Left((done, _)), _)) => engine.handle(line.now(), done?),
                 Either::Right((Either::Right((control, _)), _)) => {
-                    answer(engine, &mut channels.requests, control);
+                    answer(engine, line, knocks, &mut channels.requests, control);
                 }
             }
         }

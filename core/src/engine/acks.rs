@@ -24,7 +24,7 @@ const JOINER_HELLO_EVERY_MS: u64 = 2_000;
 
 /// When to say something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Moment {
+pub(super) enum Moment {
     /// There is nothing to say.
     #[default]
     Never,
@@ -34,13 +34,13 @@ enum Moment {
 }
 
 impl Moment {
-    fn expire(&mut self, now: Mono) {
+    pub(super) fn expire(&mut self, now: Mono) {
         if matches!(self, Self::At(at) if *at <= now) {
             *self = Self::Now;
         }
     }
 
-    fn at(self) -> Option<Mono> {
+    pub(super) fn at(self) -> Option<Mono> {
         match self {
             Self::At(at) => Some(at),
             Self::Never | Self::Now => None,

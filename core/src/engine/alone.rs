@@ -16,7 +16,7 @@ use crate::events::RecordKey;
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::limits::Limits;
-use crate::member::{Member, MemberState};
+use crate::member::Member;
 use crate::model::{self, Registry};
 use crate::storage::{Entry, Key, Value, WriteBatch, WriteOp};
 use crate::stored::log::{CHAIN_START, LogRowWriter, chain, split_row};
@@ -130,11 +130,7 @@ impl Alone {
     }
 
     fn meet_peers(&mut self) {
-        let member = |author: &Author| Member {
-            replica: author.stream,
-            device: author.device,
-            state: MemberState::Active,
-        };
+        let member = |author: &Author| Member::new(author.stream, author.device);
         let changes = self.peers.iter().map(|author| staged(&member(author))).collect();
         self.commit_all(vec![changes]);
         for at in 0..self.peers.len() {
@@ -146,8 +142,15 @@ impl Alone {
         }
         let heads: Vec<_> = self.peers.iter().map(Author::head).collect();
         for (session, author) in (1..).zip(&self.peers) {
-            let hello =
-                Hello { session, restored: false, clock: WireClock::default(), heads: Capped(heads.clone()) };
+            let hello = Hello {
+                session,
+                restored: false,
+                clock: WireClock::default(),
+                knocks: None,
+                unheard: Capped(Vec::new()),
+                relayed: Capped(Vec::new()),
+                heads: Capped(heads.clone()),
+            };
             self.engine.handle(self.now.clone(), Input::Frame(author.stream, wire::hello(GROUP, &hello)));
         }
         self.settle();

@@ -12,7 +12,9 @@ use crate::stored::Point;
 use super::pull::Answers;
 use super::stream::Tip;
 use super::stream::admission::Admission;
-use super::wire::{self, Heads, Hello, Message, Messages, PageHead, Stopped, TooLong, WireCommit, WireHead};
+use super::wire::{
+    self, Heads, Hello, Message, Messages, PageHead, Stopped, TooLong, WireCommit, WireError, WireHead,
+};
 use super::{Engine, Mark};
 
 /// The most messages of one frame; this version sends one. Without a bound a frame of many small messages could cause
@@ -37,6 +39,7 @@ impl Engine {
 
     pub(super) fn went_down(&mut self, replica: ReplicaId) {
         self.peers.went_down(replica);
+        self.relays.forget(replica);
         self.serving.forget(replica);
         self.puller.went_down(replica);
     }
@@ -44,7 +47,10 @@ impl Engine {
     // --- frames -----------------------------------------------------------------------------------------------------
 
     pub(super) fn hear(&mut self, from: ReplicaId, frame: Bytes) {
-        if !self.is_listened_to(from, &frame) {
+        if !self.is_listened_to(from) {
+            if !self.members.trusts(from, &self.context) {
+                self.hear_stranger(from, &frame);
+            }
             return;
         }
         let group = self.context.rules.groups_are_checked.then_some(self.context.group());
@@ -54,35 +60,54 @@ impl Engine {
             Err(error) => self.reject(from, error.to_string()),
             // Read the whole frame before any message counts: a damaged frame must change nothing.
             Ok(messages) => match messages.take(MESSAGES_MAX + 1).collect::<Result<Vec<_>, _>>() {
-                Err(error) => self.reject(from, error.to_string()),
+                Err(error) => {
+                    if matches!(error, WireError::Group(_)) {
+                        self.peers.is_of_other_group(from);
+                    }
+                    self.reject(from, error.to_string());
+                }
                 Ok(messages) if messages.len() > MESSAGES_MAX => {
                     self.reject(from, "it has too many messages".into());
                 }
                 Ok(messages) => {
+                    self.peers.hears(from, self.now.mono);
                     messages.into_iter().for_each(|message| self.hear_message(from, message, frame_bytes));
                 }
             },
         }
     }
 
-    /// Whether the messages of `from` are read. Of a stranger only a hello is answered.
-    fn is_listened_to(&mut self, from: ReplicaId, frame: &Bytes) -> bool {
-        if self.members.trusts(from, &self.context) {
-            // The peer may have come up as a stranger for whom there was no room: take it now.
-            if self.peers.get(from).is_none() {
-                self.came_up(from);
-            }
-            // A transport must say `Up` before the first frame of a peer. A frame that comes without it is ignored.
-            return self.peers.is_up(from);
+    /// Whether the messages of `from` are read.
+    fn is_listened_to(&mut self, from: ReplicaId) -> bool {
+        if !self.members.trusts(from, &self.context) {
+            return false;
         }
-        match wire::is_hello(frame, self.context.group(), self.context.limits.frame_bytes_max) {
+        // The peer may have come up as a stranger for whom there was no room: take it now.
+        if self.peers.get(from).is_none() {
+            self.came_up(from);
+        }
+        // A transport must say `Up` before the first frame of a peer. A frame that comes without it is ignored.
+        self.peers.is_up(from)
+    }
+
+    /// Hears a stranger, of whom only a hello is answered. The answer is shorter than the hello, and one is enough for
+    /// all that came since the last one: a flood of hellos gets no flood of answers.
+    fn hear_stranger(&mut self, from: ReplicaId, frame: &Bytes) {
+        match wire::greeting(frame, self.context.limits.frame_bytes_max) {
             // A joiner does not know the members yet, so it calls no peer a stranger.
             Ok(_) if self.members.awaits_membership() => {}
-            Ok(true) => self.peers.owe(from, |owed| owed.stranger = true),
-            Ok(false) => self.reject(from, "its sender is no member".into()),
+            Ok(Some((group, hello))) if group == self.context.group() => {
+                self.peers.owe(from, |owed| owed.stranger = true);
+                self.peers.hears(from, self.now.mono);
+                self.hear_knock(from, hello.knocks);
+            }
+            Ok(Some((group, _))) => {
+                self.peers.owe(from, |owed| owed.other_group = Some(group));
+                self.reject(from, WireError::Group(group).to_string());
+            }
+            Ok(None) => self.reject(from, "its sender is no member".into()),
             Err(error) => self.reject(from, error.to_string()),
         }
-        false
     }
 
     /// Counts a refused frame. The app hears of the first one of a peer, and then ever more rarely: a flood of frames
@@ -98,6 +123,7 @@ impl Engine {
         match message {
             Message::Hello(hello) => self.hear_hello(from, &hello),
             Message::Stranger => self.peers.calls_us_stranger(from, true),
+            Message::OtherGroup => self.peers.is_of_other_group(from),
             // A joiner answers no pull: it cannot tell yet which streams are of members, and others would leave its
             // pages.
             Message::Pull(_) if self.members.awaits_membership() && self.context.rules.joiner_waits => {}
@@ -107,6 +133,7 @@ impl Engine {
                 self.take_commits(from, commits, frame_bytes);
             }
             Message::Ack(heads) => self.hear_heads(from, &heads),
+            Message::Relayed(words) => self.hear_relayed(&words),
             Message::Regressed(head) => self.hear_regressed(&head),
             Message::Stopped(stopped) => self.hear_stopped(from, &stopped),
         }
@@ -120,6 +147,7 @@ impl Engine {
             self.peers.owe(from, |owed| owed.hello = true);
         }
         let sent_after = self.peers.heard_clock(from, &hello.clock, self.now.mono);
+        self.hear_knock(from, hello.knocks);
         self.note_regression(from, hello);
         if hello.restored {
             // Earlier acknowledgements of a restored store are void. Flush its row, so that they stay void when this
@@ -129,9 +157,12 @@ impl Engine {
                 self.rows.peer(from);
                 self.rows.flush();
             }
+            self.relays.was_restored(from, self.now.mono);
         } else if let Some(after) = sent_after {
             self.peers.was_not_restored(from, after);
         }
+        self.hear_relayed(&hello.relayed);
+        self.hear_unheard(from, &hello.unheard);
         self.hear_heads(from, &hello.heads);
         self.compare_places(from, &hello.heads);
     }
@@ -196,6 +227,7 @@ impl Engine {
                 && self.peers.acked(from, head.stream, head.point(), any)
             {
                 self.rows.peer(from);
+                self.relays.moved(head.stream, from, self.now.mono);
             }
         }
     }

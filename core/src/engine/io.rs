@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::error::{Error, SharedError};
 use crate::events::Notice;
-use crate::ids::ReplicaId;
+use crate::ids::{DeviceId, ReplicaId};
 use crate::projection::{Mended, Settled};
 use crate::storage::{Entry, Key, KeyRange, ReadError, Value, WriteBatch};
 
@@ -65,6 +65,8 @@ pub(crate) enum Input {
     Down(ReplicaId),
     /// A peer sent this frame.
     Frame(ReplicaId, Bytes),
+    /// The app wants to add a replica, whose device it will say when it knocks.
+    AwaitKnock(Ticket, ReplicaId),
     /// No peer can be reached any more.
     Offline,
     /// Time has passed.
@@ -103,6 +105,8 @@ pub(crate) enum Effect {
     Broadcast(Vec<ReplicaId>, Bytes),
     /// Answer a call.
     Reply(Ticket, Result<(), Error>),
+    /// Answer a call that asked for the device of a replica that it wants to add.
+    Knocked(Ticket, Result<DeviceId, Error>),
     /// Tell the subscribers.
     Notify(Notice),
 }

@@ -15,7 +15,7 @@ use crate::events::RecordKey;
 use crate::hlc::{Hlc, HlcGenerator};
 use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::limits::Limits;
-use crate::member::{Member, MemberState};
+use crate::member::Member;
 use crate::model::Registry;
 use crate::storage::Value;
 use crate::stored::log::{LogRowWriter, chain, split_row};
@@ -43,7 +43,7 @@ pub(super) const fn device(replica: ReplicaId) -> DeviceId {
 }
 
 pub(super) const fn member(replica: ReplicaId) -> Member {
-    Member { replica, device: device(replica), state: MemberState::Active }
+    Member::new(replica, device(replica))
 }
 
 /// Both clocks at the same reading.

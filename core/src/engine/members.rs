@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::ids::{DeviceId, ReplicaId};
+use crate::join_wait::JoinWait;
 use crate::member::Member;
 
 use super::context::Context;
@@ -16,6 +17,8 @@ pub(super) struct Members {
     members: BTreeMap<ReplicaId, Member>,
     /// The replica from which this one learns the group, until its own member record is here.
     introducer: Option<ReplicaId>,
+    /// The wait of a joiner that the app was told of last.
+    told: Option<JoinWait>,
     me: ReplicaId,
     device: DeviceId,
 }
@@ -28,7 +31,7 @@ impl Members {
         introducer: Option<ReplicaId>,
     ) -> Self {
         let (me, device) = (context.me(), context.identity.device);
-        let mut all = Self { members, introducer, me, device };
+        let mut all = Self { members, introducer, told: None, me, device };
         if all.is_member() {
             all.introducer = None;
         }
@@ -39,6 +42,17 @@ impl Members {
     /// other replica.
     pub(super) fn is_member(&self) -> bool {
         self.members.get(&self.me).is_some_and(|member| member.device == self.device)
+    }
+
+    /// The replica from which a joiner learns the group.
+    pub(super) fn introducer(&self) -> Option<ReplicaId> {
+        self.introducer
+    }
+
+    /// Takes note of what a joiner waits for; returns whether the app is to hear of it. At the opening nothing has
+    /// happened yet, so there is nothing to tell.
+    pub(super) fn waits_for(&mut self, wait: JoinWait) -> bool {
+        self.told.replace(wait).is_some_and(|before| before != wait)
     }
 
     /// Whether this replica waits for its own member record.
@@ -61,6 +75,11 @@ impl Members {
             Some(introducer) => introducer == peer,
             None => self.members.contains_key(&peer),
         }
+    }
+
+    /// The record of a member.
+    pub(super) fn get(&self, replica: ReplicaId) -> Option<&Member> {
+        self.members.get(&replica)
     }
 
     /// The device on which the author of a stream is a member.

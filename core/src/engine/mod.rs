@@ -8,7 +8,8 @@
 //! return values. No machine sees an effect, a frame or another machine. Only the engine knows them all: this file says
 //! which machine hears of an input, and which one is asked for the next effect. The other chapters of `impl Engine` are
 //! [`lane`] (jobs for the store and their results), [`hear`] (frames of peers), [`asking`] (pulls), [`answer`] (reads for
-//! peers) and [`report`] (the status for the app).
+//! peers), [`relaying`] (how far others have acknowledged), [`joining`] (replicas that want to become members), [`asked`]
+//! (what the driver asks between two inputs) and [`report`] (the status for the app).
 //!
 //! | machine | owns |
 //! |---|---|
@@ -20,6 +21,8 @@
 //! | [`stream::inbox::Inbox`] | received commits that wait for the store |
 //! | [`pull::Puller`] | the page on its way |
 //! | [`acks::Acks`], [`acks::Hellos`] | when to acknowledge, when to say hello |
+//! | [`relays::Relays`] | what peers ask about other members, and what was told of them |
+//! | [`adding::Adding`] | calls that wait for a replica to knock |
 //! | [`writes::Writes`] | the calls of the app, the one write under way, whose turn it is |
 //! | [`upkeep::Upkeep`] | values beside records to fold into them, projections to rebuild |
 //! | [`reads::Reads`] | the reads for peers |
@@ -36,15 +39,18 @@
 //! in one native transaction of the store, with the [`Pen`] that the engine lends for it.
 
 mod acks;
+mod adding;
 #[cfg(feature = "internals-for-tests")]
 pub mod alone;
 mod answer;
+mod asked;
 mod asking;
 mod backoff;
 mod commit;
 mod context;
 mod hear;
 mod io;
+mod joining;
 mod lane;
 mod ledger;
 mod members;
@@ -52,6 +58,8 @@ mod opening;
 mod peer;
 mod pull;
 mod reads;
+mod relaying;
+mod relays;
 mod report;
 mod rows;
 #[cfg_attr(
@@ -75,6 +83,7 @@ use crate::events::{Event, Notice};
 use crate::ids::ReplicaId;
 
 use acks::{Acks, HelloReason, Hellos};
+use adding::Adding;
 pub(crate) use commit::{
     Action, Commit, Current, Decision, NewValue, Pen, Received, Refusal, Staged, Updated, lend_keys,
     take_keys_back,
@@ -84,9 +93,11 @@ pub(crate) use io::{Answer, Effect, Input, JobId, Query, Ticket};
 use ledger::Ledger;
 use members::Members;
 pub(crate) use opening::{Ask, Contents, open, read_projections};
-use peer::{Owed, Peers};
+use peer::{Owed, Peer, Peers};
 use pull::Puller;
 use reads::Reads;
+use relaying::others;
+use relays::Relays;
 use rows::Rows;
 
 pub(crate) use rules::Rules;
@@ -131,6 +142,8 @@ pub(crate) struct Engine {
     puller: Puller,
     acks: Acks,
     hellos: Hellos,
+    relays: Relays,
+    adding: Adding,
     writes: Writes,
     upkeep: Upkeep,
     reads: Reads,
@@ -164,6 +177,7 @@ impl Engine {
             Input::Up(peer) => self.came_up(peer),
             Input::Down(peer) => self.went_down(peer),
             Input::Frame(from, frame) => self.hear(from, frame),
+            Input::AwaitKnock(ticket, replica) => self.await_knock(ticket, replica),
             Input::Offline => {
                 let up: Vec<_> = self.peers.iter().map(|(replica, _)| replica).collect();
                 up.into_iter().for_each(|replica| self.went_down(replica));
@@ -184,9 +198,11 @@ impl Engine {
     pub(crate) fn next_effect(&mut self) -> Option<Effect> {
         if self.effects.is_empty() {
             self.resume_streams();
+            self.tell_of_joining();
             self.say_hellos();
             self.pay_what_is_owed();
             self.acknowledge();
+            self.relay();
             self.begin_write();
             self.pull();
             self.serve();
@@ -201,7 +217,7 @@ impl Engine {
 
     /// All machines that depend on time or assert invariants. One list serves timeouts, expiry and checks, so that no
     /// machine is forgotten in one of them.
-    fn machines(&mut self) -> [&mut dyn Machine; 11] {
+    fn machines(&mut self) -> [&mut dyn Machine; 13] {
         [
             &mut self.peers,
             &mut self.streams,
@@ -209,6 +225,8 @@ impl Engine {
             &mut self.puller,
             &mut self.acks,
             &mut self.hellos,
+            &mut self.relays,
+            &mut self.adding,
             &mut self.writes,
             &mut self.upkeep,
             &mut self.reads,
@@ -251,42 +269,7 @@ impl Engine {
             self.peers.rests(peer, mono, &mut self.rng);
             self.marks.note(Mark::TimedOut);
         }
-    }
-
-    // --- what the driver asks ---------------------------------------------------------------------------------------
-
-    /// From here on, serves only calls of the app: nothing is received, pulled or sent as a page.
-    pub(crate) fn close(&mut self) {
-        self.closing = true;
-    }
-
-    /// Whether a frame may be handed over: the inbox has room for its commits, and the effects for what it causes.
-    pub(crate) fn has_room(&self) -> bool {
-        let room = self.inbox.bytes() <= self.context.limits.frame_bytes_max;
-        room && self.effects.len() < EFFECTS_MAX && !self.closing
-    }
-
-    /// Whether no effect is left to perform: the moment to hand over frames.
-    pub(crate) fn is_between_effects(&self) -> bool {
-        self.effects.is_empty()
-    }
-
-    /// Whether no write is under way either: the moment to hand over calls of the app, and to let other tasks run.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.is_between_effects() && self.writes.is_idle()
-    }
-
-    /// Whether calls of the app wait for their turn.
-    pub(crate) fn has_calls(&self) -> bool {
-        self.writes.has_calls()
-    }
-
-    /// Lets the held commits of a stream through; `false` if the stream is not held.
-    pub(crate) fn release_held(&mut self, stream: ReplicaId) -> bool {
-        let told = self.streams.release(stream);
-        let held = told.is_some();
-        self.tell_of_streams(told);
-        held
+        self.end_silent_calls();
     }
 
     // --- what is asked of the machines ------------------------------------------------------------------------------
@@ -332,7 +315,8 @@ impl Engine {
     fn pay_what_is_owed(&mut self) {
         let group = self.context.group();
         let wall = self.now.wall.as_ref().ok().copied();
-        while let Some((to, Owed { hello, stranger, regressed, stop })) = self.peers.pay() {
+        let mut unheard = None;
+        while let Some((to, Owed { hello, stranger, other_group, regressed, stop })) = self.peers.pay() {
             if hello {
                 let restored = self.streams.restored().is_some();
                 let clock = WireClock {
@@ -340,11 +324,22 @@ impl Engine {
                     sent: self.now.mono.0,
                     heard: self.peers.says_hello(to, self.now.mono),
                 };
-                let hello = Hello { session: self.context.session, restored, clock, heads: self.heads() };
+                let hello = Hello {
+                    session: self.context.session,
+                    restored,
+                    clock,
+                    knocks: self.knocks(),
+                    unheard: others(unheard.get_or_insert_with(|| self.unheard()), to),
+                    relayed: self.relayed(to, true),
+                    heads: self.heads(),
+                };
                 self.send(to, wire::hello(group, &hello));
             }
             if stranger {
                 self.send(to, wire::stranger(group));
+            }
+            if let Some(group) = other_group {
+                self.send(to, wire::other_group(group));
             }
             if let Some(head) = regressed {
                 self.send(to, wire::regressed(group, &head));

@@ -9,7 +9,7 @@ use crate::events::Restored;
 use crate::hlc::HlcGenerator;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::limits::Limits;
-use crate::member::{Member, MemberState};
+use crate::member::Member;
 use crate::model::{self, Registry};
 use crate::projection::Declared;
 use crate::storage::{Entry, Key, KeyRange, Value, WriteBatch};
@@ -21,12 +21,14 @@ use crate::stored::{
 use crate::syncable::Syncable;
 
 use super::acks::{Acks, Hellos};
+use super::adding::Adding;
 use super::context::Context;
 use super::ledger::Ledger;
 use super::members::Members;
 use super::peer::Peers;
 use super::pull::Puller;
 use super::reads::Reads;
+use super::relays::Relays;
 use super::rows::Rows;
 use super::serve::Serving;
 use super::stream::Streams;
@@ -179,7 +181,7 @@ fn create(
         batch.put(keys::introducer(), introducer_value(introducer));
         batch.put(keys::head(identity.replica), ledger.begin_own_stream().to_value());
     } else {
-        let founder = Member { replica: identity.replica, device, state: MemberState::Active };
+        let founder = Member::new(identity.replica, device);
         members.insert(identity.replica, founder);
     }
     let founder = members.get(&identity.replica).cloned();
@@ -241,6 +243,8 @@ fn assemble(
         puller: Puller::default(),
         acks: Acks::default(),
         hellos: Hellos::default(),
+        relays: Relays::default(),
+        adding: Adding::default(),
         writes: Writes::default(),
         upkeep: Upkeep::new(besides, !context.projected.is_empty()),
         reads: Reads::default(),

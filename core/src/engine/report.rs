@@ -1,12 +1,13 @@
 //! A chapter of the engine: the report, which is the status of the replica for its app.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::ids::ReplicaId;
 use crate::status::{PeerStatus, Status, StreamStatus};
 use crate::stored::Identity;
 
-use super::Engine;
+use super::{Engine, Peer};
 
 impl Engine {
     pub(crate) fn me(&self) -> ReplicaId {
@@ -39,24 +40,33 @@ impl Engine {
         };
         let mut ahead: Vec<_> = self.peers.iter().filter_map(|(_, peer)| peer.ahead_ms(&self.now)).collect();
         ahead.sort_unstable();
-        let peers = self.peers.iter().map(|(replica, peer)| PeerStatus {
-            replica,
-            connected: peer.is_up(),
-            acknowledged: peer.acked_of(self.context.me()),
-            missing: missing(replica),
-            restored: peer.is_restored(),
-            stranger: peer.calls_us_stranger(),
-            pruned: peer.is_pruned(),
-            rejected: peer.rejected(),
-            refuses: peer.refusal().cloned(),
-            ahead_ms: peer.ahead_ms(&self.now),
+        let unknown = Peer::default();
+        let peers: BTreeSet<_> = self.members.ids().chain(self.peers.iter().map(|(peer, _)| peer)).collect();
+        let peers = peers.into_iter().filter(|replica| *replica != self.context.me()).map(|replica| {
+            let peer = self.peers.get(replica).unwrap_or(&unknown);
+            let word = self.word_on(replica);
+            let relayed = if word.restored || peer.is_restored() { 0 } else { word.seq };
+            PeerStatus {
+                replica,
+                connected: peer.is_up(),
+                heard: peer.heard().map(|at| Duration::from_millis(self.now.mono.since(at))),
+                acknowledged: if word.restored { 0 } else { peer.acked_of(self.context.me()).max(relayed) },
+                missing: missing(replica),
+                restored: peer.is_restored() || word.restored,
+                stranger: peer.calls_us_stranger(),
+                knocks: self.knock_of(replica),
+                pruned: peer.is_pruned(),
+                rejected: peer.rejected(),
+                refuses: peer.refusal().cloned(),
+                ahead_ms: peer.ahead_ms(&self.now),
+            }
         });
         Status {
             group: self.context.group(),
             device: self.identity().device,
             replica: self.me(),
             members: self.members.ids().collect(),
-            joining: self.members.awaits_membership(),
+            joining: self.join_wait(),
             restored: self.streams.restored(),
             commits: own.seq,
             pruned: own.floor,

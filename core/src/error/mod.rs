@@ -9,6 +9,7 @@ use crate::clock::ClockError;
 use crate::events::{RecordKey, Restored};
 use crate::ids::{DeviceId, ReplicaId};
 use crate::join::{StatementError, TransactionEnded};
+use crate::join_wait::JoinWait;
 use crate::limits::Limit;
 use crate::storage::{BoxError, ReadError};
 use crate::stored::FormatError;
@@ -136,8 +137,11 @@ pub enum Error {
         /// The name of the record.
         record: RecordKey,
     },
-    /// The replica is a member already, on another device.
-    #[error("the replica {replica} is a member on device {stored}, not on {asked}")]
+    /// The replica is a member already, on another device, and at work there.
+    #[error(
+        "the replica {replica} is a member on device {stored} and at work there, so it cannot be moved to {asked}; add a \
+         new replica on that device"
+    )]
     MemberOnOtherDevice {
         /// The replica.
         replica: ReplicaId,
@@ -145,6 +149,42 @@ pub enum Error {
         stored: DeviceId,
         /// The device of the call.
         asked: DeviceId,
+    },
+    /// The replica does not say on which device it wants to be added: it is not connected, or does not wait to be added.
+    #[error(
+        "the replica {replica} does not knock here; let its app open a new store with `join`, which names this replica \
+         {me} and its group, or call `add_member_on` with its device"
+    )]
+    NotKnocking {
+        /// The replica that shall be added.
+        replica: ReplicaId,
+        /// This replica.
+        me: ReplicaId,
+    },
+    /// The replica knocks, and says that it is on another device than the one of the call.
+    #[error(
+        "the replica {replica} knocks and says that it is on {knocks}, not on {asked}; call `add_member`"
+    )]
+    KnocksOnOtherDevice {
+        /// The replica that shall be added.
+        replica: ReplicaId,
+        /// The device that the replica names.
+        knocks: DeviceId,
+        /// The device of the call.
+        asked: DeviceId,
+    },
+    /// The device is that of another member. A replica on this device could change all that the device owns.
+    #[error(
+        "the device {device} is that of the member {member}, and {replica} could change all that it owns; if {replica} \
+         shall take it over, call `take_over`, otherwise let it join with another device"
+    )]
+    DeviceOfMember {
+        /// The replica that shall be added.
+        replica: ReplicaId,
+        /// The device on which it shall be added.
+        device: DeviceId,
+        /// The member that is on this device.
+        member: ReplicaId,
     },
     /// The stream is not held, so there is nothing to release.
     #[error("the stream of {stream} is not held; `status()` says which are")]
@@ -154,16 +194,13 @@ pub enum Error {
     },
 
     // Wait, or give up.
-    /// This replica is joining its group and may not commit before its own member record has arrived. If it was added
-    /// on another device than its own, no replica would take its commits: open a new store, and join with it.
-    #[error(
-        "the replica {replica} waits for its group and may not commit yet; it goes on by itself once a member has added \
-         this replica with `add_member` and that has arrived here. If a member has, look at `status()`: is the introducer \
-         connected? And did the member name this device? Otherwise open a new store and join with that"
-    )]
+    /// This replica is joining its group and may not commit before its own member record has arrived.
+    #[error("the replica {replica} is not a member yet: {wait}")]
     Joining {
         /// This replica.
         replica: ReplicaId,
+        /// What it waits for, and what to do.
+        wait: JoinWait,
     },
     /// This store was restored from a backup, or cloned, and so must not go on writing its stream.
     #[error(
@@ -316,8 +353,10 @@ mod tests {
             "11 is above the limit `Limits::value_bytes_max` = 10; make it smaller, split the commit or raise the limit"
         );
         // A joiner is told what to wait for, what to look at, and the way out.
-        let joining = Error::Joining { replica: ReplicaId(uuid::Uuid::nil()) }.to_string();
-        for part in ["`add_member`", "`status()`", "open a new store and join"] {
+        let device = DeviceId(uuid::Uuid::nil());
+        let wait = JoinWait::OtherDevice { added: device, device };
+        let joining = Error::Joining { replica: ReplicaId(uuid::Uuid::nil()), wait }.to_string();
+        for part in ["add_member"] {
             assert!(joining.contains(part), "{joining}");
         }
         let changed = OpenError::OwnershipChanged {

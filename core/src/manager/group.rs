@@ -8,8 +8,8 @@ use crate::error::{Error, StopReason};
 use crate::events::RecordKey;
 use crate::ids::{DeviceId, ReplicaId};
 use crate::limits::Limit;
-use crate::member::{Member, MemberState};
-use crate::status::Status;
+use crate::member::Member;
+use crate::status::{PeerStatus, Status, StreamStatus};
 use crate::storage::Storage;
 use crate::syncable::Syncable;
 use crate::update::update;
@@ -17,33 +17,94 @@ use crate::update::update;
 use super::TransactionManager;
 
 impl<S: Storage> TransactionManager<S> {
-    /// Adds a replica to the group.
+    /// Adds a replica to the group that knocks: one that was opened with [`join`](crate::Builder::join) and names this
+    /// replica.
     ///
-    /// Open the new store with [`join`](crate::Builder::join); its [`status`](TransactionManager::status) tells the
-    /// replica and the device to add. Any member may add another one. Each replica takes the joiner as a member from
-    /// the moment this commit arrives there. The joiner itself has by then received all that came before, and may
-    /// commit.
+    /// [`Event::Knocks`](crate::Event::Knocks) and [`PeerStatus::knocks`](crate::PeerStatus::knocks) say who knocks, and
+    /// on which device. If `replica` does not knock yet, the call waits some seconds for it. Each replica takes the
+    /// joiner as a member from the moment this commit arrives there. The joiner itself has by then received all that came
+    /// before, and may commit.
+    ///
+    /// A replica that was added on a wrong device knocks on: added again, it is put right. One that is a member and does
+    /// not knock is left as it is.
     ///
     /// # Errors
-    /// [`Error::MemberOnOtherDevice`] if it is a member already, on another device; [`Error::TooLarge`] if the group
-    /// has [`members_max`](crate::Limits::members_max) members; otherwise as [`commit`](TransactionManager::commit).
+    /// [`Error::NotKnocking`] if it does not knock; [`Error::DeviceOfMember`] if its device is that of another member:
+    /// see [`take_over`](TransactionManager::take_over); [`Error::MemberOnOtherDevice`] if it is at work on another
+    /// device; [`Error::TooLarge`] if the group has [`members_max`](crate::Limits::members_max) members; otherwise as
+    /// [`commit`](TransactionManager::commit).
     ///
     /// # Cancel safety
     /// Before the first poll nothing happens; after it, the commit is made whole or not at all.
-    pub async fn add_member(&self, replica: ReplicaId, device: DeviceId) -> Result<(), Error> {
-        let max = self.inner.limits.members_max;
-        let size = self.status().await?.members.len() + 1;
-        if size > max {
+    pub async fn add_member(&self, replica: ReplicaId) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.inner.control.send(Control::Knock(replica, reply));
+        let Some(device) = self.answer(answer).await else {
+            return Err(Error::Stopped(self.inner.stopped().await));
+        };
+        self.add(replica, device?, false).await
+    }
+
+    /// Adds a replica to the group on a device that the app learned in another way, for instance from a code that the
+    /// joiner shows: the joiner need not reach this replica.
+    ///
+    /// If `device` is not the joiner's own, the joiner waits, and a second call with the right one puts that right.
+    ///
+    /// # Errors
+    /// As [`add_member`](TransactionManager::add_member), but for [`Error::NotKnocking`];
+    /// [`Error::KnocksOnOtherDevice`] if the replica knocks here and says that it is on another device.
+    ///
+    /// # Cancel safety
+    /// Before the first poll nothing happens; after it, the commit is made whole or not at all.
+    pub async fn add_member_on(&self, replica: ReplicaId, device: DeviceId) -> Result<(), Error> {
+        self.add(replica, device, false).await
+    }
+
+    /// Adds a replica to the group on a device that may be a member's already: a phone that was wiped, or whose store was
+    /// lost, joins with a new replica and its old device.
+    ///
+    /// From then on the replica may change all records that the device owns. So never call this for what a knock says
+    /// alone: let the person who owns the device confirm it.
+    ///
+    /// # Errors
+    /// As [`add_member_on`](TransactionManager::add_member_on), but for [`Error::DeviceOfMember`].
+    ///
+    /// # Cancel safety
+    /// Before the first poll nothing happens; after it, the commit is made whole or not at all.
+    pub async fn take_over(&self, replica: ReplicaId, device: DeviceId) -> Result<(), Error> {
+        self.add(replica, device, true).await
+    }
+
+    /// Adds a replica, or puts its device right as long as it waits.
+    async fn add(&self, replica: ReplicaId, device: DeviceId, takes_over: bool) -> Result<(), Error> {
+        let Status { members, streams, peers, .. } = self.status().await?;
+        let (size, max) = (members.len() + 1, self.inner.limits.members_max);
+        if size > max && !members.contains(&replica) {
             return Err(Error::TooLarge { size, limit: Limit { name: "members_max", max } });
         }
-        let member = Member { replica, device, state: MemberState::Active };
+        let other = |stream: &&StreamStatus| stream.device == Some(device) && stream.replica != replica;
+        if let Some(&StreamStatus { replica: member, .. }) =
+            streams.iter().find(other).filter(|_| !takes_over)
+        {
+            return Err(Error::DeviceOfMember { replica, device, member });
+        }
+        let knocks = peers.iter().find(|peer| peer.replica == replica).and_then(|peer| peer.knocks);
+        if let Some(knocks) = knocks.filter(|knocks| *knocks != device) {
+            return Err(Error::KnocksOnOtherDevice { replica, knocks, asked: device });
+        }
+        // Move no replica that is at work: its commits name the device that they were made on.
+        let wrote = streams.iter().any(|stream| stream.replica == replica && stream.commits > 0);
+        let settled = |peer: &PeerStatus| peer.connected && peer.heard.is_some() && peer.knocks.is_none();
+        let works = wrote || peers.iter().any(|peer| peer.replica == replica && settled(peer));
         let record = RecordKey::new::<Member>(&replica);
         let bytes = record.id_bytes().len();
         let change = move |known: Option<&Member>| match known {
-            Some(known) if known.device != device => {
+            None => Ok(Member::new(replica, device)),
+            Some(known) if known.device == device => Ok(known.clone()),
+            Some(known) if works => {
                 Err(Error::MemberOnOtherDevice { replica, stored: known.device, asked: device })
             }
-            _ => Ok(member),
+            Some(known) => Ok(known.corrected(device)),
         };
         let action = update(replica, self.inner.limits.value_bytes_max, change, drop);
         let change = Staged { record, action, own_merge: Member::OWN_MERGE };

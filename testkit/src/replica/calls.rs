@@ -22,7 +22,7 @@ pub(crate) fn first_answers<S: Storage>(
         ("batch", library.commit_batch(|batch| Ok(batch.put(&note(9, "lost"))?)).now_or_never()),
         ("status", library.status().now_or_never().map(|status| status.map(drop))),
         ("release", library.release_held(REPLICA).now_or_never()),
-        ("member", library.add_member(REPLICA, DEVICE).now_or_never()),
+        ("member", library.add_member_on(REPLICA, DEVICE).now_or_never()),
         ("shutdown", library.shutdown().now_or_never()),
     ]
 }
@@ -81,7 +81,7 @@ pub async fn a_driver_that_nobody_runs_is_reported<F: Fixture>(fixture: &F) {
         library.commit_batch(|batch| Ok(batch.put(&note(9, "lost"))?)).await,
         library.status().await.map(drop),
         library.release_held(REPLICA).await,
-        library.add_member(REPLICA, DEVICE).await,
+        library.add_member_on(REPLICA, DEVICE).await,
         library.shutdown().await,
     ];
     for (at, call) in calls.iter().enumerate() {

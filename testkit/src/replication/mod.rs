@@ -20,6 +20,8 @@
 //! | H3, Y8, Y15 | `a_restored_store_that_wrote_other_commits_loses_nothing_anywhere`, `a_restored_store_learns_of_it_from_those_who_know_more`, `a_restored_store_that_lost_what_it_acknowledged_is_found_out` |
 //! | Y11, Y14, Y15, Y17 | `a_device_from_the_future_is_told_so_itself`, `a_full_disk_elsewhere_is_told_and_asks_for_one_commit_a_minute`, `the_original_of_a_copy_is_told_that_its_stream_has_stopped`, `the_original_goes_on_after_a_copy_of_it_was_found_out` |
 //! | C1, C6, Y4, X3 | `a_replica_that_stops_anywhere_goes_on_where_it_was` |
+//! | Y14, Y20 | `a_star_says_what_has_reached_its_other_end`, `a_status_after_a_sleep_is_honest` |
+//! | Y17, Y19 | `a_joiner_says_why_it_waits_and_a_wrong_add_is_put_right`, `a_joiner_says_that_the_log_was_pruned`, `a_device_is_taken_over_only_by_a_call_that_says_so` |
 //! | B1, B2, C15 | `bad_frames_change_nothing_and_are_told`, `honest_peers_are_served_during_a_flood` |
 //! | C10, C13, C16, C18 | `projections_follow_what_others_commit`, `records_go_on_whatever_a_projection_says` |
 //! | C16, Y13 | `a_model_that_is_registered_later_is_as_if_known_from_the_start`, `an_older_app_keeps_what_a_newer_one_writes`, `what_an_update_can_merge_is_read_at_once_and_folded_later` |
@@ -29,12 +31,14 @@ mod catching_up;
 mod clocks;
 mod contents;
 mod crashes;
+mod joining;
 mod merging;
 mod peer;
 mod projections;
 mod refusals;
 mod restored;
 mod spreading;
+mod stars;
 mod stored;
 mod unknown;
 mod watched;
@@ -51,6 +55,10 @@ pub use clocks::{
     a_stream_from_the_future_is_held_alone_until_time_catches_up,
 };
 pub use crashes::a_replica_that_stops_anywhere_goes_on_where_it_was;
+pub use joining::{
+    a_device_is_taken_over_only_by_a_call_that_says_so, a_joiner_says_that_the_log_was_pruned,
+    a_joiner_says_why_it_waits_and_a_wrong_add_is_put_right,
+};
 pub use merging::{a_late_joiner_gets_every_log_entry_whole, concurrent_changes_end_the_same_in_every_order};
 pub use projections::{projections_follow_what_others_commit, records_go_on_whatever_a_projection_says};
 pub use refusals::{
@@ -70,6 +78,7 @@ pub use spreading::{
     a_shared_record_goes_round_and_an_owned_one_stays_its_authors,
     older_edits_that_arrive_late_are_not_skipped,
 };
+pub use stars::{a_star_says_what_has_reached_its_other_end, a_status_after_a_sleep_is_honest};
 pub use unknown::{
     a_model_that_is_registered_later_is_as_if_known_from_the_start,
     an_older_app_keeps_what_a_newer_one_writes, what_an_update_can_merge_is_read_at_once_and_folded_later,
@@ -105,6 +114,11 @@ macro_rules! for_each_replication_property {
             the_original_of_a_copy_is_told_that_its_stream_has_stopped
             the_original_goes_on_after_a_copy_of_it_was_found_out
             a_replica_that_stops_anywhere_goes_on_where_it_was
+            a_star_says_what_has_reached_its_other_end
+            a_status_after_a_sleep_is_honest
+            a_joiner_says_why_it_waits_and_a_wrong_add_is_put_right
+            a_joiner_says_that_the_log_was_pruned
+            a_device_is_taken_over_only_by_a_call_that_says_so
             bad_frames_change_nothing_and_are_told
             honest_peers_are_served_during_a_flood
             a_model_that_is_registered_later_is_as_if_known_from_the_start

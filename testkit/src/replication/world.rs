@@ -139,8 +139,13 @@ impl<F: Fixture> World<'_, F> {
 
     /// Adds an open replica to the group.
     pub(super) async fn admit(&self, peer: &Peer<F>, introducer: &Peer<F>) {
-        introducer.add_member(peer.id, peer.device).await.expect("it is added");
-        self.until("the joiner is a member", async || !peer.status().await.expect("it runs").joining).await;
+        // Let time pass until it knocks: its first hello may be lost.
+        self.until("the joiner knocks", async || knocks(introducer, peer.id).await).await;
+        introducer.add_member(peer.id).await.expect("it is added");
+        self.until("the joiner is a member", async || {
+            peer.status().await.expect("it runs").joining.is_none()
+        })
+        .await;
     }
 
     /// A founder and the replicas that it has introduced: `N` replicas that have the same commits.
@@ -312,11 +317,18 @@ impl<F: Fixture> World<'_, F> {
     }
 }
 
+/// Whether `joiner` waits to be added, as `member` hears.
+pub(super) async fn knocks<F: Fixture>(member: &Peer<F>, joiner: ReplicaId) -> bool {
+    let peers = member.status().await.expect("it runs").peers;
+    peers.iter().any(|peer| peer.replica == joiner && peer.knocks.is_some())
+}
+
 /// The first byte of the keys of log rows.
 const LOG: u8 = 6;
 
 fn describe(status: &Status) -> String {
-    let mut text = format!("{}: joining {}, restored {:?}", status.replica, status.joining, status.restored);
+    let mut text =
+        format!("{}: joining {:?}, restored {:?}", status.replica, status.joining, status.restored);
     for stream in &status.streams {
         let _ = write!(text, "\n  stream {} at {}, {:?}", stream.replica, stream.commits, stream.stopped);
     }

@@ -30,6 +30,7 @@ struct State {
     /// Counts the slow reads: the count says whether one sees the store at its beginning or at its end.
     reads: u64,
     writes: u64,
+    restored: bool,
 }
 
 /// How an operation of a store fails.
@@ -107,7 +108,14 @@ impl SimDisk {
 
     /// Puts an earlier image back.
     pub(super) fn restore(&self, image: &Image) {
-        self.lock().entries.clone_from(&image.0);
+        let mut state = self.lock();
+        state.entries.clone_from(&image.0);
+        state.restored = true;
+    }
+
+    /// Whether an earlier image was ever put back.
+    pub(super) fn was_restored(&self) -> bool {
+        self.lock().restored
     }
 
     /// The fault of the operation that begins now, if it is the one that fails.

@@ -21,6 +21,7 @@ use syncline::{GroupId, Uuid};
 use syncline_backends::MemoryNetwork;
 
 use self::apps::Apps;
+use self::chores::AcksSeen;
 use self::processes::Process;
 use self::watching::Findings;
 use super::executor::Executor;
@@ -57,6 +58,7 @@ pub(super) struct World {
     deaths_opening: u64,
     digest: Digest,
     next_chores_ms: u64,
+    acks: AcksSeen,
     /// Whether the faults have ended.
     peace: bool,
 }
@@ -83,6 +85,7 @@ impl World {
             deaths_opening: 0,
             digest: Digest::new(),
             next_chores_ms: 0,
+            acks: AcksSeen::default(),
             peace: false,
         };
         for _ in 0..plan.replicas.clamp(1, REPLICAS_MAX) {

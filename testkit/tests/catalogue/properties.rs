@@ -720,6 +720,28 @@ pub(crate) const PROPERTIES: &[Property] = &[
         proof: WhyNot("planned: acknowledgements go to every member, and peers are looked through"),
     },
     Property {
+        id: "Y19",
+        says: "A replica is added on the device that it names itself, on no device of another member unless the app says so, \
+               and a wrong device can be put right as long as the replica waits. Every order of records ends the same.",
+        method: "Wrong devices, corrections and members' devices, in scenarios and frame by frame; all orders of a few \
+                 member records.",
+        catches: "A typing error that shuts a replica out for ever; a joiner that names the laptop's device and overwrites \
+                  what the laptop owns; a correction that stops the stream of the one it puts right.",
+        limits: "Members who correct one replica at once, each to another device, settle for one of them.",
+        proof: Tests(&[]),
+    },
+    Property {
+        id: "Y20",
+        says: "The status of a replica says how far every member has acknowledged its stream, also through one other member \
+               that meets both, and when each peer was heard last. Nobody is said to have what it does not have durably, \
+               and what others say counts for nothing but this.",
+        method: "A star whose parts go and come back; frame by frame; the simulator compares every status with the disks.",
+        catches: "A word of others that is stored, proves a restore or outlives one; a full mesh in which everybody tells \
+                  everybody of everybody; a screen that shows hours later that all is well.",
+        limits: "Two members between author and reader are one too many: then nobody relays.",
+        proof: Tests(&[]),
+    },
+    Property {
         id: "B1",
         says: "Every queue has a cap in bytes or items, whatever callers and peers do.",
         method: "Floods, callers that outrun the store, peers that send more than they should.",

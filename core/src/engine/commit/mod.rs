@@ -25,6 +25,7 @@ use crate::error::Error;
 use crate::events::{Notice, Restored};
 use crate::hlc::{Hlc, HlcGenerator};
 use crate::ids::ReplicaId;
+use crate::join_wait::JoinWait;
 use crate::member::Member;
 use crate::storage::{Value, WriteBatch};
 use crate::stored::keys::RecordKey;
@@ -63,17 +64,17 @@ pub(crate) struct Pen {
 /// Why a replica may not commit now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// It waits for its own member record.
-    Joining,
+    /// It waits for its own member record, and why.
+    Joining(JoinWait),
     /// Its store was restored or cloned.
     Restored(Restored),
 }
 
 impl Refusal {
     /// The answer to a call of the replica `me` that would commit.
-    pub(super) fn error(self, me: ReplicaId) -> Error {
+    pub(in crate::engine) fn error(self, me: ReplicaId) -> Error {
         match self {
-            Self::Joining => Error::Joining { replica: me },
+            Self::Joining(wait) => Error::Joining { replica: me, wait },
             Self::Restored(restored) => Error::Restored(restored),
         }
     }

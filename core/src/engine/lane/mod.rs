@@ -6,6 +6,7 @@ mod upkeep;
 use std::sync::Arc;
 
 use crate::error::{Error, SharedError, StopReason};
+use crate::events::Event;
 use crate::member::Member;
 use crate::storage::{BoxError, Key, ReadError, Value, WriteBatch};
 use crate::stored::{fork_value, keys, peer_value, record};
@@ -31,12 +32,12 @@ impl Engine {
     }
 
     /// The reason for which this replica may not commit, if there is one.
-    fn refusal(&self) -> Option<Refusal> {
+    pub(in crate::engine) fn refusal(&self) -> Option<Refusal> {
         if let Some(restored) = self.streams.restored() {
             return Some(Refusal::Restored(restored));
         }
-        let waits = self.members.awaits_membership() && self.context.rules.joiner_waits;
-        waits.then_some(Refusal::Joining)
+        let wait = self.join_wait().filter(|_| self.context.rules.joiner_waits)?;
+        Some(Refusal::Joining(wait))
     }
 
     fn refuse(&mut self, tickets: impl IntoIterator<Item = Ticket>) {
@@ -404,6 +405,7 @@ impl Engine {
         }
         if self.members.apply(members) {
             self.marks.note(Mark::BecameMember);
+            self.tell(Event::Joined);
         }
         self.hellos.now();
     }

@@ -16,7 +16,7 @@ pub(super) use session::{Owed, Peer};
 
 use crate::clock::Mono;
 use crate::events::Refusal;
-use crate::ids::ReplicaId;
+use crate::ids::{DeviceId, ReplicaId};
 use crate::stored::Point;
 
 use super::Machine;
@@ -146,6 +146,30 @@ impl Peers {
         if let Some(peer) = self.peers.get_mut(&replica) {
             peer.stranger = stranger;
         }
+    }
+
+    /// Takes note that a frame of a peer was read.
+    pub(super) fn hears(&mut self, replica: ReplicaId, now: Mono) {
+        if let Some(peer) = self.peers.get_mut(&replica) {
+            peer.heard = Some(now);
+        }
+    }
+
+    /// Takes note that a peer says that it is of another group.
+    pub(super) fn is_of_other_group(&mut self, replica: ReplicaId) {
+        if let Some(peer) = self.peers.get_mut(&replica) {
+            peer.other_group = true;
+        }
+    }
+
+    /// Takes note of the device of a peer that waits to be added, or that it does not wait; returns whether the app is to
+    /// hear of it: at the first, and if the device changes ever more rarely.
+    pub(super) fn knocks(&mut self, replica: ReplicaId, device: Option<DeviceId>) -> bool {
+        let Some(peer) = self.peers.get_mut(&replica) else { return false };
+        let news = device.is_some() && peer.knock != device;
+        peer.knock = device;
+        peer.knocks += u64::from(news);
+        news && peer.knocks.is_power_of_two()
     }
 
     /// Counts a refused frame; returns the count if the app is to hear of it: at the first, then ever more rarely.

@@ -8,12 +8,15 @@ use std::collections::BTreeMap;
 
 use crate::clock::{Mono, Now};
 use crate::events::{Refusal, StreamStop};
-use crate::ids::ReplicaId;
+use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::stored::Point;
 
 use super::super::backoff::Backoff;
 use super::super::wire::{STREAMS_MAX, WireHead};
 use super::clock::PeerClock;
+
+/// A peer that was not heard for this long, the time of three hellos, does not speak to this replica.
+const HEARD_MS: u64 = 90_000;
 
 /// The link to a peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub(in crate::engine) struct Owed {
     pub(in crate::engine) hello: bool,
     /// The word that it is no member.
     pub(in crate::engine) stranger: bool,
+    /// The word that this replica is of another group than this one, which the peer named.
+    pub(in crate::engine) other_group: Option<GroupId>,
     /// The word that it once acknowledged this place.
     pub(in crate::engine) regressed: Option<WireHead>,
     /// The word of what stops its stream here.
@@ -60,8 +65,16 @@ pub(in crate::engine) struct Peer {
     pub(super) clock: PeerClock,
     /// Whether the peer says that this replica is no member.
     pub(super) stranger: bool,
+    /// Whether the peer says that it is of another group.
+    pub(super) other_group: bool,
+    /// The device of a peer that waits to be added to the group.
+    pub(super) knock: Option<DeviceId>,
+    /// How many times the app could have been told that the peer knocks.
+    pub(super) knocks: u64,
     /// Whether the peer's log begins behind what is here.
     pub(super) pruned: bool,
+    /// When a frame of the peer was read last.
+    pub(super) heard: Option<Mono>,
     /// How many frames of the peer were refused.
     pub(super) rejected: u64,
     pub(super) backoff: Backoff,
@@ -100,6 +113,30 @@ impl Peer {
         self.stranger
     }
 
+    /// Whether the peer said hello since it is up.
+    pub(in crate::engine) fn is_greeted(&self) -> bool {
+        matches!(self.link, Link::Greeted(_))
+    }
+
+    /// When the peer was heard last, since the opening.
+    pub(in crate::engine) fn heard(&self) -> Option<Mono> {
+        self.heard
+    }
+
+    /// Whether the peer speaks to this replica: it said hello, and was heard not long ago. The transport may say that a
+    /// peer is up long after its frames have ceased to come.
+    pub(in crate::engine) fn is_heard(&self, now: Mono) -> bool {
+        self.is_greeted() && self.heard.is_some_and(|at| now.since(at) < HEARD_MS)
+    }
+
+    pub(in crate::engine) fn is_of_other_group(&self) -> bool {
+        self.other_group
+    }
+
+    pub(in crate::engine) fn knock(&self) -> Option<DeviceId> {
+        self.knock
+    }
+
     pub(in crate::engine) fn is_pruned(&self) -> bool {
         self.pruned
     }
@@ -110,6 +147,7 @@ impl Peer {
 
     pub(super) fn came_up(&mut self) {
         self.link = Link::Up;
+        (self.stranger, self.other_group) = (false, false);
         self.backoff.reset();
         self.clock.is_of_new_session();
     }
@@ -117,6 +155,7 @@ impl Peer {
     pub(super) fn went_down(&mut self) {
         self.link = Link::Down;
         self.owed = Owed::default();
+        self.knock = None;
     }
 
     /// Whether nothing is lost if the peer is forgotten: neither an acknowledgement, nor that it must not acknowledge
@@ -129,7 +168,7 @@ impl Peer {
     /// earlier session.
     pub(super) fn greeted(&mut self, session: u64) -> bool {
         debug_assert!(self.is_up(), "a frame comes from a peer that is up");
-        self.stranger = false;
+        (self.stranger, self.other_group) = (false, false);
         if self.link == Link::Greeted(session) {
             return false;
         }
@@ -339,6 +378,22 @@ mod tests {
         assert!(peer.is_up() && peer.backoff.is_over());
     }
 
+    /// What it said of itself and of this replica ends with the connection: it may be another process that comes back.
+    #[test]
+    fn what_a_peer_said_counts_while_it_is_up() {
+        let mut peer = greeted();
+        peer.heard = Some(Mono(100));
+        assert!(peer.is_heard(Mono(99 + HEARD_MS)) && !peer.is_heard(Mono(100 + HEARD_MS)));
+        (peer.stranger, peer.other_group, peer.knock) = (true, true, Some(DeviceId(uuid::Uuid::nil())));
+        peer.went_down();
+        assert_eq!((peer.knock(), peer.is_heard(Mono(100))), (None, false));
+        peer.came_up();
+        assert_eq!((peer.calls_us_stranger(), peer.is_of_other_group()), (false, false));
+        assert!(!peer.is_heard(Mono(100)), "it has not said hello yet");
+        peer.greeted(1);
+        assert_eq!((peer.is_heard(Mono(100)), peer.heard()), (true, Some(Mono(100))));
+    }
+
     #[test]
     fn a_peer_may_be_forgotten_unless_it_acknowledged_or_refuses_something_or_was_restored() {
         assert!(greeted().is_forgettable());
@@ -366,5 +421,7 @@ mod tests {
         assert!(Owed { stranger: true, ..Owed::default() }.is_anything());
         assert!(Owed { regressed: Some(head), ..Owed::default() }.is_anything());
         assert!(Owed { stop: true, ..Owed::default() }.is_anything());
+        let group = GroupId(uuid::Uuid::nil());
+        assert!(Owed { other_group: Some(group), ..Owed::default() }.is_anything());
     }
 }

@@ -60,8 +60,12 @@ pub(in crate::engine) struct Admitting<'a> {
 }
 
 impl Admitting<'_> {
+    /// The device of a member, once everything that waits is applied.
     fn device_of(&self, stream: ReplicaId) -> Option<DeviceId> {
-        self.members.device_of(stream).or_else(|| self.inbox.device_of(stream))
+        match (self.members.get(stream), self.inbox.member(stream)) {
+            (Some(here), Some(waiting)) => Some(here.clone().merge(waiting.clone()).device),
+            (here, waiting) => here.or(waiting).map(|member| member.device),
+        }
     }
 
     /// Whether the author of a stream is or was a member, or will be one once everything is applied. A joiner does not
@@ -151,6 +155,12 @@ impl Admitting<'_> {
             // The sender has the commit, and so its causes too.
             return Admission::TooEarly(Some(*cause));
         }
+        // Its author's member record is a cause of a commit, so the device is checked behind the causes: before them,
+        // a record that was put right since would refuse what its author may commit.
+        let device = self.device_of(stream).filter(|_| rules.devices_are_checked);
+        if let Some(device) = device.filter(|device| *device != entry.device) {
+            return refused(seq, format!("it names device {}, its author is on {device}", entry.device));
+        }
         let beyond_bound = rules.drift_is_held && !self.ledger.is_within_drift(entry.stamp, self.now);
         if beyond_bound && self.now.wall.is_err() {
             // Without the wall clock the stamp cannot be checked: the commit is asked for again.
@@ -193,10 +203,6 @@ impl Admitting<'_> {
         let limits = &self.context.limits;
         if entry.stamp <= tip.stamp || seq == u64::MAX {
             return Err("its stamp does not rise".into());
-        }
-        let device = self.device_of(entry.stamp.replica()).filter(|_| self.context.rules.devices_are_checked);
-        if let Some(device) = device.filter(|device| *device != entry.device) {
-            return Err(format!("it names device {}, its author is on {device}", entry.device));
         }
         let check = |size: usize, name, max| {
             let limit = Limit { name, max };

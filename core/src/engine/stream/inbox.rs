@@ -10,9 +10,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::ids::{DeviceId, ReplicaId};
+use crate::ids::ReplicaId;
 use crate::limits::Limits;
 use crate::member::Member;
+use crate::update::put_over;
 
 use super::super::Machine;
 use super::super::commit::Received;
@@ -24,8 +25,8 @@ pub(in crate::engine) struct Inbox {
     bytes: usize,
     /// The weight of the last page in memory, which is more than its bytes in the frame.
     last_page: usize,
-    /// The members that its commits add, with their devices.
-    members: BTreeMap<ReplicaId, DeviceId>,
+    /// The members that its commits add or correct, each as the last of them leaves it.
+    members: BTreeMap<ReplicaId, Member>,
     /// How many more commits are written one by one, since a projection or the store refused one of them.
     one_by_one: usize,
     /// The commits that are written alone, since the store refused them before.
@@ -64,9 +65,9 @@ impl Inbox {
         self.commits.is_empty() || self.bytes.saturating_add(commit.weight()) <= limits.frame_bytes_max
     }
 
-    /// The device of a member that a waiting commit adds.
-    pub(in crate::engine) fn device_of(&self, stream: ReplicaId) -> Option<DeviceId> {
-        self.members.get(&stream).copied()
+    /// The record of a member that a waiting commit adds or corrects.
+    pub(in crate::engine) fn member(&self, stream: ReplicaId) -> Option<&Member> {
+        self.members.get(&stream)
     }
 
     pub(in crate::engine) fn new_members(&self) -> impl Iterator<Item = ReplicaId> + '_ {
@@ -75,7 +76,10 @@ impl Inbox {
 
     /// Takes a commit that may be applied after those that are here, with the members that it adds.
     pub(in crate::engine) fn push(&mut self, commit: Received, members: Vec<Member>) {
-        self.members.extend(members.into_iter().map(|member| (member.replica, member.device)));
+        for member in members {
+            let before = self.members.remove(&member.replica);
+            self.members.insert(member.replica, put_over(before, member));
+        }
         self.bytes += commit.weight();
         self.commits.push_back(commit);
     }
@@ -162,7 +166,7 @@ impl Machine for Inbox {
 mod tests {
     use crate::limits::weight;
 
-    use super::super::super::made::{Author, B, C, Made, complaint, device, member, note};
+    use super::super::super::made::{Author, B, C, Made, complaint, member, note};
     use super::*;
 
     /// Commits of one stream, each of which puts a note of so many bytes.
@@ -293,13 +297,13 @@ mod tests {
         let all = commits(&[10, 10]);
         inbox.push(all[0].clone(), vec![member(B), member(C)]);
         inbox.push(all[1].clone(), Vec::new());
-        assert_eq!((inbox.new_members().count(), inbox.device_of(C)), (2, Some(device(C))));
+        assert_eq!((inbox.new_members().count(), inbox.member(C)), (2, Some(&member(C))));
         inbox.take(&Limits { event_commits_max: 1, ..Limits::default() });
         inbox.settle();
         assert_eq!(inbox.new_members().count(), 2, "some of them may still wait");
         inbox.take(&Limits::default());
         inbox.settle();
-        assert_eq!((inbox.new_members().count(), inbox.device_of(C)), (0, None));
+        assert_eq!((inbox.new_members().count(), inbox.member(C)), (0, None));
         inbox.push(all[0].clone(), vec![member(C)]);
         inbox.fail(1);
         assert_eq!(inbox.new_members().count(), 0, "what is let go adds nobody");

@@ -79,7 +79,7 @@ pub(super) fn bagged(id: u32, items: &[u32], epoch: Hlc) -> Write {
 
 /// Makes a replica a member.
 pub(super) fn member(replica: ReplicaId, device: DeviceId) -> Write {
-    let member = Member { replica, device, state: MemberState::Active };
+    let member = Member::new(replica, device);
     let value = postcard::to_allocvec(&member).unwrap();
     (RecordKey::new::<Member>(&replica), Some(value), Some(Hlc::NEVER))
 }
@@ -111,9 +111,17 @@ pub(super) fn page_of(head: PageHead, commits: &[&Made]) -> Bytes {
     page.finish()
 }
 
+/// A hello that says nothing.
+pub(super) fn silent_hello(session: u64) -> Hello {
+    let (unheard, relayed, heads) = (Capped(Vec::new()), Capped(Vec::new()), Capped(Vec::new()));
+    Hello { session, restored: false, clock: WireClock::default(), knocks: None, unheard, relayed, heads }
+}
+
+/// The hello of a joiner on a device.
+pub(super) fn knock(session: u64, device: DeviceId) -> Bytes {
+    wire::hello(GROUP, &Hello { knocks: Some(device), ..silent_hello(session) })
+}
+
 pub(super) fn hello(session: u64, heads: &[WireHead]) -> Bytes {
-    wire::hello(
-        GROUP,
-        &Hello { session, restored: false, clock: WireClock::default(), heads: Capped(heads.to_vec()) },
-    )
+    wire::hello(GROUP, &Hello { heads: Capped(heads.to_vec()), ..silent_hello(session) })
 }

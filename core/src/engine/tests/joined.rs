@@ -72,7 +72,7 @@ fn a_joined_write_without_changes_needs_no_right_to_commit() {
     restored.settle();
     assert_answers(&restored, waited, |error| matches!(error, Error::Restored(_)));
     for (mut world, refused) in [
-        (joiner, (|error| matches!(error, Error::Joining { replica: REPLICA })) as fn(&Error) -> bool),
+        (joiner, (|error| matches!(error, Error::Joining { replica: REPLICA, .. })) as fn(&Error) -> bool),
         (restored, |error| matches!(error, Error::Restored(_))),
     ] {
         let before = world.head();

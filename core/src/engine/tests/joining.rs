@@ -14,9 +14,9 @@ fn a_joiner_waits_for_its_own_member_record() {
             world.handle(Input::Up(peer));
         }
         world.settle();
-        assert!(world.engine.report().joining);
+        assert!(world.engine.report().joining.is_some());
         let result = world.commit(vec![tag(1, "a")]);
-        assert_eq!(matches!(result, Err(Error::Joining { replica: REPLICA })), waits);
+        assert_eq!(matches!(result, Err(Error::Joining { replica: REPLICA, .. })), waits);
         if !waits {
             continue;
         }
@@ -34,7 +34,7 @@ fn a_joiner_waits_for_its_own_member_record() {
         );
         let added = b.commit(&[], vec![member(REPLICA, DEVICE)]);
         world.feed(B, live(&[&added]));
-        assert!(!world.engine.report().joining);
+        assert_eq!(world.engine.report().joining, None);
         assert_eq!(world.get(keys::introducer()), None, "with the record it needs nobody to introduce it");
         world.commit(vec![tag(1, "a")]).unwrap();
         assert!(world.head().stamp > added.stamp);
@@ -54,11 +54,131 @@ fn a_joiner_that_was_added_on_another_device_goes_on_waiting() {
     let added = b.commit(&[], vec![member(REPLICA, C_DEVICE)]);
     world.feed(B, live(&[&founding, &added]));
     assert_eq!(world.seq_of(B), 2);
-    assert!(world.engine.report().joining);
-    assert!(matches!(world.commit(vec![tag(1, "a")]), Err(Error::Joining { .. })));
+    let waits = JoinWait::OtherDevice { added: C_DEVICE, device: DEVICE };
+    assert_eq!(world.engine.report().joining, Some(waits));
+    assert!(matches!(world.commit(vec![tag(1, "a")]), Err(Error::Joining { wait, .. }) if wait == waits));
+    assert!(world.events().contains(&Event::Joining(waits)));
+    assert_eq!(world.audit(), [], "its store is whole");
     let again = networked(Rules::ALL);
     world.engine = open_engine(&world.store, again, now(2000)).unwrap();
-    assert!(world.engine.report().joining, "also after it was opened again");
+    assert!(world.engine.report().joining.is_some(), "also after it was opened again");
+}
+
+/// The event that says why a joiner waits, if that has changed since the last time.
+fn told(world: &mut World) -> Vec<Event> {
+    let events = world.events().into_iter();
+    events.filter(|event| matches!(event, Event::Joining(_) | Event::Joined)).collect()
+}
+
+/// Y17: whatever a joiner waits for, its status says so, an event tells of each change, and a commit is refused with it.
+#[test]
+fn y17_a_joiner_says_what_it_waits_for() {
+    let mut world = World::asking(Ask { introducer: Some(B), ..networked(Rules::ALL) });
+    let mut b = Author::new(B, B_DEVICE);
+    let founding = b.commit(&[], vec![member(B, B_DEVICE)]);
+    let pruned = |pull: &Pull| PageHead { pruned: true, ..answer(pull, false) };
+    world.settle();
+    assert_eq!(told(&mut world), [], "nothing has happened yet");
+    let introducer = B;
+    type Step<'a> = Box<dyn Fn(&mut World) + 'a>;
+    let steps: [(&str, Step<'_>, JoinWait); 8] = [
+        ("nothing", Box::new(|_| ()), JoinWait::NoAnswer { introducer, connected: false }),
+        (
+            "another is up",
+            Box::new(|world| world.handle(Input::Up(C))),
+            JoinWait::NoAnswer { introducer, connected: false },
+        ),
+        (
+            "it is up",
+            Box::new(|world| world.handle(Input::Up(B))),
+            JoinWait::NoAnswer { introducer, connected: true },
+        ),
+        (
+            "it is of another group",
+            Box::new(|world| world.feed(B, wire::other_group(GROUP))),
+            JoinWait::OtherGroup { introducer },
+        ),
+        (
+            "it says stranger",
+            Box::new(|world| world.feed(B, [hello(1, &[]), wire::stranger(GROUP)].concat().into())),
+            JoinWait::NotAdded { introducer },
+        ),
+        (
+            "it says hello",
+            Box::new(|world| world.feed(B, hello(1, &[b.head()]))),
+            JoinWait::Receiving { introducer },
+        ),
+        (
+            "its log is pruned",
+            Box::new(|world| {
+                let (to, pull) = world.pulls().pop().unwrap();
+                assert_eq!(to, B);
+                world.feed(B, page_of(pruned(&pull), &[]));
+            }),
+            JoinWait::Pruned { introducer },
+        ),
+        (
+            "it is gone",
+            Box::new(|world| world.handle(Input::Down(B))),
+            JoinWait::NoAnswer { introducer, connected: false },
+        ),
+    ];
+    let mut before = steps[0].2;
+    for (what, step, wait) in steps {
+        step(&mut world);
+        world.settle();
+        assert_eq!(world.engine.report().joining, Some(wait), "{what}");
+        let refused = world.commit(vec![tag(1, "a")]).unwrap_err();
+        assert!(refused.to_string().ends_with(&wait.to_string()), "{refused}");
+        let news = (wait != before).then_some(Event::Joining(wait));
+        assert_eq!(told(&mut world), Vec::from_iter(news), "{what}");
+        before = wait;
+    }
+    world.handle(Input::Up(B));
+    let added = b.commit(&[], vec![member(REPLICA, DEVICE)]);
+    world.feed(B, live(&[&founding, &added]));
+    assert_eq!(told(&mut world).pop(), Some(Event::Joined));
+    assert_eq!(world.engine.report().joining, None);
+}
+
+/// A frame of its introducer in another group's name says it too.
+#[test]
+fn a_joiner_hears_of_another_group_also_from_its_frames() {
+    let mut world = World::asking(Ask { introducer: Some(B), ..networked(Rules::ALL) });
+    world.handle(Input::Up(B));
+    let other = GroupId(Uuid::from_u128(0xee));
+    world.feed(B, live_of(other, &[&Author::new(B, B_DEVICE).tag(1, "a")]));
+    assert_eq!(world.engine.report().joining, Some(JoinWait::OtherGroup { introducer: B }));
+}
+
+#[test]
+fn a_joiner_without_a_transport_says_so() {
+    let mut world = World::asking(Ask { introducer: Some(B), ..ask(Rules::ALL) });
+    world.settle();
+    assert_eq!(world.engine.report().joining, Some(JoinWait::NoTransport));
+}
+
+/// Each opening of its store names its device as long as it waits.
+#[test]
+fn the_hello_of_a_joiner_knocks_until_it_is_a_member() {
+    let mut world = World::asking(Ask { introducer: Some(B), ..networked(Rules::ALL) });
+    world.handle(Input::Up(B));
+    world.settle();
+    let hellos = |world: &mut World| -> Vec<Option<DeviceId>> {
+        let said = world.said().into_iter();
+        said.filter_map(|(_, message)| match message {
+            Message::Hello(hello) => Some(hello.knocks),
+            _ => None,
+        })
+        .collect()
+    };
+    assert_eq!(hellos(&mut world), [Some(DEVICE)]);
+    world.pass(2_500);
+    assert_eq!(hellos(&mut world), [Some(DEVICE)]);
+    let mut b = Author::new(B, B_DEVICE);
+    let made = b.commit(&[], vec![member(B, B_DEVICE), member(REPLICA, DEVICE)]);
+    world.feed(B, live(&[&made]));
+    assert_eq!(hellos(&mut world), [None]);
 }
 
 /// B1: an introducer cannot make a joiner take more streams than a group may have.

@@ -36,6 +36,29 @@ fn a_stranger_is_told_that_it_is_one() {
     assert_eq!(world.said(), [(Some(STRANGER), Message::Stranger)], "once a round");
 }
 
+/// The answer names the group of the one that asks, so that it says nothing of the group here, and it is shorter than the
+/// question.
+#[test]
+fn a_hello_of_another_group_is_answered_with_that_once_a_round() {
+    let mut world = World::connected(Rules::ALL);
+    world.handle(Input::Up(STRANGER));
+    world.settle();
+    world.said();
+    let other = GroupId(Uuid::from_u128(0xee));
+    let hello = wire::hello(other, &Hello { knocks: Some(C_DEVICE), ..silent_hello(1) });
+    for _ in 0..5 {
+        world.handle(Input::Frame(STRANGER, hello.clone()));
+    }
+    world.settle();
+    let answer = wire::other_group(other);
+    assert_eq!(world.sent, [(Some(STRANGER), answer.clone())]);
+    assert!(answer.len() < hello.len());
+    assert_eq!((world.peer(STRANGER).knocks, world.peer(STRANGER).rejected), (None, 5));
+    world.sent.clear();
+    world.feed(STRANGER, live_of(other, &[&Author::new(STRANGER, C_DEVICE).tag(1, "a")]));
+    assert_eq!(world.sent, [], "nothing but a hello is answered");
+}
+
 /// Commits go to members alone, also while a stranger is up.
 #[test]
 fn strangers_hear_of_no_commit() {

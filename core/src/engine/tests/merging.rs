@@ -40,7 +40,7 @@ fn c7_any_order_makes_the_same_state() {
         }
         for together in [true, false] {
             let mut world = World::connected(Rules::ALL);
-            let member = Member { replica: d.stream, device: d.device, state: MemberState::Active };
+            let member = Member::new(d.stream, d.device);
             world.commit(vec![Staged { own_merge: true, ..put(&member) }]).unwrap();
             let mut next = [0; 3];
             let commits: Vec<&Made> = order

@@ -11,7 +11,7 @@
 //! | commits of others | [`receiving`], [`refusing_store`], [`merging`], [`folding`], [`waiting_for_folds`] |
 //! | frames and commits that are not taken | [`membership`], [`frames`], [`sizes`], [`bounds`] |
 //! | streams that stop | [`forks`], [`stops`], [`restores`], [`refusals`] |
-//! | peers that ask and answer | [`pulling`], [`serving`], [`joining`] |
+//! | peers that ask and answer | [`pulling`], [`serving`], [`joining`], [`knocking`], [`relaying`] |
 
 mod auditing;
 mod authors;
@@ -26,6 +26,7 @@ mod histories;
 mod joined;
 mod joining;
 mod keeping;
+mod knocking;
 mod membership;
 mod merging;
 mod opening;
@@ -35,6 +36,7 @@ mod pulling;
 mod receiving;
 mod refusals;
 mod refusing_store;
+mod relaying;
 mod restores;
 mod serving;
 mod sizes;
@@ -66,8 +68,9 @@ use crate::error::{Error, OpenError, SharedError, StopReason};
 use crate::events::{ChangeKind, Event, Notice, RecordKey, Refusal, Restored, StreamStop};
 use crate::hlc::{Hlc, HlcGenerator};
 use crate::ids::{DeviceId, GroupId, ReplicaId};
+use crate::join_wait::JoinWait;
 use crate::limits::Limits;
-use crate::member::{Member, MemberState};
+use crate::member::Member;
 use crate::model::{self, Registry};
 use crate::status::PeerStatus;
 use crate::storage::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};

@@ -16,7 +16,7 @@ impl World {
     /// Adds the members B and C, and connects both.
     pub(super) fn with_peers(mut self) -> Self {
         for (replica, device) in [(B, B_DEVICE), (C, C_DEVICE)] {
-            let member = Member { replica, device, state: MemberState::Active };
+            let member = Member::new(replica, device);
             let change = Staged { own_merge: true, ..put(&member) };
             self.commit(vec![change]).unwrap();
         }

@@ -220,7 +220,7 @@ fn y17_a_device_with_a_wrong_clock_is_told_by_how_much_it_is_wrong() {
     let ahead = |world: &World| world.engine.report().ahead_ms;
     let says = |world: &World, wall: u64, heard: Option<u64>| {
         let clock = WireClock { wall: Some(wall), sent: 1, heard };
-        let hello = Hello { session: 1, restored: false, clock, heads: Capped(vec![world.own()]) };
+        let hello = Hello { clock, heads: Capped(vec![world.own()]), ..silent_hello(1) };
         wire::hello(GROUP, &hello)
     };
     assert_eq!(ahead(&world), None, "nobody was heard");

@@ -142,13 +142,7 @@ fn a_second_history_is_not_asked_for() {
     b.tag(1, "a");
     world.feed(B, hello(1, &[b.head()]));
     assert_eq!(world.peer(B).missing, 1);
-    world.feed(
-        B,
-        wire::hello(
-            GROUP,
-            &Hello { session: 1, restored: true, clock: WireClock::default(), heads: Capped(vec![]) },
-        ),
-    );
+    world.feed(B, wire::hello(GROUP, &Hello { restored: true, ..silent_hello(1) }));
     assert_eq!(world.peer(B).missing, 0);
 }
 
@@ -156,10 +150,7 @@ fn a_second_history_is_not_asked_for() {
 #[test]
 fn no_acknowledgement_of_a_restored_store_counts() {
     for (rules, counts) in [(Rules::ALL, false), (without!(acks_of_restored_are_void), true)] {
-        let restored = wire::hello(
-            GROUP,
-            &Hello { session: 2, restored: true, clock: WireClock::default(), heads: Capped(vec![]) },
-        );
+        let restored = wire::hello(GROUP, &Hello { restored: true, ..silent_hello(2) });
         // The frames before the acknowledgement: none; or the word that the store is restored, and a late hello from
         // before.
         let histories = [vec![], vec![restored.clone()], vec![restored, hello(1, &[])]];
@@ -186,13 +177,7 @@ fn no_acknowledgement_of_a_restored_store_counts() {
         assert_eq!(acked(&world.engine), own.seq);
         world.pass(60_000);
         if restored {
-            world.feed(
-                B,
-                wire::hello(
-                    GROUP,
-                    &Hello { session: 2, restored, clock: WireClock::default(), heads: Capped(vec![]) },
-                ),
-            );
+            world.feed(B, wire::hello(GROUP, &Hello { restored, ..silent_hello(2) }));
         }
         let reopened = world.reopened(networked(Rules::ALL));
         let expected = if restored { 0 } else { own.seq };
@@ -206,7 +191,7 @@ fn no_acknowledgement_of_a_restored_store_counts() {
 fn the_original_of_a_restored_copy_counts_again_once_it_answers() {
     let says = |session, restored, heard, heads: &[WireHead]| {
         let clock = WireClock { heard, ..WireClock::default() };
-        wire::hello(GROUP, &Hello { session, restored, clock, heads: Capped(heads.to_vec()) })
+        wire::hello(GROUP, &Hello { restored, clock, heads: Capped(heads.to_vec()), ..silent_hello(session) })
     };
     let mut world = World::connected(Rules::ALL);
     world.commit(vec![tag(1, "a")]).unwrap();
@@ -324,8 +309,7 @@ fn rows_of_a_write_that_is_taken_back_are_stored_by_the_next_one() {
     let mut world = World::connected(Rules::ALL);
     let own = world.own();
     world.feed(B, hello(1, &[own]));
-    let restored =
-        Hello { session: 2, restored: true, clock: WireClock::default(), heads: Capped(vec![own]) };
+    let restored = Hello { restored: true, heads: Capped(vec![own]), ..silent_hello(2) };
     world.handle(Input::Frame(B, wire::hello(GROUP, &restored)));
     world.up_to_write().expect("the row of B is written alone");
     world.rejected();

@@ -14,6 +14,8 @@ pub(super) struct World {
     pub(super) open: Option<peek::Open>,
     pub(super) replies: Vec<(u64, Result<(), Error>)>,
     pub(super) notices: Vec<Notice>,
+    /// The answers to calls that asked for a device to add.
+    pub(super) knocked: Vec<(u64, Result<DeviceId, Error>)>,
     pub(super) writes: Vec<WriteBatch>,
     /// The frames that were sent, each with its receiver; `None` stands for a broadcast.
     pub(super) sent: Vec<(Option<ReplicaId>, Bytes)>,
@@ -49,6 +51,7 @@ impl World {
             open: None,
             replies: Vec::new(),
             notices: Vec::new(),
+            knocked: Vec::new(),
             writes: Vec::new(),
             sent: Vec::new(),
             reached: Vec::new(),
@@ -134,6 +137,7 @@ impl World {
                     self.reached = to;
                 }
                 Effect::Reply(Ticket(ticket), result) => self.replies.push((ticket, result)),
+                Effect::Knocked(Ticket(ticket), device) => self.knocked.push((ticket, device)),
                 Effect::Notify(notice) => self.notices.push(notice),
             }
         }

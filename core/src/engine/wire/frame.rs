@@ -124,8 +124,8 @@ impl Messages {
         Ok(Self { rest: frame, group })
     }
 
-    /// Takes the next message off the frame: its kind and its body.
-    pub(super) fn split(&mut self) -> Result<(u8, Bytes), WireError> {
+    /// Takes the next message off the frame: its kind, its group and its body.
+    pub(super) fn split(&mut self) -> Result<(u8, GroupId, Bytes), WireError> {
         let bytes = self.rest.as_ref();
         let (magic, bytes) = bytes.split_first_chunk::<4>().ok_or(WireError::CutShort)?;
         let (version, bytes) = bytes.split_first_chunk::<2>().ok_or(WireError::CutShort)?;
@@ -153,6 +153,6 @@ impl Messages {
         let kind = *kind;
         let mut body = self.rest.split_off(HEADER_LEN);
         self.rest = body.split_off(len);
-        Ok((kind, body))
+        Ok((kind, group, body))
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::commits::{WireCommit, commits_of};
 use super::frame::{MessageWriter, Messages, WireError};
 use super::stopped::Stopped;
-use crate::ids::{GroupId, ReplicaId};
+use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::stored::{Digest, Point};
 
 pub(crate) const HELLO: u8 = 1;
@@ -22,6 +22,8 @@ pub(crate) const LIVE: u8 = 5;
 pub(crate) const ACK: u8 = 6;
 pub(crate) const REGRESSED: u8 = 7;
 pub(crate) const STOPPED: u8 = 8;
+pub(crate) const OTHER_GROUP: u8 = 9;
+pub(crate) const RELAYED: u8 = 10;
 
 /// The most streams that a message may name. The members of a group are fewer.
 pub(crate) const STREAMS_MAX: usize = 4096;
@@ -42,6 +44,10 @@ pub(crate) enum Message {
     Regressed(WireHead),
     /// The sender takes no more of the receiver's stream.
     Stopped(Stopped),
+    /// The receiver, which said hello, is of another group than the sender.
+    OtherGroup,
+    /// How far others have acknowledged the receiver's stream, as it has changed.
+    Relayed(Words),
 }
 
 /// Sent when a peer comes up, when a new session of it says hello, and now and then.
@@ -52,6 +58,12 @@ pub(crate) struct Hello {
     /// Whether the sender knows that it was restored from a backup or cloned, so that nothing it acknowledges counts.
     pub(crate) restored: bool,
     pub(crate) clock: WireClock,
+    /// The device of a sender that waits to be added to the group.
+    pub(crate) knocks: Option<DeviceId>,
+    /// The members that the sender does not hear itself. It wants to be told how far they have acknowledged its stream.
+    pub(crate) unheard: Capped<ReplicaId, STREAMS_MAX>,
+    /// How far others have acknowledged the receiver's stream: all that it asked for.
+    pub(crate) relayed: Words,
     pub(crate) heads: Heads,
 }
 
@@ -99,6 +111,17 @@ pub(crate) struct TooLong {
     pub(crate) seq: u64,
     /// The bytes that the commit takes in a frame, at most.
     pub(crate) bytes: u64,
+}
+
+pub(crate) type Words = Capped<Relayed, STREAMS_MAX>;
+
+/// How far a member has acknowledged the receiver's stream, as the sender knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Relayed {
+    pub(crate) member: ReplicaId,
+    pub(crate) seq: u64,
+    /// Whether the member's store was restored, so that no acknowledgement of it counts.
+    pub(crate) restored: bool,
 }
 
 pub(crate) type Heads = Capped<WireHead, STREAMS_MAX>;
@@ -149,7 +172,8 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Capped<T, 
 }
 
 pub(crate) fn hello(group: GroupId, hello: &Hello) -> Bytes {
-    MessageWriter::new(HELLO, group, 96 + hello.heads.0.len() * 64).with(hello).finish()
+    let elements = hello.heads.0.len() + hello.unheard.0.len() + hello.relayed.0.len();
+    MessageWriter::new(HELLO, group, 96 + elements * 64).with(hello).finish()
 }
 
 pub(crate) fn stranger(group: GroupId) -> Bytes {
@@ -172,10 +196,21 @@ pub(crate) fn stopped(group: GroupId, stopped: &Stopped) -> Bytes {
     MessageWriter::new(STOPPED, group, 64).with(stopped).finish()
 }
 
-/// Whether the first message of `frame` is a hello of `group`. Its body is not read.
-pub(crate) fn is_hello(frame: &Bytes, group: GroupId, frame_bytes_max: usize) -> Result<bool, WireError> {
-    let mut messages = Messages::new(frame.clone(), Some(group), frame_bytes_max)?;
-    messages.split().map(|(kind, _)| kind == HELLO)
+/// Tells a replica of `group` that the sender is of another one. The frame names the receiver's group, so that it says
+/// nothing of the sender's.
+pub(crate) fn other_group(group: GroupId) -> Bytes {
+    MessageWriter::new(OTHER_GROUP, group, 0).finish()
+}
+
+pub(crate) fn relayed(group: GroupId, words: &Words) -> Bytes {
+    MessageWriter::new(RELAYED, group, words.0.len() * 32).with(words).finish()
+}
+
+/// The first message of `frame` if it is a hello, with the group that it names, whichever that is.
+pub(crate) fn greeting(frame: &Bytes, frame_bytes_max: usize) -> Result<Option<(GroupId, Hello)>, WireError> {
+    let mut messages = Messages::new(frame.clone(), None, frame_bytes_max)?;
+    let (kind, group, body) = messages.split()?;
+    if kind == HELLO { Ok(Some((group, whole(&body)?))) } else { Ok(None) }
 }
 
 /// Reads all messages of `frame`, whatever group it is of; says how many there are. For fuzzing.
@@ -187,7 +222,7 @@ pub(crate) fn count_messages(frame: &[u8]) -> usize {
 
 impl Messages {
     fn message(&mut self) -> Result<Option<Message>, WireError> {
-        let (kind, mut body) = self.split()?;
+        let (kind, _, mut body) = self.split()?;
         Ok(match kind {
             HELLO => Some(Message::Hello(whole(&body)?)),
             STRANGER if body.is_empty() => Some(Message::Stranger),
@@ -202,6 +237,9 @@ impl Messages {
             ACK => Some(Message::Ack(whole(&body)?)),
             REGRESSED => Some(Message::Regressed(whole(&body)?)),
             STOPPED => Some(Message::Stopped(whole(&body)?)),
+            OTHER_GROUP if body.is_empty() => Some(Message::OtherGroup),
+            OTHER_GROUP => return Err(LEFT_OVER),
+            RELAYED => Some(Message::Relayed(whole(&body)?)),
             _ => None,
         })
     }

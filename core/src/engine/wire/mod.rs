@@ -15,12 +15,12 @@ pub(crate) use commits::{CommitParts, PAGE_BYTES, WireCommit};
 pub(crate) use frame::HEADER_LEN;
 #[cfg(any(test, feature = "internals-for-tests"))]
 pub(crate) use frame::sealed;
-pub(crate) use frame::{MessageWriter, Messages};
+pub(crate) use frame::{MessageWriter, Messages, WireError};
 #[cfg(feature = "internals-for-tests")]
 pub(crate) use message::count_messages;
 pub(crate) use message::{
-    Capped, Heads, Hello, Message, PageHead, Pull, STREAMS_MAX, TooLong, WireClock, WireHead, ack, hello,
-    is_hello, pull, regressed, stopped, stranger,
+    Capped, Heads, Hello, Message, PageHead, Pull, Relayed, STREAMS_MAX, TooLong, WireClock, WireHead, Words,
+    ack, greeting, hello, other_group, pull, regressed, relayed, stopped, stranger,
 };
 pub(crate) use stopped::Stopped;
 

@@ -13,7 +13,7 @@ use super::stopped::Stopped;
 use crate::clock::WallMs;
 use crate::events::StreamStop;
 use crate::hlc::Hlc;
-use crate::ids::{GroupId, ReplicaId};
+use crate::ids::{DeviceId, GroupId, ReplicaId};
 
 const GROUP: GroupId = GroupId(Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10));
 const FRAME_MAX: usize = 1 << 20;
@@ -34,12 +34,28 @@ fn parts<'a>(entry: &'a [u8], values: &'a [u8]) -> CommitParts<'a> {
 fn examples() -> Vec<(Message, Bytes)> {
     let heads = Capped(vec![head(1), head(2)]);
     let clock = WireClock { wall: Some(300), sent: 5, heard: Some(6) };
-    let hello_ = Hello { session: 7, restored: true, clock, heads: heads.clone() };
     let stop =
         StreamStop::Held { seq: 300, stamp: Hlc::from_time_bytes([0, 0, 0, 0, 0, 0, 1, 44], replica(1)) };
     let held = Stopped::new(&stop, None);
     let stop = StreamStop::Refused { seq: 2, reason: "no".into() };
     let refused = Stopped::new(&stop, WallMs::new(300).ok());
+    let word = Relayed { member: replica(8), seq: 300, restored: true };
+    let hello_ = Hello {
+        session: 7,
+        restored: true,
+        clock,
+        knocks: None,
+        unheard: Capped(vec![replica(8)]),
+        relayed: Capped(vec![word]),
+        heads: heads.clone(),
+    };
+    let knock = Hello {
+        knocks: Some(DeviceId(Uuid::from_u128(6))),
+        unheard: Capped(Vec::new()),
+        relayed: Capped(Vec::new()),
+        heads: Capped(Vec::new()),
+        ..hello_.clone()
+    };
     let pull_ = Pull {
         id: 9,
         budget: 1 << 20,
@@ -72,6 +88,9 @@ fn examples() -> Vec<(Message, Bytes)> {
         (Message::Regressed(head(1)), regressed(GROUP, &head(1))),
         (Message::Stopped(held.clone()), stopped(GROUP, &held)),
         (Message::Stopped(refused.clone()), stopped(GROUP, &refused)),
+        (Message::OtherGroup, other_group(GROUP)),
+        (Message::Relayed(Capped(vec![word])), relayed(GROUP, &Capped(vec![word]))),
+        (Message::Hello(knock.clone()), hello(GROUP, &knock)),
     ]
 }
 
@@ -89,9 +108,10 @@ fn y13_golden_bytes() {
     };
     let head = |n: u128| [&[16][..], &n.to_be_bytes(), &[0xac, 2], &[0xaa; 32]].concat();
     let heads = [&[2][..], &head(1), &head(2)].concat();
+    let words = [&[1, 16][..], &8u128.to_be_bytes(), &[0xac, 2, 1]].concat();
     let commit = |rest: &[u8]| [&[16][..], &3u128.to_be_bytes(), &[5], &[0xbb; 32], rest].concat();
     let bodies = [
-        (HELLO, [&[7, 1, 1, 0xac, 2, 5, 1, 6][..], &heads].concat()),
+        (HELLO, [&[7, 1, 1, 0xac, 2, 5, 1, 6, 0, 1, 16][..], &8u128.to_be_bytes(), &words, &heads].concat()),
         (STRANGER, vec![]),
         (PULL, [&[9, 0x80, 0x80, 0x40, 0xac, 2][..], &heads, &[1, 16], &4u128.to_be_bytes()].concat()),
         (
@@ -110,6 +130,9 @@ fn y13_golden_bytes() {
         (REGRESSED, head(1)),
         (STOPPED, vec![0xac, 2, 1, 1, 0xac, 2, 0, 0]),
         (STOPPED, vec![2, 3, 0, 1, 0xac, 2, 2, b'n', b'o']),
+        (OTHER_GROUP, vec![]),
+        (RELAYED, words.clone()),
+        (HELLO, [&[7, 1, 1, 0xac, 2, 5, 1, 6, 1, 16][..], &6u128.to_be_bytes(), &[0, 0, 0]].concat()),
     ];
     for ((message, bytes), (kind, body)) in examples().into_iter().zip(bodies) {
         let fields = header(kind, u8::try_from(body.len()).unwrap());
@@ -193,7 +216,7 @@ fn counts_beyond_their_caps_take_no_memory() {
 
 proptest! {
     #[test]
-    fn no_bytes_panic(which in 0..9usize, cut in 0..400usize, at in 0..400usize, byte: u8, garbage: Vec<u8>) {
+    fn no_bytes_panic(which in 0..12usize, cut in 0..400usize, at in 0..400usize, byte: u8, garbage: Vec<u8>) {
         let (_, bytes) = examples().remove(which);
         let mut bytes = bytes.to_vec();
         bytes.truncate(cut);

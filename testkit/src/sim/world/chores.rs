@@ -1,11 +1,16 @@
 //! What a person would do now and then: add joiners, look at the statuses, release held streams.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use syncline::{Limits, Status, StreamStatus, StreamStop};
+use futures::executor::block_on;
+use syncline::internals::history;
+use syncline::{Limits, ReplicaId, Status, StreamStatus, StreamStop};
 
 use super::World;
 use crate::sim::plan::FAR_MS;
+use crate::sim::store::SimDisk;
 use crate::sim::time::EPOCH_MS;
 use crate::sim::{Failure, fail};
 
@@ -21,11 +26,15 @@ impl World {
                 let (marks, findings) = (Rc::clone(&self.marks), self.findings.clone());
                 let (rolled_back, timeline) = (self.processes[at].rolled_back, self.timeline.clone());
                 let (was_wrong, peace) = (Rc::clone(&self.processes[at].was_wrong), self.peace);
+                let (disks, acks) = (self.disks(), self.acks.clone());
                 self.executor.spawn(Some(at), async move {
                     if let Ok(status) = manager.status().await {
                         marks.set(marks.get() | status.marks);
                         let right_ms = (!was_wrong.get()).then(|| EPOCH_MS + timeline.now_ms());
                         if let Err(failure) = check_status(&status, rolled_back, right_ms) {
+                            findings.report(failure);
+                        }
+                        if let Err(failure) = acks.check(&status, &disks) {
                             findings.report(failure);
                         }
                         let far = status.streams.iter().filter(|stream| peace && is_held_for_long(stream));
@@ -39,14 +48,53 @@ impl World {
             }
             let process = &self.processes[at];
             if let Some(founder) = founder.clone().filter(|_| !process.added.get() && process.starts > 0) {
-                let (id, device, added) = (process.id, process.device, Rc::clone(&process.added));
+                let (id, added) = (process.id, Rc::clone(&process.added));
                 self.executor.spawn(Some(0), async move {
-                    if founder.add_member(id, device).await.is_ok() {
+                    if founder.add_member(id).await.is_ok() {
                         added.set(true);
                     }
                 });
             }
         }
+    }
+}
+
+impl World {
+    /// The disk of each replica.
+    fn disks(&self) -> BTreeMap<ReplicaId, SimDisk> {
+        self.processes.iter().map(|process| (process.id, process.disk.clone())).collect()
+    }
+}
+
+/// The acknowledgements that statuses have shown and that were found to be true: by replica and peer.
+#[derive(Clone, Default)]
+pub(super) struct AcksSeen(Rc<RefCell<BTreeMap<(ReplicaId, ReplicaId), u64>>>);
+
+impl AcksSeen {
+    /// Checks that every peer has durably what it is said to have acknowledged, by whomever. A disk that was restored may
+    /// have lost it since.
+    fn check(&self, status: &Status, disks: &BTreeMap<ReplicaId, SimDisk>) -> Result<(), Failure> {
+        let whole = |replica| disks.get(&replica).filter(|disk| !disk.was_restored());
+        if whole(status.replica).is_none() {
+            return Ok(());
+        }
+        for peer in &status.peers {
+            let mut seen = self.0.borrow_mut();
+            let seen = seen.entry((status.replica, peer.replica)).or_default();
+            let Some(disk) = whole(peer.replica).filter(|_| peer.acknowledged > *seen) else { continue };
+            let heads = block_on(history::heads(&disk.image())).unwrap_or_default();
+            let has =
+                heads.iter().find(|(stream, ..)| *stream == status.replica).map_or(0, |(_, seq, _)| *seq);
+            if has < peer.acknowledged {
+                let detail = format!(
+                    "{} says that {} has {} of its commits, it has {has}",
+                    status.replica, peer.replica, peer.acknowledged
+                );
+                return fail("Y20 who is said to have acknowledged has it", detail);
+            }
+            *seen = peer.acknowledged;
+        }
+        Ok(())
     }
 }
 

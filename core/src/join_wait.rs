@@ -1,0 +1,84 @@
+//! Why a joiner still waits, in words that say what to do.
+
+use std::fmt;
+
+use crate::ids::{DeviceId, ReplicaId};
+
+/// Why a joiner still waits for its own member record. See [`Status::joining`](crate::Status::joining).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum JoinWait {
+    /// The store was opened without a transport, so that it reaches nobody.
+    NoTransport,
+    /// No answer has come from the introducer.
+    NoAnswer {
+        /// The replica that the joiner was told to ask.
+        introducer: ReplicaId,
+        /// Whether the transport says that it reaches this replica.
+        connected: bool,
+    },
+    /// The introducer is of another group than the one that the joiner was told to join.
+    OtherGroup {
+        /// The replica that the joiner was told to ask.
+        introducer: ReplicaId,
+    },
+    /// The introducer does not know the joiner: nobody has added it yet, or the introducer has not heard of that.
+    NotAdded {
+        /// The replica that the joiner was told to ask.
+        introducer: ReplicaId,
+    },
+    /// The introducer knows the joiner, which receives what came before it.
+    Receiving {
+        /// The replica that serves the joiner.
+        introducer: ReplicaId,
+    },
+    /// The joiner was added on another device than its own.
+    OtherDevice {
+        /// The device of its member record.
+        added: DeviceId,
+        /// The device of the joiner.
+        device: DeviceId,
+    },
+    /// The introducer's log was pruned, since it once worked alone and without a transport. Nobody can get what is no
+    /// more in it, so this wait does not end.
+    Pruned {
+        /// The replica that the joiner was told to ask.
+        introducer: ReplicaId,
+    },
+}
+
+impl fmt::Display for JoinWait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoTransport => f.write_str("it was opened without a transport; pass one to the builder"),
+            Self::NoAnswer { introducer, connected: false } => write!(
+                f,
+                "nobody can be reached as {introducer}; check that id, and that its app runs and has a connection"
+            ),
+            Self::NoAnswer { introducer, connected: true } => write!(
+                f,
+                "{introducer} can be reached and does not answer; check that its app runs, in a version that fits, and \
+                 that it is a member itself"
+            ),
+            Self::OtherGroup { introducer } => write!(
+                f,
+                "{introducer} is of another group; open a new store with the group and the id of one replica of it"
+            ),
+            Self::NotAdded { introducer } => {
+                write!(f, "{introducer} does not know it yet; let a member call `add_member` with its id")
+            }
+            Self::Receiving { introducer } => {
+                write!(f, "{introducer} knows it and sends what came before it; wait")
+            }
+            Self::OtherDevice { added, device } => write!(
+                f,
+                "it was added on device {added} and is on {device}; let a member call `add_member` with its id again"
+            ),
+            Self::Pruned { introducer } => write!(
+                f,
+                "the log of {introducer} was pruned while it worked without a transport, so that nobody can get all of \
+                 it; found a new group with a transport"
+            ),
+        }
+    }
+}
