@@ -95,7 +95,7 @@ pub(crate) fn work<S: JoinStorage>(
             let mut account = Account::default();
             apply(tx, &batch)?;
             let Some(all) = all else { return Ok((pen, decision, Settlement::default())) };
-            all.project(tx, batch.puts(), all.manner(), &PutOff::default(), &mut account)?;
+            all.project(tx, &batch.puts(), all.manner(), &PutOff::default(), &mut account)?;
             let settlement = account.close(tx, &all)?;
             Ok((pen, decision, settlement))
         };
@@ -156,8 +156,8 @@ fn commit_round<S: JoinStorage>(
         }
         let (mut own, mut outcome) = (Account::default(), Ok(()));
         let mut part = || {
-            outcome = projections.project(tx, records.iter().copied(), manner, put_off, &mut own);
-            outcome.as_ref().map(|()| ()).map_err(|halt| BoxError::from(halt.to_string()))
+            outcome = projections.project(tx, &records.iter().copied(), manner, put_off, &mut own);
+            outcome.as_ref().map_or_else(|halt| Err(BoxError::from(halt.to_string())), |()| Ok(()))
         };
         // With its only commit the whole transaction is undone, so that needs no part.
         let attempt = match is_alone {
@@ -237,7 +237,7 @@ fn write_owing<S: JoinStorage>(
 ) -> Result<Settlement, Halt> {
     apply(tx, batch)?;
     let mut account = Account::default();
-    projections.project(tx, batch.puts(), Manner::Owe, put_off, &mut account)?;
+    projections.project(tx, &batch.puts(), Manner::Owe, put_off, &mut account)?;
     Ok(account.close(tx, projections)?)
 }
 
@@ -284,7 +284,7 @@ pub(crate) async fn in_transaction<S: JoinStorage, T: Send + 'static>(
     job: impl FnOnce(&S::Tx<'_>) -> Result<T, Halt> + Send + 'static,
 ) -> Result<Result<T, Halt>, StopReason> {
     let (job, slot) = kept(me, job);
-    judge(store.join(job).await, slot)
+    judge(store.join(job).await, &slot)
 }
 
 /// As [`in_transaction`], in a transaction without foreign keys.
@@ -293,7 +293,7 @@ pub(crate) async fn without_foreign_keys<S: JoinStorage, T: Send + 'static>(
     job: impl FnOnce(&S::Tx<'_>) -> Result<T, Halt> + Send + 'static,
 ) -> Result<Result<T, Halt>, StopReason> {
     let (job, slot) = kept(None, job);
-    judge(store.join_without_foreign_keys(job).await, slot)
+    judge(store.join_without_foreign_keys(job).await, &slot)
 }
 
 /// Where a job leaves its outcome.
@@ -316,7 +316,7 @@ fn kept<S: JoinStorage, T: Send + 'static>(
 }
 
 /// Returns the outcome of a job, given how its transaction ended.
-fn judge<T>(joined: Result<(), WriteError>, slot: Slot<T>) -> Result<Result<T, Halt>, StopReason> {
+fn judge<T>(joined: Result<(), WriteError>, slot: &Slot<T>) -> Result<Result<T, Halt>, StopReason> {
     let outcome = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
     match joined {
         Ok(()) => match outcome {

@@ -33,6 +33,21 @@
 //! the feature `internals-for-tests` adds, is for tests of the library itself. The pages of [`docs`] are part of this
 //! documentation and of no build.
 //!
+//! # What a replica reports
+//!
+//! To [`tracing`](https://docs.rs/tracing), under the target `syncline`; each names the `replica`. The names are part of the
+//! API. Where nobody listens, one costs the load of an atomic.
+//!
+//! | name | kind, level | fields | when |
+//! |---|---|---|---|
+//! | `write` | span, debug | `kind`: `batch` (with `rows`), `round`, `with_tx`, `received`, `folded`, `projection` | a write of the store |
+//! | `page` | span, debug | | a read for a peer that asks or is served |
+//! | `commit` | event, trace | `stream`, `seq`, `changes` | a commit that changes a record is durable here |
+//! | `stop`, `resume` | event, warn and info | `stream`, `reason` | [`Event::Stopped`], [`Event::Resumed`] |
+//! | `projection` | event, debug; warn with debts or a failure | `name`, `state`, `debts` | [`Event::Projection`] |
+//! | `peer up`, `peer down` | event, info | `peer` | the transport says so |
+//! | `event` | event, debug | `event` | every other [`Event`] |
+//!
 //! # Words
 //!
 //! Each word has one meaning, in the code, the comments and the pages.

@@ -9,6 +9,7 @@ use crate::events::{Event, Notice};
 use crate::transport::{Incoming, Transport, TransportError};
 
 use super::channels::Channels;
+use super::trace;
 
 /// Reads the wall clock and the timer.
 pub(crate) fn read_clock(clock: &dyn Clock) -> Now {
@@ -43,12 +44,20 @@ impl Line {
     ) {
         let input = match incoming {
             Ok(Incoming::Frame { from, bytes }) => Input::Frame(from, bytes),
-            Ok(Incoming::Up(peer)) => Input::Up(peer),
-            Ok(Incoming::Down(peer)) => Input::Down(peer),
+            Ok(Incoming::Up(peer)) => {
+                trace::peer(engine.me(), peer, true);
+                Input::Up(peer)
+            }
+            Ok(Incoming::Down(peer)) => {
+                trace::peer(engine.me(), peer, false);
+                Input::Down(peer)
+            }
             Err(error) => {
                 if self.transport.take().is_some() {
                     engine.handle(self.now(), Input::Offline);
-                    channels.notify(Notice::from([Event::TransportLost { error: error.to_string() }]));
+                    let notice = Notice::from([Event::TransportLost { error: error.to_string() }]);
+                    trace::notice(engine.me(), &notice);
+                    channels.notify(notice);
                 }
                 return;
             }

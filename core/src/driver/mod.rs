@@ -3,6 +3,7 @@
 mod channels;
 mod line;
 mod perform;
+mod trace;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Release;
 
 use futures::FutureExt;
 use futures::future::{Either, select};
+use tracing::{Instrument, Span};
 
 use crate::engine::{Answer, Effect, Input, JobId, Pen, Query};
 use crate::error::{Error, StopReason, panic_message};
@@ -16,7 +17,7 @@ use crate::projection::{Mended, Next};
 use crate::storage::{Storage, WriteError};
 
 use super::channels::OpenStore;
-use super::{Driver, answer, next_control, next_done};
+use super::{Driver, answer, next_control, next_done, trace};
 
 /// The result of projecting or joining without any work to do. The engine never asks for that.
 const NO_PROJECTIONS: Error = Error::Stopped(StopReason::DriverDropped);
@@ -25,15 +26,16 @@ impl<S: Storage> Driver<S> {
     /// Performs one effect. The work of the store goes on beside everything else.
     pub(super) async fn perform(&mut self, effect: Effect) -> Result<(), StopReason> {
         let Some(open) = self.store.clone() else { return Err(StopReason::DriverDropped) };
+        let span = trace::span(self.engine.me(), &effect);
         match effect {
-            Effect::Read(job, keys) => self.begin(async move {
+            Effect::Read(job, keys) => self.begin(span, async move {
                 let values = open.store.get_many(&keys).await;
                 Ok(Input::Read(job, keys, values))
             }),
             Effect::Scan(job, range, limit) => {
-                self.begin(async move { Ok(Input::Scanned(job, open.store.scan(range, limit).await)) })
+                self.begin(span, async move { Ok(Input::Scanned(job, open.store.scan(range, limit).await)) })
             }
-            Effect::Write(job, batch) => self.begin(async move {
+            Effect::Write(job, batch) => self.begin(span, async move {
                 match open.store.write(batch).await {
                     Ok(()) => Ok(Input::Written(job, Ok(()))),
                     Err(WriteError::Rejected(error)) => Ok(Input::Written(job, Err(Arc::from(error)))),
@@ -43,34 +45,36 @@ impl<S: Storage> Driver<S> {
             }),
             Effect::Round(job, round, pen) => {
                 let work = self.projections.clone().map(|all| all.round(round));
-                self.begin_join(open, job, *pen, work)
+                self.begin_join(span, open, job, *pen, work)
             }
             Effect::Join(job, ticket, pen) => {
                 let work = self.joins.remove(&ticket);
-                self.begin_join(open, job, *pen, work)
+                self.begin_join(span, open, job, *pen, work)
             }
             Effect::Receive(job, commits, pen) => {
                 let work = self.projections.clone().map(|all| all.receive(commits));
-                self.begin_join(open, job, *pen, work)
+                self.begin_join(span, open, job, *pen, work)
             }
             Effect::WriteProjected(job, batch) => match self.projections.clone() {
-                Some(all) => self.begin(async move {
+                Some(all) => self.begin(span, async move {
                     let written = all.write(&open.store, batch).await?;
                     Ok(Input::Projected(job, written))
                 }),
-                None => self.begin(async move { Ok(Input::Projected(job, Err(NO_PROJECTIONS))) }),
+                None => self.begin(span, async move { Ok(Input::Projected(job, Err(NO_PROJECTIONS))) }),
             },
             Effect::Mend(job) => match self.projections.clone() {
-                Some(all) => self.begin(async move { Ok(Input::Mended(job, all.mend(&open.store).await?)) }),
-                None => {
-                    self.begin(async move { Ok(Input::Mended(job, Mended { told: None, next: Next::Done })) })
+                Some(all) => {
+                    self.begin(span, async move { Ok(Input::Mended(job, all.mend(&open.store).await?)) })
                 }
+                None => self.begin(span, async move {
+                    Ok(Input::Mended(job, Mended { told: None, next: Next::Done }))
+                }),
             },
             Effect::Folded => {
                 self.channels.folding.store(false, Release);
                 Ok(())
             }
-            Effect::Find(job, query) => self.begin(async move {
+            Effect::Find(job, query) => self.begin(span, async move {
                 let answer = match query {
                     Query::Scan(range, limit) => open.store.scan(range, limit).await.map(Answer::Entries),
                     Query::Get(keys) => open.store.get_many(&keys).await.map(Answer::Values),
@@ -104,6 +108,7 @@ impl<S: Storage> Driver<S> {
                 Ok(())
             }
             Effect::Notify(notice) => {
+                trace::notice(self.engine.me(), &notice);
                 self.channels.notify(notice);
                 Ok(())
             }
@@ -112,12 +117,13 @@ impl<S: Storage> Driver<S> {
 
     fn begin_join(
         &mut self,
+        span: Span,
         open: Arc<OpenStore<S>>,
         job: JobId,
         pen: Pen,
         work: Option<Work<S>>,
     ) -> Result<(), StopReason> {
-        self.begin(async move {
+        self.begin(span, async move {
             match work {
                 Some(work) => Ok(Input::Joined(job, work(&open.store, pen).await?)),
                 // The engine asks only for joined writes that brought their work, or that projections take.
@@ -131,9 +137,10 @@ impl<S: Storage> Driver<S> {
     /// A panic of the store stops the replica: the outcome of a write that it interrupted is unknown.
     fn begin(
         &mut self,
+        span: Span,
         work: impl Future<Output = Result<Input, StopReason>> + Send + 'static,
     ) -> Result<(), StopReason> {
-        let mut work = catch_panic(work).map(Result::flatten).boxed();
+        let mut work = catch_panic(work).map(Result::flatten).instrument(span).boxed();
         match (&mut work).now_or_never() {
             Some(done) => self.engine.handle(self.line.now(), done?),
             None => self.running.push(work),

@@ -103,7 +103,7 @@ impl<S: JoinStorage> Projections<S> {
     pub(crate) fn project<'r>(
         &self,
         tx: &S::Tx<'_>,
-        records: impl Iterator<Item = (&'r [u8], &'r [u8])> + Clone,
+        records: &(impl Iterator<Item = (&'r [u8], &'r [u8])> + Clone),
         manner: Manner,
         put_off: &PutOff,
         account: &mut Account,

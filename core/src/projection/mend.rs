@@ -136,7 +136,7 @@ impl<S: JoinStorage> Projections<S> {
             Due::Make(at) => {
                 let made = self.make_tables(store, at).await;
                 told = Some(at);
-                self.ended(at, made, |each| each.begin())?
+                self.ended(at, made, Each::begin)?
             }
             Due::Fill(at, before) => match self.fill(store, at).await {
                 Ok((taken, completes, settlement)) => {
@@ -208,7 +208,8 @@ impl<S: JoinStorage> Projections<S> {
             return Due::Check;
         }
         let from = state.mending.debt.0;
-        match (from..count).chain(0..from.min(count)).find(|at| state.each[*at].debts > 0) {
+        let owes = |at: &usize| state.each.get(*at).is_some_and(|each| each.debts > 0);
+        match (from..count).chain(0..from.min(count)).find(owes) {
             Some(at) => Due::Pay(at),
             None => Due::Nothing,
         }

@@ -1,0 +1,65 @@
+//! What a replica reports to `tracing`: the spans and events that the crate's documentation names, under the target
+//! `syncline`. All of it is told by the driver, and costs one load of an atomic where nobody listens.
+
+use tracing::{Span, debug, debug_span, info, trace, warn};
+
+use crate::engine::Effect;
+use crate::events::Event;
+use crate::ids::ReplicaId;
+use crate::projection::ProjectionState;
+
+/// The span around the work of the store for an effect; none for the reads before a write, which are part of no write.
+pub(super) fn span(me: ReplicaId, effect: &Effect) -> Span {
+    let kind = match effect {
+        Effect::Write(_, batch) => {
+            return debug_span!(target: "syncline", "write", replica = %me, kind = "batch", rows = batch.ops().len());
+        }
+        Effect::Round(..) => "round",
+        Effect::Join(..) => "with_tx",
+        Effect::Receive(..) => "received",
+        Effect::WriteProjected(..) => "folded",
+        Effect::Mend(_) => "projection",
+        Effect::Find(..) => return debug_span!(target: "syncline", "page", replica = %me),
+        _ => return Span::none(),
+    };
+    debug_span!(target: "syncline", "write", replica = %me, kind)
+}
+
+/// A peer can be reached, or cannot be reached any more.
+pub(super) fn peer(me: ReplicaId, peer: ReplicaId, is_up: bool) {
+    if is_up {
+        info!(target: "syncline", replica = %me, %peer, "peer up");
+    } else {
+        info!(target: "syncline", replica = %me, %peer, "peer down");
+    }
+}
+
+/// Events that became true together.
+pub(super) fn notice(me: ReplicaId, notice: &[Event]) {
+    if let Some(Event::Changed(first)) = notice.first() {
+        let (stream, seq) = (first.stamp.replica(), first.seq);
+        return trace!(target: "syncline", replica = %me, %stream, seq, changes = notice.len(), "commit");
+    }
+    for event in notice {
+        match event {
+            Event::Stopped { stream, reason } => {
+                warn!(target: "syncline", replica = %me, %stream, %reason, "stop");
+            }
+            Event::Resumed { stream } => info!(target: "syncline", replica = %me, %stream, "resume"),
+            Event::Projection(status) => {
+                let (name, debts) = (status.name, status.debts);
+                let state = match &status.state {
+                    ProjectionState::Rebuilding { .. } => "rebuilding",
+                    ProjectionState::Complete => "complete",
+                    ProjectionState::Failed { .. } => "failed",
+                };
+                if debts == 0 && state != "failed" {
+                    debug!(target: "syncline", replica = %me, name, state, debts, "projection");
+                } else {
+                    warn!(target: "syncline", replica = %me, name, state, debts, "projection");
+                }
+            }
+            other => debug!(target: "syncline", replica = %me, event = ?other, "event"),
+        }
+    }
+}
