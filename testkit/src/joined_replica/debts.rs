@@ -141,7 +141,7 @@ pub async fn a_rebuild_that_fails_is_tried_again<F: JoinFixture>(fixture: &F) {
                     assert!(failed, "{when}: {status:?}");
                 }
                 _ => {
-                    assert!(matches!(status.state, ProjectionState::Rebuilding { .. }), "{when}: {status:?}")
+                    assert!(matches!(status.state, ProjectionState::Rebuilding { .. }), "{when}: {status:?}");
                 }
             }
             assert_eq!(status.debts, 0, "{when}: a page that takes nothing makes no debts at first");
