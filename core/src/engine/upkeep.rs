@@ -8,7 +8,7 @@
 //! always: a page has at most `FOLD_RECORDS_MAX` records; a page that could not be written is folded again, from its
 //! beginning; a page is of records for which a commit waits, or of others, so that no value is read twice; a record of
 //! which a value stays beside it never forgets that; folding that fails again and again keeps no call waiting; mending that
-//! gets nothing done waits, ever longer, but for one step after each change of a projected record.
+//! gets nothing done waits, ever longer, but for one step after a change of a projected record.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -19,12 +19,14 @@ use crate::storage::{Entry, Key, KeyRange};
 use crate::stored::keys::{self, StoredKey};
 
 use super::Machine;
-use super::backoff::Backoff;
+use super::backoff::{Backoff, after};
 use super::commit::{Besides, FOLD_BYTES_MAX, FOLD_RECORDS_MAX, FOLD_VALUES_MAX};
 use super::context::Context;
 
 /// The most rows of one scan.
 const FOLD_ROWS: usize = 256;
+/// The least time between two steps of mending in its pause, if the first got nothing done.
+const REST_MS: u64 = 250;
 /// The failures in a row after which no call waits for folding any longer.
 const FAILURES_MAX: u32 = 3;
 
@@ -42,6 +44,9 @@ pub(super) struct Upkeep {
     changed: bool,
     /// Whether the step under way is one in spite of the pause.
     in_pause: bool,
+    /// Until when no other step is done in spite of the pause, since one of these got nothing done: commits that come
+    /// one after the other must not each be followed by a try of everything that is owed.
+    rests_until: Option<Mono>,
 }
 
 /// How far the values beside records are folded.
@@ -94,7 +99,7 @@ impl Upkeep {
     pub(super) fn new(besides: bool, mends: bool) -> Self {
         let fold = besides.then(|| Fold::new(keys::besides()));
         let (backoff, pause) = (Backoff::default(), Backoff::default());
-        Self { fold, backoff, mends, pause, changed: false, in_pause: false }
+        Self { fold, backoff, mends, pause, changed: false, in_pause: false, rests_until: None }
     }
 
     /// Whether a record may lack values that lie beside it: a commit that reads it must have it folded first.
@@ -117,7 +122,10 @@ impl Upkeep {
     /// Whether there is a step to do now.
     pub(super) fn waits(&self) -> bool {
         let folds = self.fold.is_some() && self.backoff.is_over();
-        folds || self.mends && !self.is_folding() && (self.pause.is_over() || self.changed)
+        folds
+            || self.mends
+                && !self.is_folding()
+                && (self.pause.is_over() || self.changed && self.rests_until.is_none())
     }
 
     /// Folds these records first, since a commit waits for them. Returns whether it has to wait.
@@ -205,9 +213,9 @@ impl Upkeep {
     pub(super) fn mended(&mut self, next: Next, now: Mono, rng: &mut fastrand::Rng) {
         match next {
             Next::Again => self.pause.reset(),
-            Next::Other => {}
             // A step in the pause makes it no longer: changes may come often.
-            Next::Later if self.in_pause => {}
+            Next::Other | Next::Later if self.in_pause => self.rests_until = Some(after(now, REST_MS)),
+            Next::Other => {}
             Next::Later => self.pause.again(now, rng),
             Next::Done => {
                 self.mends = false;
@@ -334,12 +342,14 @@ impl Fold {
 
 impl Machine for Upkeep {
     fn next_timeout(&self) -> Option<Mono> {
-        [self.backoff.until(), self.pause.until()].into_iter().flatten().min()
+        let rests_until = self.rests_until.filter(|_| self.changed);
+        [self.backoff.until(), self.pause.until(), rests_until].into_iter().flatten().min()
     }
 
     fn expire(&mut self, now: Mono) {
         self.backoff.expire(now);
         self.pause.expire(now);
+        self.rests_until.take_if(|until| *until <= now);
     }
 
     fn check(&self) {

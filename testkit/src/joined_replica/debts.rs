@@ -1,7 +1,7 @@
 //! What a projection cannot take is a debt, which is seen, and paid when it can be; the records go on.
 
 use futures::future::{join, join_all};
-use syncline::{Clock as _, Error, ProjectionState, ProjectionStatus, Storage, TransactionManager};
+use syncline::{Builder, Clock as _, Error, ProjectionState, ProjectionStatus, Storage, TransactionManager};
 
 use super::app::{
     ALL, BEGINNING, Ill, Rows, Store, TROUBLE, Trouble, assert_all_agree, assert_in_step, assert_same,
@@ -18,6 +18,11 @@ const ILL: u32 = 1_200;
 async fn status_of_notes<S: Storage>(library: &TransactionManager<S>) -> ProjectionStatus {
     let all = library.status().await.expect("the driver runs").projections;
     all.into_iter().find(|one| one.name == "notes").expect("it is registered")
+}
+
+/// The builder of the app whose clock stands still, so that what is tried again for ever lets the test go on.
+async fn patient<F: JoinFixture>(fixture: &F, trouble: &Trouble) -> Builder<Store<F>> {
+    projecting(fixture, &Faults::new(), trouble).await.clock(StepClock::at(START_MS))
 }
 
 /// Waits until the projection of notes is complete and has this many debts.
@@ -51,7 +56,7 @@ pub async fn a_rebuild_owes_what_a_projection_cannot_take<F: JoinFixture>(fixtur
         trouble.make(ILL, how);
         for opening in 0..2 {
             let when = format!("{how:?}, opening {opening}");
-            run(projecting(fixture, &Faults::new(), &trouble).await, async |library| {
+            run(patient(fixture, &trouble).await, async |library| {
                 let status = until_owes(&library, 1).await;
                 let debt = status.first_debt.unwrap();
                 assert_eq!(debt.record.id::<Note>(), Some(ILL), "{when}");
@@ -71,7 +76,7 @@ pub async fn a_rebuild_owes_what_a_projection_cannot_take<F: JoinFixture>(fixtur
             assert_whole(fixture, &when).await;
             assert_eq!(trouble.resets(), round, "{when}: it does not begin anew");
         }
-        run(projecting(fixture, &Faults::new(), &trouble).await, async |library| {
+        run(patient(fixture, &trouble).await, async |library| {
             until_owes(&library, 1).await;
             trouble.end();
             let other = if round == 1 { ILL } else { 3 };
@@ -85,13 +90,13 @@ pub async fn a_rebuild_owes_what_a_projection_cannot_take<F: JoinFixture>(fixtur
     // An opening pays too.
     run_on(fixture, async |library| drop(library.commit(note(9, "again")).await.unwrap())).await;
     trouble.make(ILL, Ill::Error);
-    run(projecting(fixture, &Faults::new(), &trouble).await, async |library| {
+    run(patient(fixture, &trouble).await, async |library| {
         until_owes(&library, 1).await;
     })
     .await
     .unwrap();
     trouble.end();
-    run(projecting(fixture, &Faults::new(), &trouble).await, async |library| {
+    run(patient(fixture, &trouble).await, async |library| {
         until_owes(&library, 0).await;
         assert_in_step::<F>(&library, "after an opening").await;
     })
@@ -195,7 +200,7 @@ pub async fn a_rebuild_that_fails_is_tried_again<F: JoinFixture>(fixture: &F) {
 pub async fn a_projection_refuses_one_commit_of_a_round<F: JoinFixture>(fixture: &F) {
     const CALLERS: u32 = 16;
     let (trouble, faults) = (Trouble::default(), Faults::new());
-    run(projecting(fixture, &faults, &trouble).await, async |library| {
+    run(projecting(fixture, &faults, &trouble).await.clock(StepClock::at(START_MS)), async |library| {
         rebuilt(&library).await;
         for (step, ill) in [None, Some(0), Some(7), Some(CALLERS - 1)].into_iter().enumerate() {
             let when = format!("the ill one is {ill:?}");

@@ -320,6 +320,9 @@ impl Engine {
 
     /// Takes the result of a joined write: it is durable, or certainly undone.
     pub(in crate::engine) fn joined(&mut self, job: JobId, result: Result<Box<(Pen, Decision)>, Error>) {
+        if let Ok(joined) = &result {
+            self.upkeep.projected(joined.1.owes);
+        }
         match self.writes.end(job) {
             Doing::Joining(ticket) => match result {
                 Ok(joined) => {
@@ -369,7 +372,6 @@ impl Engine {
     fn announce(&mut self, decision: Decision) {
         let me = self.context.me();
         let streams: Vec<_> = decision.heads.iter().map(|(stream, _)| *stream).collect();
-        self.upkeep.projected(decision.owes);
         self.ledger_mut().apply(decision.heads, decision.clock);
         // Events come before replies: a caller that has its reply finds its events, and one that subscribes after it
         // hears none of them.

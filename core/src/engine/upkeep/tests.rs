@@ -325,19 +325,31 @@ fn a_change_gives_mending_one_step_in_its_pause() {
     let (mut upkeep, mut rng) = (Upkeep::new(false, true), fastrand::Rng::with_seed(1));
     upkeep.begin_mending();
     upkeep.mended(Next::Later, Mono(0), &mut rng);
+    // Other failures before, so that the pause is longer than a rest.
+    for at in [1_000, 10_000, 20_000] {
+        upkeep.expire(Mono(at));
+        upkeep.begin_mending();
+        upkeep.mended(Next::Later, Mono(at), &mut rng);
+    }
     let until = upkeep.next_timeout();
-    for next in [Next::Later, Next::Other] {
+    for (at, next) in [(20_001, Next::Later), (20_251, Next::Other)] {
+        upkeep.expire(Mono(at));
         upkeep.projected(false);
         assert!(upkeep.waits());
         upkeep.begin_mending();
-        upkeep.mended(next, Mono(1), &mut rng);
+        upkeep.mended(next, Mono(at), &mut rng);
         assert!(!upkeep.waits(), "after {next:?}");
         assert_eq!(upkeep.next_timeout(), until, "changes may come often: they make the pause no longer");
+        // Another change waits until the rest after that step is over.
+        upkeep.projected(false);
+        assert!(!upkeep.waits());
+        assert_eq!(upkeep.next_timeout(), Some(Mono(at + 250)));
     }
+    upkeep.expire(Mono(20_501));
+    assert!(upkeep.waits());
     // A step that got something done ends the pause.
-    upkeep.projected(false);
     upkeep.begin_mending();
-    upkeep.mended(Next::Again, Mono(2), &mut rng);
+    upkeep.mended(Next::Again, Mono(20_501), &mut rng);
     assert!(upkeep.waits() && upkeep.next_timeout().is_none());
 }
 
