@@ -114,6 +114,9 @@ impl<S: Storage> Builder<S> {
     /// member must [add](TransactionManager::add_member) it. Until its member record has arrived here, this replica
     /// listens to the introducer alone, serves nobody and commits nothing; its status says
     /// [why it waits](crate::Status::joining).
+    ///
+    /// A joiner that waits and is opened again with another introducer asks that one from then on. A member needs none,
+    /// so the introducer is not looked at there; the group is.
     #[must_use]
     pub fn join(mut self, group: GroupId, introducer: ReplicaId) -> Self {
         self.group = Some(Wanted::Named(group));

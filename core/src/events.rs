@@ -19,7 +19,8 @@ pub use crate::stored::keys::RecordKey;
 pub enum Event {
     /// A record changed. The event is told once per change, in the order of commits, after the commit is durable.
     ///
-    /// Changes of models that are not registered here are told too. A value that lies beside its record, since this
+    /// Changes of models that are not registered here are told too, and so are those of the library's own, whose names
+    /// begin with `syncline.`: the members. A value that lies beside its record, since this
     /// version of the app cannot merge it, is told neither when it comes nor when it is merged: read again after an
     /// update of the app.
     Changed(Change),

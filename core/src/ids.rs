@@ -94,7 +94,8 @@ impl ParseIdError {
 id! {
     /// Names a device: a phone or a laptop of a user. It never changes; a device **owns** records.
     ///
-    /// Draw the id once per installation and keep it where the app keeps its settings.
+    /// A new store draws it. Keep a copy where it outlives the store, such as the app's settings: after the loss of the
+    /// store, only a replica that is opened with the same device may change the records that it owned.
     DeviceId
 }
 

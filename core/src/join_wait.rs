@@ -65,14 +65,19 @@ impl fmt::Display for JoinWait {
                 "{introducer} is of another group; open a new store with the group and the id of one replica of it"
             ),
             Self::NotAdded { introducer } => {
-                write!(f, "{introducer} does not know it yet; let a member call `add_member` with its id")
+                write!(
+                    f,
+                    "{introducer} does not know it yet; call `add_member` with its id there, or `add_member_on` with its id and device \
+                     at another member"
+                )
             }
             Self::Receiving { introducer } => {
                 write!(f, "{introducer} knows it and sends what came before it; wait")
             }
             Self::OtherDevice { added, device } => write!(
                 f,
-                "it was added on device {added} and is on {device}; let a member call `add_member` with its id again"
+                "it was added on device {added} and is on {device}; call `add_member` with its id again, or `take_over` with \
+                 {device} if that is another member's"
             ),
             Self::Pruned { introducer } => write!(
                 f,

@@ -40,13 +40,13 @@
 //!
 //! | name | kind, level | fields | when |
 //! |---|---|---|---|
-//! | `write` | span, debug | `kind`: `batch` (with `rows`), `round`, `with_tx`, `received`, `folded`, `projection` | a write of the store |
+//! | `write` | span, debug | `kind`: `batch` (with `rows`: all writes of no projected records), `round` and `received` and `folded` (of projected ones), `with_tx`, `projection` | a write of the store |
 //! | `page` | span, debug | | a read for a peer that asks or is served |
 //! | `commit` | event, trace | `stream`, `seq`, `changes` | a commit that changes a record is durable here |
 //! | `stop`, `resume` | event, warn and info | `stream`, `reason` | [`Event::Stopped`], [`Event::Resumed`] |
 //! | `projection` | event, debug; warn with debts or a failure | `name`, `state`, `debts` | [`Event::Projection`] |
 //! | `peer up`, `peer down` | event, info | `peer` | the transport says so |
-//! | `event` | event, debug | `event` | every other [`Event`] |
+//! | `event` | event, debug; warn for what somebody must mend: refused, restored, failed, lost | `event` | every other [`Event`] |
 //!
 //! # Words
 //!

@@ -158,7 +158,8 @@ impl Unreadable {
 
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} records that cannot be read", self.records)?;
+        let are = if self.records == 1 { "record" } else { "records" };
+        write!(f, "{} {are} left out, since they cannot be read", self.records)?;
         match self.errors.first() {
             Some(first) => write!(f, "; the first: {first}"),
             None => Ok(()),

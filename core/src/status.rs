@@ -38,7 +38,9 @@ pub struct Status {
     /// until a peer was heard.
     ///
     /// Beyond [`max_drift_ms`](crate::Limits::max_drift_ms) peers hold what is committed here: ask the user to set the
-    /// clock. One wrong peer among many does not move the figure; of two replicas it tells only that one is wrong.
+    /// clock. Once it is right this is 0, and peers go on holding until their time has reached the stamps that were drawn
+    /// meanwhile, since stamps never go back: [`PeerStatus::refuses`] says until when. To wait is best. Who calls
+    /// [`release_held`](crate::TransactionManager::release_held) on one device must do so on all, this one included. One wrong peer among many does not move the figure; of two replicas it tells only that one is wrong.
     pub ahead_ms: Option<i64>,
     /// The streams of all replicas, this one included, in the order of their ids.
     pub streams: Vec<StreamStatus>,

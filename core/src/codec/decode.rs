@@ -22,7 +22,7 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError>
     let rest = postcard.finalize()?;
     match rest.len() {
         0 => Ok(decoded),
-        left => Err(CodecError::Other(format!("{left} bytes are left over"))),
+        left => Err(CodecError::Other(format!("more is left than the value needs, by {left} in bytes"))),
     }
 }
 

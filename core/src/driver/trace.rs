@@ -59,6 +59,12 @@ pub(super) fn notice(me: ReplicaId, notice: &[Event]) {
                     warn!(target: "syncline", replica = %me, name, state, debts, "projection");
                 }
             }
+            Event::Refused { .. }
+            | Event::Restored(_)
+            | Event::ReceiveFailed { .. }
+            | Event::TransportLost { .. } => {
+                warn!(target: "syncline", replica = %me, event = ?event, "event");
+            }
             other => debug!(target: "syncline", replica = %me, event = ?other, "event"),
         }
     }

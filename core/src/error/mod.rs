@@ -152,8 +152,9 @@ pub enum Error {
     },
     /// The replica does not say on which device it wants to be added: it is not connected, or does not wait to be added.
     #[error(
-        "the replica {replica} does not knock here; let its app open a new store with `join`, which names this replica \
-         {me} and its group, or call `add_member_on` with its device"
+        "the replica {replica} does not knock here; call `add_member` at the member that it was told to join, or \
+         `add_member_on` with its device; a new store knocks here if it is opened with `join` of this replica {me} and its \
+         group"
     )]
     NotKnocking {
         /// The replica that shall be added.
@@ -163,7 +164,8 @@ pub enum Error {
     },
     /// The replica knocks, and says that it is on another device than the one of the call.
     #[error(
-        "the replica {replica} knocks and says that it is on {knocks}, not on {asked}; call `add_member`"
+        "the replica {replica} knocks and says that it is on {knocks}, not on {asked}; name that device: `add_member`, or \
+         `take_over` if it is another member's"
     )]
     KnocksOnOtherDevice {
         /// The replica that shall be added.
@@ -210,10 +212,10 @@ pub enum Error {
 
     // The app's own closure.
     /// The app's closure returned this error.
-    #[error("the commit was abandoned: {0}")]
+    #[error("it was abandoned, and nothing of it is there: {0}")]
     Aborted(#[source] BoxError),
     /// The app's closure panicked with this message.
-    #[error("the commit was abandoned, its closure panicked: {message}")]
+    #[error("it was abandoned, since its closure panicked, and nothing of it is there: {message}")]
     Panicked {
         /// The panic's message.
         message: String,

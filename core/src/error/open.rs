@@ -15,7 +15,7 @@ pub enum OpenError {
     /// The store belongs to another group.
     #[error(
         "{location} belongs to group {stored}, not to {asked}; open the store of that group, or call `.found_new()` \
-         instead of `.found(group)`, which keeps the group that a store has"
+         instead of `.found(group)`, and no `.join`, since a store keeps its group"
     )]
     OtherGroup {
         /// The place of the store, as [`Storage::location`](crate::Storage::location) tells it.

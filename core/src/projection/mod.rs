@@ -71,7 +71,8 @@ pub(crate) use calls::{Manner, PutOff};
 /// [`Status::projections`](crate::Status::projections) and [`Event::Projection`](crate::Event::Projection) say how far
 /// it is. What fails is tried again, ever more rarely. Foreign keys are not enforced while tables are made, so that a
 /// table that others refer to can be made anew without emptying them, and the order in which projections are registered
-/// does not matter. They are checked once all is filled: if a row breaks one, all projections are made anew.
+/// does not matter. They are checked once all is filled: if a row breaks one, all projections are made anew, once; debts that are counted
+/// until then may pass.
 ///
 /// # Contract
 /// - A projection depends on its arguments and on its own rows alone, and nothing else writes these rows.
@@ -80,7 +81,8 @@ pub(crate) use calls::{Manner, PutOff};
 ///   come before its parent.
 /// - A table has no constraint that two devices can break apart: a `UNIQUE` name that both may give, a foreign key to a
 ///   row that one deletes while the other refers to it. Each device would keep the row that came first, and owe the
-///   other: their tables differ until somebody changes a record. Check such rules when you commit, or when you read.
+///   other: their tables differ until somebody changes a record. Check such rules when you commit, or when you read. Records are taken one by one,
+///   so two that swap a `UNIQUE` value in one commit are refused too.
 /// - `INSERT OR REPLACE` deletes the row that it replaces, and with `ON DELETE CASCADE` everything that refers to it:
 ///   write `INSERT … ON CONFLICT (id) DO UPDATE SET …`.
 /// - A projection must not end the transaction, does not use the manager, and leaves tables and savepoints whose names
