@@ -536,3 +536,51 @@ async fn a_rebuild_waits_for_a_database_that_is_locked() {
     assert_eq!(albums(&path(&directory)), [1]);
     node.close().await;
 }
+
+/// The tables of one projection cannot be made: the others are filled, and their debts are paid.
+#[tokio::test]
+async fn a_projection_that_cannot_be_made_holds_up_no_other() {
+    struct Never;
+    impl Projection<SqliteStorage> for Never {
+        type Model = Album;
+        const NAME: &'static str = "never";
+        const VERSION: u32 = 1;
+
+        fn reset(&self, _: &Transaction<'_>) -> Result<(), BoxError> {
+            Err("no such module: fts5".into())
+        }
+
+        fn put(&self, _: &Transaction<'_>, _: &Album) -> Result<(), BoxError> {
+            Ok(())
+        }
+
+        fn delete(&self, _: &Transaction<'_>, _: &u32) -> Result<(), BoxError> {
+            Ok(())
+        }
+    }
+    for never_first in [true, false] {
+        let directory = tempfile::tempdir().unwrap();
+        let node = Node::open(alone(&directory).model::<Album>().model::<Photo>()).await;
+        node.library.commit(album(1, "old")).await.unwrap();
+        node.library.commit(photo(1, 2, "debt")).await.unwrap();
+        node.close().await;
+        let builder = alone(&directory);
+        let node = Node::open(match never_first {
+            true => builder.project(Never).project(Albums::<1>).project(Photos(PLAIN)),
+            false => builder.project(Albums::<1>).project(Photos(PLAIN)).project(Never),
+        });
+        let node = node.await;
+        let filled = async |node: &Node<_>| {
+            let all = node.projections().await;
+            all.iter().filter(|one| one.state == ProjectionState::Complete).count() == 2
+        };
+        node.until("the others are filled", filled).await;
+        assert_eq!(albums(&path(&directory)), [1]);
+        // The album comes for which a photo waits.
+        node.library.commit(album(2, "new")).await.unwrap();
+        let paid = async |node: &Node<_>| node.projections().await.iter().all(|one| one.debts == 0);
+        node.until("the debt is paid", paid).await;
+        assert_eq!(photos(&path(&directory)).len(), 1);
+        node.close().await;
+    }
+}

@@ -37,6 +37,7 @@ impl<S: Storage> TransactionManager<S> {
     /// # Cancel safety
     /// Before the first poll nothing happens; after it, the commit is made whole or not at all.
     pub async fn add_member(&self, replica: ReplicaId) -> Result<(), Error> {
+        self.inner.ready().await?;
         let (reply, answer) = oneshot::channel();
         let _ = self.inner.control.send(Control::Knock(replica, reply));
         let Some(device) = self.answer(answer).await else {

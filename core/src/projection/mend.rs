@@ -24,6 +24,8 @@ pub(super) struct Mending {
     turn: usize,
     /// How many projections could not be made or filled, one after the other.
     failed: usize,
+    /// Whether none of those could be made or filled: the debts of the others come before the next try.
+    pays: bool,
     /// Whether tables were made without foreign keys, so that rows may break one.
     unchecked: bool,
     /// Whether all projections were made anew for such rows. Then the rows are of tables of the app, and stay.
@@ -165,7 +167,7 @@ impl<S: JoinStorage> Projections<S> {
                 let mut state = self.state();
                 match is_broken {
                     Ok(true) if !state.mending.was_broken => {
-                        state.mending.was_broken = true;
+                        (state.mending.was_broken, state.mending.pays) = (true, false);
                         state.each.iter_mut().for_each(|each| each.made = false);
                         Next::Again
                     }
@@ -177,7 +179,10 @@ impl<S: JoinStorage> Projections<S> {
                 }
             }
             Due::Pay(at) => self.pay(store, at, &mut told).await?,
-            Due::Nothing => Next::Done,
+            Due::Nothing => match std::mem::take(&mut self.state().mending.pays) {
+                true => Next::Later,
+                false => Next::Done,
+            },
         };
         let told = told.and_then(|at| self.status().into_iter().nth(at));
         Ok(Mended { told, next })
@@ -188,21 +193,20 @@ impl<S: JoinStorage> Projections<S> {
         let mut state = self.state();
         let count = state.each.len();
         let turn = state.mending.turn;
-        for at in (turn..count).chain(0..turn.min(count)) {
-            if let Some(each) = state.each.get(at)
-                && !each.made
-            {
-                state.mending.turn = at;
-                return Due::Make(at);
-            }
-        }
-        for at in (turn..count).chain(0..turn.min(count)) {
-            if let Some(ProjectionState::Rebuilding { records }) = state.each.get(at).map(|each| &each.state)
-            {
-                let records = *records;
-                state.mending.turn = at;
-                return Due::Fill(at, records);
-            }
+        let order = || (turn..count).chain(0..turn.min(count)).filter(|_| !state.mending.pays);
+        // Tables are made before any is filled. One that could not be made takes turns with those to fill.
+        let fresh = |each: &Each| !each.made && !matches!(each.state, ProjectionState::Failed { .. });
+        let due = order().find(|at| state.each.get(*at).is_some_and(fresh)).map(Due::Make);
+        let due = due.or_else(|| {
+            order().find_map(|at| match state.each.get(at)? {
+                Each { made: false, .. } => Some(Due::Make(at)),
+                Each { state: ProjectionState::Rebuilding { records }, .. } => Some(Due::Fill(at, *records)),
+                _ => None,
+            })
+        });
+        if let Some(due @ (Due::Make(at) | Due::Fill(at, _))) = due {
+            state.mending.turn = at;
+            return due;
         }
         if state.mending.unchecked {
             return Due::Check;
@@ -239,11 +243,10 @@ impl<S: JoinStorage> Projections<S> {
                 }
                 state.mending.turn = at + 1;
                 state.mending.failed += 1;
-                if state.mending.failed < unfinished {
-                    return Ok(Next::Other);
+                if state.mending.failed >= unfinished {
+                    (state.mending.failed, state.mending.pays) = (0, true);
                 }
-                state.mending.failed = 0;
-                Ok(Next::Later)
+                Ok(Next::Other)
             }
             Err(NotDone::Stop(reason)) => Err(reason),
         }
@@ -365,7 +368,7 @@ impl<S: JoinStorage> Projections<S> {
         let is_last = !state.each.iter().skip(at + 1).any(|each| each.debts > 0);
         Ok(match (paid, ends && is_last) {
             (_, true) => {
-                state.mending.debt = (0, Key::new());
+                (state.mending.debt, state.mending.pays) = ((0, Key::new()), false);
                 match std::mem::take(&mut state.mending.paid) {
                     true => Next::Again,
                     false => Next::Later,

@@ -81,6 +81,7 @@ pub async fn a_driver_that_nobody_runs_is_reported<F: Fixture>(fixture: &F) {
         library.commit_batch(|batch| Ok(batch.put(&note(9, "lost"))?)).await,
         library.status().await.map(drop),
         library.release_held(REPLICA).await,
+        library.add_member(REPLICA).await,
         library.add_member_on(REPLICA, DEVICE).await,
         library.shutdown().await,
     ];

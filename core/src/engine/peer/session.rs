@@ -5,6 +5,7 @@
 //! proves that it is another one.
 
 use std::collections::BTreeMap;
+use std::mem::{Discriminant, discriminant};
 
 use crate::clock::{Mono, Now};
 use crate::events::{Refusal, StreamStop};
@@ -62,6 +63,10 @@ pub(in crate::engine) struct Peer {
     restored: Option<Mono>,
     /// Why the peer takes no more of the stream of this replica.
     refusal: Option<Refusal>,
+    /// The highest commit of which the app was told that it is refused, and the kinds of reasons that it was told.
+    told: (u64, Vec<Discriminant<StreamStop>>),
+    /// Whether the app was told of the refusal that stands, so that it is to hear of its end.
+    tells: bool,
     pub(super) clock: PeerClock,
     /// Whether the peer says that this replica is no member.
     pub(super) stranger: bool,
@@ -198,19 +203,31 @@ impl Peer {
     }
 
     /// Takes the word that the peer takes no more of the stream of this replica; returns whether it is news. The words
-    /// alone are none: a full disk may be another bit fuller at every trial.
+    /// alone are none: a full disk may be another bit fuller at every trial. A kind of reason is news once for a commit,
+    /// and only for one that is not before the last one that was: a peer that says ever other things floods nobody.
     pub(super) fn refuses(&mut self, refusal: Refusal) -> bool {
-        let kind = |refusal: &Refusal| (refusal.stop.seq(), std::mem::discriminant(&refusal.stop));
         if self.refusal.as_ref().is_some_and(is_final) {
             return false;
         }
-        let before = self.refusal.replace(refusal);
-        before.as_ref().map(kind) != self.refusal.as_ref().map(kind)
+        let (seq, kind, ends) = (refusal.stop.seq(), discriminant(&refusal.stop), !is_final(&refusal));
+        self.tells &= self.refusal.replace(refusal).is_some();
+        let (highest, kinds) = &mut self.told;
+        if ends && (seq < *highest || seq == *highest && kinds.contains(&kind)) {
+            return false;
+        }
+        if seq > *highest {
+            (*highest, *kinds) = (seq, Vec::new());
+        }
+        kinds.push(kind);
+        self.tells = true;
+        true
     }
 
-    /// Takes note that the peer has the stream of this replica up to `seq`; returns whether it takes it again.
+    /// Takes note that the peer has the stream of this replica up to `seq`; returns whether it takes it again, and that
+    /// is news.
     pub(super) fn takes(&mut self, seq: u64) -> bool {
-        self.refusal.take_if(|known| !is_final(known) && known.stop.seq() <= seq).is_some()
+        let ends = self.refusal.take_if(|known| !is_final(known) && known.stop.seq() <= seq).is_some();
+        ends && std::mem::take(&mut self.tells)
     }
 
     /// Takes an acknowledgement; returns whether it is more than before. It never falls, and counts only while the

@@ -252,3 +252,20 @@ fn y17_a_device_with_a_wrong_clock_is_told_by_how_much_it_is_wrong() {
     world.feed(B, hello(2, &[]));
     assert_eq!(echoed(&mut world), Some(0), "the hello names the timer of the peer");
 }
+
+/// A member that gives another reason each time must not flood the app.
+#[test]
+fn b4_ever_other_reasons_are_told_ever_more_rarely() {
+    let mut world = World::connected(Rules::ALL);
+    world.commit(vec![tag(1, "a")]).unwrap();
+    world.events();
+    for n in 0..100 {
+        let stop = match n % 2 {
+            0 => refused(1),
+            _ => StreamStop::NotStored { seq: 1, error: "full".into() },
+        };
+        world.feed(B, wire::stopped(GROUP, &Stopped::new(&stop, None)));
+    }
+    let told = world.events().into_iter().filter(|event| matches!(event, Event::Refused { .. })).count();
+    assert!(told <= 10, "{told} events");
+}
