@@ -262,6 +262,7 @@ impl<S: Storage> Builder<S> {
             models,
             limits,
             projections: projections.clone(),
+            adding: Default::default(),
         });
         let notices = Some(notices);
         let begun = begin;

@@ -232,6 +232,7 @@ mod tests {
             models: Arc::new(registry),
             limits: Arc::default(),
             projections: None,
+            adding: Default::default(),
         };
         crate::model::decode_bytes::<Bag>(record::value_of(&reads(&inner))).unwrap().items
     }

@@ -28,7 +28,25 @@ pub(crate) type Work<S> =
     Box<dyn for<'a> FnOnce(&'a S, Pen) -> BoxFuture<'a, Result<Joined, StopReason>> + Send>;
 
 /// The end of a joined write: durable, with the pen as the write left it and the decision; or certainly undone.
-pub(crate) type Joined = Result<Box<(Pen, Decision)>, Error>;
+pub(crate) type Joined = Result<Box<(Pen, Decision)>, Undone>;
+
+/// Why a joined write is undone, for those who wait for it.
+#[derive(Debug)]
+pub(crate) enum Undone {
+    /// The write failed for all of them.
+    All(Error),
+    /// One of several commits failed, and nobody knows which: each alone may be made.
+    OneOf(Error),
+}
+
+impl From<Halt> for Undone {
+    fn from(halt: Halt) -> Self {
+        match halt {
+            Halt::NotCommitted(_) | Halt::Spoiled { .. } => Self::OneOf(halt.into()),
+            Halt::Error(error) => Self::All(error),
+        }
+    }
+}
 
 /// Why a joined write was undone.
 #[derive(Debug)]
@@ -125,7 +143,7 @@ pub(crate) fn round<S: JoinStorage>(
                     (done, _) => return Ok(ended(done, Some(&*projections))),
                 };
                 if let Err(error) = put_off.learn(halt) {
-                    return Ok(Err(error));
+                    return Ok(Err(Undone::All(error)));
                 }
                 round = Vec::from_iter(again);
             }
@@ -181,8 +199,13 @@ fn commit_round<S: JoinStorage>(
         }
     };
     let mut decision = pen.decide(round, values, Some(&mut project));
-    if let Some(halt) = spoiled {
-        return Err(halt);
+    match spoiled {
+        // One of several commits: which records spoiled it does not matter.
+        Some(Halt::Error(error)) if !is_alone => {
+            return Err(Halt::Spoiled { at: 0, record: Key::new(), error });
+        }
+        Some(halt) => return Err(halt),
+        None => {}
     }
     apply(tx, &std::mem::take(&mut decision.batch))?;
     let settlement = account.close(tx, projections)?;

@@ -12,7 +12,7 @@ use tracing::{Instrument, Span};
 
 use crate::engine::{Answer, Effect, Input, JobId, Pen, Query};
 use crate::error::{Error, StopReason, panic_message};
-use crate::joined::Work;
+use crate::joined::{Undone, Work};
 use crate::projection::{Mended, Next};
 use crate::storage::{Storage, WriteError};
 
@@ -127,7 +127,7 @@ impl<S: Storage> Driver<S> {
             match work {
                 Some(work) => Ok(Input::Joined(job, work(&open.store, pen).await?)),
                 // The engine asks only for joined writes that brought their work, or that projections take.
-                None => Ok(Input::Joined(job, Err(NO_PROJECTIONS))),
+                None => Ok(Input::Joined(job, Err(Undone::All(NO_PROJECTIONS)))),
             }
         })
     }

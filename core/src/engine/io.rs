@@ -5,10 +5,11 @@ use bytes::Bytes;
 use crate::error::{Error, SharedError};
 use crate::events::Notice;
 use crate::ids::{DeviceId, ReplicaId};
+use crate::joined::Joined;
 use crate::projection::{Mended, Settled};
 use crate::storage::{Entry, Key, KeyRange, ReadError, Value, WriteBatch};
 
-use super::commit::{Commit, Decision, Pen, Received};
+use super::commit::{Commit, Pen, Received};
 
 /// Names a call that waits for a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,7 +53,7 @@ pub(crate) enum Input {
     Written(JobId, Result<(), SharedError>),
     /// The last [`Effect::Round`], [`Effect::Join`] or [`Effect::Receive`] is durable, with the pen as the write left it and its decision;
     /// or certainly undone.
-    Joined(JobId, Result<Box<(Pen, Decision)>, Error>),
+    Joined(JobId, Joined),
     /// The last [`Effect::WriteProjected`] is durable, or certainly undone.
     Projected(JobId, Result<Settled, Error>),
     /// The last [`Effect::Mend`] has ended.

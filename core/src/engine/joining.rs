@@ -38,9 +38,12 @@ impl Engine {
         }
     }
 
-    /// The device that the hello of a joiner names.
+    /// The device that the hello of a joiner names, and that of a member which was moved to another device while it was
+    /// at work: two members may have added it at once.
     pub(super) fn knocks(&self) -> Option<DeviceId> {
-        self.members.awaits_membership().then_some(self.context.identity.device)
+        let device = self.context.identity.device;
+        let was_moved = self.members.device_of(self.context.me()).is_some_and(|known| known != device);
+        (self.members.awaits_membership() || was_moved).then_some(device)
     }
 
     // --- another replica is one -------------------------------------------------------------------------------------

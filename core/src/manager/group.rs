@@ -78,6 +78,7 @@ impl<S: Storage> TransactionManager<S> {
 
     /// Adds a replica, or puts its device right as long as it waits.
     async fn add(&self, replica: ReplicaId, device: DeviceId, takes_over: bool) -> Result<(), Error> {
+        let _adding = self.inner.adding.lock().await;
         let Status { members, streams, peers, .. } = self.status().await?;
         let (size, max) = (members.len() + 1, self.inner.limits.members_max);
         if size > max && !members.contains(&replica) {
@@ -96,7 +97,9 @@ impl<S: Storage> TransactionManager<S> {
         // Move no replica that is at work: its commits name the device that they were made on.
         let wrote = streams.iter().any(|stream| stream.replica == replica && stream.commits > 0);
         let settled = |peer: &PeerStatus| peer.connected && peer.heard.is_some() && peer.knocks.is_none();
-        let works = wrote || peers.iter().any(|peer| peer.replica == replica && settled(peer));
+        // One that knocks on this device says itself where it is at work.
+        let works =
+            knocks.is_none() && (wrote || peers.iter().any(|peer| peer.replica == replica && settled(peer)));
         let record = RecordKey::new::<Member>(&replica);
         let bytes = record.id_bytes().len();
         let change = move |known: Option<&Member>| match known {

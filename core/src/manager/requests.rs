@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{Either, select};
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, Semaphore, broadcast, mpsc, oneshot, watch};
 
 use crate::batch::Batch;
 use crate::clock::Clock;
@@ -47,6 +47,8 @@ pub(crate) struct Inner<S> {
     pub(crate) models: Arc<Registry>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) projections: Option<Arc<dyn Projecting<S>>>,
+    /// Held while a member is added: two that are added at once would not see each other.
+    pub(crate) adding: Mutex<()>,
 }
 
 /// How often, and how long each time, a call waits for the driver to be run. An app that spawns its driver does so
@@ -218,6 +220,7 @@ mod tests {
             models: Arc::new(Registry::new()),
             limits: Arc::default(),
             projections: None,
+            adding: Default::default(),
         });
         let commit = manager.submit_weighing(Commit { changes: Vec::new(), bytes: 0 }, 1);
         assert!(matches!(commit.now_or_never(), Some(Err(Error::Stopped(StopReason::Fenced)))));

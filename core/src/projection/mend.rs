@@ -108,6 +108,7 @@ impl<S: JoinStorage> Projections<S> {
             let Some(each) = state.each.get_mut(at) else { continue };
             each.begin();
             each.debts = debts;
+            let may_break = !is_complete && self.all.len() > 1;
             if is_complete {
                 each.state = ProjectionState::Complete;
             }
@@ -116,6 +117,8 @@ impl<S: JoinStorage> Projections<S> {
                     each.know(record.as_bytes(), debt_from_value(&value).unwrap_or_default());
                 }
             }
+            // An earlier opening made tables, and may have ended before it checked the foreign keys.
+            state.mending.unchecked |= may_break;
         }
         let missing = self.state().each.iter().filter(|each| !each.made).count();
         for _ in 0..missing {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, SharedError, StopReason};
 use crate::events::Event;
+use crate::joined::{Joined, Undone};
 use crate::member::Member;
 use crate::storage::{BoxError, Key, ReadError, Value, WriteBatch};
 use crate::stored::{fork_value, keys, peer_value, record};
@@ -319,7 +320,7 @@ impl Engine {
     }
 
     /// Takes the result of a joined write: it is durable, or certainly undone.
-    pub(in crate::engine) fn joined(&mut self, job: JobId, result: Result<Box<(Pen, Decision)>, Error>) {
+    pub(in crate::engine) fn joined(&mut self, job: JobId, result: Joined) {
         if let Ok(joined) = &result {
             self.upkeep.projected(joined.1.owes);
         }
@@ -331,7 +332,7 @@ impl Engine {
                     decision.waiting.push((ticket, Ok(())));
                     self.announce(decision);
                 }
-                Err(error) => self.reply(ticket, Err(error)),
+                Err(Undone::All(error) | Undone::OneOf(error)) => self.reply(ticket, Err(error)),
             },
             Doing::JoiningRound(tickets, copies) => match result {
                 Ok(joined) => {
@@ -344,15 +345,19 @@ impl Engine {
                 }
                 // A proof that this store was restored may have come while the round was written.
                 Err(_) if self.refusal().is_some() => self.refuse(tickets),
-                // One of the commits failed in a way that spoiled the others: each alone shows which.
-                Err(_) if !copies.is_empty() => self.writes.put_back_alone(copies),
-                Err(error) => {
-                    debug_assert!(tickets.len() == 1, "a round of {} cannot be tried again", tickets.len());
-                    let mut error = Some(error);
+                // Each alone shows which of them it was.
+                Err(Undone::OneOf(_)) if !copies.is_empty() => self.writes.put_back_alone(copies),
+                Err(Undone::All(error) | Undone::OneOf(error)) => {
+                    let shared = match &error {
+                        Error::Rejected(error) | Error::Read(error) => Arc::clone(error),
+                        other => Arc::from(BoxError::from(other.to_string())),
+                    };
+                    let mut tickets = tickets.into_iter();
+                    if let Some(first) = tickets.next() {
+                        self.reply(first, Err(error));
+                    }
                     for ticket in tickets {
-                        let other = || Error::Rejected(Arc::from(BoxError::from("its round failed")));
-                        let error = error.take().unwrap_or_else(other);
-                        self.reply(ticket, Err(error));
+                        self.reply(ticket, Err(Error::Rejected(Arc::clone(&shared))));
                     }
                 }
             },
@@ -362,7 +367,9 @@ impl Engine {
                     self.used(pen);
                     self.announce(decision);
                 }
-                Err(error) => self.receive_failed(Some((stream, seq)), count, &error),
+                Err(Undone::All(error) | Undone::OneOf(error)) => {
+                    self.receive_failed(Some((stream, seq)), count, &error);
+                }
             },
             other => debug_assert!(false, "a joined write ended during {other:?}"),
         }

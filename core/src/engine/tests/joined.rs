@@ -2,6 +2,9 @@
 //! committed, or undone, by hand.
 
 use super::*;
+use crate::joined::Undone;
+use crate::projection::{Mended, Next};
+use crate::storage::BoxError;
 
 #[test]
 fn a_joined_write_is_a_write_of_its_own_in_the_order_of_the_calls() {
@@ -90,4 +93,66 @@ fn assert_answers(world: &World, [own, changes]: [u64; 2], refused: impl Fn(&Err
         |call: u64| world.replies.iter().find(|(ticket, _)| *ticket == call).map(|(_, answer)| answer);
     assert!(matches!(answer(own), Some(Ok(()))), "{:?}", answer(own));
     assert!(matches!(answer(changes), Some(Err(error)) if refused(error)), "{:?}", answer(changes));
+}
+
+impl World {
+    /// Performs effects up to the next round of projected commits.
+    fn next_round(&mut self) -> Option<Effect> {
+        while let Some(effect) = self.engine.next_effect() {
+            match effect {
+                Effect::Reply(Ticket(ticket), result) => self.replies.push((ticket, result)),
+                Effect::Mend(job) => self.handle(Input::Mended(job, Mended { told: None, next: Next::Done })),
+                round @ Effect::Round(..) => return Some(round),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    fn assert_rejected(&self, calls: &[u64]) {
+        for call in calls {
+            let answers: Vec<_> = self.replies.iter().filter(|(ticket, _)| ticket == call).collect();
+            assert!(matches!(answers[..], [(_, Err(Error::Rejected(_)))]), "{call}: {answers:?}");
+        }
+    }
+}
+
+/// A round of projected commits that failed as a whole, since the store was busy for instance, is answered at once. If one
+/// of its commits failed, each is tried alone, in their order.
+#[test]
+fn a_round_that_failed_is_answered_or_tried_one_by_one() {
+    let projected = || vec![RecordKey::range_of_model::<Tag>()];
+    let rejected = || Error::Rejected(Arc::from(BoxError::from("busy")));
+    let begin = || {
+        let mut world = World::asking(Ask { projected: projected(), ..networked(Rules::ALL) });
+        // The first commit has a round to itself: the others come while it is under way.
+        let first = world.submit(vec![tag(0, "a")]);
+        let Some(Effect::Round(job, round, _)) = world.next_round() else { panic!("it begins a round") };
+        assert_eq!(round.len(), 1);
+        let tickets: Vec<_> = (1..4).map(|id| world.submit(vec![tag(id, "a")])).collect();
+        world.handle(Input::Joined(job, Err(Undone::All(rejected()))));
+        let Some(Effect::Round(job, round, _)) = world.next_round() else { panic!("the others follow") };
+        let found: Vec<_> = round.iter().map(|(ticket, _)| ticket.0).collect();
+        assert_eq!(found, tickets);
+        world.assert_rejected(&[first]);
+        (world, tickets, job)
+    };
+    let (mut world, tickets, job) = begin();
+    world.handle(Input::Joined(job, Err(Undone::All(rejected()))));
+    assert!(world.next_round().is_none());
+    world.assert_rejected(&tickets);
+
+    let (mut world, tickets, mut job) = begin();
+    for (at, ticket) in tickets.iter().enumerate() {
+        let failed = if at == 0 { Undone::OneOf(rejected()) } else { Undone::All(rejected()) };
+        world.handle(Input::Joined(job, Err(failed)));
+        let Some(Effect::Round(next, round, _)) = world.next_round() else {
+            panic!("{ticket} is tried alone")
+        };
+        assert_eq!(round.iter().map(|(ticket, _)| ticket.0).collect::<Vec<_>>(), [*ticket]);
+        job = next;
+    }
+    world.handle(Input::Joined(job, Err(Undone::OneOf(rejected()))));
+    assert!(world.next_round().is_none(), "alone is alone");
+    world.assert_rejected(&tickets);
 }

@@ -181,3 +181,24 @@ fn y19_a_joiner_that_was_added_on_a_wrong_device_is_a_member_once_that_is_put_ri
         assert_eq!(world.engine.report().joining, None);
     }
 }
+
+/// Two members added a joiner at once, one of them on a wrong device, which wins. The joiner was at work by then.
+#[test]
+fn a_member_that_a_later_add_moved_can_be_put_right() {
+    let mut world = World::asking(Ask { introducer: Some(B), ..networked(Rules::ALL) });
+    world.handle(Input::Up(B));
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    let lower = DeviceId(Uuid::from_u128(0));
+    let founding = b.commit(&[], vec![member(B, B_DEVICE), member(C, C_DEVICE)]);
+    let added = b.commit(&[], vec![record_of(&Member::new(REPLICA, DEVICE))]);
+    world.feed(B, live(&[&founding, &added]));
+    world.commit(vec![tag(1, "a")]).unwrap();
+    let wrong = c.commit(&[], vec![record_of(&Member::new(REPLICA, lower))]);
+    world.feed(B, live(&[&wrong]));
+    let said = world.said();
+    let last = said.iter().rev().find_map(|(_, message)| match message {
+        Message::Hello(hello) => Some(hello.knocks),
+        _ => None,
+    });
+    assert_eq!(last, Some(Some(DEVICE)), "it says on which device it is");
+}

@@ -2,6 +2,7 @@
 //! private field or a private method of the engine, so that a change of its inside changes this file alone.
 
 use super::*;
+use crate::joined::Undone;
 
 /// The write that is open: its id, and the decision if it is a joined write.
 pub(super) type Open = (JobId, Option<Box<(Pen, Decision)>>);
@@ -14,7 +15,7 @@ impl World {
         let keys: Vec<_> = commit.changes.iter().map(|change| change.record.as_bytes().to_vec()).collect();
         let values = block_on(self.store.get_many(&keys)).unwrap();
         let input = match pen.decide_alone(commit, values) {
-            Err(error) => Input::Joined(job, Err(error)),
+            Err(error) => Input::Joined(job, Err(Undone::All(error))),
             Ok(decision) if decision.batch.is_empty() => Input::Joined(job, Ok(Box::new((*pen, decision)))),
             Ok(mut decision) => {
                 let batch = std::mem::take(&mut decision.batch);
@@ -31,7 +32,7 @@ impl World {
         let (job, joined) = self.open.take().expect("a write is open");
         match (joined, result) {
             (Some(joined), Ok(())) => Input::Joined(job, Ok(joined)),
-            (Some(_), Err(error)) => Input::Joined(job, Err(Error::Rejected(error))),
+            (Some(_), Err(error)) => Input::Joined(job, Err(Undone::All(Error::Rejected(error)))),
             (None, result) => Input::Written(job, result),
         }
     }
