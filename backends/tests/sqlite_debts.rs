@@ -13,11 +13,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use syncline::{
-    BoxError, Builder, DeviceId, Error, GroupId, Projection, ProjectionState, ProjectionStatus, Storage,
-    Syncable, TransactionManager, Uuid,
+    BoxError, Builder, DeviceId, Error, Event, GroupId, Projection, ProjectionState, ProjectionStatus,
+    Storage, Syncable, TransactionManager, Uuid,
 };
 use syncline_backends::sqlite::rusqlite::{Connection, Transaction, params};
 use syncline_backends::{MemoryNetwork, MemoryStorage, SqliteStorage};
@@ -424,6 +425,79 @@ async fn a_name_that_two_devices_give_is_owed_by_one_and_paid_once_it_is_changed
     b.close().await;
 }
 
+/// Each record is one debt, whatever it fails with; the status shows the latest error.
+#[tokio::test]
+async fn a_debt_that_fails_in_another_way_is_no_other_debt() {
+    let (network, directory) = (MemoryNetwork::new(), tempfile::tempdir().unwrap());
+    let (a, b) = pair(&network, &directory, "").await;
+    let first_debt = async |id, name, error: &str| {
+        a.library.commit(photo(id, 0, name)).await.unwrap();
+        level(&a, &b).await;
+        let photos = b.projections().await[1].clone();
+        assert_eq!(photos.debts, 1, "{name}");
+        let debt = photos.first_debt.unwrap();
+        assert_eq!(debt.record.id::<Photo>(), Some(2), "{name}");
+        assert!(debt.error.contains(error), "{debt:?}");
+    };
+    a.library.commit(photo(1, 0, "same")).await.unwrap();
+    first_debt(2, "same", "UNIQUE").await;
+    first_debt(2, "SELECT no_such_function()", "no_such_function").await;
+    a.library.commit(photo(2, 0, "other")).await.unwrap();
+    b.owes([0, 0]).await;
+    assert_eq!(b.projections().await[1].first_debt, None);
+    b.close().await;
+}
+
+/// It shares its write with others, and only those are there.
+#[tokio::test]
+async fn a_commit_that_is_refused_pays_no_debt() {
+    let (network, directory) = (MemoryNetwork::new(), tempfile::tempdir().unwrap());
+    let (a, b) = pair(&network, &directory, "").await;
+    for id in [1, 2] {
+        a.library.commit(photo(id, 0, "same")).await.unwrap();
+    }
+    level(&a, &b).await;
+    b.owes([0, 1]).await;
+    let refused = b.library.commit_batch(|batch| {
+        batch.put(&photo(2, 0, "cured"))?;
+        Ok(batch.put(&photo(3, 0, "SELECT no_such_function()"))?)
+    });
+    let taken = |id| b.library.commit_batch(move |batch| Ok(batch.put(&photo(id, 0, &format!("{id}")))?));
+    let (first, refused, last) = futures::future::join3(taken(4), refused, taken(5)).await;
+    assert!(matches!(refused, Err(Error::Projection { .. })), "{refused:?}");
+    assert!(first.is_ok() && last.is_ok(), "{first:?}, {last:?}");
+    assert_eq!(b.projections().await[1].debts, 1);
+    let ids: Vec<_> = photos(&path(&directory)).into_iter().map(|(id, ..)| id).collect();
+    assert_eq!(ids, [1, 4, 5]);
+    b.close().await;
+}
+
+/// While tables are filled, a commit may owe a record that the next commit of the same write brings in another state.
+#[tokio::test]
+async fn what_the_last_commit_of_a_write_says_of_a_record_is_what_is_owed() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::open(alone(&directory).project(Albums::<1>).project(Photos(""))).await;
+    node.complete().await;
+    let filled = node.library.commit_batch(|batch| {
+        (0..1_000).try_for_each(|id| batch.put(&album(id, "old")))?;
+        Ok(batch.put(&photo(1, 0, "same"))?)
+    });
+    filled.await.unwrap();
+    node.close().await;
+    let node = Node::open(alone(&directory).project(Albums::<2>).project(Photos(""))).await;
+    let mut events = node.library.events();
+    let calls = [photo(2, 0, "same"), photo(2, 0, "other")].map(|photo| node.library.commit(photo));
+    let results = join_all(calls).await;
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    node.complete().await;
+    while let Some(Some(event)) = events.next().now_or_never() {
+        let owes = matches!(&event, Ok(Event::Projection(status)) if status.debts > 0);
+        assert!(!owes, "{event:?}");
+    }
+    assert_eq!(photos(&path(&directory)).len(), 2);
+    node.close().await;
+}
+
 #[tokio::test]
 async fn a_value_that_cannot_be_decoded_is_left_out_and_counted() {
     let (network, directory) = (MemoryNetwork::new(), tempfile::tempdir().unwrap());
@@ -455,6 +529,8 @@ async fn a_projection_that_ends_the_transaction_stops_nothing() {
         "ROLLBACK TO syncline ",
         "INSERT OR ROLLBACK INTO photo SELECT id, album, name FROM photo",
         "SAVEPOINT mine; INSERT INTO photo VALUES (77, 1, 'left'); SELECT raise_nothing()",
+        // To SQLite this is the name of ours: going back to it would keep what was done before.
+        "SAVEPOINT Syncline; SELECT raise_nothing()",
     ] {
         let (network, directory) = (MemoryNetwork::new(), tempfile::tempdir().unwrap());
         let (a, b) = pair(&network, &directory, "").await;

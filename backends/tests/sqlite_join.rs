@@ -19,7 +19,9 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::executor::block_on;
 use support::{content, put, write};
-use syncline::{BoxError, JoinStorage, JoinTx, StatementError, Storage, TransactionEnded, WriteError};
+use syncline::{
+    Attempt, BoxError, JoinStorage, JoinTx, StatementError, Storage, TransactionEnded, WriteError,
+};
 use syncline_backends::SqliteStorage;
 use syncline_backends::sqlite::{SqliteTx, rusqlite};
 use tempfile::TempDir;
@@ -129,6 +131,34 @@ fn a_statement_that_ends_the_transaction_undoes_the_join() {
                 }
                 Ok(())
             });
+            assert_ended(outcome, &context);
+            subject.assert_untouched(&context);
+        }
+    }
+}
+
+/// A part that tries to end the transaction, in whatever way it reports that, leaves nothing to go back to.
+#[test]
+fn a_part_that_ends_the_transaction_spoils_the_join() {
+    let subject = Subject::new();
+    for statement in
+        ["COMMIT", "ROLLBACK", "RELEASE syncline", "SAVEPOINT Syncline", "INSERT INTO bomb VALUES (1)"]
+    {
+        for tells in [true, false] {
+            let context = format!("{statement}, {tells}");
+            let seen = Arc::new(Mutex::new(None));
+            let fill = Arc::clone(&seen);
+            let outcome = subject.join(move |tx| {
+                let attempt = tx.attempt(&mut || {
+                    tx.native().execute("INSERT INTO app VALUES (2, 'second')", [])?;
+                    let done = tx.native().execute_batch(statement);
+                    if tells { Ok(done?) } else { Ok(()) }
+                });
+                *fill.lock().unwrap() = Some(attempt);
+                Ok(())
+            });
+            let seen = seen.lock().unwrap().take();
+            assert!(matches!(seen, Some(Attempt::Spoiled(_))), "{context}: {seen:?}");
             assert_ended(outcome, &context);
             subject.assert_untouched(&context);
         }

@@ -393,6 +393,33 @@ mod tests {
     }
 
     #[test]
+    fn the_commits_of_a_round_that_failed_are_tried_alone_in_their_order() {
+        let limits = Limits { round_commits_max: 3, ..Limits::default() };
+        let mut writes = Writes::default();
+        let call = |writes: &mut Writes, n| {
+            writes.call(Ticket(n), Call::Commit(Commit { changes: Vec::new(), bytes: 1 }));
+        };
+        let next = |writes: &mut Writes| -> Vec<u64> {
+            let (round, _) = writes.take_round(&limits, |_| false);
+            round.into_iter().map(|(ticket, _)| ticket.0).collect()
+        };
+        (0..5).for_each(|n| call(&mut writes, n));
+        let (round, _) = writes.take_round(&limits, |_| false);
+        writes.put_back_alone(round);
+        let rounds = [(); 4].map(|()| next(&mut writes));
+        assert_eq!(rounds, [vec![0], vec![1], vec![2], vec![3, 4]]);
+        // Commits that are refused instead leave the next ones nothing to make up for.
+        for take in [Writes::take_commits, Writes::take_calls] {
+            (0..3).for_each(|n| call(&mut writes, n));
+            let (round, _) = writes.take_round(&limits, |_| false);
+            writes.put_back_alone(round);
+            assert_eq!(take(&mut writes).len(), 3);
+            (0..3).for_each(|n| call(&mut writes, n));
+            assert_eq!(next(&mut writes), [0, 1, 2]);
+        }
+    }
+
+    #[test]
     fn a_round_that_is_put_back_is_the_next_one() {
         let commit = || Call::Commit(Commit { changes: Vec::new(), bytes: 1 });
         let mut writes = Writes::default();

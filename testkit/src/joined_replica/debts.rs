@@ -86,6 +86,15 @@ pub async fn a_rebuild_owes_what_a_projection_cannot_take<F: JoinFixture>(fixtur
         })
         .await
         .unwrap();
+        // What is paid is stored as a debt no more: an opening would show it, since it could not be paid there.
+        trouble.make(ILL, how);
+        run(projecting(fixture, &Faults::new(), &trouble).await, async |library| {
+            rebuilt(&library).await;
+            assert_eq!(status_of_notes(&library).await.debts, 0, "{how:?}: it was paid");
+        })
+        .await
+        .unwrap();
+        trouble.end();
     }
     // An opening pays too.
     run_on(fixture, async |library| drop(library.commit(note(9, "again")).await.unwrap())).await;

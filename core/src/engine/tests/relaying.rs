@@ -178,6 +178,33 @@ fn a_word_of_others_is_shown_and_counts_for_nothing() {
     assert_eq!((world.peer(C).acknowledged, world.peer(C).restored), (0, true));
 }
 
+/// Otherwise a peer could have any number of words kept here.
+#[test]
+fn a_word_on_a_stranger_is_not_kept_until_it_is_a_member() {
+    let mut world = World::connected(Rules::ALL);
+    world.commit(vec![tag(1, "a")]).unwrap();
+    world.feed(B, hello(1, &[]));
+    world.feed(B, wire::relayed(GROUP, &Capped(vec![word(STRANGER, world.own().seq)])));
+    let added = put(&Member::new(STRANGER, DeviceId(Uuid::from_u128(0xd5))));
+    world.commit(vec![Staged { own_merge: true, ..added }]).unwrap();
+    assert_eq!(world.peer(STRANGER).acknowledged, 0);
+}
+
+/// It has no stream of which they could have anything, although it knows them.
+#[test]
+fn a_joiner_asks_for_nobody() {
+    let mut world = World::asking(Ask { introducer: Some(B), ..networked(Rules::ALL) });
+    world.handle(Input::Up(B));
+    world.feed(B, hello(1, &[]));
+    let founding = Author::new(B, B_DEVICE).commit(&[], vec![member(B, B_DEVICE), member(C, C_DEVICE)]);
+    world.feed(B, live(&[&founding]));
+    world.settle();
+    assert_eq!(world.engine.report().members.len(), 2);
+    world.said();
+    world.pass(40_000);
+    assert_eq!(unheard(&mut world, B), Some(vec![]));
+}
+
 /// A screen that was dark for hours shows how old its word is.
 #[test]
 fn y20_the_status_says_when_a_peer_was_last_heard() {
