@@ -319,6 +319,49 @@ async fn a_child_may_come_before_its_parent() {
     }
 }
 
+/// A chain of rows that refer to each other, in the worst order.
+#[tokio::test]
+async fn a_chain_may_come_in_any_order() {
+    const CHAIN: u32 = 20;
+    let (network, directory) = (MemoryNetwork::new(), tempfile::tempdir().unwrap());
+    let (a, b) = pair(&network, &directory, "REFERENCES photo (id)").await;
+    for (node, first) in [(true, 0), (false, 100)] {
+        let stage = move |batch: &mut syncline::Batch<'_>| {
+            let last = first + CHAIN;
+            (first..=last).try_for_each(|id| batch.put(&photo(id, last.min(id + 1), &format!("{id}"))))?;
+            Ok(())
+        };
+        let done =
+            if node { a.library.commit_batch(stage).await } else { b.library.commit_batch(stage).await };
+        done.unwrap();
+    }
+    level(&a, &b).await;
+    assert_eq!(b.projections().await[1].debts, 0);
+    assert_eq!(photos(&path(&directory)).len(), 2 * CHAIN as usize + 2);
+    b.close().await;
+}
+
+/// A debt that cannot be paid keeps nobody from paying another one, of another projection.
+#[tokio::test]
+async fn a_debt_that_stays_holds_up_no_other() {
+    let (network, directory) = (MemoryNetwork::new(), tempfile::tempdir().unwrap());
+    let (a, b) = pair(&network, &directory, PLAIN).await;
+    a.library.commit(album(1, "Rome")).await.unwrap();
+    a.library.commit(photo(1, 1, "dome")).await.unwrap();
+    level(&a, &b).await;
+    a.library.delete::<Album>(1).await.unwrap();
+    level(&a, &b).await;
+    b.owes([1, 0]).await;
+    a.library.commit(photo(2, 2, "fjord")).await.unwrap();
+    level(&a, &b).await;
+    b.owes([1, 1]).await;
+    a.library.commit(album(2, "Oslo")).await.unwrap();
+    level(&a, &b).await;
+    b.owes([1, 0]).await;
+    assert_eq!(photos(&path(&directory)).len(), 2);
+    b.close().await;
+}
+
 #[tokio::test]
 async fn a_parent_is_made_anew_and_its_children_stay() {
     for constraint in WAYS {

@@ -264,6 +264,7 @@ impl Machine for Writes {}
 
 #[cfg(test)]
 mod tests {
+    use super::super::commit::{Action, Staged, Updated};
     use super::*;
 
     fn turn_after(last: Turn, app: bool, peers: bool, upkeep: bool) -> Option<Turn> {
@@ -416,6 +417,30 @@ mod tests {
             assert_eq!(take(&mut writes).len(), 3);
             (0..3).for_each(|n| call(&mut writes, n));
             assert_eq!(next(&mut writes), [0, 1, 2]);
+        }
+    }
+
+    #[test]
+    fn a_projected_commit_with_an_update_shares_its_write_with_no_other() {
+        let key = RecordKey::from_parts("note", None, b"1");
+        let commit = |action: Option<Action>| {
+            let staged = |action| Staged { record: key.clone(), action, own_merge: false };
+            Call::Commit(Commit { changes: action.map(staged).into_iter().collect(), bytes: 1 })
+        };
+        let update = || Some(Action::Update(Box::new(|_| Ok(Updated::Keep))));
+        for (projected, rounds) in [(true, vec![1, 1, 2, 1]), (false, vec![5])] {
+            let mut writes = Writes::default();
+            let actions = [Some(Action::Delete), update(), None, Some(Action::Delete), update()];
+            for (n, action) in actions.into_iter().enumerate() {
+                writes.call(Ticket(n as u64), commit(action));
+            }
+            let mut found = Vec::new();
+            while writes.has_calls() {
+                let (round, projects) = writes.take_round(&Limits::default(), |_| projected);
+                assert_eq!(projects, projected && round.iter().any(|(_, commit)| !commit.changes.is_empty()));
+                found.push(round.len());
+            }
+            assert_eq!(found, rounds, "projected: {projected}");
         }
     }
 

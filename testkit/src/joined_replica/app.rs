@@ -36,6 +36,7 @@ pub(super) struct Trouble(Arc<Mutex<State>>);
 struct State {
     with: Option<(u32, Ill)>,
     resets: u32,
+    failures: u32,
 }
 
 /// The id by which [`Trouble::make`] means the beginning of a rebuild.
@@ -66,11 +67,19 @@ impl Trouble {
         self.state().resets
     }
 
+    /// How many times the projection has failed on demand.
+    pub(super) fn failures(&self) -> u32 {
+        self.state().failures
+    }
+
     fn meet(&self, id: u32) -> Result<(), BoxError> {
         let with = self.state().with;
         let with = with.map(|(ill, how)| if ill == ALL && id != BEGINNING { (id, how) } else { (ill, how) });
         match with {
-            Some((ill, Ill::Error)) if ill == id => Err(TROUBLE.into()),
+            Some((ill, Ill::Error)) if ill == id => {
+                self.state().failures += 1;
+                Err(TROUBLE.into())
+            }
             Some((ill, Ill::Panic)) if ill == id => panic!("{TROUBLE}"),
             _ => Ok(()),
         }

@@ -196,6 +196,16 @@ pub async fn a_rebuild_that_fails_is_tried_again<F: JoinFixture>(fixture: &F) {
             panic!("{what}: {:?}", status_of_notes(&library).await);
         };
         until("all is owed", 500..u64::MAX).await;
+        trouble.make(ILL, Ill::Error);
+        until("all but one is paid", 1..2).await;
+        // What is left is tried again once time has passed, and not all the time.
+        let failures = trouble.failures();
+        for _ in 0..500 {
+            poll::give_way().await;
+            status_of_notes(&library).await;
+        }
+        let tries = trouble.failures() - failures;
+        assert!(tries <= 3, "{tries} tries while the clock stood still");
         trouble.end();
         until("all is paid", 0..1).await;
         assert_in_step::<F>(&library, "paid").await;
