@@ -341,6 +341,28 @@ async fn a_chain_may_come_in_any_order() {
     b.close().await;
 }
 
+/// More debts than one page has are counted, and paid, after another opening too.
+#[tokio::test]
+async fn many_debts_are_counted_again_when_the_store_is_opened() {
+    const MANY: u32 = 700;
+    let (network, directory) = (MemoryNetwork::new(), tempfile::tempdir().unwrap());
+    let (a, b) = pair(&network, &directory, PLAIN).await;
+    let orphans = a.library.commit_batch(|batch| {
+        (0..MANY).try_for_each(|id| batch.put(&photo(id, 1, &format!("{id}")))).map_err(Into::into)
+    });
+    orphans.await.unwrap();
+    level(&a, &b).await;
+    b.owes([0, MANY.into()]).await;
+    b.close().await;
+    let b = TransactionManager::builder(SqliteStorage::open(path(&directory)).unwrap());
+    let b = Node::open(b.transport(network.transport()).project(Albums::<1>).project(Photos(PLAIN))).await;
+    assert_eq!(b.projections().await[1].debts, MANY.into());
+    a.library.commit(album(1, "late")).await.unwrap();
+    b.owes([0, 0]).await;
+    assert_eq!(photos(&path(&directory)).len(), MANY as usize);
+    b.close().await;
+}
+
 /// A debt that cannot be paid keeps nobody from paying another one, of another projection.
 #[tokio::test]
 async fn a_debt_that_stays_holds_up_no_other() {

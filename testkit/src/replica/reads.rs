@@ -10,7 +10,7 @@ use syncline::{DeviceId, Error, Storage, TransactionManager, Uuid, audit};
 use super::app::{DEVICE, START_MS, UNPRUNED, ask, assert_whole, open_store, place, run, run_on};
 use crate::models::{Note, Place, note};
 use crate::poll::give_way;
-use crate::{Fixture, ManualClock, seed};
+use crate::{Fault, FaultKind, Faults, Faulty, Fixture, ManualClock, seed};
 
 /// Reads find exactly what a map would have, after random commits, batches, deletes, updates and restarts.
 pub async fn committed_is_read_back<F: Fixture>(fixture: &F) {
@@ -274,6 +274,16 @@ pub async fn one_record_of_a_newer_app_hides_no_other<F: Fixture>(fixture: &F) {
         assert!(matches!(&many, Err(error) if is_newer(error, 5)), "{many:?}");
     })
     .await;
+    // A store that cannot read is another matter: it ends the stream.
+    let faults = Faults::new();
+    run(ask(Faulty::new(open_store(fixture).await, faults.clone())), async |library| {
+        faults.arm(Fault::sticky(0, FaultKind::ReadError));
+        let streamed: Vec<_> = library.list::<Note>().page_size(2).into_stream().take(5).collect().await;
+        faults.disarm();
+        assert!(matches!(&streamed[..], [Err(Error::Read(_))]), "{streamed:?}");
+    })
+    .await
+    .unwrap();
     assert_whole(fixture, "after a newer app").await;
 }
 
