@@ -117,7 +117,7 @@ mod tests {
             assert!(tested.contains(&format!("\"{numbers}.")), "the workspace tests {tested}");
             crates.insert(path);
         }
-        // What stands before `::` in small letters is a crate, unless it is the type of a method's call.
+        // A word in small letters before `::` is a crate, unless it is the type of a method's call.
         for (at, _) in program.match_indices("::") {
             let before = program[..at]
                 .rsplit(|c: char| !c.is_alphanumeric() && c != '_' && c != ':' && c != '.')

@@ -35,7 +35,7 @@ async fn run<T>(path: &Path, checkpoint_after: Duration, app: impl AsyncFnOnce(&
     result
 }
 
-/// What a copy of the database file alone holds: its group and replica, and how many tags.
+/// The content of a copy of the database file alone: its group and replica, and how many tags.
 async fn copied(path: &Path, copy: &Path) -> Option<(syncline::GroupId, syncline::ReplicaId, usize)> {
     fs::copy(path, copy).unwrap();
     let store = SqliteStorage::open(copy).unwrap();

@@ -1,5 +1,5 @@
 //! Goal: C18, I14: constraints between projected tables, locks and statements that end the transaction hold up no record.
-//! What a projection cannot take is a debt, and is paid when it can be. Method: albums and photos in SQLite, whose
+//! A record that a projection cannot take is a debt, and is paid when it can be. Method: albums and photos in SQLite, whose
 //! tables refer to each other in all the ways that SQL has, on one device and on two.
 #![cfg(feature = "sqlite")]
 #![allow(
@@ -259,13 +259,15 @@ async fn tables_are_there_when_open_has_returned() {
 async fn a_foreign_key_stops_no_stream() {
     for constraint in WAYS {
         let (network, directories) = (MemoryNetwork::new(), [(); 2].map(|()| tempfile::tempdir().unwrap()));
-        let (_hub, a) = pair(&network, &directories[0], constraint).await;
+        let (hub, a) = pair(&network, &directories[0], constraint).await;
         let b = join(&network, &a, &directories[1], constraint).await;
         a.library.commit(album(1, "Rome")).await.unwrap();
         level(&a, &b).await;
-        let of = |node: &Node<SqliteStorage>| node.library.clone();
-        let (ra, rb) = (of(&a).status().await.unwrap().replica, of(&b).status().await.unwrap().replica);
-        network.disconnect(ra, rb);
+        // The hub would pass on what one of them commits.
+        let (ra, rb, rh) = (a.library.replica(), b.library.replica(), hub.library.replica());
+        for (one, other) in [(ra, rb), (ra, rh), (rb, rh)] {
+            network.disconnect(one, other);
+        }
         a.library.delete::<Album>(1).await.unwrap();
         b.library.commit(photo(1, 1, "dome")).await.unwrap();
         // More commits behind them.
@@ -357,6 +359,15 @@ async fn many_debts_are_counted_again_when_the_store_is_opened() {
     let b = TransactionManager::builder(SqliteStorage::open(path(&directory)).unwrap());
     let b = Node::open(b.transport(network.transport()).project(Albums::<1>).project(Photos(PLAIN))).await;
     assert_eq!(b.projections().await[1].debts, MANY.into());
+    // Whichever are paid, another one is shown.
+    a.library.commit(album(2, "of some")).await.unwrap();
+    let some = a.library.commit_batch(|batch| {
+        (0..20).try_for_each(|id| batch.put(&photo(id, 2, &format!("{id}")))).map_err(Into::into)
+    });
+    some.await.unwrap();
+    level(&a, &b).await;
+    b.owes([0, u64::from(MANY) - 20]).await;
+    b.until("a debt is shown", async |b| b.projections().await[1].first_debt.is_some()).await;
     a.library.commit(album(1, "late")).await.unwrap();
     b.owes([0, 0]).await;
     assert_eq!(photos(&path(&directory)).len(), MANY as usize);
@@ -469,8 +480,7 @@ async fn a_name_that_two_devices_give_is_owed_by_one_and_paid_once_it_is_changed
     let (network, directories) = (MemoryNetwork::new(), [(); 2].map(|()| tempfile::tempdir().unwrap()));
     let (hub, a) = pair(&network, &directories[0], "").await;
     let b = join(&network, &a, &directories[1], "").await;
-    let status = async |node: &Node<SqliteStorage>| node.library.status().await.unwrap().replica;
-    let (ra, rb, rh) = (status(&a).await, status(&b).await, hub.library.status().await.unwrap().replica);
+    let (ra, rb, rh) = (a.library.replica(), b.library.replica(), hub.library.replica());
     for (one, other) in [(ra, rb), (ra, rh), (rb, rh)] {
         network.disconnect(one, other);
     }
@@ -513,7 +523,7 @@ async fn a_debt_that_fails_in_another_way_is_no_other_debt() {
     b.close().await;
 }
 
-/// It shares its write with others, and only those are there.
+/// A refused commit shares its write with others, and only those are there.
 #[tokio::test]
 async fn a_commit_that_is_refused_pays_no_debt() {
     let (network, directory) = (MemoryNetwork::new(), tempfile::tempdir().unwrap());

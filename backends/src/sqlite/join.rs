@@ -41,7 +41,7 @@ impl JoinStorage for SqliteStorage {
     }
 
     async fn breaks_foreign_keys(&self) -> Result<bool, ReadError> {
-        // It reads whole tables, so it runs on the thread that writes.
+        // The check reads whole tables, so it runs on the thread that writes: it would block the caller's.
         let broken = Arc::new(AtomicBool::new(false));
         let found = Arc::clone(&broken);
         let asked = self.send(move |engine| {

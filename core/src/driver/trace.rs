@@ -1,5 +1,5 @@
-//! What a replica reports to `tracing`: the spans and events that the crate's documentation names, under the target
-//! `syncline`. All of it is told by the driver, and costs one load of an atomic where nobody listens.
+//! Tracing: the spans and events that the crate's documentation names, under the target `syncline`. The driver tells all
+//! of them, so that the engine stays pure; one costs the load of an atomic where nobody listens.
 
 use tracing::{Span, debug, debug_span, info, trace, warn};
 

@@ -45,13 +45,13 @@ impl Engine {
         }
     }
 
-    /// What to tell a peer of other members: all that it asked for, or what it was not told yet.
+    /// The words on other members that a peer is told: all that it asked for, or what it was not told yet.
     pub(super) fn relayed(&mut self, to: ReplicaId, all: bool) -> Words {
         let Self { relays, peers, .. } = self;
         Capped(relays.tell(to, all, |member| word(peers.get(member), to)))
     }
 
-    /// What others say of a member: how far it has acknowledged the own stream. The own stream may have fallen back.
+    /// The word of others on a member: how far it has acknowledged the own stream. The own stream may have fallen back.
     pub(super) fn word_on(&self, member: ReplicaId) -> Word {
         let word = self.relays.word(member);
         Word { seq: word.seq.min(self.ledger.own().seq), ..word }

@@ -41,7 +41,7 @@ struct Asked {
     told: BTreeMap<ReplicaId, Word>,
 }
 
-/// What peers ask about others, and what this replica was told.
+/// The questions of peers about others, and the words on others that this replica was told.
 #[derive(Debug, Default)]
 pub(super) struct Relays {
     asked: BTreeMap<ReplicaId, Asked>,

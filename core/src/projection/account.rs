@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use crate::error::Error;
 use crate::join::{JoinStorage, JoinTx};
-use crate::storage::{Key, ReadError, WriteBatch};
+use crate::joined;
+use crate::storage::{Key, WriteBatch};
 use crate::stored::{debt_value, keys};
 
 use super::Projections;
@@ -74,10 +75,7 @@ impl Account {
         }
         let name = |at: usize| projections.all.get(at).map_or("", |projection| projection.declared().name);
         let rows: Vec<Key> = self.0.keys().map(|(at, record)| keys::debt(name(*at), record)).collect();
-        let before = tx.get_many(&rows)?;
-        if before.len() != rows.len() {
-            return Err(ReadError::new(format!("{} values for {} keys", before.len(), rows.len())).into());
-        }
+        let before = joined::read(tx, &rows)?;
         let (mut batch, mut changes) = (WriteBatch::new(), Vec::new());
         for (((at, record), error), (row, before)) in self.0.into_iter().zip(rows.into_iter().zip(before)) {
             match &error {

@@ -76,6 +76,11 @@ impl Each {
         }
     }
 
+    /// Whether there are debts of which none is kept in memory.
+    pub(super) fn shows_none(&self) -> bool {
+        self.debts > 0 && self.some.is_empty()
+    }
+
     fn forget(&mut self, record: &[u8]) {
         if let Some(record) = RecordKey::from_bytes(record) {
             self.some.remove(&record);

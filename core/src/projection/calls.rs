@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::join::{Attempt, JoinStorage, JoinTx};
-use crate::joined::Halt;
+use crate::joined::{self, Halt};
 use crate::storage::{BoxError, Key};
 use crate::stored::{Progress, ProjectionRow, keys};
 
@@ -238,7 +238,7 @@ fn owe<S: JoinStorage>(
 
 /// Reads how far the projection is, as the transaction sees it. Without a row its tables are not made.
 fn progress_in(tx: &impl JoinTx, name: &str) -> Result<Progress, Error> {
-    match tx.get_many(&[keys::projection(name)])?.into_iter().next().flatten() {
+    match joined::read(tx, &[keys::projection(name)])?.into_iter().next().flatten() {
         Some(row) => Ok(ProjectionRow::parse(&row)?.progress),
         None => Ok(Progress::Until(Key::new())),
     }

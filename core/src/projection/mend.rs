@@ -98,11 +98,13 @@ impl<S: JoinStorage> Projections<S> {
             let Some(row) = row else { continue };
             let is_complete = row.progress == Progress::Complete;
             let mut pages = Pages::new(store, keys::debts_of(declared.name));
-            let (mut debts, mut known) = (0, Vec::new());
+            let (mut debts, mut first_page) = (0, Vec::new());
             let read = |source| OpenError::Read { location: location.clone(), source };
             while let Some(page) = pages.next().await.map_err(read)? {
+                if debts == 0 {
+                    first_page.clone_from(&page);
+                }
                 debts += page.len() as u64;
-                known.extend(page.into_iter().take(usize::from(known.is_empty())));
             }
             let mut state = self.state();
             let Some(each) = state.each.get_mut(at) else { continue };
@@ -112,10 +114,8 @@ impl<S: JoinStorage> Projections<S> {
             if is_complete {
                 each.state = ProjectionState::Complete;
             }
-            for Entry { key, value } in known {
-                if let Some(StoredKey::Debt(_, record)) = StoredKey::parse(&key) {
-                    each.know(record.as_bytes(), debt_from_value(&value).unwrap_or_default());
-                }
+            for (record, error) in debts_in(first_page) {
+                each.know(&record, error);
             }
             // An earlier opening made tables, and may have ended before it checked the foreign keys.
             state.mending.unchecked |= may_break;
@@ -335,13 +335,17 @@ impl<S: JoinStorage> Projections<S> {
         };
         let Ok(page) = store.scan(range, DEBTS_AT_ONCE).await else { return Ok(Next::Later) };
         let last = page.last().filter(|_| page.len() == DEBTS_AT_ONCE).map(|entry| entry.key.clone());
-        let owing: Vec<Key> = page
-            .into_iter()
-            .filter_map(|entry| match StoredKey::parse(&entry.key) {
-                Some(StoredKey::Debt(_, record)) => Some(record.into_bytes()),
-                _ => None,
-            })
-            .collect();
+        let mut owing = Vec::with_capacity(page.len());
+        if let Some(each) = self.state().each.get_mut(at) {
+            // Those that were shown may all be paid: then another one is, and the app is told.
+            if each.shows_none() {
+                *told = Some(at);
+            }
+            for (record, error) in debts_in(page) {
+                each.know(&record, error);
+                owing.push(record);
+            }
+        }
         let mut tries = vec![owing];
         let mut paid = false;
         while let Some(records) = tries.pop() {
@@ -419,6 +423,16 @@ enum Paid {
     Nothing,
     /// One of them failed, and what it did could not be undone alone.
     Spoiled,
+}
+
+/// The records and errors of the debts in these rows.
+fn debts_in(rows: Vec<Entry>) -> impl Iterator<Item = (Key, String)> {
+    rows.into_iter().filter_map(|Entry { key, value }| match StoredKey::parse(&key) {
+        Some(StoredKey::Debt(_, record)) => {
+            Some((record.into_bytes(), debt_from_value(&value).unwrap_or_default()))
+        }
+        _ => None,
+    })
 }
 
 /// The row of a projection that is so far.

@@ -129,7 +129,8 @@ pub struct ProjectionStatus {
     pub state: ProjectionState,
     /// How many records the projection could not take: the table may show nothing of them, or what they were before.
     pub debts: u64,
-    /// One of these debts, if there are any.
+    /// One of these debts, if there are any; for a moment `None` after those that were shown are paid, until another one
+    /// is tried.
     pub first_debt: Option<Debt>,
 }
 

@@ -64,7 +64,7 @@ pub(crate) struct Pen {
 /// Why a replica may not commit now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// It waits for its own member record, and why.
+    /// The replica waits for its own member record, for this reason.
     Joining(JoinWait),
     /// Its store was restored or cloned.
     Restored(Restored),
@@ -186,7 +186,7 @@ pub(crate) enum Action {
 
 type Update = dyn FnOnce(Option<Current<'_>>) -> Result<Updated, Error> + Send;
 
-/// What an update makes of a record.
+/// The outcome of an update's closure for its record.
 #[derive(Debug)]
 pub(crate) enum Updated {
     Put(NewValue),

@@ -66,7 +66,7 @@ impl Engine {
                     self.rows.put_back();
                     refused.extend(decision.waiting.into_iter().map(|(ticket, _)| ticket));
                 }
-                // It gets a pen that refuses changes when its turn comes again.
+                // A joined write gets a pen that refuses changes when its turn comes again; its own statements stand.
                 Doing::Joining(ticket) => self.writes.put_back_join(ticket),
                 Doing::JoiningRound(tickets, _) => refused.extend(tickets),
                 other => debug_assert!(false, "{other:?} is no write of the app"),

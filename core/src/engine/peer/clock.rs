@@ -79,7 +79,7 @@ mod tests {
 
     use super::*;
 
-    /// What the clocks here show at `timer`, where the wall clock is `wall` ahead of the timer.
+    /// The time that the clocks here show at `timer`, where the wall clock is `wall` ahead of the timer.
     fn here(timer: u64, wall: u64) -> Now {
         Now { wall: WallMs::new(timer + wall), mono: Mono(timer) }
     }

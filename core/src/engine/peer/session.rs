@@ -395,7 +395,7 @@ mod tests {
         assert!(peer.is_up() && peer.backoff.is_over());
     }
 
-    /// What it said of itself and of this replica ends with the connection: it may be another process that comes back.
+    /// The words of a peer on itself and on this replica end with the connection: it may be another process that comes back.
     #[test]
     fn what_a_peer_said_counts_while_it_is_up() {
         let mut peer = greeted();

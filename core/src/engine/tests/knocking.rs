@@ -20,7 +20,7 @@ fn knocks(world: &World, replica: ReplicaId) -> Option<DeviceId> {
     world.engine.report().peers.iter().find(|peer| peer.replica == replica).and_then(|peer| peer.knocks)
 }
 
-/// Who knocked since the last time, as the app was told.
+/// The replicas that knocked since the last time, as the app was told.
 fn told(world: &mut World) -> Vec<(ReplicaId, DeviceId)> {
     let events = world.events().into_iter();
     events
