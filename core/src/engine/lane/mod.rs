@@ -399,7 +399,9 @@ impl Engine {
             if self.inbox.is_empty() {
                 self.streams.settled();
             }
-            self.streams.applied(streams.iter().copied());
+            if self.streams.applied(streams.iter().copied()) {
+                self.peers.nothing_is_passed_over();
+            }
             self.puller.store_works();
             self.acks.later(streams, self.now.mono);
         }
