@@ -145,6 +145,9 @@ impl Engine {
         self.peers.calls_us_stranger(from, false);
         if self.peers.greeted(from, hello.session) {
             self.peers.owe(from, |owed| owed.hello = true);
+            if self.relays.is_named(from) {
+                self.hellos.correct(self.peers.up(), self.now.mono);
+            }
         }
         let sent_after = self.peers.heard_clock(from, &hello.clock, self.now.mono);
         self.hear_knock(from, hello.knocks);
@@ -162,7 +165,7 @@ impl Engine {
             self.peers.was_not_restored(from, after);
         }
         self.hear_relayed(&hello.relayed);
-        self.hear_unheard(from, &hello.unheard);
+        self.hear_unheard(from, hello);
         self.hear_heads(from, &hello.heads);
         self.compare_places(from, &hello.heads);
     }

@@ -391,7 +391,7 @@ impl Engine {
                 Some(frame) if !self.streams.has_two_histories(me) => self.broadcast(frame),
                 Some(_) => {}
                 // The round is too long for a frame: an acknowledgement tells peers that there is something to pull.
-                None if self.peers.any_up() => self.acks.later([me], self.now.mono),
+                None if self.peers.any_up() => self.acks.later([me], self.peers.up(), self.now.mono),
                 None => {}
             }
         } else if !streams.is_empty() {
@@ -403,7 +403,7 @@ impl Engine {
                 self.peers.nothing_is_passed_over();
             }
             self.puller.store_works();
-            self.acks.later(streams, self.now.mono);
+            self.acks.later(streams, self.peers.up(), self.now.mono);
         }
         self.take_members(decision.members);
     }

@@ -63,6 +63,11 @@ impl Peers {
         self.up > 0
     }
 
+    /// How many peers are up.
+    pub(super) fn up(&self) -> usize {
+        self.up
+    }
+
     pub(super) fn is_up(&self, peer: ReplicaId) -> bool {
         self.peers.get(&peer).is_some_and(Peer::is_up)
     }
