@@ -8,12 +8,17 @@ use crate::ids::ReplicaId;
 use crate::pages::PAGE_ENTRIES;
 use crate::storage::{Entry, Key, ReadError};
 use crate::stored::keys::{self, StoredKey};
-use crate::stored::log::{chain, split_row};
+use crate::stored::log::{chain, chain_start, split_row};
 use crate::stored::{Digest, Head, LogEntry, Reference, ValueRef, digest, record};
 
 impl Audit<'_> {
     pub(super) async fn check_log(&mut self, replica: ReplicaId, head: Head) -> Result<(), ReadError> {
         self.check_clock(head.stamp, || format!("the head of {replica}"));
+        // The beginning of a stream is made of its group, so a group that has changed is noticed here.
+        let start = self.group.filter(|_| head.floor == 0).map(|group| chain_start(group, replica));
+        if start.is_some_and(|start| start != head.floor_digest) {
+            self.report(Rule::Chain, format!("{replica}: the stream begins with the digest of another one"));
+        }
         let mut pages = self.pages(keys::logs(replica));
         let mut at = (head.floor, head.floor_digest, None::<Hlc>);
         while let Some(page) = pages.next().await? {

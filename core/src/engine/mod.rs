@@ -326,6 +326,7 @@ impl Engine {
                 };
                 let hello = Hello {
                     session: self.context.session,
+                    features: wire::FEATURES,
                     restored,
                     clock,
                     knocks: self.knocks(),

@@ -5,7 +5,7 @@
 
 use super::{Digest, FORMAT, FormatError, Reader, keys::RecordKey, length};
 use crate::hlc::Hlc;
-use crate::ids::{DeviceId, ReplicaId};
+use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::storage::Value;
 
 const WHAT: &str = "a log entry";
@@ -72,8 +72,14 @@ pub(crate) fn chain(previous: &Digest, entry: &[u8]) -> Digest {
     *hasher.finalize().as_bytes()
 }
 
-/// The digest of a stream before its first commit.
-pub(crate) const CHAIN_START: Digest = [0; 32];
+/// The digest of a stream before its first commit. It is made of the group and the stream, so that no commit of one
+/// stream can stand in another one: what follows would have another digest.
+pub(crate) fn chain_start(group: GroupId, stream: ReplicaId) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(group.as_bytes());
+    hasher.update(stream.as_bytes());
+    *hasher.finalize().as_bytes()
+}
 
 /// Splits a log row into the digest before the commit and the log entry.
 pub(crate) fn split_row(row: &[u8]) -> Result<(Digest, &[u8]), FormatError> {
@@ -259,7 +265,7 @@ mod tests {
 
     fn encode(entry: &LogEntry) -> Value {
         let LogEntry { device, stamp, after, changes } = entry;
-        let mut writer = LogRowWriter::new(&CHAIN_START, *device, *stamp, after, changes.len());
+        let mut writer = LogRowWriter::new(&[0; 32], *device, *stamp, after, changes.len());
         for change in changes {
             writer.push(&change.record, change.value, change.epoch);
         }
@@ -350,8 +356,25 @@ mod tests {
 
     #[test]
     fn the_chain_covers_every_commit_before() {
-        let one = chain(&CHAIN_START, b"one");
-        assert_ne!(one, chain(&CHAIN_START, b"eno"));
-        assert_ne!(chain(&one, b"two"), chain(&chain(&CHAIN_START, b"eno"), b"two"));
+        let start = chain_start(GroupId(Uuid::from_u128(1)), replica());
+        let one = chain(&start, b"one");
+        assert_ne!(one, chain(&start, b"eno"));
+        assert_ne!(chain(&one, b"two"), chain(&chain(&start, b"eno"), b"two"));
+    }
+
+    /// A commit that was copied into another stream, or into the stream of the same id in another group, would have
+    /// the digest of the original otherwise.
+    #[test]
+    fn each_stream_of_each_group_begins_with_a_digest_of_its_own() {
+        let [one, other] = [1, 2].map(|n| GroupId(Uuid::from_u128(n)));
+        let start = chain_start(one, replica());
+        assert_ne!(start, chain_start(other, replica()));
+        assert_ne!(start, chain_start(one, ReplicaId(Uuid::from_u128(8))));
+        assert_ne!(
+            chain_start(one, ReplicaId(Uuid::from_u128(2))),
+            chain_start(other, ReplicaId(Uuid::from_u128(1)))
+        );
+        let golden = [&1u128.to_be_bytes()[..], &7u128.to_be_bytes()].concat();
+        assert_eq!(start, *blake3::hash(&golden).as_bytes());
     }
 }

@@ -16,7 +16,7 @@ use crate::stored::{Digest, LogEntry, log};
 use super::super::context::Context;
 use super::super::io::Query;
 use super::super::ledger::Ledger;
-use super::super::wire::{PAGE_BYTES, Pull, TooLong};
+use super::super::wire::{self, Pull, TooLong};
 
 /// The fewest rows of one scan, in case the next rows are shorter than those before.
 const ROWS_MIN: usize = 16;
@@ -89,7 +89,7 @@ impl Picker {
     /// Begins to answer a pull. Nothing of the stream `hidden` is served.
     pub(super) fn new(pull: Pull, hidden: Option<ReplicaId>, ledger: &Ledger, context: &Context) -> Self {
         let Pull { budget, frame_bytes, heads, excluded, .. } = pull;
-        let commit_max = usize::try_from(frame_bytes).unwrap_or(usize::MAX).saturating_sub(PAGE_BYTES);
+        let commit_max = wire::commit_max(usize::try_from(frame_bytes).unwrap_or(usize::MAX));
         let budget = usize::try_from(budget).unwrap_or(usize::MAX);
         let budget = budget.min(context.limits.frame_bytes_max / 2).min(commit_max);
         // Leave out heads at 0: the beginning of a stream has no digest to compare.

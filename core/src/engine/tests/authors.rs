@@ -33,7 +33,7 @@ pub(super) type Write = (RecordKey, Option<Value>, Option<Hlc>);
 
 impl Author {
     pub(super) fn new(stream: ReplicaId, device: DeviceId) -> Self {
-        Self { stream, device, seq: 0, digest: CHAIN_START, wall: 1000 }
+        Self { stream, device, seq: 0, digest: chain_start(GROUP, stream), wall: 1000 }
     }
 
     /// Makes a commit that rests on the commits in `after`.
@@ -114,7 +114,17 @@ pub(super) fn page_of(head: PageHead, commits: &[&Made]) -> Bytes {
 /// A hello that says nothing.
 pub(super) fn silent_hello(session: u64) -> Hello {
     let (unheard, relayed, heads) = (Capped(Vec::new()), Capped(Vec::new()), Capped(Vec::new()));
-    Hello { session, restored: false, clock: WireClock::default(), knocks: None, unheard, relayed, heads }
+    let features = wire::FEATURES;
+    Hello {
+        session,
+        features,
+        restored: false,
+        clock: WireClock::default(),
+        knocks: None,
+        unheard,
+        relayed,
+        heads,
+    }
 }
 
 /// The hello of a joiner on a device.

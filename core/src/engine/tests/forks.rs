@@ -83,7 +83,11 @@ fn a_fork_is_seen_at_the_head_and_behind_it() {
         C,
         hello(
             1,
-            &[WireHead { seq: 1, digest: chain(&CHAIN_START, split_row(&first.row).unwrap().1), ..behind }],
+            &[WireHead {
+                seq: 1,
+                digest: chain(&chain_start(GROUP, B), split_row(&first.row).unwrap().1),
+                ..behind
+            }],
         ),
     );
     assert_eq!(world.stop_of(B), None, "the same one, further back");

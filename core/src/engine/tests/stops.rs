@@ -91,7 +91,8 @@ fn c15_nobody_stops_the_stream_of_another_for_good() {
     let mut world = World::connected(Rules::ALL);
     let mut b = Author::new(B, B_DEVICE);
     let real = b.tag(1, "a");
-    let made_up = Made { row: [&CHAIN_START[..], b"no entry"].concat(), values: vec![], ..real.clone() };
+    let made_up =
+        Made { row: [&chain_start(GROUP, B)[..], b"no entry"].concat(), values: vec![], ..real.clone() };
     world.feed(C, live(&[&made_up]));
     assert!(matches!(world.stop_of(B), Some(StreamStop::Refused { seq: 1, .. })));
     world.feed(C, live(&[&real]));
