@@ -373,7 +373,7 @@ impl Engine {
     }
 
     /// Stops the stream of a commit that `from` sent.
-    fn stop_stream(&mut self, stream: ReplicaId, from: ReplicaId, reason: StreamStop) {
+    pub(super) fn stop_stream(&mut self, stream: ReplicaId, from: ReplicaId, reason: StreamStop) {
         if matches!(reason, StreamStop::Held { .. }) {
             self.marks.note(Mark::Held);
         }

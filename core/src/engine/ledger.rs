@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::clock::Now;
 use crate::hlc::{Hlc, HlcGenerator};
 use crate::ids::{GroupId, ReplicaId};
-use crate::stored::Head;
+use crate::stored::log::digest_check;
+use crate::stored::{Cause, Head};
 
 use super::context::Context;
 
@@ -82,9 +83,12 @@ impl Ledger {
     }
 
     /// The heads that moved since the last own commit: the causes of the next one.
-    pub(crate) fn causes(&self) -> Vec<(ReplicaId, u64)> {
-        let moved = self.moved.iter().map(|stream| (*stream, self.head(*stream).seq));
-        moved.filter(|(_, seq)| *seq > 0).collect()
+    pub(crate) fn causes(&self) -> Vec<Cause> {
+        let moved =
+            self.moved.iter().map(|stream| (*stream, self.head(*stream))).filter(|(_, head)| head.seq > 0);
+        let cause =
+            |(stream, head): (_, Head)| Cause { stream, seq: head.seq, check: digest_check(&head.digest) };
+        moved.map(cause).collect()
     }
 
     /// Adds the empty own stream of a store that joins a group.
@@ -177,12 +181,13 @@ mod tests {
     #[test]
     fn a_commit_rests_on_what_moved_since_the_own_commit_before_it() {
         let mut ledger = some();
-        assert_eq!(ledger.causes(), [(B, 5)], "all of them after an opening");
+        let cause = |stream, seq| Cause { stream, seq, check: digest_check(&head(stream, seq).digest) };
+        assert_eq!(ledger.causes(), [cause(B, 5)], "all of them after an opening");
         ledger.apply(vec![(ME, head(ME, 4))], stamp(5, ME));
         assert_eq!(ledger.causes(), []);
         ledger.apply(vec![(C, head(C, 1))], stamp(5, ME));
         ledger.apply(vec![(C, head(C, 2))], stamp(5, ME));
-        assert_eq!(ledger.causes(), [(C, 2)], "the last commit of each stream");
+        assert_eq!(ledger.causes(), [cause(C, 2)], "the last commit of each stream");
         let mut empty = super::super::made::ledger([(B, head(B, 0))]);
         empty.check(&context());
         assert_eq!(empty.causes(), [], "a stream without a commit is nothing to rest on");

@@ -19,7 +19,7 @@ use crate::member::Member;
 use crate::model::Registry;
 use crate::storage::Value;
 use crate::stored::log::{LogRowWriter, chain, split_row};
-use crate::stored::{Digest, Head, Identity, LogEntry, ValueRef, digest};
+use crate::stored::{Cause, Digest, Head, Identity, LogEntry, ValueRef, digest};
 use crate::syncable::{Shared, Syncable};
 
 use super::Rules;
@@ -161,7 +161,10 @@ impl Author {
         let stamp = stamp(self.wall, self.stream);
         self.wall += 1;
         writes.sort_by(|one, other| one.0.cmp(&other.0));
-        let mut row = LogRowWriter::new(&self.head.digest, self.device, stamp, after, writes.len());
+        // No machine compares the digests of causes.
+        let cause = |(stream, seq): &(ReplicaId, u64)| Cause { stream: *stream, seq: *seq, check: [0; 8] };
+        let after: Vec<_> = after.iter().map(cause).collect();
+        let mut row = LogRowWriter::new(&self.head.digest, self.device, stamp, &after, writes.len());
         for (record, value, epoch) in &writes {
             let reference = value.as_ref().map(|value| ValueRef::new(1, value.len(), digest(value)));
             row.push(record, reference, *epoch);
@@ -206,6 +209,7 @@ impl Made {
     /// The commit as it waits in the inbox.
     pub(super) fn received(&self) -> Received {
         Received {
+            from: self.stream,
             stream: self.stream,
             seq: self.seq,
             previous: self.previous(),

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::ids::ReplicaId;
 use crate::storage::{Entry, Value};
 use crate::stored::keys::{self, StoredKey};
-use crate::stored::{Digest, LogEntry, log};
+use crate::stored::{Cause, Digest, LogEntry, log};
 
 use super::super::context::Context;
 use super::super::io::Query;
@@ -147,7 +147,7 @@ impl Picker {
             let first = waiting.min_by_key(|cursor| cursor.rows.front().map(|row| row.entry.stamp));
             let Some(cursor) = first else { break };
             let Some(row) = cursor.rows.pop_front() else { break };
-            let rests = |(cause, seq): &(ReplicaId, u64)| self.has.get(cause).copied().unwrap_or(0) >= *seq;
+            let rests = |cause: &Cause| self.has.get(&cause.stream).copied().unwrap_or(0) >= cause.seq;
             if !row.entry.after.iter().all(rests) {
                 // The commit rests on a stream that was left out, and so do all later commits of its stream.
                 cursor.ended = true;

@@ -33,7 +33,7 @@ fn c16_a_commit_that_fits_into_no_frame_is_no_poison() {
     let large = b.tag(1, &"x".repeat(5_000));
     let behind = b.tag(2, "y");
     let rests = c.commit(&[], vec![tagged(3, "z")]);
-    let rests_too = c.commit(&[(B, 2)], vec![tagged(3, "z")]);
+    let rests_too = c.commit(&[b.head()], vec![tagged(3, "z")]);
     let frame_bytes = 4_000;
 
     // The replica that has the commit.

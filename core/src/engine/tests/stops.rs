@@ -25,7 +25,7 @@ fn y11_only_the_stream_from_the_future_waits() {
             assert_eq!(world.seq_of(C), 1, "other streams go on");
             // A commit that rests on the held stream waits with it, and neither is asked for.
             world.said();
-            world.feed(C, live(&[&c.commit(&[(B, 1)], vec![tagged(3, "c")])]));
+            world.feed(C, live(&[&c.commit(&[b.head()], vec![tagged(3, "c")])]));
             assert_eq!(world.seq_of(C), 1);
             let pulls = world.pulls();
             assert!(pulls.iter().all(|(_, pull)| pull.excluded.0.contains(&B)), "{pulls:?}");
