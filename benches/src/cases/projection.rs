@@ -16,7 +16,13 @@ use crate::rounds::{Spread, paired};
 use crate::table::{Bar, Quantity, Row};
 
 /// A row of the app's for each record.
-struct Notes<H>(AtomicU64, PhantomData<fn() -> H>);
+pub(super) struct Notes<H>(AtomicU64, PhantomData<fn() -> H>);
+
+impl<H> Notes<H> {
+    pub(super) const fn new() -> Self {
+        Self(AtomicU64::new(1), PhantomData)
+    }
+}
 
 impl<H: HandWrittenJoin> Projection<H::Storage> for Notes<H> {
     type Model = Item;
@@ -42,7 +48,7 @@ pub(super) fn run<H: HandWrittenJoin>(bench: &Bench<'_>) -> Result<Vec<Row>> {
         let storage = |name| H::storage(&dir.path().join(name), commit, CACHE_BYTES);
         let (with, without) = (storage("with")?, storage("without")?);
         let with = bench.wait(Ours::start(with, FOUNDER, |builder| {
-            builder.found(GROUP).project(Notes::<H>(AtomicU64::new(1), PhantomData))
+            builder.found(GROUP).project(Notes::<H>::new())
         }))?;
         let without = bench.wait(Ours::open(without))?;
         let (rounds, each) = (bench.amount(25, 7), 20);
