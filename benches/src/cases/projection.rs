@@ -16,13 +16,7 @@ use crate::rounds::{Spread, paired};
 use crate::table::{Bar, Quantity, Row};
 
 /// A row of the app's for each record.
-pub(super) struct Notes<H>(AtomicU64, PhantomData<fn() -> H>);
-
-impl<H> Notes<H> {
-    pub(super) const fn new() -> Self {
-        Self(AtomicU64::new(1), PhantomData)
-    }
-}
+struct Notes<H>(AtomicU64, PhantomData<fn() -> H>);
 
 impl<H: HandWrittenJoin> Projection<H::Storage> for Notes<H> {
     type Model = Item;
@@ -48,7 +42,7 @@ pub(super) fn run<H: HandWrittenJoin>(bench: &Bench<'_>) -> Result<Vec<Row>> {
         let storage = |name| H::storage(&dir.path().join(name), commit, CACHE_BYTES);
         let (with, without) = (storage("with")?, storage("without")?);
         let with = bench.wait(Ours::start(with, FOUNDER, |builder| {
-            builder.found(GROUP).project(Notes::<H>::new())
+            builder.found(GROUP).project(Notes::<H>(AtomicU64::new(1), PhantomData))
         }))?;
         let without = bench.wait(Ours::open(without))?;
         let (rounds, each) = (bench.amount(25, 7), 20);
