@@ -312,7 +312,11 @@ impl Engine {
     /// Stops a stream whose next commit the peer cannot send in a frame; other streams go on. Returns whether the
     /// commit is the next one.
     fn refuse_too_long(&mut self, from: ReplicaId, &TooLong { stream, seq, bytes }: &TooLong) -> bool {
-        let next = stream != self.context.me()
+        // Believe only what the limit here would refuse: otherwise a peer could stop any stream with a word.
+        let fits = usize::try_from(bytes)
+            .is_ok_and(|bytes| bytes <= wire::commit_max(self.context.limits.frame_bytes_max));
+        let next = !fits
+            && stream != self.context.me()
             && self.admitting().is_known_stream(stream)
             && self.streams.tip(stream).seq + 1 == seq;
         if next && !self.streams.is_stopped_for(stream, from) {
@@ -389,7 +393,7 @@ impl Engine {
     }
 
     /// Stops the stream of a commit that `from` sent.
-    fn stop_stream(&mut self, stream: ReplicaId, from: ReplicaId, reason: StreamStop) {
+    pub(super) fn stop_stream(&mut self, stream: ReplicaId, from: ReplicaId, reason: StreamStop) {
         if matches!(reason, StreamStop::Held { .. }) {
             self.marks.note(Mark::Held);
         }

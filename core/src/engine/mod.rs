@@ -331,6 +331,7 @@ impl Engine {
                 self.relays.names(unheard);
                 let hello = Hello {
                     session: self.context.session,
+                    features: wire::FEATURES,
                     restored,
                     clock,
                     knocks: self.knocks(),

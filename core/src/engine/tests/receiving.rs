@@ -105,7 +105,7 @@ fn i7_causes_come_first() {
         let mut world = World::connected(rules);
         let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
         let cause = b.tag(1, "a");
-        let effect = c.commit(&[(B, 1)], vec![tagged(1, "answer")]);
+        let effect = c.commit(&[b.head()], vec![tagged(1, "answer")]);
         world.said();
         world.feed(C, live(&[&effect]));
         assert_eq!(world.tag_name(1).is_some(), early);
