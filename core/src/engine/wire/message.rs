@@ -24,6 +24,16 @@ pub(crate) const REGRESSED: u8 = 7;
 pub(crate) const STOPPED: u8 = 8;
 pub(crate) const OTHER_GROUP: u8 = 9;
 pub(crate) const RELAYED: u8 = 10;
+/// Reserved for a replica that is further behind than the logs reach: it asks for a page of records, and gets one.
+pub(crate) const SNAPSHOT_PULL: u8 = 16;
+pub(crate) const SNAPSHOT_PAGE: u8 = 17;
+/// Reserved for what is shown and never stored, such as the place of a cursor.
+pub(crate) const EPHEMERAL: u8 = 24;
+
+/// What this version can do beyond what every version can: one bit for each feature, none so far.
+///
+/// A later version says with a bit that it can be asked for something. So a bit that is not known here is left.
+pub(crate) const FEATURES: u32 = 0;
 
 /// The most streams that a message may name. The members of a group are fewer.
 pub(crate) const STREAMS_MAX: usize = 4096;
@@ -55,6 +65,8 @@ pub(crate) enum Message {
 pub(crate) struct Hello {
     /// Drawn at every opening of a store.
     pub(crate) session: u64,
+    /// What the sender can do beyond what every version can; see [`FEATURES`].
+    pub(crate) features: u32,
     /// Whether the sender knows that it was restored from a backup or cloned, so that nothing it acknowledges counts.
     pub(crate) restored: bool,
     pub(crate) clock: WireClock,
@@ -240,6 +252,8 @@ impl Messages {
             OTHER_GROUP if body.is_empty() => Some(Message::OtherGroup),
             OTHER_GROUP => return Err(LEFT_OVER),
             RELAYED => Some(Message::Relayed(whole(&body)?)),
+            // Kinds that no version sends yet are skipped like those that are not known.
+            SNAPSHOT_PULL | SNAPSHOT_PAGE | EPHEMERAL => None,
             _ => None,
         })
     }
