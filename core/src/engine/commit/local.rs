@@ -11,7 +11,7 @@ use crate::stored::record::{self, Header, Merged};
 use crate::stored::{Cause, Head, ValueRef};
 
 use super::super::Ticket;
-use super::super::wire::{CommitParts, MessageWriter};
+use super::super::wire::{CommitParts, CommitsWriter};
 use super::draft::Draft;
 use super::{Action, Commit, Current, Decision, NewValue, Pen, Staged, Updated};
 
@@ -58,7 +58,7 @@ impl Pen {
         mut project: Option<&mut Project<'_>>,
     ) -> Decision {
         let mut draft = self.begin_round();
-        let mut frame = self.connected.then(|| MessageWriter::live(self.context.group()));
+        let mut frame = self.connected.then(|| CommitsWriter::live(self.context.group(), self.me()));
         let mut values = values.into_iter();
         for (ticket, commit) in round {
             // Every commit takes its values, also one that fails at its first change: otherwise the next commit would
@@ -95,7 +95,7 @@ impl Pen {
             return Err(refusal.error(self.me()));
         }
         let mut draft = self.begin_round();
-        let mut frame = self.connected.then(|| MessageWriter::live(self.context.group()));
+        let mut frame = self.connected.then(|| CommitsWriter::live(self.context.group(), self.me()));
         let changes = self.evaluate(&draft, commit, values).changes?;
         if !changes.is_empty() {
             let stamp = self.stamp()?;
@@ -113,13 +113,13 @@ impl Pen {
         draft
     }
 
-    fn end_round(&self, mut draft: Draft, frame: Option<MessageWriter>) -> Decision {
+    fn end_round(&self, mut draft: Draft, frame: Option<CommitsWriter>) -> Decision {
         let durable = self.ledger.own();
         if draft.rest.is_empty() {
             draft.heads.clear();
         } else {
-            let frame = frame.map(MessageWriter::finish);
-            draft.decision.frame = frame.filter(|frame| frame.len() <= self.context.limits.frame_bytes_max);
+            let fits = |frame: &CommitsWriter| frame.rebuilt() <= self.context.limits.frame_bytes_max;
+            draft.decision.frame = frame.filter(fits).map(CommitsWriter::finish);
             if let Some(head) = draft.heads.get_mut(&self.context.me()) {
                 (head.floor, head.floor_digest) = (durable.floor, durable.floor_digest);
             }
@@ -142,7 +142,7 @@ impl Pen {
     fn apply(
         &mut self,
         draft: &mut Draft,
-        frame: &mut Option<MessageWriter>,
+        frame: &mut Option<CommitsWriter>,
         stamp: Hlc,
         changes: Vec<Effective>,
         project: Option<&mut Project<'_>>,
