@@ -25,6 +25,7 @@ use super::adding::Adding;
 use super::context::Context;
 use super::ledger::Ledger;
 use super::members::Members;
+use super::pace::Pace;
 use super::peer::Peers;
 use super::pull::Puller;
 use super::reads::Reads;
@@ -240,6 +241,7 @@ fn assemble(
         streams: Streams::opened(identity.replica, &ledger),
         peers: Peers::default(),
         inbox: Inbox::default(),
+        pace: Pace::default(),
         puller: Puller::default(),
         acks: Acks::default(),
         hellos: Hellos::default(),

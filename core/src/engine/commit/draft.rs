@@ -36,12 +36,16 @@ pub(super) struct Draft {
 /// The state of a record before a change.
 #[derive(Clone, Copy)]
 pub(super) struct Before<'a> {
-    pub(super) header: &'a Header,
+    pub(super) header: Header,
     /// The whole record, header and value.
     pub(super) bytes: &'a [u8],
 }
 
 impl<'a> Before<'a> {
+    pub(super) fn of((header, bytes): &'a (Header, Value)) -> Self {
+        Self { header: *header, bytes }
+    }
+
     pub(super) fn value(self) -> &'a [u8] {
         record::value_of(self.bytes)
     }
@@ -76,13 +80,8 @@ impl Draft {
     }
 
     /// The record as this write leaves it so far, or as it is stored.
-    pub(super) fn before<'a>(
-        &'a self,
-        key: &RecordKey,
-        stored: Option<&'a (Header, Value)>,
-    ) -> Option<Before<'a>> {
-        let found = self.records.get(key).or(stored);
-        found.map(|(header, bytes)| Before { header, bytes })
+    pub(super) fn before<'a>(&'a self, key: &RecordKey, stored: Option<Before<'a>>) -> Option<Before<'a>> {
+        self.records.get(key).map(Before::of).or(stored)
     }
 
     /// Removes all values beside the record, since they are of an epoch that has passed.

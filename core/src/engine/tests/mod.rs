@@ -61,7 +61,7 @@ use super::wire::{
 };
 use super::{
     Action, Answer, Ask, Commit, Contents, Current, Decision, EFFECTS_MAX, Effect, Engine, Input, JobId, Pen,
-    Query, Rules, STREAMS_MAX, Staged, Ticket, Updated, open, read_projections,
+    Query, Rules, STREAMS_MAX, Staged, Ticket, Updated, lend_keys, open, read_projections, take_keys_back,
 };
 use crate::clock::{ClockError, Mono, Now, WallMs};
 use crate::error::{Error, OpenError, SharedError, StopReason};
