@@ -240,6 +240,8 @@ pub(crate) struct Decision {
     pub(crate) notices: Vec<Notice>,
     /// The streams that the write moves, and their heads after it.
     pub(crate) heads: Vec<(ReplicaId, Head)>,
+    /// The long log rows that the write adds: the stream, the sequence number and the length of each.
+    pub(crate) long_rows: Vec<(ReplicaId, u64, u32)>,
     /// The clock's high-water that the write stores.
     pub(crate) clock: Hlc,
     /// Members that are new or have changed.

@@ -393,7 +393,9 @@ impl Engine {
     fn announce(&mut self, decision: Decision) {
         let me = self.context.me();
         let streams: Vec<_> = decision.heads.iter().map(|(stream, _)| *stream).collect();
-        self.ledger_mut().apply(decision.heads, decision.clock);
+        let ledger = self.ledger_mut();
+        ledger.apply(decision.heads, decision.clock);
+        ledger.add_long_rows(decision.long_rows);
         if decision.elsewhere.is_some() {
             // What waits may rest on the commit that was left out, and the tips of its stream count it.
             self.let_go(0);

@@ -206,6 +206,7 @@ fn open_engine_with(store: &Map, ask: Ask, models: Registry, now: Now) -> Result
         members: all(RecordKey::range_of_model::<Member>()),
         peers: all(keys::peers()),
         forks: all(keys::forks()),
+        long_rows: all(keys::all_long()),
         besides: !all(keys::besides()).is_empty(),
     };
     let (engine, batch) = open(ask, &found, &Arc::new(models), now)?;
