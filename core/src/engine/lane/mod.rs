@@ -411,7 +411,7 @@ impl Engine {
                 Some(frame) if !self.streams.has_two_histories(me) => self.broadcast(frame),
                 Some(_) => {}
                 // The round is too long for a frame: an acknowledgement tells peers that there is something to pull.
-                None if self.peers.any_up() => self.acks.later([me], self.now.mono),
+                None if self.peers.any_up() => self.acks.later([me], self.peers.up(), self.now.mono),
                 None => {}
             }
         } else if !streams.is_empty() {
@@ -419,9 +419,11 @@ impl Engine {
             if self.inbox.is_empty() {
                 self.streams.settled();
             }
-            self.streams.applied(streams.iter().copied());
+            if self.streams.applied(streams.iter().copied()) {
+                self.peers.nothing_is_passed_over();
+            }
             self.puller.store_works();
-            self.acks.later(streams, self.now.mono);
+            self.acks.later(streams, self.peers.up(), self.now.mono);
         }
         self.take_members(decision.members);
         if let Some(Elsewhere { from, stream, seq, reason, .. }) = decision.elsewhere {

@@ -158,14 +158,17 @@ impl Streams {
         (fell, told)
     }
 
-    /// Takes note that commits of these streams are durable: the next failure begins with a short pause again.
-    pub(super) fn applied(&mut self, streams: impl IntoIterator<Item = ReplicaId>) {
+    /// Takes note that commits of these streams are durable: the next failure begins with a short pause again. Returns
+    /// whether one of them was tried again, so that pulls excluded it until now.
+    pub(super) fn applied(&mut self, streams: impl IntoIterator<Item = ReplicaId>) -> bool {
+        let mut was_excluded = false;
         for id in streams {
             if let Some(stream) = self.streams.get_mut(&id) {
                 stream.backoff.reset();
             }
-            self.tried_again.remove(&id);
+            was_excluded |= self.tried_again.remove(&id);
         }
+        was_excluded
     }
 
     /// Whether the next commit of any stream is tried again.
