@@ -210,14 +210,15 @@ fn a_record_is_read_once_for_all_commits_of_a_round() {
 #[test]
 fn the_causes_of_a_round_are_named_once() {
     let mut world = World::connected(Rules::ALL);
-    world.feed(B, live(&[&Author::new(B, B_DEVICE).tag(1, "a")]));
+    let mut b = Author::new(B, B_DEVICE);
+    world.feed(B, live(&[&b.tag(1, "a")]));
     for id in 2..5 {
         world.submit(vec![tag(id, "x")]);
     }
     world.settle();
     let last = world.head().seq;
     let after: Vec<_> = (last - 2..=last).map(|seq| world.logged(seq).after).collect();
-    assert_eq!(after, [vec![(B, 1)], vec![], vec![]]);
+    assert_eq!(after, [vec![cause(&b.head())], vec![], vec![]]);
 }
 
 /// An app that shows changes as they come shows them as the records stand in the store.

@@ -223,7 +223,7 @@ fn what_lies_beside_a_record_goes_with_its_epoch_and_no_later_one() {
             b.commit(&[], vec![bagged(1, &[1], Hlc::NEVER)]),
             b.commit(&[], vec![bagged(1, &[2], Hlc::NEVER)]),
         );
-        let gone = c.commit(&[(B, 2)], vec![(RecordKey::new::<Bag>(&1), None, Some(Hlc::NEVER))]);
+        let gone = c.commit(&[b.head()], vec![(RecordKey::new::<Bag>(&1), None, Some(Hlc::NEVER))]);
         let (three, four) = (
             c.commit(&[], vec![bagged(1, &[3], gone.stamp)]),
             c.commit(&[], vec![bagged(1, &[4], gone.stamp)]),

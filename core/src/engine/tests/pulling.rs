@@ -110,7 +110,7 @@ fn y14_what_rests_on_a_stopped_stream_keeps_no_other_stream_waiting() {
     let held = b.tag(1, "b");
     world.feed(B, live(&[&held]));
     assert!(matches!(world.stop_of(B), Some(StreamStop::Held { .. })));
-    let rests = c.commit(&[(B, 1)], vec![tagged(2, "c")]);
+    let rests = c.commit(&[b.head()], vec![tagged(2, "c")]);
     world.said();
     world.feed(C, hello(1, &[b.head(), c.head()]));
     let mut asked = 0;
