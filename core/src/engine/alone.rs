@@ -105,6 +105,7 @@ impl Alone {
             members: Vec::new(),
             peers: Vec::new(),
             forks: Vec::new(),
+            long_rows: Vec::new(),
             besides: false,
         };
         let (engine, batch) = match super::open(ask, &nothing, &Arc::new(registry), now.clone()) {

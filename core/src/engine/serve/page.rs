@@ -63,12 +63,12 @@ impl Page {
     }
 
     /// The next read; `None` once the page is complete.
-    pub(in crate::engine) fn step(&mut self) -> Option<Query> {
+    pub(in crate::engine) fn step(&mut self, ledger: &Ledger) -> Option<Query> {
         if self.failed {
             return None;
         }
         if let Stage::Picking(picker) = &mut self.stage {
-            if let Some(query) = picker.step() {
+            if let Some(query) = picker.step(ledger) {
                 return Some(query);
             }
             let mut picked = picker.finish();

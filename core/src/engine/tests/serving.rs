@@ -53,6 +53,31 @@ fn a_page_reads_hardly_more_rows_than_it_sends() {
     assert!(world.scanned <= page.len() + 32, "{} rows for {} commits", world.scanned, page.len());
 }
 
+/// One commit with many changes does not make the pages behind it take a read for each commit: neither at once, nor after
+/// the store was opened again.
+#[test]
+fn a_large_commit_makes_no_later_page_slow() {
+    let mut world = World::connected(Rules::ALL);
+    world.commit((0..1_000).map(|id| tag(id, "a")).collect()).unwrap();
+    let large = world.own();
+    for n in 0..1_000 {
+        world.commit(vec![tag(n, "some name")]).unwrap();
+    }
+    assert_eq!(block_on(world.store.scan(keys::all_long(), 9)).unwrap().len(), 1);
+    for reopens in [false, true] {
+        if reopens {
+            world.reopen(networked(Rules::ALL));
+            world.handle(Input::Up(C));
+            world.settle();
+        }
+        world.finds = 0;
+        let (_, page) = world.page(C, std::slice::from_ref(&large), 1 << 20);
+        assert_eq!(page.len(), 1_000);
+        assert!(world.finds <= 6, "{} reads", world.finds);
+    }
+    assert_eq!(world.audit(), []);
+}
+
 /// A write may come while a page is read, before or after the store has seen the read: every entry still has its bytes.
 #[test]
 fn a_value_that_moves_while_a_page_is_read_is_in_the_page() {
