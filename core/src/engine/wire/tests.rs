@@ -152,8 +152,8 @@ fn y13_golden_bytes() {
         &[9, 1, 0, 1, 16][..],
         &2u128.to_be_bytes(),
         &[6, 0xac, 2],
-        // Two runs: C's, who sends the page, and B's.
-        &[2, 3],
+        // Not compressed. Two runs: C's, who sends the page, and B's.
+        &[0, 2, 3],
         device(C).as_bytes(),
         &[1],
         &starts[1],
@@ -223,6 +223,31 @@ fn y13_golden_bytes() {
         assert_eq!(bytes, golden, "{message:?}");
         assert_eq!(read(&golden), [Ok(message)]);
     }
+}
+
+/// A page of values that repeat themselves is less than half as long on its way, and the same at its end. A live message
+/// is never compressed.
+#[test]
+fn pages_are_compressed_where_that_makes_them_shorter() {
+    let mut b = Author::new(B);
+    let text =
+        |n: u8| format!("{{\"title\":\"note {n}\",\"done\":false,\"tags\":[\"home\",\"later\"]}}").repeat(3);
+    let made: Vec<_> = (0..100).map(|n| b.note(n, &text(n))).collect();
+    let head = PageHead { id: 1, more: false, pruned: false, too_long: None };
+    let (mut page, mut live) = (CommitsWriter::page(GROUP, C, &head, 0), CommitsWriter::live(GROUP, C));
+    for made in &made {
+        page.push(&made.parts(&made.joined()));
+        live.push(&made.parts(&made.joined()));
+    }
+    let values: usize = made.iter().map(|made| made.joined().len()).sum();
+    let (page, live) = (page.finish(), live.finish());
+    assert!(2 * page.len() < values && live.len() > values, "{} and {} of {values}", page.len(), live.len());
+    let expected: Vec<_> = made.iter().map(|made| Rebuilt::Commit(made.wire())).collect();
+    assert_eq!((rebuilt(&page, C, &[]), rebuilt(&live, C, &[])), (expected.clone(), expected));
+    // What it becomes is bounded as a frame is.
+    let read = |most| Messages::new(page.clone(), Some(GROUP), most).unwrap().next().unwrap();
+    assert!(read(FRAME_MAX).is_ok());
+    assert_eq!(read(page.len()), Err(WireError::TooLong));
 }
 
 /// The features of a later version, and kinds that are only reserved, harm nobody.
@@ -344,7 +369,7 @@ fn a_table_is_written_in_one_way() {
         CommitsWriter::page(GROUP, C, &PageHead { id: 1, more: false, pruned: false, too_long: None }, 0);
     [&one, &two].into_iter().for_each(|made| whole.push(&made.parts(&made.joined())));
     let body = |runs: &[&[u8]], commits: &[&[u8]]| {
-        [&[1, 0, 0, 0, u8::try_from(runs.len()).unwrap()][..], &runs.concat(), &commits.concat()].concat()
+        [&[1, 0, 0, 0, 0, u8::try_from(runs.len()).unwrap()][..], &runs.concat(), &commits.concat()].concat()
     };
     let run = |flags: u8, first: u8, before: &Digest, after: &Digest| {
         let stream: &[u8] = if flags & 1 == 0 { B.as_bytes() } else { &[] };
