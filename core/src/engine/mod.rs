@@ -86,7 +86,7 @@ use crate::ids::ReplicaId;
 use acks::{Acks, HelloReason, Hellos};
 use adding::Adding;
 pub(crate) use commit::{
-    Action, Commit, Current, Decision, NewValue, Pen, Received, Refusal, Staged, Updated, lend_keys,
+    Action, Commit, Current, Decision, NewValue, Pen, Received, Refusal, Staged, Update, Updated, lend_keys,
     take_keys_back,
 };
 use context::Context;

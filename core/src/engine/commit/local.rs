@@ -214,7 +214,7 @@ impl Pen {
         let mut bytes = 0_usize;
         for (staged, stored) in commit.changes.into_iter().zip(stored) {
             durable &= draft.records.get(&staged.record).is_none();
-            match effect_of(draft, staged, stored) {
+            match self.effect_of(draft, staged, stored) {
                 Ok(Some(change)) => {
                     let value = change.new.as_ref().map_or(0, |new| record::value_of(&new.record).len());
                     bytes = bytes.saturating_add(change.record.id_bytes().len() + value);
@@ -232,47 +232,57 @@ impl Pen {
         }
         Evaluated { changes: Ok(effective), durable }
     }
-}
 
-/// The effect of one change; `None` if it changes nothing.
-fn effect_of(draft: &Draft, staged: Staged, stored: Option<Value>) -> Result<Option<Effective>, Error> {
-    let Staged { record: key, action, own_merge } = staged;
-    let stored = match stored {
-        Some(bytes) if draft.records.get(&key).is_none() => Some((record::parse(&bytes)?.0, bytes)),
-        _ => None,
-    };
-    let before = draft.before(&key, stored.as_ref());
-    if let Some(before) = before
-        && before.header.merge.is_some() != own_merge
-    {
-        return Err(Error::OtherMerge { record: key });
-    }
-    let merge = own_merge.then(|| {
-        let known = before.and_then(|before| before.header.merge);
-        known.unwrap_or(Merged::plain(Hlc::NEVER))
-    });
-    let old = before.filter(|before| !before.header.tombstone);
-    let current = old.as_ref().map(|old| Current { schema: old.header.schema, value: old.value() });
-    let new = match action {
-        Action::Put(new) => Some(new),
-        Action::Delete => None,
-        Action::Update(update) => match update(current)? {
+    /// The effect of one change; `None` if it changes nothing.
+    fn effect_of(
+        &self,
+        draft: &Draft,
+        staged: Staged,
+        stored: Option<Value>,
+    ) -> Result<Option<Effective>, Error> {
+        let Staged { record: key, action, own_merge } = staged;
+        let stored = match stored {
+            Some(bytes) if draft.records.get(&key).is_none() => Some((record::parse(&bytes)?.0, bytes)),
+            _ => None,
+        };
+        let before = draft.before(&key, stored.as_ref());
+        if let Some(before) = before
+            && before.header.merge.is_some() != own_merge
+        {
+            return Err(Error::OtherMerge { record: key });
+        }
+        let merge = own_merge.then(|| {
+            let known = before.and_then(|before| before.header.merge);
+            known.unwrap_or(Merged::plain(Hlc::NEVER))
+        });
+        let old = before.filter(|before| !before.header.tombstone);
+        let current = old.as_ref().map(|old| Current { schema: old.header.schema, value: old.value() });
+        let updated = match action {
+            Action::Put(new) => Updated::Put(new),
+            Action::Delete => Updated::Delete,
+            Action::Update(update) => update(current)?,
+            // The commit is stamped right after this, if it changes anything.
+            Action::Stamped(make) => make(self.clock.clone().stamp(self.wall.clone()?)?)(current)?,
+        };
+        let new = match updated {
             Updated::Put(new) => Some(new),
             Updated::Delete => None,
             Updated::Keep => return Ok(None),
-        },
-    };
-    let kind = match (current, &new) {
-        (None, None) => return Ok(None),
-        (None, Some(_)) => ChangeKind::Insert,
-        (Some(_), None) => ChangeKind::Delete,
-        (Some(old), Some(new)) if old.schema > new.schema => {
-            return Err(Error::NewerSchema { record: key, stored: old.schema, known: new.schema });
-        }
-        (Some(old), Some(new)) if old.schema == new.schema && old.value == record::value_of(&new.record) => {
-            return Ok(None);
-        }
-        (Some(_), Some(_)) => ChangeKind::Update,
-    };
-    Ok(Some(Effective { record: key, new, stored, kind, merge }))
+        };
+        let kind = match (current, &new) {
+            (None, None) => return Ok(None),
+            (None, Some(_)) => ChangeKind::Insert,
+            (Some(_), None) => ChangeKind::Delete,
+            (Some(old), Some(new)) if old.schema > new.schema => {
+                return Err(Error::NewerSchema { record: key, stored: old.schema, known: new.schema });
+            }
+            (Some(old), Some(new))
+                if old.schema == new.schema && old.value == record::value_of(&new.record) =>
+            {
+                return Ok(None);
+            }
+            (Some(_), Some(_)) => ChangeKind::Update,
+        };
+        Ok(Some(Effective { record: key, new, stored, kind, merge }))
+    }
 }

@@ -68,6 +68,13 @@ impl Admitting<'_> {
         }
     }
 
+    /// Whether a member was ever added on a device: then a commit that it made there is taken, also if another device counts
+    /// by now. Its author did not know that, and whoever takes the commit must not depend on what is known here.
+    fn was_on(&self, stream: ReplicaId, device: DeviceId) -> bool {
+        let records = [self.members.get(stream), self.inbox.member(stream)];
+        records.into_iter().flatten().any(|member| member.was_on(device))
+    }
+
     /// Whether the author of a stream is or was a member, or will be one once everything is applied. A joiner does not
     /// know the members yet, so it takes other streams too, as many as a group may have.
     pub(in crate::engine) fn is_known_stream(&self, stream: ReplicaId) -> bool {
@@ -172,7 +179,7 @@ impl Admitting<'_> {
         // Its author's member record is a cause of a commit, so the device is checked behind the causes: before them,
         // a record that was put right since would refuse what its author may commit.
         let device = self.device_of(stream).filter(|_| rules.devices_are_checked);
-        if let Some(device) = device.filter(|device| *device != entry.device) {
+        if let Some(device) = device.filter(|_| !self.was_on(stream, entry.device)) {
             return refused(seq, format!("it names device {}, its author is on {device}", entry.device));
         }
         let beyond_bound = rules.drift_is_held && !self.ledger.is_within_drift(entry.stamp, self.now);
@@ -282,6 +289,9 @@ fn members_in(entry: &LogEntry, values: &[Option<Bytes>]) -> Result<Vec<Member>,
             model::decode_bytes(value).map_err(|_| "a member record is damaged, or of a newer version")?;
         if RecordKey::new::<Member>(&member.replica) != change.record {
             return Err("a member record is under another replica's key");
+        }
+        if !member.is_possible_at(entry.stamp) {
+            return Err("a member record has adds that come after it, or in another order than theirs");
         }
         members.push(member);
     }

@@ -225,6 +225,52 @@ fn y13_golden_bytes() {
     }
 }
 
+/// Y13: what a version of today sends is read by every later one.
+#[test]
+fn y13_messages_are_those_of_the_vectors() {
+    const NAMES: [&str; 12] = [
+        "hello",
+        "stranger",
+        "pull",
+        "page",
+        "live",
+        "ack",
+        "regressed",
+        "stopped_held",
+        "stopped_refused",
+        "other_group",
+        "relayed",
+        "hello_of_a_joiner",
+    ];
+    let examples = examples();
+    assert_eq!(examples.len(), NAMES.len());
+    let (mut b, head) = (Author::new(B), PageHead { id: 1, more: false, pruned: false, too_long: None });
+    let alike: Vec<_> = (0..30).map(|n| b.note(n, &"all work and no play ".repeat(3))).collect();
+    let mut compressed = CommitsWriter::page(GROUP, C, &head, 0);
+    alike.iter().for_each(|made| compressed.push(&made.parts(&made.joined())));
+    let mut later = CommitsWriter::live(GROUP, B);
+    let start = chain_start(GROUP_OF_MADE, B);
+    let commit = CommitParts { stream: B, seq: 1, previous: &start, entry: b"\x02later", values: b"value" };
+    later.push(&commit);
+    let mut written: Vec<_> =
+        NAMES.iter().zip(&examples).map(|(name, (_, bytes))| (*name, bytes.to_vec())).collect();
+    written.push(("page_compressed", compressed.finish().to_vec()));
+    written.push(("live_of_a_later_entry", later.finish().to_vec()));
+    written.push(("of_a_kind_that_is_not_known", sealed(GROUP, 200, b"later").to_vec()));
+    let vectors = crate::vectors::compare("messages.txt", &written);
+    for (name, (message, _)) in NAMES.iter().zip(examples) {
+        assert_eq!(read(&vectors[*name]), [Ok(message)], "{name}");
+    }
+    let expected: Vec<_> = alike.iter().map(|made| Rebuilt::Commit(made.wire())).collect();
+    assert_eq!(rebuilt(&vectors["page_compressed"], C, &[]), expected);
+    let later = rebuilt(&vectors["live_of_a_later_entry"], B, &[]);
+    assert!(
+        matches!(&later[..], [Rebuilt::Commit(commit)] if &commit.entry[..] == b"\x02later"),
+        "{later:?}"
+    );
+    assert_eq!(read(&vectors["of_a_kind_that_is_not_known"]), []);
+}
+
 /// A page of values that repeat themselves is less than half as long on its way, and the same at its end. A live message
 /// is never compressed.
 #[test]
