@@ -169,6 +169,8 @@ mod syncable;
 mod transport;
 mod tx;
 mod update;
+#[cfg(test)]
+mod vectors;
 
 pub use audit::{Rule, Violation, audit};
 pub use batch::Batch;

@@ -203,12 +203,13 @@ impl Alone {
 
     /// Commits `records` records in one round.
     pub fn commit(&mut self, records: u32) {
-        if let Some(byte) = self.content.first_mut() {
-            // Change the content: a put of equal bytes writes nothing.
-            *byte = byte.wrapping_add(1);
-        }
-        let content = self.content.clone();
-        let change = |id| vec![staged(&Thing { id, content: content.clone() })];
+        // Each value is another one that cannot be compressed: a page is as long as its values.
+        let (len, round) = (self.content.len(), self.tickets);
+        let change = |id: u32| {
+            let mut content = vec![0; len];
+            fastrand::Rng::with_seed(round + u64::from(id)).fill(&mut content);
+            vec![staged(&Thing { id, content })]
+        };
         self.commit_all((0..records).map(change).collect());
     }
 

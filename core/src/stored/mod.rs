@@ -28,6 +28,8 @@ pub(crate) mod keys;
 pub(crate) mod log;
 pub(crate) mod record;
 mod rows;
+#[cfg(test)]
+mod vectors;
 
 pub(crate) use log::{Cause, LogEntry, Reference, ValueRef};
 pub(crate) use rows::{

@@ -21,6 +21,7 @@ use super::bytes::{OUT_OF_RANGE, Unread, put_number};
 use super::entry::{self, NamesRead, NamesWritten};
 use super::frame::{HEADER_LEN, MessageWriter, WireError};
 use super::message::{LIVE, PAGE, PageHead, STREAMS_MAX};
+use super::squeeze::{squeeze, unsqueeze};
 use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::stored::Digest;
 use crate::stored::log::{DigestCheck, chain, digest_check};
@@ -106,7 +107,7 @@ impl CommitsWriter {
 
     /// A page of `sender` with about `room` bytes of commits.
     pub(crate) fn page(group: GroupId, sender: ReplicaId, head: &PageHead, room: usize) -> Self {
-        Self::new(MessageWriter::new(PAGE, group, room + PAGE_BYTES).with(head), true, sender, room)
+        Self::new(MessageWriter::new(PAGE, group, PAGE_BYTES).with(head), true, sender, room)
     }
 
     fn new(head: MessageWriter, full: bool, sender: ReplicaId, room: usize) -> Self {
@@ -171,7 +172,8 @@ impl CommitsWriter {
 
     pub(crate) fn finish(self) -> Bytes {
         let Self { mut head, full, sender, runs, commits, .. } = self;
-        let out = &mut head.out;
+        let mut body = Vec::with_capacity(runs.len() * 96 + commits.len() + 8);
+        let out = &mut body;
         put_number(out, runs.len() as u64);
         for RunWritten { stream, device, first, before, after, .. } in runs {
             let of_sender = stream == sender;
@@ -188,6 +190,11 @@ impl CommitsWriter {
             out.extend_from_slice(&digest_check(&after));
         }
         out.extend_from_slice(&commits);
+        let block = if full { squeeze(&body) } else { None };
+        if full {
+            put_number(&mut head.out, block.as_ref().map_or(0, |_| body.len() as u64));
+        }
+        head.out.extend_from_slice(block.as_ref().unwrap_or(&body));
         head.finish()
     }
 }
@@ -231,8 +238,21 @@ pub(crate) enum Rebuilt {
 }
 
 impl Packed {
-    /// Reads the table of the commits that fill `body`.
-    pub(super) fn read(body: &Bytes, full: bool) -> Result<Self, WireError> {
+    /// Reads the table of the commits of a page, which fill `body`, perhaps compressed.
+    pub(super) fn read_page(body: &Bytes, frame_bytes_max: usize) -> Result<Self, WireError> {
+        let mut rest = Unread(body);
+        match rest.fitting()? {
+            0 => Self::read(&body.slice_ref(rest.0), true),
+            len => Self::read(&unsqueeze(rest.0, len, frame_bytes_max)?.into(), true),
+        }
+    }
+
+    /// Reads the table of the commits of a live message, which fill `body`.
+    pub(super) fn read_live(body: &Bytes) -> Result<Self, WireError> {
+        Self::read(body, false)
+    }
+
+    fn read(body: &Bytes, full: bool) -> Result<Self, WireError> {
         let mut rest = Unread(body);
         let count: usize = rest.fitting()?;
         if count > STREAMS_MAX {

@@ -127,6 +127,7 @@ pub(crate) fn sealed(group: GroupId, kind: u8, body: &[u8]) -> Bytes {
 pub(crate) struct Messages {
     pub(super) rest: Bytes,
     group: Option<GroupId>,
+    pub(super) frame_bytes_max: usize,
 }
 
 impl Messages {
@@ -140,7 +141,7 @@ impl Messages {
         if frame.len() > frame_bytes_max {
             return Err(WireError::TooLong);
         }
-        Ok(Self { rest: frame, group })
+        Ok(Self { rest: frame, group, frame_bytes_max })
     }
 
     /// Takes the next message off the frame: its kind, the group that it names, and its body.

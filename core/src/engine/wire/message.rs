@@ -246,9 +246,9 @@ impl Messages {
             PAGE => {
                 let (head, rest) = postcard::take_from_bytes(&body).map_err(damaged)?;
                 let commits = body.len() - rest.len();
-                Some(Message::Page(head, Packed::read(&body.split_off(commits), true)?))
+                Some(Message::Page(head, Packed::read_page(&body.split_off(commits), self.frame_bytes_max)?))
             }
-            LIVE => Some(Message::Live(Packed::read(&body, false)?)),
+            LIVE => Some(Message::Live(Packed::read_live(&body)?)),
             ACK => Some(Message::Ack(whole(&body)?)),
             REGRESSED => Some(Message::Regressed(whole(&body)?)),
             STOPPED => Some(Message::Stopped(whole(&body)?)),

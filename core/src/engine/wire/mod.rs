@@ -9,6 +9,7 @@ mod commits;
 mod entry;
 mod frame;
 mod message;
+mod squeeze;
 mod stopped;
 
 pub(crate) use commits::{

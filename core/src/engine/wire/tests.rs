@@ -152,8 +152,8 @@ fn y13_golden_bytes() {
         &[9, 1, 0, 1, 16][..],
         &2u128.to_be_bytes(),
         &[6, 0xac, 2],
-        // Two runs: C's, who sends the page, and B's.
-        &[2, 3],
+        // Not compressed. Two runs: C's, who sends the page, and B's.
+        &[0, 2, 3],
         device(C).as_bytes(),
         &[1],
         &starts[1],
@@ -223,6 +223,77 @@ fn y13_golden_bytes() {
         assert_eq!(bytes, golden, "{message:?}");
         assert_eq!(read(&golden), [Ok(message)]);
     }
+}
+
+/// Y13: what a version of today sends is read by every later one.
+#[test]
+fn y13_messages_are_those_of_the_vectors() {
+    const NAMES: [&str; 12] = [
+        "hello",
+        "stranger",
+        "pull",
+        "page",
+        "live",
+        "ack",
+        "regressed",
+        "stopped_held",
+        "stopped_refused",
+        "other_group",
+        "relayed",
+        "hello_of_a_joiner",
+    ];
+    let examples = examples();
+    assert_eq!(examples.len(), NAMES.len());
+    let (mut b, head) = (Author::new(B), PageHead { id: 1, more: false, pruned: false, too_long: None });
+    let alike: Vec<_> = (0..30).map(|n| b.note(n, &"all work and no play ".repeat(3))).collect();
+    let mut compressed = CommitsWriter::page(GROUP, C, &head, 0);
+    alike.iter().for_each(|made| compressed.push(&made.parts(&made.joined())));
+    let mut later = CommitsWriter::live(GROUP, B);
+    let start = chain_start(GROUP_OF_MADE, B);
+    let commit = CommitParts { stream: B, seq: 1, previous: &start, entry: b"\x02later", values: b"value" };
+    later.push(&commit);
+    let mut written: Vec<_> =
+        NAMES.iter().zip(&examples).map(|(name, (_, bytes))| (*name, bytes.to_vec())).collect();
+    written.push(("page_compressed", compressed.finish().to_vec()));
+    written.push(("live_of_a_later_entry", later.finish().to_vec()));
+    written.push(("of_a_kind_that_is_not_known", sealed(GROUP, 200, b"later").to_vec()));
+    let vectors = crate::vectors::compare("messages.txt", &written);
+    for (name, (message, _)) in NAMES.iter().zip(examples) {
+        assert_eq!(read(&vectors[*name]), [Ok(message)], "{name}");
+    }
+    let expected: Vec<_> = alike.iter().map(|made| Rebuilt::Commit(made.wire())).collect();
+    assert_eq!(rebuilt(&vectors["page_compressed"], C, &[]), expected);
+    let later = rebuilt(&vectors["live_of_a_later_entry"], B, &[]);
+    assert!(
+        matches!(&later[..], [Rebuilt::Commit(commit)] if &commit.entry[..] == b"\x02later"),
+        "{later:?}"
+    );
+    assert_eq!(read(&vectors["of_a_kind_that_is_not_known"]), []);
+}
+
+/// A page of values that repeat themselves is less than half as long on its way, and the same at its end. A live message
+/// is never compressed.
+#[test]
+fn pages_are_compressed_where_that_makes_them_shorter() {
+    let mut b = Author::new(B);
+    let text =
+        |n: u8| format!("{{\"title\":\"note {n}\",\"done\":false,\"tags\":[\"home\",\"later\"]}}").repeat(3);
+    let made: Vec<_> = (0..100).map(|n| b.note(n, &text(n))).collect();
+    let head = PageHead { id: 1, more: false, pruned: false, too_long: None };
+    let (mut page, mut live) = (CommitsWriter::page(GROUP, C, &head, 0), CommitsWriter::live(GROUP, C));
+    for made in &made {
+        page.push(&made.parts(&made.joined()));
+        live.push(&made.parts(&made.joined()));
+    }
+    let values: usize = made.iter().map(|made| made.joined().len()).sum();
+    let (page, live) = (page.finish(), live.finish());
+    assert!(2 * page.len() < values && live.len() > values, "{} and {} of {values}", page.len(), live.len());
+    let expected: Vec<_> = made.iter().map(|made| Rebuilt::Commit(made.wire())).collect();
+    assert_eq!((rebuilt(&page, C, &[]), rebuilt(&live, C, &[])), (expected.clone(), expected));
+    // What it becomes is bounded as a frame is.
+    let read = |most| Messages::new(page.clone(), Some(GROUP), most).unwrap().next().unwrap();
+    assert!(read(FRAME_MAX).is_ok());
+    assert_eq!(read(page.len()), Err(WireError::TooLong));
 }
 
 /// The features of a later version, and kinds that are only reserved, harm nobody.
@@ -344,7 +415,7 @@ fn a_table_is_written_in_one_way() {
         CommitsWriter::page(GROUP, C, &PageHead { id: 1, more: false, pruned: false, too_long: None }, 0);
     [&one, &two].into_iter().for_each(|made| whole.push(&made.parts(&made.joined())));
     let body = |runs: &[&[u8]], commits: &[&[u8]]| {
-        [&[1, 0, 0, 0, u8::try_from(runs.len()).unwrap()][..], &runs.concat(), &commits.concat()].concat()
+        [&[1, 0, 0, 0, 0, u8::try_from(runs.len()).unwrap()][..], &runs.concat(), &commits.concat()].concat()
     };
     let run = |flags: u8, first: u8, before: &Digest, after: &Digest| {
         let stream: &[u8] = if flags & 1 == 0 { B.as_bytes() } else { &[] };
