@@ -142,12 +142,7 @@ async fn bad_calls_are_typed_errors_and_write_nothing() {
     assert!(matches!(library.list::<Stranger>().next_page().await, Err(Error::UnregisteredModel { .. })));
     assert!(matches!(library.get::<TagV2>("a".into()).await, Err(Error::OtherModel { .. })));
 
-    let member = syncline::Member {
-        replica: syncline::ReplicaId(Uuid::nil()),
-        device: DEVICE,
-        corrections: 0,
-        state: syncline::MemberState::Active,
-    };
+    let member = syncline::Member::new(syncline::ReplicaId(Uuid::nil()), DEVICE);
     assert!(matches!(library.commit(member.clone()).await, Err(Error::ReservedModel { .. })));
     assert!(matches!(
         library.delete::<syncline::Member>(member.replica).await,

@@ -79,7 +79,7 @@ pub async fn audit(storage: &dyn Storage) -> Vec<Violation> {
         group: None,
         clock: None,
         named: BTreeMap::new(),
-        devices: BTreeMap::new(),
+        members: BTreeMap::new(),
         long_rows: BTreeMap::new(),
         violations: Vec::new(),
     };
@@ -96,8 +96,8 @@ struct Audit<'a> {
     clock: Option<Hlc>,
     /// For each stream, how many changes of its log wrote the record that is stored now.
     named: BTreeMap<ReplicaId, u64>,
-    /// The device of each member.
-    devices: BTreeMap<ReplicaId, DeviceId>,
+    /// The record of each member.
+    members: BTreeMap<ReplicaId, Member>,
     /// The long log rows that the store knows, with their lengths.
     long_rows: BTreeMap<(ReplicaId, u64), u32>,
     violations: Vec<Violation>,
@@ -164,7 +164,7 @@ impl<'a> Audit<'a> {
                 }
                 match model::decode_bytes::<Member>(value) {
                     Ok(member) if RecordKey::id_in::<Member>(key) == Some(member.replica) => {
-                        self.devices.insert(member.replica, member.device);
+                        self.members.insert(member.replica, member);
                     }
                     Ok(member) => {
                         self.report(Rule::Format, format!("{} is under another key", member.replica));
@@ -174,12 +174,13 @@ impl<'a> Audit<'a> {
             }
         }
         let joining = self.get(keys::introducer()).await?.is_some();
-        match self.devices.get(&identity.replica) {
+        match self.members.get(&identity.replica) {
             // A joiner that was added on a wrong device waits until that is put right.
             _ if joining => {}
             None => self.report(Rule::Complete, "the own member record is missing"),
-            Some(device) if *device != identity.device => {
-                let detail = format!("the store is of {}, its member record of {device}", identity.device);
+            Some(member) if !member.was_on(identity.device) => {
+                let (own, device) = (identity.device, member.device);
+                let detail = format!("the store is of {own}, its member record of {device}");
                 self.report(Rule::Devices, detail);
             }
             Some(_) => {}
@@ -187,9 +188,10 @@ impl<'a> Audit<'a> {
         Ok(())
     }
 
-    /// Reports `device` if the member record of `replica` names another one.
+    /// Reports `device` if the member record of `replica` names others alone.
     fn check_device(&mut self, replica: ReplicaId, device: DeviceId, what: impl fmt::Display) {
-        if let Some(known) = self.devices.get(&replica).filter(|known| **known != device) {
+        if let Some(known) = self.members.get(&replica).filter(|known| !known.was_on(device)) {
+            let known = known.device;
             let detail = format!("{what} is of device {device}, replica {replica} is on {known}");
             self.report(Rule::Devices, detail);
         }

@@ -88,8 +88,8 @@ use crate::ids::ReplicaId;
 use acks::{Acks, HelloReason, Hellos};
 use adding::Adding;
 pub(crate) use commit::{
-    Action, Commit, Current, Decision, NewValue, Pen, Places, Received, Refusal, Staged, Updated, lend_keys,
-    take_keys_back,
+    Action, Commit, Current, Decision, NewValue, Pen, Places, Received, Refusal, Staged, Update, Updated,
+    lend_keys, take_keys_back,
 };
 use context::Context;
 pub(crate) use io::{Answer, Effect, Input, JobId, Query, Ticket};

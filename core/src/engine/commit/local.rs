@@ -11,7 +11,7 @@ use crate::stored::record::{self, Header, Merged};
 use crate::stored::{Cause, Head, ValueRef};
 
 use super::super::Ticket;
-use super::super::wire::{CommitParts, MessageWriter};
+use super::super::wire::{CommitParts, CommitsWriter};
 use super::draft::Draft;
 use super::touched::Stored;
 use super::{Action, Commit, Current, Decision, NewValue, Pen, Places, Staged, Updated};
@@ -60,7 +60,7 @@ impl Pen {
         mut project: Option<&mut Project<'_>>,
     ) -> Decision {
         let mut draft = self.begin_round();
-        let mut frame = self.connected.then(|| MessageWriter::live(self.context.group()));
+        let mut frame = self.connected.then(|| CommitsWriter::live(self.context.group(), self.me()));
         let (mut stored, mut at) = (Stored::new(values, places), 0);
         for (ticket, commit) in round {
             // Count every change, also those of a commit that fails at its first one: otherwise the next commit would
@@ -98,7 +98,7 @@ impl Pen {
             return Err(refusal.error(self.me()));
         }
         let mut draft = self.begin_round();
-        let mut frame = self.connected.then(|| MessageWriter::live(self.context.group()));
+        let mut frame = self.connected.then(|| CommitsWriter::live(self.context.group(), self.me()));
         let places = Places::default();
         let mut stored = Stored::new(values, &places);
         let changes = self.evaluate(&draft, commit, &stored, 0).changes?;
@@ -118,13 +118,13 @@ impl Pen {
         draft
     }
 
-    fn end_round(&self, mut draft: Draft, frame: Option<MessageWriter>) -> Decision {
+    fn end_round(&self, mut draft: Draft, frame: Option<CommitsWriter>) -> Decision {
         let durable = self.ledger.own();
         if draft.rest.is_empty() {
             draft.heads.clear();
         } else {
-            let frame = frame.map(MessageWriter::finish);
-            draft.decision.frame = frame.filter(|frame| frame.len() <= self.context.limits.frame_bytes_max);
+            let fits = |frame: &CommitsWriter| frame.rebuilt() <= self.context.limits.frame_bytes_max;
+            draft.decision.frame = frame.filter(fits).map(CommitsWriter::finish);
             if let Some(head) = draft.heads.get_mut(&self.context.me()) {
                 (head.floor, head.floor_digest) = (durable.floor, durable.floor_digest);
             }
@@ -147,7 +147,7 @@ impl Pen {
     fn apply(
         &mut self,
         draft: &mut Draft,
-        frame: &mut Option<MessageWriter>,
+        frame: &mut Option<CommitsWriter>,
         stamp: Hlc,
         (changes, stored): (Vec<Effective>, &mut Stored<'_>),
         project: Option<&mut Project<'_>>,
@@ -220,7 +220,7 @@ impl Pen {
         let mut bytes = 0_usize;
         for (staged, at) in commit.changes.into_iter().zip(first..) {
             durable &= draft.records.get(&staged.record).is_none();
-            match effect_of(draft, staged, stored, at) {
+            match self.effect_of(draft, staged, stored, at) {
                 Ok(Some(change)) => {
                     let value = change.new.as_ref().map_or(0, |new| record::value_of(&new.record).len());
                     bytes = bytes.saturating_add(change.record.id_bytes().len() + value);
@@ -238,48 +238,54 @@ impl Pen {
         }
         Evaluated { changes: Ok(effective), durable }
     }
-}
 
-/// The effect of one change; `None` if it changes nothing.
-fn effect_of(
-    draft: &Draft,
-    staged: Staged,
-    stored: &Stored<'_>,
-    at: usize,
-) -> Result<Option<Effective>, Error> {
-    let Staged { record: key, action, own_merge } = staged;
-    let before = draft.before(&key, stored.before(at)?);
-    if let Some(before) = before
-        && before.header.merge.is_some() != own_merge
-    {
-        return Err(Error::OtherMerge { record: key });
-    }
-    let merge = own_merge.then(|| {
-        let known = before.and_then(|before| before.header.merge);
-        known.unwrap_or(Merged::plain(Hlc::NEVER))
-    });
-    let old = before.filter(|before| !before.header.tombstone);
-    let current = old.as_ref().map(|old| Current { schema: old.header.schema, value: old.value() });
-    let new = match action {
-        Action::Put(new) => Some(new),
-        Action::Delete => None,
-        Action::Update(update) => match update(current)? {
+    /// The effect of one change; `None` if it changes nothing.
+    fn effect_of(
+        &self,
+        draft: &Draft,
+        staged: Staged,
+        stored: &Stored<'_>,
+        at: usize,
+    ) -> Result<Option<Effective>, Error> {
+        let Staged { record: key, action, own_merge } = staged;
+        let before = draft.before(&key, stored.before(at)?);
+        if let Some(before) = before
+            && before.header.merge.is_some() != own_merge
+        {
+            return Err(Error::OtherMerge { record: key });
+        }
+        let merge = own_merge.then(|| {
+            let known = before.and_then(|before| before.header.merge);
+            known.unwrap_or(Merged::plain(Hlc::NEVER))
+        });
+        let old = before.filter(|before| !before.header.tombstone);
+        let current = old.as_ref().map(|old| Current { schema: old.header.schema, value: old.value() });
+        let updated = match action {
+            Action::Put(new) => Updated::Put(new),
+            Action::Delete => Updated::Delete,
+            Action::Update(update) => update(current)?,
+            // The commit is stamped right after this, if it changes anything.
+            Action::Stamped(make) => make(self.clock.clone().stamp(self.wall.clone()?)?)(current)?,
+        };
+        let new = match updated {
             Updated::Put(new) => Some(new),
             Updated::Delete => None,
             Updated::Keep => return Ok(None),
-        },
-    };
-    let kind = match (current, &new) {
-        (None, None) => return Ok(None),
-        (None, Some(_)) => ChangeKind::Insert,
-        (Some(_), None) => ChangeKind::Delete,
-        (Some(old), Some(new)) if old.schema > new.schema => {
-            return Err(Error::NewerSchema { record: key, stored: old.schema, known: new.schema });
-        }
-        (Some(old), Some(new)) if old.schema == new.schema && old.value == record::value_of(&new.record) => {
-            return Ok(None);
-        }
-        (Some(_), Some(_)) => ChangeKind::Update,
-    };
-    Ok(Some(Effective { record: key, new, at, kind, merge }))
+        };
+        let kind = match (current, &new) {
+            (None, None) => return Ok(None),
+            (None, Some(_)) => ChangeKind::Insert,
+            (Some(_), None) => ChangeKind::Delete,
+            (Some(old), Some(new)) if old.schema > new.schema => {
+                return Err(Error::NewerSchema { record: key, stored: old.schema, known: new.schema });
+            }
+            (Some(old), Some(new))
+                if old.schema == new.schema && old.value == record::value_of(&new.record) =>
+            {
+                return Ok(None);
+            }
+            (Some(_), Some(_)) => ChangeKind::Update,
+        };
+        Ok(Some(Effective { record: key, new, at, kind, merge }))
+    }
 }

@@ -158,7 +158,7 @@ impl Commit {
 
     /// Whether the commit can be decided only once.
     pub(super) fn has_update(&self) -> bool {
-        self.changes.iter().any(|change| matches!(change.action, Action::Update(_)))
+        self.changes.iter().any(|change| matches!(change.action, Action::Update(_) | Action::Stamped(_)))
     }
 }
 
@@ -167,7 +167,7 @@ impl Staged {
         let action = match &self.action {
             Action::Put(new) => Action::Put(new.clone()),
             Action::Delete => Action::Delete,
-            Action::Update(_) => return None,
+            Action::Update(_) | Action::Stamped(_) => return None,
         };
         Some(Self { record: self.record.clone(), action, own_merge: self.own_merge })
     }
@@ -188,9 +188,11 @@ pub(crate) enum Action {
     Delete,
     /// Do what the closure makes of the current value.
     Update(Box<Update>),
+    /// The same, with the closure that is made for the stamp of the commit.
+    Stamped(Box<dyn FnOnce(Hlc) -> Box<Update> + Send>),
 }
 
-type Update = dyn FnOnce(Option<Current<'_>>) -> Result<Updated, Error> + Send;
+pub(crate) type Update = dyn FnOnce(Option<Current<'_>>) -> Result<Updated, Error> + Send;
 
 /// The outcome of an update's closure for its record.
 #[derive(Debug)]
@@ -206,6 +208,7 @@ impl fmt::Debug for Action {
             Self::Put(_) => "Put",
             Self::Delete => "Delete",
             Self::Update(_) => "Update",
+            Self::Stamped(_) => "Stamped",
         })
     }
 }

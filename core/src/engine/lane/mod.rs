@@ -437,9 +437,14 @@ impl Engine {
         if members.is_empty() {
             return;
         }
+        let was_moved = self.members.moved_to().is_some();
         if self.members.apply(members) {
             self.marks.note(Mark::BecameMember);
             self.tell(Event::Joined);
+        }
+        if !was_moved && self.members.moved_to().is_some() && self.refusal().is_some() {
+            // Commits that wait would name a device on which this replica is no member.
+            self.refuse_calls();
         }
         self.hellos.now();
     }

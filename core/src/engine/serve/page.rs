@@ -12,7 +12,7 @@ use crate::stored::log;
 use super::super::context::Context;
 use super::super::io::{Answer, Query};
 use super::super::ledger::Ledger;
-use super::super::wire::{CommitParts, MessageWriter, PageHead, Pull};
+use super::super::wire::{CommitParts, CommitsWriter, PageHead, Pull};
 use super::pick::{Picked, Picker};
 use super::values::{Chosen, Located, Values};
 
@@ -108,7 +108,8 @@ impl Page {
         let Picked { bytes, more, pruned, too_long, forked, .. } = picked;
         let more = more && !lost;
         chosen.retain(|chosen| Some(chosen.row.stream) != hidden);
-        let mut page = MessageWriter::page(context.group(), &PageHead { id, more, pruned, too_long }, bytes);
+        let head = PageHead { id, more, pruned, too_long };
+        let mut page = CommitsWriter::page(context.group(), context.me(), &head, bytes);
         let relayed = chosen.iter().any(|chosen| chosen.row.stream != context.me());
         let mut values = Vec::new();
         for Chosen { row, values: located } in &chosen {

@@ -22,8 +22,6 @@ use super::super::wire::{self, Pull, TooLong};
 const ROWS_MIN: usize = 16;
 /// The most rows of one scan.
 const ROWS_MAX: usize = 1024;
-/// The bytes of a commit in a page beside its entry and its values, about.
-const COMMIT_BYTES: usize = 80;
 
 /// Picks the commits of a page.
 #[derive(Debug)]
@@ -79,10 +77,12 @@ struct Cursor {
 }
 
 impl LogRow {
-    /// The bytes of the commit in a page.
+    /// The bytes that the commit counts for in a page.
     fn bytes(&self) -> usize {
         let values = self.entry.changes.iter().filter_map(|change| change.value);
-        values.map(|value| value.len()).fold(self.row.len() + COMMIT_BYTES, usize::saturating_add)
+        let values = values.map(|value| value.len()).fold(0, usize::saturating_add);
+        let entry = self.row.len().saturating_sub(size_of::<Digest>());
+        wire::commit_bytes(entry, values)
     }
 }
 

@@ -56,7 +56,7 @@ use uuid::Uuid;
 
 use super::made::{Bag, pull_all};
 use super::wire::{
-    self, Capped, CommitParts, Hello, Message, MessageWriter, Messages, PageHead, Pull, Stopped, TooLong,
+    self, Capped, CommitParts, CommitsWriter, Hello, Message, Messages, PageHead, Pull, Stopped, TooLong,
     WireClock, WireCommit, WireHead,
 };
 use super::{

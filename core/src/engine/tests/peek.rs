@@ -87,7 +87,8 @@ impl World {
 
     /// Whether the commit that came last keeps no frame in memory.
     pub(super) fn last_waiting_has_own_bytes(&self) -> bool {
-        self.engine.inbox.last().expect("it waits").raw.is_unique()
+        let last = self.engine.inbox.last().expect("it waits");
+        last.raw.is_unique() && last.values.iter().flatten().all(Bytes::is_unique)
     }
 
     /// How many peers wait for a page.

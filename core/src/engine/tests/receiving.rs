@@ -84,7 +84,7 @@ fn c9_a_gap_is_not_jumped() {
         let mut b = Author::new(B, B_DEVICE);
         let (first, second) = (b.tag(1, "a"), b.tag(2, "b"));
         world.said();
-        world.feed(B, live(&[&second]));
+        world.feed(B, if jumped { page(&[&second]) } else { live(&[&second]) });
         assert_eq!(world.seq_of(B), if jumped { 2 } else { 0 });
         if jumped {
             assert!(!world.audit().is_empty());
@@ -135,7 +135,7 @@ fn a_round_is_one_frame_and_a_frame_is_one_write() {
         .said()
         .into_iter()
         .filter_map(|(_, message)| match message {
-            Message::Live(commits) => Some(commits.len()),
+            Message::Live(commits) => Some(commits.whole(REPLICA).len()),
             _ => None,
         })
         .collect();

@@ -37,6 +37,7 @@ fn a_page_can_be_applied_front_to_back() {
     else {
         panic!("a page")
     };
+    let page = page.whole(REPLICA);
     assert!(page.iter().all(|commit| commit.stream == REPLICA), "what rests on B's is left out with it");
 }
 
@@ -119,6 +120,7 @@ fn a_value_that_moves_while_a_page_is_read_is_in_the_page() {
             );
             let said = world.said();
             let [.., (_, Message::Page(_, page))] = &said[..] else { panic!("{said:?}") };
+            let page = page.whole(REPLICA);
             let values: Vec<_> = page[page.len() - 3..].iter().map(|commit| commit.values.clone()).collect();
             let expected = [encoded(1, "old"), encoded(1, "new"), encoded(2, "moved")];
             assert_eq!(values, expected, "moved at read {at}, seen early: {early}");
@@ -158,6 +160,7 @@ fn a_page_of_thousands_of_values_takes_few_reads() {
         }
         let said = world.said();
         let [.., (_, Message::Page(_, page))] = &said[..] else { panic!("{said:?}") };
+        let page = page.whole(REPLICA);
         assert!(page.len() > 2_500, "{} commits", page.len());
         assert!(gets <= 5, "{gets} reads of values");
         assert!(scans <= 8, "{scans} scans");
