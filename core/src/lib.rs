@@ -166,6 +166,7 @@ mod status;
 mod storage;
 mod stored;
 mod syncable;
+mod tournament;
 mod transport;
 mod tx;
 mod update;

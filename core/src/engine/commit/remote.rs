@@ -244,13 +244,15 @@ impl Pen {
         newer: bool,
     ) -> Verdict {
         let value_of_old = old.value();
+        // The value of a mixed arrival is in no log entry.
+        let new_is_mixed = new.header.merge.is_some_and(|merge| merge.mixed);
         if value_of_old == new.value && old.header.schema == new.header.schema {
             // Equal values merge to the same value, so no merge of the app is needed.
             return if newer {
                 Verdict::Mix(
-                    Header { merge: Some(Merged { mixed: false, ..mine }), ..new.header },
+                    Header { merge: Some(Merged { mixed: new_is_mixed, ..mine }), ..new.header },
                     old.bytes.to_vec(),
-                    true,
+                    !new_is_mixed,
                 )
                 .written()
             } else {
@@ -266,7 +268,7 @@ impl Pen {
         let Some(NewValue { schema, record, .. }) = merged else { return Verdict::Beside };
         let value = record::value_of(&record);
         let is_old = value == value_of_old && schema == old.header.schema;
-        let is_new = value == new.value && schema == new.header.schema;
+        let is_new = value == new.value && schema == new.header.schema && !new_is_mixed;
         if is_old && !newer {
             return Verdict::Stay;
         }
