@@ -74,7 +74,7 @@ pub enum Event {
     /// This replica waits for another reason than before for its own member record. See
     /// [`Status::joining`](crate::Status::joining).
     Joining(JoinWait),
-    /// This replica has become a member: from now on it commits, and serves its peers.
+    /// This replica has become a member, at last or again: from now on it commits, and serves its peers.
     Joined,
     /// A frame was refused. The event is told for the first such frame of a peer and then ever more rarely, so that a
     /// flood of frames does not drown the other events.
@@ -93,9 +93,9 @@ pub enum Event {
         /// The error of the store, or of a record that cannot be read.
         error: String,
     },
-    /// The transport has ended. The replica goes on without its peers.
+    /// The transport has ended, or has panicked. The replica goes on without its peers.
     TransportLost {
-        /// The error that the transport reported.
+        /// The error that the transport reported, or the words of its panic.
         error: String,
     },
     /// Values that an earlier version of the app could not merge are being merged into their records, from the opening

@@ -200,7 +200,7 @@ mod tests {
 
     use super::*;
     use crate::ids::{DeviceId, ReplicaId};
-    use crate::member::MemberState;
+    use crate::member::{Added, MemberState};
 
     #[test]
     fn golden_member() {
@@ -209,12 +209,17 @@ mod tests {
             device: DeviceId(Uuid::from_u128(2)),
             corrections: 3,
             state: MemberState::Active,
+            added: 300,
+            others: vec![Added { device: DeviceId(Uuid::from_u128(4)), corrections: 1, added: 5 }],
         };
         let mut golden = vec![16];
         golden.extend(1u128.to_be_bytes());
         golden.push(16);
         golden.extend(2u128.to_be_bytes());
-        golden.extend([3, 0]);
+        // Corrections, the time of the add; one other add; the state.
+        golden.extend([3, 0xac, 0x02, 1, 16]);
+        golden.extend(4u128.to_be_bytes());
+        golden.extend([1, 5, 0]);
         let encoded = encode(&member, usize::MAX).unwrap();
         assert_eq!(record::value_of(&encoded.record), golden);
         assert_eq!(encoded.digest, digest(&golden));

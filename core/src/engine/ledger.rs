@@ -11,14 +11,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::Now;
 use crate::hlc::{Hlc, HlcGenerator};
-use crate::ids::ReplicaId;
-use crate::stored::Head;
+use crate::ids::{GroupId, ReplicaId};
+use crate::stored::log::digest_check;
+use crate::stored::{Cause, Head};
 
 use super::context::Context;
 
 /// The durable heads of all streams, and the clock.
 #[derive(Clone, Debug)]
 pub(crate) struct Ledger {
+    group: GroupId,
     me: ReplicaId,
     heads: BTreeMap<ReplicaId, Head>,
     clock: HlcGenerator,
@@ -26,30 +28,76 @@ pub(crate) struct Ledger {
     durable_clock: Hlc,
     /// The streams of others that moved since the last own commit: the next own commit rests on them.
     moved: BTreeSet<ReplicaId>,
+    /// The lengths of the long log rows, by stream and sequence number.
+    long_rows: BTreeMap<ReplicaId, BTreeMap<u64, u32>>,
     /// No kept value of the own stream stands above this sequence number, so pruning need not look there.
     kept_up_to: u64,
 }
 
 impl Ledger {
     /// The ledger of a new store: no stream has a commit.
-    pub(super) fn new(clock: HlcGenerator) -> Self {
-        Self::opened(BTreeMap::new(), clock)
+    pub(super) fn new(group: GroupId, clock: HlcGenerator) -> Self {
+        Self::opened(group, BTreeMap::new(), clock)
     }
 
     /// The ledger of an opened store.
     ///
     /// Which streams had moved before the last own commit is not stored, so the next commit comes after all of them.
-    pub(super) fn opened(heads: BTreeMap<ReplicaId, Head>, clock: HlcGenerator) -> Self {
+    pub(super) fn opened(group: GroupId, heads: BTreeMap<ReplicaId, Head>, clock: HlcGenerator) -> Self {
         let durable_clock = clock.high_water();
         let me = durable_clock.replica();
         let kept_up_to = heads.get(&me).map_or(0, |head| head.seq);
         let moved = heads.keys().copied().filter(|stream| *stream != me).collect();
-        Self { me, heads, clock, durable_clock, moved, kept_up_to }
+        Self { group, me, heads, clock, durable_clock, moved, long_rows: BTreeMap::new(), kept_up_to }
+    }
+
+    /// The ledger with these long log rows, each with its stream, its sequence number and its length.
+    pub(super) fn with_long_rows(mut self, rows: impl IntoIterator<Item = (ReplicaId, u64, u32)>) -> Self {
+        self.add_long_rows(rows);
+        self
+    }
+
+    /// Takes note of long log rows that are durable.
+    pub(super) fn add_long_rows(&mut self, rows: impl IntoIterator<Item = (ReplicaId, u64, u32)>) {
+        for (stream, seq, bytes) in rows {
+            self.long_rows.entry(stream).or_default().insert(seq, bytes);
+        }
+    }
+
+    /// The long log rows of a stream up to `floor`.
+    pub(crate) fn long_rows_up_to(&self, stream: ReplicaId, floor: u64) -> impl Iterator<Item = u64> + '_ {
+        self.long_rows
+            .get(&stream)
+            .into_iter()
+            .flat_map(move |rows| rows.range(..=floor))
+            .map(|(seq, _)| *seq)
+    }
+
+    /// How many log rows of a stream from `first` on have at most `bytes` together, whatever they hold; at least one.
+    pub(crate) fn rows_within(&self, stream: ReplicaId, first: u64, bytes: usize) -> usize {
+        let as_bytes = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let head = self.head(stream);
+        let short = as_bytes(head.row_bytes_max).max(1);
+        let (mut next, mut left, mut rows) = (first, bytes, 0);
+        let long_rows = self.long_rows.get(&stream).into_iter().flat_map(|rows| rows.range(first..));
+        // What comes behind the last row is no row.
+        for (seq, bytes) in
+            long_rows.map(|(seq, bytes)| (*seq, as_bytes(*bytes))).chain([(head.seq + 1, usize::MAX)])
+        {
+            let between = usize::try_from(seq.saturating_sub(next)).unwrap_or(usize::MAX);
+            let fit = between.min(left / short);
+            (rows, left) = (rows + fit, left - fit * short);
+            if fit < between || bytes > left {
+                break;
+            }
+            (rows, left, next) = (rows + 1, left - bytes, seq + 1);
+        }
+        rows.max(1)
     }
 
     /// The head of a stream; the start of the stream if no commit of it is here.
     pub(crate) fn head(&self, stream: ReplicaId) -> Head {
-        self.heads.get(&stream).copied().unwrap_or_else(|| Head::start(stream))
+        self.heads.get(&stream).copied().unwrap_or_else(|| Head::start(self.group, stream))
     }
 
     /// The head of the own stream.
@@ -81,14 +129,22 @@ impl Ledger {
     }
 
     /// The heads that moved since the last own commit: the causes of the next one.
-    pub(crate) fn causes(&self) -> Vec<(ReplicaId, u64)> {
-        let moved = self.moved.iter().map(|stream| (*stream, self.head(*stream).seq));
-        moved.filter(|(_, seq)| *seq > 0).collect()
+    pub(crate) fn causes(&self) -> Vec<Cause> {
+        let moved =
+            self.moved.iter().map(|stream| (*stream, self.head(*stream))).filter(|(_, head)| head.seq > 0);
+        let cause =
+            |(stream, head): (_, Head)| Cause { stream, seq: head.seq, check: digest_check(&head.digest) };
+        moved.map(cause).collect()
     }
 
     /// Adds the empty own stream of a store that joins a group.
     pub(super) fn begin_own_stream(&mut self) -> Head {
-        *self.heads.entry(self.me).or_insert_with(|| Head::start(self.me))
+        *self.heads.entry(self.me).or_insert_with(|| Head::start(self.group, self.me))
+    }
+
+    /// The group, whose streams begin with digests of their own.
+    pub(super) fn group(&self) -> GroupId {
+        self.group
     }
 
     /// Takes back the clock and `kept_up_to` of a pen. A stamp that the pen drew is never drawn again, whatever becomes
@@ -121,6 +177,11 @@ impl Ledger {
                 self.moved.insert(stream);
             }
             self.heads.insert(stream, head);
+            if head.floor > before.floor
+                && let Some(rows) = self.long_rows.get_mut(&stream)
+            {
+                *rows = rows.split_off(&(head.floor + 1));
+            }
         }
     }
 
@@ -139,6 +200,11 @@ impl Ledger {
             let covered = time(head.stamp) <= time(high_water) || !context.rules.clock_follows;
             assert!(covered, "{stream}: the clock {high_water} is behind {}", head.stamp);
         }
+        for (stream, rows) in &self.long_rows {
+            let Head { seq, floor, .. } = self.head(*stream);
+            let inside = rows.keys().all(|row| (floor + 1..=seq).contains(row));
+            assert!(inside, "{stream}: {rows:?} are no rows of {floor}..={seq}");
+        }
         assert!(!self.moved.contains(&self.me), "a commit rests on those before it without saying so");
     }
 }
@@ -147,7 +213,7 @@ impl Ledger {
 mod tests {
     use crate::clock::ClockError;
 
-    use super::super::made::{B, C, ME, complaint, context, head, ledger, now, stamp};
+    use super::super::made::{B, C, GROUP, ME, complaint, context, head, ledger, now, stamp};
     use super::*;
 
     /// A ledger with three commits of its own and five of `B`.
@@ -171,12 +237,13 @@ mod tests {
     #[test]
     fn a_commit_rests_on_what_moved_since_the_own_commit_before_it() {
         let mut ledger = some();
-        assert_eq!(ledger.causes(), [(B, 5)], "all of them after an opening");
+        let cause = |stream, seq| Cause { stream, seq, check: digest_check(&head(stream, seq).digest) };
+        assert_eq!(ledger.causes(), [cause(B, 5)], "all of them after an opening");
         ledger.apply(vec![(ME, head(ME, 4))], stamp(5, ME));
         assert_eq!(ledger.causes(), []);
         ledger.apply(vec![(C, head(C, 1))], stamp(5, ME));
         ledger.apply(vec![(C, head(C, 2))], stamp(5, ME));
-        assert_eq!(ledger.causes(), [(C, 2)], "the last commit of each stream");
+        assert_eq!(ledger.causes(), [cause(C, 2)], "the last commit of each stream");
         let mut empty = super::super::made::ledger([(B, head(B, 0))]);
         empty.check(&context());
         assert_eq!(empty.causes(), [], "a stream without a commit is nothing to rest on");
@@ -192,6 +259,44 @@ mod tests {
         assert!(ledger.clock().clone().stamp(now(9).wall.unwrap()).unwrap() > drawn);
         let back = complaint(|| ledger.take_back(some().clock, 0));
         assert!(back.is_some_and(|back| back.contains("never sets the clock back")));
+    }
+
+    #[test]
+    fn as_many_rows_are_read_as_are_known_to_fit() {
+        let some = || {
+            let of_b = Head { row_bytes_max: 100, ..head(B, 20) };
+            ledger([(ME, head(ME, 3)), (B, of_b)]).with_long_rows([
+                (B, 5, 5_000),
+                (B, 6, 9_000),
+                (B, 20, 7_000),
+            ])
+        };
+        for (first, bytes, rows) in [
+            (1, 0, 1),
+            (1, 250, 2),
+            (1, 400, 4),
+            (1, 5_399, 4),
+            (1, 5_400, 5),
+            (1, 14_399, 5),
+            (1, 14_400, 6),
+            (1, 14_750, 9),
+            (5, 0, 1),
+            (5, 14_000, 2),
+            (6, 9_100, 2),
+            (7, 1_300, 13),
+            (7, 1_000_000, 14),
+            (20, 10, 1),
+            (1, 1_000_000, 20),
+        ] {
+            assert_eq!(some().rows_within(B, first, bytes), rows, "{bytes} bytes from {first} on");
+        }
+        assert_eq!(some().rows_within(ME, 1, 2), 2, "rows of unknown length have one byte");
+        let mut pruned = some();
+        pruned.apply(vec![(B, Head { seq: 21, floor: 5, ..head(B, 20) })], stamp(20, ME));
+        assert_eq!(pruned.long_rows_up_to(B, 99).collect::<Vec<_>>(), [6, 20]);
+        pruned.check(&context());
+        pruned.add_long_rows([(B, 5, 5_000)]);
+        assert!(complaint(|| pruned.check(&context())).is_some_and(|found| found.contains("are no rows")));
     }
 
     /// A crash takes back what was drawn and not stored.
@@ -218,13 +323,17 @@ mod tests {
             ledger.take_back(ledger.clock().clone(), kept);
             assert_eq!(ledger.kept_up_to(), known);
         }
-        assert_eq!(Ledger::new(ledger.clock().clone()).kept_up_to(), 0, "nothing is kept in a new store");
+        assert_eq!(
+            Ledger::new(GROUP, ledger.clock().clone()).kept_up_to(),
+            0,
+            "nothing is kept in a new store"
+        );
     }
 
     #[test]
     fn the_own_stream_of_a_joiner_begins_empty_and_once() {
-        let mut ledger = Ledger::new(some().clock);
-        assert_eq!((ledger.begin_own_stream(), ledger.heads().len()), (Head::start(ME), 1));
+        let mut ledger = Ledger::new(GROUP, some().clock);
+        assert_eq!((ledger.begin_own_stream(), ledger.heads().len()), (Head::start(GROUP, ME), 1));
         ledger.apply(vec![(ME, head(ME, 1))], stamp(5, ME));
         assert_eq!(ledger.begin_own_stream(), head(ME, 1));
     }

@@ -19,6 +19,7 @@
 //! | [`peer::Peers`] | the link of each peer, what it has, acknowledged and is owed; which peers are ahead |
 //! | [`stream::Streams`] | the tip of each stream, and what stops it |
 //! | [`stream::inbox::Inbox`] | received commits that wait for the store |
+//! | [`pace::Pace`] | how much of the inbox one write takes |
 //! | [`pull::Puller`] | the page on its way |
 //! | [`acks::Acks`], [`acks::Hellos`] | when to acknowledge, when to say hello |
 //! | [`relays::Relays`] | what peers ask about other members, and what was told of them |
@@ -55,12 +56,14 @@ mod lane;
 mod ledger;
 mod members;
 mod opening;
+mod pace;
 mod peer;
 mod pull;
 mod reads;
 mod relaying;
 mod relays;
 mod report;
+mod ring;
 mod rows;
 #[cfg_attr(
     not(feature = "internals-for-tests"),
@@ -73,7 +76,7 @@ mod upkeep;
 pub(crate) mod wire;
 mod writes;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -85,19 +88,21 @@ use crate::ids::ReplicaId;
 use acks::{Acks, HelloReason, Hellos};
 use adding::Adding;
 pub(crate) use commit::{
-    Action, Commit, Current, Decision, NewValue, Pen, Received, Refusal, Staged, Updated, lend_keys,
-    take_keys_back,
+    Action, Commit, Current, Decision, NewValue, Pen, Places, Received, Refusal, Staged, Update, Updated,
+    lend_keys, take_keys_back,
 };
 use context::Context;
 pub(crate) use io::{Answer, Effect, Input, JobId, Query, Ticket};
 use ledger::Ledger;
 use members::Members;
 pub(crate) use opening::{Ask, Contents, open, read_projections};
+use pace::Pace;
 use peer::{Owed, Peer, Peers};
 use pull::Puller;
 use reads::Reads;
 use relaying::others;
 use relays::Relays;
+use ring::Ring;
 use rows::Rows;
 
 pub(crate) use rules::Rules;
@@ -139,6 +144,7 @@ pub(crate) struct Engine {
     peers: Peers,
     streams: Streams,
     inbox: Inbox,
+    pace: Pace,
     puller: Puller,
     acks: Acks,
     hellos: Hellos,
@@ -217,11 +223,12 @@ impl Engine {
 
     /// All machines that depend on time or assert invariants. One list serves timeouts, expiry and checks, so that no
     /// machine is forgotten in one of them.
-    fn machines(&mut self) -> [&mut dyn Machine; 13] {
+    fn machines(&mut self) -> [&mut dyn Machine; 14] {
         [
             &mut self.peers,
             &mut self.streams,
             &mut self.inbox,
+            &mut self.pace,
             &mut self.puller,
             &mut self.acks,
             &mut self.hellos,
@@ -305,6 +312,7 @@ impl Engine {
             // Store the acknowledgements of peers in this rhythm too: a write for each of them would cost too much.
             self.rows.flush();
         }
+        self.relays.names_anew();
         for replica in self.members_up() {
             self.peers.owe(replica, |owed| owed.hello = true);
         }
@@ -324,12 +332,15 @@ impl Engine {
                     sent: self.now.mono.0,
                     heard: self.peers.says_hello(to, self.now.mono),
                 };
+                let unheard = unheard.get_or_insert_with(|| self.unheard());
+                self.relays.names(unheard);
                 let hello = Hello {
                     session: self.context.session,
+                    features: wire::FEATURES,
                     restored,
                     clock,
                     knocks: self.knocks(),
-                    unheard: others(unheard.get_or_insert_with(|| self.unheard()), to),
+                    unheard: others(unheard, to),
                     relayed: self.relayed(to, true),
                     heads: self.heads(),
                 };
@@ -354,20 +365,35 @@ impl Engine {
         }
     }
 
-    /// Acknowledges the streams that have moved, if it is time. No other place acknowledges.
+    /// Acknowledges the streams that have moved, if it is time, to those whom the [ring](ring) names. No other place
+    /// acknowledges.
     fn acknowledge(&mut self) {
         let Some(moved) = self.acks.poll() else { return };
-        if !self.peers.any_up() {
-            return;
+        let up = self.members_up();
+        let ring = Ring::new(self.context.me(), &up, &self.relays);
+        let mut streams_of: BTreeMap<ReplicaId, Vec<ReplicaId>> = BTreeMap::new();
+        for stream in moved.into_iter().filter(|stream| self.ack_of(*stream).seq > 0) {
+            for peer in ring.told_of(stream, self.hears(stream)) {
+                streams_of.entry(peer).or_default().push(stream);
+            }
         }
-        let heads = moved.into_iter().map(|stream| {
-            let durable = self.context.rules.acks_are_durable || stream == self.context.me();
-            let point =
-                if durable { self.ledger.head(stream).point() } else { self.streams.tip(stream).point() };
-            WireHead { stream, seq: point.seq, digest: point.digest }
-        });
-        let heads = Capped(heads.filter(|head| head.seq > 0).collect());
-        self.broadcast(wire::ack(self.context.group(), &heads));
+        // Most peers are told the same: one frame serves them all.
+        let mut told: BTreeMap<Vec<ReplicaId>, Vec<ReplicaId>> = BTreeMap::new();
+        for (peer, streams) in streams_of {
+            told.entry(streams).or_default().push(peer);
+        }
+        for (streams, peers) in told {
+            let heads = Capped(streams.into_iter().map(|stream| self.ack_of(stream)).collect());
+            let frame = wire::ack(self.context.group(), &heads);
+            self.effects.push_back(Effect::Broadcast(peers, frame));
+        }
+    }
+
+    /// How far a stream may be acknowledged.
+    fn ack_of(&self, stream: ReplicaId) -> WireHead {
+        let durable = self.context.rules.acks_are_durable || stream == self.context.me();
+        let point = if durable { self.ledger.head(stream).point() } else { self.streams.tip(stream).point() };
+        WireHead { stream, seq: point.seq, digest: point.digest }
     }
 
     // --- what is said -----------------------------------------------------------------------------------------------

@@ -20,8 +20,10 @@ pub struct Rules {
     pub chains_are_checked: bool,
     /// A commit is applied only after those it rests on.
     pub causes_come_first: bool,
-    /// A value must have the digest that the commit names.
-    pub values_are_checked: bool,
+    /// A commit is applied only on the history of its causes that its author had seen.
+    pub causes_are_compared: bool,
+    /// What is rebuilt of a message must end with the digests that the message names.
+    pub ends_are_checked: bool,
     /// A stamp beyond the drift bound holds its stream.
     pub drift_is_held: bool,
     /// The clock follows every stamp that is applied.
@@ -57,7 +59,8 @@ impl Rules {
         streams_have_no_holes: true,
         chains_are_checked: true,
         causes_come_first: true,
-        values_are_checked: true,
+        causes_are_compared: true,
+        ends_are_checked: true,
         drift_is_held: true,
         clock_follows: true,
         higher_stamp_wins: true,

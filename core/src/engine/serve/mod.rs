@@ -1,7 +1,11 @@
 //! Serving: the reads of this replica for its peers, and the pages that it sends them.
 //!
 //! Owns: the pulls that wait to be answered, the page that is being put together, the places in streams to compare with
-//! the word of a peer. Holds always: one page and one comparison at a time; at most one pull of each peer waits.
+//! the word of a peer. Holds always: one page and one comparison at a time; at most one pull of each peer waits, and no
+//! more places of it than [`PLACES_MAX`].
+//!
+//! Peers are served in turn, so that none of them starves the others: a peer that asks again keeps its place, and after
+//! one of its places was compared the next peer has its turn. A page and a comparison take turns at the store.
 
 pub(super) mod check;
 pub(super) mod page;
@@ -18,31 +22,49 @@ use super::wire::Pull;
 use check::Check;
 use page::Page;
 
+/// The most places of one peer that wait to be compared. A hello has one for each stream of which the peer has less; those
+/// that find no room come with a later hello.
+const PLACES_MAX: usize = 256;
+
 /// The pulls and the comparisons of all peers.
 #[derive(Debug, Default)]
 pub(super) struct Serving {
     pulls: VecDeque<(ReplicaId, Pull)>,
     page: Option<Box<Page>>,
-    /// The places to compare, by peer and stream: a later hello replaces an earlier one.
-    places: BTreeMap<(ReplicaId, ReplicaId), Point>,
+    /// The peers that have places to compare, whose turn it is first.
+    turns: VecDeque<ReplicaId>,
+    /// The places to compare of each of these peers, by stream: a later hello replaces an earlier one.
+    places: BTreeMap<ReplicaId, BTreeMap<ReplicaId, Point>>,
     check: Option<Check>,
 }
 
 impl Serving {
-    /// Takes a pull, which replaces an earlier one of the same peer.
+    /// Takes a pull, which stands in the place of an earlier one of the same peer. At the end of the queue it would
+    /// never be answered if the peer asks again sooner than its turn comes.
     pub(super) fn pulled(&mut self, from: ReplicaId, pull: Pull) {
-        self.forget(from);
-        self.pulls.push_back((from, pull));
+        match self.pulls.iter_mut().find(|(peer, _)| *peer == from) {
+            Some((_, earlier)) => *earlier = pull,
+            None => self.pulls.push_back((from, pull)),
+        }
     }
 
-    /// Drops the pull of a peer.
+    /// Drops the pull of a peer. Its places stay: what they show is true also when it is gone.
     pub(super) fn forget(&mut self, peer: ReplicaId) {
         self.pulls.retain(|(other, _)| *other != peer);
     }
 
+    /// Whether a place of a peer in a stream may wait to be compared.
+    pub(super) fn has_room_for(&self, peer: ReplicaId, stream: ReplicaId) -> bool {
+        self.places.get(&peer).is_none_or(|places| places.len() < PLACES_MAX || places.contains_key(&stream))
+    }
+
     /// Takes a place in a stream that a peer says it has, to compare it.
     pub(super) fn compare(&mut self, peer: ReplicaId, stream: ReplicaId, point: Point) {
-        self.places.insert((peer, stream), point);
+        let places = self.places.entry(peer).or_default();
+        if places.is_empty() {
+            self.turns.push_back(peer);
+        }
+        places.insert(stream, point);
     }
 
     /// The pull to answer next, if no page is being put together.
@@ -55,8 +77,15 @@ impl Serving {
         if self.check.is_some() {
             return None;
         }
-        let ((peer, stream), point) = self.places.pop_first()?;
-        Some(Check { peer, stream, point })
+        let peer = self.turns.pop_front()?;
+        let places = self.places.get_mut(&peer)?;
+        let place = places.pop_first();
+        if places.is_empty() {
+            self.places.remove(&peer);
+        } else {
+            self.turns.push_back(peer);
+        }
+        place.map(|(stream, point)| Check { peer, stream, point })
     }
 
     /// Keeps a page until its read has ended.
@@ -83,7 +112,7 @@ impl Serving {
 
     #[cfg(test)]
     pub(super) fn waiting(&self) -> (usize, usize) {
-        (self.pulls.len(), self.places.len())
+        (self.pulls.len(), self.places.values().map(BTreeMap::len).sum())
     }
 }
 
@@ -91,13 +120,16 @@ impl Machine for Serving {
     fn check(&self) {
         let peers: BTreeSet<_> = self.pulls.iter().map(|(peer, _)| *peer).collect();
         assert_eq!(peers.len(), self.pulls.len(), "one pull waits a peer: {peers:?}");
+        let turns: BTreeSet<_> = self.turns.iter().collect();
+        assert!(turns.len() == self.turns.len() && turns.into_iter().eq(self.places.keys()), "{self:?}");
+        assert!(self.places.values().all(|places| (1..=PLACES_MAX).contains(&places.len())), "{self:?}");
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::context::Context;
-    use super::super::made::{B, C, ME, complaint, context, ledger, pull_all};
+    use super::super::made::{B, C, ME, complaint, context, ledger, pull_all, replica};
     use super::*;
 
     fn point(seq: u64) -> Point {
@@ -108,8 +140,9 @@ mod tests {
         Box::new(Page::new(B, pull_all(), None, &ledger([]), context))
     }
 
+    /// A peer that asks again and again, sooner than its turn comes, is answered all the same.
     #[test]
-    fn one_pull_waits_a_peer_and_it_is_the_last_one() {
+    fn a_pull_that_is_asked_again_keeps_its_place() {
         let mut serving = Serving::default();
         for (from, id) in [(B, 1), (C, 2), (B, 3)] {
             serving.pulled(from, Pull { id, ..pull_all() });
@@ -117,8 +150,8 @@ mod tests {
         }
         assert_eq!(serving.waiting(), (2, 0));
         let next = |serving: &mut Serving| serving.next_pull().map(|(from, pull)| (from, pull.id));
+        assert_eq!(next(&mut serving), Some((B, 3)), "the last one of B, where the first one stood");
         assert_eq!(next(&mut serving), Some((C, 2)));
-        assert_eq!(next(&mut serving), Some((B, 3)), "whoever asks again waits again");
         assert_eq!(next(&mut serving), None);
         serving.pulls.extend([(B, pull_all()), (B, pull_all())]);
         assert!(complaint(|| serving.check()).is_some());
@@ -129,9 +162,11 @@ mod tests {
         let mut serving = Serving::default();
         serving.pulled(B, pull_all());
         serving.pulled(C, pull_all());
+        serving.compare(B, ME, point(1));
         serving.forget(B);
         assert_eq!(serving.next_pull().map(|(from, _)| from), Some(C));
         assert!(serving.next_pull().is_none());
+        assert_eq!(serving.next_place().map(|check| check.peer), Some(B), "its word counts still");
     }
 
     #[test]
@@ -150,6 +185,7 @@ mod tests {
         let mut serving = Serving::default();
         for (peer, stream, seq) in [(B, ME, 1), (B, C, 2), (C, ME, 3), (B, ME, 4)] {
             serving.compare(peer, stream, point(seq));
+            serving.check();
         }
         assert_eq!(serving.waiting(), (0, 3));
         let mut compared = Vec::new();
@@ -158,10 +194,31 @@ mod tests {
             assert!(serving.next_place().is_none(), "until the place has been read");
             assert!(complaint(|| serving.check_reads(check)).is_some());
             assert_eq!(serving.take_check(), Some(check));
+            serving.check();
             compared.push((check.peer, check.stream, check.point.seq));
         }
-        assert_eq!(compared, [(B, C, 2), (B, ME, 4), (C, ME, 3)]);
+        assert_eq!(compared, [(B, C, 2), (C, ME, 3), (B, ME, 4)], "peers take turns");
         assert!(serving.take_check().is_none());
+    }
+
+    /// However many hellos a peer sends, and whatever it says in them, it takes no more than its turn.
+    #[test]
+    fn the_hellos_of_one_peer_starve_nobody() {
+        let mut serving = Serving::default();
+        serving.pulled(C, pull_all());
+        for hello in 1..=3 {
+            for stream in (0..400).map(replica) {
+                if serving.has_room_for(B, stream) {
+                    serving.compare(B, stream, point(hello));
+                }
+            }
+            serving.check();
+            assert_eq!(serving.waiting(), (1, PLACES_MAX));
+        }
+        serving.compare(C, ME, point(1));
+        let turns = [(); 3].map(|()| serving.next_place().map(|check| check.peer));
+        assert_eq!(turns, [Some(B), Some(C), Some(B)]);
+        assert!(serving.next_pull().is_some(), "a pull waits for no comparison");
     }
 
     /// A page and a comparison are read beside each other.

@@ -33,15 +33,16 @@ pub(super) type Write = (RecordKey, Option<Value>, Option<Hlc>);
 
 impl Author {
     pub(super) fn new(stream: ReplicaId, device: DeviceId) -> Self {
-        Self { stream, device, seq: 0, digest: CHAIN_START, wall: 1000 }
+        Self { stream, device, seq: 0, digest: chain_start(GROUP, stream), wall: 1000 }
     }
 
-    /// Makes a commit that rests on the commits in `after`.
-    pub(super) fn commit(&mut self, after: &[(ReplicaId, u64)], mut writes: Vec<Write>) -> Made {
+    /// Makes a commit that rests on the commits at the places `after`.
+    pub(super) fn commit(&mut self, after: &[WireHead], mut writes: Vec<Write>) -> Made {
         self.wall += 1;
         let stamp = Hlc::new(WallMs::new(self.wall).unwrap(), 0, self.stream);
         writes.sort_by(|one, other| one.0.cmp(&other.0));
-        let mut row = LogRowWriter::new(&self.digest, self.device, stamp, after, writes.len());
+        let after: Vec<_> = after.iter().map(cause).collect();
+        let mut row = LogRowWriter::new(&self.digest, self.device, stamp, &after, writes.len());
         let mut values = Vec::new();
         for (record, value, epoch) in &writes {
             let reference = value.as_ref().map(|value| ValueRef {
@@ -68,6 +69,10 @@ impl Author {
     }
 }
 
+pub(super) fn cause(head: &WireHead) -> Cause {
+    Cause { stream: head.stream, seq: head.seq, check: digest_check(&head.digest) }
+}
+
 pub(super) fn tagged(id: u32, name: &str) -> Write {
     (RecordKey::new::<Tag>(&id), Some(encoded(id, name)), None)
 }
@@ -84,14 +89,18 @@ pub(super) fn member(replica: ReplicaId, device: DeviceId) -> Write {
     (RecordKey::new::<Member>(&replica), Some(value), Some(Hlc::NEVER))
 }
 
-fn push(writer: &mut MessageWriter, made: &Made) {
+fn push(writer: &mut CommitsWriter, made: &Made) {
     let (previous, entry) = split_row(&made.row).unwrap();
     let Made { stream, seq, values, .. } = made;
     writer.push(&CommitParts { stream: *stream, seq: *seq, previous: &previous, entry, values });
 }
 
+/// A peer that has no commits of its own in the frames that tests make up: so these name every stream and its device, and
+/// are the same whoever sends them.
+const NOBODY: ReplicaId = ReplicaId(Uuid::nil());
+
 pub(super) fn live_of(group: GroupId, commits: &[&Made]) -> Bytes {
-    let mut writer = MessageWriter::live(group);
+    let mut writer = CommitsWriter::live(group, NOBODY);
     commits.iter().for_each(|made| push(&mut writer, made));
     writer.finish()
 }
@@ -100,13 +109,18 @@ pub(super) fn live(commits: &[&Made]) -> Bytes {
     live_of(GROUP, commits)
 }
 
+/// A page that nobody asked for. It shows where its commits stand by whole digests.
+pub(super) fn page(commits: &[&Made]) -> Bytes {
+    page_of(PageHead { id: u32::MAX, more: false, pruned: false, too_long: None }, commits)
+}
+
 /// The head of a page that answers `pull`.
 pub(super) const fn answer(pull: &Pull, more: bool) -> PageHead {
     PageHead { id: pull.id, more, pruned: false, too_long: None }
 }
 
 pub(super) fn page_of(head: PageHead, commits: &[&Made]) -> Bytes {
-    let mut page = MessageWriter::page(GROUP, &head, 0);
+    let mut page = CommitsWriter::page(GROUP, NOBODY, &head, 0);
     commits.iter().for_each(|made| push(&mut page, made));
     page.finish()
 }
@@ -114,7 +128,17 @@ pub(super) fn page_of(head: PageHead, commits: &[&Made]) -> Bytes {
 /// A hello that says nothing.
 pub(super) fn silent_hello(session: u64) -> Hello {
     let (unheard, relayed, heads) = (Capped(Vec::new()), Capped(Vec::new()), Capped(Vec::new()));
-    Hello { session, restored: false, clock: WireClock::default(), knocks: None, unheard, relayed, heads }
+    let features = wire::FEATURES;
+    Hello {
+        session,
+        features,
+        restored: false,
+        clock: WireClock::default(),
+        knocks: None,
+        unheard,
+        relayed,
+        heads,
+    }
 }
 
 /// The hello of a joiner on a device.

@@ -157,7 +157,8 @@ fn a_commit_says_what_it_rests_on() {
     world.feed(B, live(&[&b.tag(1, "a")]));
     world.commit(vec![tag(2, "x")]).unwrap();
     let after = |world: &World| world.logged(world.head().seq).after;
-    assert_eq!(after(&world), [(B, 1)]);
+    let causes = |heads: &[WireHead]| heads.iter().map(cause).collect::<Vec<_>>();
+    assert_eq!(after(&world), causes(&[b.head()]));
     world.commit(vec![tag(2, "y")]).unwrap();
     assert_eq!(after(&world), []);
     world.feed(C, live(&[&c.tag(3, "c")]));
@@ -167,25 +168,57 @@ fn a_commit_says_what_it_rests_on() {
     world.rejected();
     world.settle();
     world.commit(vec![tag(2, "z")]).unwrap();
-    assert_eq!(after(&world), [(C, 1)]);
+    assert_eq!(after(&world), causes(&[c.head()]));
     world.reopen(networked(Rules::ALL));
     world.commit(vec![tag(2, "w")]).unwrap();
-    assert_eq!(after(&world), [(B, 1), (C, 1)]);
+    assert_eq!(after(&world), causes(&[b.head(), c.head()]));
     assert_eq!(world.audit(), []);
+}
+
+/// A record that all commits of a round change is read once, however large it is and however many they are. Those of
+/// them that find no change of the round share what was read.
+#[test]
+fn a_record_is_read_once_for_all_commits_of_a_round() {
+    let mut world = World::unpruned();
+    world.commit(vec![tag(1, "a")]).unwrap();
+    world.submit(vec![tag(0, "first")]);
+    let first = world.up_to_write().unwrap();
+    for changes in [
+        vec![tag(1, "a")],
+        vec![rename(1, ""), tag(3, "new")],
+        vec![tag(2, "x"), rename(1, "")],
+        vec![rename(1, "b"), rename(2, "y")],
+        vec![rename(1, "c"), untag(2)],
+    ] {
+        world.submit(changes);
+    }
+    world.written(first);
+    let (job, keys) = world.up_to_read();
+    let records: Vec<_> = [1, 3, 2].iter().map(|id| RecordKey::new::<Tag>(id).into_bytes()).collect();
+    assert_eq!(keys, records, "each of them once");
+    let values = block_on(world.store.get_many(&keys));
+    world.handle(Input::Read(job, keys, values));
+    world.settle();
+    assert_eq!(
+        world.stored_tags(),
+        BTreeMap::from([(0, "first".into()), (1, "abc".into()), (3, "new".into())])
+    );
+    assert_eq!(world.audit(), [], "what was displaced is kept");
 }
 
 /// The first commit of a write names the causes, and the others of its round rest on that one.
 #[test]
 fn the_causes_of_a_round_are_named_once() {
     let mut world = World::connected(Rules::ALL);
-    world.feed(B, live(&[&Author::new(B, B_DEVICE).tag(1, "a")]));
+    let mut b = Author::new(B, B_DEVICE);
+    world.feed(B, live(&[&b.tag(1, "a")]));
     for id in 2..5 {
         world.submit(vec![tag(id, "x")]);
     }
     world.settle();
     let last = world.head().seq;
     let after: Vec<_> = (last - 2..=last).map(|seq| world.logged(seq).after).collect();
-    assert_eq!(after, [vec![(B, 1)], vec![], vec![]]);
+    assert_eq!(after, [vec![cause(&b.head())], vec![], vec![]]);
 }
 
 /// An app that shows changes as they come shows them as the records stand in the store.

@@ -141,13 +141,13 @@ fn y17_a_joiner_says_what_it_waits_for() {
     assert_eq!(world.engine.report().joining, None);
 }
 
-/// A frame of its introducer in another group's name says it too.
+/// A hello of its introducer in another group's name says it too.
 #[test]
 fn a_joiner_hears_of_another_group_also_from_its_frames() {
     let mut world = World::asking(Ask { introducer: Some(B), ..networked(Rules::ALL) });
     world.handle(Input::Up(B));
     let other = GroupId(Uuid::from_u128(0xee));
-    world.feed(B, live_of(other, &[&Author::new(B, B_DEVICE).tag(1, "a")]));
+    world.feed(B, wire::hello(other, &silent_hello(1)));
     assert_eq!(world.engine.report().joining, Some(JoinWait::OtherGroup { introducer: B }));
 }
 
@@ -191,7 +191,7 @@ fn b1_a_joiner_takes_no_more_streams_than_a_group_has() {
             let stream = ReplicaId(Uuid::from_u128(0x1_0000 + n as u128));
             let made = Author::new(stream, C_DEVICE).tag(1, "a");
             if stop {
-                Made { row: [&CHAIN_START[..], b"no entry"].concat(), values: vec![], ..made }
+                Made { row: [&chain_start(GROUP, stream)[..], b"no entry"].concat(), values: vec![], ..made }
             } else {
                 made
             }

@@ -16,7 +16,7 @@ fn c7_any_order_makes_the_same_state() {
     c.wall = 1500;
     d.wall = 1400;
     let deleted = c.commit(&[], vec![(key.clone(), None, Some(Hlc::NEVER)), tagged(1, "c")]);
-    let epoch = deleted.stamp;
+    let (epoch, seen) = (deleted.stamp, c.head());
     let streams = [
         vec![
             b.commit(&[], vec![bagged(1, &[1], Hlc::NEVER), tagged(1, "b")]),
@@ -26,7 +26,7 @@ fn c7_any_order_makes_the_same_state() {
         vec![d.commit(&[], vec![bagged(1, &[4], Hlc::NEVER), (RecordKey::new::<Tag>(&1), None, None)]), {
             // This commit has seen the delete.
             d.wall = 1600;
-            d.commit(&[(C, 1)], vec![bagged(1, &[5], epoch)])
+            d.commit(&[seen], vec![bagged(1, &[5], epoch)])
         }],
     ];
     let mut states = Vec::new();
@@ -223,7 +223,7 @@ fn what_lies_beside_a_record_goes_with_its_epoch_and_no_later_one() {
             b.commit(&[], vec![bagged(1, &[1], Hlc::NEVER)]),
             b.commit(&[], vec![bagged(1, &[2], Hlc::NEVER)]),
         );
-        let gone = c.commit(&[(B, 2)], vec![(RecordKey::new::<Bag>(&1), None, Some(Hlc::NEVER))]);
+        let gone = c.commit(&[b.head()], vec![(RecordKey::new::<Bag>(&1), None, Some(Hlc::NEVER))]);
         let (three, four) = (
             c.commit(&[], vec![bagged(1, &[3], gone.stamp)]),
             c.commit(&[], vec![bagged(1, &[4], gone.stamp)]),

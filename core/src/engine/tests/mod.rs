@@ -56,12 +56,12 @@ use uuid::Uuid;
 
 use super::made::{Bag, pull_all};
 use super::wire::{
-    self, Capped, CommitParts, Hello, Message, MessageWriter, Messages, PageHead, Pull, Stopped, WireClock,
-    WireCommit, WireHead,
+    self, Capped, CommitParts, CommitsWriter, Hello, Message, Messages, PageHead, Pull, Stopped, TooLong,
+    WireClock, WireCommit, WireHead,
 };
 use super::{
     Action, Answer, Ask, Commit, Contents, Current, Decision, EFFECTS_MAX, Effect, Engine, Input, JobId, Pen,
-    Query, Rules, STREAMS_MAX, Staged, Ticket, Updated, open, read_projections,
+    Query, Rules, STREAMS_MAX, Staged, Ticket, Updated, lend_keys, open, read_projections, take_keys_back,
 };
 use crate::clock::{ClockError, Mono, Now, WallMs};
 use crate::error::{Error, OpenError, SharedError, StopReason};
@@ -75,8 +75,8 @@ use crate::model::{self, Registry};
 use crate::status::PeerStatus;
 use crate::storage::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
 use crate::stored::keys::{self, StoredKey};
-use crate::stored::log::{CHAIN_START, LogRowWriter, chain, split_row};
-use crate::stored::{Digest, Head, LogEntry, ValueRef, digest, record};
+use crate::stored::log::{LogRowWriter, chain, chain_start, digest_check, split_row};
+use crate::stored::{Cause, Digest, Head, LogEntry, ValueRef, digest, record};
 use crate::syncable::{DeviceOwned, Shared, Syncable};
 use crate::{Rule, audit};
 use authors::*;
@@ -206,6 +206,7 @@ fn open_engine_with(store: &Map, ask: Ask, models: Registry, now: Now) -> Result
         members: all(RecordKey::range_of_model::<Member>()),
         peers: all(keys::peers()),
         forks: all(keys::forks()),
+        long_rows: all(keys::all_long()),
         besides: !all(keys::besides()).is_empty(),
     };
     let (engine, batch) = open(ask, &found, &Arc::new(models), now)?;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::commits::{WireCommit, commits_of};
+use super::commits::Packed;
 use super::frame::{MessageWriter, Messages, WireError};
 use super::stopped::Stopped;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
@@ -24,6 +24,16 @@ pub(crate) const REGRESSED: u8 = 7;
 pub(crate) const STOPPED: u8 = 8;
 pub(crate) const OTHER_GROUP: u8 = 9;
 pub(crate) const RELAYED: u8 = 10;
+/// Reserved for a replica that is further behind than the logs reach: it asks for a page of records, and gets one.
+pub(crate) const SNAPSHOT_PULL: u8 = 16;
+pub(crate) const SNAPSHOT_PAGE: u8 = 17;
+/// Reserved for what is shown and never stored, such as the place of a cursor.
+pub(crate) const EPHEMERAL: u8 = 24;
+
+/// What this version can do beyond what every version can: one bit for each feature, none so far.
+///
+/// A later version says with a bit that it can be asked for something. So a bit that is not known here is left.
+pub(crate) const FEATURES: u32 = 0;
 
 /// The most streams that a message may name. The members of a group are fewer.
 pub(crate) const STREAMS_MAX: usize = 4096;
@@ -36,9 +46,9 @@ pub(crate) enum Message {
     Stranger,
     Pull(Pull),
     /// The answer to a pull.
-    Page(PageHead, Vec<WireCommit>),
+    Page(PageHead, Packed),
     /// Commits that were just made.
-    Live(Vec<WireCommit>),
+    Live(Packed),
     Ack(Heads),
     /// The receiver once acknowledged more of this stream than it has now.
     Regressed(WireHead),
@@ -55,6 +65,8 @@ pub(crate) enum Message {
 pub(crate) struct Hello {
     /// Drawn at every opening of a store.
     pub(crate) session: u64,
+    /// What the sender can do beyond what every version can; see [`FEATURES`].
+    pub(crate) features: u32,
     /// Whether the sender knows that it was restored from a backup or cloned, so that nothing it acknowledges counts.
     pub(crate) restored: bool,
     pub(crate) clock: WireClock,
@@ -210,7 +222,10 @@ pub(crate) fn relayed(group: GroupId, words: &Words) -> Bytes {
 pub(crate) fn greeting(frame: &Bytes, frame_bytes_max: usize) -> Result<Option<(GroupId, Hello)>, WireError> {
     let mut messages = Messages::new(frame.clone(), None, frame_bytes_max)?;
     let (kind, group, body) = messages.split()?;
-    if kind == HELLO { Ok(Some((group, whole(&body)?))) } else { Ok(None) }
+    match group {
+        Some(group) if kind == HELLO => Ok(Some((group, whole(&body)?))),
+        _ => Ok(None),
+    }
 }
 
 /// Reads all messages of `frame`, whatever group it is of; says how many there are. For fuzzing.
@@ -231,15 +246,17 @@ impl Messages {
             PAGE => {
                 let (head, rest) = postcard::take_from_bytes(&body).map_err(damaged)?;
                 let commits = body.len() - rest.len();
-                Some(Message::Page(head, commits_of(&body.split_off(commits))?))
+                Some(Message::Page(head, Packed::read(&body.split_off(commits), true)?))
             }
-            LIVE => Some(Message::Live(commits_of(&body)?)),
+            LIVE => Some(Message::Live(Packed::read(&body, false)?)),
             ACK => Some(Message::Ack(whole(&body)?)),
             REGRESSED => Some(Message::Regressed(whole(&body)?)),
             STOPPED => Some(Message::Stopped(whole(&body)?)),
             OTHER_GROUP if body.is_empty() => Some(Message::OtherGroup),
             OTHER_GROUP => return Err(LEFT_OVER),
             RELAYED => Some(Message::Relayed(whole(&body)?)),
+            // Kinds that no version sends yet are skipped like those that are not known.
+            SNAPSHOT_PULL | SNAPSHOT_PAGE | EPHEMERAL => None,
             _ => None,
         })
     }
