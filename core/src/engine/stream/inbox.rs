@@ -317,6 +317,19 @@ mod tests {
         assert_eq!(inbox.new_members().count(), 0, "what is let go adds nobody");
     }
 
+    /// A member that was added on a wrong device may be put right while both commits wait: its own wait behind them.
+    #[test]
+    fn of_a_member_that_waits_twice_the_correction_counts() {
+        let all = commits(&[10, 10]);
+        let corrected = member(C).corrected(member(B).device);
+        for (first, second) in [(member(C), corrected.clone()), (corrected.clone(), member(C))] {
+            let mut inbox = Inbox::default();
+            inbox.push(all[0].clone(), vec![first]);
+            inbox.push(all[1].clone(), vec![second]);
+            assert_eq!(inbox.member(C), Some(&corrected));
+        }
+    }
+
     // --- frames and pages -------------------------------------------------------------------------------------------
 
     /// A commit whose bytes are a part of `frame_bytes` in one piece.

@@ -185,6 +185,7 @@ fn a_joiner_takes_as_many_streams_as_a_group_may_have() {
     world.members = Members::new(&world.context, [].into(), Some(B));
     assert!(world.admitting().is_known_stream(S));
     for n in 0..STREAMS_MAX as u128 - 2 {
+        assert!(world.admitting().is_known_stream(S), "{n} and the one of B");
         world.streams.advance(replica(1 << 64 | n), world.streams.tip(B));
     }
     assert!(!world.admitting().is_known_stream(S) && world.admitting().is_known_stream(B));
@@ -329,6 +330,17 @@ fn a_commit_is_refused_above_each_limit_and_taken_at_it() {
     world.limits().commit_bytes_max = 1;
     let single = vec![(note(1), text("three"), None)];
     assert_eq!(world.admit_next(&[], single), "next 3", "a single record fits always");
+}
+
+/// A commit may rest on as many streams as a group can have.
+#[test]
+fn the_causes_of_a_commit_have_a_bound() {
+    let world = World::new();
+    let causes = |count: usize| (0..count as u128).map(|n| (replica(1 << 64 | n), 1)).collect::<Vec<_>>();
+    let becomes = world.admit_next(&causes(STREAMS_MAX), vec![]);
+    assert_eq!(becomes, "too early, needs 1 of a stranger", "it is looked at, and its causes are missing");
+    let becomes = world.admit_next(&causes(STREAMS_MAX + 1), vec![]);
+    assert!(becomes.starts_with("refused at 3: ") && becomes.contains("members_max"), "{becomes}");
 }
 
 // --- what its sender did wrong --------------------------------------------------------------------------------------
