@@ -375,4 +375,21 @@ mod tests {
             assert!(ProjectionRow::parse(value).is_err());
         }
     }
+
+    /// The last record of a page was filled with it: a commit that changes the record must be projected by itself.
+    #[test]
+    fn a_projection_that_is_filled_covers_the_records_up_to_its_place_and_that_one() {
+        let until = Progress::Until(b"b".to_vec());
+        let covered = [&b""[..], b"a", b"b", b"b0", b"c"].map(|key| until.covers(key));
+        assert_eq!(covered, [true, true, true, false, false]);
+        assert!(Progress::Complete.covers(b"c") && !Progress::Until(Key::new()).covers(b"a"));
+    }
+
+    #[test]
+    fn the_text_of_a_debt_has_a_bound() {
+        let (short, long) = ("e".repeat(DEBT_BYTES_MAX), "\u{e9}".repeat(DEBT_BYTES_MAX));
+        assert_eq!(debt_from_value(&debt_value(&short)).unwrap(), short);
+        let cut = debt_from_value(&debt_value(&long)).unwrap();
+        assert!(long.starts_with(&cut) && cut.len() == DEBT_BYTES_MAX);
+    }
 }

@@ -186,6 +186,13 @@ pub enum Action {
         /// How long a read takes.
         read_ms: u16,
     },
+    /// A subscriber takes this long for each event from now on.
+    SlowSubscriber {
+        /// The place of the subscriber's process.
+        at: u8,
+        /// How long it takes.
+        event_ms: u16,
+    },
 }
 
 /// A change that an app makes to the record with this id: a put if the flag is set, otherwise a delete.

@@ -64,6 +64,7 @@ enum Kind {
     Noise,
     SlowReads,
     Late,
+    SlowSubscriber,
 }
 
 impl Swarm {
@@ -91,6 +92,7 @@ impl Swarm {
             (Kind::Noise, 4),
             (Kind::SlowReads, 4),
             (Kind::Late, 4),
+            (Kind::SlowSubscriber, 2),
         ];
         let mut weights = vec![(20, Kind::Commit), (8, Kind::Batch), (4, Kind::Pair)];
         weights.extend(faults.into_iter().filter(|_| rng.bool()).map(|(kind, weight)| (weight, kind)));
@@ -174,6 +176,9 @@ impl Swarm {
                 Action::Fault { at, after: rng.u8(0..40), fault }
             }
             Kind::SlowReads => Action::SlowReads { at, read_ms: *rng.choice(&[0, 1, 5, 40]).unwrap_or(&1) },
+            Kind::SlowSubscriber => {
+                Action::SlowSubscriber { at, event_ms: *rng.choice(&[0, 10, 2_000]).unwrap_or(&10) }
+            }
             Kind::Late => Action::Late { from: other, to: at, ago: rng.u8(..) },
             Kind::Flap => Action::Flap { one: at, other, times: rng.u8(1..6) },
             Kind::Noise => {
