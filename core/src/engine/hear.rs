@@ -9,11 +9,11 @@ use crate::ids::ReplicaId;
 use crate::limits::Limit;
 use crate::stored::Point;
 
-use super::pull::Answers;
+use super::pull::{Answers, Timing};
 use super::stream::Tip;
 use super::stream::admission::Admission;
 use super::wire::{
-    self, Heads, Hello, Message, Messages, PageHead, Stopped, TooLong, WireCommit, WireError, WireHead,
+    self, Coming, Heads, Hello, Message, Messages, PageHead, Pull, Stopped, TooLong, WireCommit, WireError, WireHead,
 };
 use super::{Engine, Mark};
 
@@ -126,8 +126,11 @@ impl Engine {
             Message::OtherGroup => self.peers.is_of_other_group(from),
             // A joiner answers no pull: it cannot tell yet which streams are of members, and others would leave its
             // pages.
-            Message::Pull(_) if self.members.awaits_membership() && self.context.rules.joiner_waits => {}
-            Message::Pull(pull) => self.serving.pulled(from, pull),
+            Message::Pull(_) | Message::PullOn(_)
+                if self.members.awaits_membership() && self.context.rules.joiner_waits => {}
+            Message::Pull(pull) => self.hear_pull(from, pull),
+            Message::PullOn(pull) => self.serving.pulled_on(from, pull),
+            Message::Coming(coming) => self.hear_coming(from, coming),
             Message::Page(head, commits) => self.hear_page(from, &head, commits, frame_bytes),
             Message::Live(commits) => {
                 self.take_commits(from, commits, frame_bytes);
@@ -147,6 +150,10 @@ impl Engine {
             self.peers.owe(from, |owed| owed.hello = true);
         }
         let sent_after = self.peers.heard_clock(from, &hello.clock, self.now.mono);
+        if let Some(after) = sent_after {
+            self.hear_round_trip(from, self.now.mono.since(after));
+        }
+        self.peers.follows_up_to(from, 0);
         self.hear_knock(from, hello.knocks);
         self.note_regression(from, hello);
         if hello.restored {
@@ -219,6 +226,9 @@ impl Engine {
                 continue;
             }
             self.note_has(from, head.stream, head.seq);
+            if head.stream == me {
+                self.peers.follows_up_to(from, head.seq);
+            }
             if head.stream == me && self.peers.takes(from, head.seq) {
                 self.tell(Event::Accepted { by: from });
             }
@@ -256,11 +266,56 @@ impl Engine {
 
     // --- commits ----------------------------------------------------------------------------------------------------
 
+    fn hear_pull(&mut self, from: ReplicaId, pull: Pull) {
+        let own = pull.heads.0.iter().find(|head| head.stream == self.context.me());
+        self.peers.lacks_behind(from, own.map_or(0, |head| head.seq));
+        self.serving.pulled(from, pull);
+    }
+
+    /// Takes note of a round trip to a peer, which took no longer than this.
+    fn hear_round_trip(&mut self, from: ReplicaId, ms: u64) {
+        self.peers.paced(from, |pace| pace.took_at_most(ms));
+        let wait_ms = self.peers.pace(from).wait_ms();
+        self.puller.waits_at_most(from, self.now.mono, wait_ms);
+    }
+
+    fn hear_coming(&mut self, from: ReplicaId, coming: Coming) {
+        let bytes = u64::from(coming.bytes);
+        let Some(timing) = self.puller.coming(from, coming.id, bytes, self.now.mono) else { return };
+        self.hear_timing(from, timing);
+        let pace = self.peers.pace(from);
+        self.puller.waits(from, self.now.mono, pace.wait_ms().saturating_add(pace.transfer_ms(bytes)));
+    }
+
+    fn hear_timing(&mut self, from: ReplicaId, Timing { round_trip_ms, transfer }: Timing) {
+        self.peers.paced(from, |pace| {
+            round_trip_ms.into_iter().for_each(|ms| pace.answered_in(ms));
+            transfer.into_iter().for_each(|(bytes, ms)| pace.brought(bytes, ms));
+        });
+    }
+
     fn hear_page(&mut self, from: ReplicaId, head: &PageHead, commits: Vec<WireCommit>, frame_bytes: usize) {
-        let answers = self.puller.arrived(from, head.id);
-        let before = self.inbox.filled();
+        let (answers, timing) = self.puller.arrived(from, head.id, self.now.mono);
+        self.hear_timing(from, timing);
+        let (before, count) = (self.inbox.filled(), commits.len());
         let progress = self.take_commits(from, commits, frame_bytes);
         self.inbox.end_of_page(before);
+        let goes_on = head.more && progress == count;
+        if head.more {
+            self.peers.paced(from, |pace| pace.filled(self.context.limits.page_bytes_max));
+        }
+        if matches!(answers, Answers::Asked | Answers::AskedOn | Answers::AskedForOne) {
+            self.puller.run(from, goes_on);
+        }
+        match self.puller.next_budget(from) {
+            Some(_) if !head.more || progress == 0 => self.puller.ends_run(from),
+            Some(budget) => {
+                let pace = self.peers.pace(from);
+                let transfer_ms = pace.transfer_ms(crate::stored::length(budget));
+                self.puller.waits_anew(self.now.mono, pace.wait_ms().saturating_add(transfer_ms));
+            }
+            None => {}
+        }
         if answers == Answers::Nothing {
             return;
         }
@@ -268,12 +323,16 @@ impl Engine {
         // A page of one commit says nothing of the streams that it left out.
         let more = match answers {
             Answers::AskedForOne => self.peers.said_more(from),
-            Answers::Asked | Answers::Nothing => head.more && progress > 0,
+            _ => head.more && progress > 0,
         };
         self.peers.sent_page(from, more, head.pruned);
         // A page that brings nothing new, from a peer that said it has more, would be the same again: without a rest,
         // pulls would come in an endless loop.
         let useless = progress == 0 && !refused && self.has_more(from);
+        if useless && matches!(answers, Answers::AskedOn | Answers::Late) {
+            // Nobody is to blame: the page that it goes on from was lost, or its commits have come otherwise.
+            return;
+        }
         self.puller.rated(from, useless);
         if useless {
             self.peers.rests(from, self.now.mono, &mut self.rng);

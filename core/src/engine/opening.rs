@@ -26,6 +26,7 @@ use super::context::Context;
 use super::ledger::Ledger;
 use super::members::Members;
 use super::peer::Peers;
+use super::live::Live;
 use super::pull::Puller;
 use super::reads::Reads;
 use super::relays::Relays;
@@ -240,7 +241,8 @@ fn assemble(
         streams: Streams::opened(identity.replica, &ledger),
         peers: Peers::default(),
         inbox: Inbox::default(),
-        puller: Puller::default(),
+        puller: Puller::new(&mut rng),
+        live: Live::default(),
         acks: Acks::default(),
         hellos: Hellos::default(),
         relays: Relays::default(),

@@ -379,6 +379,7 @@ impl Engine {
     fn announce(&mut self, decision: Decision) {
         let me = self.context.me();
         let streams: Vec<_> = decision.heads.iter().map(|(stream, _)| *stream).collect();
+        let before = self.ledger.own().seq;
         self.ledger_mut().apply(decision.heads, decision.clock);
         // Events come before replies: a caller that has its reply finds its events, and one that subscribes after it
         // hears none of them.
@@ -388,7 +389,7 @@ impl Engine {
         if streams.contains(&me) {
             match decision.frame {
                 // A restore may have been detected while this write was in flight: then do not broadcast it.
-                Some(frame) if !self.streams.has_two_histories(me) => self.broadcast(frame),
+                Some(frame) if !self.streams.has_two_histories(me) => self.send_live(before, frame),
                 Some(_) => {}
                 // The round is too long for a frame: an acknowledgement tells peers that there is something to pull.
                 None if self.peers.any_up() => self.acks.later([me], self.now.mono),

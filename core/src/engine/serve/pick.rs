@@ -25,14 +25,50 @@ const ROWS_MAX: usize = 1024;
 /// The bytes of a commit in a page beside its entry and its values, about.
 const COMMIT_BYTES: usize = 80;
 
+/// Where a page begins or ends.
+#[derive(Clone, Debug)]
+pub(in crate::engine) struct Edge {
+    /// The longest commit that the puller takes, in bytes.
+    commit_max: usize,
+    /// The streams of the puller, as they are once it has applied everything before.
+    has: BTreeMap<ReplicaId, u64>,
+    /// The digests of these streams by the puller's word, until they were compared.
+    unchecked: BTreeMap<ReplicaId, Digest>,
+    /// The streams that are left out.
+    excluded: BTreeSet<ReplicaId>,
+}
+
+impl Edge {
+    /// Where the answer to a pull begins.
+    pub(super) fn of(pull: Pull) -> Self {
+        let Pull { frame_bytes, heads, excluded, .. } = pull;
+        // Leave out heads at 0: the beginning of a stream has no digest to compare.
+        let told = || heads.0.iter().filter(|head| head.seq > 0);
+        Self {
+            commit_max: usize::try_from(frame_bytes).unwrap_or(usize::MAX).saturating_sub(PAGE_BYTES),
+            has: told().map(|head| (head.stream, head.seq)).collect(),
+            unchecked: told().map(|head| (head.stream, head.digest)).collect(),
+            excluded: excluded.0.into_iter().collect(),
+        }
+    }
+
+    /// How far the puller has a stream.
+    pub(in crate::engine) fn seq_of(&self, stream: ReplicaId) -> u64 {
+        self.has.get(&stream).copied().unwrap_or(0)
+    }
+
+    /// Whether a stream is left out.
+    pub(in crate::engine) fn leaves_out(&self, stream: ReplicaId) -> bool {
+        self.excluded.contains(&stream)
+    }
+}
+
 /// Picks the commits of a page.
 #[derive(Debug)]
 pub(super) struct Picker {
     budget: usize,
-    /// The longest commit that the puller takes, in bytes.
-    commit_max: usize,
-    /// The streams of the puller, as they are once it has applied the page.
-    has: BTreeMap<ReplicaId, u64>,
+    /// Where the page ends, as far as it is picked.
+    end: Edge,
     streams: Vec<Cursor>,
     /// The index of the stream whose rows are read.
     reading: usize,
@@ -87,32 +123,27 @@ impl LogRow {
 
 impl Picker {
     /// Begins to answer a pull. Nothing of the stream `hidden` is served.
-    pub(super) fn new(pull: Pull, hidden: Option<ReplicaId>, ledger: &Ledger, context: &Context) -> Self {
-        let Pull { budget, frame_bytes, heads, excluded, .. } = pull;
-        let commit_max = usize::try_from(frame_bytes).unwrap_or(usize::MAX).saturating_sub(PAGE_BYTES);
+    pub(super) fn new(
+        mut begin: Edge,
+        budget: u32,
+        hidden: Option<ReplicaId>,
+        ledger: &Ledger,
+        context: &Context,
+    ) -> Self {
         let budget = usize::try_from(budget).unwrap_or(usize::MAX);
-        let budget = budget.min(context.limits.frame_bytes_max / 2).min(commit_max);
-        // Leave out heads at 0: the beginning of a stream has no digest to compare.
-        let told: BTreeMap<_, _> =
-            heads.0.iter().filter(|head| head.seq > 0).map(|head| (head.stream, head.point())).collect();
-        let mut excluded: BTreeSet<_> = excluded.0.into_iter().collect();
-        excluded.extend(hidden);
-        let mut picker = Self {
-            budget,
-            commit_max,
-            has: told.iter().map(|(stream, point)| (*stream, point.seq)).collect(),
-            streams: Vec::new(),
-            reading: 0,
-            picked: Picked::default(),
-        };
-        let wanted = ledger.heads().iter().filter(|(stream, head)| {
-            told.get(*stream).map_or(0, |point| point.seq) < head.seq && !excluded.contains(*stream)
-        });
+        let budget = budget.min(context.limits.frame_bytes_max / 2).min(begin.commit_max);
+        begin.excluded.extend(hidden);
+        let mut unchecked = std::mem::take(&mut begin.unchecked);
+        let mut picker =
+            Self { budget, end: begin.clone(), streams: Vec::new(), reading: 0, picked: Picked::default() };
+        let wanted = ledger
+            .heads()
+            .iter()
+            .filter(|(stream, head)| begin.seq_of(**stream) < head.seq && !begin.leaves_out(**stream));
         // The rows of all streams may lie in memory at once, so the streams share the budget.
         let share = budget / wanted.clone().count().max(1);
         for (stream, head) in wanted {
-            let has = told.get(stream);
-            let seq = has.map_or(0, |point| point.seq);
+            let seq = begin.seq_of(*stream);
             if seq < head.floor {
                 picker.picked.pruned = true;
                 continue;
@@ -122,7 +153,7 @@ impl Picker {
                 stream: *stream,
                 next: seq + 1,
                 last: head.seq,
-                unchecked: has.map(|point| point.digest),
+                unchecked: unchecked.remove(stream),
                 rows: VecDeque::new(),
                 rows_max: (share / row_bytes).clamp(1, ROWS_MAX),
                 ended: false,
@@ -147,14 +178,14 @@ impl Picker {
             let first = waiting.min_by_key(|cursor| cursor.rows.front().map(|row| row.entry.stamp));
             let Some(cursor) = first else { break };
             let Some(row) = cursor.rows.pop_front() else { break };
-            let rests = |(cause, seq): &(ReplicaId, u64)| self.has.get(cause).copied().unwrap_or(0) >= *seq;
+            let rests = |(cause, seq): &(ReplicaId, u64)| self.end.seq_of(*cause) >= *seq;
             if !row.entry.after.iter().all(rests) {
                 // The commit rests on a stream that was left out, and so do all later commits of its stream.
                 cursor.ended = true;
                 continue;
             }
             let bytes = row.bytes();
-            if bytes > self.commit_max {
+            if bytes > self.end.commit_max {
                 // The puller would refuse any page that has this commit, and get no other one.
                 let bytes = bytes.try_into().unwrap_or(u64::MAX);
                 self.picked.too_long.get_or_insert(TooLong { stream: cursor.stream, seq: row.seq, bytes });
@@ -166,7 +197,7 @@ impl Picker {
                 break;
             }
             self.picked.bytes += bytes;
-            self.has.insert(cursor.stream, row.seq);
+            self.end.has.insert(cursor.stream, row.seq);
             self.picked.commits.push(row);
         }
         self.streams.clear();
@@ -211,6 +242,11 @@ impl Picker {
     /// The picked commits.
     pub(super) fn finish(&mut self) -> Picked {
         std::mem::take(&mut self.picked)
+    }
+
+    /// Where the page ends.
+    pub(super) fn end(&self) -> Edge {
+        self.end.clone()
     }
 }
 

@@ -63,6 +63,8 @@ fn examples() -> Vec<(Message, Bytes)> {
         heads: heads.clone(),
         excluded: Capped(vec![replica(4)]),
     };
+    let coming_ = Coming { id: 9, bytes: 300 };
+    let on = PullOn { id: 10, behind: 9, budget: 300 };
     let too_long = Some(TooLong { stream: replica(2), seq: 6, bytes: 300 });
     let page_head = PageHead { id: 9, more: true, pruned: false, too_long };
     let mut page = MessageWriter::page(GROUP, &page_head, 10);
@@ -91,6 +93,8 @@ fn examples() -> Vec<(Message, Bytes)> {
         (Message::OtherGroup, other_group(GROUP)),
         (Message::Relayed(Capped(vec![word])), relayed(GROUP, &Capped(vec![word]))),
         (Message::Hello(knock.clone()), hello(GROUP, &knock)),
+        (Message::Coming(coming_), coming(GROUP, &coming_)),
+        (Message::PullOn(on), pull_on(GROUP, &on)),
     ]
 }
 
@@ -133,6 +137,8 @@ fn y13_golden_bytes() {
         (OTHER_GROUP, vec![]),
         (RELAYED, words.clone()),
         (HELLO, [&[7, 1, 1, 0xac, 2, 5, 1, 6, 1, 16][..], &6u128.to_be_bytes(), &[0, 0, 0]].concat()),
+        (COMING, vec![9, 0xac, 2]),
+        (PULL_ON, vec![10, 9, 0xac, 2]),
     ];
     for ((message, bytes), (kind, body)) in examples().into_iter().zip(bodies) {
         let fields = header(kind, u8::try_from(body.len()).unwrap());
@@ -216,7 +222,7 @@ fn counts_beyond_their_caps_take_no_memory() {
 
 proptest! {
     #[test]
-    fn no_bytes_panic(which in 0..12usize, cut in 0..400usize, at in 0..400usize, byte: u8, garbage: Vec<u8>) {
+    fn no_bytes_panic(which in 0..14usize, cut in 0..400usize, at in 0..400usize, byte: u8, garbage: Vec<u8>) {
         let (_, bytes) = examples().remove(which);
         let mut bytes = bytes.to_vec();
         bytes.truncate(cut);
