@@ -52,9 +52,11 @@ impl Pace {
         by_rate.min(self.grown).min(max)
     }
 
-    /// The bytes that fit on the link: with fewer asked for, the link would stand idle while a pull is on its way.
+    /// The bytes that fit on the link, and half as many: with fewer asked for, the link would stand idle while a pull is
+    /// on its way.
     pub(in crate::engine) fn bytes_on_the_way(&self) -> usize {
-        bytes_in(self.rate.unwrap_or_default(), self.round_trip_ms.unwrap_or_default())
+        let bytes = bytes_in(self.rate.unwrap_or_default(), self.round_trip_ms.unwrap_or_default());
+        bytes.saturating_add(bytes / 2)
     }
 
     /// How long the first sign of an answer may take.
@@ -124,12 +126,12 @@ mod tests {
     #[test]
     fn a_page_takes_a_few_seconds_or_a_round_trip() {
         for (rate, round_trip_ms, page, on_the_way) in [
-            (2_000, 100, 8_000, 200),
-            (2_000, 15_000, 30_000, 30_000),
-            (60_000, 200, 240_000, 12_000),
-            (60_000, 15_000, 900_000, 900_000),
-            (100, 100, LEAST_BYTES, 10),
-            (40_000_000, 200, MAX, 8_000_000),
+            (2_000, 100, 8_000, 300),
+            (2_000, 15_000, 30_000, 45_000),
+            (60_000, 200, 240_000, 18_000),
+            (60_000, 15_000, 900_000, 1_350_000),
+            (100, 100, LEAST_BYTES, 15),
+            (40_000_000, 200, MAX, 12_000_000),
         ] {
             let mut pace = Pace::default();
             pace.answered_in(round_trip_ms);
