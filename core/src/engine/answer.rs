@@ -66,7 +66,7 @@ impl Engine {
         self.peers.is_sent_page(to, own, more);
         // Own commits that became durable since the page began were not sent live, and the page does not promise them.
         if !more && own.is_some_and(|own| own < self.ledger.own().seq) {
-            self.peers.owe_word(to, self.now.mono);
+            self.peers.owe(to, |owed| owed.word = true);
         }
         self.serving.ended(to, id, end.filter(|_| more));
     }

@@ -280,6 +280,9 @@ impl Engine {
     }
 
     fn hear_coming(&mut self, from: ReplicaId, coming: Coming) {
+        if !self.context.rules.pages_follow_the_link {
+            return;
+        }
         let bytes = u64::from(coming.bytes);
         let Some(timing) = self.puller.coming(from, coming.id, bytes, self.now.mono) else { return };
         self.hear_timing(from, timing);
@@ -301,7 +304,7 @@ impl Engine {
         let progress = self.take_commits(from, commits, frame_bytes);
         self.inbox.end_of_page(before);
         let goes_on = head.more && progress == count;
-        if head.more {
+        if head.more && matches!(answers, Answers::Asked | Answers::AskedOn) {
             self.peers.paced(from, |pace| pace.filled(self.context.limits.page_bytes_max));
         }
         if matches!(answers, Answers::Asked | Answers::AskedOn | Answers::AskedForOne) {

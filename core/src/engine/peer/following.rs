@@ -21,6 +21,8 @@ pub(super) struct Following {
     has: Option<u64>,
     /// All commits behind the first number and up to the second one have been sent.
     sent: Option<(u64, u64)>,
+    /// Where the last page ended that was sent.
+    paged: u64,
     /// The last commit that the peer was told of, and when.
     told: u64,
     told_at: Option<Mono>,
@@ -44,6 +46,7 @@ impl Following {
     pub(super) fn page(&mut self, upto: u64, more: bool) {
         let after = self.sent.map_or(self.has.unwrap_or(0), |(after, _)| after);
         (self.sent, self.pulls, self.told) = (Some((after, upto)), more, self.told.max(upto));
+        self.paged = upto;
     }
 
     /// Takes note that the page that the peer waits for has less than it could have.
@@ -51,13 +54,14 @@ impl Following {
         self.pulls = false;
     }
 
-    /// Whether the peer has all commits up to `before`, or was sent them, and `floor` at least is known to be there.
+    /// Whether the peer has all commits up to `before`, or was sent them, and those up to `floor` not live: as long as
+    /// these may still be on their way, the link has enough to do.
     pub(super) fn is_level(&self, before: u64, floor: u64) -> bool {
         let Some(has) = self.has else {
             // Nothing is known yet: what comes before was perhaps sent in an earlier connection.
             return self.sent.is_none_or(|(_, upto)| upto >= before);
         };
-        has >= floor
+        has.max(self.paged) >= floor
             && (has >= before || self.sent.is_some_and(|(after, upto)| has >= after && upto >= before))
     }
 
@@ -119,6 +123,9 @@ mod tests {
         peer.has(3);
         peer.live(3, 9);
         assert!(peer.is_level(9, 3) && !peer.is_level(9, 4));
+        peer.lacks_behind(3);
+        peer.page(9, false);
+        assert!(peer.is_level(9, 9), "it has asked for what is on its way");
     }
 
     #[test]
