@@ -17,6 +17,7 @@ use super::super::wire::{STREAMS_MAX, WireHead};
 use super::clock::PeerClock;
 use super::following::Following;
 use super::pace::Pace;
+use super::passed::Passed;
 
 /// A peer that was not heard for this long, the time of three hellos, does not speak to this replica.
 const HEARD_MS: u64 = 90_000;
@@ -89,6 +90,7 @@ pub(in crate::engine) struct Peer {
     /// How many frames of the peer were refused.
     pub(super) rejected: u64,
     pub(super) backoff: Backoff,
+    pub(super) passed: Passed,
     pub(super) owed: Owed,
     /// The place of each stream that was last compared with the own log.
     pub(super) compared: BTreeMap<ReplicaId, u64>,
@@ -162,6 +164,7 @@ impl Peer {
         // The next connection may be over another network.
         (self.pace, self.following) = (Pace::default(), Following::default());
         self.backoff.reset();
+        self.passed = Passed::default();
         self.clock.is_of_new_session();
     }
 
@@ -192,6 +195,7 @@ impl Peer {
         self.compared.clear();
         self.pruned = false;
         self.backoff.reset();
+        self.passed = Passed::default();
         true
     }
 

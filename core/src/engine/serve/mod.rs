@@ -2,14 +2,17 @@
 //!
 //! Owns: the pulls that wait to be answered, the page that is being put together, where the last page of each peer ended,
 //! the places in streams to compare with the word of a peer. Holds always: one page and one comparison at a time; at most
-//! one pull of each peer waits, and a few that go on from it.
+//! one pull of each peer waits, and a few that go on from it, and no more places of it than [`PLACES_MAX`].
+//!
+//! Peers are served in turn, so that none of them starves the others: a peer that asks again keeps its place, and after
+//! one of its places was compared the next peer has its turn. A page and a comparison take turns at the store.
 
 pub(super) mod check;
 pub(super) mod page;
 mod pick;
 mod values;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::ids::ReplicaId;
 use crate::stored::Point;
@@ -23,6 +26,10 @@ use pick::Edge;
 /// The most pages that a peer is asked for at once.
 pub(super) const PULLS_MAX: usize = 8;
 
+/// The most places of one peer that wait to be compared. A hello has one for each stream of which the peer has less; those
+/// that find no room come with a later hello.
+const PLACES_MAX: usize = 256;
+
 /// The pulls and the comparisons of all peers.
 #[derive(Debug, Default)]
 pub(super) struct Serving {
@@ -30,8 +37,10 @@ pub(super) struct Serving {
     page: Option<Box<Page>>,
     /// Where the last page of each peer ended, and which pull it answered, if there was more.
     ends: BTreeMap<ReplicaId, (u32, Edge)>,
-    /// The places to compare, by peer and stream: a later hello replaces an earlier one.
-    places: BTreeMap<(ReplicaId, ReplicaId), Point>,
+    /// The peers that have places to compare, whose turn it is first.
+    turns: VecDeque<ReplicaId>,
+    /// The places to compare of each of these peers, by stream: a later hello replaces an earlier one.
+    places: BTreeMap<ReplicaId, BTreeMap<ReplicaId, Point>>,
     check: Option<Check>,
 }
 
@@ -70,10 +79,13 @@ impl Ask {
 }
 
 impl Serving {
-    /// Takes a pull, which replaces an earlier one of the same peer.
+    /// Takes a pull, which stands in the place of an earlier one of the same peer. At the end of the queue it would
+    /// never be answered if the peer asks again sooner than its turn comes.
     pub(super) fn pulled(&mut self, from: ReplicaId, pull: Pull) {
+        let place = self.pulls.iter().position(|(peer, _)| *peer == from);
         self.forget(from);
-        self.pulls.push_back((from, Pulled::From(pull)));
+        let place = place.unwrap_or(self.pulls.len());
+        self.pulls.insert(place, (from, Pulled::From(pull)));
     }
 
     /// Takes a pull that goes on from the page of another one.
@@ -91,15 +103,24 @@ impl Serving {
         }
     }
 
-    /// Drops the pulls of a peer.
+    /// Drops the pulls of a peer. Its places stay: what they show is true also when it is gone.
     pub(super) fn forget(&mut self, peer: ReplicaId) {
         self.ends.remove(&peer);
         self.pulls.retain(|(other, _)| *other != peer);
     }
 
+    /// Whether a place of a peer in a stream may wait to be compared.
+    pub(super) fn has_room_for(&self, peer: ReplicaId, stream: ReplicaId) -> bool {
+        self.places.get(&peer).is_none_or(|places| places.len() < PLACES_MAX || places.contains_key(&stream))
+    }
+
     /// Takes a place in a stream that a peer says it has, to compare it.
     pub(super) fn compare(&mut self, peer: ReplicaId, stream: ReplicaId, point: Point) {
-        self.places.insert((peer, stream), point);
+        let places = self.places.entry(peer).or_default();
+        if places.is_empty() {
+            self.turns.push_back(peer);
+        }
+        places.insert(stream, point);
     }
 
     /// The pull to answer next, if no page is being put together.
@@ -123,8 +144,15 @@ impl Serving {
         if self.check.is_some() {
             return None;
         }
-        let ((peer, stream), point) = self.places.pop_first()?;
-        Some(Check { peer, stream, point })
+        let peer = self.turns.pop_front()?;
+        let places = self.places.get_mut(&peer)?;
+        let place = places.pop_first();
+        if places.is_empty() {
+            self.places.remove(&peer);
+        } else {
+            self.turns.push_back(peer);
+        }
+        place.map(|(stream, point)| Check { peer, stream, point })
     }
 
     /// Keeps a page until its read has ended.
@@ -151,7 +179,7 @@ impl Serving {
 
     #[cfg(test)]
     pub(super) fn waiting(&self) -> (usize, usize) {
-        (self.pulls.len(), self.places.len())
+        (self.pulls.len(), self.places.values().map(BTreeMap::len).sum())
     }
 }
 
@@ -164,13 +192,16 @@ impl Machine for Serving {
         }
         let few = |(pulls, ons): &(usize, usize)| *pulls <= 1 && pulls + ons <= PULLS_MAX;
         assert!(waiting.values().all(few), "one pull waits a peer: {waiting:?}");
+        let turns: BTreeSet<_> = self.turns.iter().collect();
+        assert!(turns.len() == self.turns.len() && turns.into_iter().eq(self.places.keys()), "{self:?}");
+        assert!(self.places.values().all(|places| (1..=PLACES_MAX).contains(&places.len())), "{self:?}");
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::context::Context;
-    use super::super::made::{B, C, ME, complaint, context, ledger, pull_all};
+    use super::super::made::{B, C, ME, complaint, context, ledger, pull_all, replica};
     use super::super::wire::{Capped, WireHead};
     use super::*;
 
@@ -186,8 +217,9 @@ mod tests {
         Box::new(Page::new(B, Ask::of(pull_all()), None, &ledger([]), context))
     }
 
+    /// A peer that asks again and again, sooner than its turn comes, is answered all the same.
     #[test]
-    fn one_pull_waits_a_peer_and_it_is_the_last_one() {
+    fn a_pull_that_is_asked_again_keeps_its_place() {
         let mut serving = Serving::default();
         for (from, id) in [(B, 1), (C, 2), (B, 3)] {
             serving.pulled(from, Pull { id, ..pull_all() });
@@ -200,8 +232,8 @@ mod tests {
                 Next::Unknown(id) => panic!("{id} goes on from no page"),
             })
         };
+        assert_eq!(next(&mut serving), Some((B, 3)), "the last one of B, where the first one stood");
         assert_eq!(next(&mut serving), Some((C, 2)));
-        assert_eq!(next(&mut serving), Some((B, 3)), "whoever asks again waits again");
         assert_eq!(next(&mut serving), None);
         serving.pulls.extend([(B, Pulled::From(pull_all())), (B, Pulled::From(pull_all()))]);
         assert!(complaint(|| serving.check()).is_some());
@@ -250,9 +282,11 @@ mod tests {
         let mut serving = Serving::default();
         serving.pulled(B, pull_all());
         serving.pulled(C, pull_all());
+        serving.compare(B, ME, point(1));
         serving.forget(B);
         assert_eq!(serving.next_pull().map(|(from, _)| from), Some(C));
         assert!(serving.next_pull().is_none());
+        assert_eq!(serving.next_place().map(|check| check.peer), Some(B), "its word counts still");
     }
 
     #[test]
@@ -271,6 +305,7 @@ mod tests {
         let mut serving = Serving::default();
         for (peer, stream, seq) in [(B, ME, 1), (B, C, 2), (C, ME, 3), (B, ME, 4)] {
             serving.compare(peer, stream, point(seq));
+            serving.check();
         }
         assert_eq!(serving.waiting(), (0, 3));
         let mut compared = Vec::new();
@@ -279,10 +314,31 @@ mod tests {
             assert!(serving.next_place().is_none(), "until the place has been read");
             assert!(complaint(|| serving.check_reads(check)).is_some());
             assert_eq!(serving.take_check(), Some(check));
+            serving.check();
             compared.push((check.peer, check.stream, check.point.seq));
         }
-        assert_eq!(compared, [(B, C, 2), (B, ME, 4), (C, ME, 3)]);
+        assert_eq!(compared, [(B, C, 2), (C, ME, 3), (B, ME, 4)], "peers take turns");
         assert!(serving.take_check().is_none());
+    }
+
+    /// However many hellos a peer sends, and whatever it says in them, it takes no more than its turn.
+    #[test]
+    fn the_hellos_of_one_peer_starve_nobody() {
+        let mut serving = Serving::default();
+        serving.pulled(C, pull_all());
+        for hello in 1..=3 {
+            for stream in (0..400).map(replica) {
+                if serving.has_room_for(B, stream) {
+                    serving.compare(B, stream, point(hello));
+                }
+            }
+            serving.check();
+            assert_eq!(serving.waiting(), (1, PLACES_MAX));
+        }
+        serving.compare(C, ME, point(1));
+        let turns = [(); 3].map(|()| serving.next_place().map(|check| check.peer));
+        assert_eq!(turns, [Some(B), Some(C), Some(B)]);
+        assert!(serving.next_pull().is_some(), "a pull waits for no comparison");
     }
 
     /// A page and a comparison are read beside each other.

@@ -11,12 +11,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::ids::ReplicaId;
 use crate::storage::{Entry, Value};
 use crate::stored::keys::{self, StoredKey};
-use crate::stored::{Digest, LogEntry, log};
+use crate::stored::{Cause, Digest, LogEntry, log};
 
 use super::super::context::Context;
 use super::super::io::Query;
 use super::super::ledger::Ledger;
-use super::super::wire::{PAGE_BYTES, Pull, TooLong};
+use super::super::wire::{self, Pull, TooLong};
 
 /// The fewest rows of one scan, in case the next rows are shorter than those before.
 const ROWS_MIN: usize = 16;
@@ -45,7 +45,7 @@ impl Edge {
         // Leave out heads at 0: the beginning of a stream has no digest to compare.
         let told = || heads.0.iter().filter(|head| head.seq > 0);
         Self {
-            commit_max: usize::try_from(frame_bytes).unwrap_or(usize::MAX).saturating_sub(PAGE_BYTES),
+            commit_max: wire::commit_max(usize::try_from(frame_bytes).unwrap_or(usize::MAX)),
             has: told().map(|head| (head.stream, head.seq)).collect(),
             unchecked: told().map(|head| (head.stream, head.digest)).collect(),
             excluded: excluded.0.into_iter().collect(),
@@ -178,7 +178,7 @@ impl Picker {
             let first = waiting.min_by_key(|cursor| cursor.rows.front().map(|row| row.entry.stamp));
             let Some(cursor) = first else { break };
             let Some(row) = cursor.rows.pop_front() else { break };
-            let rests = |(cause, seq): &(ReplicaId, u64)| self.end.seq_of(*cause) >= *seq;
+            let rests = |cause: &Cause| self.end.seq_of(cause.stream) >= cause.seq;
             if !row.entry.after.iter().all(rests) {
                 // The commit rests on a stream that was left out, and so do all later commits of its stream.
                 cursor.ended = true;

@@ -10,7 +10,7 @@ mod frame;
 mod message;
 mod stopped;
 
-pub(crate) use commits::{CommitParts, PAGE_BYTES, WireCommit};
+pub(crate) use commits::{CommitParts, WireCommit, commit_max};
 #[cfg(test)]
 pub(crate) use frame::HEADER_LEN;
 #[cfg(any(test, feature = "internals-for-tests"))]
@@ -19,9 +19,9 @@ pub(crate) use frame::{MessageWriter, Messages, WireError};
 #[cfg(feature = "internals-for-tests")]
 pub(crate) use message::count_messages;
 pub(crate) use message::{
-    Capped, Coming, Heads, Hello, Message, PageHead, Pull, PullOn, Relayed, STREAMS_MAX, TooLong, WireClock,
-    WireHead, Words, ack, coming, greeting, hello, other_group, pull, pull_on, regressed, relayed, stopped,
-    stranger,
+    Capped, Coming, FEATURES, Heads, Hello, Message, PageHead, Pull, PullOn, Relayed, STREAMS_MAX, TooLong,
+    WireClock, WireHead, Words, ack, coming, greeting, hello, other_group, pull, pull_on, regressed, relayed,
+    stopped, stranger,
 };
 pub(crate) use stopped::Stopped;
 
