@@ -13,7 +13,8 @@ use super::pull::{Answers, Timing};
 use super::stream::Tip;
 use super::stream::admission::Admission;
 use super::wire::{
-    self, Coming, Heads, Hello, Message, Messages, PageHead, Pull, Stopped, TooLong, WireCommit, WireError, WireHead,
+    self, Coming, Heads, Hello, Message, Messages, PageHead, Pull, Stopped, TooLong, WireCommit, WireError,
+    WireHead,
 };
 use super::{Engine, Mark};
 

@@ -326,7 +326,8 @@ impl Engine {
         let group = self.context.group();
         let wall = self.now.wall.as_ref().ok().copied();
         let mut unheard = None;
-        while let Some((to, Owed { hello, stranger, other_group, regressed, stop, word })) = self.peers.pay() {
+        while let Some((to, Owed { hello, stranger, other_group, regressed, stop, word })) = self.peers.pay()
+        {
             if hello {
                 let restored = self.streams.restored().is_some();
                 let clock = WireClock {

@@ -135,7 +135,9 @@ pub async fn a_large_commit_takes_its_time_on_a_slow_link<F: Fixture>(fresh: &im
 ///
 /// Y16.
 pub async fn a_long_round_trip_is_filled<F: Fixture>(fresh: &impl Fn() -> F) {
-    for (bytes_a_second, round_trip_ms, seconds) in [(2_000, 15_000, 300), (20_000, 15_000, 300), (60_000, 5_000, 100)] {
+    for (bytes_a_second, round_trip_ms, seconds) in
+        [(2_000, 15_000, 300), (20_000, 15_000, 300), (60_000, 5_000, 100)]
+    {
         let commits = usize::try_from(bytes_a_second * seconds / 1_000).expect("few commits");
         catches_up(fresh, Line { bytes_a_second, round_trip_ms }, &vec![850; commits]).await;
     }

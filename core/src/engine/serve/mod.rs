@@ -257,10 +257,13 @@ mod tests {
         assert_eq!(next(&mut serving), Ok((8, 5)));
         assert_eq!(next(&mut serving), Err(9), "its page was gone on from");
         assert_eq!(next(&mut serving), Err(8), "of another peer");
-        for ends in [|serving: &mut Serving| serving.ended(B, 8, None), |serving: &mut Serving| {
-            serving.pulled(B, pull_all());
-            serving.next_pull();
-        }] {
+        for ends in [
+            |serving: &mut Serving| serving.ended(B, 8, None),
+            |serving: &mut Serving| {
+                serving.pulled(B, pull_all());
+                serving.next_pull();
+            },
+        ] {
             serving.ended(B, 7, Some(end.clone()));
             ends(&mut serving);
             serving.pulled_on(B, on(8, 7));

@@ -13,8 +13,8 @@ use super::super::context::Context;
 use super::super::io::{Answer, Query};
 use super::super::ledger::Ledger;
 use super::super::wire::{CommitParts, MessageWriter, PageHead};
-use super::pick::{Edge, Picked, Picker};
 use super::Ask;
+use super::pick::{Edge, Picked, Picker};
 use super::values::{Chosen, Located, Values};
 
 /// A page that is being put together.

@@ -161,8 +161,7 @@ fn pages_are_asked_for_behind_those_on_their_way() {
     world.pass(1_000);
     world.feed(B, page_of(answer(pull, true), &[&made[0]]));
     let said = world.said();
-    let pulls =
-        said.iter().filter(|(_, message)| matches!(message, Message::Pull(_) | Message::PullOn(_)));
+    let pulls = said.iter().filter(|(_, message)| matches!(message, Message::Pull(_) | Message::PullOn(_)));
     let asked: Vec<_> = pulls.collect();
     let [(_, Message::Pull(pull)), (_, Message::PullOn(on))] = asked[..] else { panic!("{asked:?}") };
     assert_eq!((on.behind, on.id), (pull.id, pull.id.wrapping_add(1)));
