@@ -4,8 +4,13 @@ use crate::storage::ReadError;
 
 use super::io::{Answer, Effect, JobId};
 use super::reads::Reader;
+use super::serve::Next;
 use super::serve::page::{Finished, Page};
+use super::wire::{self, Coming, CommitsWriter, PageHead};
 use super::{Engine, Mark};
+
+/// A frame of a page that is longer than this is announced: on a slow link it takes its time.
+const COMING_BYTES: usize = 2 << 10;
 
 impl Engine {
     /// Begins the comparison and the page that wait, and the next read for one of them.
@@ -15,9 +20,18 @@ impl Engine {
                 self.reads.want(Reader::Check, check.query());
                 self.serving.check_reads(check);
             }
-            if let Some((to, pull)) = self.serving.next_pull() {
-                let page = Page::new(to, pull, self.hidden(), &self.ledger, &self.context);
-                self.go_on_with_page(Box::new(page));
+            match self.serving.next_pull() {
+                Some((to, Next::Page(ask))) => {
+                    let page = Page::new(to, ask, self.hidden(), &self.ledger, &self.context);
+                    self.go_on_with_page(Box::new(page));
+                }
+                // The puller learns from an empty page that it has to ask from its heads on.
+                Some((to, Next::Unknown(id))) => {
+                    let head = PageHead { id, more: false, pruned: false, too_long: None };
+                    let page = CommitsWriter::page(self.context.group(), self.context.me(), &head, 0);
+                    self.send(to, page.finish());
+                }
+                None => {}
             }
         }
         if let Some((job, query)) = self.reads.poll() {
@@ -32,7 +46,8 @@ impl Engine {
             return self.serving.page_reads(page);
         }
         // A restore may have been proven since the page began.
-        let Finished { to, frame, forked, more, relayed } = page.finish(self.hidden(), &self.context);
+        let Finished { to, id, frame, end, forked, more, relayed } =
+            page.finish(self.hidden(), &self.context);
         for (stream, seq) in forked {
             self.note_two_histories(stream, seq);
         }
@@ -42,7 +57,19 @@ impl Engine {
         if more {
             self.marks.note(Mark::MorePages);
         }
+        if frame.len() > COMING_BYTES {
+            let coming = Coming { id, bytes: crate::stored::length(frame.len()) };
+            self.send(to, wire::coming(self.context.group(), &coming));
+        }
         self.send(to, frame);
+        let me = self.context.me();
+        let own = end.as_ref().filter(|end| !end.leaves_out(me)).map(|end| end.seq_of(me));
+        self.peers.is_sent_page(to, own, more);
+        // Own commits that became durable since the page began were not sent live, and the page does not promise them.
+        if !more && own.is_some_and(|own| own < self.ledger.own().seq) {
+            self.peers.owe(to, |owed| owed.word = true);
+        }
+        self.serving.ended(to, id, end.filter(|_| more));
     }
 
     /// Takes the answer to a read for a peer.

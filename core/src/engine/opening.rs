@@ -24,9 +24,10 @@ use super::acks::{Acks, Hellos};
 use super::adding::Adding;
 use super::context::Context;
 use super::ledger::Ledger;
+use super::live::Live;
 use super::members::Members;
-use super::pace::Pace;
 use super::peer::Peers;
+use super::portion::Portion;
 use super::pull::Puller;
 use super::reads::Reads;
 use super::relays::Relays;
@@ -245,8 +246,9 @@ fn assemble(
         streams: Streams::opened(identity.replica, &ledger),
         peers: Peers::default(),
         inbox: Inbox::default(),
-        pace: Pace::default(),
-        puller: Puller::default(),
+        portion: Portion::default(),
+        puller: Puller::new(&mut rng),
+        live: Live::default(),
         acks: Acks::default(),
         hellos: Hellos::default(),
         relays: Relays::default(),

@@ -46,6 +46,10 @@ pub struct Rules {
     pub acks_are_durable: bool,
     /// A pull leaves out held and forked streams, so that they do not keep others from a page.
     pub pulls_exclude: bool,
+    /// The bytes of a page, and the time that it may take, follow what the last pages took on the link.
+    pub pages_follow_the_link: bool,
+    /// A commit is sent live only to those who have all that comes before it.
+    pub live_follows: bool,
 }
 
 impl Rules {
@@ -72,6 +76,8 @@ impl Rules {
         acks_of_restored_are_void: true,
         acks_are_durable: true,
         pulls_exclude: true,
+        pages_follow_the_link: true,
+        live_follows: true,
     };
 }
 

@@ -30,7 +30,7 @@ use std::fmt;
 
 use syncline::internals::Rules;
 
-pub use plan::{Action, Edit, Plan, Step};
+pub use plan::{Action, Edit, Plan, Rate, Step};
 pub use store::StoreFault;
 pub use time::Wall;
 

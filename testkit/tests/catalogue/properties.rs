@@ -695,10 +695,11 @@ pub(crate) const PROPERTIES: &[Property] = &[
         id: "Y16",
         says: "Catching up takes little more bytes and time than the link allows, from 2 kB/s to a local network, also while \
                the author commits.",
-        method: "The simulator with rates and round trips.",
-        catches: "A fixed time for a page; a late page that is no answer.",
+        method: "Links with a rate and round trips of up to 15 s, in virtual time; frame by frame; the simulator.",
+        catches: "A fixed time for a page; a late page that is no answer; a peer that is asked again while it sends; live \
+                  commits that come too early and take the link from a page.",
         limits: "",
-        proof: WhyNot("planned: a page has a fixed budget and a fixed time today"),
+        proof: Tests(&[]),
     },
     Property {
         id: "Y17",

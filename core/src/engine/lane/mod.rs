@@ -29,7 +29,7 @@ impl Engine {
         match (self.refusal(), &call) {
             (Some(refusal), Call::Commit(_)) => self.reply(ticket, Err(refusal.error(self.context.me()))),
             _ => {
-                self.pace.called(self.now.mono);
+                self.portion.called(self.now.mono);
                 self.writes.call(ticket, call);
             }
         }
@@ -312,7 +312,7 @@ impl Engine {
         match (result, source) {
             (Ok(()), Source::App) => self.announce(*decision),
             (Ok(()), Source::Peers(_)) => {
-                self.pace.durable(self.now.mono);
+                self.portion.durable(self.now.mono);
                 self.announce(*decision);
             }
             (Ok(()), Source::Rows) => {}
@@ -376,7 +376,7 @@ impl Engine {
             },
             Doing::Receiving { stream, seq, count } => match result {
                 Ok(joined) => {
-                    self.pace.durable(self.now.mono);
+                    self.portion.durable(self.now.mono);
                     let (pen, decision) = *joined;
                     self.used(pen);
                     self.announce(decision);
@@ -393,6 +393,7 @@ impl Engine {
     fn announce(&mut self, decision: Decision) {
         let me = self.context.me();
         let streams: Vec<_> = decision.heads.iter().map(|(stream, _)| *stream).collect();
+        let before = self.ledger.own().seq;
         let ledger = self.ledger_mut();
         ledger.apply(decision.heads, decision.clock);
         ledger.add_long_rows(decision.long_rows);
@@ -408,7 +409,7 @@ impl Engine {
         if streams.contains(&me) {
             match decision.frame {
                 // A restore may have been detected while this write was in flight: then do not broadcast it.
-                Some(frame) if !self.streams.has_two_histories(me) => self.broadcast(frame),
+                Some(frame) if !self.streams.has_two_histories(me) => self.send_live(before, frame),
                 Some(_) => {}
                 // The round is too long for a frame: an acknowledgement tells peers that there is something to pull.
                 None if self.peers.any_up() => self.acks.later([me], self.peers.up(), self.now.mono),

@@ -13,10 +13,10 @@ use super::super::{Effect, Engine, Mark, Places, Received, lend_keys, take_keys_
 impl Engine {
     /// Begins a write with the commits at the front of the inbox.
     pub(super) fn begin_receiving(&mut self) {
-        let weight_max = self.pace.weight_max(self.writes.has_calls());
+        let weight_max = self.portion.weight_max(self.writes.has_calls());
         let mut commits = self.inbox.take(&self.context.limits, weight_max);
         let Some(first) = commits.first() else { return };
-        self.pace.begin(commits.iter().map(Received::weight).sum(), self.now.mono);
+        self.portion.begin(commits.iter().map(Received::weight).sum(), self.now.mono);
         let mut records =
             commits.iter().flat_map(|commit| &commit.entry.changes).map(|change| &change.record);
         if records.any(|record| self.context.is_projected(record)) {
@@ -68,7 +68,7 @@ impl Engine {
         error: &dyn std::fmt::Display,
     ) {
         self.marks.note(Mark::ReceiveFailed);
-        self.pace.failed();
+        self.portion.failed();
         if let Some((stream, seq)) = first.filter(|_| count == 1) {
             return self.put_off(stream, StreamStop::NotStored { seq, error: error.to_string() }, count);
         }

@@ -12,8 +12,9 @@ use crate::stored::log;
 use super::super::context::Context;
 use super::super::io::{Answer, Query};
 use super::super::ledger::Ledger;
-use super::super::wire::{CommitParts, CommitsWriter, PageHead, Pull};
-use super::pick::{Picked, Picker};
+use super::super::wire::{CommitParts, CommitsWriter, PageHead};
+use super::Ask;
+use super::pick::{Edge, Picked, Picker};
 use super::values::{Chosen, Located, Values};
 
 /// A page that is being put together.
@@ -24,6 +25,8 @@ pub(in crate::engine) struct Page {
     /// This replica, and the highest of its commits with a kept value.
     own_kept: (ReplicaId, u64),
     stage: Stage,
+    /// Where the page ends, once its commits are picked.
+    end: Option<Edge>,
     /// Whether the store could not be read. An empty page is sent then: the puller need not wait for its timeout.
     failed: bool,
 }
@@ -40,7 +43,11 @@ enum Stage {
 #[derive(Debug)]
 pub(in crate::engine) struct Finished {
     pub(in crate::engine) to: ReplicaId,
+    /// The pull that it answers.
+    pub(in crate::engine) id: u32,
     pub(in crate::engine) frame: Bytes,
+    /// Where the page ends; `None` if commits that were picked are not in it.
+    pub(in crate::engine) end: Option<Edge>,
     /// The streams of which the puller has another history, each with its place.
     pub(in crate::engine) forked: Vec<(ReplicaId, u64)>,
     pub(in crate::engine) more: bool,
@@ -49,17 +56,17 @@ pub(in crate::engine) struct Finished {
 }
 
 impl Page {
-    /// Begins to answer a pull. Nothing of the stream `hidden` is served.
+    /// Begins the page that answers the pull `id`. Nothing of the stream `hidden` is served.
     pub(in crate::engine) fn new(
         to: ReplicaId,
-        pull: Pull,
+        Ask { id, begin, budget }: Ask,
         hidden: Option<ReplicaId>,
         ledger: &Ledger,
         context: &Context,
     ) -> Self {
-        let (id, own_kept) = (pull.id, (context.me(), ledger.kept_up_to()));
-        let stage = Stage::Picking(Picker::new(pull, hidden, ledger, context));
-        Self { to, id, own_kept, stage, failed: false }
+        let own_kept = (context.me(), ledger.kept_up_to());
+        let stage = Stage::Picking(Picker::new(begin, budget, hidden, ledger, context));
+        Self { to, id, own_kept, stage, end: None, failed: false }
     }
 
     /// The next read; `None` once the page is complete.
@@ -71,6 +78,7 @@ impl Page {
             if let Some(query) = picker.step(ledger) {
                 return Some(query);
             }
+            self.end = Some(picker.end());
             let mut picked = picker.finish();
             let values = Values::new(std::mem::take(&mut picked.commits), self.own_kept);
             self.stage = Stage::Finding(values, picked);
@@ -97,7 +105,7 @@ impl Page {
 
     /// The page as it is sent, without the stream `hidden`, which may be another one than when the page began.
     pub(in crate::engine) fn finish(self, hidden: Option<ReplicaId>, context: &Context) -> Finished {
-        let Self { to, id, mut stage, failed, .. } = self;
+        let Self { to, id, mut stage, end, failed, .. } = self;
         let (mut chosen, lost, picked) = match &mut stage {
             Stage::Picking(picker) => (Vec::new(), true, picker.finish()),
             Stage::Finding(values, picked) => {
@@ -121,6 +129,6 @@ impl Page {
             let previous = &previous;
             page.push(&CommitParts { stream: row.stream, seq: row.seq, previous, entry, values: &values });
         }
-        Finished { to, frame: page.finish(), forked, more, relayed }
+        Finished { to, id, frame: page.finish(), end: end.filter(|_| !lost), forked, more, relayed }
     }
 }

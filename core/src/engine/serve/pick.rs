@@ -23,16 +23,52 @@ const ROWS_MIN: usize = 16;
 /// The most rows of one scan.
 const ROWS_MAX: usize = 1024;
 
+/// Where a page begins or ends.
+#[derive(Clone, Debug)]
+pub(in crate::engine) struct Edge {
+    /// The longest commit that the puller takes, in bytes.
+    commit_max: usize,
+    /// The streams of the puller, as they are once it has applied everything before.
+    has: BTreeMap<ReplicaId, u64>,
+    /// The digests of these streams by the puller's word, until they were compared.
+    unchecked: BTreeMap<ReplicaId, Digest>,
+    /// The streams that are left out.
+    excluded: BTreeSet<ReplicaId>,
+}
+
+impl Edge {
+    /// Where the answer to a pull begins.
+    pub(super) fn of(pull: Pull) -> Self {
+        let Pull { frame_bytes, heads, excluded, .. } = pull;
+        // Leave out heads at 0: the beginning of a stream has no digest to compare.
+        let told = || heads.0.iter().filter(|head| head.seq > 0);
+        Self {
+            commit_max: wire::commit_max(usize::try_from(frame_bytes).unwrap_or(usize::MAX)),
+            has: told().map(|head| (head.stream, head.seq)).collect(),
+            unchecked: told().map(|head| (head.stream, head.digest)).collect(),
+            excluded: excluded.0.into_iter().collect(),
+        }
+    }
+
+    /// How far the puller has a stream.
+    pub(in crate::engine) fn seq_of(&self, stream: ReplicaId) -> u64 {
+        self.has.get(&stream).copied().unwrap_or(0)
+    }
+
+    /// Whether a stream is left out.
+    pub(in crate::engine) fn leaves_out(&self, stream: ReplicaId) -> bool {
+        self.excluded.contains(&stream)
+    }
+}
+
 /// Picks the commits of a page.
 #[derive(Debug)]
 pub(super) struct Picker {
     budget: usize,
-    /// The longest commit that the puller takes, in bytes.
-    commit_max: usize,
-    /// The streams of the puller, as they are once it has applied the page.
-    has: BTreeMap<ReplicaId, u64>,
     /// The bytes of rows that one scan of a stream may read, unless a single row is longer.
     share: usize,
+    /// Where the page ends, as far as it is picked.
+    end: Edge,
     streams: Vec<Cursor>,
     /// The index of the stream whose rows are read.
     reading: usize,
@@ -88,33 +124,33 @@ impl LogRow {
 
 impl Picker {
     /// Begins to answer a pull. Nothing of the stream `hidden` is served.
-    pub(super) fn new(pull: Pull, hidden: Option<ReplicaId>, ledger: &Ledger, context: &Context) -> Self {
-        let Pull { budget, frame_bytes, heads, excluded, .. } = pull;
-        let commit_max = wire::commit_max(usize::try_from(frame_bytes).unwrap_or(usize::MAX));
+    pub(super) fn new(
+        mut begin: Edge,
+        budget: u32,
+        hidden: Option<ReplicaId>,
+        ledger: &Ledger,
+        context: &Context,
+    ) -> Self {
         let budget = usize::try_from(budget).unwrap_or(usize::MAX);
-        let budget = budget.min(context.limits.frame_bytes_max / 2).min(commit_max);
-        // Leave out heads at 0: the beginning of a stream has no digest to compare.
-        let told: BTreeMap<_, _> =
-            heads.0.iter().filter(|head| head.seq > 0).map(|head| (head.stream, head.point())).collect();
-        let mut excluded: BTreeSet<_> = excluded.0.into_iter().collect();
-        excluded.extend(hidden);
+        let budget = budget.min(context.limits.frame_bytes_max / 2).min(begin.commit_max);
+        begin.excluded.extend(hidden);
+        let mut unchecked = std::mem::take(&mut begin.unchecked);
         let mut picker = Self {
             budget,
-            commit_max,
-            has: told.iter().map(|(stream, point)| (*stream, point.seq)).collect(),
             share: 0,
+            end: begin.clone(),
             streams: Vec::new(),
             reading: 0,
             picked: Picked::default(),
         };
-        let wanted = ledger.heads().iter().filter(|(stream, head)| {
-            told.get(*stream).map_or(0, |point| point.seq) < head.seq && !excluded.contains(*stream)
-        });
+        let wanted = ledger
+            .heads()
+            .iter()
+            .filter(|(stream, head)| begin.seq_of(**stream) < head.seq && !begin.leaves_out(**stream));
         // The rows of all streams may lie in memory at once, so the streams share the budget.
         picker.share = budget / wanted.clone().count().max(1);
         for (stream, head) in wanted {
-            let has = told.get(stream);
-            let seq = has.map_or(0, |point| point.seq);
+            let seq = begin.seq_of(*stream);
             if seq < head.floor {
                 picker.picked.pruned = true;
                 continue;
@@ -123,7 +159,7 @@ impl Picker {
                 stream: *stream,
                 next: seq + 1,
                 last: head.seq,
-                unchecked: has.map(|point| point.digest),
+                unchecked: unchecked.remove(stream),
                 rows: VecDeque::new(),
                 ended: false,
             });
@@ -148,14 +184,14 @@ impl Picker {
             let first = waiting.min_by_key(|cursor| cursor.rows.front().map(|row| row.entry.stamp));
             let Some(cursor) = first else { break };
             let Some(row) = cursor.rows.pop_front() else { break };
-            let rests = |cause: &Cause| self.has.get(&cause.stream).copied().unwrap_or(0) >= cause.seq;
+            let rests = |cause: &Cause| self.end.seq_of(cause.stream) >= cause.seq;
             if !row.entry.after.iter().all(rests) {
                 // The commit rests on a stream that was left out, and so do all later commits of its stream.
                 cursor.ended = true;
                 continue;
             }
             let bytes = row.bytes();
-            if bytes > self.commit_max {
+            if bytes > self.end.commit_max {
                 // The puller would refuse any page that has this commit, and get no other one.
                 let bytes = bytes.try_into().unwrap_or(u64::MAX);
                 self.picked.too_long.get_or_insert(TooLong { stream: cursor.stream, seq: row.seq, bytes });
@@ -167,7 +203,7 @@ impl Picker {
                 break;
             }
             self.picked.bytes += bytes;
-            self.has.insert(cursor.stream, row.seq);
+            self.end.has.insert(cursor.stream, row.seq);
             self.picked.commits.push(row);
         }
         self.streams.clear();
@@ -212,6 +248,11 @@ impl Picker {
     /// The picked commits.
     pub(super) fn finish(&mut self) -> Picked {
         std::mem::take(&mut self.picked)
+    }
+
+    /// Where the page ends.
+    pub(super) fn end(&self) -> Edge {
+        self.end.clone()
     }
 }
 

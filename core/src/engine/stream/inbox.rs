@@ -60,6 +60,12 @@ impl Inbox {
         self.bytes <= page.min(limits.frame_bytes_max / 2)
     }
 
+    /// Whether so many pages would find room, if they all came before anything is written.
+    pub(in crate::engine) fn has_room_for_pages(&self, pages: usize, limits: &Limits) -> bool {
+        let page = self.last_page.max(limits.page_bytes_max);
+        self.bytes.saturating_add(page.saturating_mul(pages)) <= limits.frame_bytes_max
+    }
+
     /// Whether there is room for one more commit. An empty inbox has room for any.
     pub(in crate::engine) fn has_room_for(&self, commit: &Received, limits: &Limits) -> bool {
         self.commits.is_empty() || self.bytes.saturating_add(commit.weight()) <= limits.frame_bytes_max

@@ -11,7 +11,7 @@
 //! | commits of others | [`receiving`], [`refusing_store`], [`merging`], [`folding`], [`waiting_for_folds`] |
 //! | frames and commits that are not taken | [`membership`], [`frames`], [`sizes`], [`bounds`] |
 //! | streams that stop | [`forks`], [`stops`], [`restores`], [`refusals`] |
-//! | peers that ask and answer | [`pulling`], [`serving`], [`joining`], [`knocking`], [`relaying`] |
+//! | peers that ask and answer | [`pulling`], [`serving`], [`joining`], [`knocking`], [`relaying`], [`slow_links`] |
 
 mod auditing;
 mod authors;
@@ -40,6 +40,7 @@ mod relaying;
 mod restores;
 mod serving;
 mod sizes;
+mod slow_links;
 mod stops;
 mod waiting_for_folds;
 mod world;

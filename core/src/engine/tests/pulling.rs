@@ -15,7 +15,7 @@ fn y14_whoever_does_not_answer_is_left_alone_for_a_while() {
     world.feed(C, hello(1, &[b.head()]));
     let first = world.pulls();
     let [(asked, _)] = &first[..] else { panic!("one page is on its way, not {first:?}") };
-    world.pass(9_000);
+    world.pass(29_000);
     assert!(world.pulls().is_empty());
     world.pass(1_000);
     let second = world.pulls();

@@ -119,7 +119,11 @@ fn a_value_that_moves_while_a_page_is_read_is_in_the_page() {
                 "rows, kept values, records, and what was kept meanwhile: {reads}"
             );
             let said = world.said();
-            let [.., (_, Message::Page(_, page))] = &said[..] else { panic!("{said:?}") };
+            let page = said.iter().find_map(|(_, message)| match message {
+                Message::Page(_, page) => Some(page),
+                _ => None,
+            });
+            let page = page.expect("a page");
             let page = page.whole(REPLICA);
             let values: Vec<_> = page[page.len() - 3..].iter().map(|commit| commit.values.clone()).collect();
             let expected = [encoded(1, "old"), encoded(1, "new"), encoded(2, "moved")];

@@ -24,6 +24,8 @@ pub(crate) const REGRESSED: u8 = 7;
 pub(crate) const STOPPED: u8 = 8;
 pub(crate) const OTHER_GROUP: u8 = 9;
 pub(crate) const RELAYED: u8 = 10;
+pub(crate) const COMING: u8 = 11;
+pub(crate) const PULL_ON: u8 = 12;
 /// Reserved for a replica that is further behind than the logs reach: it asks for a page of records, and gets one.
 pub(crate) const SNAPSHOT_PULL: u8 = 16;
 pub(crate) const SNAPSHOT_PAGE: u8 = 17;
@@ -58,6 +60,9 @@ pub(crate) enum Message {
     OtherGroup,
     /// How far others have acknowledged the receiver's stream, as it has changed.
     Relayed(Words),
+    /// A page is coming behind this message.
+    Coming(Coming),
+    PullOn(PullOn),
 }
 
 /// Sent when a peer comes up, when a new session of it says hello, and now and then.
@@ -102,6 +107,26 @@ pub(crate) struct Pull {
     pub(crate) heads: Heads,
     /// The streams of which no commit is wanted, and so none that rests on them.
     pub(crate) excluded: Capped<ReplicaId, STREAMS_MAX>,
+}
+
+/// Sent just ahead of a long page: the puller learns that its peer answers, and how long it has to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Coming {
+    /// The pull that the page answers.
+    pub(crate) id: u32,
+    /// The bytes of the frame of the page.
+    pub(crate) bytes: u32,
+}
+
+/// Asks for the commits behind those of another page, which may not have come yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PullOn {
+    /// Names the page that answers it.
+    pub(crate) id: u32,
+    /// The pull of the page that it goes on from.
+    pub(crate) behind: u32,
+    /// As in a [`Pull`].
+    pub(crate) budget: u32,
 }
 
 /// The head of a page, before its commits.
@@ -196,6 +221,14 @@ pub(crate) fn pull(group: GroupId, pull: &Pull) -> Bytes {
     MessageWriter::new(PULL, group, 64 + pull.heads.0.len() * 64).with(pull).finish()
 }
 
+pub(crate) fn coming(group: GroupId, coming: &Coming) -> Bytes {
+    MessageWriter::new(COMING, group, 16).with(coming).finish()
+}
+
+pub(crate) fn pull_on(group: GroupId, pull: &PullOn) -> Bytes {
+    MessageWriter::new(PULL_ON, group, 16).with(pull).finish()
+}
+
 pub(crate) fn ack(group: GroupId, heads: &Heads) -> Bytes {
     MessageWriter::new(ACK, group, heads.0.len() * 64).with(heads).finish()
 }
@@ -255,6 +288,8 @@ impl Messages {
             OTHER_GROUP if body.is_empty() => Some(Message::OtherGroup),
             OTHER_GROUP => return Err(LEFT_OVER),
             RELAYED => Some(Message::Relayed(whole(&body)?)),
+            COMING => Some(Message::Coming(whole(&body)?)),
+            PULL_ON => Some(Message::PullOn(whole(&body)?)),
             // Kinds that no version sends yet are skipped like those that are not known.
             SNAPSHOT_PULL | SNAPSHOT_PAGE | EPHEMERAL => None,
             _ => None,

@@ -92,6 +92,8 @@ fn examples() -> Vec<(Message, Bytes)> {
         heads: heads.clone(),
         excluded: Capped(vec![replica(4)]),
     };
+    let coming_ = Coming { id: 9, bytes: 300 };
+    let on = PullOn { id: 10, behind: 9, budget: 300 };
     let (_, live, page, page_head) = commits();
     vec![
         (Message::Hello(hello_.clone()), hello(GROUP, &hello_)),
@@ -106,6 +108,8 @@ fn examples() -> Vec<(Message, Bytes)> {
         (Message::OtherGroup, other_group(GROUP)),
         (Message::Relayed(Capped(vec![word])), relayed(GROUP, &Capped(vec![word]))),
         (Message::Hello(knock.clone()), hello(GROUP, &knock)),
+        (Message::Coming(coming_), coming(GROUP, &coming_)),
+        (Message::PullOn(on), pull_on(GROUP, &on)),
     ]
 }
 
@@ -210,6 +214,8 @@ fn y13_golden_bytes() {
             HELLO,
             [&[7, 0xac, 2, 1, 1, 0xac, 2, 5, 1, 6, 1, 16][..], &6u128.to_be_bytes(), &[0, 0, 0]].concat(),
         ),
+        (COMING, vec![9, 0xac, 2]),
+        (PULL_ON, vec![10, 9, 0xac, 2]),
     ];
     for ((message, bytes), (kind, body)) in examples().into_iter().zip(bodies) {
         let fields = match kind {
@@ -553,7 +559,7 @@ fn any_commits() -> impl Strategy<Value = Vec<(bool, u64, Vec<(u8, Option<Vec<u8
 
 proptest! {
     #[test]
-    fn no_bytes_panic(which in 0..12usize, cut in 0..600usize, at in 0..600usize, byte: u8, garbage: Vec<u8>) {
+    fn no_bytes_panic(which in 0..14usize, cut in 0..600usize, at in 0..600usize, byte: u8, garbage: Vec<u8>) {
         let (_, bytes) = examples().remove(which);
         let mut bytes = bytes.to_vec();
         bytes.truncate(cut);

@@ -1,6 +1,6 @@
 //! Draws a plan: first the kinds of faults that it has at all and how often each comes, then its steps.
 
-use super::{Action, Edit, FAR_MS, Plan, REPLICAS_MAX, Step};
+use super::{Action, Edit, FAR_MS, Plan, REPLICAS_MAX, Rate, Step};
 use crate::sim::store::StoreFault;
 use crate::sim::time::Wall;
 
@@ -65,6 +65,7 @@ enum Kind {
     SlowReads,
     Late,
     SlowSubscriber,
+    Rate,
 }
 
 impl Swarm {
@@ -93,6 +94,7 @@ impl Swarm {
             (Kind::SlowReads, 4),
             (Kind::Late, 4),
             (Kind::SlowSubscriber, 2),
+            (Kind::Rate, 6),
         ];
         let mut weights = vec![(20, Kind::Commit), (8, Kind::Batch), (4, Kind::Pair)];
         weights.extend(faults.into_iter().filter(|_| rng.bool()).map(|(kind, weight)| (weight, kind)));
@@ -180,9 +182,10 @@ impl Swarm {
                 Action::SlowSubscriber { at, event_ms: *rng.choice(&[0, 10, 2_000]).unwrap_or(&10) }
             }
             Kind::Late => Action::Late { from: other, to: at, ago: rng.u8(..) },
+            Kind::Rate => Action::Rate { one: at, other, rate: Rate::draw(rng) },
             Kind::Flap => Action::Flap { one: at, other, times: rng.u8(1..6) },
             Kind::Noise => {
-                let kind = rng.bool().then(|| rng.u8(0..10));
+                let kind = rng.bool().then(|| rng.u8(0..14));
                 Action::Noise {
                     from: other,
                     to: at,

@@ -53,6 +53,11 @@ impl World {
             Action::Link { from, to, percent, delay_ms, blocked } => {
                 self.network.set(id(self, from), id(self, to), link(percent, delay_ms, blocked));
             }
+            Action::Rate { one, other, rate } => {
+                let (one, other) = (id(self, one), id(self, other));
+                self.network.set(one, other, rate.link());
+                self.network.set(other, one, rate.link());
+            }
             Action::Partition { mask } => self.partition(mask),
             Action::Disconnect { one, other } => {
                 if place(one) != place(other) {

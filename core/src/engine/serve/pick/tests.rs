@@ -23,7 +23,12 @@ impl Logs {
     }
 
     fn picker(&self, pull: Pull, hidden: Option<ReplicaId>) -> Picker {
-        Picker::new(pull, hidden, &ledger(self.heads.clone()), &context())
+        self.picker_in(pull, hidden, &context())
+    }
+
+    fn picker_in(&self, pull: Pull, hidden: Option<ReplicaId>, context: &Context) -> Picker {
+        let budget = pull.budget;
+        Picker::new(Edge::of(pull), budget, hidden, &ledger(self.heads.clone()), context)
     }
 
     /// Answers reads until the page is chosen; says how many rows each of them asked for, too.
@@ -141,7 +146,7 @@ fn the_budget_is_at_most_what_frames_can_hold() {
     assert_eq!(places(&logs.pick(pull)), [(B, 1), (C, 1)], "of the puller");
     let mut context = context();
     std::sync::Arc::make_mut(&mut context.limits).frame_bytes_max = 2 * (2 * first);
-    let picker = Picker::new(pull_all(), None, &ledger(logs.heads.clone()), &context);
+    let picker = logs.picker_in(pull_all(), None, &context);
     assert_eq!(places(&logs.read(picker).0), [(B, 1), (C, 1)], "of this replica");
 }
 

@@ -1,4 +1,4 @@
-//! The pace of received writes: how much of the inbox one write takes, so that a commit of the app, which waits for the
+//! The portion of received writes: how much of the inbox one write takes, so that a commit of the app, which waits for the
 //! write under way, does not wait long.
 //!
 //! A write costs the store a fixed time, a flush above all, and a time for what it holds. Both are known from the writes
@@ -25,7 +25,7 @@ const LONG_MAX: u32 = 16;
 
 /// How much of the inbox one write takes.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct Portion {
     /// Until when the app counts as committing.
     commits_until: Option<Mono>,
     /// When the received write under way began, with its weight.
@@ -49,7 +49,7 @@ struct Measured {
     ms: u64,
 }
 
-impl Pace {
+impl Portion {
     /// Takes note of a call of the app.
     pub(super) fn called(&mut self, now: Mono) {
         self.commits_until = Some(after(now, COMMITS_MS));
@@ -114,7 +114,7 @@ fn fixed_ms(one: Measured, other: Measured) -> Option<u64> {
     Some(light.ms.saturating_sub(own_ms))
 }
 
-impl Machine for Pace {
+impl Machine for Portion {
     fn expire(&mut self, now: Mono) {
         self.commits_until.take_if(|until| *until <= now);
     }
@@ -126,7 +126,7 @@ mod tests {
 
     /// A store whose writes take `fixed_us` and `per_weight_us` for each unit of weight, and what is left to write.
     struct Store {
-        pace: Pace,
+        portion: Portion,
         now_us: u64,
         fixed_us: u64,
         per_weight_us: u64,
@@ -134,7 +134,7 @@ mod tests {
 
     impl Store {
         fn of(fixed_us: u64, per_weight_us: u64) -> Self {
-            Self { pace: Pace::default(), now_us: 0, fixed_us, per_weight_us }
+            Self { portion: Portion::default(), now_us: 0, fixed_us, per_weight_us }
         }
 
         fn now(&self) -> Mono {
@@ -145,14 +145,14 @@ mod tests {
         fn write(&mut self, waiting: usize, commits: bool) -> (usize, u64) {
             let now = self.now();
             if commits {
-                self.pace.called(now);
+                self.portion.called(now);
             }
-            self.pace.expire(now);
-            let weight = self.pace.weight_max(false).min(waiting);
-            self.pace.begin(weight, now);
+            self.portion.expire(now);
+            let weight = self.portion.weight_max(false).min(waiting);
+            self.portion.begin(weight, now);
             let took_us = self.fixed_us + weight as u64 * self.per_weight_us;
             self.now_us += took_us;
-            self.pace.durable(self.now());
+            self.portion.durable(self.now());
             (weight, took_us / 1000)
         }
     }
@@ -178,12 +178,12 @@ mod tests {
         for _ in 0..20 {
             assert_eq!(store.write(ALL, false).0, ALL);
         }
-        store.pace.called(store.now());
+        store.portion.called(store.now());
         assert!(store.write(ALL, false).1 < 50, "what the writes before took is known");
         assert!(store.write(ALL, false).0 < ALL, "for a while after the call");
         store.now_us += COMMITS_MS * 1000;
         assert_eq!(store.write(ALL, false).0, ALL);
-        assert!(store.pace.weight_max(true) < ALL, "but not while a call waits");
+        assert!(store.portion.weight_max(true) < ALL, "but not while a call waits");
     }
 
     /// A disk that takes its time for every flush would take it for every few commits: nothing would be won.
@@ -213,26 +213,26 @@ mod tests {
     fn one_write_that_took_long_halves_the_next_one_at_most() {
         let mut store = Store::of(1_000, 100);
         (0..40).for_each(|_| _ = store.write(ALL, true));
-        let before = store.pace.weight_max(true);
+        let before = store.portion.weight_max(true);
         store.now_us += 1_000_000;
-        store.pace.begin(before, Mono(0));
-        store.pace.durable(Mono(30_000));
-        assert!(store.pace.weight_max(true) >= before / 2);
+        store.portion.begin(before, Mono(0));
+        store.portion.durable(Mono(30_000));
+        assert!(store.portion.weight_max(true) >= before / 2);
         (0..40).for_each(|_| _ = store.write(ALL, true));
-        assert!(store.pace.weight_max(true) >= before * 3 / 4, "and it grows again");
+        assert!(store.portion.weight_max(true) >= before * 3 / 4, "and it grows again");
     }
 
     #[test]
     fn light_writes_and_failed_ones_say_nothing_against_heavy_ones() {
         let mut store = Store::of(10_000, 100);
         (0..40).for_each(|_| _ = store.write(ALL, true));
-        let before = store.pace.weight_max(true);
+        let before = store.portion.weight_max(true);
         for _ in 0..40 {
-            store.pace.begin(ALL, Mono(0));
-            store.pace.failed();
-            store.pace.durable(Mono(90_000));
+            store.portion.begin(ALL, Mono(0));
+            store.portion.failed();
+            store.portion.durable(Mono(90_000));
             store.write(1, true);
         }
-        assert!(store.pace.weight_max(true) >= before);
+        assert!(store.portion.weight_max(true) >= before);
     }
 }
