@@ -10,9 +10,9 @@ use crate::ids::{DeviceId, ReplicaId};
 use crate::limits::Limit;
 use crate::member::Member;
 use crate::model;
+use crate::stored::LogEntry;
 use crate::stored::keys::RecordKey;
 use crate::stored::log::chain;
-use crate::stored::{LogEntry, digest};
 use crate::syncable::Syncable;
 
 use super::super::commit::Received;
@@ -61,7 +61,7 @@ pub(in crate::engine) struct Admitting<'a> {
 
 impl Admitting<'_> {
     /// The device of a member, once everything that waits is applied.
-    fn device_of(&self, stream: ReplicaId) -> Option<DeviceId> {
+    pub(in crate::engine) fn device_of(&self, stream: ReplicaId) -> Option<DeviceId> {
         match (self.members.get(stream), self.inbox.member(stream)) {
             (Some(here), Some(waiting)) => Some(here.clone().merge(waiting.clone()).device),
             (here, waiting) => here.or(waiting).map(|member| member.device),
@@ -106,16 +106,30 @@ impl Admitting<'_> {
         if stream == self.context.me() { self.ledger.own().seq } else { self.streams.tip(stream).seq }
     }
 
-    /// Judges a commit that `from` sent.
-    pub(in crate::engine) fn admit(&self, from: ReplicaId, commit: &WireCommit) -> Admission {
-        let (stream, seq, rules) = (commit.stream, commit.seq, &self.context.rules);
+    /// Judges a commit of which only the place in its stream can be read here. What is not here is pulled.
+    pub(in crate::engine) fn admit_unread(&self, from: ReplicaId, stream: ReplicaId, seq: u64) -> Admission {
+        self.left(from, stream, seq).unwrap_or_else(|| {
+            let here = seq <= self.streams.tip(stream).seq;
+            if here { Admission::Duplicate } else { Admission::TooEarly(None) }
+        })
+    }
+
+    /// The reason for which a commit is left, whatever it says.
+    fn left(&self, from: ReplicaId, stream: ReplicaId, seq: u64) -> Option<Admission> {
         if stream == self.context.me() {
             let proof = seq > self.ledger.own().seq;
             let duplicate = Admission::Duplicate;
-            return if proof { Admission::Restored(seq, Box::new(duplicate)) } else { duplicate };
+            return Some(if proof { Admission::Restored(seq, Box::new(duplicate)) } else { duplicate });
         }
-        if self.streams.is_stopped_for(stream, from) || !self.is_known_stream(stream) {
-            return Admission::Ignored;
+        let left = self.streams.is_stopped_for(stream, from) || !self.is_known_stream(stream);
+        left.then_some(Admission::Ignored)
+    }
+
+    /// Judges a commit that `from` sent.
+    pub(in crate::engine) fn admit(&self, from: ReplicaId, commit: &WireCommit) -> Admission {
+        let (stream, seq, rules) = (commit.stream, commit.seq, &self.context.rules);
+        if let Some(left) = self.left(from, stream, seq) {
+            return left;
         }
         let tip = self.streams.tip(stream);
         if seq <= tip.seq {
@@ -176,7 +190,7 @@ impl Admitting<'_> {
         if beyond_bound && !self.streams.is_released(stream) {
             return Admission::Stops(StreamStop::Held { seq, stamp: entry.stamp });
         }
-        let values = match cut_values(commit, &entry, rules.values_are_checked) {
+        let values = match cut_values(commit, &entry) {
             Ok(values) => values,
             Err(wrong) => return Admission::Wrong(wrong),
         };
@@ -242,12 +256,8 @@ fn refused(seq: u64, reason: String) -> Admission {
     Admission::Stops(StreamStop::Refused { seq, reason })
 }
 
-/// Cuts the values of a commit where its entry says, and checks each against its digest.
-fn cut_values(
-    commit: &WireCommit,
-    entry: &LogEntry,
-    check: bool,
-) -> Result<Vec<Option<Bytes>>, &'static str> {
+/// Cuts the values of a commit where its entry says. Their digests are in the entry because it was rebuilt from them.
+fn cut_values(commit: &WireCommit, entry: &LogEntry) -> Result<Vec<Option<Bytes>>, &'static str> {
     let mut rest = commit.values.clone();
     let mut values = Vec::with_capacity(entry.changes.len());
     for change in &entry.changes {
@@ -259,11 +269,7 @@ fn cut_values(
         if len > rest.len() {
             return Err("a value is missing");
         }
-        let bytes = rest.split_to(len);
-        if check && digest(&bytes) != value.digest {
-            return Err("a value is another one than its commit says");
-        }
-        values.push(Some(bytes));
+        values.push(Some(rest.split_to(len)));
     }
     if rest.is_empty() { Ok(values) } else { Err("there are more values than changes") }
 }
