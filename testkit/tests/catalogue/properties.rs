@@ -723,9 +723,11 @@ pub(crate) const PROPERTIES: &[Property] = &[
     Property {
         id: "Y19",
         says: "A replica is added on the device that it names itself, on no device of another member unless the app says so, \
-               and a wrong device can be put right as long as the replica waits. Every order of records ends the same.",
-        method: "Wrong devices, corrections and members' devices, in scenarios and frame by frame; all orders of a few \
-                 member records.",
+               and a wrong device can be put right as long as the replica waits. Of two adds at once the first counts \
+               everywhere, in every order; a replica at work on the other device stops committing and says so, and all \
+               have what it committed before.",
+        method: "Wrong devices, corrections and members' devices, in scenarios and frame by frame; two members apart that \
+                 add one replica; all orders of a few member records.",
         catches: "A typing error that shuts a replica out for ever; a joiner that names the laptop's device and overwrites \
                   what the laptop owns; a correction that stops the stream of the one it puts right.",
         limits: "Members who correct one replica at once, each to another device, settle for one of them.",

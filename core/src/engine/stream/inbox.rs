@@ -332,7 +332,9 @@ mod tests {
             let mut inbox = Inbox::default();
             inbox.push(all[0].clone(), vec![first]);
             inbox.push(all[1].clone(), vec![second]);
-            assert_eq!(inbox.member(C), Some(&corrected));
+            let known = inbox.member(C).unwrap();
+            assert_eq!((known.device, known.corrections), (corrected.device, 1));
+            assert!(known.was_on(member(C).device), "it may have committed there");
         }
     }
 

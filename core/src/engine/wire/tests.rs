@@ -234,7 +234,7 @@ fn y13_golden_bytes() {
 /// Y13: what a version of today sends is read by every later one.
 #[test]
 fn y13_messages_are_those_of_the_vectors() {
-    const NAMES: [&str; 12] = [
+    const NAMES: [&str; 14] = [
         "hello",
         "stranger",
         "pull",
@@ -247,6 +247,8 @@ fn y13_messages_are_those_of_the_vectors() {
         "other_group",
         "relayed",
         "hello_of_a_joiner",
+        "coming",
+        "pull_on",
     ];
     let examples = examples();
     assert_eq!(examples.len(), NAMES.len());
