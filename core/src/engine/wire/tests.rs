@@ -553,8 +553,11 @@ fn counts_beyond_their_caps_take_no_memory() {
     }
 }
 
+/// A write: the id of a record, its value unless it is deleted, and the number of its model.
+type AnyWrite = (u8, Option<Vec<u8>>, u8);
+
 /// Any commits of two authors, each of some writes.
-fn any_commits() -> impl Strategy<Value = Vec<(bool, u64, Vec<(u8, Option<Vec<u8>>, u8)>)>> {
+fn any_commits() -> impl Strategy<Value = Vec<(bool, u64, Vec<AnyWrite>)>> {
     let write = (0..20_u8, prop::option::of(prop::collection::vec(any::<u8>(), 0..20)), 0..6_u8);
     prop::collection::vec((any::<bool>(), 0..5_u64, prop::collection::vec(write, 0..4)), 0..12)
 }
