@@ -6,7 +6,7 @@ use super::io::{Answer, Effect, JobId};
 use super::reads::Reader;
 use super::serve::Next;
 use super::serve::page::{Finished, Page};
-use super::wire::{self, Coming, MessageWriter, PageHead};
+use super::wire::{self, Coming, CommitsWriter, PageHead};
 use super::{Engine, Mark};
 
 /// A frame of a page that is longer than this is announced: on a slow link it takes its time.
@@ -28,7 +28,8 @@ impl Engine {
                 // The puller learns from an empty page that it has to ask from its heads on.
                 Some((to, Next::Unknown(id))) => {
                     let head = PageHead { id, more: false, pruned: false, too_long: None };
-                    self.send(to, MessageWriter::page(self.context.group(), &head, 0).finish());
+                    let (group, me) = (self.context.group(), self.context.me());
+                    self.send(to, CommitsWriter::page(group, me, &head, 0).finish());
                 }
                 None => {}
             }
@@ -40,7 +41,7 @@ impl Engine {
 
     /// Goes on with a page: asks for its next read, or sends it.
     pub(super) fn go_on_with_page(&mut self, mut page: Box<Page>) {
-        if let Some(query) = page.step() {
+        if let Some(query) = page.step(&self.ledger) {
             self.reads.want(Reader::Page, query);
             return self.serving.page_reads(page);
         }

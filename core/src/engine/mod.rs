@@ -19,6 +19,7 @@
 //! | [`peer::Peers`] | the link of each peer, what it has, acknowledged and is owed; which peers are ahead |
 //! | [`stream::Streams`] | the tip of each stream, and what stops it |
 //! | [`stream::inbox::Inbox`] | received commits that wait for the store |
+//! | [`pace::Pace`] | how much of the inbox one write takes |
 //! | [`pull::Puller`] | the pages on their way |
 //! | [`live::Live`] | how far back the commits reach that a peer may lack and still get the next ones live |
 //! | [`acks::Acks`], [`acks::Hellos`] | when to acknowledge, when to say hello |
@@ -57,6 +58,7 @@ mod ledger;
 mod live;
 mod members;
 mod opening;
+mod pace;
 mod peer;
 mod pull;
 mod reads;
@@ -89,8 +91,8 @@ use crate::stored::Point;
 use acks::{Acks, HelloReason, Hellos};
 use adding::Adding;
 pub(crate) use commit::{
-    Action, Commit, Current, Decision, NewValue, Pen, Received, Refusal, Staged, Updated, lend_keys,
-    take_keys_back,
+    Action, Commit, Current, Decision, NewValue, Pen, Places, Received, Refusal, Staged, Update, Updated,
+    lend_keys, take_keys_back,
 };
 use context::Context;
 pub(crate) use io::{Answer, Effect, Input, JobId, Query, Ticket};
@@ -98,7 +100,8 @@ use ledger::Ledger;
 use live::Live;
 use members::Members;
 pub(crate) use opening::{Ask, Contents, open, read_projections};
-use peer::{Owed, Pace, Peer, Peers};
+use pace::Pace;
+use peer::{Owed, Peer, Peers};
 use pull::Puller;
 use reads::Reads;
 use relaying::others;
@@ -145,6 +148,7 @@ pub(crate) struct Engine {
     peers: Peers,
     streams: Streams,
     inbox: Inbox,
+    pace: Pace,
     puller: Puller,
     live: Live,
     acks: Acks,
@@ -224,11 +228,12 @@ impl Engine {
 
     /// All machines that depend on time or assert invariants. One list serves timeouts, expiry and checks, so that no
     /// machine is forgotten in one of them.
-    fn machines(&mut self) -> [&mut dyn Machine; 14] {
+    fn machines(&mut self) -> [&mut dyn Machine; 15] {
         [
             &mut self.peers,
             &mut self.streams,
             &mut self.inbox,
+            &mut self.pace,
             &mut self.puller,
             &mut self.live,
             &mut self.acks,
@@ -275,7 +280,7 @@ impl Engine {
         }
         if let Some(peer) = self.puller.poll_silent() {
             self.peers.rests(peer, mono, &mut self.rng);
-            self.peers.paced(peer, Pace::timed_out);
+            self.peers.paced(peer, peer::Pace::timed_out);
             self.marks.note(Mark::TimedOut);
         }
         self.end_silent_calls();

@@ -188,6 +188,13 @@ pub enum Action {
         /// How long a read takes.
         read_ms: u16,
     },
+    /// A subscriber takes this long for each event from now on.
+    SlowSubscriber {
+        /// The place of the subscriber's process.
+        at: u8,
+        /// How long it takes.
+        event_ms: u16,
+    },
     /// Two replicas reach each other over a slow link from now on.
     Rate {
         /// The place of one replica.

@@ -743,6 +743,16 @@ pub(crate) const PROPERTIES: &[Property] = &[
         proof: Tests(&[]),
     },
     Property {
+        id: "Y21",
+        says: "Between replicas that agree and hear each other, a commit is everywhere at once and its author hears so; a \
+               frame that was lost is asked for with the next one, and a pull that was lost after a pause, at the longest \
+               a minute.",
+        method: "The simulator's probes of replicas that have converged, with frames and pulls lost on purpose.",
+        catches: "Commits that wait for the next hello; a gap that nobody asks for; a pause that grows without end.",
+        limits: "",
+        proof: Tests(&[]),
+    },
+    Property {
         id: "B1",
         says: "Every queue has a cap in bytes or items, whatever callers and peers do.",
         method: "Floods, callers that outrun the store, peers that send more than they should.",

@@ -10,7 +10,7 @@ use crate::stored::keys::{self, RecordKey};
 use crate::stored::record::{self, Header, Merged};
 
 use super::Pen;
-use super::draft::Draft;
+use super::draft::{Before, Draft};
 use super::remote::{Arrival, Verdict};
 
 /// The most records that one write folds.
@@ -90,7 +90,7 @@ impl Pen {
                 continue;
             };
             let new = Arrival { header, value };
-            let Some(old) = draft.before(key, stored.as_ref()) else { continue };
+            let Some(old) = draft.before(key, stored.as_ref().map(Before::of)) else { continue };
             match self.verdict(key, old, &new) {
                 Verdict::Beside => {
                     left = true;
@@ -114,8 +114,8 @@ impl Pen {
         if folded.len() == before {
             return Ok(());
         }
-        if let Some(old) = draft.before(key, stored.as_ref()) {
-            let (header, mut bytes) = (*old.header, old.bytes.to_vec());
+        if let Some(old) = draft.before(key, stored.as_ref().map(Before::of)) {
+            let (header, mut bytes) = (old.header, old.bytes.to_vec());
             let merge = header.merge.map(|merge| Merged { beside: left, ..merge });
             let header = Header { merge, ..header };
             header.write(&mut bytes);

@@ -62,7 +62,7 @@ fn c16_a_commit_that_the_store_refuses_takes_none_with_it() {
     let mut b = Author::new(B, B_DEVICE);
     let (first, bad) = (b.tag(1, "a"), Author::new(C, C_DEVICE).tag(2, "bad"));
     let last = b.tag(1, "b");
-    let frame = live(&[&first, &bad, &last]);
+    let frame = page(&[&first, &bad, &last]);
     // The commits are written together, then one by one up to the bad one, then the others.
     for expected in [0, 1, 2, 2] {
         world.handle(Input::Frame(B, frame.clone()));

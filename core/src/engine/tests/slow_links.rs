@@ -80,14 +80,14 @@ fn a_commit_that_is_made_while_a_page_is_read_is_told_behind_it() {
     world.settle();
     let to_c: Vec<_> = world.said().into_iter().filter(|(to, _)| *to == Some(C)).collect();
     let [.., (_, Message::Page(head, page)), (_, Message::Ack(word))] = &to_c[..] else { panic!("{to_c:?}") };
-    assert_eq!((head.more, page.len()), (false, 4));
+    assert_eq!((head.more, page.whole(REPLICA).len()), (false, 4));
     assert_eq!(word.0, [world.own()]);
 }
 
 /// Y16: on a slow link what was not acknowledged lies in the queue of the transport, and is lost where that is full.
 #[test]
 fn no_live_commit_goes_to_a_peer_that_is_more_than_a_page_behind() {
-    let limits = Limits { page_bytes_max: 2_000, ..Limits::default() };
+    let limits = Limits { page_bytes_max: 1_000, ..Limits::default() };
     let mut world = World::limited(limits);
     for peer in [B, C] {
         let own = world.own();
@@ -190,7 +190,7 @@ fn a_page_goes_on_where_the_one_before_it_ended() {
         world.feed(C, wire::pull_on(GROUP, &wire::PullOn { id, behind, budget }));
         let said = world.said().into_iter().rev();
         let mut pages = said.filter_map(|(_, message)| match message {
-            Message::Page(head, page) => Some((head, page)),
+            Message::Page(head, page) => Some((head, page.whole(REPLICA))),
             _ => None,
         });
         pages.next().expect("a page")

@@ -64,6 +64,7 @@ enum Kind {
     Noise,
     SlowReads,
     Late,
+    SlowSubscriber,
     Rate,
 }
 
@@ -92,6 +93,7 @@ impl Swarm {
             (Kind::Noise, 4),
             (Kind::SlowReads, 4),
             (Kind::Late, 4),
+            (Kind::SlowSubscriber, 2),
             (Kind::Rate, 6),
         ];
         let mut weights = vec![(20, Kind::Commit), (8, Kind::Batch), (4, Kind::Pair)];
@@ -176,6 +178,9 @@ impl Swarm {
                 Action::Fault { at, after: rng.u8(0..40), fault }
             }
             Kind::SlowReads => Action::SlowReads { at, read_ms: *rng.choice(&[0, 1, 5, 40]).unwrap_or(&1) },
+            Kind::SlowSubscriber => {
+                Action::SlowSubscriber { at, event_ms: *rng.choice(&[0, 10, 2_000]).unwrap_or(&10) }
+            }
             Kind::Late => Action::Late { from: other, to: at, ago: rng.u8(..) },
             Kind::Rate => Action::Rate { one: at, other, rate: Rate::draw(rng) },
             Kind::Flap => Action::Flap { one: at, other, times: rng.u8(1..6) },

@@ -39,6 +39,9 @@ impl World {
             Action::SlowReads { at, read_ms } => {
                 self.processes[place(at)].disk.set_read_ms(u64::from(read_ms));
             }
+            Action::SlowSubscriber { at, event_ms } => {
+                self.processes[place(at)].listen_ms.set(u64::from(event_ms));
+            }
             Action::Backup { at } => {
                 let process = &mut self.processes[place(at)];
                 if process.starts > 0 && !process.rolled_back {
