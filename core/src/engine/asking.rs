@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use crate::ids::ReplicaId;
 
+use super::Engine;
+use super::peer::Pace;
 use super::pull::Kind;
 use super::serve::PULLS_MAX;
 use super::wire::{self, Capped, Pull, PullOn, STREAMS_MAX, WireHead};
-use super::{Engine, Pace};
 
 impl Engine {
     /// Asks one peer for missing commits, unless a page is on its way. No other place pulls.

@@ -280,7 +280,7 @@ impl Engine {
         }
         if let Some(peer) = self.puller.poll_silent() {
             self.peers.rests(peer, mono, &mut self.rng);
-            self.peers.paced(peer, Pace::timed_out);
+            self.peers.paced(peer, peer::Pace::timed_out);
             self.marks.note(Mark::TimedOut);
         }
         self.end_silent_calls();

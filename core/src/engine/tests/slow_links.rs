@@ -190,7 +190,7 @@ fn a_page_goes_on_where_the_one_before_it_ended() {
         world.feed(C, wire::pull_on(GROUP, &wire::PullOn { id, behind, budget }));
         let said = world.said().into_iter().rev();
         let mut pages = said.filter_map(|(_, message)| match message {
-            Message::Page(head, page) => Some((head, page)),
+            Message::Page(head, page) => Some((head, page.whole(REPLICA))),
             _ => None,
         });
         pages.next().expect("a page")
