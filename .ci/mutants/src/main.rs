@@ -87,7 +87,11 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             clean.insert(killer, copy.test(killer, &settings.seconds)?);
         }
         if !matches!(clean.get(killer), Some(Shown::Passed(1..))) {
-            println!("WRONG     {}: its killer `{killer}` shows {:?} without it", mutant.name, clean.get(killer));
+            println!(
+                "WRONG     {}: its killer `{killer}` shows {:?} without it",
+                mutant.name,
+                clean.get(killer)
+            );
             wrong.push(&mutant.name);
             continue;
         }
@@ -107,7 +111,10 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         }
     }
     let share = 100 * killed / mutants.len().max(1);
-    println!("{killed} of {} mutants are killed: {share} %. {explained} survive for a reason.", mutants.len());
+    println!(
+        "{killed} of {} mutants are killed: {share} %. {explained} survive for a reason.",
+        mutants.len()
+    );
     if !wrong.is_empty() {
         println!("{} survive without one, or are wrong: {wrong:?}", wrong.len());
     }
@@ -141,7 +148,12 @@ impl Copy {
     }
 
     /// Runs tests with the fault: the killer, and if that does not notice it, all.
-    fn try_mutant(&self, mutant: &Mutant, killer: &str, settings: &Settings) -> Result<Shown, Box<dyn Error>> {
+    fn try_mutant(
+        &self,
+        mutant: &Mutant,
+        killer: &str,
+        settings: &Settings,
+    ) -> Result<Shown, Box<dyn Error>> {
         let path = self.root.join(&mutant.file);
         let text = fs::read_to_string(&path)?;
         fs::write(&path, mutant.apply(&text)?)?;

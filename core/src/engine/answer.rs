@@ -27,7 +27,7 @@ impl Engine {
 
     /// Goes on with a page: asks for its next read, or sends it.
     pub(super) fn go_on_with_page(&mut self, mut page: Box<Page>) {
-        if let Some(query) = page.step() {
+        if let Some(query) = page.step(&self.ledger) {
             self.reads.want(Reader::Page, query);
             return self.serving.page_reads(page);
         }

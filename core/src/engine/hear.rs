@@ -1,19 +1,21 @@
 //! A chapter of the engine: frames of peers, and the transport's word on which peers are up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use crate::events::{Event, Refusal, Restored, StreamStop};
-use crate::ids::ReplicaId;
+use crate::ids::{DeviceId, ReplicaId};
 use crate::limits::Limit;
-use crate::stored::Point;
+use crate::stored::log::digest_check;
+use crate::stored::{Digest, Point};
 
 use super::pull::Answers;
 use super::stream::Tip;
 use super::stream::admission::Admission;
 use super::wire::{
-    self, Heads, Hello, Message, Messages, PageHead, Stopped, TooLong, WireCommit, WireError, WireHead,
+    self, Before, Heads, Hello, Message, Messages, Packed, PageHead, Rebuilt, Run, Stopped, TooLong,
+    WireError, WireHead,
 };
 use super::{Engine, Mark};
 
@@ -54,7 +56,6 @@ impl Engine {
             return;
         }
         let group = self.context.rules.groups_are_checked.then_some(self.context.group());
-        let frame_bytes = frame.len();
         let messages = Messages::new(frame, group, self.context.limits.frame_bytes_max);
         match messages {
             Err(error) => self.reject(from, error.to_string()),
@@ -71,7 +72,7 @@ impl Engine {
                 }
                 Ok(messages) => {
                     self.peers.hears(from, self.now.mono);
-                    messages.into_iter().for_each(|message| self.hear_message(from, message, frame_bytes));
+                    messages.into_iter().for_each(|message| self.hear_message(from, message));
                 }
             },
         }
@@ -119,7 +120,7 @@ impl Engine {
         }
     }
 
-    fn hear_message(&mut self, from: ReplicaId, message: Message, frame_bytes: usize) {
+    fn hear_message(&mut self, from: ReplicaId, message: Message) {
         match message {
             Message::Hello(hello) => self.hear_hello(from, &hello),
             Message::Stranger => self.peers.calls_us_stranger(from, true),
@@ -128,9 +129,9 @@ impl Engine {
             // pages.
             Message::Pull(_) if self.members.awaits_membership() && self.context.rules.joiner_waits => {}
             Message::Pull(pull) => self.serving.pulled(from, pull),
-            Message::Page(head, commits) => self.hear_page(from, &head, commits, frame_bytes),
+            Message::Page(head, commits) => self.hear_page(from, &head, &commits),
             Message::Live(commits) => {
-                self.take_commits(from, commits, frame_bytes);
+                self.take_commits(from, &commits);
             }
             Message::Ack(heads) => self.hear_heads(from, &heads),
             Message::Relayed(words) => self.hear_relayed(&words),
@@ -263,10 +264,10 @@ impl Engine {
 
     // --- commits ----------------------------------------------------------------------------------------------------
 
-    fn hear_page(&mut self, from: ReplicaId, head: &PageHead, commits: Vec<WireCommit>, frame_bytes: usize) {
+    fn hear_page(&mut self, from: ReplicaId, head: &PageHead, commits: &Packed) {
         let answers = self.puller.arrived(from, head.id);
         let before = self.inbox.filled();
-        let progress = self.take_commits(from, commits, frame_bytes);
+        let progress = self.take_commits(from, commits);
         self.inbox.end_of_page(before);
         if answers == Answers::Nothing {
             return;
@@ -329,25 +330,61 @@ impl Engine {
     }
 
     /// Takes commits in their order; returns how many were new.
-    fn take_commits(&mut self, from: ReplicaId, commits: Vec<WireCommit>, frame_bytes: usize) -> usize {
+    fn take_commits(&mut self, from: ReplicaId, packed: &Packed) -> usize {
         let before = self.inbox.filled();
+        let (checked, most) = (self.context.rules.ends_are_checked, self.context.limits.frame_bytes_max);
+        let commits = match packed.rebuild(from, most, checked, |run, stream| self.base_of(run, stream)) {
+            Ok(commits) => commits,
+            Err(error) => {
+                self.reject(from, error.to_string());
+                return 0;
+            }
+        };
         let mut progress = 0;
+        let mut damaged = BTreeSet::new();
         for commit in commits {
-            let admission = self.admitting().admit(from, &commit);
-            match self.admitted(from, &commit, admission) {
+            let (stream, seq, admission) = match commit {
+                Rebuilt::Commit(commit) => (commit.stream, commit.seq, self.admitting().admit(from, &commit)),
+                Rebuilt::Unread(stream, seq) => {
+                    (stream, seq, self.admitting().admit_unread(from, stream, seq))
+                }
+                Rebuilt::Damaged(stream, seq) => {
+                    if damaged.insert(stream) {
+                        self.reject(from, format!("what it has of {stream} is not what it says it is"));
+                    }
+                    (stream, seq, Admission::Ignored)
+                }
+            };
+            match self.admitted(from, stream, seq, admission) {
                 Taken::Queued => progress += 1,
                 Taken::Skipped => {}
                 // The commits behind this one may rest on it.
                 Taken::RestSkipped => break,
             }
         }
-        self.inbox.end_of_frame(before, frame_bytes);
+        self.inbox.end_of_frame(before, packed.bytes());
         progress
     }
 
+    /// The device of a run, and the digest of its stream before it, as far as they are known here.
+    ///
+    /// The digest before a run in a live message is the one of the tip here. If that is another one than its sender says,
+    /// the commits are pulled: a page shows another history by whole digests.
+    fn base_of(&self, run: &Run, stream: ReplicaId) -> Option<(DeviceId, Digest)> {
+        let device = run.device.or_else(|| self.admitting().device_of(stream))?;
+        let digest = match run.before {
+            Before::Full(digest) => digest,
+            Before::Check(check) => {
+                let tip = self.streams.tip(stream);
+                let is_next = stream != self.context.me() && tip.seq + 1 == run.first;
+                Some(tip.digest).filter(|digest| is_next && digest_check(digest) == check)?
+            }
+        };
+        Some((device, digest))
+    }
+
     /// Carries out what admission says of a commit.
-    fn admitted(&mut self, from: ReplicaId, commit: &WireCommit, admission: Admission) -> Taken {
-        let (stream, seq) = (commit.stream, commit.seq);
+    fn admitted(&mut self, from: ReplicaId, stream: ReplicaId, seq: u64, admission: Admission) -> Taken {
         // The sender has the commit, whatever admission says of it.
         self.note_has(from, stream, seq);
         match admission {
@@ -384,9 +421,9 @@ impl Engine {
             }
             Admission::Stops(reason) => self.stop_stream(stream, from, reason),
             Admission::OtherHistory(seq) => self.note_fork(stream, seq),
-            Admission::Restored(seq, then) => {
-                self.note_restored(self.context.me(), seq);
-                return self.admitted(from, commit, *then);
+            Admission::Restored(proof, then) => {
+                self.note_restored(self.context.me(), proof);
+                return self.admitted(from, stream, seq, *then);
             }
         }
         Taken::Skipped

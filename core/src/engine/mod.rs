@@ -19,6 +19,7 @@
 //! | [`peer::Peers`] | the link of each peer, what it has, acknowledged and is owed; which peers are ahead |
 //! | [`stream::Streams`] | the tip of each stream, and what stops it |
 //! | [`stream::inbox::Inbox`] | received commits that wait for the store |
+//! | [`pace::Pace`] | how much of the inbox one write takes |
 //! | [`pull::Puller`] | the page on its way |
 //! | [`acks::Acks`], [`acks::Hellos`] | when to acknowledge, when to say hello |
 //! | [`relays::Relays`] | what peers ask about other members, and what was told of them |
@@ -55,6 +56,7 @@ mod lane;
 mod ledger;
 mod members;
 mod opening;
+mod pace;
 mod peer;
 mod pull;
 mod reads;
@@ -86,14 +88,15 @@ use crate::ids::ReplicaId;
 use acks::{Acks, HelloReason, Hellos};
 use adding::Adding;
 pub(crate) use commit::{
-    Action, Commit, Current, Decision, NewValue, Pen, Received, Refusal, Staged, Updated, lend_keys,
-    take_keys_back,
+    Action, Commit, Current, Decision, NewValue, Pen, Places, Received, Refusal, Staged, Update, Updated,
+    lend_keys, take_keys_back,
 };
 use context::Context;
 pub(crate) use io::{Answer, Effect, Input, JobId, Query, Ticket};
 use ledger::Ledger;
 use members::Members;
 pub(crate) use opening::{Ask, Contents, open, read_projections};
+use pace::Pace;
 use peer::{Owed, Peer, Peers};
 use pull::Puller;
 use reads::Reads;
@@ -141,6 +144,7 @@ pub(crate) struct Engine {
     peers: Peers,
     streams: Streams,
     inbox: Inbox,
+    pace: Pace,
     puller: Puller,
     acks: Acks,
     hellos: Hellos,
@@ -219,11 +223,12 @@ impl Engine {
 
     /// All machines that depend on time or assert invariants. One list serves timeouts, expiry and checks, so that no
     /// machine is forgotten in one of them.
-    fn machines(&mut self) -> [&mut dyn Machine; 13] {
+    fn machines(&mut self) -> [&mut dyn Machine; 14] {
         [
             &mut self.peers,
             &mut self.streams,
             &mut self.inbox,
+            &mut self.pace,
             &mut self.puller,
             &mut self.acks,
             &mut self.hellos,

@@ -12,7 +12,7 @@ use crate::stored::log;
 use super::super::context::Context;
 use super::super::io::{Answer, Query};
 use super::super::ledger::Ledger;
-use super::super::wire::{CommitParts, MessageWriter, PageHead, Pull};
+use super::super::wire::{CommitParts, CommitsWriter, PageHead, Pull};
 use super::pick::{Picked, Picker};
 use super::values::{Chosen, Located, Values};
 
@@ -63,12 +63,12 @@ impl Page {
     }
 
     /// The next read; `None` once the page is complete.
-    pub(in crate::engine) fn step(&mut self) -> Option<Query> {
+    pub(in crate::engine) fn step(&mut self, ledger: &Ledger) -> Option<Query> {
         if self.failed {
             return None;
         }
         if let Stage::Picking(picker) = &mut self.stage {
-            if let Some(query) = picker.step() {
+            if let Some(query) = picker.step(ledger) {
                 return Some(query);
             }
             let mut picked = picker.finish();
@@ -108,7 +108,8 @@ impl Page {
         let Picked { bytes, more, pruned, too_long, forked, .. } = picked;
         let more = more && !lost;
         chosen.retain(|chosen| Some(chosen.row.stream) != hidden);
-        let mut page = MessageWriter::page(context.group(), &PageHead { id, more, pruned, too_long }, bytes);
+        let head = PageHead { id, more, pruned, too_long };
+        let mut page = CommitsWriter::page(context.group(), context.me(), &head, bytes);
         let relayed = chosen.iter().any(|chosen| chosen.row.stream != context.me());
         let mut values = Vec::new();
         for Chosen { row, values: located } in &chosen {

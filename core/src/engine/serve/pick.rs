@@ -3,8 +3,8 @@
 //! The stamp of a commit is above the stamps of its causes. So a page can be cut anywhere, and is applied front to
 //! back.
 //!
-//! Owns: a cursor in the log of each stream, and the picked commits. Holds always: but for its first commit, a page is
-//! within its budget; every commit in it finds its causes at the puller or before it in the page.
+//! Owns: a cursor in the log of each stream, and the picked commits. Holds always: a scan reads no more bytes than its
+//! stream's share of the budget, unless it is of one row; but for its first commit, a page is within its budget; every commit in it finds its causes at the puller or before it in the page.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -22,8 +22,6 @@ use super::super::wire::{self, Pull, TooLong};
 const ROWS_MIN: usize = 16;
 /// The most rows of one scan.
 const ROWS_MAX: usize = 1024;
-/// The bytes of a commit in a page beside its entry and its values, about.
-const COMMIT_BYTES: usize = 80;
 
 /// Picks the commits of a page.
 #[derive(Debug)]
@@ -33,6 +31,8 @@ pub(super) struct Picker {
     commit_max: usize,
     /// The streams of the puller, as they are once it has applied the page.
     has: BTreeMap<ReplicaId, u64>,
+    /// The bytes of rows that one scan of a stream may read, unless a single row is longer.
+    share: usize,
     streams: Vec<Cursor>,
     /// The index of the stream whose rows are read.
     reading: usize,
@@ -72,16 +72,17 @@ struct Cursor {
     /// The digest before `next` by the puller's word, until it was compared.
     unchecked: Option<Digest>,
     rows: VecDeque<LogRow>,
-    rows_max: usize,
     /// Whether nothing more of the stream goes into this page.
     ended: bool,
 }
 
 impl LogRow {
-    /// The bytes of the commit in a page.
+    /// The bytes that the commit counts for in a page.
     fn bytes(&self) -> usize {
         let values = self.entry.changes.iter().filter_map(|change| change.value);
-        values.map(|value| value.len()).fold(self.row.len() + COMMIT_BYTES, usize::saturating_add)
+        let values = values.map(|value| value.len()).fold(0, usize::saturating_add);
+        let entry = self.row.len().saturating_sub(size_of::<Digest>());
+        wire::commit_bytes(entry, values)
     }
 }
 
@@ -101,6 +102,7 @@ impl Picker {
             budget,
             commit_max,
             has: told.iter().map(|(stream, point)| (*stream, point.seq)).collect(),
+            share: 0,
             streams: Vec::new(),
             reading: 0,
             picked: Picked::default(),
@@ -109,7 +111,7 @@ impl Picker {
             told.get(*stream).map_or(0, |point| point.seq) < head.seq && !excluded.contains(*stream)
         });
         // The rows of all streams may lie in memory at once, so the streams share the budget.
-        let share = budget / wanted.clone().count().max(1);
+        picker.share = budget / wanted.clone().count().max(1);
         for (stream, head) in wanted {
             let has = told.get(stream);
             let seq = has.map_or(0, |point| point.seq);
@@ -117,14 +119,12 @@ impl Picker {
                 picker.picked.pruned = true;
                 continue;
             }
-            let row_bytes = usize::try_from(head.row_bytes_max).unwrap_or(usize::MAX).max(1);
             picker.streams.push(Cursor {
                 stream: *stream,
                 next: seq + 1,
                 last: head.seq,
                 unchecked: has.map(|point| point.digest),
                 rows: VecDeque::new(),
-                rows_max: (share / row_bytes).clamp(1, ROWS_MAX),
                 ended: false,
             });
         }
@@ -132,7 +132,7 @@ impl Picker {
     }
 
     /// Picks commits until the page is full or no more are left; returns the next read, if one is needed to go on.
-    pub(super) fn step(&mut self) -> Option<Query> {
+    pub(super) fn step(&mut self, ledger: &Ledger) -> Option<Query> {
         loop {
             let unread =
                 |cursor: &Cursor| !cursor.ended && cursor.rows.is_empty() && cursor.next <= cursor.last;
@@ -141,7 +141,8 @@ impl Picker {
                 let cursor = self.streams.get(at)?;
                 let left = usize::try_from(cursor.last - cursor.next + 1).unwrap_or(usize::MAX);
                 let range = keys::logs_from(cursor.stream, cursor.next);
-                return Some(Query::Scan(range, cursor.rows_max.min(left).min(self.rows_left())));
+                let fit = ledger.rows_within(cursor.stream, cursor.next, self.share).min(ROWS_MAX);
+                return Some(Query::Scan(range, fit.min(left).min(self.rows_left())));
             }
             let waiting = self.streams.iter_mut().filter(|cursor| !cursor.ended && !cursor.rows.is_empty());
             let first = waiting.min_by_key(|cursor| cursor.rows.front().map(|row| row.entry.stamp));

@@ -54,7 +54,7 @@ fn a_stopped_stream_keeps_nobody_from_a_page() {
         let mut other = b.clone();
         let (second, fork) = (b.tag(1, "b"), other.tag(1, "x"));
         let third = other.tag(1, "y");
-        world.feed(B, live(&[&first, &second, &third]));
+        world.feed(B, page(&[&first, &second, &third]));
         world.said();
         let mut c = Author::new(C, C_DEVICE);
         let made = c.tag(5, "c");

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::commits::{WireCommit, commits_of};
+use super::commits::Packed;
 use super::frame::{MessageWriter, Messages, WireError};
 use super::stopped::Stopped;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
@@ -46,9 +46,9 @@ pub(crate) enum Message {
     Stranger,
     Pull(Pull),
     /// The answer to a pull.
-    Page(PageHead, Vec<WireCommit>),
+    Page(PageHead, Packed),
     /// Commits that were just made.
-    Live(Vec<WireCommit>),
+    Live(Packed),
     Ack(Heads),
     /// The receiver once acknowledged more of this stream than it has now.
     Regressed(WireHead),
@@ -222,7 +222,10 @@ pub(crate) fn relayed(group: GroupId, words: &Words) -> Bytes {
 pub(crate) fn greeting(frame: &Bytes, frame_bytes_max: usize) -> Result<Option<(GroupId, Hello)>, WireError> {
     let mut messages = Messages::new(frame.clone(), None, frame_bytes_max)?;
     let (kind, group, body) = messages.split()?;
-    if kind == HELLO { Ok(Some((group, whole(&body)?))) } else { Ok(None) }
+    match group {
+        Some(group) if kind == HELLO => Ok(Some((group, whole(&body)?))),
+        _ => Ok(None),
+    }
 }
 
 /// Reads all messages of `frame`, whatever group it is of; says how many there are. For fuzzing.
@@ -243,9 +246,9 @@ impl Messages {
             PAGE => {
                 let (head, rest) = postcard::take_from_bytes(&body).map_err(damaged)?;
                 let commits = body.len() - rest.len();
-                Some(Message::Page(head, commits_of(&body.split_off(commits))?))
+                Some(Message::Page(head, Packed::read_page(&body.split_off(commits), self.frame_bytes_max)?))
             }
-            LIVE => Some(Message::Live(commits_of(&body)?)),
+            LIVE => Some(Message::Live(Packed::read_live(&body)?)),
             ACK => Some(Message::Ack(whole(&body)?)),
             REGRESSED => Some(Message::Regressed(whole(&body)?)),
             STOPPED => Some(Message::Stopped(whole(&body)?)),
