@@ -100,7 +100,7 @@ use ledger::Ledger;
 use live::Live;
 use members::Members;
 pub(crate) use opening::{Ask, Contents, open, read_projections};
-use peer::{Owed, Pace, Peer, Peers};
+use peer::{Owed, Peer, Peers};
 use portion::Portion;
 use pull::Puller;
 use reads::Reads;
