@@ -52,7 +52,9 @@ impl Meanwhile {
             | Action::Late { from, to, .. } => {
                 self.apart.insert(pair(place(*from), place(*to)));
             }
-            Action::Disconnect { one, other } | Action::Flap { one, other, .. } => {
+            Action::Disconnect { one, other }
+            | Action::Flap { one, other, .. }
+            | Action::Rate { one, other, .. } => {
                 self.apart.insert(pair(place(*one), place(*other)));
             }
             Action::Partition { .. } => {
