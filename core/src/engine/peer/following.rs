@@ -26,6 +26,8 @@ pub(super) struct Following {
     /// The last commit that the peer was told of, and when.
     told: u64,
     told_at: Option<Mono>,
+    /// Whether the peer is to be told once more, when that is due: there is more than it was told of.
+    tells_again: bool,
     /// Whether the last page said that there is more, or is being made: the peer asks again by itself.
     pulls: bool,
 }
@@ -39,7 +41,7 @@ impl Following {
     /// Takes the word of the peer that it has the stream up to `seq` and asks for what is behind: whatever was sent of it
     /// may be lost.
     pub(super) fn lacks_behind(&mut self, seq: u64) {
-        (self.has, self.sent, self.pulls) = (Some(seq), None, true);
+        (self.has, self.sent, self.pulls, self.tells_again) = (Some(seq), None, true, false);
     }
 
     /// Takes note that a page goes to the peer, which ends at `upto` and says whether there is `more`.
@@ -77,9 +79,20 @@ impl Following {
         !self.pulls && (again || self.has.unwrap_or(0) >= self.told)
     }
 
+    /// Takes note that there is more than the peer was told of, which it does not have to be told now.
+    pub(super) fn tell_again(&mut self) {
+        self.tells_again = true;
+    }
+
+    /// When the peer is to be told once more.
+    pub(super) fn tells_again_at(&self) -> Option<Mono> {
+        let at = self.told_at.map(|at| after(at, TOLD_AGAIN_MS));
+        at.filter(|_| self.tells_again && !self.pulls)
+    }
+
     /// Takes note that the peer is told that the stream goes up to `seq`.
     pub(super) fn tell(&mut self, seq: u64, now: Mono) {
-        (self.told, self.told_at) = (seq, Some(now));
+        (self.told, self.told_at, self.tells_again) = (seq, Some(now), false);
     }
 }
 
@@ -134,12 +147,14 @@ mod tests {
         peer.has(3);
         assert!(peer.wants_word(Mono(10)));
         peer.tell(5, Mono(10));
-        assert!(!peer.wants_word(Mono(11)));
+        assert!(!peer.wants_word(Mono(11)) && peer.tells_again_at().is_none());
+        peer.tell_again();
+        assert_eq!(peer.tells_again_at(), Some(Mono(10 + TOLD_AGAIN_MS)), "nobody may commit until then");
         assert!(peer.wants_word(Mono(10 + TOLD_AGAIN_MS)));
         peer.has(5);
         assert!(peer.wants_word(Mono(11)));
         peer.lacks_behind(5);
-        assert!(!peer.wants_word(Mono(u64::MAX)), "it asks");
+        assert!(!peer.wants_word(Mono(u64::MAX)) && peer.tells_again_at().is_none(), "it asks");
         peer.page(7, true);
         assert!(!peer.wants_word(Mono(u64::MAX)), "it will ask");
         peer.page_failed();

@@ -40,6 +40,8 @@ pub(super) struct Peers {
     owing: BTreeSet<ReplicaId>,
     /// The peers that rest: they are not asked for a while.
     resting: BTreeSet<ReplicaId>,
+    /// The peers that may have to be told once more that there is more of the own stream.
+    behind: BTreeSet<ReplicaId>,
     /// The peers whose last page said that there is more.
     with_more: BTreeSet<ReplicaId>,
     /// The peers whose pages passed over streams in which they are ahead.
@@ -394,9 +396,13 @@ impl Peers {
 
     /// Owes a peer the word that there is more of the own stream, unless it knows.
     pub(super) fn owe_word(&mut self, replica: ReplicaId, now: Mono) {
-        if self.peers.get(&replica).is_some_and(|peer| peer.following.wants_word(now)) {
-            self.owe(replica, |owed| owed.word = true);
+        let Some(peer) = self.peers.get_mut(&replica) else { return };
+        if peer.following.wants_word(now) {
+            return self.owe(replica, |owed| owed.word = true);
         }
+        // The word that was said may be lost, and there may be no other commit for long.
+        peer.following.tell_again();
+        self.behind.insert(replica);
     }
 
     /// Takes note that a peer is told that the own stream goes up to `seq`.
@@ -428,13 +434,25 @@ impl Machine for Peers {
     fn next_timeout(&self) -> Option<Mono> {
         let rests = self.resting.iter().filter_map(|replica| self.peers.get(replica)?.backoff.until());
         let passes = self.passing.iter().filter_map(|replica| self.peers.get(replica)?.passed.until());
-        rests.chain(passes).min()
+        let behind =
+            self.behind.iter().filter_map(|replica| self.peers.get(replica)?.following.tells_again_at());
+        rests.chain(passes).chain(behind).min()
     }
 
     fn expire(&mut self, now: Mono) {
-        let Self { peers, resting, passing, .. } = self;
+        let Self { peers, resting, passing, behind, owing, .. } = self;
         resting.retain(|replica| peers.get_mut(replica).is_some_and(|peer| !peer.backoff.expire(now)));
         passing.retain(|replica| peers.get_mut(replica).is_some_and(|peer| !peer.passed.expire(now)));
+        behind.retain(|replica| {
+            let Some(peer) = peers.get_mut(replica).filter(|peer| peer.is_up()) else { return false };
+            let at = peer.following.tells_again_at();
+            let is_due = at.is_some_and(|at| at <= now);
+            if is_due {
+                peer.owed.word = true;
+                owing.insert(*replica);
+            }
+            at.is_some() && !is_due
+        });
     }
 
     fn check(&self) {

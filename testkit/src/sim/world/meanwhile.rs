@@ -95,8 +95,14 @@ impl World {
             return Ok(());
         }
         for (at, process) in self.processes.iter().enumerate() {
-            if !process.running || !knows_all_of_itself(process) {
+            if !process.running {
                 self.meanwhile.begins((at, at), now);
+            }
+            // Nobody is served by a replica that it does not know to be a member, itself among them.
+            for (other, peer) in self.processes.iter().enumerate() {
+                if !knows(process, peer.id) {
+                    self.meanwhile.begins(pair(at, other), now);
+                }
             }
         }
         self.meanwhile
@@ -130,8 +136,7 @@ impl World {
     }
 }
 
-/// Whether a replica is a member, as its own store says: others neither serve nor ask it before.
-fn knows_all_of_itself(process: &Process) -> bool {
-    let own = process.id.0.as_bytes();
-    process.records.iter().any(|record| record.record.id_bytes().ends_with(own))
+/// Whether a replica knows another one, or itself, to be a member.
+fn knows(process: &Process, member: ReplicaId) -> bool {
+    process.records.iter().any(|record| record.record.id_bytes().ends_with(member.0.as_bytes()))
 }
