@@ -87,6 +87,10 @@ pub enum Event {
         /// counts them.
         count: u64,
     },
+    /// A place in the log of a stream is damaged in this store. From there on, this replica serves the stream to no peer;
+    /// others get it from its author, and from whoever has it whole. All other streams go on. Told once for a place, and
+    /// again after this store was opened anew; [`StreamStatus::damaged`](crate::StreamStatus::damaged) shows it.
+    Damaged(Damage),
     /// Several commits of peers could not be written together. They are pulled again and written one by one, so that a
     /// commit that cannot be written stops its own stream alone.
     ReceiveFailed {
@@ -179,6 +183,42 @@ impl StreamStop {
             | Self::Refused { seq, .. } => *seq,
         }
     }
+}
+
+/// A damaged place in the log of a stream, in this store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Damage {
+    /// The replica that writes the stream.
+    pub stream: ReplicaId,
+    /// The sequence number of the commit.
+    pub seq: u64,
+    /// The part that is damaged.
+    pub part: DamagedPart,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { stream, seq, part } = self;
+        let part = match part {
+            DamagedPart::Row => "its log row, or the one behind it, is damaged or missing",
+            DamagedPart::Value => "one of its values is damaged or missing",
+            DamagedPart::Head => "the head of its stream is damaged, or its log row is",
+        };
+        write!(f, "the log here is damaged at commit {seq} of {stream}: {part}")
+    }
+}
+
+/// The part of a commit that is damaged in this store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum DamagedPart {
+    /// Its row in the log, or the row behind it, which names its digest.
+    Row,
+    /// A value that it put, in its record or where it is kept for the log.
+    Value,
+    /// The head of its stream.
+    Head,
 }
 
 /// The word of a peer that it takes no more of this replica's own stream. See

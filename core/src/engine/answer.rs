@@ -1,10 +1,13 @@
 //! A chapter of the engine: reads for peers, and the pages that answer their pulls.
 
+use crate::events::{Damage, Event};
+use crate::ids::ReplicaId;
 use crate::storage::ReadError;
 
 use super::io::{Answer, Effect, JobId};
 use super::reads::Reader;
 use super::serve::page::{Finished, Page};
+use super::wire::{self, Capped, STREAMS_MAX, WirePlace};
 use super::{Engine, Mark};
 
 impl Engine {
@@ -16,7 +19,7 @@ impl Engine {
                 self.serving.check_reads(check);
             }
             if let Some((to, pull)) = self.serving.next_pull() {
-                let page = Page::new(to, pull, self.hidden(), &self.ledger, &self.context);
+                let page = Page::new(to, pull, self.hidden(), &self.ledger, &self.damages, &self.context);
                 self.go_on_with_page(Box::new(page));
             }
         }
@@ -32,7 +35,20 @@ impl Engine {
             return self.serving.page_reads(page);
         }
         // A restore may have been proven since the page began.
-        let Finished { to, frame, forked, more, relayed } = page.finish(self.hidden(), &self.context);
+        let Finished { to, frame, forked, damaged, more, relayed } =
+            page.finish(self.hidden(), &self.context);
+        let mut ends = Vec::new();
+        for (stream, seq, part) in damaged {
+            // What was pruned meanwhile is not damaged.
+            if seq > self.ledger.head(stream).floor {
+                self.note_damage(Damage { stream, seq, part });
+                ends.push(WirePlace { stream, seq });
+            }
+        }
+        if !ends.is_empty() {
+            // Send this before the page: the puller must not take the page, which lacks these streams, for a broken word.
+            self.send(to, wire::damaged_places(self.context.group(), &Capped(ends)));
+        }
         for (stream, seq) in forked {
             self.note_two_histories(stream, seq);
         }
@@ -43,6 +59,21 @@ impl Engine {
             self.marks.note(Mark::MorePages);
         }
         self.send(to, frame);
+    }
+
+    /// Takes note of a damaged place here. The app hears of it once.
+    pub(super) fn note_damage(&mut self, damage: Damage) {
+        if self.damages.note(damage) {
+            self.marks.note(Mark::Damaged);
+            self.tell(Event::Damaged(damage));
+        }
+    }
+
+    /// Takes the word of a peer that it cannot serve streams from some places on.
+    pub(super) fn hear_damaged(&mut self, from: ReplicaId, places: &Capped<WirePlace, STREAMS_MAX>) {
+        for place in &places.0 {
+            self.damages.ends_at(from, place.stream, place.seq);
+        }
     }
 
     /// Takes the answer to a read for a peer.

@@ -136,6 +136,7 @@ impl Engine {
             Message::Relayed(words) => self.hear_relayed(&words),
             Message::Regressed(head) => self.hear_regressed(&head),
             Message::Stopped(stopped) => self.hear_stopped(from, &stopped),
+            Message::Damaged(places) => self.hear_damaged(from, &places),
         }
     }
 
@@ -143,6 +144,8 @@ impl Engine {
 
     fn hear_hello(&mut self, from: ReplicaId, hello: &Hello) {
         self.peers.calls_us_stranger(from, false);
+        // Ask again now and then for what the peer could not serve: its log may have been mended.
+        self.damages.forget_ends(from);
         if self.peers.greeted(from, hello.session) {
             self.peers.owe(from, |owed| owed.hello = true);
         }

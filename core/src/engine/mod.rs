@@ -26,6 +26,7 @@
 //! | [`writes::Writes`] | the calls of the app, the one write under way, whose turn it is |
 //! | [`upkeep::Upkeep`] | values beside records to fold into them, projections to rebuild |
 //! | [`reads::Reads`] | the reads for peers |
+//! | [`damages::Damages`] | the damaged places of the logs here, and at peers |
 //! | [`serve::Serving`] | pulls to answer, places to compare |
 //! | [`rows::Rows`] | rows of peers and forks that ride on any write |
 //!
@@ -48,6 +49,7 @@ mod asking;
 mod backoff;
 mod commit;
 mod context;
+mod damages;
 mod hear;
 mod io;
 mod joining;
@@ -89,6 +91,7 @@ pub(crate) use commit::{
     take_keys_back,
 };
 use context::Context;
+use damages::Damages;
 pub(crate) use io::{Answer, Effect, Input, JobId, Query, Ticket};
 use ledger::Ledger;
 use members::Members;
@@ -148,6 +151,7 @@ pub(crate) struct Engine {
     upkeep: Upkeep,
     reads: Reads,
     serving: Serving,
+    damages: Damages,
     rows: Rows,
     /// Both clocks, as read for the last input.
     now: Now,
@@ -419,6 +423,7 @@ impl Engine {
             members: &self.members,
             streams: &self.streams,
             inbox: &self.inbox,
+            damages: &self.damages,
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::syncable::Syncable;
 use super::acks::{Acks, Hellos};
 use super::adding::Adding;
 use super::context::Context;
+use super::damages::Damages;
 use super::ledger::Ledger;
 use super::members::Members;
 use super::peer::Peers;
@@ -249,6 +250,7 @@ fn assemble(
         upkeep: Upkeep::new(besides, !context.projected.is_empty()),
         reads: Reads::default(),
         serving: Serving::default(),
+        damages: Damages::default(),
         rows: Rows::default(),
         last_reading: now.wall.as_ref().ok().map(|wall| (*wall, now.mono)),
         now,

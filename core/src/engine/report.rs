@@ -31,6 +31,7 @@ impl Engine {
                 commits: head.seq,
                 pruned: head.floor,
                 stopped: self.streams.stop_of(replica).cloned(),
+                damaged: self.damages.first(replica),
             }
         });
         let admitting = self.admitting();

@@ -44,6 +44,8 @@ pub struct Rules {
     pub acks_are_durable: bool,
     /// A pull leaves out held and forked streams, so that they do not keep others from a page.
     pub pulls_exclude: bool,
+    /// A log row and a value are served only undamaged.
+    pub served_rows_are_checked: bool,
 }
 
 impl Rules {
@@ -69,6 +71,7 @@ impl Rules {
         acks_of_restored_are_void: true,
         acks_are_durable: true,
         pulls_exclude: true,
+        served_rows_are_checked: true,
     };
 }
 
@@ -124,6 +127,8 @@ pub(crate) enum Mark {
     TieOnCounter,
     /// A peer said that it takes no more of the own stream.
     Refused,
+    /// A damaged place was found in a log here.
+    Damaged,
 }
 
 /// The marks that were seen.
@@ -147,7 +152,7 @@ impl Marks {
 
 /// The names of all marks, in the order of their bits.
 #[cfg(feature = "internals-for-tests")]
-pub const MARKS: [&str; 21] = [
+pub const MARKS: [&str; 22] = [
     "duplicate",
     "too early",
     "held",
@@ -169,4 +174,5 @@ pub const MARKS: [&str; 21] = [
     "tie on wall",
     "tie on counter",
     "refused",
+    "damaged",
 ];

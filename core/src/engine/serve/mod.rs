@@ -97,6 +97,7 @@ impl Machine for Serving {
 #[cfg(test)]
 mod tests {
     use super::super::context::Context;
+    use super::super::damages::Damages;
     use super::super::made::{B, C, ME, complaint, context, ledger, pull_all};
     use super::*;
 
@@ -105,7 +106,7 @@ mod tests {
     }
 
     fn page(context: &Context) -> Box<Page> {
-        Box::new(Page::new(B, pull_all(), None, &ledger([]), context))
+        Box::new(Page::new(B, pull_all(), None, &ledger([]), &Damages::default(), context))
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::syncable::Syncable;
 
 use super::super::commit::Received;
 use super::super::context::Context;
+use super::super::damages::Damages;
 use super::super::ledger::Ledger;
 use super::super::members::Members;
 use super::super::wire::{STREAMS_MAX, WireCommit};
@@ -57,6 +58,7 @@ pub(in crate::engine) struct Admitting<'a> {
     pub(in crate::engine) members: &'a Members,
     pub(in crate::engine) streams: &'a Streams,
     pub(in crate::engine) inbox: &'a Inbox,
+    pub(in crate::engine) damages: &'a Damages,
 }
 
 impl Admitting<'_> {
@@ -79,12 +81,20 @@ impl Admitting<'_> {
 
     /// Whether commits of a stream are to be asked of `peer`.
     pub(in crate::engine) fn wants(&self, stream: ReplicaId, peer: ReplicaId) -> bool {
-        self.may_take(stream, peer) && !self.streams.is_tried_again(stream)
+        self.may_take(stream, peer) && self.can_serve(stream, peer) && !self.streams.is_tried_again(stream)
     }
 
     /// Whether the next commit of a stream alone is to be asked of `peer`, since the store refused it the last time.
     pub(in crate::engine) fn wants_one(&self, stream: ReplicaId, peer: ReplicaId) -> bool {
-        self.streams.is_tried_again(stream) && !self.streams.waits(stream) && self.may_take(stream, peer)
+        self.streams.is_tried_again(stream)
+            && !self.streams.waits(stream)
+            && self.may_take(stream, peer)
+            && self.can_serve(stream, peer)
+    }
+
+    /// Whether the next commit of a stream is none that `peer` said that it cannot serve.
+    fn can_serve(&self, stream: ReplicaId, peer: ReplicaId) -> bool {
+        !self.damages.has_ended(peer, stream, self.streams.tip(stream).seq)
     }
 
     /// Whether commits of a stream would be taken of `peer`, if it sent them.

@@ -24,6 +24,7 @@ pub(crate) const REGRESSED: u8 = 7;
 pub(crate) const STOPPED: u8 = 8;
 pub(crate) const OTHER_GROUP: u8 = 9;
 pub(crate) const RELAYED: u8 = 10;
+pub(crate) const DAMAGED: u8 = 12;
 
 /// The most streams that a message may name. The members of a group are fewer.
 pub(crate) const STREAMS_MAX: usize = 4096;
@@ -48,6 +49,8 @@ pub(crate) enum Message {
     OtherGroup,
     /// How far others have acknowledged the receiver's stream, as it has changed.
     Relayed(Words),
+    /// The sender cannot serve these streams from these commits on, since its log is damaged there.
+    Damaged(Capped<WirePlace, STREAMS_MAX>),
 }
 
 /// Sent when a peer comes up, when a new session of it says hello, and now and then.
@@ -122,6 +125,13 @@ pub(crate) struct Relayed {
     pub(crate) seq: u64,
     /// Whether the member's store was restored, so that no acknowledgement of it counts.
     pub(crate) restored: bool,
+}
+
+/// A commit of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WirePlace {
+    pub(crate) stream: ReplicaId,
+    pub(crate) seq: u64,
 }
 
 pub(crate) type Heads = Capped<WireHead, STREAMS_MAX>;
@@ -206,6 +216,10 @@ pub(crate) fn relayed(group: GroupId, words: &Words) -> Bytes {
     MessageWriter::new(RELAYED, group, words.0.len() * 32).with(words).finish()
 }
 
+pub(crate) fn damaged_places(group: GroupId, places: &Capped<WirePlace, STREAMS_MAX>) -> Bytes {
+    MessageWriter::new(DAMAGED, group, places.0.len() * 32).with(places).finish()
+}
+
 /// The first message of `frame` if it is a hello, with the group that it names, whichever that is.
 pub(crate) fn greeting(frame: &Bytes, frame_bytes_max: usize) -> Result<Option<(GroupId, Hello)>, WireError> {
     let mut messages = Messages::new(frame.clone(), None, frame_bytes_max)?;
@@ -240,6 +254,7 @@ impl Messages {
             OTHER_GROUP if body.is_empty() => Some(Message::OtherGroup),
             OTHER_GROUP => return Err(LEFT_OVER),
             RELAYED => Some(Message::Relayed(whole(&body)?)),
+            DAMAGED => Some(Message::Damaged(whole(&body)?)),
             _ => None,
         })
     }

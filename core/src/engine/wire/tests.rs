@@ -77,6 +77,7 @@ fn examples() -> Vec<(Message, Bytes)> {
         entry: entry.into(),
         values: values.into(),
     };
+    let places = Capped(vec![WirePlace { stream: replica(8), seq: 300 }]);
     let (first, second) = (commit(b"entry", b"values"), commit(b"other", b""));
     vec![
         (Message::Hello(hello_.clone()), hello(GROUP, &hello_)),
@@ -91,6 +92,7 @@ fn examples() -> Vec<(Message, Bytes)> {
         (Message::OtherGroup, other_group(GROUP)),
         (Message::Relayed(Capped(vec![word])), relayed(GROUP, &Capped(vec![word]))),
         (Message::Hello(knock.clone()), hello(GROUP, &knock)),
+        (Message::Damaged(places.clone()), damaged_places(GROUP, &places)),
     ]
 }
 
@@ -133,6 +135,7 @@ fn y13_golden_bytes() {
         (OTHER_GROUP, vec![]),
         (RELAYED, words.clone()),
         (HELLO, [&[7, 1, 1, 0xac, 2, 5, 1, 6, 1, 16][..], &6u128.to_be_bytes(), &[0, 0, 0]].concat()),
+        (DAMAGED, [&[1, 16][..], &8u128.to_be_bytes(), &[0xac, 2]].concat()),
     ];
     for ((message, bytes), (kind, body)) in examples().into_iter().zip(bodies) {
         let fields = header(kind, u8::try_from(body.len()).unwrap());
@@ -216,7 +219,7 @@ fn counts_beyond_their_caps_take_no_memory() {
 
 proptest! {
     #[test]
-    fn no_bytes_panic(which in 0..12usize, cut in 0..400usize, at in 0..400usize, byte: u8, garbage: Vec<u8>) {
+    fn no_bytes_panic(which in 0..13usize, cut in 0..400usize, at in 0..400usize, byte: u8, garbage: Vec<u8>) {
         let (_, bytes) = examples().remove(which);
         let mut bytes = bytes.to_vec();
         bytes.truncate(cut);
