@@ -11,12 +11,13 @@ use super::wire::{self, Capped, STREAMS_MAX, WirePlace};
 use super::{Engine, Mark};
 
 impl Engine {
-    /// Begins the comparison and the page that wait, and the next read for one of them.
+    /// Begins the look and the page that wait, and the next read for one of them.
     pub(super) fn serve(&mut self) {
         if !self.closing {
-            if let Some(check) = self.serving.next_place() {
-                self.reads.want(Reader::Check, check.query());
-                self.serving.check_reads(check);
+            self.search();
+            let ledger = &self.ledger;
+            if self.looks.begin(|stream| ledger.head(stream)) {
+                self.go_on_with_look();
             }
             if let Some((to, pull)) = self.serving.next_pull() {
                 let page = Page::new(to, pull, self.hidden(), &self.ledger, &self.damages, &self.context);
@@ -50,7 +51,7 @@ impl Engine {
             self.send(to, wire::damaged_places(self.context.group(), &Capped(ends)));
         }
         for (stream, seq) in forked {
-            self.note_two_histories(stream, seq);
+            self.doubt(to, stream, seq);
         }
         if relayed {
             self.marks.note(Mark::Relayed);
@@ -59,6 +60,18 @@ impl Engine {
             self.marks.note(Mark::MorePages);
         }
         self.send(to, frame);
+    }
+
+    /// Goes on with a look at the log: asks for its next read, or takes its result and begins the next one.
+    fn go_on_with_look(&mut self) {
+        while let Some(step) = self.looks.step() {
+            match step {
+                Ok(query) => return self.reads.want(Reader::Look, query),
+                Err(looked) => self.looked(&looked),
+            }
+            let ledger = &self.ledger;
+            self.looks.begin(|stream| ledger.head(stream));
+        }
     }
 
     /// Takes note of a damaged place here. The app hears of it once.
@@ -87,16 +100,17 @@ impl Engine {
                 }
                 self.go_on_with_page(page);
             }
-            Some(Reader::Check) => {
-                let Some(check) = self.serving.take_check() else { return };
-                match answer {
-                    Ok(answer) if check.differs(&answer) => {
-                        self.note_two_histories(check.stream, check.point.seq);
-                    }
-                    Ok(_) => {}
-                    Err(_) => self.peers.compares_again(check.peer, check.stream),
+            Some(Reader::Look) => match answer {
+                Ok(answer) => {
+                    self.looks.take(answer);
+                    self.go_on_with_look();
                 }
-            }
+                Err(_) => {
+                    if let Some((purpose, _)) = self.looks.fail() {
+                        self.look_failed(purpose);
+                    }
+                }
+            },
             None => {}
         }
     }

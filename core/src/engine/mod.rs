@@ -26,6 +26,8 @@
 //! | [`writes::Writes`] | the calls of the app, the one write under way, whose turn it is |
 //! | [`upkeep::Upkeep`] | values beside records to fold into them, projections to rebuild |
 //! | [`reads::Reads`] | the reads for peers |
+//! | [`doubts::Doubts`] | the words of peers that contradict what is here, and the search for who is right |
+//! | [`looks::Looks`] | the looks at the logs here: rows that the chain vouches for |
 //! | [`damages::Damages`] | the damaged places of the logs here, and at peers |
 //! | [`serve::Serving`] | pulls to answer, places to compare |
 //! | [`rows::Rows`] | rows of peers and forks that ride on any write |
@@ -50,11 +52,14 @@ mod backoff;
 mod commit;
 mod context;
 mod damages;
+mod doubting;
+mod doubts;
 mod hear;
 mod io;
 mod joining;
 mod lane;
 mod ledger;
+mod looks;
 mod members;
 mod opening;
 mod peer;
@@ -92,8 +97,10 @@ pub(crate) use commit::{
 };
 use context::Context;
 use damages::Damages;
+use doubts::Doubts;
 pub(crate) use io::{Answer, Effect, Input, JobId, Query, Ticket};
 use ledger::Ledger;
+use looks::Looks;
 use members::Members;
 pub(crate) use opening::{Ask, Contents, open, read_projections};
 use peer::{Owed, Peer, Peers};
@@ -152,6 +159,8 @@ pub(crate) struct Engine {
     reads: Reads,
     serving: Serving,
     damages: Damages,
+    doubts: Doubts,
+    looks: Looks,
     rows: Rows,
     /// Both clocks, as read for the last input.
     now: Now,
@@ -221,7 +230,7 @@ impl Engine {
 
     /// All machines that depend on time or assert invariants. One list serves timeouts, expiry and checks, so that no
     /// machine is forgotten in one of them.
-    fn machines(&mut self) -> [&mut dyn Machine; 13] {
+    fn machines(&mut self) -> [&mut dyn Machine; 15] {
         [
             &mut self.peers,
             &mut self.streams,
@@ -235,6 +244,8 @@ impl Engine {
             &mut self.upkeep,
             &mut self.reads,
             &mut self.serving,
+            &mut self.doubts,
+            &mut self.looks,
             &mut self.rows,
         ]
     }
@@ -273,6 +284,10 @@ impl Engine {
             self.peers.rests(peer, mono, &mut self.rng);
             self.marks.note(Mark::TimedOut);
         }
+        if let Some((peer, stream)) = self.doubts.poll_silent() {
+            self.peers.compares_again(peer, stream);
+        }
+        self.end_late_witness();
         self.end_silent_calls();
     }
 
@@ -424,6 +439,7 @@ impl Engine {
             streams: &self.streams,
             inbox: &self.inbox,
             damages: &self.damages,
+            doubts: &self.doubts,
         }
     }
 }

@@ -46,6 +46,8 @@ pub struct Rules {
     pub pulls_exclude: bool,
     /// A log row and a value are served only undamaged.
     pub served_rows_are_checked: bool,
+    /// A peer that says that a stream has two histories must show it.
+    pub accusers_show: bool,
 }
 
 impl Rules {
@@ -72,6 +74,7 @@ impl Rules {
         acks_are_durable: true,
         pulls_exclude: true,
         served_rows_are_checked: true,
+        accusers_show: true,
     };
 }
 
@@ -129,6 +132,8 @@ pub(crate) enum Mark {
     Refused,
     /// A damaged place was found in a log here.
     Damaged,
+    /// The word of a peer on a stream contradicted what was here.
+    Doubted,
 }
 
 /// The marks that were seen.
@@ -152,7 +157,7 @@ impl Marks {
 
 /// The names of all marks, in the order of their bits.
 #[cfg(feature = "internals-for-tests")]
-pub const MARKS: [&str; 22] = [
+pub const MARKS: [&str; 23] = [
     "duplicate",
     "too early",
     "held",
@@ -175,4 +180,5 @@ pub const MARKS: [&str; 22] = [
     "tie on counter",
     "refused",
     "damaged",
+    "doubted",
 ];

@@ -1,31 +1,25 @@
 //! Serving: the reads of this replica for its peers, and the pages that it sends them.
 //!
-//! Owns: the pulls that wait to be answered, the page that is being put together, the places in streams to compare with
-//! the word of a peer. Holds always: one page and one comparison at a time; at most one pull of each peer waits.
+//! Owns: the pulls that wait to be answered, the page that is being put together. Holds always: one page at a time; at most
+//! one pull of each peer waits.
 
-pub(super) mod check;
 pub(super) mod page;
 mod pick;
 mod values;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::ids::ReplicaId;
-use crate::stored::Point;
 
 use super::Machine;
 use super::wire::Pull;
-use check::Check;
 use page::Page;
 
-/// The pulls and the comparisons of all peers.
+/// The pulls of all peers.
 #[derive(Debug, Default)]
 pub(super) struct Serving {
     pulls: VecDeque<(ReplicaId, Pull)>,
     page: Option<Box<Page>>,
-    /// The places to compare, by peer and stream: a later hello replaces an earlier one.
-    places: BTreeMap<(ReplicaId, ReplicaId), Point>,
-    check: Option<Check>,
 }
 
 impl Serving {
@@ -40,23 +34,9 @@ impl Serving {
         self.pulls.retain(|(other, _)| *other != peer);
     }
 
-    /// Takes a place in a stream that a peer says it has, to compare it.
-    pub(super) fn compare(&mut self, peer: ReplicaId, stream: ReplicaId, point: Point) {
-        self.places.insert((peer, stream), point);
-    }
-
     /// The pull to answer next, if no page is being put together.
     pub(super) fn next_pull(&mut self) -> Option<(ReplicaId, Pull)> {
         if self.page.is_none() { self.pulls.pop_front() } else { None }
-    }
-
-    /// The place to compare next, if none is being compared.
-    pub(super) fn next_place(&mut self) -> Option<Check> {
-        if self.check.is_some() {
-            return None;
-        }
-        let ((peer, stream), point) = self.places.pop_first()?;
-        Some(Check { peer, stream, point })
     }
 
     /// Keeps a page until its read has ended.
@@ -70,20 +50,9 @@ impl Serving {
         self.page.take()
     }
 
-    /// Keeps a comparison until its read has ended.
-    pub(super) fn check_reads(&mut self, check: Check) {
-        debug_assert!(self.check.is_none(), "one comparison at a time");
-        self.check = Some(check);
-    }
-
-    /// Gives back the comparison whose read has ended.
-    pub(super) fn take_check(&mut self) -> Option<Check> {
-        self.check.take()
-    }
-
     #[cfg(test)]
-    pub(super) fn waiting(&self) -> (usize, usize) {
-        (self.pulls.len(), self.places.len())
+    pub(super) fn waiting(&self) -> usize {
+        self.pulls.len()
     }
 }
 
@@ -98,12 +67,8 @@ impl Machine for Serving {
 mod tests {
     use super::super::context::Context;
     use super::super::damages::Damages;
-    use super::super::made::{B, C, ME, complaint, context, ledger, pull_all};
+    use super::super::made::{B, C, complaint, context, ledger, pull_all};
     use super::*;
-
-    fn point(seq: u64) -> Point {
-        Point { seq, digest: [7; 32] }
-    }
 
     fn page(context: &Context) -> Box<Page> {
         Box::new(Page::new(B, pull_all(), None, &ledger([]), &Damages::default(), context))
@@ -116,7 +81,7 @@ mod tests {
             serving.pulled(from, Pull { id, ..pull_all() });
             serving.check();
         }
-        assert_eq!(serving.waiting(), (2, 0));
+        assert_eq!(serving.waiting(), 2);
         let next = |serving: &mut Serving| serving.next_pull().map(|(from, pull)| (from, pull.id));
         assert_eq!(next(&mut serving), Some((C, 2)));
         assert_eq!(next(&mut serving), Some((B, 3)), "whoever asks again waits again");
@@ -144,37 +109,5 @@ mod tests {
         assert!(serving.next_pull().is_none(), "until the page has been read");
         assert!(complaint(|| serving.page_reads(page(&context))).is_some());
         assert!(serving.take_page().is_some() && serving.next_pull().is_some());
-    }
-
-    #[test]
-    fn one_place_is_compared_at_a_time_and_the_last_word_of_a_peer_is_the_one() {
-        let mut serving = Serving::default();
-        for (peer, stream, seq) in [(B, ME, 1), (B, C, 2), (C, ME, 3), (B, ME, 4)] {
-            serving.compare(peer, stream, point(seq));
-        }
-        assert_eq!(serving.waiting(), (0, 3));
-        let mut compared = Vec::new();
-        while let Some(check) = serving.next_place() {
-            serving.check_reads(check);
-            assert!(serving.next_place().is_none(), "until the place has been read");
-            assert!(complaint(|| serving.check_reads(check)).is_some());
-            assert_eq!(serving.take_check(), Some(check));
-            compared.push((check.peer, check.stream, check.point.seq));
-        }
-        assert_eq!(compared, [(B, C, 2), (B, ME, 4), (C, ME, 3)]);
-        assert!(serving.take_check().is_none());
-    }
-
-    /// A page and a comparison are read beside each other.
-    #[test]
-    fn a_comparison_waits_for_no_page() {
-        let mut serving = Serving::default();
-        serving.page_reads(page(&context()));
-        serving.compare(B, ME, point(1));
-        let check = serving.next_place().unwrap();
-        serving.check_reads(check);
-        serving.take_page();
-        serving.pulled(C, pull_all());
-        assert!(serving.next_pull().is_some());
     }
 }

@@ -18,6 +18,7 @@ use crate::syncable::Syncable;
 use super::super::commit::Received;
 use super::super::context::Context;
 use super::super::damages::Damages;
+use super::super::doubts::Doubts;
 use super::super::ledger::Ledger;
 use super::super::members::Members;
 use super::super::wire::{STREAMS_MAX, WireCommit};
@@ -59,6 +60,7 @@ pub(in crate::engine) struct Admitting<'a> {
     pub(in crate::engine) streams: &'a Streams,
     pub(in crate::engine) inbox: &'a Inbox,
     pub(in crate::engine) damages: &'a Damages,
+    pub(in crate::engine) doubts: &'a Doubts,
 }
 
 impl Admitting<'_> {
@@ -101,6 +103,7 @@ impl Admitting<'_> {
     pub(in crate::engine) fn may_take(&self, stream: ReplicaId, peer: ReplicaId) -> bool {
         stream != self.context.me()
             && !self.streams.is_stopped_for(stream, peer)
+            && !self.doubts.any(peer, stream)
             && self.is_known_stream(stream)
     }
 
@@ -117,7 +120,8 @@ impl Admitting<'_> {
             let duplicate = Admission::Duplicate;
             return if proof { Admission::Restored(seq, Box::new(duplicate)) } else { duplicate };
         }
-        if self.streams.is_stopped_for(stream, from) || !self.is_known_stream(stream) {
+        let stopped = self.streams.is_stopped_for(stream, from) || self.doubts.any(from, stream);
+        if stopped || !self.is_known_stream(stream) {
             return Admission::Ignored;
         }
         let tip = self.streams.tip(stream);

@@ -57,8 +57,8 @@ use uuid::Uuid;
 
 use super::made::{Bag, pull_all};
 use super::wire::{
-    self, Capped, CommitParts, Hello, Message, MessageWriter, Messages, PageHead, Pull, Stopped, WireClock,
-    WireCommit, WireHead, WirePlace,
+    self, Capped, CommitParts, Hello, Message, MessageWriter, Messages, PageHead, Pull, Show, Shown, Stopped,
+    WireClock, WireCommit, WireHead, WirePlace, WireRow,
 };
 use super::{
     Action, Answer, Ask, Commit, Contents, Current, Decision, EFFECTS_MAX, Effect, Engine, Input, JobId, Pen,

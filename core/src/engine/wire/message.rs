@@ -25,6 +25,8 @@ pub(crate) const STOPPED: u8 = 8;
 pub(crate) const OTHER_GROUP: u8 = 9;
 pub(crate) const RELAYED: u8 = 10;
 pub(crate) const DAMAGED: u8 = 12;
+pub(crate) const SHOW: u8 = 13;
+pub(crate) const SHOWN: u8 = 14;
 
 /// The most streams that a message may name. The members of a group are fewer.
 pub(crate) const STREAMS_MAX: usize = 4096;
@@ -51,6 +53,10 @@ pub(crate) enum Message {
     Relayed(Words),
     /// The sender cannot serve these streams from these commits on, since its log is damaged there.
     Damaged(Capped<WirePlace, STREAMS_MAX>),
+    /// The receiver is to show a row of its log.
+    Show(Show),
+    /// The answer to a [`Message::Show`].
+    Shown(Shown),
 }
 
 /// Sent when a peer comes up, when a new session of it says hello, and now and then.
@@ -132,6 +138,34 @@ pub(crate) struct Relayed {
 pub(crate) struct WirePlace {
     pub(crate) stream: ReplicaId,
     pub(crate) seq: u64,
+}
+
+/// Asks for a row of the receiver's log, whose history differs from the sender's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Show {
+    pub(crate) stream: ReplicaId,
+    pub(crate) seq: u64,
+    /// Whether the receiver is to check its chain from there to its head.
+    pub(crate) checked: bool,
+}
+
+/// Shows a row of the sender's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Shown {
+    pub(crate) stream: ReplicaId,
+    pub(crate) seq: u64,
+    /// The head of the stream at the sender, up to which the chain behind the row was checked; 0 if it was not.
+    pub(crate) head: u64,
+    /// The row; `None` if the sender does not have it, or if its log is damaged there.
+    pub(crate) row: Option<WireRow>,
+}
+
+/// A log row: the digest before the commit, and the log entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WireRow {
+    pub(crate) previous: Digest,
+    #[serde(with = "serde_bytes")]
+    pub(crate) entry: Vec<u8>,
 }
 
 pub(crate) type Heads = Capped<WireHead, STREAMS_MAX>;
@@ -220,6 +254,15 @@ pub(crate) fn damaged_places(group: GroupId, places: &Capped<WirePlace, STREAMS_
     MessageWriter::new(DAMAGED, group, places.0.len() * 32).with(places).finish()
 }
 
+pub(crate) fn show(group: GroupId, show: &Show) -> Bytes {
+    MessageWriter::new(SHOW, group, 32).with(show).finish()
+}
+
+pub(crate) fn shown(group: GroupId, shown: &Shown) -> Bytes {
+    let entry = shown.row.as_ref().map_or(0, |row| row.entry.len());
+    MessageWriter::new(SHOWN, group, 96 + entry).with(shown).finish()
+}
+
 /// The first message of `frame` if it is a hello, with the group that it names, whichever that is.
 pub(crate) fn greeting(frame: &Bytes, frame_bytes_max: usize) -> Result<Option<(GroupId, Hello)>, WireError> {
     let mut messages = Messages::new(frame.clone(), None, frame_bytes_max)?;
@@ -255,6 +298,8 @@ impl Messages {
             OTHER_GROUP => return Err(LEFT_OVER),
             RELAYED => Some(Message::Relayed(whole(&body)?)),
             DAMAGED => Some(Message::Damaged(whole(&body)?)),
+            SHOW => Some(Message::Show(whole(&body)?)),
+            SHOWN => Some(Message::Shown(whole(&body)?)),
             _ => None,
         })
     }

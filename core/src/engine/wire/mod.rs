@@ -19,9 +19,9 @@ pub(crate) use frame::{MessageWriter, Messages, WireError};
 #[cfg(feature = "internals-for-tests")]
 pub(crate) use message::count_messages;
 pub(crate) use message::{
-    Capped, Heads, Hello, Message, PageHead, Pull, Relayed, STREAMS_MAX, TooLong, WireClock, WireHead,
-    WirePlace, Words, ack, damaged_places, greeting, hello, other_group, pull, regressed, relayed, stopped,
-    stranger,
+    Capped, Heads, Hello, Message, PageHead, Pull, Relayed, STREAMS_MAX, Show, Shown, TooLong, WireClock,
+    WireHead, WirePlace, WireRow, Words, ack, damaged_places, greeting, hello, other_group, pull, regressed,
+    relayed, show, shown, stopped, stranger,
 };
 pub(crate) use stopped::Stopped;
 

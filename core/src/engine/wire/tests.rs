@@ -78,6 +78,9 @@ fn examples() -> Vec<(Message, Bytes)> {
         values: values.into(),
     };
     let places = Capped(vec![WirePlace { stream: replica(8), seq: 300 }]);
+    let show_ = Show { stream: replica(8), seq: 300, checked: true };
+    let row = WireRow { previous: [0xbb; 32], entry: b"entry".to_vec() };
+    let shown_ = Shown { stream: replica(8), seq: 300, head: 301, row: Some(row) };
     let (first, second) = (commit(b"entry", b"values"), commit(b"other", b""));
     vec![
         (Message::Hello(hello_.clone()), hello(GROUP, &hello_)),
@@ -93,6 +96,8 @@ fn examples() -> Vec<(Message, Bytes)> {
         (Message::Relayed(Capped(vec![word])), relayed(GROUP, &Capped(vec![word]))),
         (Message::Hello(knock.clone()), hello(GROUP, &knock)),
         (Message::Damaged(places.clone()), damaged_places(GROUP, &places)),
+        (Message::Show(show_), show(GROUP, &show_)),
+        (Message::Shown(shown_.clone()), shown(GROUP, &shown_)),
     ]
 }
 
@@ -136,6 +141,11 @@ fn y13_golden_bytes() {
         (RELAYED, words.clone()),
         (HELLO, [&[7, 1, 1, 0xac, 2, 5, 1, 6, 1, 16][..], &6u128.to_be_bytes(), &[0, 0, 0]].concat()),
         (DAMAGED, [&[1, 16][..], &8u128.to_be_bytes(), &[0xac, 2]].concat()),
+        (SHOW, [&[16][..], &8u128.to_be_bytes(), &[0xac, 2, 1]].concat()),
+        (
+            SHOWN,
+            [&[16][..], &8u128.to_be_bytes(), &[0xac, 2, 0xad, 2, 1], &[0xbb; 32], b"\x05entry"].concat(),
+        ),
     ];
     for ((message, bytes), (kind, body)) in examples().into_iter().zip(bodies) {
         let fields = header(kind, u8::try_from(body.len()).unwrap());
@@ -219,7 +229,7 @@ fn counts_beyond_their_caps_take_no_memory() {
 
 proptest! {
     #[test]
-    fn no_bytes_panic(which in 0..13usize, cut in 0..400usize, at in 0..400usize, byte: u8, garbage: Vec<u8>) {
+    fn no_bytes_panic(which in 0..15usize, cut in 0..400usize, at in 0..400usize, byte: u8, garbage: Vec<u8>) {
         let (_, bytes) = examples().remove(which);
         let mut bytes = bytes.to_vec();
         bytes.truncate(cut);

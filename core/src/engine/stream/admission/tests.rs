@@ -23,6 +23,7 @@ struct World {
     streams: Streams,
     inbox: Inbox,
     damages: Damages,
+    doubts: Doubts,
     /// The author of the stream of `B`, as far as that is here.
     b: Author,
     /// The last commit of `B` that is here.
@@ -46,6 +47,7 @@ impl World {
             streams,
             inbox: Inbox::default(),
             damages: Damages::default(),
+            doubts: Doubts::default(),
             b,
             last,
         }
@@ -64,6 +66,7 @@ impl World {
             streams: &self.streams,
             inbox: &self.inbox,
             damages: &self.damages,
+            doubts: &self.doubts,
         }
     }
 
