@@ -1,6 +1,6 @@
 //! Two replicas of one group over a network in memory: A founds it, B joins it.
 
-use syncline::{DeviceId, Event, Events, ReplicaId, Storage, TransactionManager, Uuid};
+use syncline::{Builder, DeviceId, Event, Events, ReplicaId, Storage, TransactionManager, Uuid};
 use syncline_backends::MemoryNetwork;
 
 use crate::Result;
@@ -32,7 +32,19 @@ impl<SA: Storage, SB: Storage> Pair<SA, SB> {
     /// # Errors
     /// Those of opening and of the commit that adds B.
     pub async fn open(a: SA, b: SB) -> Result<Self> {
-        let pair = Self::open_on(network(), a, b).await?;
+        Self::open_with(a, b, |builder| builder).await
+    }
+
+    /// As [`open`](Pair::open); of B, `also` says more.
+    ///
+    /// # Errors
+    /// Those of opening and of the commit that adds B.
+    pub(crate) async fn open_with(
+        a: SA,
+        b: SB,
+        also: impl FnOnce(Builder<SB>) -> Builder<SB>,
+    ) -> Result<Self> {
+        let pair = Self::open_on(network(), a, b, also).await?;
         if pair.b.manager.status().await?.joining.is_some() {
             let mut events = pair.b.manager.events();
             pair.a.manager.add_member(JOINER.0).await?;
@@ -50,13 +62,18 @@ impl<SA: Storage, SB: Storage> Pair<SA, SB> {
     pub async fn open_apart(a: SA, b: SB) -> Result<Self> {
         let network = network();
         network.disconnect(A, B);
-        Self::open_on(network, a, b).await
+        Self::open_on(network, a, b, |builder| builder).await
     }
 
-    async fn open_on(network: MemoryNetwork, a: SA, b: SB) -> Result<Self> {
+    async fn open_on(
+        network: MemoryNetwork,
+        a: SA,
+        b: SB,
+        also: impl FnOnce(Builder<SB>) -> Builder<SB>,
+    ) -> Result<Self> {
         let (at_a, (to_b, at_b)) = (network.transport(), Hold::on(network.transport()));
         let a = Ours::start(a, FOUNDER, |builder| builder.found(GROUP).transport(at_a)).await?;
-        let b = Ours::start(b, JOINER, |builder| builder.join(GROUP, A).transport(at_b)).await?;
+        let b = Ours::start(b, JOINER, |builder| also(builder.join(GROUP, A).transport(at_b))).await?;
         Ok(Self { network, to_b, a, b })
     }
 

@@ -109,9 +109,9 @@ pub enum Event {
         /// The error of the store, or of a record that cannot be read.
         error: String,
     },
-    /// The transport has ended. The replica goes on without its peers.
+    /// The transport has ended, or has panicked. The replica goes on without its peers.
     TransportLost {
-        /// The error that the transport reported.
+        /// The error that the transport reported, or the words of its panic.
         error: String,
     },
     /// Values that an earlier version of the app could not merge are being merged into their records, from the opening

@@ -37,8 +37,8 @@ pub struct Limits {
     pub round_commits_max: usize,
     /// How many commits a subscriber to events may fall behind before it is told that it lags. Default 1,024.
     pub event_commits_max: usize,
-    /// The longest frame that is taken from a peer. A frame must hold the largest commit, so this limit is checked
-    /// against those above. Commits that a peer sent and the store has not taken yet occupy at most as much again. The
+    /// The longest frame that is taken from a peer. A frame must hold the largest commit, and a hello that names
+    /// [`members_max`](Limits::members_max) streams, so this limit is checked against the others. Commits that a peer sent and the store has not taken yet occupy at most as much again. The
     /// limits of all replicas of a group should be equal: a commit that is too large for one of them stops its stream
     /// there. Default 32 MiB.
     pub frame_bytes_max: usize,
@@ -81,10 +81,13 @@ impl Limits {
         if record > self.commit_bytes_max { record } else { self.commit_bytes_max }
     }
 
-    /// The longest frame that one commit can need.
+    /// The longest frame that one commit or one hello can need.
     pub(crate) const fn frame_bytes_least(&self) -> usize {
         let changes = self.commit_changes_max.saturating_mul(CHANGE_FRAME_BYTES);
-        self.commit_bytes_most().saturating_add(changes).saturating_add(self.frame_bytes_around())
+        let commit =
+            self.commit_bytes_most().saturating_add(changes).saturating_add(self.frame_bytes_around());
+        let hello = self.members_max.saturating_mul(MEMBER_HELLO_BYTES).saturating_add(COMMIT_FRAME_BYTES);
+        if hello > commit { hello } else { commit }
     }
 
     /// The bytes that a frame of one commit can hold beside the commit's changes.
@@ -108,8 +111,11 @@ pub(crate) const fn weight(bytes: usize, changes: usize) -> usize {
 const CHANGE_QUEUE_BYTES: usize = 256;
 /// The bytes of a change in a frame beside its id and its value: flags, names, digest, schema, length and epoch.
 const CHANGE_FRAME_BYTES: usize = 136;
-/// The bytes that each member can take in the frame of a commit: if its stream is a cause, 24, and some room.
-const CAUSE_FRAME_BYTES: usize = 32;
+/// The bytes that each member can take in the frame of a commit: if its stream is a cause, 32, and some room.
+const CAUSE_FRAME_BYTES: usize = 40;
+/// The most bytes that each member can take in a hello: its head, and the word on what it has acknowledged. A group in
+/// which no hello fits a frame could never begin to talk.
+const MEMBER_HELLO_BYTES: usize = 128;
 /// The bytes of a frame in front of the causes and changes: of the log entry, of the commit and of its page.
 const COMMIT_FRAME_BYTES: usize = 512;
 

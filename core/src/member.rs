@@ -6,6 +6,8 @@
 
 use std::cmp::Reverse;
 
+use serde::de::Deserializer;
+use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{DeviceId, ReplicaId};
@@ -28,11 +30,36 @@ pub struct Member {
 }
 
 /// Whether a replica belongs to the group. A state only ever moves down this list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum MemberState {
     /// The replica belongs to the group: its commits are taken, and it is served.
     Active,
+    /// A state of a newer version, with its number. It comes after the states that this version knows, and the replica
+    /// counts as active at least: its commits are taken, and it is waited for.
+    #[non_exhaustive]
+    Newer(u8),
+}
+
+const ACTIVE: u8 = 0;
+
+impl Serialize for MemberState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(match self {
+            Self::Active => ACTIVE,
+            Self::Newer(state) => *state,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for MemberState {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // Keep the number of a state that is not known: a merge must be the same at every version.
+        Ok(match u8::deserialize(deserializer)? {
+            ACTIVE => Self::Active,
+            state => Self::Newer(state),
+        })
+    }
 }
 
 impl Member {
@@ -71,6 +98,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::model;
 
     /// Goal: whatever the order in which the records of a replica arrive, all settle for one device, and a correction
     /// wins. Method: every triple of a few records, merged in every way.
@@ -96,5 +124,22 @@ mod tests {
                 }
             }
         }
+    }
+    /// Goal: a version that does not know a state neither refuses the record, nor undoes the state. Method: a byte of a
+    /// later version, read, merged in both orders and written again.
+    #[test]
+    fn a_state_of_a_newer_version_is_kept_and_wins() {
+        let active = Member::new(ReplicaId(Uuid::from_u128(1)), DeviceId(Uuid::from_u128(2)));
+        let mut bytes = postcard::to_allocvec(&active).unwrap();
+        assert_eq!(bytes.last(), Some(&ACTIVE));
+        for state in [1, 7, 255] {
+            *bytes.last_mut().unwrap() = state;
+            let newer: Member = model::decode_bytes(&bytes).unwrap();
+            assert_eq!(newer.state, MemberState::Newer(state));
+            let merged = active.clone().merge(newer.clone());
+            assert_eq!((&merged, &newer.merge(active.clone())), (&merged, &merged));
+            assert_eq!(postcard::to_allocvec(&merged).unwrap(), bytes);
+        }
+        assert!(MemberState::Newer(1) < MemberState::Newer(2));
     }
 }

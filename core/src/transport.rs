@@ -90,7 +90,7 @@ pub trait Transport: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`TransportError::Closed`] if nothing will ever come again. The replica goes on without its peers, and tells
-    /// [`Event::TransportLost`](crate::Event::TransportLost).
+    /// [`Event::TransportLost`](crate::Event::TransportLost), as it does if any call panics.
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing: the next call returns what this one would have.

@@ -2,7 +2,9 @@
 //! live a short life on a clock that stands still; every row and frame of the pages is looked up in their stores and in
 //! what they sent.
 //!
-//! A block of bytes in a page is announced by a comment: `<!-- row of A -->` or `<!-- frame of B -->`.
+//! A block of bytes in a page is announced by a comment: `<!-- row of A -->` or `<!-- frame of B -->`. With
+//! `SYNCLINE_UPDATE_DOCS=1` the bytes are written into the page, line for line, where a row or a frame has kept its
+//! length: a digest changes with whatever it covers.
 
 #![allow(
     clippy::unwrap_used,
@@ -38,6 +40,9 @@ const REPLICAS: [(&str, ReplicaId); 3] = [("A", A), ("B", B), ("C", C)];
 #[test]
 fn the_rows_of_the_page_are_rows_of_a_store() {
     let life = live();
+    if updates() {
+        update("storage-format.md", "value", |block| life.rows[&block.of].get(&block.parts["key"]).cloned());
+    }
     let mut kinds = BTreeSet::new();
     for Block { name, of, parts } in blocks("storage-format.md") {
         let ["key", "value"] = parts.keys().map(String::as_str).collect::<Vec<_>>()[..] else {
@@ -59,6 +64,15 @@ fn the_rows_of_the_page_are_rows_of_a_store() {
 #[test]
 fn the_frames_of_the_page_are_frames_that_were_sent() {
     let life = live();
+    if updates() {
+        update("protocol.md", "frame", |block| {
+            // Only checksums and digests have changed, so the frame is the one that has most in common.
+            let (shown, of) = (&block.parts["frame"], &block.of);
+            let sent = life.frames.iter().filter(|(from, sent)| from == of && sent.len() == shown.len());
+            let differs = |sent: &[u8]| sent.iter().zip(shown).filter(|(one, other)| one != other).count();
+            sent.map(|(_, sent)| sent.clone()).min_by_key(|sent| differs(sent))
+        });
+    }
     let mut shown = 0;
     for Block { name, of, parts } in blocks("protocol.md") {
         assert_eq!(name, "frame");
@@ -159,6 +173,36 @@ fn blocks(name: &str) -> Vec<Block> {
         blocks.push(Block { name: name.to_owned(), of: of.to_owned(), parts });
     }
     blocks
+}
+
+/// Whether the pages are to be written.
+fn updates() -> bool {
+    std::env::var_os("SYNCLINE_UPDATE_DOCS").is_some()
+}
+
+/// Writes the bytes that `found` gives for a block into the page, behind the label, if they are as long as those that
+/// the page shows.
+fn update(name: &str, label: &str, found: impl Fn(&Block) -> Option<Vec<u8>>) {
+    let mut page: Vec<String> = page(name).lines().map(str::to_owned).collect();
+    let mut from = 0;
+    for block in blocks(name) {
+        let at = from + page[from..].iter().position(|line| line.starts_with("<!-- ")).unwrap();
+        let end = at + page[at..].iter().position(|line| line == "```").unwrap();
+        from = end;
+        let Some(bytes) = found(&block).filter(|bytes| bytes.len() == block.parts[label].len()) else {
+            continue;
+        };
+        let first = at + page[at..end].iter().position(|line| line.starts_with(label)).unwrap();
+        let mut rest = bytes.as_slice();
+        for line in &mut page[first..end] {
+            let digits = line[7..].split("  ").next().unwrap().len();
+            let (bytes, behind) = rest.split_at(digits / 2);
+            *line = format!("{}{}{}", &line[..7], hex(bytes), &line[7 + digits..]);
+            rest = behind;
+        }
+    }
+    let path = format!("{}/../docs/{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::write(path, page.join("\n") + "\n").unwrap();
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -5,6 +5,9 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 use fastrand::Rng;
 
+/// What a transport may well hold for a peer that is slow to reach.
+const QUEUE_BYTES_DEFAULT: usize = 1 << 20;
+
 /// How one replica reaches another: one direction. The default is perfect.
 ///
 /// Chances lie between 0, never, and 1, always. A range that ends before it starts is its start.
@@ -24,13 +27,20 @@ pub struct Link {
     pub corrupt: f64,
     /// How long frames take. Those that draw different delays overtake each other.
     pub delay_ms: RangeInclusive<u64>,
+    /// How many bytes pass in a second; without a number, any. Frames then leave one behind the other, and each takes its
+    /// delay once its last byte has left. A frame that the link loses takes its time all the same. 0 counts as 1.
+    pub bytes_a_second: Option<u64>,
+    /// How many bytes may wait to leave, if the link has a rate. A frame that finds no room is dropped, as the contract
+    /// of a transport allows; one that finds nothing waiting is taken, however long it is.
+    pub queue_bytes_max: usize,
     /// Whether every frame is lost, and neither replica is told.
     pub blocked: bool,
 }
 
 impl Link {
     pub(super) fn delays(&self) -> bool {
-        [&self.delay_ms, &self.duplicate_delay_ms].into_iter().any(|ms| (*ms.start()).max(*ms.end()) > 0)
+        let waits = [&self.delay_ms, &self.duplicate_delay_ms];
+        self.bytes_a_second.is_some() || waits.into_iter().any(|ms| (*ms.start()).max(*ms.end()) > 0)
     }
 }
 
@@ -43,6 +53,8 @@ impl Default for Link {
             reorder: 0.0,
             corrupt: 0.0,
             delay_ms: 0..=0,
+            bytes_a_second: None,
+            queue_bytes_max: QUEUE_BYTES_DEFAULT,
             blocked: false,
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use fastrand::Rng;
 use syncline::ReplicaId;
 
+use super::wire::Wire;
 use super::{Link, Traffic};
 
 /// The links by sender and receiver, whether or not these are attached yet.
@@ -21,6 +22,7 @@ pub(super) struct UsedLink {
     pub(super) link: Link,
     /// Made from the seed and the two ids, so that a frame on one link changes nothing on another one.
     pub(super) random: Rng,
+    pub(super) wire: Wire,
     pub(super) traffic: Traffic,
 }
 
@@ -56,6 +58,7 @@ impl Links {
         self.used.entry((from, to)).or_insert_with(|| UsedLink {
             link: self.default.clone(),
             random: generator(self.seed, from, to),
+            wire: Wire::default(),
             traffic: Traffic::default(),
         })
     }

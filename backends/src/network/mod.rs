@@ -9,6 +9,7 @@ mod state;
 mod topology;
 mod traffic;
 mod transport;
+mod wire;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,7 +60,7 @@ pub use transport::MemoryTransport;
 /// With other ids a run is another one.
 ///
 /// # Time
-/// The clock is not read before a link that delays has been [set](Self::set).
+/// The clock is not read before a link that delays or has a rate has been [set](Self::set).
 ///
 /// # Bounds
 /// The frames under way to a replica, delayed or not yet received, are limited in number and in bytes (see
@@ -125,8 +126,9 @@ impl MemoryNetwork {
     /// Ends every partition and makes every link perfect, also those of replicas that are attached later. Connects
     /// again the replicas that were [disconnected](Self::disconnect).
     ///
-    /// Frames under way keep their delay. A network built [`unconnected`](MemoryNetworkBuilder::unconnected) keeps its
-    /// shape: replicas that were never connected stay so.
+    /// Frames under way keep their delay, so what is sent now overtakes frames that wait on a link that had a rate. A
+    /// network built [`unconnected`](MemoryNetworkBuilder::unconnected) keeps its shape: replicas that were never
+    /// connected stay so.
     pub fn heal(&self) {
         self.with(State::heal);
     }

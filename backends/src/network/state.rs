@@ -15,6 +15,7 @@ use super::link::{chance, damaged, within};
 use super::links::Links;
 use super::topology::Topology;
 use super::transport::Owner;
+use super::wire::Wire;
 
 pub(super) struct State {
     pub(super) links: Links,
@@ -122,15 +123,16 @@ impl State {
         // generator for all frames a link that is set otherwise for a while would draw other fates ever after.
         let mut random = used.random.fork();
         let link = used.link.clone();
-        if link.blocked || chance(&mut random, link.loss) {
+        let left = if link.blocked { None } else { used.wire.take(now, bytes.len(), &link) };
+        let Some(left) = left.filter(|_| !chance(&mut random, link.loss)) else {
             used.traffic.dropped(1);
             return;
-        }
+        };
         let twice = chance(&mut random, link.duplicate);
         let extra_ms = within(&mut random, &link.duplicate_delay_ms);
-        self.send_copy(now, from, to, bytes, &link, &mut random);
+        self.send_copy(left, from, to, bytes, &link, &mut random);
         if twice {
-            let later = Mono(now.0.saturating_add(extra_ms));
+            let later = Mono(left.0.saturating_add(extra_ms));
             self.send_copy(later, from, to, bytes, &link, &mut random);
         }
     }
@@ -173,7 +175,10 @@ impl State {
             let Some(end) = self.ends.get_mut(&me) else { continue };
             let dropped_frames = end.hear_down(peer);
             self.woken.push(end.changed());
-            self.links.counters(peer, me).dropped(dropped_frames);
+            let link = self.links.get(peer, me);
+            link.traffic.dropped(dropped_frames);
+            // The frames that waited to leave are lost, so the next connection begins with a free wire.
+            link.wire = Wire::default();
         }
     }
 

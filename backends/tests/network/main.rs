@@ -11,4 +11,5 @@
 mod connections;
 mod ends;
 mod links;
+mod rates;
 mod support;

@@ -105,7 +105,7 @@ pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
 }
 
 /// Connects both replicas and waits until B has what A has.
-async fn catch_up<SA: Storage, SB: Storage>(pair: &Pair<SA, SB>) -> Result<()> {
+pub(super) async fn catch_up<SA: Storage, SB: Storage>(pair: &Pair<SA, SB>) -> Result<()> {
     let all = pair.a.manager.status().await?.commits;
     let (b, mut events) = (&pair.b.manager, pair.b.manager.events());
     pair.network.connect(A, B);

@@ -7,6 +7,7 @@ mod commit_one;
 mod get;
 mod latency;
 mod list;
+mod local_commits;
 mod projection;
 mod receive_live;
 mod size;
@@ -75,10 +76,11 @@ pub fn of<H: HandWritten>() -> [Case; 9] {
 
 /// The cases of an engine whose transaction the app's own statements can join.
 #[must_use]
-pub const fn join_of<H: HandWrittenJoin>() -> [Case; 2] {
+pub const fn join_of<H: HandWrittenJoin>() -> [Case; 3] {
     [
         Case { engine: H::ENGINE, name: "with-tx", run: with_tx::run::<H> },
         Case { engine: H::ENGINE, name: "projection", run: projection::run::<H> },
+        Case { engine: H::ENGINE, name: "local-during-catch-up", run: local_commits::run::<H> },
     ]
 }
 

@@ -8,12 +8,17 @@ use crate::ids::ReplicaId;
 use crate::pages::PAGE_ENTRIES;
 use crate::storage::{Entry, Key, ReadError};
 use crate::stored::keys::{self, StoredKey};
-use crate::stored::log::{chain, split_row};
-use crate::stored::{Digest, Head, LogEntry, Reference, ValueRef, digest, record};
+use crate::stored::log::{chain, chain_start, digest_check, split_row};
+use crate::stored::{Cause, Digest, Head, LogEntry, Reference, ValueRef, digest, record};
 
 impl Audit<'_> {
     pub(super) async fn check_log(&mut self, replica: ReplicaId, head: Head) -> Result<(), ReadError> {
         self.check_clock(head.stamp, || format!("the head of {replica}"));
+        // The beginning of a stream is made of its group, so a group that has changed is noticed here.
+        let start = self.group.filter(|_| head.floor == 0).map(|group| chain_start(group, replica));
+        if start.is_some_and(|start| start != head.floor_digest) {
+            self.report(Rule::Chain, format!("{replica}: the stream begins with the digest of another one"));
+        }
         let mut pages = self.pages(keys::logs(replica));
         let mut at = (head.floor, head.floor_digest, None::<Hlc>);
         while let Some(page) = pages.next().await? {
@@ -52,13 +57,7 @@ impl Audit<'_> {
                     }
                     self.check_clock(entry.stamp, || format!("commit {seq} of {replica}"));
                     self.check_device(replica, entry.device, format_args!("commit {seq}"));
-                    for (cause, cause_seq) in &entry.after {
-                        if self.heads.get(cause).is_none_or(|head| head.seq < *cause_seq) {
-                            let detail =
-                                format!("commit {seq} of {replica} rests on commit {cause_seq} of {cause}");
-                            self.report(Rule::CausesAreHere, detail);
-                        }
-                    }
+                    self.check_causes(replica, seq, entry).await?;
                     if seq <= head.seq {
                         self.check_references(seq, entry).await?;
                     }
@@ -80,6 +79,35 @@ impl Audit<'_> {
                 Rule::Chain,
                 format!("{replica}: the head has another stamp than commit {}", head.seq),
             );
+        }
+        Ok(())
+    }
+
+    /// Checks that what a commit rests on is here, and in the history that its author had seen.
+    async fn check_causes(
+        &mut self,
+        replica: ReplicaId,
+        seq: u64,
+        entry: &LogEntry,
+    ) -> Result<(), ReadError> {
+        for Cause { stream, seq: cause, check } in &entry.after {
+            let digest = match self.heads.get(stream) {
+                Some(head) if head.seq == *cause => Some(head.digest),
+                Some(head) if head.seq > *cause => {
+                    let row = self.get(keys::log(*stream, cause + 1)).await?;
+                    row.and_then(|row| Some(split_row(&row).ok()?.0))
+                }
+                _ => {
+                    let detail = format!("commit {seq} of {replica} rests on commit {cause} of {stream}");
+                    self.report(Rule::CausesAreHere, detail);
+                    None
+                }
+            };
+            if digest.is_some_and(|digest| digest_check(&digest) != *check) {
+                let detail =
+                    format!("commit {seq} of {replica} rests on another history of {stream} at {cause}");
+                self.report(Rule::CausesAreHere, detail);
+            }
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::hlc::Hlc;
-use crate::ids::{DeviceId, ReplicaId};
+use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::member::Member;
 use crate::model;
 use crate::pages::Pages;
@@ -76,6 +76,7 @@ pub async fn audit(storage: &dyn Storage) -> Vec<Violation> {
     let mut audit = Audit {
         storage,
         heads: BTreeMap::new(),
+        group: None,
         clock: None,
         named: BTreeMap::new(),
         devices: BTreeMap::new(),
@@ -90,6 +91,7 @@ pub async fn audit(storage: &dyn Storage) -> Vec<Violation> {
 struct Audit<'a> {
     storage: &'a dyn Storage,
     heads: BTreeMap<ReplicaId, Head>,
+    group: Option<GroupId>,
     clock: Option<Hlc>,
     /// For each stream, how many changes of its log wrote the record that is stored now.
     named: BTreeMap<ReplicaId, u64>,
@@ -134,6 +136,7 @@ impl<'a> Audit<'a> {
             Some(value) => self.note(Identity::parse(&value), "the identity"),
         };
         let Some(identity) = identity else { return Ok(()) };
+        self.group = Some(identity.group);
         match self.get(keys::clock()).await? {
             None => self.report(Rule::Complete, "the clock is missing"),
             Some(value) => self.clock = self.note(clock_from_value(identity.replica, &value), "the clock"),

@@ -171,12 +171,11 @@ impl<S: Storage> Driver<S> {
     ///
     /// Returns whether any frame was taken.
     fn take_frames(&mut self) -> bool {
-        let Some(transport) = self.line.transport.clone() else { return false };
         for taken in 0..FRAMES_AT_ONCE {
             if !self.engine.has_room() {
                 return taken > 0;
             }
-            match transport.receive().now_or_never() {
+            match self.line.receive(true).now_or_never() {
                 Some(incoming) => self.line.take(incoming, &mut self.engine, &self.channels),
                 None => return taken > 0,
             }

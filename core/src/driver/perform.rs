@@ -15,8 +15,10 @@ use crate::error::{Error, StopReason, panic_message};
 use crate::joined::{Undone, Work};
 use crate::projection::{Mended, Next};
 use crate::storage::{Storage, WriteError};
+use crate::transport::TransportError;
 
 use super::channels::OpenStore;
+use super::line::unless_it_panics;
 use super::{Driver, answer, next_control, next_done, trace};
 
 /// The result of projecting or joining without any work to do. The engine never asks for that.
@@ -83,14 +85,13 @@ impl<S: Storage> Driver<S> {
             }),
             Effect::Send(to, frame) => {
                 if let Some(transport) = self.line.transport.clone() {
-                    // An error needs no answer: a peer pulls the commits of a lost frame.
-                    let _ = self.while_serving(transport.send(to, frame)).await?;
+                    self.hand_over(async move { transport.send(to, frame).await }).await?;
                 }
                 Ok(())
             }
             Effect::Broadcast(members, frame) => {
                 if let Some(transport) = self.line.transport.clone() {
-                    let _ = self.while_serving(transport.broadcast(&members, frame)).await?;
+                    self.hand_over(async move { transport.broadcast(&members, frame).await }).await?;
                 }
                 Ok(())
             }
@@ -148,14 +149,25 @@ impl<S: Storage> Driver<S> {
         Ok(())
     }
 
+    /// Hands a frame over to the transport. That it was lost needs no answer: a peer pulls the commits of a lost frame.
+    async fn hand_over(
+        &mut self,
+        sends: impl Future<Output = Result<(), TransportError>>,
+    ) -> Result<(), StopReason> {
+        if let Err(panicked) = self.while_serving(unless_it_panics(sends)).await? {
+            self.line.lost(&panicked, &mut self.engine, &self.channels);
+        }
+        Ok(())
+    }
+
     /// Waits for `operation`, and meanwhile takes results of the store and answers managers.
     async fn while_serving<T>(&mut self, operation: impl Future<Output = T>) -> Result<T, StopReason> {
         let Self { engine, channels, running, line, knocks, .. } = self;
-        let mut operation = pin!(catch_panic(operation));
+        let mut operation = pin!(operation);
         loop {
             let (done, control) = (pin!(next_done(running)), pin!(next_control(&mut channels.control)));
             match select(operation.as_mut(), select(done, control)).await {
-                Either::Left((result, _)) => return result,
+                Either::Left((result, _)) => return Ok(result),
                 Either::Right((Either::Left((done, _)), _)) => engine.handle(line.now(), done?),
                 Either::Right((Either::Right((control, _)), _)) => {
                     answer(engine, line, knocks, &mut channels.requests, control);

@@ -17,8 +17,14 @@ use super::backoff::{after, jittered};
 
 /// Streams that move within this time are acknowledged together.
 const ACK_AFTER_MS: u64 = 20;
+/// The same, for each peer that is up: where many acknowledge, each does it more rarely, so that no author is flooded.
+const ACK_AFTER_MS_A_PEER: u64 = 2;
 /// How often a replica says hello to connected peers. A lost frame is noticed after this time at the latest.
 const HELLO_EVERY_MS: u64 = 30_000;
+/// How soon a replica says hello again if it hears a member that its last hello named as unheard.
+const CORRECTION_AFTER_MS: u64 = 2_000;
+/// The same, for each peer that is up: in a large group many members may come and go.
+const CORRECTION_AFTER_MS_A_PEER: u64 = 100;
 /// How often a joiner says hello to its introducer, until it has been added.
 const JOINER_HELLO_EVERY_MS: u64 = 2_000;
 
@@ -48,6 +54,10 @@ impl Moment {
     }
 }
 
+fn times(ms: u64, up: usize) -> u64 {
+    ms.saturating_mul(u64::try_from(up).unwrap_or(u64::MAX))
+}
+
 /// Which streams to acknowledge, and when.
 #[derive(Debug, Default)]
 pub(super) struct Acks {
@@ -56,11 +66,12 @@ pub(super) struct Acks {
 }
 
 impl Acks {
-    /// Takes note that streams have moved: they are acknowledged soon, together with those that move until then.
-    pub(super) fn later(&mut self, streams: impl IntoIterator<Item = ReplicaId>, now: Mono) {
+    /// Takes note that streams have moved: they are acknowledged soon, together with those that move until then. `up` is
+    /// the number of peers that are up.
+    pub(super) fn later(&mut self, streams: impl IntoIterator<Item = ReplicaId>, up: usize, now: Mono) {
         self.moved.extend(streams);
         if self.moment == Moment::Never {
-            self.moment = Moment::At(after(now, ACK_AFTER_MS));
+            self.moment = Moment::At(after(now, ACK_AFTER_MS.max(times(ACK_AFTER_MS_A_PEER, up))));
         }
     }
 
@@ -119,6 +130,15 @@ impl Hellos {
         self.hurried = false;
     }
 
+    /// Makes a hello due before long, since the last one named a member as unheard that is heard. `up` is the number of
+    /// peers that are up.
+    pub(super) fn correct(&mut self, up: usize, now: Mono) {
+        let soon = after(now, CORRECTION_AFTER_MS.max(times(CORRECTION_AFTER_MS_A_PEER, up)));
+        if let Moment::At(at) = &mut self.moment {
+            *at = soon.min(*at);
+        }
+    }
+
     /// Makes a hello due at once.
     pub(super) fn now(&mut self) {
         self.hurried |= self.moment != Moment::Now;
@@ -155,8 +175,8 @@ mod tests {
     fn what_moves_within_a_short_time_is_acknowledged_together() {
         let (a, b) = (ReplicaId(Uuid::from_u128(0xa)), ReplicaId(Uuid::from_u128(0xb)));
         let mut acks = Acks::default();
-        acks.later([a], Mono(100));
-        acks.later([b, a], Mono(110));
+        acks.later([a], 2, Mono(100));
+        acks.later([b, a], 2, Mono(110));
         assert_eq!(acks.next_timeout(), Some(Mono(120)), "from the first on");
         acks.expire(Mono(119));
         assert_eq!(acks.poll(), None);
@@ -165,6 +185,23 @@ mod tests {
         assert_eq!(acks.poll(), Some(BTreeSet::from([a, b])));
         assert_eq!(acks.poll(), None);
         acks.check();
+        acks.later([a], 100, Mono(200));
+        assert_eq!(acks.next_timeout(), Some(Mono(400)), "more rarely where many do it");
+    }
+
+    #[test]
+    fn a_hello_that_is_outdated_is_corrected_soon() {
+        for (up, soon) in [(1, 2_000), (10, 2_000), (100, 10_000), (1_000, 100_000)] {
+            let mut hellos = Hellos::default();
+            hellos.correct(up, Mono(0));
+            assert_eq!(hellos.next_timeout(), None, "there was none");
+            hellos.begin(false, Mono(0), &mut fastrand::Rng::with_seed(3));
+            let next = hellos.next_timeout();
+            hellos.correct(up, Mono(0));
+            assert_eq!(hellos.next_timeout(), next.min(Some(Mono(soon))), "{up}");
+            hellos.correct(up, Mono(5_000));
+            assert_eq!(hellos.next_timeout(), next.min(Some(Mono(soon))), "and never put off");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::limits::Limits;
 use crate::member::Member;
 use crate::model::{self, Registry};
 use crate::storage::{Entry, Key, Value, WriteBatch, WriteOp};
-use crate::stored::log::{CHAIN_START, LogRowWriter, chain, split_row};
+use crate::stored::log::{LogRowWriter, chain, chain_start, split_row};
 use crate::stored::{Digest, LogEntry, ValueRef, digest};
 use crate::syncable::{Shared, Syncable};
 
@@ -109,11 +109,10 @@ impl Alone {
             Ok(opened) => opened,
             Err(error) => unreachable_opening(&error),
         };
-        let author = |n: u32| Author {
-            stream: ReplicaId(Uuid::from_u128(0x1000 + u128::from(n))),
-            device: DeviceId(Uuid::from_u128(0x2000 + u128::from(n))),
-            seq: 0,
-            digest: CHAIN_START,
+        let author = |n: u32| {
+            let stream = ReplicaId(Uuid::from_u128(0x1000 + u128::from(n)));
+            let device = DeviceId(Uuid::from_u128(0x2000 + u128::from(n)));
+            Author { stream, device, seq: 0, digest: chain_start(GROUP, stream) }
         };
         let mut alone = Self {
             engine,
@@ -144,6 +143,7 @@ impl Alone {
         for (session, author) in (1..).zip(&self.peers) {
             let hello = Hello {
                 session,
+                features: wire::FEATURES,
                 restored: false,
                 clock: WireClock::default(),
                 knocks: None,
@@ -316,7 +316,8 @@ pub fn read_frame(frame: &Bytes) -> usize {
 pub fn log_row(changes: u32) -> Vec<u8> {
     let stamp = Hlc::new(WallMs::MIN, 7, ME);
     let keys: BTreeSet<_> = (0..changes).map(|id| RecordKey::new::<Thing>(&id)).collect();
-    let mut row = LogRowWriter::new(&CHAIN_START, DeviceId(Uuid::from_u128(1)), stamp, &[], keys.len());
+    let mut row =
+        LogRowWriter::new(&chain_start(GROUP, ME), DeviceId(Uuid::from_u128(1)), stamp, &[], keys.len());
     for key in &keys {
         row.push(key, Some(ValueRef::new(1, 200, [7; 32])), None);
     }

@@ -38,7 +38,7 @@ impl Engine {
     fn able_peers(&self, wanted: impl Fn(ReplicaId, ReplicaId) -> bool, more: bool) -> Vec<ReplicaId> {
         let mut able = self.peers.with_missing(&wanted);
         able.retain(|peer| {
-            let has = more || self.peers.ahead(*peer).any(|(stream, _)| wanted(stream, *peer));
+            let has = more || self.peers.missing(*peer).any(|stream| wanted(stream, *peer));
             has && self.members.trusts(*peer, &self.context)
         });
         able
@@ -52,15 +52,12 @@ impl Engine {
         let admitting = self.admitting();
         let wanted = |stream, peer| admitting.wants_one(stream, peer);
         let able = self.able_peers(wanted, false);
-        let mut streams = able.iter().map(|peer| {
-            let stream =
-                self.peers.ahead(*peer).map(|(stream, _)| stream).find(|stream| wanted(*stream, *peer));
-            (*peer, stream)
-        });
+        let mut streams =
+            able.iter().map(|peer| (*peer, self.peers.missing(*peer).find(|stream| wanted(*stream, *peer))));
         // Take the peers of one stream alone: the puller chooses among them.
         let stream = streams.find_map(|(_, stream)| stream)?;
         let able = able.iter().copied().filter(|peer| {
-            wanted(stream, *peer) && self.peers.ahead(*peer).any(|(ahead, _)| ahead == stream)
+            wanted(stream, *peer) && self.peers.missing(*peer).any(|missing| missing == stream)
         });
         let able = able.collect();
         Some((self.puller.choose(able, &mut self.rng)?, stream))

@@ -156,6 +156,9 @@ impl Engine {
             self.doubts.forget(from, true);
             self.end_late_witness();
             self.peers.owe(from, |owed| owed.hello = true);
+            if self.relays.is_named(from) {
+                self.hellos.correct(self.peers.up(), self.now.mono);
+            }
         }
         let sent_after = self.peers.heard_clock(from, &hello.clock, self.now.mono);
         self.hear_knock(from, hello.knocks);
@@ -173,7 +176,7 @@ impl Engine {
             self.peers.was_not_restored(from, after);
         }
         self.hear_relayed(&hello.relayed);
-        self.hear_unheard(from, &hello.unheard);
+        self.hear_unheard(from, hello);
         self.hear_heads(from, &hello.heads);
         self.compare_places(from, &hello.heads);
     }
@@ -266,11 +269,15 @@ impl Engine {
     /// Asks for a comparison of the streams of which a peer has less than is here: the digest at its place stands in
     /// the log.
     fn compare_places(&mut self, from: ReplicaId, heads: &Heads) {
-        for head in &heads.0 {
+        // Begin anywhere: if not all places find room, none of them is left out for ever.
+        let begin = if heads.0.len() > 1 { self.rng.usize(0..heads.0.len()) } else { 0 };
+        let (behind, first) = heads.0.split_at(begin);
+        for head in first.iter().chain(behind) {
             let ours = self.ledger.head(head.stream);
             let inside = head.seq > 0 && head.seq >= ours.floor && head.seq < ours.seq;
             if inside
                 && self.admitting().is_known_stream(head.stream)
+                && self.looks.has_room_for(from, head.stream)
                 && self.peers.compares(from, head.stream, head.seq)
             {
                 // The digest at the place stands in the row behind it.
@@ -302,24 +309,41 @@ impl Engine {
         // pulls would come in an endless loop.
         let useless = progress == 0 && !refused && self.has_more(from);
         self.puller.rated(from, useless);
-        if useless {
+        if !useless {
+            return self.peers.is_useful(from);
+        }
+        // A page that does not even say that there is more has all that the peer can send: what it has not is passed over.
+        // That holds for the other streams no longer once they go on.
+        let is_whole = answers == Answers::Asked && !head.more;
+        let passed_over = if is_whole { self.asked_for(from) } else { Vec::new() };
+        if passed_over.is_empty() {
             self.peers.rests(from, self.now.mono, &mut self.rng);
         } else {
-            self.peers.is_useful(from);
+            self.peers.passed_over(from, passed_over, self.now.mono, &mut self.rng);
         }
+    }
+
+    /// The streams that a pull asks of a peer.
+    fn asked_for(&self, peer: ReplicaId) -> Vec<ReplicaId> {
+        let admitting = self.admitting();
+        self.peers.missing(peer).filter(|stream| admitting.wants(*stream, peer)).collect()
     }
 
     /// Whether a peer has commits to ask for.
     fn has_more(&self, peer: ReplicaId) -> bool {
         let admitting = self.admitting();
         let wanted = |stream| admitting.wants(stream, peer) || admitting.wants_one(stream, peer);
-        self.peers.said_more(peer) || self.peers.ahead(peer).any(|(stream, _)| wanted(stream))
+        self.peers.said_more(peer) || self.peers.missing(peer).any(wanted)
     }
 
     /// Stops a stream whose next commit the peer cannot send in a frame; other streams go on. Returns whether the
     /// commit is the next one.
     fn refuse_too_long(&mut self, from: ReplicaId, &TooLong { stream, seq, bytes }: &TooLong) -> bool {
-        let next = stream != self.context.me()
+        // Believe only what the limit here would refuse: otherwise a peer could stop any stream with a word.
+        let fits = usize::try_from(bytes)
+            .is_ok_and(|bytes| bytes <= wire::commit_max(self.context.limits.frame_bytes_max));
+        let next = !fits
+            && stream != self.context.me()
             && self.admitting().is_known_stream(stream)
             && self.streams.tip(stream).seq + 1 == seq;
         if next && !self.streams.is_stopped_for(stream, from) {
@@ -396,7 +420,7 @@ impl Engine {
     }
 
     /// Stops the stream of a commit that `from` sent.
-    fn stop_stream(&mut self, stream: ReplicaId, from: ReplicaId, reason: StreamStop) {
+    pub(super) fn stop_stream(&mut self, stream: ReplicaId, from: ReplicaId, reason: StreamStop) {
         if matches!(reason, StreamStop::Held { .. }) {
             self.marks.note(Mark::Held);
         }

@@ -11,14 +11,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::Now;
 use crate::hlc::{Hlc, HlcGenerator};
-use crate::ids::ReplicaId;
-use crate::stored::Head;
+use crate::ids::{GroupId, ReplicaId};
+use crate::stored::log::digest_check;
+use crate::stored::{Cause, Head};
 
 use super::context::Context;
 
 /// The durable heads of all streams, and the clock.
 #[derive(Clone, Debug)]
 pub(crate) struct Ledger {
+    group: GroupId,
     me: ReplicaId,
     heads: BTreeMap<ReplicaId, Head>,
     clock: HlcGenerator,
@@ -32,24 +34,24 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// The ledger of a new store: no stream has a commit.
-    pub(super) fn new(clock: HlcGenerator) -> Self {
-        Self::opened(BTreeMap::new(), clock)
+    pub(super) fn new(group: GroupId, clock: HlcGenerator) -> Self {
+        Self::opened(group, BTreeMap::new(), clock)
     }
 
     /// The ledger of an opened store.
     ///
     /// Which streams had moved before the last own commit is not stored, so the next commit comes after all of them.
-    pub(super) fn opened(heads: BTreeMap<ReplicaId, Head>, clock: HlcGenerator) -> Self {
+    pub(super) fn opened(group: GroupId, heads: BTreeMap<ReplicaId, Head>, clock: HlcGenerator) -> Self {
         let durable_clock = clock.high_water();
         let me = durable_clock.replica();
         let kept_up_to = heads.get(&me).map_or(0, |head| head.seq);
         let moved = heads.keys().copied().filter(|stream| *stream != me).collect();
-        Self { me, heads, clock, durable_clock, moved, kept_up_to }
+        Self { group, me, heads, clock, durable_clock, moved, kept_up_to }
     }
 
     /// The head of a stream; the start of the stream if no commit of it is here.
     pub(crate) fn head(&self, stream: ReplicaId) -> Head {
-        self.heads.get(&stream).copied().unwrap_or_else(|| Head::start(stream))
+        self.heads.get(&stream).copied().unwrap_or_else(|| Head::start(self.group, stream))
     }
 
     /// The head of the own stream.
@@ -81,14 +83,22 @@ impl Ledger {
     }
 
     /// The heads that moved since the last own commit: the causes of the next one.
-    pub(crate) fn causes(&self) -> Vec<(ReplicaId, u64)> {
-        let moved = self.moved.iter().map(|stream| (*stream, self.head(*stream).seq));
-        moved.filter(|(_, seq)| *seq > 0).collect()
+    pub(crate) fn causes(&self) -> Vec<Cause> {
+        let moved =
+            self.moved.iter().map(|stream| (*stream, self.head(*stream))).filter(|(_, head)| head.seq > 0);
+        let cause =
+            |(stream, head): (_, Head)| Cause { stream, seq: head.seq, check: digest_check(&head.digest) };
+        moved.map(cause).collect()
     }
 
     /// Adds the empty own stream of a store that joins a group.
     pub(super) fn begin_own_stream(&mut self) -> Head {
-        *self.heads.entry(self.me).or_insert_with(|| Head::start(self.me))
+        *self.heads.entry(self.me).or_insert_with(|| Head::start(self.group, self.me))
+    }
+
+    /// The group, whose streams begin with digests of their own.
+    pub(super) fn group(&self) -> GroupId {
+        self.group
     }
 
     /// Takes back the clock and `kept_up_to` of a pen. A stamp that the pen drew is never drawn again, whatever becomes
@@ -147,7 +157,7 @@ impl Ledger {
 mod tests {
     use crate::clock::ClockError;
 
-    use super::super::made::{B, C, ME, complaint, context, head, ledger, now, stamp};
+    use super::super::made::{B, C, GROUP, ME, complaint, context, head, ledger, now, stamp};
     use super::*;
 
     /// A ledger with three commits of its own and five of `B`.
@@ -171,12 +181,13 @@ mod tests {
     #[test]
     fn a_commit_rests_on_what_moved_since_the_own_commit_before_it() {
         let mut ledger = some();
-        assert_eq!(ledger.causes(), [(B, 5)], "all of them after an opening");
+        let cause = |stream, seq| Cause { stream, seq, check: digest_check(&head(stream, seq).digest) };
+        assert_eq!(ledger.causes(), [cause(B, 5)], "all of them after an opening");
         ledger.apply(vec![(ME, head(ME, 4))], stamp(5, ME));
         assert_eq!(ledger.causes(), []);
         ledger.apply(vec![(C, head(C, 1))], stamp(5, ME));
         ledger.apply(vec![(C, head(C, 2))], stamp(5, ME));
-        assert_eq!(ledger.causes(), [(C, 2)], "the last commit of each stream");
+        assert_eq!(ledger.causes(), [cause(C, 2)], "the last commit of each stream");
         let mut empty = super::super::made::ledger([(B, head(B, 0))]);
         empty.check(&context());
         assert_eq!(empty.causes(), [], "a stream without a commit is nothing to rest on");
@@ -218,13 +229,17 @@ mod tests {
             ledger.take_back(ledger.clock().clone(), kept);
             assert_eq!(ledger.kept_up_to(), known);
         }
-        assert_eq!(Ledger::new(ledger.clock().clone()).kept_up_to(), 0, "nothing is kept in a new store");
+        assert_eq!(
+            Ledger::new(GROUP, ledger.clock().clone()).kept_up_to(),
+            0,
+            "nothing is kept in a new store"
+        );
     }
 
     #[test]
     fn the_own_stream_of_a_joiner_begins_empty_and_once() {
-        let mut ledger = Ledger::new(some().clock);
-        assert_eq!((ledger.begin_own_stream(), ledger.heads().len()), (Head::start(ME), 1));
+        let mut ledger = Ledger::new(GROUP, some().clock);
+        assert_eq!((ledger.begin_own_stream(), ledger.heads().len()), (Head::start(GROUP, ME), 1));
         ledger.apply(vec![(ME, head(ME, 1))], stamp(5, ME));
         assert_eq!(ledger.begin_own_stream(), head(ME, 1));
     }

@@ -2,8 +2,11 @@
 //!
 //! A damaged row must not be taken for a second history. So nothing is concluded from a row that was not looked at here.
 //!
+//! Purposes take turns, and the comparisons of a peer have one turn together: a peer whose hellos name many places starves
+//! nobody.
+//!
 //! Owns: the looks that wait, each for its purpose, and the one under way. Holds always: one look at a time; a purpose
-//! waits once, and its last place counts.
+//! waits once, and its last place counts; no more than [`COMPARISONS_MAX`] places of a peer wait.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,6 +20,10 @@ use super::io::{Answer, Query};
 /// The most bytes that one read of a look may take, if rows are as long as the longest one, and the most rows.
 const READ_BYTES_MAX: usize = 1 << 20;
 const READ_ROWS_MAX: usize = 256;
+
+/// The most places of one peer that wait to be compared. A hello has one for each stream of which the peer has less; those
+/// that find no room come with a later hello.
+pub(super) const COMPARISONS_MAX: usize = 256;
 
 /// The purpose of a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -162,27 +169,48 @@ impl Look {
     }
 }
 
+/// A turn in the order of the looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    For(Purpose),
+    /// One of the comparisons of this peer.
+    Comparison(ReplicaId),
+}
+
 /// The looks that wait, and the one under way.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     waiting: BTreeMap<Purpose, Place>,
-    order: VecDeque<Purpose>,
+    /// The places to compare, by peer and stream.
+    comparisons: BTreeMap<ReplicaId, BTreeMap<ReplicaId, Place>>,
+    turns: VecDeque<Turn>,
     under_way: Option<Look>,
 }
 
 impl Looks {
     /// Takes a look that is wanted. A later one for the same purpose takes its place.
     pub(super) fn want(&mut self, purpose: Purpose, place: Place) {
-        if self.waiting.insert(purpose, place).is_none() {
-            self.order.push_back(purpose);
+        if let Purpose::Compare { peer, stream } = purpose {
+            let places = self.comparisons.entry(peer).or_default();
+            if places.is_empty() {
+                self.turns.push_back(Turn::Comparison(peer));
+            }
+            places.insert(stream, place);
+        } else if self.waiting.insert(purpose, place).is_none() {
+            self.turns.push_back(Turn::For(purpose));
         }
+    }
+
+    /// Whether a place of a peer in a stream may wait to be compared.
+    pub(super) fn has_room_for(&self, peer: ReplicaId, stream: ReplicaId) -> bool {
+        let places = self.comparisons.get(&peer);
+        places.is_none_or(|places| places.len() < COMPARISONS_MAX || places.contains_key(&stream))
     }
 
     /// Begins the next look, if none is under way. `head` gives the head of a stream.
     pub(super) fn begin(&mut self, head: impl FnOnce(ReplicaId) -> Head) -> bool {
         if self.under_way.is_none()
-            && let Some(purpose) = self.order.pop_front()
-            && let Some(place) = self.waiting.remove(&purpose)
+            && let Some((purpose, place)) = self.next()
         {
             self.under_way = Some(Look::new(purpose, place, &head(place.stream)));
             return true;
@@ -190,12 +218,28 @@ impl Looks {
         false
     }
 
+    fn next(&mut self) -> Option<(Purpose, Place)> {
+        match self.turns.pop_front()? {
+            Turn::For(purpose) => self.waiting.remove(&purpose).map(|place| (purpose, place)),
+            Turn::Comparison(peer) => {
+                let places = self.comparisons.get_mut(&peer)?;
+                let place = places.pop_first();
+                if places.is_empty() {
+                    self.comparisons.remove(&peer);
+                } else {
+                    self.turns.push_back(Turn::Comparison(peer));
+                }
+                place.map(|(stream, place)| (Purpose::Compare { peer, stream }, place))
+            }
+        }
+    }
+
     /// The next read of the look under way; or its result, which ends it.
-    pub(super) fn step(&mut self) -> Option<Result<Query, Looked>> {
+    pub(super) fn step(&mut self) -> Option<Result<Query, Box<Looked>>> {
         let query = self.under_way.as_mut()?.step();
         match query {
             Some(query) => Some(Ok(query)),
-            None => self.under_way.take().map(|look| Err(look.finish())),
+            None => self.under_way.take().map(|look| Err(Box::new(look.finish()))),
         }
     }
 
@@ -213,14 +257,18 @@ impl Looks {
 
     #[cfg(test)]
     pub(super) fn comparisons(&self) -> usize {
-        self.waiting.keys().filter(|purpose| matches!(purpose, Purpose::Compare { .. })).count()
+        self.comparisons.values().map(BTreeMap::len).sum()
     }
 }
 
 impl Machine for Looks {
     fn check(&self) {
-        assert_eq!(self.waiting.len(), self.order.len(), "{self:?}");
-        assert!(self.order.iter().all(|purpose| self.waiting.contains_key(purpose)), "{self:?}");
+        assert_eq!(self.waiting.len() + self.comparisons.len(), self.turns.len(), "{self:?}");
+        let waits = |turn: &Turn| match turn {
+            Turn::For(purpose) => self.waiting.contains_key(purpose),
+            Turn::Comparison(peer) => self.comparisons.contains_key(peer),
+        };
+        assert!(self.turns.iter().all(waits), "{self:?}");
     }
 }
 
@@ -248,7 +296,7 @@ mod tests {
         assert!(looks.begin(|_| *head));
         loop {
             match looks.step().unwrap() {
-                Err(looked) => return (looked, read),
+                Err(looked) => return (*looked, read),
                 Ok(Query::Scan(range, limit)) => {
                     let found = rows.iter().filter(|(key, _)| range.contains(key)).take(limit);
                     let entry =
@@ -325,12 +373,43 @@ mod tests {
         }
         assert_eq!(looks.comparisons(), 1);
         let mut done = Vec::new();
-        while looks.begin(Head::start) {
-            assert!(!looks.begin(Head::start), "one at a time");
+        let nothing = log_of(0).1;
+        while looks.begin(|_| nothing) {
+            assert!(!looks.begin(|_| nothing), "one at a time");
             if let Some(Err(looked)) = looks.step() {
                 done.push((looked.purpose, looked.place.seq));
             }
         }
         assert_eq!(done, [(compare, 3), (Purpose::Search, 2), (Purpose::Show { to: C }, 4)]);
+    }
+
+    /// However many hellos a peer sends, and whatever it says in them, it takes no more than its turn.
+    #[test]
+    fn the_hellos_of_one_peer_starve_nobody() {
+        let mut looks = Looks::default();
+        for hello in 1..=3 {
+            for stream in (0..400).map(super::super::made::replica) {
+                if looks.has_room_for(B, stream) {
+                    looks.want(Purpose::Compare { peer: B, stream }, place(hello, false));
+                }
+            }
+            looks.check();
+            assert_eq!(looks.comparisons(), COMPARISONS_MAX);
+        }
+        looks.want(Purpose::Compare { peer: C, stream: B }, place(1, false));
+        looks.want(Purpose::Search, place(1, false));
+        let mut turns = Vec::new();
+        for _ in 0..4 {
+            assert!(looks.begin(|_| Head { seq: 0, ..log_of(1).1 }));
+            match looks.step() {
+                Some(Err(looked)) => turns.push(looked.purpose),
+                other => panic!("{other:?}"),
+            }
+        }
+        let peer = |purpose: &Purpose| match purpose {
+            Purpose::Compare { peer, .. } => Some(*peer),
+            _ => None,
+        };
+        assert_eq!(turns.iter().map(peer).collect::<Vec<_>>(), [Some(B), Some(C), None, Some(B)]);
     }
 }

@@ -19,7 +19,7 @@ use crate::member::Member;
 use crate::model::Registry;
 use crate::storage::Value;
 use crate::stored::log::{LogRowWriter, chain, split_row};
-use crate::stored::{Digest, Head, Identity, LogEntry, ValueRef, digest};
+use crate::stored::{Cause, Digest, Head, Identity, LogEntry, ValueRef, digest};
 use crate::syncable::{Shared, Syncable};
 
 use super::Rules;
@@ -36,6 +36,9 @@ pub(super) const C: ReplicaId = replica(0xc);
 pub(super) const fn replica(n: u128) -> ReplicaId {
     ReplicaId(Uuid::from_u128(n))
 }
+
+/// The group of all of them.
+pub(super) const GROUP: GroupId = GroupId(Uuid::from_u128(0xf));
 
 /// The device that a replica of a test runs on.
 pub(super) const fn device(replica: ReplicaId) -> DeviceId {
@@ -58,7 +61,7 @@ pub(super) fn stamp(wall: u64, replica: ReplicaId) -> Hlc {
 /// The context of `ME`: all rules, the default limits, none of an app's models.
 pub(super) fn context() -> Context {
     Context {
-        identity: Identity { group: GroupId(Uuid::from_u128(0xf)), device: device(ME), replica: ME },
+        identity: Identity { group: GROUP, device: device(ME), replica: ME },
         limits: Arc::new(Limits::default()),
         rules: Rules::ALL,
         models: Arc::new(Registry::new()),
@@ -71,14 +74,14 @@ pub(super) fn context() -> Context {
 
 /// The head of a stream whose every commit was stamped at its sequence number.
 pub(super) fn head(stream: ReplicaId, seq: u64) -> Head {
-    Head { seq, stamp: stamp(seq, stream), digest: [seq.to_le_bytes()[0]; 32], ..Head::start(stream) }
+    Head { seq, stamp: stamp(seq, stream), digest: [seq.to_le_bytes()[0]; 32], ..Head::start(GROUP, stream) }
 }
 
 /// The ledger of `ME` in a store with these heads, whose clock is as high as the highest of them.
 pub(super) fn ledger(heads: impl IntoIterator<Item = (ReplicaId, Head)>) -> Ledger {
     let heads: BTreeMap<_, _> = heads.into_iter().collect();
     let wall = heads.values().map(|head| head.stamp.wall()).max().unwrap_or(WallMs::MIN);
-    Ledger::opened(heads, HlcGenerator::new(Hlc::new(wall, 0, ME), Limits::default().max_drift_ms))
+    Ledger::opened(GROUP, heads, HlcGenerator::new(Hlc::new(wall, 0, ME), Limits::default().max_drift_ms))
 }
 
 /// What the assertion says that does not hold; `None` if all of them do.
@@ -150,7 +153,7 @@ pub(super) struct Made {
 
 impl Author {
     pub(super) fn new(stream: ReplicaId) -> Self {
-        Self { stream, device: device(stream), head: Head::start(stream), wall: 1000 }
+        Self { stream, device: device(stream), head: Head::start(GROUP, stream), wall: 1000 }
     }
 
     /// Commits what rests on the commits in `after`.
@@ -158,7 +161,10 @@ impl Author {
         let stamp = stamp(self.wall, self.stream);
         self.wall += 1;
         writes.sort_by(|one, other| one.0.cmp(&other.0));
-        let mut row = LogRowWriter::new(&self.head.digest, self.device, stamp, after, writes.len());
+        // No machine compares the digests of causes.
+        let cause = |(stream, seq): &(ReplicaId, u64)| Cause { stream: *stream, seq: *seq, check: [0; 8] };
+        let after: Vec<_> = after.iter().map(cause).collect();
+        let mut row = LogRowWriter::new(&self.head.digest, self.device, stamp, &after, writes.len());
         for (record, value, epoch) in &writes {
             let reference = value.as_ref().map(|value| ValueRef::new(1, value.len(), digest(value)));
             row.push(record, reference, *epoch);
@@ -203,6 +209,7 @@ impl Made {
     /// The commit as it waits in the inbox.
     pub(super) fn received(&self) -> Received {
         Received {
+            from: self.stream,
             stream: self.stream,
             seq: self.seq,
             previous: self.previous(),

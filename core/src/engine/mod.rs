@@ -68,6 +68,7 @@ mod reads;
 mod relaying;
 mod relays;
 mod report;
+mod ring;
 mod rows;
 #[cfg_attr(
     not(feature = "internals-for-tests"),
@@ -80,7 +81,7 @@ mod upkeep;
 pub(crate) mod wire;
 mod writes;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -108,6 +109,7 @@ use pull::Puller;
 use reads::Reads;
 use relaying::others;
 use relays::Relays;
+use ring::Ring;
 use rows::Rows;
 
 pub(crate) use rules::Rules;
@@ -324,6 +326,7 @@ impl Engine {
             // Store the acknowledgements of peers in this rhythm too: a write for each of them would cost too much.
             self.rows.flush();
         }
+        self.relays.names_anew();
         for replica in self.members_up() {
             self.peers.owe(replica, |owed| owed.hello = true);
         }
@@ -343,12 +346,15 @@ impl Engine {
                     sent: self.now.mono.0,
                     heard: self.peers.says_hello(to, self.now.mono),
                 };
+                let unheard = unheard.get_or_insert_with(|| self.unheard());
+                self.relays.names(unheard);
                 let hello = Hello {
                     session: self.context.session,
+                    features: wire::FEATURES,
                     restored,
                     clock,
                     knocks: self.knocks(),
-                    unheard: others(unheard.get_or_insert_with(|| self.unheard()), to),
+                    unheard: others(unheard, to),
                     relayed: self.relayed(to, true),
                     heads: self.heads(),
                 };
@@ -373,20 +379,35 @@ impl Engine {
         }
     }
 
-    /// Acknowledges the streams that have moved, if it is time. No other place acknowledges.
+    /// Acknowledges the streams that have moved, if it is time, to those whom the [ring](ring) names. No other place
+    /// acknowledges.
     fn acknowledge(&mut self) {
         let Some(moved) = self.acks.poll() else { return };
-        if !self.peers.any_up() {
-            return;
+        let up = self.members_up();
+        let ring = Ring::new(self.context.me(), &up, &self.relays);
+        let mut streams_of: BTreeMap<ReplicaId, Vec<ReplicaId>> = BTreeMap::new();
+        for stream in moved.into_iter().filter(|stream| self.ack_of(*stream).seq > 0) {
+            for peer in ring.told_of(stream, self.hears(stream)) {
+                streams_of.entry(peer).or_default().push(stream);
+            }
         }
-        let heads = moved.into_iter().map(|stream| {
-            let durable = self.context.rules.acks_are_durable || stream == self.context.me();
-            let point =
-                if durable { self.ledger.head(stream).point() } else { self.streams.tip(stream).point() };
-            WireHead { stream, seq: point.seq, digest: point.digest }
-        });
-        let heads = Capped(heads.filter(|head| head.seq > 0).collect());
-        self.broadcast(wire::ack(self.context.group(), &heads));
+        // Most peers are told the same: one frame serves them all.
+        let mut told: BTreeMap<Vec<ReplicaId>, Vec<ReplicaId>> = BTreeMap::new();
+        for (peer, streams) in streams_of {
+            told.entry(streams).or_default().push(peer);
+        }
+        for (streams, peers) in told {
+            let heads = Capped(streams.into_iter().map(|stream| self.ack_of(stream)).collect());
+            let frame = wire::ack(self.context.group(), &heads);
+            self.effects.push_back(Effect::Broadcast(peers, frame));
+        }
+    }
+
+    /// How far a stream may be acknowledged.
+    fn ack_of(&self, stream: ReplicaId) -> WireHead {
+        let durable = self.context.rules.acks_are_durable || stream == self.context.me();
+        let point = if durable { self.ledger.head(stream).point() } else { self.streams.tip(stream).point() };
+        WireHead { stream, seq: point.seq, digest: point.digest }
     }
 
     // --- what is said -----------------------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ pub(crate) fn open(
     // The app may name another introducer: the first one may be gone for good.
     let introducer = introducer.map(|before| ask.introducer.unwrap_or(before));
     let clock = HlcGenerator::new(clock, ask.limits.max_drift_ms);
-    let ledger = Ledger::opened(heads, clock);
+    let ledger = Ledger::opened(identity.group, heads, clock);
     let asked_introducer = ask.introducer;
     let mut engine = assemble(ask, identity, ledger, members, introducer, found.besides, registry, now);
     if engine.members.awaits_membership()
@@ -175,7 +175,7 @@ fn create(
     let Some(group) = ask.group else { return Err(OpenError::NoGroup { location }) };
     let device = ask.device.unwrap_or(ask.new_device);
     let identity = Identity { group, device, replica: ask.replica };
-    let mut ledger = Ledger::new(HlcGenerator::fresh(identity.replica, ask.limits.max_drift_ms));
+    let mut ledger = Ledger::new(group, HlcGenerator::fresh(identity.replica, ask.limits.max_drift_ms));
     let mut batch = WriteBatch::new();
     let mut members = BTreeMap::new();
     let introducer = ask.introducer;

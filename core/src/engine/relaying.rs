@@ -1,9 +1,11 @@
 //! A chapter of the engine: how far members have acknowledged a stream, told to its author by others who hear them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::ids::ReplicaId;
 
 use super::relays::Word;
-use super::wire::{self, Capped, STREAMS_MAX, Words};
+use super::wire::{self, Capped, Hello, STREAMS_MAX, Words};
 use super::{Engine, Peer};
 
 impl Engine {
@@ -13,17 +15,29 @@ impl Engine {
             // A joiner has no stream of which anybody could have anything.
             return Vec::new();
         }
-        let heard =
-            |member: &ReplicaId| self.peers.get(*member).is_some_and(|peer| peer.is_heard(self.now.mono));
-        self.members.ids().filter(|member| *member != self.context.me() && !heard(member)).collect()
+        let others = self.members.ids().filter(|member| *member != self.context.me());
+        others.filter(|member| !self.hears(*member)).collect()
     }
 
-    /// Takes note of the members that a peer does not hear.
-    pub(super) fn hear_unheard(&mut self, from: ReplicaId, unheard: &Capped<ReplicaId, STREAMS_MAX>) {
-        let members = unheard.0.iter().filter(|member| self.members.get(**member).is_some());
-        let members = members.copied().filter(|member| *member != from && *member != self.context.me());
+    /// Whether this replica hears a member.
+    pub(super) fn hears(&self, member: ReplicaId) -> bool {
+        self.peers.get(member).is_some_and(|peer| peer.is_heard(self.now.mono))
+    }
+
+    /// Takes note of the members that a peer does not hear. If it has less of one of their streams than is here, then an
+    /// acknowledgement that said so may have been lost: it is owed a hello, which says it again.
+    pub(super) fn hear_unheard(&mut self, from: ReplicaId, hello: &Hello) {
+        let unheard = hello.unheard.0.iter().copied();
+        let unheard = unheard.filter(|member| *member != from && *member != self.context.me());
+        let unheard: BTreeSet<_> = unheard.filter(|member| self.members.get(*member).is_some()).collect();
+        let has: BTreeMap<_, _> = hello.heads.0.iter().map(|head| (head.stream, head.seq)).collect();
+        let lacks =
+            |stream: &ReplicaId| self.ledger.head(*stream).seq > has.get(stream).copied().unwrap_or(0);
+        if unheard.iter().any(lacks) {
+            self.peers.owe(from, |owed| owed.hello = true);
+        }
         let Self { relays, peers, .. } = self;
-        relays.asks(from, members.collect(), |member| word(peers.get(member), from), self.now.mono);
+        relays.asks(from, unheard, |member| word(peers.get(member), from), self.now.mono);
     }
 
     /// Takes the words of a peer about members that this replica does not hear.

@@ -50,6 +50,8 @@ pub(super) struct Relays {
     moment: Moment,
     /// How far members have acknowledged the stream of this replica, as others say.
     words: BTreeMap<ReplicaId, Word>,
+    /// The members that a hello of this replica named as unheard, since it last said hello to all.
+    named: BTreeSet<ReplicaId>,
 }
 
 impl Relays {
@@ -72,6 +74,16 @@ impl Relays {
         if asked.unheard.iter().any(|member| asked.is_news(*member, known(*member))) {
             self.later(peer, now);
         }
+    }
+
+    /// Whether a peer does not hear all members.
+    pub(super) fn has_asked(&self, peer: ReplicaId) -> bool {
+        self.asked.contains_key(&peer)
+    }
+
+    /// Whether a peer hears a member, as far as is known.
+    pub(super) fn hears(&self, peer: ReplicaId, member: ReplicaId) -> bool {
+        self.asked.get(&peer).is_none_or(|asked| !asked.unheard.contains(&member))
     }
 
     /// Takes note that `member` has acknowledged more of the stream of `author`.
@@ -133,6 +145,21 @@ impl Relays {
     }
 
     // --- for this replica -------------------------------------------------------------------------------------------
+
+    /// Takes note that a hello to all is said: only what it names counts from here on.
+    pub(super) fn names_anew(&mut self) {
+        self.named.clear();
+    }
+
+    /// Takes note of the members that a hello names as unheard.
+    pub(super) fn names(&mut self, unheard: &[ReplicaId]) {
+        self.named.extend(unheard);
+    }
+
+    /// Whether a peer may believe that this replica does not hear a member.
+    pub(super) fn is_named(&self, member: ReplicaId) -> bool {
+        self.named.contains(&member)
+    }
 
     /// Takes the word of a peer about a member. An acknowledgement never falls, and a store that was restored stays so.
     pub(super) fn told(&mut self, Relayed { member, seq, restored }: Relayed) {

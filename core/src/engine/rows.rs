@@ -143,4 +143,35 @@ mod tests {
         let taken = rows.take();
         assert_eq!((taken.peers.len(), taken.forks.len()), (1, 1), "both, without another flush");
     }
+
+    /// Nothing else may happen to a replica whose disk was full.
+    #[test]
+    fn a_fork_that_was_not_stored_wakes_the_engine_by_itself() {
+        let mut rows = Rows::default();
+        rows.fork(A);
+        rows.take();
+        rows.put_back();
+        rows.failed(Mono(0), &mut fastrand::Rng::with_seed(1));
+        let at = rows.next_timeout().expect("a moment to try again");
+        rows.expire(at);
+        assert!(rows.are_urgent() && rows.next_timeout().is_none());
+    }
+
+    #[test]
+    fn pauses_begin_anew_after_a_write() {
+        let (mut rows, mut rng) = (Rows::default(), fastrand::Rng::with_seed(1));
+        let mut fail = |rows: &mut Rows| {
+            rows.fork(A);
+            rows.take();
+            rows.put_back();
+            rows.failed(Mono(0), &mut rng);
+            let at = rows.next_timeout().unwrap();
+            rows.expire(at);
+            at.0
+        };
+        assert!((0..8).map(|_| fail(&mut rows)).max() > Some(10_000));
+        rows.take();
+        rows.written();
+        assert!(fail(&mut rows) < 400);
+    }
 }

@@ -20,6 +20,8 @@ pub struct Rules {
     pub chains_are_checked: bool,
     /// A commit is applied only after those it rests on.
     pub causes_come_first: bool,
+    /// A commit is applied only on the history of its causes that its author had seen.
+    pub causes_are_compared: bool,
     /// A value must have the digest that the commit names.
     pub values_are_checked: bool,
     /// A stamp beyond the drift bound holds its stream.
@@ -61,6 +63,7 @@ impl Rules {
         streams_have_no_holes: true,
         chains_are_checked: true,
         causes_come_first: true,
+        causes_are_compared: true,
         values_are_checked: true,
         drift_is_held: true,
         clock_follows: true,

@@ -77,6 +77,7 @@ pub async fn history(storage: &dyn Storage) -> Result<Vec<Logged>, Error> {
         for Entry { key, value } in Pages::new(storage, keys::logs(stream)).all().await? {
             let Some(StoredKey::Log(_, seq)) = StoredKey::parse(&key) else { continue };
             let LogEntry { device, stamp, after, changes } = LogEntry::parse(stream, split_row(&value)?.1)?;
+            let after = after.iter().map(|cause| (cause.stream, cause.seq)).collect();
             let mut logged = Vec::with_capacity(changes.len());
             for change in changes {
                 let delete = change.value.is_none();

@@ -4,7 +4,9 @@ use std::ops::RangeInclusive;
 
 use tokio::sync::Semaphore;
 
-use super::{CAUSE_FRAME_BYTES, CHANGE_FRAME_BYTES, CHANGE_QUEUE_BYTES, COMMIT_FRAME_BYTES, Limits};
+use super::{
+    CAUSE_FRAME_BYTES, CHANGE_FRAME_BYTES, CHANGE_QUEUE_BYTES, COMMIT_FRAME_BYTES, Limits, MEMBER_HELLO_BYTES,
+};
 use crate::engine::STREAMS_MAX;
 use crate::error::OpenError;
 
@@ -60,7 +62,8 @@ impl Limits {
             &format!(
                 "; the least is `commit_bytes_max`, or `id_bytes_max` + `value_bytes_max` if that is more, \
                  + `commit_changes_max` * {CHANGE_FRAME_BYTES} + `members_max` * {CAUSE_FRAME_BYTES} \
-                 + {COMMIT_FRAME_BYTES}"
+                 + {COMMIT_FRAME_BYTES}, so that a frame can hold a commit; and `members_max` * \
+                 {MEMBER_HELLO_BYTES} + {COMMIT_FRAME_BYTES}, so that it can hold a hello"
             ),
         )?;
         check(
@@ -146,25 +149,25 @@ mod tests {
     #[test]
     fn every_limit_takes_exactly_what_is_within_its_bounds() {
         let default = Limits::default();
-        let edges: [(&str, Field, Limits, usize, usize); 15] = [
+        let edges: [(&str, Field, Limits, usize, usize); 16] = [
             ("id_bytes_max", |l| &mut l.id_bytes_max, default.clone(), 1, 65_535),
             ("members_max", |l| &mut l.members_max, default.clone(), 1, 4096),
             // A frame has less room for a change than the queue: more bytes are around the change.
-            ("commit_bytes_max", |l| &mut l.commit_bytes_max, roomy(), 1, U32_MAX - 136 - 32 - 512),
+            ("commit_bytes_max", |l| &mut l.commit_bytes_max, roomy(), 1, U32_MAX - 136 - 40 - 512),
             ("value_bytes_max", |l| &mut l.value_bytes_max, default.clone(), 1, 16 << 20),
             (
                 "value_bytes_max",
                 |l| &mut l.value_bytes_max,
-                Limits { commit_bytes_max: U32_MAX - 136 - 32 - 512, id_bytes_max: 1000, ..roomy() },
+                Limits { commit_bytes_max: U32_MAX - 136 - 40 - 512, id_bytes_max: 1000, ..roomy() },
                 1,
-                U32_MAX - 136 - 32 - 512 - 1000,
+                U32_MAX - 136 - 40 - 512 - 1000,
             ),
             ("commit_changes_max", |l| &mut l.commit_changes_max, roomy(), 1, (U32_MAX - 1) / 256),
             // With few changes the frame is full before the queue is.
             (
                 "commit_changes_max",
                 |l| &mut l.commit_changes_max,
-                Limits { commit_bytes_max: U32_MAX - 544 - 136 * 3 - 100, ..roomy() },
+                Limits { commit_bytes_max: U32_MAX - 552 - 136 * 3 - 100, ..roomy() },
                 1,
                 3,
             ),
@@ -177,12 +180,20 @@ mod tests {
                 U32_MAX,
             ),
             // A record of the longest id and the largest value, which together are above `commit_bytes_max`.
-            ("frame_bytes_max", |l| &mut l.frame_bytes_max, roomy(), 1 + 1 + 136 + 32 + 512, U32_MAX),
+            ("frame_bytes_max", |l| &mut l.frame_bytes_max, roomy(), 1 + 1 + 136 + 40 + 512, U32_MAX),
+            // A hello of many members is longer than the longest commit.
+            (
+                "frame_bytes_max",
+                |l| &mut l.frame_bytes_max,
+                Limits { members_max: 256, ..roomy() },
+                256 * 128 + 512,
+                U32_MAX,
+            ),
             (
                 "frame_bytes_max",
                 |l| &mut l.frame_bytes_max,
                 default.clone(),
-                (16 << 20) + 65_536 * 136 + 256 * 32 + 512,
+                (16 << 20) + 65_536 * 136 + 256 * 40 + 512,
                 U32_MAX,
             ),
             ("page_bytes_max", |l| &mut l.page_bytes_max, default.clone(), 1, 32 << 20),
@@ -218,9 +229,9 @@ mod tests {
         let limits = Limits { frame_bytes_max: 1000, ..Limits::default() };
         assert_eq!(
             limits.check().unwrap_err().to_string(),
-            "frame_bytes_max = 1000 cannot be: from 25698816 to 4294967295; the least is `commit_bytes_max`, or \
-             `id_bytes_max` + `value_bytes_max` if that is more, + `commit_changes_max` * 136 + `members_max` * 32 \
-             + 512"
+            "frame_bytes_max = 1000 cannot be: from 25700864 to 4294967295; the least is `commit_bytes_max`, or \
+             `id_bytes_max` + `value_bytes_max` if that is more, + `commit_changes_max` * 136 + `members_max` * 40 \
+             + 512, so that a frame can hold a commit; and `members_max` * 128 + 512, so that it can hold a hello"
         );
     }
 
@@ -268,7 +279,8 @@ mod tests {
         fn limits_pass_that_contradict_neither_each_other_nor_what_a_store_holds(limits in any_limits()) {
             let wide = |size: usize| size as u128;
             let commit = wide(limits.commit_bytes_max).max(wide(limits.id_bytes_max) + wide(limits.value_bytes_max));
-            let frame = commit + wide(limits.commit_changes_max) * 136 + wide(limits.members_max) * 32 + 512;
+            let frame = commit + wide(limits.commit_changes_max) * 136 + wide(limits.members_max) * 40 + 512;
+            let frame = frame.max(wide(limits.members_max) * 128 + 512);
             let queue = wide(limits.commit_bytes_max) + wide(limits.commit_changes_max) * 256;
             let fits = (1..=65_535).contains(&limits.id_bytes_max)
                 && (1..=4096).contains(&limits.members_max)

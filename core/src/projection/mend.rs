@@ -51,6 +51,7 @@ const TAKE_BACK_MIN: usize = 16;
 const TAKE_BACK_MAX: u32 = 3;
 
 /// A step that is due.
+#[derive(Clone, Copy)]
 enum Due {
     Make(usize),
     Fill(usize, u64),

@@ -5,7 +5,7 @@
 
 use super::{Digest, FORMAT, FormatError, Reader, keys::RecordKey, length};
 use crate::hlc::Hlc;
-use crate::ids::{DeviceId, ReplicaId};
+use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::storage::Value;
 
 const WHAT: &str = "a log entry";
@@ -27,8 +27,30 @@ pub(crate) struct LogEntry {
     pub(crate) device: DeviceId,
     pub(crate) stamp: Hlc,
     /// The causes: the streams of others that moved at the author since its commit before, and up to where.
-    pub(crate) after: Vec<(ReplicaId, u64)>,
+    pub(crate) after: Vec<Cause>,
     pub(crate) changes: Vec<Reference>,
+}
+
+/// A cause: a commit of another stream, with the beginning of the digest there. A stream may have two histories, and a
+/// commit rests on one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cause {
+    pub(crate) stream: ReplicaId,
+    pub(crate) seq: u64,
+    pub(crate) check: DigestCheck,
+}
+
+impl Cause {
+    /// The bytes of a cause in a log entry.
+    const BYTES: usize = 16 + 8 + 8;
+}
+
+/// The first bytes of a digest: enough to notice another one, and no proof that two are equal.
+pub(crate) type DigestCheck = [u8; 8];
+
+pub(crate) fn digest_check(digest: &Digest) -> DigestCheck {
+    let (check, _) = digest.split_first_chunk().unwrap_or((&[0; 8], &[]));
+    *check
 }
 
 /// A change as logged: the record, and the digest of the value instead of the value.
@@ -72,8 +94,14 @@ pub(crate) fn chain(previous: &Digest, entry: &[u8]) -> Digest {
     *hasher.finalize().as_bytes()
 }
 
-/// The digest of a stream before its first commit.
-pub(crate) const CHAIN_START: Digest = [0; 32];
+/// The digest of a stream before its first commit. It is made of the group and the stream, so that no commit of one
+/// stream can stand in another one: what follows would have another digest.
+pub(crate) fn chain_start(group: GroupId, stream: ReplicaId) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(group.as_bytes());
+    hasher.update(stream.as_bytes());
+    *hasher.finalize().as_bytes()
+}
 
 /// Splits a log row into the digest before the commit and the log entry.
 pub(crate) fn split_row(row: &[u8]) -> Result<(Digest, &[u8]), FormatError> {
@@ -98,18 +126,19 @@ impl LogRowWriter {
         previous: &Digest,
         device: DeviceId,
         stamp: Hlc,
-        after: &[(ReplicaId, u64)],
+        after: &[Cause],
         changes: usize,
     ) -> Self {
-        let mut out = Value::with_capacity(80 + 24 * after.len() + 64 * changes);
+        let mut out = Value::with_capacity(80 + Cause::BYTES * after.len() + 64 * changes);
         out.extend_from_slice(previous);
         out.push(FORMAT);
         out.extend_from_slice(device.as_bytes());
         out.extend_from_slice(&stamp.time_bytes());
         out.extend_from_slice(&length::<u16>(after.len()).to_be_bytes());
-        for (replica, seq) in after {
-            out.extend_from_slice(replica.as_bytes());
+        for Cause { stream, seq, check } in after {
+            out.extend_from_slice(stream.as_bytes());
             out.extend_from_slice(&seq.to_be_bytes());
+            out.extend_from_slice(check);
         }
         out.extend_from_slice(&length::<u32>(changes).to_be_bytes());
         Self { out, last: None }
@@ -167,17 +196,17 @@ impl LogEntry {
         let stamp = Hlc::from_time_bytes(reader.array()?, replica);
         let count = usize::from(reader.u16()?);
         // Compare the count with the bytes that follow: a made-up count must not reserve memory.
-        if count > reader.remaining() / 24 {
+        if count > reader.remaining() / Cause::BYTES {
             return Err(reader.damaged());
         }
-        let mut after = Vec::with_capacity(count);
+        let mut after = Vec::<Cause>::with_capacity(count);
         for _ in 0..count {
-            let cause = (ReplicaId::from_bytes(reader.array()?), reader.u64()?);
-            let rises = after.last().is_none_or(|(before, _)| *before < cause.0);
-            if !rises || cause.0 == replica || cause.1 == 0 {
+            let (stream, seq) = (ReplicaId::from_bytes(reader.array()?), reader.u64()?);
+            let rises = after.last().is_none_or(|before| before.stream < stream);
+            if !rises || stream == replica || seq == 0 {
                 return Err(reader.damaged());
             }
-            after.push(cause);
+            after.push(Cause { stream, seq, check: reader.array()? });
         }
         let count = usize::try_from(reader.u32()?).ok();
         // The shortest change has three bytes: flags and the length of the id.
@@ -259,7 +288,7 @@ mod tests {
 
     fn encode(entry: &LogEntry) -> Value {
         let LogEntry { device, stamp, after, changes } = entry;
-        let mut writer = LogRowWriter::new(&CHAIN_START, *device, *stamp, after, changes.len());
+        let mut writer = LogRowWriter::new(&[0; 32], *device, *stamp, after, changes.len());
         for change in changes {
             writer.push(&change.record, change.value, change.epoch);
         }
@@ -279,7 +308,12 @@ mod tests {
             change(RecordKey::from_parts("tag", None, b"id"), value, None),
             change(RecordKey::from_parts("spot", Some(device), b"x"), None, None),
         ];
-        LogEntry { device, stamp, after: vec![(ReplicaId(Uuid::from_u128(8)), 5)], changes }
+        LogEntry {
+            device,
+            stamp,
+            after: vec![Cause { stream: ReplicaId(Uuid::from_u128(8)), seq: 5, check: *b"beginnin" }],
+            changes,
+        }
     }
 
     #[test]
@@ -290,6 +324,7 @@ mod tests {
         golden.extend([0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0, 1]);
         golden.extend(8u128.to_be_bytes());
         golden.extend(5u64.to_be_bytes());
+        golden.extend(b"beginnin");
         golden.extend([0, 0, 0, 5]);
         golden.extend([b"\x04\x03set\x00\x01a", &value[..]].concat());
         golden.extend(b"\x1c\x00\x01b\0\0\0\0\0\x09\0\x08");
@@ -316,8 +351,8 @@ mod tests {
         assert_eq!(swap(|entry| entry.changes.swap(0, 1)), damaged, "records ascend");
         assert_eq!(swap(|entry| entry.changes.push(entry.changes[4].clone())), damaged, "each record once");
         assert_eq!(swap(|entry| entry.after.push(entry.after[0])), damaged, "each cause once");
-        assert_eq!(swap(|entry| entry.after[0].0 = replica()), damaged, "no cause is its own");
-        assert_eq!(swap(|entry| entry.after[0].1 = 0), damaged, "no stream begins at 0");
+        assert_eq!(swap(|entry| entry.after[0].stream = replica()), damaged, "no cause is its own");
+        assert_eq!(swap(|entry| entry.after[0].seq = 0), damaged, "no stream begins at 0");
         let many = LogEntry::parse_capped(replica(), &encode(&example()), 4);
         assert_eq!(many, damaged, "more changes than are allowed");
     }
@@ -350,8 +385,26 @@ mod tests {
 
     #[test]
     fn the_chain_covers_every_commit_before() {
-        let one = chain(&CHAIN_START, b"one");
-        assert_ne!(one, chain(&CHAIN_START, b"eno"));
-        assert_ne!(chain(&one, b"two"), chain(&chain(&CHAIN_START, b"eno"), b"two"));
+        let start = chain_start(GroupId(Uuid::from_u128(1)), replica());
+        let one = chain(&start, b"one");
+        assert_ne!(one, chain(&start, b"eno"));
+        assert_ne!(chain(&one, b"two"), chain(&chain(&start, b"eno"), b"two"));
+    }
+
+    /// A commit that was copied into another stream, or into the stream of the same id in another group, would have
+    /// the digest of the original otherwise.
+    #[test]
+    fn each_stream_of_each_group_begins_with_a_digest_of_its_own() {
+        let [one, other] = [1, 2].map(|n| GroupId(Uuid::from_u128(n)));
+        let start = chain_start(one, replica());
+        assert_ne!(start, chain_start(other, replica()));
+        assert_ne!(start, chain_start(one, ReplicaId(Uuid::from_u128(8))));
+        assert_ne!(
+            chain_start(one, ReplicaId(Uuid::from_u128(2))),
+            chain_start(other, ReplicaId(Uuid::from_u128(1)))
+        );
+        assert_eq!(digest_check(&start), start[..8]);
+        let golden = [&1u128.to_be_bytes()[..], &7u128.to_be_bytes()].concat();
+        assert_eq!(start, *blake3::hash(&golden).as_bytes());
     }
 }

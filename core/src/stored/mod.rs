@@ -28,7 +28,7 @@ pub(crate) mod log;
 pub(crate) mod record;
 mod rows;
 
-pub(crate) use log::{LogEntry, Reference, ValueRef};
+pub(crate) use log::{Cause, LogEntry, Reference, ValueRef};
 pub(crate) use rows::{
     ForkRow, Head, Identity, ModelSeen, Point, Progress, ProjectionRow, clock_from_value, clock_value,
     debt_from_value, debt_value, introducer_from_value, introducer_value, peer_from_value, peer_value,

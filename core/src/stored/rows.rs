@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::log::CHAIN_START;
+use super::log::chain_start;
 use super::{Digest, FORMAT, FormatError, Reader, length};
 use crate::clock::WallMs;
 use crate::hlc::Hlc;
@@ -244,10 +244,10 @@ pub(crate) struct Head {
 impl Head {
     const WHAT: &str = "a head";
 
-    /// The head of a stream without commits.
-    pub(crate) fn start(replica: ReplicaId) -> Self {
-        let stamp = Hlc::new(WallMs::MIN, 0, replica);
-        Self { seq: 0, stamp, digest: CHAIN_START, floor: 0, floor_digest: CHAIN_START, row_bytes_max: 0 }
+    /// The head of a stream of `group` without commits.
+    pub(crate) fn start(group: GroupId, replica: ReplicaId) -> Self {
+        let (stamp, digest) = (Hlc::new(WallMs::MIN, 0, replica), chain_start(group, replica));
+        Self { seq: 0, stamp, digest, floor: 0, floor_digest: digest, row_bytes_max: 0 }
     }
 
     /// The place of the last commit in the stream.
@@ -388,7 +388,7 @@ mod tests {
     #[test]
     fn damage_is_an_error() {
         for (seq, floor) in [(0, 1), (u64::MAX, u64::MAX), (u64::MAX, 0)] {
-            let head = Head { seq, floor, ..Head::start(replica()) }.to_value();
+            let head = Head { seq, floor, ..Head::start(GroupId(Uuid::nil()), replica()) }.to_value();
             assert!(
                 matches!(Head::parse(replica(), &head), Err(FormatError::Damaged { .. })),
                 "{seq} {floor}"

@@ -64,6 +64,7 @@ impl Draft {
                 members: Vec::new(),
                 frame: None,
                 owes: false,
+                elsewhere: None,
             },
         }
     }

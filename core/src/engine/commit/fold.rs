@@ -157,14 +157,18 @@ mod tests {
     /// and the sequence numbers of those that do no longer.
     type After = Option<(BTreeSet<u32>, bool, Vec<u64>)>;
 
-    fn fold(besides: Besides, stored: Option<Value>) -> After {
+    /// Folds one record, as an app that knows bags does.
+    fn folded(besides: Besides, stored: Option<Value>) -> Folded {
         let mut models = Registry::new();
         models.add::<Bag>().unwrap();
         let context = Arc::new(Context { models: Arc::new(models), ..context() });
         let ledger = Arc::new(ledger([(ME, head(ME, 1)), (B, head(B, 9)), (C, head(C, 9))]));
-        let mut pen = Pen::new(&context, &ledger, now(9).wall, 0, false);
+        Pen::new(&context, &ledger, now(9).wall, 0, false).fold(vec![besides], vec![stored])
+    }
+
+    fn fold(besides: Besides, stored: Option<Value>) -> After {
         let record = besides.record.clone();
-        let Folded { batch, records, .. } = pen.fold(vec![besides], vec![stored]);
+        let Folded { batch, records, .. } = folded(besides, stored);
         assert_eq!(records.is_empty(), batch.is_empty());
         let (mut left, mut folded) = (None, Vec::new());
         for op in batch {
@@ -191,7 +195,11 @@ mod tests {
 
     /// A value whose schema only a newer version of the app can read.
     fn newer(seq: u64) -> (u64, Value) {
-        let value = of_commit(C, seq, &[9]);
+        newer_of(seq, &[9])
+    }
+
+    fn newer_of(seq: u64, items: &[u32]) -> (u64, Value) {
+        let value = of_commit(C, seq, items);
         let (header, content) = record::parse(&value).unwrap();
         (seq, record::of(&Header { schema: 9, ..header }, content))
     }
@@ -227,10 +235,34 @@ mod tests {
                 Some((items(&[1]), false, vec![2])),
             ),
             ("none can be merged", vec![newer(3)], true, None),
+            ("one is newer and has the bytes of the record", vec![newer_of(3, &[1])], true, None),
             ("there are none", vec![], true, None),
         ];
         for (name, values, all, after) in cases {
             assert_eq!(fold(besides(&values, all), stored()), after, "{name}");
+        }
+    }
+
+    /// A record of which a page has a part counts when its last part is folded. A part whose values can all be merged
+    /// forgets nothing that an earlier part left beside the record.
+    #[test]
+    fn a_record_in_parts_counts_once_and_remembers_what_stays_beside_it() {
+        let one = || (2, of_commit(C, 2, &[2]));
+        let cases = [
+            ("whole", true, false, vec![one()], 1, false),
+            ("whole, and one stays", true, false, vec![one(), newer(3)], 1, false),
+            ("the first part", false, false, vec![one()], 0, false),
+            ("a part of which one stays", false, false, vec![one(), newer(3)], 0, true),
+            ("a part behind one of which one stays", false, true, vec![one()], 0, true),
+            ("the last part", true, true, vec![one()], 1, false),
+        ];
+        for (name, all, others, values, completes, leaves_behind) in cases {
+            let folded = folded(Besides { others, ..besides(&values, all) }, stored());
+            assert_eq!(
+                (folded.completes, folded.leaves_behind.is_some()),
+                (completes, leaves_behind),
+                "{name}"
+            );
         }
     }
 

@@ -3,13 +3,12 @@
 use crate::error::Error;
 use crate::events::{Change, ChangeKind, Event};
 use crate::hlc::Hlc;
-use crate::ids::ReplicaId;
 use crate::limits::Limit;
 use crate::storage::Value;
 use crate::stored::keys::RecordKey;
 use crate::stored::log::{LogRowWriter, chain, split_row};
 use crate::stored::record::{self, Header, Merged};
-use crate::stored::{Head, ValueRef};
+use crate::stored::{Cause, Head, ValueRef};
 
 use super::super::Ticket;
 use super::super::wire::{CommitParts, MessageWriter};
@@ -204,7 +203,7 @@ impl Pen {
 
     /// The causes of a commit. Only the first commit of a write names them: the others of its round rest on it, and so
     /// on the same causes.
-    fn causes(&self, head: &Head) -> Vec<(ReplicaId, u64)> {
+    fn causes(&self, head: &Head) -> Vec<Cause> {
         if head.seq == self.ledger.own().seq { self.ledger.causes() } else { Vec::new() }
     }
 

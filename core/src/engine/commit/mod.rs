@@ -4,12 +4,14 @@
 //! |---|---|
 //! | the app's commits, a round of them in one write | [`local`] |
 //! | the commits of other replicas | [`remote`] |
+//! | what these rest on, compared with what is here | [`causes`] |
 //! | the values beside records, once the app can merge them | [`fold`] |
 //! | the rows of one write | [`draft`] |
 //!
 //! Deciding is pure, and the same wherever the records were read: by the driver for a round, or inside a native
 //! transaction for a joined write. The [`Pen`] has all that it needs beside the records.
 
+pub(super) mod causes;
 mod draft;
 mod fold;
 mod local;
@@ -35,6 +37,7 @@ use super::context::Context;
 use super::ledger::Ledger;
 use super::rules::Marks;
 use super::{Rules, Ticket};
+pub(crate) use causes::Elsewhere;
 use draft::Draft;
 pub(super) use fold::{Besides, FOLD_BYTES_MAX, FOLD_RECORDS_MAX, FOLD_VALUES_MAX, Folded};
 pub(crate) use remote::{Received, lend_keys, take_keys_back};
@@ -242,6 +245,8 @@ pub(crate) struct Decision {
     pub(crate) frame: Option<Bytes>,
     /// Whether a projection owes a record of the write.
     pub(crate) owes: bool,
+    /// The received commit at which the write was cut, since it rests on another history.
+    pub(crate) elsewhere: Option<Elsewhere>,
 }
 
 impl Decision {

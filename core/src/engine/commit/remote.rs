@@ -17,11 +17,13 @@ use crate::stored::{Digest, Head, LogEntry, Reference, log};
 
 use super::super::rules::{Mark, Marks};
 use super::draft::{Before, Draft};
-use super::{Current, Decision, NewValue, Pen};
+use super::{Current, Decision, NewValue, Pen, causes};
 
 /// A commit of another replica that admission let through: it may be applied after those before it.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
+    /// The peer that sent the commit.
+    pub(crate) from: ReplicaId,
     pub(crate) stream: ReplicaId,
     pub(crate) seq: u64,
     /// The digest of its stream before the commit.
@@ -90,16 +92,28 @@ pub(super) enum Verdict {
 }
 
 impl Pen {
-    /// Applies `commits`, in their order, given the values of the records that they name.
+    /// The log rows that say whether `commits` rest on what is here; they are read behind the records.
+    pub(crate) fn cause_rows(&self, commits: &[Received]) -> Vec<Key> {
+        causes::rows(&self.context, &self.ledger, commits)
+    }
+
+    /// Applies `commits`, in their order, given the values of the records that they name and of their
+    /// [`cause_rows`](Pen::cause_rows). A commit that rests on another history ends what is applied.
     ///
     /// # Errors
     /// [`Error::Format`] or [`Error::Decode`] if a stored record cannot be read. Nothing is decided.
     pub(crate) fn receive(
         &mut self,
         commits: &[Received],
-        values: Vec<Option<Value>>,
+        mut values: Vec<Option<Value>>,
     ) -> Result<Decision, Error> {
+        // The rows of the causes come last.
+        let rows = self.cause_rows(commits).len();
+        let rows = values.split_off(values.len().saturating_sub(rows));
+        let elsewhere = causes::first_elsewhere(&self.context, &self.ledger, commits, rows);
+        let commits = elsewhere.as_ref().and_then(|elsewhere| commits.get(..elsewhere.at)).unwrap_or(commits);
         let mut draft = Draft::new(self.clock.high_water());
+        draft.decision.elsewhere = elsewhere;
         draft.reserve(commits.len());
         let mut values = values.into_iter();
         let mut events = Vec::new();

@@ -6,12 +6,13 @@ mod upkeep;
 use std::sync::Arc;
 
 use crate::error::{Error, SharedError, StopReason};
-use crate::events::Event;
+use crate::events::{Event, StreamStop};
 use crate::joined::{Joined, Undone};
 use crate::member::Member;
 use crate::storage::{BoxError, Key, ReadError, Value, WriteBatch};
 use crate::stored::{keys, peer_value, record};
 
+use super::commit::Elsewhere;
 use super::rows::Due;
 use super::writes::{Call, Doing, Source, Turn, Waiting};
 use super::{Commit, Decision, Effect, Engine, JobId, Ledger, Mark, Pen, Refusal, Ticket};
@@ -385,6 +386,10 @@ impl Engine {
         let me = self.context.me();
         let streams: Vec<_> = decision.heads.iter().map(|(stream, _)| *stream).collect();
         self.ledger_mut().apply(decision.heads, decision.clock);
+        if decision.elsewhere.is_some() {
+            // What waits may rest on the commit that was left out, and the tips of its stream count it.
+            self.let_go(0);
+        }
         // Events come before replies: a caller that has its reply finds its events, and one that subscribes after it
         // hears none of them.
         self.effects.extend(decision.notices.into_iter().map(Effect::Notify));
@@ -396,7 +401,7 @@ impl Engine {
                 Some(frame) if !self.streams.has_two_histories(me) => self.broadcast(frame),
                 Some(_) => {}
                 // The round is too long for a frame: an acknowledgement tells peers that there is something to pull.
-                None if self.peers.any_up() => self.acks.later([me], self.now.mono),
+                None if self.peers.any_up() => self.acks.later([me], self.peers.up(), self.now.mono),
                 None => {}
             }
         } else if !streams.is_empty() {
@@ -404,11 +409,16 @@ impl Engine {
             if self.inbox.is_empty() {
                 self.streams.settled();
             }
-            self.streams.applied(streams.iter().copied());
+            if self.streams.applied(streams.iter().copied()) {
+                self.peers.nothing_is_passed_over();
+            }
             self.puller.store_works();
-            self.acks.later(streams, self.now.mono);
+            self.acks.later(streams, self.peers.up(), self.now.mono);
         }
         self.take_members(decision.members);
+        if let Some(Elsewhere { from, stream, seq, reason, .. }) = decision.elsewhere {
+            self.stop_stream(stream, from, StreamStop::Refused { seq, reason });
+        }
     }
 
     /// Takes members that were added or changed. Hellos go out at once: a peer that was a stranger until now may wait

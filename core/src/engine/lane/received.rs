@@ -6,6 +6,7 @@ use crate::events::{Event, StreamStop};
 use crate::ids::ReplicaId;
 use crate::storage::{Key, ReadError, Value};
 
+use super::super::commit::causes;
 use super::super::writes::{Doing, Source};
 use super::super::{Effect, Engine, Mark, Received, lend_keys, take_keys_back};
 
@@ -21,7 +22,9 @@ impl Engine {
             let job = self.writes.begin(Doing::Receiving { stream, seq, count });
             self.effects.push_back(Effect::Receive(job, commits, Box::new(self.pen())));
         } else {
-            let keys = lend_keys(&mut commits);
+            let rows = causes::rows(&self.context, &self.ledger, &commits);
+            let mut keys = lend_keys(&mut commits);
+            keys.extend(rows);
             let job = self.writes.begin(Doing::ReadingReceived(commits));
             self.effects.push_back(Effect::Read(job, keys));
         }
@@ -38,6 +41,10 @@ impl Engine {
         match values.map_err(Error::from).and_then(|values| pen.receive(&commits, values)) {
             Ok(decision) => {
                 self.used(pen);
+                if decision.batch.is_empty() {
+                    // Its first commit rests on another history.
+                    return self.announce(decision);
+                }
                 self.write(decision, Source::Peers(commits.len()));
             }
             Err(error) => {

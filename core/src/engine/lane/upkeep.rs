@@ -28,8 +28,6 @@ impl Engine {
                 if records > 0 {
                     self.tell(Event::Folding { records, complete: true });
                 }
-                // A call may have waited for the end of folding, or a projection for its rebuild.
-                self.begin_write();
             }
             None => {
                 self.upkeep.begin_mending();

@@ -7,11 +7,13 @@
 
 mod ahead;
 mod clock;
+mod passed;
 mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ahead::Ahead;
+use passed::Passed;
 pub(super) use session::{Owed, Peer};
 
 use crate::clock::Mono;
@@ -37,6 +39,8 @@ pub(super) struct Peers {
     resting: BTreeSet<ReplicaId>,
     /// The peers whose last page said that there is more.
     with_more: BTreeSet<ReplicaId>,
+    /// The peers whose pages passed over streams in which they are ahead.
+    passing: BTreeSet<ReplicaId>,
     ahead: Ahead,
 }
 
@@ -59,6 +63,11 @@ impl Peers {
         self.up > 0
     }
 
+    /// How many peers are up.
+    pub(super) fn up(&self) -> usize {
+        self.up
+    }
+
     pub(super) fn is_up(&self, peer: ReplicaId) -> bool {
         self.peers.get(&peer).is_some_and(Peer::is_up)
     }
@@ -77,6 +86,7 @@ impl Peers {
         self.up += usize::from(!peer.is_up());
         peer.came_up();
         self.resting.remove(&replica);
+        self.passing.remove(&replica);
     }
 
     /// Takes note that a peer is down. A peer that never acknowledged anything is forgotten.
@@ -90,6 +100,7 @@ impl Peers {
             self.ahead.forget(replica);
             self.resting.remove(&replica);
             self.with_more.remove(&replica);
+            self.passing.remove(&replica);
         }
     }
 
@@ -101,6 +112,7 @@ impl Peers {
         if new {
             self.ahead.forget(replica);
             self.resting.remove(&replica);
+            self.passing.remove(&replica);
         }
         new
     }
@@ -193,9 +205,11 @@ impl Peers {
         }
     }
 
-    /// Takes note that the tip of a stream rose.
+    /// Takes note that the tip of a stream rose. A peer that passed the stream over may have what comes next.
     pub(super) fn tip_rose(&mut self, stream: ReplicaId, tip: u64) {
         self.ahead.tip_rose(stream, tip);
+        let Self { peers, passing, .. } = self;
+        passing.retain(|replica| peers.get_mut(replica).is_some_and(|peer| peer.passed.takes_up(stream)));
     }
 
     /// Takes note that the tip of a stream fell, since the inbox was let go: peers that have more are ahead again.
@@ -229,9 +243,10 @@ impl Peers {
         }
     }
 
-    /// The peers that have something that is `wanted` of them, are up and do not rest.
+    /// The peers that have something that is `wanted` of them, have not passed it over, are up and do not rest.
     pub(super) fn with_missing(&self, wanted: impl Fn(ReplicaId, ReplicaId) -> bool) -> Vec<ReplicaId> {
-        let mut peers = self.ahead.peers(wanted);
+        let mut peers =
+            self.ahead.peers(|stream, peer| wanted(stream, peer) && !self.passes_over(peer, stream));
         peers.extend(&self.with_more);
         peers.retain(|replica| self.is_up(*replica) && !self.resting.contains(replica));
         peers.into_iter().collect()
@@ -240,6 +255,18 @@ impl Peers {
     /// The streams in which a peer is ahead, and how much of each it has.
     pub(super) fn ahead(&self, replica: ReplicaId) -> impl Iterator<Item = (ReplicaId, u64)> {
         self.ahead.streams(replica)
+    }
+
+    /// The same, but for the streams that its pages passed over.
+    pub(super) fn missing(&self, replica: ReplicaId) -> impl Iterator<Item = ReplicaId> {
+        self.ahead(replica)
+            .map(|(stream, _)| stream)
+            .filter(move |stream| !self.passes_over(replica, *stream))
+    }
+
+    fn passes_over(&self, replica: ReplicaId, stream: ReplicaId) -> bool {
+        self.passing.contains(&replica)
+            && self.peers.get(&replica).is_some_and(|peer| peer.passed.contains(stream))
     }
 
     /// Whether the peer said that its last page did not have everything.
@@ -278,6 +305,30 @@ impl Peers {
         }
     }
 
+    /// Leaves a peer alone for a while about streams that its page passed over, longer every time: these rest on a
+    /// stream that is stopped here, or the peer cannot send them. It is asked for all others.
+    pub(super) fn passed_over(
+        &mut self,
+        replica: ReplicaId,
+        streams: Vec<ReplicaId>,
+        now: Mono,
+        rng: &mut fastrand::Rng,
+    ) {
+        if let Some(peer) = self.peers.get_mut(&replica) {
+            peer.passed.again(streams, now, rng);
+            self.passing.insert(replica);
+        }
+    }
+
+    /// Takes note that a stream goes on again: whatever was passed over may have rested on it.
+    pub(super) fn nothing_is_passed_over(&mut self) {
+        for replica in std::mem::take(&mut self.passing) {
+            if let Some(peer) = self.peers.get_mut(&replica) {
+                peer.passed = Passed::default();
+            }
+        }
+    }
+
     /// Ends the rest of a peer that was of use.
     pub(super) fn is_useful(&mut self, replica: ReplicaId) {
         if let Some(peer) = self.peers.get_mut(&replica) {
@@ -291,6 +342,7 @@ impl Peers {
         for replica in std::mem::take(&mut self.resting) {
             self.is_useful(replica);
         }
+        self.nothing_is_passed_over();
     }
 
     // --- what is owed ---------------------------------------------------------------------------------------------
@@ -313,22 +365,28 @@ impl Peers {
 
 impl Machine for Peers {
     fn next_timeout(&self) -> Option<Mono> {
-        self.resting.iter().filter_map(|replica| self.peers.get(replica)?.backoff.until()).min()
+        let rests = self.resting.iter().filter_map(|replica| self.peers.get(replica)?.backoff.until());
+        let passes = self.passing.iter().filter_map(|replica| self.peers.get(replica)?.passed.until());
+        rests.chain(passes).min()
     }
 
     fn expire(&mut self, now: Mono) {
-        let Self { peers, resting, .. } = self;
+        let Self { peers, resting, passing, .. } = self;
         resting.retain(|replica| peers.get_mut(replica).is_some_and(|peer| !peer.backoff.expire(now)));
+        passing.retain(|replica| peers.get_mut(replica).is_some_and(|peer| !peer.passed.expire(now)));
     }
 
     fn check(&self) {
         assert_eq!(self.up, self.peers.values().filter(|peer| peer.is_up()).count());
         let all = |set: &BTreeSet<ReplicaId>| set.iter().all(|replica| self.peers.contains_key(replica));
         assert!(all(&self.owing) && all(&self.resting) && all(&self.with_more), "{self:?}");
+        assert!(all(&self.passing), "{self:?}");
         for (replica, peer) in &self.peers {
             assert!(peer.is_up() || !peer.owed.is_anything(), "{replica} is down and owed {:?}", peer.owed);
             assert_eq!(peer.owed.is_anything(), self.owing.contains(replica), "{replica}");
             assert_eq!(!peer.backoff.is_over(), self.resting.contains(replica), "{replica}");
+            assert_eq!(peer.passed.until().is_some(), self.passing.contains(replica), "{replica}");
+            peer.passed.check();
             peer.clock.check();
         }
     }

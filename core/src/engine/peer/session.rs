@@ -15,6 +15,7 @@ use crate::stored::Point;
 use super::super::backoff::Backoff;
 use super::super::wire::{STREAMS_MAX, WireHead};
 use super::clock::PeerClock;
+use super::passed::Passed;
 
 /// A peer that was not heard for this long, the time of three hellos, does not speak to this replica.
 const HEARD_MS: u64 = 90_000;
@@ -83,6 +84,7 @@ pub(in crate::engine) struct Peer {
     /// How many frames of the peer were refused.
     pub(super) rejected: u64,
     pub(super) backoff: Backoff,
+    pub(super) passed: Passed,
     pub(super) owed: Owed,
     /// The place of each stream that was last compared with the own log.
     pub(super) compared: BTreeMap<ReplicaId, u64>,
@@ -159,6 +161,7 @@ impl Peer {
         self.link = Link::Up;
         (self.stranger, self.other_group) = (false, false);
         self.backoff.reset();
+        self.passed = Passed::default();
         self.clock.is_of_new_session();
     }
 
@@ -188,6 +191,7 @@ impl Peer {
         self.compared.clear();
         self.pruned = false;
         self.backoff.reset();
+        self.passed = Passed::default();
         true
     }
 

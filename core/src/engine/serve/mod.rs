@@ -2,6 +2,9 @@
 //!
 //! Owns: the pulls that wait to be answered, the page that is being put together. Holds always: one page at a time; at most
 //! one pull of each peer waits.
+//!
+//! Peers are served in turn, so that none of them starves the others: a peer that asks again keeps its place. A page and a
+//! look at the log take turns at the store.
 
 pub(super) mod page;
 mod pick;
@@ -23,13 +26,16 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    /// Takes a pull, which replaces an earlier one of the same peer.
+    /// Takes a pull, which stands in the place of an earlier one of the same peer. At the end of the queue it would
+    /// never be answered if the peer asks again sooner than its turn comes.
     pub(super) fn pulled(&mut self, from: ReplicaId, pull: Pull) {
-        self.forget(from);
-        self.pulls.push_back((from, pull));
+        match self.pulls.iter_mut().find(|(peer, _)| *peer == from) {
+            Some((_, earlier)) => *earlier = pull,
+            None => self.pulls.push_back((from, pull)),
+        }
     }
 
-    /// Drops the pull of a peer.
+    /// Drops the pull of a peer. Its places stay: what they show is true also when it is gone.
     pub(super) fn forget(&mut self, peer: ReplicaId) {
         self.pulls.retain(|(other, _)| *other != peer);
     }
@@ -74,8 +80,9 @@ mod tests {
         Box::new(Page::new(B, pull_all(), None, &ledger([]), &Damages::default(), context))
     }
 
+    /// A peer that asks again and again, sooner than its turn comes, is answered all the same.
     #[test]
-    fn one_pull_waits_a_peer_and_it_is_the_last_one() {
+    fn a_pull_that_is_asked_again_keeps_its_place() {
         let mut serving = Serving::default();
         for (from, id) in [(B, 1), (C, 2), (B, 3)] {
             serving.pulled(from, Pull { id, ..pull_all() });
@@ -83,8 +90,8 @@ mod tests {
         }
         assert_eq!(serving.waiting(), 2);
         let next = |serving: &mut Serving| serving.next_pull().map(|(from, pull)| (from, pull.id));
+        assert_eq!(next(&mut serving), Some((B, 3)), "the last one of B, where the first one stood");
         assert_eq!(next(&mut serving), Some((C, 2)));
-        assert_eq!(next(&mut serving), Some((B, 3)), "whoever asks again waits again");
         assert_eq!(next(&mut serving), None);
         serving.pulls.extend([(B, pull_all()), (B, pull_all())]);
         assert!(complaint(|| serving.check()).is_some());

@@ -15,13 +15,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::ids::ReplicaId;
 use crate::storage::{Entry, Value};
 use crate::stored::keys::{self, StoredKey};
-use crate::stored::{Digest, LogEntry, Point, log};
+use crate::stored::{Cause, Digest, LogEntry, Point, log};
 
 use super::super::context::Context;
 use super::super::damages::Damages;
 use super::super::io::Query;
 use super::super::ledger::Ledger;
-use super::super::wire::{PAGE_BYTES, Pull, TooLong};
+use super::super::wire::{self, Pull, TooLong};
 
 /// The fewest rows of one scan, in case the next rows are shorter than those before.
 const ROWS_MIN: usize = 16;
@@ -172,7 +172,7 @@ impl Picker {
         context: &Context,
     ) -> Self {
         let Pull { budget, frame_bytes, heads, excluded, .. } = pull;
-        let commit_max = usize::try_from(frame_bytes).unwrap_or(usize::MAX).saturating_sub(PAGE_BYTES);
+        let commit_max = wire::commit_max(usize::try_from(frame_bytes).unwrap_or(usize::MAX));
         let budget = usize::try_from(budget).unwrap_or(usize::MAX);
         let budget = budget.min(context.limits.frame_bytes_max / 2).min(commit_max);
         // Leave out heads at 0: the beginning of a stream has no digest to compare.
@@ -237,7 +237,7 @@ impl Picker {
             let Some((at, _)) = first else { break };
             let Some(cursor) = self.streams.get_mut(at) else { break };
             let Some(row) = cursor.front() else { break };
-            let rests = |(cause, seq): &(ReplicaId, u64)| self.has.get(cause).copied().unwrap_or(0) >= *seq;
+            let rests = |cause: &Cause| self.has.get(&cause.stream).copied().unwrap_or(0) >= cause.seq;
             if !row.entry.after.iter().all(rests) {
                 // The commit rests on a stream that was left out, and so do all later commits of its stream.
                 cursor.ended = true;

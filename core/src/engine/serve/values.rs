@@ -131,7 +131,8 @@ impl Values {
         let mut ends = BTreeMap::<ReplicaId, u64>::new();
         for (at, chosen) in chosen.into_iter().enumerate() {
             let LogRow { stream, seq, entry, .. } = &chosen.row;
-            let rests = entry.after.iter().any(|(cause, seq)| ends.get(cause).is_some_and(|end| end <= seq));
+            let rests =
+                entry.after.iter().any(|cause| ends.get(&cause.stream).is_some_and(|end| *end <= cause.seq));
             if ends.contains_key(stream) {
                 continue;
             }

@@ -151,9 +151,9 @@ impl Admitting<'_> {
             return refused(seq, reason);
         }
         let own = self.ledger.own().seq;
-        let proof = entry.after.iter().find(|(cause, seq)| *cause == self.context.me() && *seq > own);
-        let proof = proof.map(|(_, seq)| *seq);
-        let admission = self.admit_next(commit, entry);
+        let proof = entry.after.iter().find(|cause| cause.stream == self.context.me() && cause.seq > own);
+        let proof = proof.map(|cause| cause.seq);
+        let admission = self.admit_next(from, commit, entry);
         match proof {
             Some(seq) => Admission::Restored(seq, Box::new(admission)),
             None => admission,
@@ -162,12 +162,12 @@ impl Admitting<'_> {
 
     /// Judges a commit that is the next one of its stream: whether its causes are here, and its values as its entry
     /// says.
-    fn admit_next(&self, commit: &WireCommit, entry: LogEntry) -> Admission {
+    fn admit_next(&self, from: ReplicaId, commit: &WireCommit, entry: LogEntry) -> Admission {
         let (stream, seq, rules) = (commit.stream, commit.seq, &self.context.rules);
-        let missing = entry.after.iter().find(|(cause, seq)| self.seq_of(*cause) < *seq);
+        let missing = entry.after.iter().find(|cause| self.seq_of(cause.stream) < cause.seq);
         if let Some(cause) = missing.filter(|_| rules.causes_come_first) {
             // The sender has the commit, and so its causes too.
-            return Admission::TooEarly(Some(*cause));
+            return Admission::TooEarly(Some((cause.stream, cause.seq)));
         }
         // Its author's member record is a cause of a commit, so the device is checked behind the causes: before them,
         // a record that was put right since would refuse what its author may commit.
@@ -198,6 +198,7 @@ impl Admitting<'_> {
             return refused(seq, format!("a group has no more than {STREAMS_MAX} members"));
         }
         let commit = Received {
+            from,
             stream,
             seq,
             previous: commit.previous,

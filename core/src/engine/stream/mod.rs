@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::clock::Mono;
 use crate::events::{Restored, StreamStop};
 use crate::hlc::Hlc;
-use crate::ids::ReplicaId;
+use crate::ids::{GroupId, ReplicaId};
 use crate::stored::{Digest, ForkRow, Head, Point};
 
 use super::Machine;
@@ -52,8 +52,9 @@ struct Stream {
 }
 
 /// The streams of others, and whether the own one may go on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Streams {
+    group: GroupId,
     streams: BTreeMap<ReplicaId, Stream>,
     /// The streams whose tip is above their head.
     waiting: BTreeSet<ReplicaId>,
@@ -77,7 +78,15 @@ pub(super) enum Told {
 impl Streams {
     /// The streams of an opened store: the tip of each is its head.
     pub(super) fn opened(me: ReplicaId, ledger: &Ledger) -> Self {
-        let mut all = Self::default();
+        let mut all = Self {
+            group: ledger.group(),
+            streams: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            stopped: BTreeSet::new(),
+            tried_again: BTreeSet::new(),
+            restored: None,
+            proofs: BTreeMap::new(),
+        };
         for (stream, head) in ledger.heads().iter().filter(|(stream, _)| **stream != me) {
             all.entry(*stream).tip = Tip::of(head);
         }
@@ -85,8 +94,9 @@ impl Streams {
     }
 
     fn entry(&mut self, stream: ReplicaId) -> &mut Stream {
+        let group = self.group;
         self.streams.entry(stream).or_insert_with(|| Stream {
-            tip: Tip::of(&Head::start(stream)),
+            tip: Tip::of(&Head::start(group, stream)),
             stop: None,
             released: false,
             backoff: Backoff::default(),
@@ -94,7 +104,9 @@ impl Streams {
     }
 
     pub(super) fn tip(&self, stream: ReplicaId) -> Tip {
-        self.streams.get(&stream).map_or_else(|| Tip::of(&Head::start(stream)), |stream| stream.tip)
+        self.streams
+            .get(&stream)
+            .map_or_else(|| Tip::of(&Head::start(self.group, stream)), |stream| stream.tip)
     }
 
     /// The tips of all streams that have a commit, here or in the inbox.
@@ -149,14 +161,17 @@ impl Streams {
         (fell, told)
     }
 
-    /// Takes note that commits of these streams are durable: the next failure begins with a short pause again.
-    pub(super) fn applied(&mut self, streams: impl IntoIterator<Item = ReplicaId>) {
+    /// Takes note that commits of these streams are durable: the next failure begins with a short pause again. Returns
+    /// whether one of them was tried again, so that pulls excluded it until now.
+    pub(super) fn applied(&mut self, streams: impl IntoIterator<Item = ReplicaId>) -> bool {
+        let mut was_excluded = false;
         for id in streams {
             if let Some(stream) = self.streams.get_mut(&id) {
                 stream.backoff.reset();
             }
-            self.tried_again.remove(&id);
+            was_excluded |= self.tried_again.remove(&id);
         }
+        was_excluded
     }
 
     /// Whether the next commit of any stream is tried again.

@@ -405,7 +405,7 @@ mod tests {
         let (of_b, of_c) = (Restored { stream: B, seq: 3 }, Restored { stream: C, seq: 4 });
         let own = Restored { stream: ME, seq: 9 };
         let again = Restored { stream: ME, seq: 8 };
-        let mut streams = Streams::default();
+        let (_, mut streams) = opened();
         for (proof, news, known) in [
             (of_b, true, of_b),
             (of_c, false, of_b),

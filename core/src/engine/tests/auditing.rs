@@ -26,10 +26,9 @@ fn the_audit_notices_every_byte_that_matters() {
             }
         }
     }
-    // No other row of a store says its group, or the schemas that its apps had; and a clock may stand above every
-    // stamp. So a change of these bytes cannot be noticed.
+    // No other row of a store says the schemas that its apps had; and a clock may stand above every stamp. So a change
+    // of these bytes cannot be noticed.
     unnoticed.retain(|(key, at)| match key {
-        StoredKey::Identity => !(1..17).contains(at),
         StoredKey::Clock | StoredKey::Model(_) => *at == 0,
         // A head may name a longer row than its log has.
         StoredKey::Head(_) => *at < 89,

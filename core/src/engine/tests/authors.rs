@@ -33,15 +33,16 @@ pub(super) type Write = (RecordKey, Option<Value>, Option<Hlc>);
 
 impl Author {
     pub(super) fn new(stream: ReplicaId, device: DeviceId) -> Self {
-        Self { stream, device, seq: 0, digest: CHAIN_START, wall: 1000 }
+        Self { stream, device, seq: 0, digest: chain_start(GROUP, stream), wall: 1000 }
     }
 
-    /// Makes a commit that rests on the commits in `after`.
-    pub(super) fn commit(&mut self, after: &[(ReplicaId, u64)], mut writes: Vec<Write>) -> Made {
+    /// Makes a commit that rests on the commits at the places `after`.
+    pub(super) fn commit(&mut self, after: &[WireHead], mut writes: Vec<Write>) -> Made {
         self.wall += 1;
         let stamp = Hlc::new(WallMs::new(self.wall).unwrap(), 0, self.stream);
         writes.sort_by(|one, other| one.0.cmp(&other.0));
-        let mut row = LogRowWriter::new(&self.digest, self.device, stamp, after, writes.len());
+        let after: Vec<_> = after.iter().map(cause).collect();
+        let mut row = LogRowWriter::new(&self.digest, self.device, stamp, &after, writes.len());
         let mut values = Vec::new();
         for (record, value, epoch) in &writes {
             let reference = value.as_ref().map(|value| ValueRef {
@@ -71,6 +72,10 @@ impl Author {
     pub(super) fn head(&self) -> WireHead {
         WireHead { stream: self.stream, seq: self.seq, digest: self.digest }
     }
+}
+
+pub(super) fn cause(head: &WireHead) -> Cause {
+    Cause { stream: head.stream, seq: head.seq, check: digest_check(&head.digest) }
 }
 
 pub(super) fn tagged(id: u32, name: &str) -> Write {
@@ -132,7 +137,17 @@ pub(super) fn page_of(head: PageHead, commits: &[&Made]) -> Bytes {
 /// A hello that says nothing.
 pub(super) fn silent_hello(session: u64) -> Hello {
     let (unheard, relayed, heads) = (Capped(Vec::new()), Capped(Vec::new()), Capped(Vec::new()));
-    Hello { session, restored: false, clock: WireClock::default(), knocks: None, unheard, relayed, heads }
+    let features = wire::FEATURES;
+    Hello {
+        session,
+        features,
+        restored: false,
+        clock: WireClock::default(),
+        knocks: None,
+        unheard,
+        relayed,
+        heads,
+    }
 }
 
 /// The hello of a joiner on a device.

@@ -157,7 +157,8 @@ fn a_commit_says_what_it_rests_on() {
     world.feed(B, live(&[&b.tag(1, "a")]));
     world.commit(vec![tag(2, "x")]).unwrap();
     let after = |world: &World| world.logged(world.head().seq).after;
-    assert_eq!(after(&world), [(B, 1)]);
+    let causes = |heads: &[WireHead]| heads.iter().map(cause).collect::<Vec<_>>();
+    assert_eq!(after(&world), causes(&[b.head()]));
     world.commit(vec![tag(2, "y")]).unwrap();
     assert_eq!(after(&world), []);
     world.feed(C, live(&[&c.tag(3, "c")]));
@@ -167,9 +168,114 @@ fn a_commit_says_what_it_rests_on() {
     world.rejected();
     world.settle();
     world.commit(vec![tag(2, "z")]).unwrap();
-    assert_eq!(after(&world), [(C, 1)]);
+    assert_eq!(after(&world), causes(&[c.head()]));
     world.reopen(networked(Rules::ALL));
     world.commit(vec![tag(2, "w")]).unwrap();
-    assert_eq!(after(&world), [(B, 1), (C, 1)]);
+    assert_eq!(after(&world), causes(&[b.head(), c.head()]));
     assert_eq!(world.audit(), []);
+}
+
+/// The first commit of a write names the causes, and the others of its round rest on that one.
+#[test]
+fn the_causes_of_a_round_are_named_once() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    world.feed(B, live(&[&b.tag(1, "a")]));
+    for id in 2..5 {
+        world.submit(vec![tag(id, "x")]);
+    }
+    world.settle();
+    let last = world.head().seq;
+    let after: Vec<_> = (last - 2..=last).map(|seq| world.logged(seq).after).collect();
+    assert_eq!(after, [vec![cause(&b.head())], vec![], vec![]]);
+}
+
+/// An app that shows changes as they come shows them as the records stand in the store.
+#[test]
+fn the_changes_of_a_commit_are_told_in_the_order_of_their_records() {
+    let mut world = World::new(Rules::default());
+    world.commit((1..9).map(|id| tag(id, "a")).collect()).unwrap();
+    let told: Vec<_> = world
+        .events()
+        .into_iter()
+        .filter_map(|event| if let Event::Changed(change) = event { Some(change.record) } else { None })
+        .collect();
+    assert_eq!((told.len(), told.is_sorted()), (8, true), "{told:?}");
+}
+
+/// A delete that stayed in the epoch before it would be merged with values that it deletes.
+#[test]
+fn a_delete_of_a_model_that_merges_opens_the_epoch_of_its_own_stamp() {
+    let mut world = World::unpruned();
+    let record = RecordKey::new::<Bag>(&1);
+    let bag = Bag { id: 1, items: BTreeSet::from([1]) };
+    world.commit(vec![Staged { own_merge: true, ..put(&bag) }]).unwrap();
+    world.commit(vec![Staged { record: record.clone(), action: Action::Delete, own_merge: true }]).unwrap();
+    world.commit(vec![Staged { own_merge: true, ..put(&bag) }]).unwrap();
+    let logged = [2, 3, 4].map(|seq| world.logged(seq));
+    let epochs: Vec<_> = logged.iter().map(|entry| entry.changes[0].epoch).collect();
+    let deleted = logged[1].stamp;
+    assert_eq!(epochs, [Some(Hlc::NEVER), Some(deleted), Some(deleted)]);
+    assert_eq!((world.bag(1), world.audit()), (Some(vec![1]), vec![]));
+}
+
+/// A peer would refuse such a frame, so it gets the word that there is something to pull.
+#[test]
+fn a_round_that_is_too_long_for_a_frame_is_acknowledged_instead() {
+    let mut world = World::limited(Limits { frame_bytes_max: 400, ..Limits::default() });
+    for (name, live) in [("x".repeat(100), true), ("x".repeat(500), false)] {
+        world.said();
+        world.commit(vec![tag(1, &name)]).unwrap();
+        world.pass(1_000);
+        let said = world.said();
+        let own = world.own();
+        let is_live = said.iter().any(|(_, message)| matches!(message, Message::Live(_)));
+        let acked =
+            said.iter().any(|(_, message)| matches!(message, Message::Ack(heads) if heads.0.contains(&own)));
+        assert_eq!((is_live, acked), (live, !live), "{said:?}");
+    }
+}
+
+/// The pen of a joined write that began without a peer makes no frame.
+#[test]
+fn a_peer_that_comes_up_during_a_joined_write_hears_that_there_is_something_to_pull() {
+    let mut world = World::connected(Rules::ALL);
+    for peer in [B, C] {
+        world.handle(Input::Down(peer));
+    }
+    world.submit_joined(vec![tag(1, "a")]);
+    let batch = world.up_to_write().expect("it is under way");
+    world.handle(Input::Up(B));
+    world.written(batch);
+    world.settle();
+    world.said();
+    world.pass(1_000);
+    let own = world.own();
+    let said = world.said();
+    assert!(
+        said.iter().any(|(_, message)| matches!(message, Message::Ack(heads) if heads.0.contains(&own))),
+        "{said:?}"
+    );
+}
+
+/// An update may make a value longer than it was when it was staged: its size counts once more, and the limit itself is
+/// within the limit.
+#[test]
+fn a_commit_that_grew_is_refused_above_the_limit_and_taken_at_it() {
+    let limits = |commit_bytes_max| Limits {
+        value_bytes_max: 80,
+        id_bytes_max: 20,
+        commit_bytes_max,
+        ..Limits::default()
+    };
+    // An id takes four bytes.
+    const WORDS: &str = "more words than were staged, and as many as the limit lets through";
+    let grown = 2 * (4 + encoded(1, WORDS).len());
+    for (commit_bytes_max, taken) in [(grown, true), (grown - 1, false)] {
+        let ask = Ask { limits: Arc::new(limits(commit_bytes_max)), ..ask(Rules::default()) };
+        let result = World::asking(ask).commit(vec![rename(1, WORDS), rename(2, WORDS)]);
+        assert_eq!(result.is_ok(), taken, "{result:?}");
+        let named = |error: &Error| error.to_string().contains("commit_bytes_max");
+        assert_eq!(result.as_ref().is_err_and(named), !taken, "{result:?}");
+    }
 }

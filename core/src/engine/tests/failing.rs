@@ -144,3 +144,20 @@ fn stopping_tells_every_caller_what_became_of_its_commit() {
     assert!(matches!(world.engine.next_effect(), Some(Effect::Read(..))));
     assert!(matches!(world.engine.stop(&StopReason::DriverDropped)[..], [(Ticket(1), Error::Stopped(_))]));
 }
+
+/// A model whose way of merging differs from that of the stored record would lose the epoch, or make one up.
+#[test]
+fn a_record_of_another_way_of_merging_is_not_overwritten() {
+    let bag = |item| put(&Bag { id: 1, items: BTreeSet::from([item]) });
+    let mut world = World::new(Rules::default());
+    world.commit(vec![tag(1, "a")]).unwrap();
+    world.commit(vec![Staged { own_merge: true, ..bag(1) }]).unwrap();
+    for (name, over) in [("merges", Staged { own_merge: true, ..tag(1, "b") }), ("does not", bag(2))] {
+        let result = world.commit(vec![over]);
+        assert!(matches!(result, Err(Error::OtherMerge { .. })), "{name}: {result:?}");
+    }
+    assert_eq!(
+        (world.tag_name(1).as_deref(), world.bag(1), world.audit()),
+        (Some("a"), Some(vec![1]), vec![])
+    );
+}

@@ -95,11 +95,76 @@ fn a_fork_is_seen_at_the_head_and_behind_it() {
         C,
         hello(
             1,
-            &[WireHead { seq: 1, digest: chain(&CHAIN_START, split_row(&first.row).unwrap().1), ..behind }],
+            &[WireHead {
+                seq: 1,
+                digest: chain(&chain_start(GROUP, B), split_row(&first.row).unwrap().1),
+                ..behind
+            }],
         ),
     );
     assert_eq!(world.stop_of(B), None, "the same one, further back");
     world.feed(C, hello(1, &[behind]));
     world.convince(C, &[&first, &twin]);
     assert_eq!(world.stop_of(B), forked);
+}
+
+/// What rests on the other history of a forked stream is not applied: it may rest on records that are not here. Its cause
+/// may be the last commit of its stream, one before that, or one that comes in the same frame.
+#[test]
+fn what_rests_on_another_history_is_not_applied() {
+    let mut b = Author::new(B, B_DEVICE);
+    let first = b.tag(1, "a");
+    let mut other = b.clone();
+    let (second, _) = (b.tag(1, "b"), other.tag(1, "x"));
+    let (here, elsewhere) = (b.head(), other.head());
+    let third = b.tag(1, "c");
+    for (rules, applied) in [(Rules::ALL, false), (without!(causes_are_compared), true)] {
+        for (before, with) in [(2, 0), (3, 0), (1, 1), (1, 2), (0, 3)] {
+            let mut world = World::connected(rules);
+            let of_b = [&first, &second, &third];
+            world.feed(B, live(&of_b[..before]));
+            let mut c = Author::new(C, C_DEVICE);
+            let fine = c.commit(&[here], vec![tagged(2, "c")]);
+            let wrong = c.commit(&[elsewhere], vec![tagged(3, "c")]);
+            let behind = c.tag(4, "c");
+            let of_c = [&fine, &wrong, &behind];
+            let all: Vec<_> = of_b[before..before + with].iter().chain(&of_c).copied().collect();
+            world.feed(C, live(&all));
+            let case = format!("{before} before, {with} with them");
+            let len = u64::try_from(before + with).unwrap();
+            if applied {
+                assert_eq!((world.seq_of(B), world.seq_of(C)), (len, 3), "{case}");
+                assert!(world.audit().contains(&Rule::CausesAreHere));
+                continue;
+            }
+            assert_eq!((world.seq_of(B), world.seq_of(C)), (len, 1), "{case}");
+            let Some(StreamStop::Refused { seq: 2, reason }) = world.stop_of(C) else {
+                panic!("{case}: {:?}", world.stop_of(C))
+            };
+            assert!(reason.contains("another history"), "{reason}");
+            assert_eq!((world.stop_of(B), world.audit()), (None, vec![]), "nobody accuses B by eight bytes");
+            // All others go on.
+            world.feed(B, live(&[&b.clone().tag(5, "b")]));
+            assert_eq!(world.commit(vec![tag(6, "x")]).err().map(|error| error.to_string()), None);
+            world.said();
+            world.feed(C, live(&[&wrong, &behind]));
+            assert_eq!(world.seq_of(C), 1, "{case}");
+            world.reopen(networked(rules));
+            assert_eq!((world.seq_of(C), world.audit()), (1, vec![]), "{case}");
+        }
+    }
+}
+
+/// A commit that a peer made up in the name of another stops that stream only until its author sends its own.
+#[test]
+fn c15_a_made_up_cause_stops_nobody_for_good() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    world.feed(B, live(&[&b.tag(1, "a")]));
+    let c = Author::new(C, C_DEVICE);
+    let made_up = c.clone().commit(&[WireHead { digest: [7; 32], ..b.head() }], vec![tagged(2, "x")]);
+    world.feed(B, live(&[&made_up]));
+    assert!(matches!(world.stop_of(C), Some(StreamStop::Refused { seq: 1, .. })));
+    world.feed(C, live(&[&c.clone().commit(&[b.head()], vec![tagged(2, "c")])]));
+    assert_eq!((world.seq_of(C), world.stop_of(C), world.audit()), (1, None, vec![]));
 }

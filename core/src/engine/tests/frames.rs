@@ -76,7 +76,7 @@ proptest! {
     ) {
         let mut world = World::connected(Rules::ALL);
         let mut b = Author::new(B, B_DEVICE);
-        let good = live(&[&b.tag(1, "a"), &b.commit(&[(C, 1)], vec![bagged(1, &[1], Hlc::NEVER)])]);
+        let good = live(&[&b.tag(1, "a"), &b.commit(&[WireHead { stream: C, seq: 1, digest: [7; 32] }], vec![bagged(1, &[1], Hlc::NEVER)])]);
         world.feed(B, wire::sealed(GROUP, kind, &body));
         let mut bytes = good[wire::HEADER_LEN..].to_vec();
         for (at, byte) in flips {

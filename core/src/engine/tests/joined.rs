@@ -156,3 +156,22 @@ fn a_round_that_failed_is_answered_or_tried_one_by_one() {
     assert!(world.next_round().is_none(), "alone is alone");
     world.assert_rejected(&tickets);
 }
+
+/// A proof may come while a round of projected commits is in the store's hands. If that round then fails, its callers hear
+/// why no other one is made: told that it failed, an app would try again for ever.
+#[test]
+fn a_projected_round_that_fails_on_a_restored_store_is_refused() {
+    let projected = vec![RecordKey::range_of_model::<Tag>()];
+    let mut world = World::connected(Rules::ALL);
+    world.reopen(Ask { projected, ..networked(Rules::ALL) });
+    world.handle(Input::Up(B));
+    let ticket = world.submit(vec![tag(0, "a")]);
+    let Some(Effect::Round(job, ..)) = world.next_round() else { panic!("it begins a round") };
+    let head = WireHead { stream: C, seq: 3, digest: [7; 32] };
+    world.handle(Input::Frame(B, wire::regressed(GROUP, &head)));
+    let busy = Error::Rejected(Arc::from(BoxError::from("busy")));
+    world.handle(Input::Joined(job, Err(Undone::All(busy))));
+    assert!(world.next_round().is_none());
+    let answer = world.replies.last();
+    assert!(matches!(answer, Some((answered, Err(Error::Restored(_)))) if *answered == ticket), "{answer:?}");
+}

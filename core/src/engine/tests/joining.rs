@@ -191,7 +191,7 @@ fn b1_a_joiner_takes_no_more_streams_than_a_group_has() {
             let stream = ReplicaId(Uuid::from_u128(0x1_0000 + n as u128));
             let made = Author::new(stream, C_DEVICE).tag(1, "a");
             if stop {
-                Made { row: [&CHAIN_START[..], b"no entry"].concat(), values: vec![], ..made }
+                Made { row: [&chain_start(GROUP, stream)[..], b"no entry"].concat(), values: vec![], ..made }
             } else {
                 made
             }

@@ -136,7 +136,7 @@ fn what_a_corrected_member_commits_is_taken_with_its_correction() {
         let added = b.commit(&[], vec![record_of(&wrong)]);
         world.feed(B, live(&[&added]));
         let corrected = b.commit(&[], vec![record_of(&wrong.corrected(ITS_DEVICE))]);
-        let first = Author::new(JOINER, ITS_DEVICE).commit(&[(B, 2)], vec![tagged(1, "a")]);
+        let first = Author::new(JOINER, ITS_DEVICE).commit(&[b.head()], vec![tagged(1, "a")]);
         if waits {
             world.feed(B, live(&[&corrected, &first]));
         } else {

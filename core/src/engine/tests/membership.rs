@@ -123,7 +123,11 @@ fn members_and_causes_are_bounded() {
     assert!(matches!(world.stop_of(B), Some(StreamStop::Refused { .. })));
     assert_eq!(world.engine.report().members.len(), STREAMS_MAX);
 
-    let causes: Vec<_> = known.into_iter().filter(|stream| *stream != C).map(|stream| (stream, 1)).collect();
+    let causes: Vec<_> = known
+        .into_iter()
+        .filter(|stream| *stream != C)
+        .map(|stream| WireHead { stream, seq: 1, digest: [7; 32] })
+        .collect();
     assert!(causes.len() > limits.members_max);
     let made = Author::new(C, C_DEVICE).commit(&causes, vec![tagged(1, "a")]);
     world.feed(C, live(&[&made]));

@@ -16,7 +16,7 @@ fn c7_any_order_makes_the_same_state() {
     c.wall = 1500;
     d.wall = 1400;
     let deleted = c.commit(&[], vec![(key.clone(), None, Some(Hlc::NEVER)), tagged(1, "c")]);
-    let epoch = deleted.stamp;
+    let (epoch, seen) = (deleted.stamp, c.head());
     let streams = [
         vec![
             b.commit(&[], vec![bagged(1, &[1], Hlc::NEVER), tagged(1, "b")]),
@@ -26,7 +26,7 @@ fn c7_any_order_makes_the_same_state() {
         vec![d.commit(&[], vec![bagged(1, &[4], Hlc::NEVER), (RecordKey::new::<Tag>(&1), None, None)]), {
             // This commit has seen the delete.
             d.wall = 1600;
-            d.commit(&[(C, 1)], vec![bagged(1, &[5], epoch)])
+            d.commit(&[seen], vec![bagged(1, &[5], epoch)])
         }],
     ];
     let mut states = Vec::new();
@@ -202,4 +202,59 @@ fn a_value_nested_thirty_thousand_deep_stops_nothing() {
     world.engine = open_engine_with(&world.store, networked(Rules::ALL), registry, now(2000)).unwrap();
     world.settle();
     assert!(world.is_folded && world.audit().is_empty());
+}
+
+/// An app that knows no bags, with the members B and C.
+fn without_bags() -> World {
+    let mut registry = Registry::new();
+    registry.add::<Tag>().unwrap();
+    World::with_models(networked(Rules::ALL), registry).with_peers()
+}
+
+/// A delete opens an epoch, and what lay beside the record goes with the epoch before: merged later, it would come back.
+/// What comes in the new epoch stays.
+#[test]
+fn what_lies_beside_a_record_goes_with_its_epoch_and_no_later_one() {
+    for together in [true, false] {
+        let mut b = Author::new(B, B_DEVICE);
+        let mut c = Author::new(C, C_DEVICE);
+        c.wall = 1_500;
+        let (one, two) = (
+            b.commit(&[], vec![bagged(1, &[1], Hlc::NEVER)]),
+            b.commit(&[], vec![bagged(1, &[2], Hlc::NEVER)]),
+        );
+        let gone = c.commit(&[b.head()], vec![(RecordKey::new::<Bag>(&1), None, Some(Hlc::NEVER))]);
+        let (three, four) = (
+            c.commit(&[], vec![bagged(1, &[3], gone.stamp)]),
+            c.commit(&[], vec![bagged(1, &[4], gone.stamp)]),
+        );
+        let mut world = without_bags();
+        let all = [&one, &two, &gone, &three, &four];
+        if together {
+            world.feed(B, live(&all));
+        } else {
+            all.iter().for_each(|made| world.feed(B, live(&[made])));
+        }
+        let beside = block_on(world.store.scan(keys::besides(), 9)).unwrap();
+        let beside: Vec<_> = beside.iter().map(|entry| StoredKey::parse(&entry.key).unwrap()).collect();
+        assert_eq!(beside, [StoredKey::Beside(RecordKey::new::<Bag>(&1), C, 3)], "together: {together}");
+        assert_eq!(world.audit(), []);
+        world.reopen(networked(Rules::ALL));
+        world.settle();
+        assert_eq!((world.bag(1), world.audit()), (Some(vec![3, 4]), vec![]));
+    }
+}
+
+/// A value that was kept, and is merged into its record later without a change, stands in the record alone.
+#[test]
+fn a_value_that_its_record_holds_once_it_is_folded_is_kept_no_longer() {
+    let mut b = Author::new(B, B_DEVICE);
+    let made = [&[1][..], &[1, 2]].map(|items| b.commit(&[], vec![bagged(1, items, Hlc::NEVER)]));
+    let mut world = without_bags();
+    world.feed(B, live(&[&made[0], &made[1]]));
+    let kept = |world: &World| world.get(keys::kept(B, 2, &RecordKey::new::<Bag>(&1))).is_some();
+    assert!(kept(&world), "its record holds another one");
+    world.reopen(networked(Rules::ALL));
+    world.settle();
+    assert_eq!((world.bag(1), kept(&world), world.audit()), (Some(vec![1, 2]), false, vec![]));
 }

@@ -58,7 +58,7 @@ use uuid::Uuid;
 use super::made::{Bag, pull_all};
 use super::wire::{
     self, Capped, CommitParts, Hello, Message, MessageWriter, Messages, PageHead, Pull, Show, Shown, Stopped,
-    WireClock, WireCommit, WireHead, WirePlace, WireRow,
+    TooLong, WireClock, WireCommit, WireHead, WirePlace, WireRow,
 };
 use super::{
     Action, Answer, Ask, Commit, Contents, Current, Decision, EFFECTS_MAX, Effect, Engine, Input, JobId, Pen,
@@ -78,8 +78,8 @@ use crate::model::{self, Registry};
 use crate::status::PeerStatus;
 use crate::storage::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
 use crate::stored::keys::{self, StoredKey};
-use crate::stored::log::{CHAIN_START, LogRowWriter, chain, split_row};
-use crate::stored::{Digest, Head, LogEntry, ValueRef, digest, record};
+use crate::stored::log::{LogRowWriter, chain, chain_start, digest_check, split_row};
+use crate::stored::{Cause, Digest, Head, LogEntry, ValueRef, digest, record};
 use crate::syncable::{DeviceOwned, Shared, Syncable};
 use crate::{Rule, audit};
 use authors::*;

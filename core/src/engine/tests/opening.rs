@@ -57,3 +57,138 @@ fn opening_a_damaged_store_is_an_error() {
         }
     }
 }
+
+/// A model of the app's as another version of the app has it.
+macro_rules! version {
+    ($name:ident, $ownership:ty, $id:ty, $own_merge:literal, $schema:literal, $sync_id:expr) => {
+        #[derive(Clone, Serialize, Deserialize)]
+        struct $name;
+
+        impl Syncable for $name {
+            const SYNC_MODEL: &'static str = "thing";
+            type Id = u32;
+            type Ownership = $ownership;
+            const OWN_MERGE: bool = $own_merge;
+            const SCHEMA: u16 = $schema;
+
+            fn sync_id(&self) -> $id {
+                $sync_id
+            }
+
+            fn merge(self, _: Self) -> Self {
+                self
+            }
+
+            fn migrate(_: u16, _: &[u8]) -> Result<Self, crate::storage::BoxError> {
+                Ok(Self)
+            }
+        }
+    };
+}
+
+version!(Plain, Shared, u32, false, 1, 1);
+version!(Merging, Shared, u32, true, 1, 1);
+version!(Owned, DeviceOwned, (DeviceId, u32), false, 1, (DEVICE, 1));
+version!(Newer, Shared, u32, false, 3, 1);
+
+fn registry_of<M: Syncable>() -> Registry {
+    let mut registry = Registry::new();
+    registry.add::<M>().unwrap();
+    registry
+}
+
+/// The records of before would be out of sight, or beaten by others of another kind.
+#[test]
+fn a_model_keeps_its_way_of_merging_and_its_owners() {
+    type Version = (&'static str, fn() -> Registry);
+    let versions: [Version; 3] = [
+        ("plain", registry_of::<Plain>),
+        ("merges", registry_of::<Merging>),
+        ("owned", registry_of::<Owned>),
+    ];
+    for (before, first) in versions {
+        for (after, second) in versions {
+            let world = World::with_models(ask(Rules::ALL), first());
+            let opened = open_engine_with(&world.store, ask(Rules::ALL), second(), now(2000));
+            let fits = match opened {
+                Ok(_) => before == after,
+                Err(OpenError::MergeChanged { .. }) => (before == "merges") != (after == "merges"),
+                Err(OpenError::OwnershipChanged { .. }) => {
+                    before != after && before != "merges" && after != "merges"
+                }
+                Err(_) => false,
+            };
+            assert!(fits, "{before}, then {after}: {:?}", opened.map(drop));
+        }
+    }
+}
+
+/// An older version of the app may open the store in between, and leaves the row of the newer one.
+#[test]
+fn the_newest_schema_of_a_model_is_noted_and_stays() {
+    let noted = |world: &World| world.get(keys::model("thing")).unwrap();
+    let mut world = World::with_models(ask(Rules::ALL), registry_of::<Plain>());
+    let mut before = noted(&world);
+    for (models, rises) in
+        [(registry_of::<Newer>(), true), (registry_of::<Plain>(), false), (registry_of::<Newer>(), false)]
+    {
+        world.engine = open_engine_with(&world.store, ask(Rules::ALL), models, now(2000)).unwrap();
+        let now = noted(&world);
+        assert_eq!(now != before, rises);
+        before = now;
+    }
+}
+
+/// Rows of a projection that this app does not have in this version say nothing of its tables.
+#[test]
+fn the_row_and_the_debts_of_a_projection_go_with_its_version() {
+    use crate::projection::Declared;
+    use crate::stored::{Progress, ProjectionRow};
+
+    let mut world = World::new(Rules::ALL);
+    let record = RecordKey::new::<Tag>(&1);
+    for (at, (version, schema)) in [(2, 1), (3, 1), (2, 2)].into_iter().enumerate() {
+        let row = ProjectionRow { version: 2, schema: 1, progress: Progress::Complete };
+        let mut batch = WriteBatch::new();
+        for name in ["mine", "minerals"] {
+            batch.put(keys::projection(name), row.to_value());
+            batch.put(keys::debt(name, record.as_bytes()), crate::stored::debt_value("no"));
+        }
+        block_on(world.store.write(batch)).unwrap();
+        let declared = |name, version, schema| Declared { name, version, schema };
+        let projections = vec![declared("mine", version, schema), declared("minerals", 2, 1)];
+        world.reopen(Ask { projections, ..ask(Rules::ALL) });
+        let rows = |name| {
+            let debts = block_on(world.store.scan(keys::debts_of(name), 9)).unwrap().len();
+            (world.get(keys::projection(name)).is_some(), debts)
+        };
+        let stays = at == 0;
+        assert_eq!(rows("mine"), (stays, usize::from(stays)), "version {version}, schema {schema}");
+        assert_eq!(rows("minerals"), (true, 1));
+    }
+}
+
+/// A stamp must be above the own head whatever the row of the clock says.
+#[test]
+fn the_clock_of_a_store_stands_at_its_own_head_at_least() {
+    let mut world = World::new(Rules::ALL);
+    world.commit(vec![tag(1, "a")]).unwrap();
+    let head = world.head();
+    let mut batch = WriteBatch::new();
+    batch.put(keys::clock(), crate::stored::clock_value(Hlc::new(WallMs::MIN, 0, REPLICA)));
+    block_on(world.store.write(batch)).unwrap();
+    world.reopen_at(ask(Rules::ALL), now(1));
+    assert_eq!(world.drawn(), head.stamp);
+    world.now = now(1);
+    world.commit(vec![tag(1, "b")]).unwrap();
+    assert!(world.head().stamp > head.stamp);
+}
+
+/// Named again, the group is compared; so it is when the app names an introducer, which a member does not look at.
+#[test]
+fn a_joiner_is_of_the_group_that_its_app_names() {
+    let world = World::asking(Ask { introducer: Some(B), ..networked(Rules::ALL) });
+    let other =
+        Ask { group: Some(GroupId(Uuid::from_u128(1))), introducer: Some(B), ..networked(Rules::ALL) };
+    assert!(matches!(open_engine(&world.store, other, now(1)), Err(OpenError::OtherGroup { .. })));
+}

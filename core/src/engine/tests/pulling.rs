@@ -98,3 +98,48 @@ fn y14_a_page_that_brought_nothing_promises_nothing() {
         world.pass(100);
     }
 }
+
+/// What rests on a stopped stream does not keep the other streams of its sender waiting, however long it takes.
+#[test]
+fn y14_what_rests_on_a_stopped_stream_keeps_no_other_stream_waiting() {
+    const D: ReplicaId = ReplicaId(Uuid::from_u128(0xd0));
+    let mut world = World::connected(Rules::ALL);
+    let member = Staged { own_merge: true, ..put(&Member::new(D, DeviceId(Uuid::from_u128(0xdd)))) };
+    world.commit(vec![member]).unwrap();
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    let mut d = Author::new(D, DeviceId(Uuid::from_u128(0xdd)));
+    b.wall = 1 << 30;
+    let held = b.tag(1, "b");
+    world.feed(B, live(&[&held]));
+    assert!(matches!(world.stop_of(B), Some(StreamStop::Held { .. })));
+    let rests = c.commit(&[b.head()], vec![tagged(2, "c")]);
+    world.said();
+    world.feed(C, hello(1, &[b.head(), c.head()]));
+    let mut asked = 0;
+    for _ in 0..300 {
+        for (peer, pull) in world.pulls() {
+            assert_eq!((peer, pull.excluded.0.contains(&B)), (C, true));
+            asked += 1;
+            world.feed(peer, page_of(answer(&pull, false), &[]));
+        }
+        world.pass(1_000);
+    }
+    assert!((5..20).contains(&asked), "asked {asked} times in 300 s");
+    world.said();
+    for name in ["d", "dd"] {
+        let made = d.tag(3, name);
+        world.feed(C, wire::ack(GROUP, &Capped(vec![d.head()])));
+        let [(C, pull)] = &world.pulls()[..] else { panic!("C is asked at once") };
+        world.feed(C, page_of(answer(pull, false), &[&made]));
+        assert_eq!(world.tag_name(3).as_deref(), Some(name));
+        assert_eq!(world.pulls(), [], "and not for what rests on B's stream");
+    }
+    // Once the stopped stream goes on, what rests on it is asked for at once.
+    assert!(world.engine.release_held(B));
+    world.settle();
+    let pulls = world.pulls();
+    let [(peer, pull)] = &pulls[..] else { panic!("a peer is asked at once, not {pulls:?}") };
+    assert!(!pull.excluded.0.contains(&B));
+    world.feed(*peer, page_of(answer(pull, false), &[&held, &rests]));
+    assert_eq!((world.seq_of(B), world.seq_of(C)), (1, 1));
+}

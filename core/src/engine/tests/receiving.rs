@@ -105,7 +105,7 @@ fn i7_causes_come_first() {
         let mut world = World::connected(rules);
         let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
         let cause = b.tag(1, "a");
-        let effect = c.commit(&[(B, 1)], vec![tagged(1, "answer")]);
+        let effect = c.commit(&[b.head()], vec![tagged(1, "answer")]);
         world.said();
         world.feed(C, live(&[&effect]));
         assert_eq!(world.tag_name(1).is_some(), early);
@@ -171,4 +171,31 @@ fn neither_the_app_nor_the_peers_wait_for_each_other() {
     }
     assert_eq!(turns.iter().filter(|mine| **mine).count(), 3);
     assert!(turns.windows(2).all(|pair| pair[0] != pair[1]), "{turns:?}");
+}
+
+/// An app would redraw for nothing.
+#[test]
+fn a_commit_that_changes_nothing_that_can_be_seen_is_told_to_nobody() {
+    let mut world = World::connected(Rules::ALL);
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    c.wall = 1_500;
+    world.feed(B, live(&[&b.tag(1, "a")]));
+    assert_eq!(world.events().len(), 1);
+    let same = c.tag(1, "a");
+    world.feed(C, live(&[&same]));
+    assert_eq!((world.seq_of(C), world.events()), (1, vec![]), "the newer stamp alone is new");
+    world.feed(C, live(&[&c.tag(1, "b")]));
+    assert_eq!(world.events().len(), 1);
+}
+
+/// A shutdown waits for the calls of the app, and for nobody else.
+#[test]
+fn a_replica_that_closes_writes_nothing_that_it_received() {
+    let mut world = World::connected(Rules::ALL);
+    let ticket = world.submit(vec![tag(2, "mine")]);
+    world.handle(Input::Frame(B, live(&[&Author::new(B, B_DEVICE).tag(1, "a")])));
+    world.engine.close();
+    world.settle();
+    assert!(matches!(world.replies[..], [.., (answered, Ok(()))] if answered == ticket));
+    assert_eq!((world.seq_of(B), world.tag_name(2).as_deref()), (0, Some("mine")));
 }

@@ -29,7 +29,7 @@ fn stopped_worlds() -> Vec<(&'static str, World)> {
     let (mut held, mut refused, mut forked, mut not_stored) = (world(), world(), world(), world());
     let early = Author { wall: 3_600_000, ..b() }.tag(1, "b");
     held.feed(B, live(&[&early]));
-    let row = [&CHAIN_START[..], b"no entry"].concat();
+    let row = [&chain_start(GROUP, B)[..], b"no entry"].concat();
     refused.feed(B, live(&[&Made { row, values: vec![], ..b().tag(1, "b") }]));
     feed_refused(&mut not_stored, B, live(&[&b().tag(1, "b")]));
     let mut author = b();

@@ -37,7 +37,8 @@ fn hub() -> (World, Author, WireHead) {
     world.feed(B, asks(1, &[C], &[]));
     world.feed(C, hello(1, &[]));
     world.feed(B, live(&[&one, &two]));
-    world.pass(1_000);
+    // Both were named as unheard at first, which is corrected.
+    world.pass(5_000);
     world.said();
     (world, b, first)
 }

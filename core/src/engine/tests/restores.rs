@@ -31,7 +31,8 @@ fn y15_a_restored_store_stops_committing() {
         }),
         ("seen by an author", |world, own| {
             let more = world.copy_at(own.seq).tag(9, "more");
-            let made = Author::new(B, B_DEVICE).commit(&[(REPLICA, own.seq + 1)], vec![tagged(1, "a")]);
+            let made = Author::new(B, B_DEVICE)
+                .commit(&[WireHead { seq: own.seq + 1, ..own }], vec![tagged(1, "a")]);
             world.feed(B, live(&[&made]));
             world.convince(B, &[&more]);
         }),

@@ -13,7 +13,7 @@ fn a_page_can_be_applied_front_to_back() {
     for n in 0..20 {
         let made = b.tag(n, "b");
         world.feed(B, live(&[&made]));
-        let made = c.commit(&[(B, u64::from(n) + 1)], vec![tagged(n, "c")]);
+        let made = c.commit(&[b.head()], vec![tagged(n, "c")]);
         world.feed(C, live(&[&made]));
         b.wall = c.wall;
         c.wall += 1;

@@ -33,7 +33,7 @@ fn c16_a_commit_that_fits_into_no_frame_is_no_poison() {
     let large = b.tag(1, &"x".repeat(5_000));
     let behind = b.tag(2, "y");
     let rests = c.commit(&[], vec![tagged(3, "z")]);
-    let rests_too = c.commit(&[(B, 2)], vec![tagged(3, "z")]);
+    let rests_too = c.commit(&[b.head()], vec![tagged(3, "z")]);
     let frame_bytes = 4_000;
 
     // The replica that has the commit.
@@ -69,6 +69,32 @@ fn c16_a_commit_that_fits_into_no_frame_is_no_poison() {
     assert_eq!(world.useless_peer(), None, "it is no empty answer");
     let pulls = world.pulls();
     assert!(pulls.iter().all(|(_, pull)| pull.excluded.0 == [REPLICA, B]), "{pulls:?}");
+}
+
+/// A word is no proof: a commit that would fit is asked for again, and nothing stops.
+#[test]
+fn a_commit_that_fits_is_not_too_long_whatever_a_peer_says() {
+    let mut b = Author::new(B, B_DEVICE);
+    let commit = b.tag(1, "b");
+    let frame_bytes_max = 4_000;
+    let most = wire::commit_max(frame_bytes_max) as u64;
+    for (bytes, stops) in [(most, false), (most + 1, true), (0, false), (u64::MAX, true)] {
+        let mut world = World::limited(Limits { frame_bytes_max, ..Limits::default() });
+        world.said();
+        world.feed(C, hello(1, &[b.head()]));
+        let [(C, pull)] = &world.pulls()[..] else { panic!("C is asked") };
+        let too_long = Some(TooLong { stream: B, seq: 1, bytes });
+        world.feed(C, page_of(PageHead { too_long, ..answer(pull, false) }, &[]));
+        assert_eq!(world.stop_of(B).is_some(), stops, "{bytes}");
+        let useless = (!stops).then_some(C);
+        assert_eq!(world.useless_peer(), useless, "who says so of what fits is of no use: {bytes}");
+        world.feed(B, live(&[&commit]));
+        assert_eq!(
+            (world.seq_of(B), world.stop_of(B)),
+            (1, None),
+            "the author sends what it said was too long"
+        );
+    }
 }
 
 /// If all replicas have the same limits, every commit that one of them can make fits into the frames of the others.

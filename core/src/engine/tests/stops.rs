@@ -25,7 +25,7 @@ fn y11_only_the_stream_from_the_future_waits() {
             assert_eq!(world.seq_of(C), 1, "other streams go on");
             // A commit that rests on the held stream waits with it, and neither is asked for.
             world.said();
-            world.feed(C, live(&[&c.commit(&[(B, 1)], vec![tagged(3, "c")])]));
+            world.feed(C, live(&[&c.commit(&[b.head()], vec![tagged(3, "c")])]));
             assert_eq!(world.seq_of(C), 1);
             let pulls = world.pulls();
             assert!(pulls.iter().all(|(_, pull)| pull.excluded.0.contains(&B)), "{pulls:?}");
@@ -91,7 +91,8 @@ fn c15_nobody_stops_the_stream_of_another_for_good() {
     let mut world = World::connected(Rules::ALL);
     let mut b = Author::new(B, B_DEVICE);
     let real = b.tag(1, "a");
-    let made_up = Made { row: [&CHAIN_START[..], b"no entry"].concat(), values: vec![], ..real.clone() };
+    let made_up =
+        Made { row: [&chain_start(GROUP, B)[..], b"no entry"].concat(), values: vec![], ..real.clone() };
     world.feed(C, live(&[&made_up]));
     assert!(matches!(world.stop_of(B), Some(StreamStop::Refused { seq: 1, .. })));
     world.feed(C, live(&[&real]));

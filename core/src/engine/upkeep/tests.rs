@@ -120,6 +120,14 @@ fn a_page_has_a_thousand_records_with_all_that_lies_beside_them() {
     }
 }
 
+/// One write of a page must stay short, also if each of its values is.
+#[test]
+fn a_page_has_no_more_values_than_fill_it() {
+    let mut world = World::of_bags(3, FOLD_VALUES_MAX / 2);
+    let pages: Vec<_> = world.fold().iter().map(Vec::len).collect();
+    assert_eq!(pages, [2, 1]);
+}
+
 #[test]
 fn a_page_has_no_more_bytes_than_fill_it() {
     let mut world = World::of((0..10).map(|id| (bag(id), vec![LONG])));
@@ -290,6 +298,16 @@ fn projections_are_mended_after_everything_is_folded() {
         upkeep.mended(Next::Done, Mono(0), &mut fastrand::Rng::with_seed(1));
         assert!(!upkeep.waits());
         upkeep.check();
+    }
+}
+
+/// A projection that is filled in a pause of folding would have half-merged records.
+#[test]
+fn projections_are_not_mended_in_a_pause_of_folding() {
+    let (mut upkeep, mut rng) = (Upkeep::new(true, true), fastrand::Rng::with_seed(1));
+    for failures in 1..=FAILURES_MAX {
+        upkeep.fold_failed(Mono(0), &mut rng);
+        assert_eq!(upkeep.waits(), failures == FAILURES_MAX, "after {failures} failures");
     }
 }
 

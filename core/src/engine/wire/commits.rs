@@ -10,7 +10,12 @@ use crate::ids::{GroupId, ReplicaId};
 use crate::stored::Digest;
 
 /// The bytes of a page beside its commits, at most.
-pub(crate) const PAGE_BYTES: usize = HEADER_LEN + 64;
+const PAGE_BYTES: usize = HEADER_LEN + 64;
+
+/// The longest commit that a page has room for, if the page goes to a replica that takes frames of so many bytes.
+pub(crate) const fn commit_max(frame_bytes_max: usize) -> usize {
+    frame_bytes_max.saturating_sub(PAGE_BYTES)
+}
 
 /// A commit in a received message. Its bytes share the memory of their frame.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ mod frame;
 mod message;
 mod stopped;
 
-pub(crate) use commits::{CommitParts, PAGE_BYTES, WireCommit};
+pub(crate) use commits::{CommitParts, WireCommit, commit_max};
 #[cfg(test)]
 pub(crate) use frame::HEADER_LEN;
 #[cfg(any(test, feature = "internals-for-tests"))]
@@ -19,9 +19,9 @@ pub(crate) use frame::{MessageWriter, Messages, WireError};
 #[cfg(feature = "internals-for-tests")]
 pub(crate) use message::count_messages;
 pub(crate) use message::{
-    Capped, Heads, Hello, Message, PageHead, Pull, Relayed, STREAMS_MAX, Show, Shown, TooLong, WireClock,
-    WireHead, WirePlace, WireRow, Words, ack, damaged_places, greeting, hello, other_group, pull, regressed,
-    relayed, show, shown, stopped, stranger,
+    Capped, FEATURES, Heads, Hello, Message, PageHead, Pull, Relayed, STREAMS_MAX, Show, Shown, TooLong,
+    WireClock, WireHead, WirePlace, WireRow, Words, ack, damaged_places, greeting, hello, other_group, pull,
+    regressed, relayed, show, shown, stopped, stranger,
 };
 pub(crate) use stopped::Stopped;
 

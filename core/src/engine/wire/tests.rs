@@ -42,6 +42,7 @@ fn examples() -> Vec<(Message, Bytes)> {
     let word = Relayed { member: replica(8), seq: 300, restored: true };
     let hello_ = Hello {
         session: 7,
+        features: 300,
         restored: true,
         clock,
         knocks: None,
@@ -118,7 +119,11 @@ fn y13_golden_bytes() {
     let words = [&[1, 16][..], &8u128.to_be_bytes(), &[0xac, 2, 1]].concat();
     let commit = |rest: &[u8]| [&[16][..], &3u128.to_be_bytes(), &[5], &[0xbb; 32], rest].concat();
     let bodies = [
-        (HELLO, [&[7, 1, 1, 0xac, 2, 5, 1, 6, 0, 1, 16][..], &8u128.to_be_bytes(), &words, &heads].concat()),
+        (
+            HELLO,
+            [&[7, 0xac, 2, 1, 1, 0xac, 2, 5, 1, 6, 0, 1, 16][..], &8u128.to_be_bytes(), &words, &heads]
+                .concat(),
+        ),
         (STRANGER, vec![]),
         (PULL, [&[9, 0x80, 0x80, 0x40, 0xac, 2][..], &heads, &[1, 16], &4u128.to_be_bytes()].concat()),
         (
@@ -139,7 +144,10 @@ fn y13_golden_bytes() {
         (STOPPED, vec![2, 3, 0, 1, 0xac, 2, 2, b'n', b'o']),
         (OTHER_GROUP, vec![]),
         (RELAYED, words.clone()),
-        (HELLO, [&[7, 1, 1, 0xac, 2, 5, 1, 6, 1, 16][..], &6u128.to_be_bytes(), &[0, 0, 0]].concat()),
+        (
+            HELLO,
+            [&[7, 0xac, 2, 1, 1, 0xac, 2, 5, 1, 6, 1, 16][..], &6u128.to_be_bytes(), &[0, 0, 0]].concat(),
+        ),
         (DAMAGED, [&[1, 16][..], &8u128.to_be_bytes(), &[0xac, 2]].concat()),
         (SHOW, [&[16][..], &8u128.to_be_bytes(), &[0xac, 2, 1]].concat()),
         (

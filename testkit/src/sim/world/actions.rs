@@ -155,5 +155,6 @@ fn link(percent: [u8; 4], delay_ms: u16, blocked: bool) -> Link {
         corrupt,
         delay_ms: 0..=delay_ms,
         blocked,
+        ..Link::default()
     }
 }

@@ -1,4 +1,4 @@
-use super::super::super::made::{Author, B, C, Made, context, ledger, note, pull_all, replica};
+use super::super::super::made::{Author, B, C, GROUP, Made, context, ledger, note, pull_all, replica};
 use super::super::super::wire::{Capped, CommitParts, HEADER_LEN, MessageWriter, WireHead};
 use super::*;
 use crate::events::{Damage, DamagedPart};
@@ -124,7 +124,9 @@ fn a_page_is_within_its_budget_but_for_its_first_commit() {
 fn the_budget_is_at_most_what_frames_can_hold() {
     let (_, _, logs) = logs();
     let first = logs.pick(pull_all()).commits[0].bytes();
-    let frame_bytes = |bytes: usize| u32::try_from(bytes + PAGE_BYTES).unwrap();
+    let frame_bytes = |bytes: usize| {
+        u32::try_from(bytes + u32::MAX as usize - wire::commit_max(u32::MAX as usize)).unwrap()
+    };
     let pull = Pull { frame_bytes: frame_bytes(2 * first), ..pull_all() };
     assert_eq!(places(&logs.pick(pull)), [(B, 1), (C, 1)], "of the puller");
     let mut context = context();
@@ -342,6 +344,6 @@ fn a_read_after_the_first_asks_for_what_the_page_has_room_for() {
         assert_eq!(reads(&logs, bytes * fit), (fit, vec![ROWS_MAX, then]));
     }
     let mut endless = long_stream(0).1;
-    endless.heads.insert(B, Head { seq: 1 << 40, ..Head::start(B) });
+    endless.heads.insert(B, Head { seq: 1 << 40, ..Head::start(GROUP, B) });
     assert_eq!(reads(&endless, 1 << 20).1, [ROWS_MAX], "however short the rows are");
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::super::made::{
-    Author, B, C, ME, Made, Write, context, device, ledger, member, note, now, replica, stamp,
+    Author, B, C, GROUP, ME, Made, Write, context, device, ledger, member, note, now, replica, stamp,
 };
 use super::*;
 use crate::clock::{ClockError, Mono};
@@ -34,7 +34,7 @@ impl World {
     fn new() -> Self {
         let mut b = Author::new(B);
         let (_, last) = (b.note(1, "one"), b.note(1, "two"));
-        let (context, own) = (context(), Head { seq: 3, stamp: stamp(1000, ME), ..Head::start(ME) });
+        let (context, own) = (context(), Head { seq: 3, stamp: stamp(1000, ME), ..Head::start(GROUP, ME) });
         let ledger = ledger([(ME, own), (B, b.head)]);
         let streams = Streams::opened(ME, &ledger);
         let members = [ME, B, C].map(|replica| (replica, member(replica)));
