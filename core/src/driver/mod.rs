@@ -36,7 +36,8 @@ pub(crate) use line::read_clock;
 /// [`Error::DriverNotRun`](crate::Error::DriverNotRun). Dropping the driver stops the replica: calls fail with
 /// [`StopReason::DriverDropped`] once the store is closed, and the store can be opened again.
 pub struct Driver<S: Storage> {
-    engine: Engine,
+    /// Boxed, since the future that runs the driver would hold all of it several times.
+    engine: Box<Engine>,
     /// The store; `None` once the driver has stopped.
     store: Option<Arc<OpenStore<S>>>,
     /// The work of the store that is under way: a step of the write lane, and beside it a read for a peer.
@@ -64,7 +65,7 @@ impl<S: Storage> Driver<S> {
         projections: Option<Arc<dyn Projecting<S>>>,
     ) -> Self {
         Self {
-            engine,
+            engine: Box::new(engine),
             store: Some(store),
             running: FuturesUnordered::new(),
             line: Line { clock, transport },
