@@ -73,9 +73,9 @@ fn stories() -> Vec<Story> {
     #[allow(unused_mut, reason = "without redb and SQLite no store is pushed")]
     let mut stories: Vec<_> = batches.collect();
     #[cfg(feature = "redb")]
-    stories.push(joined::story::<syncline_backends::RedbStorage>("redb"));
+    stories.extend(joined::stories::<syncline_backends::RedbStorage>("redb"));
     #[cfg(feature = "sqlite")]
-    stories.push(joined::story::<syncline_backends::SqliteStorage>("sqlite"));
+    stories.extend(joined::stories::<syncline_backends::SqliteStorage>("sqlite"));
     stories
 }
 
@@ -220,6 +220,8 @@ mod joined {
         fn create(tx: &Native<'_, Self>, table: &str) -> Result<(), BoxError>;
         fn put(tx: &Native<'_, Self>, table: &str, id: u32, count: u64) -> Result<(), BoxError>;
         fn count(tx: &Native<'_, Self>, table: &str, id: u32) -> Result<u64, BoxError>;
+        /// Removes all rows of the table.
+        fn clear(tx: &Native<'_, Self>, table: &str) -> Result<(), BoxError>;
     }
 
     const WRITTEN: &str = "written";
@@ -245,11 +247,176 @@ mod joined {
         }
     }
 
-    pub(crate) fn story<S: Tables>(store: &str) -> Story {
-        Story {
+    pub(crate) fn stories<S: Tables>(store: &str) -> [Story; 2] {
+        let in_step = Story {
             name: format!("{store}::kill_9_keeps_the_apps_row_the_record_and_the_projection_in_step"),
             commit_for_ever: Box::new(|path| block_on(commit_for_ever::<S>(path))),
             check: Box::new(|path, told| block_on(check::<S>(path, told))),
+        };
+        let owing = Story {
+            name: format!("{store}::kill_9_keeps_a_projection_in_step_with_its_debts"),
+            commit_for_ever: Box::new(|path| block_on(owing::commit_for_ever::<S>(path))),
+            check: Box::new(|path, told| block_on(owing::check::<S>(path, told))),
+        };
+        [in_step, owing]
+    }
+
+    /// A projection that cannot take some counts: it owes these records, and its table has all others. Each child
+    /// makes its table anew, so that it is killed while that is filled, or while it owes.
+    mod owing {
+        use super::*;
+
+        /// Records beside those of the callers, so that filling takes a while. Their counts stay.
+        const OTHERS: u32 = 2_000;
+        const FIRST_OTHER: u32 = 1_000;
+        /// How often a check looks whether the projection has got where it must: minutes, before it is called a failure.
+        const POLLS_MAX: u64 = 10_000_000;
+
+        struct Owing<const VERSION: u32>;
+
+        /// Whether the projection takes a record with this count. A page of the fill has few that it does not take: where a
+        /// call cannot be undone alone, many would make a debt of every record of the page, each of which is paid alone.
+        const fn takes(count: u64) -> bool {
+            !count.is_multiple_of(37)
+        }
+
+        impl<const VERSION: u32, S: Tables> Projection<S> for Owing<VERSION> {
+            type Model = Counter;
+            const NAME: &'static str = "owing";
+            const VERSION: u32 = VERSION;
+
+            fn reset(&self, tx: &Native<'_, S>) -> Result<(), BoxError> {
+                S::create(tx, table(VERSION))?;
+                S::clear(tx, table(VERSION))
+            }
+
+            fn put(&self, tx: &Native<'_, S>, counter: &Counter) -> Result<(), BoxError> {
+                S::put(tx, table(VERSION), counter.id, counter.count)?;
+                if takes(counter.count) { Ok(()) } else { Err("the count is too much".into()) }
+            }
+
+            fn delete(&self, _: &Native<'_, S>, _: &u32) -> Result<(), BoxError> {
+                unreachable!("nothing is deleted")
+            }
+        }
+
+        const fn table(version: u32) -> &'static str {
+            if version == 1 { "owing_1" } else { "owing_2" }
+        }
+
+        /// The version of the last child.
+        fn version(path: &Path) -> u32 {
+            if path.with_extension("second").exists() { 2 } else { 1 }
+        }
+
+        async fn open<S: Tables>(path: &Path) -> (TransactionManager<S>, Driver<S>) {
+            let builder = TransactionManager::builder(S::open(path))
+                .device(DeviceId(Uuid::from_u128(1)))
+                .found(GroupId(Uuid::from_u128(2)));
+            let builder = match version(path) {
+                1 => builder.project(Owing::<1>),
+                _ => builder.project(Owing::<2>),
+            };
+            builder.open().await.unwrap()
+        }
+
+        /// Counts, and prints each acknowledged count. Once the table is filled, a count that it does not take is refused.
+        pub(super) async fn commit_for_ever<S: Tables>(path: &Path) {
+            if !path.with_extension("second").exists() {
+                fill::<S>(path).await;
+            }
+            let second = path.with_extension("second");
+            match version(path) {
+                1 => drop(std::fs::write(&second, "").unwrap()),
+                _ => std::fs::remove_file(&second).unwrap(),
+            }
+            let (library, driver) = open::<S>(path).await;
+            let caller = async |caller: u32| {
+                let mut count = library.get::<Counter>(caller).await.unwrap().map_or(0, |one| one.count);
+                loop {
+                    count += 1;
+                    match library.commit(Counter { id: caller, count }).await {
+                        Ok(_) => tell(caller, count),
+                        Err(syncline::Error::Projection { .. }) if !takes(count) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            };
+            let callers = join_all((0..CALLERS).map(caller));
+            let _ = join(driver.run(), callers).await;
+        }
+
+        /// Commits the other records, before any projection could refuse one of them.
+        async fn fill<S: Tables>(path: &Path) {
+            let builder = TransactionManager::builder(S::open(path))
+                .device(DeviceId(Uuid::from_u128(1)))
+                .found(GroupId(Uuid::from_u128(2)));
+            let (library, driver) = builder.model::<Counter>().open().await.unwrap();
+            let other = |id| Counter { id: FIRST_OTHER + id, count: u64::from(id) };
+            let commit = async {
+                if library.get::<Counter>(FIRST_OTHER).await.unwrap().is_none() {
+                    let all = library
+                        .commit_batch(|batch| Ok((0..OTHERS).try_for_each(|id| batch.put(&other(id)))?));
+                    all.await.unwrap();
+                }
+                library.shutdown().await.unwrap();
+            };
+            join(driver.run(), commit).await.0.unwrap();
+        }
+
+        pub(super) async fn check<S: Tables>(path: &Path, acknowledged: &[u64]) -> Result<Vec<u64>, String> {
+            let violations = audit(&S::open(path)).await;
+            if !violations.is_empty() {
+                return Err(format!("the store is not whole: {violations:?}"));
+            }
+            let version = version(path);
+            let (library, driver) = open::<S>(path).await;
+            let look = async {
+                let library = library;
+                let (mut records, mut list) = (Vec::new(), library.list::<Counter>());
+                while let Some(page) = list.next_page().await.unwrap() {
+                    records.extend(page);
+                }
+                let debts = records.iter().filter(|record| !takes(record.count)).count() as u64;
+                // The same version goes on where the child was killed. It may owe more until it has tried that again.
+                for polls in 0.. {
+                    let status = library.status().await.unwrap().projections.remove(0);
+                    if status.state == ProjectionState::Complete && status.debts == debts {
+                        break;
+                    }
+                    if polls == POLLS_MAX {
+                        return Err(format!("it does not come to {debts} debts: {status:?}"));
+                    }
+                }
+                let (found, rows) = mpsc::channel();
+                let ids: Vec<_> = records.iter().map(|record| record.id).collect();
+                let read = library.with_tx(move |tx| {
+                    S::create(tx.native(), table(version))?;
+                    Ok(ids.iter().try_for_each(|id| {
+                        found.send(S::count(tx.native(), table(version), *id)?).map_err(BoxError::from)
+                    })?)
+                });
+                read.await.unwrap();
+                let mut projected = records.iter().zip(rows.iter());
+                if let Some((record, row)) =
+                    projected.find(|(record, row)| takes(record.count) && *row != record.count)
+                {
+                    return Err(format!("{record:?} has the row {row}"));
+                }
+                let count =
+                    |caller: u32| records.iter().find(|one| one.id == caller).map_or(0, |one| one.count);
+                let mut found = Vec::new();
+                for (caller, told) in (0..).zip(acknowledged) {
+                    // The child may have been killed between a commit and its line; a count may have been refused.
+                    let counted = count(caller);
+                    if counted != *told && !(*told + 1..=*told + 2).contains(&counted) {
+                        return Err(format!("caller {caller} was told {told} and finds {counted}"));
+                    }
+                    found.push(counted);
+                }
+                Ok(found)
+            };
+            join(driver.run(), look).await.1
         }
     }
 
@@ -349,6 +516,10 @@ mod joined {
                 let table = tx.open_table(TableDefinition::<u32, u64>::new(table))?;
                 Ok(table.get(id)?.map_or(0, |count| count.value()))
             }
+
+            fn clear(tx: &WriteTransaction, table: &str) -> Result<(), BoxError> {
+                Ok(tx.open_table(TableDefinition::<u32, u64>::new(table))?.retain(|_, _| false)?)
+            }
         }
     }
 
@@ -380,6 +551,10 @@ mod joined {
                 let sql = format!("SELECT count FROM {table} WHERE id = ?");
                 let count = tx.query_row(&sql, [id], |row| row.get::<_, i64>(0)).optional()?;
                 Ok(count.unwrap_or(0).cast_unsigned())
+            }
+
+            fn clear(tx: &Transaction<'_>, table: &str) -> Result<(), BoxError> {
+                Ok(tx.execute_batch(&format!("DELETE FROM {table}"))?)
             }
         }
     }

@@ -11,6 +11,7 @@
 )]
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -734,4 +735,96 @@ async fn a_projection_that_cannot_be_made_holds_up_no_other() {
         assert_eq!(photos(&path(&directory)).len(), 1);
         node.close().await;
     }
+}
+
+/// A foreign-key check that could not read says nothing: it is made again until it can, and only then are broken rows
+/// found. Here a table of the app, whose key refers to no unique column, makes every check fail.
+#[tokio::test]
+async fn a_foreign_key_check_that_fails_is_made_again() {
+    /// Albums but for number 7, in the next version of their table.
+    struct Short;
+    impl Projection<SqliteStorage> for Short {
+        type Model = Album;
+        const NAME: &'static str = "albums";
+        const VERSION: u32 = 2;
+
+        fn reset(&self, tx: &Transaction<'_>) -> Result<(), BoxError> {
+            Albums::<1>.reset(tx)
+        }
+
+        fn put(&self, tx: &Transaction<'_>, album: &Album) -> Result<(), BoxError> {
+            if album.id == 7 { Err("it is too short".into()) } else { Albums::<1>.put(tx, album) }
+        }
+
+        fn delete(&self, tx: &Transaction<'_>, id: &u32) -> Result<(), BoxError> {
+            Albums::<1>.delete(tx, id)
+        }
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::open(alone(&directory).project(Albums::<1>).project(Photos(PLAIN))).await;
+    node.complete().await;
+    let filled = node.library.commit_batch(|batch| {
+        (0..20).try_for_each(|id| batch.put(&album(id, "old")))?;
+        Ok((0..20).try_for_each(|id| batch.put(&photo(id, id, &format!("{id}"))))?)
+    });
+    filled.await.unwrap();
+    node.close().await;
+    let app = Connection::open(path(&directory)).unwrap();
+    app.busy_timeout(Duration::from_secs(60)).unwrap();
+    let extra = "CREATE TABLE mother (name TEXT); CREATE TABLE child (name TEXT REFERENCES mother (name))";
+    app.execute_batch(extra).unwrap();
+    let check = || app.prepare("PRAGMA foreign_key_check").and_then(|mut check| check.exists([]));
+
+    let node = Node::open(alone(&directory).project(Short).project(Photos(PLAIN))).await;
+    node.complete().await;
+    // Of calls that come one by one, the upkeep has its turn before the third at the latest: the check has failed then.
+    for id in 100..103 {
+        node.library.commit(album(id, "new")).await.unwrap();
+    }
+    assert!(check().is_err());
+    app.execute_batch("DROP TABLE child").unwrap();
+    node.owes([1, 1]).await;
+    assert!(!check().unwrap());
+    node.close().await;
+}
+
+/// While one table cannot be filled, it takes turns with the others: none of them waits until it can.
+#[tokio::test]
+async fn a_table_that_cannot_be_filled_keeps_no_turn() {
+    /// Notes each call. The one with this flag takes no record.
+    struct Calls<const LOCKED: bool>(Arc<Mutex<Vec<bool>>>);
+    impl<const LOCKED: bool> Projection<SqliteStorage> for Calls<LOCKED> {
+        type Model = Album;
+        const NAME: &'static str = if LOCKED { "locked" } else { "free" };
+        const VERSION: u32 = 1;
+
+        fn reset(&self, _: &Transaction<'_>) -> Result<(), BoxError> {
+            Ok(())
+        }
+
+        fn put(&self, _: &Transaction<'_>, _: &Album) -> Result<(), BoxError> {
+            self.0.lock().unwrap().push(LOCKED);
+            if LOCKED { Err("the table is locked".into()) } else { Ok(()) }
+        }
+
+        fn delete(&self, _: &Transaction<'_>, _: &u32) -> Result<(), BoxError> {
+            Ok(())
+        }
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::open(alone(&directory).model::<Album>()).await;
+    let albums = node.library.commit_batch(|batch| Ok((0..20).try_for_each(|id| batch.put(&album(id, "")))?));
+    albums.await.unwrap();
+    node.close().await;
+    let calls = Arc::<Mutex<Vec<bool>>>::default();
+    // The projection whose tables are made last is filled first.
+    let builder = alone(&directory).project(Calls::<false>(Arc::clone(&calls)));
+    let node = Node::open(builder.project(Calls::<true>(Arc::clone(&calls)))).await;
+    node.until("the free one is filled", async |node| {
+        node.projections().await[0].state == ProjectionState::Complete
+    })
+    .await;
+    let before = calls.lock().unwrap().iter().take_while(|locked| **locked).count();
+    assert_eq!(before, 20, "one page of the locked one, and then the turn of the other");
+    node.close().await;
 }

@@ -1,7 +1,7 @@
 //! Two replicas of one group over a network in memory: A founds it, B joins it.
 
 use syncline::{Builder, DeviceId, Event, Events, ReplicaId, Storage, TransactionManager, Uuid};
-use syncline_backends::MemoryNetwork;
+use syncline_backends::{Link, MemoryNetwork};
 
 use crate::Result;
 use crate::holding::Hold;
@@ -75,6 +75,12 @@ impl<SA: Storage, SB: Storage> Pair<SA, SB> {
         let a = Ours::start(a, FOUNDER, |builder| builder.found(GROUP).transport(at_a)).await?;
         let b = Ours::start(b, JOINER, |builder| also(builder.join(GROUP, A).transport(at_b))).await?;
         Ok(Self { network, to_b, a, b })
+    }
+
+    /// Lets each frame and its answer be on their way for so long from now on.
+    pub fn is_far(&self, round_trip_ms: u64) {
+        let delay_ms = round_trip_ms / 2;
+        self.network.set_all(Link { delay_ms: delay_ms..=delay_ms, ..Link::default() });
     }
 
     /// Releases both stores.

@@ -344,6 +344,7 @@ async fn find(storage: &impl Storage) -> Result<Contents, NotFound> {
         members: Pages::new(storage, RecordKey::range_of_model::<Member>()).all().await?,
         peers: Pages::new(storage, keys::peers()).all().await?,
         forks: Pages::new(storage, keys::forks()).all().await?,
+        long_rows: Pages::new(storage, keys::all_long()).all().await?,
         besides: !storage.scan(keys::besides(), 1).await?.is_empty(),
     })
 }

@@ -75,7 +75,7 @@ pub enum Event {
     /// This replica waits for another reason than before for its own member record. See
     /// [`Status::joining`](crate::Status::joining).
     Joining(JoinWait),
-    /// This replica has become a member: from now on it commits, and serves its peers.
+    /// This replica has become a member, at last or again: from now on it commits, and serves its peers.
     Joined,
     /// A frame was refused. The event is told for the first such frame of a peer and then ever more rarely, so that a
     /// flood of frames does not drown the other events.

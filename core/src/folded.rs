@@ -16,6 +16,7 @@ use crate::pages::Pages;
 use crate::storage::{Entry, Key, KeyRange, ReadError, Storage, Value};
 use crate::stored::keys;
 use crate::stored::record::{self, Header};
+use crate::tournament::combine_all;
 
 impl<S: Storage> Inner<S> {
     /// Reads the values of `keys`, all from one consistent state, with the values beside them merged in.
@@ -92,20 +93,22 @@ async fn fold<S: Storage>(
     let Some(merge) = models.merge_of(record.model()) else { return Ok(()) };
     let mut besides = Pages::new(store, keys::besides_of(&record));
     while let Some(page) = besides.next().await? {
-        for Entry { value: beside, .. } in page {
-            // A value that cannot be read or merged stays beside the record, as it does when the engine folds.
-            let (Ok((header, value)), Ok((other, other_value))) =
-                (record::parse(stored), record::parse(&beside))
-            else {
-                continue;
-            };
-            let merged = merge(
+        // A value that cannot be read or merged stays beside the record, as it does when the engine folds.
+        let merged = |one: &Value, other: &Value| {
+            let ((header, value), (other, other_value)) =
+                (record::parse(one).ok()?, record::parse(other).ok()?);
+            let (one, other) = (
                 Current { schema: header.schema, value },
                 Current { schema: other.schema, value: other_value },
             );
-            if let Ok(new) = merged {
-                let header = Header { schema: new.schema, ..header };
-                *stored = record::of(&header, record::value_of(&new.record));
+            let new = merge(one, other).ok()?;
+            Some(record::of(&Header { schema: new.schema, ..header }, record::value_of(&new.record)))
+        };
+        // Merge the values with each other first: the record, which grows with each of them, is then merged once.
+        let values = page.into_iter().map(|entry| entry.value);
+        for beside in combine_all(values, |one, other| merged(&one, &other).ok_or([one, other])) {
+            if let Some(both) = merged(stored, &beside) {
+                *stored = both;
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Why a joiner still waits, in words that say what to do.
+//! Why a replica still waits to be a member, in words that say what to do.
 
 use std::fmt;
 
@@ -32,11 +32,12 @@ pub enum JoinWait {
         /// The replica that serves the joiner.
         introducer: ReplicaId,
     },
-    /// The joiner was added on another device than its own.
+    /// The replica was added on another device than its own. A member that was at work meets this too, if two members
+    /// added it at once: the first add counts. It commits no more until it is added again.
     OtherDevice {
         /// The device of its member record.
         added: DeviceId,
-        /// The device of the joiner.
+        /// The device of the replica.
         device: DeviceId,
     },
     /// The introducer's log was pruned, since it once worked alone and without a transport. Nobody can get what is no

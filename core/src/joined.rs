@@ -160,11 +160,9 @@ fn commit_round<S: JoinStorage>(
     mut round: Vec<(Ticket, Commit)>,
     put_off: &PutOff,
 ) -> Result<(Pen, Decision, Settlement), Halt> {
-    let changes = round.iter_mut().flat_map(|(_, commit)| &mut commit.changes);
-    let keys: Vec<Key> = changes.map(|change| change.record.lend()).collect();
+    let (keys, places) = engine::lend_keys(&mut round);
     let values = read(tx, &keys)?;
-    let changes = round.iter_mut().flat_map(|(_, commit)| &mut commit.changes);
-    changes.zip(keys).for_each(|(change, key)| change.record.take_back(key));
+    engine::take_keys_back(&mut round, keys, &places);
     let (manner, is_alone) = (projections.manner(), round.len() == 1);
     let (mut account, mut spoiled) = (Account::default(), None);
     let mut project = |records: &[(&[u8], &[u8])]| -> Result<(), Error> {
@@ -198,7 +196,7 @@ fn commit_round<S: JoinStorage>(
             }
         }
     };
-    let mut decision = pen.decide(round, values, Some(&mut project));
+    let mut decision = pen.decide(round, values, &places, Some(&mut project));
     match spoiled {
         // One of several commits: which records spoiled it does not matter.
         Some(Halt::Error(error)) if !is_alone => {
@@ -224,13 +222,13 @@ pub(crate) fn receive<S: JoinStorage>(
     projections: Arc<Projections<S>>,
 ) -> Work<S> {
     Box::new(move |store, pen| {
-        let mut keys = engine::lend_keys(&mut commits);
-        engine::take_keys_back(&mut commits, keys.clone());
+        let (mut keys, places) = engine::lend_keys(&mut commits);
+        engine::take_keys_back(&mut commits, keys.clone(), &places);
         keys.extend(pen.cause_rows(&commits));
         let (all, commits, me) = (Arc::clone(&projections), Arc::new(commits), pen.me());
         let job = move |tx: &S::Tx<'_>, put_off: &PutOff| -> Result<_, Halt> {
             let mut pen = pen.clone();
-            let mut decision = pen.receive(&commits, read(tx, &keys)?)?;
+            let mut decision = pen.receive(&commits, read(tx, &keys)?, &places)?;
             let settlement = write_owing(tx, &std::mem::take(&mut decision.batch), &all, put_off)?;
             Ok((pen, decision, settlement))
         };

@@ -166,9 +166,12 @@ mod status;
 mod storage;
 mod stored;
 mod syncable;
+mod tournament;
 mod transport;
 mod tx;
 mod update;
+#[cfg(test)]
+mod vectors;
 
 pub use audit::{Rule, Violation, audit};
 pub use batch::Batch;

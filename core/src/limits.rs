@@ -42,7 +42,9 @@ pub struct Limits {
     /// limits of all replicas of a group should be equal: a commit that is too large for one of them stops its stream
     /// there. Default 32 MiB.
     pub frame_bytes_max: usize,
-    /// How many bytes of commits a replica asks a peer for at once when it catches up. Default 1 MiB.
+    /// How many bytes of commits a page has at most, which a replica asks a peer for when it catches up: a page is shorter
+    /// where the link is slow. A peer that has not acknowledged so many bytes of commits gets no more of them live, and
+    /// pulls them. Default 1 MiB.
     pub page_bytes_max: usize,
     /// The most replicas of a group, past members included. Default 256.
     pub members_max: usize,

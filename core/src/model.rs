@@ -200,7 +200,7 @@ mod tests {
 
     use super::*;
     use crate::ids::{DeviceId, ReplicaId};
-    use crate::member::MemberState;
+    use crate::member::{Added, MemberState};
 
     #[test]
     fn golden_member() {
@@ -209,12 +209,17 @@ mod tests {
             device: DeviceId(Uuid::from_u128(2)),
             corrections: 3,
             state: MemberState::Active,
+            added: 300,
+            others: vec![Added { device: DeviceId(Uuid::from_u128(4)), corrections: 1, added: 5 }],
         };
         let mut golden = vec![16];
         golden.extend(1u128.to_be_bytes());
         golden.push(16);
         golden.extend(2u128.to_be_bytes());
-        golden.extend([3, 0]);
+        // Corrections, the time of the add; one other add; the state.
+        golden.extend([3, 0xac, 0x02, 1, 16]);
+        golden.extend(4u128.to_be_bytes());
+        golden.extend([1, 5, 0]);
         let encoded = encode(&member, usize::MAX).unwrap();
         assert_eq!(record::value_of(&encoded.record), golden);
         assert_eq!(encoded.digest, digest(&golden));
@@ -224,5 +229,55 @@ mod tests {
             decode::<Member>(&member.replica, Current { schema: 1, value: &golden }),
             Err(Error::Decode { .. })
         ));
+    }
+
+    /// A thing in its third schema. Its name tells which schema it was migrated from.
+    #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct Thing {
+        id: u32,
+        name: String,
+    }
+
+    impl Syncable for Thing {
+        const SYNC_MODEL: &'static str = "thing";
+        type Id = u32;
+        type Ownership = crate::syncable::Shared;
+        const OWN_MERGE: bool = true;
+        const SCHEMA: u16 = 3;
+
+        fn sync_id(&self) -> u32 {
+            self.id
+        }
+
+        fn merge(self, other: Self) -> Self {
+            Self { name: self.name.max(other.name), ..self }
+        }
+
+        fn migrate(schema: u16, value: &[u8]) -> Result<Self, BoxError> {
+            Ok(Self { id: decode_bytes(value)?, name: format!("of {schema}") })
+        }
+    }
+
+    /// An app may skip versions: a value of each of them is migrated by what it was then.
+    #[test]
+    fn a_migration_is_told_the_schema_that_wrote_the_value() {
+        let value = encode_bytes(&7_u32).unwrap();
+        for schema in [1, 2] {
+            let thing: Thing = decode(&7, Current { schema, value: &value }).unwrap();
+            assert_eq!(thing, Thing { id: 7, name: format!("of {schema}") });
+        }
+    }
+
+    /// The layouts may fit by chance: a value of a newer schema is neither read nor merged as one of this version.
+    #[test]
+    fn a_value_of_a_newer_schema_is_left_to_a_newer_app() {
+        let value = encode_bytes(&Thing { id: 7, name: "new".into() }).unwrap();
+        let (known, newer) = (Current { schema: 3, value: &value }, Current { schema: 4, value: &value });
+        assert!(decode::<Thing>(&7, known).is_ok());
+        assert!(matches!(decode::<Thing>(&7, newer), Err(Error::NewerSchema { stored: 4, known: 3, .. })));
+        let older = encode_bytes(&7_u32).unwrap();
+        let merged = merge::<Thing>(Current { schema: 2, value: &older }, known).unwrap();
+        assert_eq!(decode_bytes::<Thing>(record::value_of(&merged.record)).unwrap().name, "of 2");
+        assert!(merge::<Thing>(known, newer).is_err() && merge::<Thing>(newer, known).is_err());
     }
 }

@@ -3,8 +3,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::engine::{Action, Current, Updated};
+use crate::engine::{self, Action, Current, Updated};
 use crate::error::Error;
+use crate::hlc::Hlc;
 use crate::model;
 use crate::syncable::{RecordId, Syncable};
 
@@ -43,6 +44,15 @@ pub(crate) fn update<M: Syncable, U: Into<Update<M>>>(
     change: impl FnOnce(Option<&M>) -> Result<U, Error> + Send + 'static,
     saved: impl FnOnce(Option<M>) + Send + 'static,
 ) -> Action {
+    Action::Update(updater(id, value_bytes_max, change, saved))
+}
+
+fn updater<M: Syncable, U: Into<Update<M>>>(
+    id: RecordId<M>,
+    value_bytes_max: usize,
+    change: impl FnOnce(Option<&M>) -> Result<U, Error> + Send + 'static,
+    saved: impl FnOnce(Option<M>) + Send + 'static,
+) -> Box<engine::Update> {
     let update = move |current: Option<Current<'_>>| {
         let old: Option<M> = current.map(|current| model::decode(&id, current)).transpose()?;
         let new = match change(old.as_ref())?.into() {
@@ -64,8 +74,19 @@ pub(crate) fn update<M: Syncable, U: Into<Update<M>>>(
         saved(Some(put));
         Ok(Updated::Put(value))
     };
-    Action::Update(Box::new(move |current| {
+    Box::new(move |current| {
         catch_unwind(AssertUnwindSafe(|| update(current))).map_err(|panic| Error::from_panic(&*panic))?
+    })
+}
+
+/// The same, where `change` is given the stamp of its commit too.
+pub(crate) fn update_stamped<M: Syncable, U: Into<Update<M>>>(
+    id: RecordId<M>,
+    value_bytes_max: usize,
+    change: impl FnOnce(Option<&M>, Hlc) -> Result<U, Error> + Send + 'static,
+) -> Action {
+    Action::Stamped(Box::new(move |stamp| {
+        updater(id, value_bytes_max, move |old: Option<&M>| change(old, stamp), drop)
     }))
 }
 

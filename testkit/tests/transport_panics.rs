@@ -114,9 +114,8 @@ fn a_transport_that_panics_is_lost_and_commits_go_on() {
                     a.commit(Note { id }).await.unwrap();
                 }
                 let lost = loop {
-                    match events.next().await.unwrap() {
-                        Ok(Event::TransportLost { error }) => break error,
-                        _ => {}
+                    if let Ok(Event::TransportLost { error }) = events.next().await.unwrap() {
+                        break error;
                     }
                 };
                 let said = if call == Call::Drop { "the end" } else { "panicked: the cable is gone" };

@@ -131,3 +131,17 @@ pub(super) fn create(
 ) -> Result<Database, OpenStoreError> {
     options.create_with_backend(Medium::new(backend)).map_err(|error| open_error(path, error))
 }
+
+#[cfg(all(unix, test))]
+mod tests {
+    use super::*;
+    use crate::shared::directory::SYNCED;
+
+    /// Without this a loss of power could take away the name of a new file, and every write with it.
+    #[test]
+    fn the_name_of_a_new_store_is_made_durable() {
+        let directory = tempfile::tempdir().unwrap();
+        RedbStorage::open(directory.path().join("store.redb")).unwrap();
+        assert_eq!(SYNCED.take(), [directory.path()]);
+    }
+}

@@ -162,6 +162,39 @@ mod tests {
         }
     }
 
+    /// Goal: what is synced is the file that has the rows. Method: the sync is replaced by one that compares the files.
+    #[cfg(unix)]
+    #[test]
+    fn the_file_that_is_synced_is_the_log_of_sled() {
+        use std::os::unix::fs::MetadataExt as _;
+
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("store");
+        let (log, synced) = (path.join("db"), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&synced);
+        let sync = move |file: &File| {
+            let of = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+            assert_eq!(of(file.metadata()?), of(fs::metadata(&log)?));
+            count.fetch_add(1, Ordering::SeqCst);
+            file.sync_data()
+        };
+        let store = SledStorage::builder().open_with(&path, sync).unwrap();
+        block_on(store.write(put("key", "value"))).unwrap();
+        assert_eq!(synced.load(Ordering::SeqCst), 1);
+    }
+
+    /// Without this a loss of power could take away the names of new files, and every write with them.
+    #[cfg(unix)]
+    #[test]
+    fn the_names_of_a_new_store_are_made_durable() {
+        use crate::shared::directory::SYNCED;
+
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("store");
+        SledStorage::open(&path).unwrap();
+        assert_eq!(SYNCED.take(), [directory.path(), &path], "the directory above, and that of the files");
+    }
+
     #[test]
     fn a_sync_that_failed_leaves_the_outcome_unknown_and_the_store_refuses_everything_until_reopened() {
         let directory = TempDir::new().unwrap();

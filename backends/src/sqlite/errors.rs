@@ -79,3 +79,39 @@ impl From<Error> for NotRead {
         Self::Failed(error.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    /// Whether a failure with this code of SQLite is certain to have left nothing.
+    fn is_rejected(code: i32, judge: fn(Error) -> NotWritten) -> bool {
+        let error = Error::SqliteFailure(ffi::Error::new(code), None);
+        matches!(judge(error), NotWritten::Rejected(_))
+    }
+
+    /// A commit that met a failure of the medium may be durable all the same. Told that it is not, an app would make it
+    /// twice, and its stamp would be drawn for another one.
+    #[test]
+    fn what_a_failure_says_of_a_write_depends_on_when_it_came() {
+        let cases = [
+            ("a lock", ffi::SQLITE_BUSY, true, true),
+            ("a lock in the own process", ffi::SQLITE_LOCKED, true, true),
+            ("a full disk", ffi::SQLITE_FULL, true, true),
+            ("a constraint", ffi::SQLITE_CONSTRAINT_FOREIGNKEY, true, true),
+            ("a statement that is wrong", ffi::SQLITE_ERROR, true, false),
+            ("a read that failed", ffi::SQLITE_IOERR_READ, false, false),
+            ("a sync that failed", ffi::SQLITE_IOERR_FSYNC, false, false),
+            ("a write that failed", ffi::SQLITE_IOERR_WRITE, false, false),
+            ("a damaged page", ffi::SQLITE_CORRUPT, false, false),
+            ("a file that is no database", ffi::SQLITE_NOTADB, false, false),
+            ("a lack of memory", ffi::SQLITE_NOMEM, false, false),
+        ];
+        for (name, code, before, at_the_commit) in cases {
+            assert_eq!(is_rejected(code, not_applied), before, "{name}, before the commit");
+            assert_eq!(is_rejected(code, not_committed), at_the_commit, "{name}, at the commit");
+        }
+    }
+}

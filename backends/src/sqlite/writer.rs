@@ -61,6 +61,9 @@ impl Writer {
 
     /// Whether a row breaks a foreign key.
     pub(super) fn breaks_foreign_keys(&self) -> rusqlite::Result<bool> {
+        // The check is prepared by the schema that the connection has seen last, and fails as such if a key there refers
+        // to nothing that it may refer to. A read makes the connection see that another one has mended that.
+        self.connection.prepare("SELECT 1 FROM sqlite_schema")?.exists([])?;
         self.connection.prepare("PRAGMA foreign_key_check")?.exists([])
     }
 
@@ -191,4 +194,26 @@ pub(super) fn log_bytes(batch: &WriteBatch) -> u64 {
         WriteOp::Delete { .. } | WriteOp::DeleteRange { .. } => 0,
     };
     batch.ops().iter().map(|op| PAGES_BYTES.saturating_add(bytes(op))).fold(0, u64::saturating_add)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::SqliteStorage;
+
+    /// A transaction may still be open on the connection: a read there would see what was never committed.
+    #[test]
+    fn nothing_is_read_on_a_connection_whose_write_is_in_doubt() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStorage::open(directory.path().join("store.sqlite")).unwrap();
+        let outcome = store.store.read(|engine| {
+            let mut writer = engine.writer.lock().unwrap();
+            let rejected = writer.write(0, |_| Err(NotWritten::rejected("no")));
+            assert!(matches!(rejected, Err(NotWritten::Rejected(_))) && writer.for_reading().is_some());
+            let doubtful = writer.write(0, |_| Err(NotWritten::in_doubt("perhaps")));
+            assert!(matches!(doubtful, Err(NotWritten::InDoubt(_))) && writer.for_reading().is_none());
+            Ok(())
+        });
+        outcome.unwrap();
+    }
 }

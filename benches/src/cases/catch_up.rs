@@ -1,4 +1,4 @@
-//! A replica that was away catches up by log: how fast, and in how much memory.
+//! A replica that was away catches up by log: how fast, also over a long way, and in how much memory.
 //!
 //! Both replicas are on the engine, so reading the log there is part of the time.
 
@@ -114,6 +114,51 @@ pub(super) async fn catch_up<SA: Storage, SB: Storage>(pair: &Pair<SA, SB>) -> R
     if missing == Some(0) { Ok(()) } else { Err(format!("missing after all: {missing:?}").into()) }
 }
 
+/// The round trip of a long way.
+const FAR_MS: u64 = 200;
+
+/// How much of the rate must be left over a long way.
+const FAR_BAR: f64 = 0.6;
+
+/// Measures a catch-up over a long way beside one over none.
+pub(super) fn run_far<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
+    let (records, rounds) = (bench.amount(1_000_000, 100_000), bench.amount(3, 1));
+    let (ids, commit) = (Ids::Random, H::Commit::default());
+    let mut items = Items::new(ids, 1);
+    let [far, near] = paired(
+        rounds,
+        || items.take(records),
+        |items: &Vec<Item>, side| {
+            let dir = TempDir::with_prefix_in("catch-up-", bench.dir)?;
+            let [a, b] = storages::<H>(dir.path(), CACHE_BYTES)?;
+            let items = items.clone();
+            bench.wait(async move {
+                let pair = Pair::open(a, b).await?;
+                pair.network.disconnect(A, B);
+                Commits::OfOne.make(&pair.a.manager, items).await?;
+                if side == 0 {
+                    pair.is_far(FAR_MS);
+                }
+                let stopwatch = Stopwatch::start();
+                catch_up(&pair).await?;
+                let rate = stopwatch.rate(records);
+                pair.close().await?;
+                Ok(rate)
+            })
+        },
+    )?;
+    Ok(vec![Row {
+        case: format!("{}: catch-up of {records}, round trip of {FAR_MS} ms", H::ENGINE),
+        ids: ids.name(),
+        commit: commit.to_string(),
+        ours: Quantity::Rate(Spread::of(&far).median),
+        beside: Some(Quantity::Rate(Spread::of(&near).median)),
+        bare: None,
+        figure: Spread::of_ratios(&far, &near),
+        bar: Some(Bar::AtLeast(FAR_BAR)),
+    }])
+}
+
 /// How much more memory catching up may take than opening both stores does, whatever there is to catch up with.
 const GROWTH_MIB: f64 = 64.;
 
@@ -123,15 +168,20 @@ const FEW: usize = 1000;
 /// Measures how much both replicas grow, in one process.
 pub(super) fn run_memory<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
     let (many, most) = (bench.amount(100_000, 20_000), bench.amount(1_000_000, 100_000));
-    let Some(few) = peak_mib::<H>(bench, FEW, Commits::OfOne)? else { return Ok(Vec::new()) };
+    let Some(few) = peak_mib::<H>(bench, FEW, Commits::OfOne, 0)? else { return Ok(Vec::new()) };
     let mut rows = Vec::new();
-    for (records, commits) in
-        [(many, Commits::OfOne), (many, Commits::OfMany), (most, Commits::OfOne), (most, Commits::OfMany)]
-    {
-        eprintln!("  {records} records in {}", commits.describe());
-        let peak = peak_mib::<H>(bench, records, commits)?.unwrap_or(f64::NAN);
+    for (records, commits, far_ms) in [
+        (many, Commits::OfOne, 0),
+        (many, Commits::OfMany, 0),
+        (most, Commits::OfOne, 0),
+        (most, Commits::OfMany, 0),
+        (most, Commits::OfOne, FAR_MS),
+    ] {
+        let what = format!("{}, round trip of {far_ms} ms", commits.describe());
+        eprintln!("  {records} records in {what}");
+        let peak = peak_mib::<H>(bench, records, commits, far_ms)?.unwrap_or(f64::NAN);
         rows.push(Row {
-            case: format!("{}: memory of catch-up of {records}, {}", H::ENGINE, commits.describe()),
+            case: format!("{}: memory of catch-up of {records}, {what}", H::ENGINE),
             ids: Ids::Random.name(),
             commit: H::Commit::default().to_string(),
             ours: Quantity::MiB(peak),
@@ -145,7 +195,12 @@ pub(super) fn run_memory<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> 
 }
 
 /// The peak memory of a process in which B catches up with `records`; `None` where it cannot be told.
-fn peak_mib<H: HandWritten>(bench: &Bench<'_>, records: usize, commits: Commits) -> Result<Option<f64>> {
+fn peak_mib<H: HandWritten>(
+    bench: &Bench<'_>,
+    records: usize,
+    commits: Commits,
+    far_ms: u64,
+) -> Result<Option<f64>> {
     let dir = TempDir::with_prefix_in("catch-up-", bench.dir)?;
     let [a, b] = storages::<H>(dir.path(), CACHE_BYTES)?;
     bench.wait(async move {
@@ -158,7 +213,7 @@ fn peak_mib<H: HandWritten>(bench: &Bench<'_>, records: usize, commits: Commits)
         pair.close().await
     })?;
     let path = dir.path().to_str().ok_or("the path is no text")?;
-    memory::peak_mib_of_child(&[IN_CHILD, H::ENGINE, path])
+    memory::peak_mib_of_child(&[IN_CHILD, H::ENGINE, path, &far_ms.to_string()])
 }
 
 fn storages<H: HandWritten>(dir: &Path, cache_bytes: usize) -> Result<[H::Storage; 2]> {
@@ -170,10 +225,13 @@ fn storages<H: HandWritten>(dir: &Path, cache_bytes: usize) -> Result<[H::Storag
 pub(super) const IN_CHILD: &str = "--catch-up-in-child";
 
 /// What the child does.
-pub(super) fn in_child<H: HandWritten>(runtime: &Runtime, dir: &Path) -> Result<()> {
+pub(super) fn in_child<H: HandWritten>(runtime: &Runtime, dir: &Path, far_ms: u64) -> Result<()> {
     let [a, b] = storages::<H>(dir, CHILD_CACHE_BYTES)?;
     let catching_up = async move {
         let pair = Pair::open_apart(a, b).await?;
+        if far_ms > 0 {
+            pair.is_far(far_ms);
+        }
         catch_up(&pair).await?;
         pair.close().await
     };

@@ -60,7 +60,7 @@ pub struct Case {
 
 /// The cases over one engine.
 #[must_use]
-pub fn of<H: HandWritten>() -> [Case; 9] {
+pub fn of<H: HandWritten>() -> [Case; 10] {
     [
         Case { engine: H::ENGINE, name: "commit-one", run: commit_one::run::<H> },
         Case { engine: H::ENGINE, name: "commit-64", run: commit_many::run::<H> },
@@ -70,6 +70,7 @@ pub fn of<H: HandWritten>() -> [Case; 9] {
         Case { engine: H::ENGINE, name: "size", run: size::run::<H> },
         Case { engine: H::ENGINE, name: "receive-live", run: receive_live::run::<H> },
         Case { engine: H::ENGINE, name: "catch-up", run: catch_up::run::<H> },
+        Case { engine: H::ENGINE, name: "far-away", run: catch_up::run_far::<H> },
         Case { engine: H::ENGINE, name: "latency", run: latency::run::<H> },
     ]
 }
@@ -109,7 +110,10 @@ pub fn in_child<H: HandWritten>(runtime: &Runtime, arguments: &[String]) -> Opti
             Ok(records) => list::in_child::<H>(runtime, path, records),
             Err(error) => Err(error.into()),
         }),
-        (catch_up::IN_CHILD, []) => Some(catch_up::in_child::<H>(runtime, path)),
+        (catch_up::IN_CHILD, [far_ms]) => Some(match far_ms.parse() {
+            Ok(far_ms) => catch_up::in_child::<H>(runtime, path, far_ms),
+            Err(error) => Err(error.into()),
+        }),
         _ => None,
     }
 }

@@ -9,7 +9,7 @@ use crate::pages::PAGE_ENTRIES;
 use crate::storage::{Entry, Key, ReadError};
 use crate::stored::keys::{self, StoredKey};
 use crate::stored::log::{chain, chain_start, digest_check, split_row};
-use crate::stored::{Cause, Digest, Head, LogEntry, Reference, ValueRef, digest, record};
+use crate::stored::{Cause, Digest, Head, LogEntry, Reference, ValueRef, digest, is_long, record};
 
 impl Audit<'_> {
     pub(super) async fn check_log(&mut self, replica: ReplicaId, head: Head) -> Result<(), ReadError> {
@@ -33,8 +33,15 @@ impl Audit<'_> {
                 let row = split_row(value)
                     .and_then(|(previous, entry)| Ok((previous, entry, LogEntry::parse(replica, entry)?)));
                 let row = self.note(row, format_args!("log entry {seq} of {replica}"));
-                if value.len() > usize::try_from(head.row_bytes_max).unwrap_or(usize::MAX) {
-                    let detail = format!("{replica}: commit {seq} is longer than its head says rows are");
+                // What a reader knows of a row before it is read.
+                let known = self.long_rows.remove(&(replica, seq));
+                let bytes = u32::try_from(value.len()).unwrap_or(u32::MAX);
+                let is_known = match known {
+                    Some(known) => is_long(value) && known == bytes,
+                    None => !is_long(value) && bytes <= head.row_bytes_max,
+                };
+                if !is_known {
+                    let detail = format!("{replica}: commit {seq} has another length than is known of it");
                     self.report(Rule::LogIsWhole, detail);
                 }
                 let digest = match &row {

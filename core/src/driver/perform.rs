@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Release;
 
 use futures::FutureExt;
-use futures::future::{Either, select};
+use futures::future::{BoxFuture, Either, select};
 use tracing::{Instrument, Span};
 
 use crate::engine::{Answer, Effect, Input, JobId, Pen, Query};
@@ -85,13 +85,13 @@ impl<S: Storage> Driver<S> {
             }),
             Effect::Send(to, frame) => {
                 if let Some(transport) = self.line.transport.clone() {
-                    self.hand_over(async move { transport.send(to, frame).await }).await?;
+                    self.hand_over(async move { transport.send(to, frame).await }.boxed()).await?;
                 }
                 Ok(())
             }
             Effect::Broadcast(members, frame) => {
                 if let Some(transport) = self.line.transport.clone() {
-                    self.hand_over(async move { transport.broadcast(&members, frame).await }).await?;
+                    self.hand_over(async move { transport.broadcast(&members, frame).await }.boxed()).await?;
                 }
                 Ok(())
             }
@@ -152,7 +152,7 @@ impl<S: Storage> Driver<S> {
     /// Hands a frame over to the transport. That it was lost needs no answer: a peer pulls the commits of a lost frame.
     async fn hand_over(
         &mut self,
-        sends: impl Future<Output = Result<(), TransportError>>,
+        sends: BoxFuture<'static, Result<(), TransportError>>,
     ) -> Result<(), StopReason> {
         if let Err(panicked) = self.while_serving(unless_it_panics(sends)).await? {
             self.line.lost(&panicked, &mut self.engine, &self.channels);

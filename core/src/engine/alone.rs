@@ -9,7 +9,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::wire::{self, Capped, CommitParts, Hello, MessageWriter, Messages, Pull, WireClock, WireHead};
+use super::wire::{
+    self, Capped, CommitParts, CommitsWriter, Hello, Messages, Pull, Rebuilt, WireClock, WireHead,
+};
 use super::{Action, Answer, Ask, Commit, Contents, Effect, Engine, Input, Query, Rules, Staged, Ticket};
 use crate::clock::{Mono, Now, WallMs};
 use crate::events::RecordKey;
@@ -103,6 +105,7 @@ impl Alone {
             members: Vec::new(),
             peers: Vec::new(),
             forks: Vec::new(),
+            long_rows: Vec::new(),
             besides: false,
         };
         let (engine, batch) = match super::open(ask, &nothing, &Arc::new(registry), now.clone()) {
@@ -178,8 +181,8 @@ impl Alone {
         let Ok((previous, entry)) = split_row(&row) else { return Bytes::new() };
         author.digest = chain(&previous, entry);
         author.seq += 1;
-        let mut frame = MessageWriter::live(GROUP);
         let (stream, seq) = (author.stream, author.seq);
+        let mut frame = CommitsWriter::live(GROUP, stream);
         frame.push(&CommitParts { stream, seq, previous: &previous, entry, values: &value });
         frame.finish()
     }
@@ -200,12 +203,13 @@ impl Alone {
 
     /// Commits `records` records in one round.
     pub fn commit(&mut self, records: u32) {
-        if let Some(byte) = self.content.first_mut() {
-            // Change the content: a put of equal bytes writes nothing.
-            *byte = byte.wrapping_add(1);
-        }
-        let content = self.content.clone();
-        let change = |id| vec![staged(&Thing { id, content: content.clone() })];
+        // Each value is another one that cannot be compressed: a page is as long as its values.
+        let (len, round) = (self.content.len(), self.tickets);
+        let change = |id: u32| {
+            let mut content = vec![0; len];
+            fastrand::Rng::with_seed(round + u64::from(id)).fill(&mut content);
+            vec![staged(&Thing { id, content })]
+        };
         self.commit_all((0..records).map(change).collect());
     }
 
@@ -304,7 +308,13 @@ pub fn read_frame(frame: &Bytes) -> usize {
     let messages = Messages::new(frame.clone(), None, usize::MAX).into_iter().flatten();
     let commits = messages.flatten().map(|message| match message {
         wire::Message::Live(commits) | wire::Message::Page(_, commits) => {
-            commits.iter().map(|commit| commit.entry.len() + commit.values.len()).sum()
+            let start = Some((DeviceId(Uuid::nil()), [0; 32]));
+            let commits = commits.rebuild(ME, usize::MAX, false, |_, _| start).unwrap_or_default();
+            let bytes = commits.iter().map(|commit| match commit {
+                Rebuilt::Commit(commit) => commit.entry.len() + commit.values.len(),
+                Rebuilt::Unread(..) | Rebuilt::Damaged(..) => 0,
+            });
+            bytes.sum()
         }
         _ => 0,
     });
@@ -379,6 +389,6 @@ mod tests {
         let after = alone.engine.report().streams.iter().map(|stream| stream.commits).sum::<u64>();
         assert_eq!(after - before, 15, "ten were received and five committed");
         (0..4).for_each(|_| alone.commit(1_000));
-        assert!(alone.serve() > 800_000, "{} bytes", alone.serve());
+        assert!(alone.serve() > 500_000, "{} bytes", alone.serve());
     }
 }

@@ -6,22 +6,35 @@ use crate::storage::ReadError;
 
 use super::io::{Answer, Effect, JobId};
 use super::reads::Reader;
+use super::serve::Next;
 use super::serve::page::{Finished, Page};
-use super::wire::{self, Capped, STREAMS_MAX, WirePlace};
+use super::wire::{self, Capped, Coming, CommitsWriter, PageHead, STREAMS_MAX, WirePlace};
 use super::{Engine, Mark};
+
+/// A frame of a page that is longer than this is announced: on a slow link it takes its time.
+const COMING_BYTES: usize = 2 << 10;
 
 impl Engine {
     /// Begins the look and the page that wait, and the next read for one of them.
     pub(super) fn serve(&mut self) {
         if !self.closing {
             self.search();
-            let ledger = &self.ledger;
-            if self.looks.begin(|stream| ledger.head(stream)) {
+            if self.looks.begin(&self.ledger) {
                 self.go_on_with_look();
             }
-            if let Some((to, pull)) = self.serving.next_pull() {
-                let page = Page::new(to, pull, self.hidden(), &self.ledger, &self.damages, &self.context);
-                self.go_on_with_page(Box::new(page));
+            match self.serving.next_pull() {
+                Some((to, Next::Page(ask))) => {
+                    let hidden = self.hidden();
+                    let page = Page::new(to, ask, hidden, &self.ledger, &self.damages, &self.context);
+                    self.go_on_with_page(Box::new(page));
+                }
+                // The puller learns from an empty page that it has to ask from its heads on.
+                Some((to, Next::Unknown(id))) => {
+                    let head = PageHead { id, more: false, pruned: false, too_long: None };
+                    let page = CommitsWriter::page(self.context.group(), self.context.me(), &head, 0);
+                    self.send(to, page.finish());
+                }
+                None => {}
             }
         }
         if let Some((job, query)) = self.reads.poll() {
@@ -31,12 +44,12 @@ impl Engine {
 
     /// Goes on with a page: asks for its next read, or sends it.
     pub(super) fn go_on_with_page(&mut self, mut page: Box<Page>) {
-        if let Some(query) = page.step() {
+        if let Some(query) = page.step(&self.ledger) {
             self.reads.want(Reader::Page, query);
             return self.serving.page_reads(page);
         }
         // A restore may have been proven since the page began.
-        let Finished { to, frame, forked, damaged, more, relayed } =
+        let Finished { to, id, frame, end, forked, damaged, more, relayed } =
             page.finish(self.hidden(), &self.context);
         let mut ends = Vec::new();
         for (stream, seq, part) in damaged {
@@ -59,18 +72,29 @@ impl Engine {
         if more {
             self.marks.note(Mark::MorePages);
         }
+        if frame.len() > COMING_BYTES {
+            let coming = Coming { id, bytes: crate::stored::length(frame.len()) };
+            self.send(to, wire::coming(self.context.group(), &coming));
+        }
         self.send(to, frame);
+        let me = self.context.me();
+        let own = end.as_ref().filter(|end| !end.leaves_out(me)).map(|end| end.seq_of(me));
+        self.peers.is_sent_page(to, own, more);
+        // Own commits that became durable since the page began were not sent live, and the page does not promise them.
+        if !more && own.is_some_and(|own| own < self.ledger.own().seq) {
+            self.peers.owe(to, |owed| owed.word = true);
+        }
+        self.serving.ended(to, id, end.filter(|_| more));
     }
 
     /// Goes on with a look at the log: asks for its next read, or takes its result and begins the next one.
     fn go_on_with_look(&mut self) {
-        while let Some(step) = self.looks.step() {
+        while let Some(step) = self.looks.step(&self.ledger) {
             match step {
                 Ok(query) => return self.reads.want(Reader::Look, query),
                 Err(looked) => self.looked(&looked),
             }
-            let ledger = &self.ledger;
-            self.looks.begin(|stream| ledger.head(stream));
+            self.looks.begin(&self.ledger);
         }
     }
 

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use crate::ids::ReplicaId;
 
 use super::Engine;
-use super::wire::{self, Capped, Pull, STREAMS_MAX, WireHead};
+use super::peer::Pace;
+use super::pull::Kind;
+use super::serve::PULLS_MAX;
+use super::wire::{self, Capped, Pull, PullOn, STREAMS_MAX, WireHead};
 
 impl Engine {
     /// Asks one peer for missing commits, unless a page is on its way. No other place pulls.
@@ -13,12 +16,16 @@ impl Engine {
     /// A commit that the store here refused is asked for first, and alone: its pauses make that rare, and whatever comes
     /// behind it would have to be let go if the store refuses it again.
     pub(super) fn pull(&mut self) {
-        if self.closing || !self.puller.is_free() || !self.inbox.has_room_for_a_page(&self.context.limits) {
+        if self.closing {
+            return;
+        }
+        self.pull_on();
+        if !self.puller.is_free() || !self.inbox.has_room_for_a_page(&self.context.limits) {
             return;
         }
         if let Some((peer, stream)) = self.commit_to_try_again() {
             let excluded = self.all_streams_but(stream, peer);
-            return self.send_pull(peer, true, excluded);
+            return self.send_pull(peer, Kind::One, excluded);
         }
         let admitting = self.admitting();
         let able = self.able_peers(|stream, peer| admitting.wants(stream, peer), true);
@@ -30,7 +37,26 @@ impl Engine {
             excluded.extend(self.doubts.of(peer));
             excluded.extend(self.damages.ended(peer, |stream| self.streams.tip(stream).seq));
         }
-        self.send_pull(peer, false, excluded);
+        self.send_pull(peer, Kind::Page, excluded);
+    }
+
+    /// Asks for the page behind those that are on their way, if the link to their peer holds more.
+    fn pull_on(&mut self) {
+        let Some((peer, pages, bytes)) = self.puller.goes_on() else { return };
+        let pace = self.pace(peer);
+        let room = self.inbox.has_room_for_pages(pages + 1, &self.context.limits);
+        if bytes > pace.bytes_on_the_way() || pages >= PULLS_MAX || !room {
+            return;
+        }
+        let budget = pace.page_bytes(self.context.limits.page_bytes_max);
+        let (id, behind) = self.puller.asks(peer, Kind::On, budget, self.now.mono, pace.wait_ms());
+        let pull = PullOn { id, behind, budget: crate::stored::length(budget) };
+        self.send(peer, wire::pull_on(self.context.group(), &pull));
+    }
+
+    /// The pace of a peer, or one that follows no link.
+    fn pace(&self, peer: ReplicaId) -> Pace {
+        if self.context.rules.pages_follow_the_link { self.peers.pace(peer) } else { Pace::FIXED }
     }
 
     /// The trusted peers that can be asked for something that is `wanted` of them, or, with `more`, whose last page said
@@ -72,7 +98,7 @@ impl Engine {
     }
 
     /// Asks a peer for a page, or for one commit alone.
-    fn send_pull(&mut self, peer: ReplicaId, one: bool, excluded: Vec<ReplicaId>) {
+    fn send_pull(&mut self, peer: ReplicaId, kind: Kind, excluded: Vec<ReplicaId>) {
         let own = self.ledger.own().point();
         let tips = self.streams.tips().map(|(stream, tip)| (stream, tip.point()));
         let tips = tips.chain([(self.context.me(), own)]).filter(|(_, point)| point.seq > 0);
@@ -80,15 +106,17 @@ impl Engine {
             tips.map(|(stream, point)| WireHead { stream, seq: point.seq, digest: point.digest }).collect();
         heads.sort_unstable_by_key(|head| head.stream);
         let limits = &self.context.limits;
+        let pace = self.pace(peer);
+        // A single commit always fits, so a page without a budget has one.
+        let budget = if kind == Kind::One { 0 } else { pace.page_bytes(limits.page_bytes_max) };
         let pull = Pull {
-            id: self.puller.asks(peer, one, self.now.mono),
-            // A single commit always fits, so a page without a budget has one.
-            budget: if one { 0 } else { crate::stored::length(limits.page_bytes_max) },
+            id: self.puller.asks(peer, kind, budget, self.now.mono, pace.wait_ms()).0,
+            budget: crate::stored::length(budget),
             frame_bytes: crate::stored::length(limits.frame_bytes_max),
             heads: Capped(heads),
             excluded: Capped(excluded),
         };
-        if !one {
+        if kind != Kind::One {
             self.peers.is_asked(peer);
         }
         self.send(peer, wire::pull(self.context.group(), &pull));

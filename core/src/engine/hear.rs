@@ -1,20 +1,22 @@
 //! A chapter of the engine: frames of peers, and the transport's word on which peers are up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use crate::events::{Event, Refusal, Restored, StreamStop};
-use crate::ids::ReplicaId;
+use crate::ids::{DeviceId, ReplicaId};
 use crate::limits::Limit;
-use crate::stored::{ForkRow, Point};
+use crate::stored::log::digest_check;
+use crate::stored::{Digest, ForkRow, Point};
 
 use super::looks::{Place, Purpose};
-use super::pull::Answers;
+use super::pull::{Answers, Timing};
 use super::stream::Tip;
 use super::stream::admission::Admission;
 use super::wire::{
-    self, Heads, Hello, Message, Messages, PageHead, Stopped, TooLong, WireCommit, WireError, WireHead,
+    self, Before, Coming, Heads, Hello, Message, Messages, Packed, PageHead, Pull, Rebuilt, Run, Stopped,
+    TooLong, WireError, WireHead,
 };
 use super::{Engine, Mark};
 
@@ -57,7 +59,6 @@ impl Engine {
             return;
         }
         let group = self.context.rules.groups_are_checked.then_some(self.context.group());
-        let frame_bytes = frame.len();
         let messages = Messages::new(frame, group, self.context.limits.frame_bytes_max);
         match messages {
             Err(error) => self.reject(from, error.to_string()),
@@ -74,7 +75,7 @@ impl Engine {
                 }
                 Ok(messages) => {
                     self.peers.hears(from, self.now.mono);
-                    messages.into_iter().for_each(|message| self.hear_message(from, message, frame_bytes));
+                    messages.into_iter().for_each(|message| self.hear_message(from, message));
                 }
             },
         }
@@ -122,18 +123,21 @@ impl Engine {
         }
     }
 
-    fn hear_message(&mut self, from: ReplicaId, message: Message, frame_bytes: usize) {
+    fn hear_message(&mut self, from: ReplicaId, message: Message) {
         match message {
             Message::Hello(hello) => self.hear_hello(from, &hello),
             Message::Stranger => self.peers.calls_us_stranger(from, true),
             Message::OtherGroup => self.peers.is_of_other_group(from),
             // A joiner answers no pull: it cannot tell yet which streams are of members, and others would leave its
             // pages.
-            Message::Pull(_) if self.members.awaits_membership() && self.context.rules.joiner_waits => {}
-            Message::Pull(pull) => self.serving.pulled(from, pull),
-            Message::Page(head, commits) => self.hear_page(from, &head, commits, frame_bytes),
+            Message::Pull(_) | Message::PullOn(_)
+                if self.members.awaits_membership() && self.context.rules.joiner_waits => {}
+            Message::Pull(pull) => self.hear_pull(from, pull),
+            Message::PullOn(pull) => self.serving.pulled_on(from, pull),
+            Message::Coming(coming) => self.hear_coming(from, coming),
+            Message::Page(head, commits) => self.hear_page(from, &head, &commits),
             Message::Live(commits) => {
-                self.take_commits(from, commits, frame_bytes);
+                self.take_commits(from, &commits);
             }
             Message::Ack(heads) => self.hear_heads(from, &heads),
             Message::Relayed(words) => self.hear_relayed(&words),
@@ -161,6 +165,10 @@ impl Engine {
             }
         }
         let sent_after = self.peers.heard_clock(from, &hello.clock, self.now.mono);
+        if let Some(after) = sent_after {
+            self.hear_round_trip(from, self.now.mono.since(after));
+        }
+        self.peers.follows_up_to(from, 0);
         self.hear_knock(from, hello.knocks);
         self.note_regression(from, hello);
         if hello.restored {
@@ -246,6 +254,9 @@ impl Engine {
                 continue;
             }
             self.note_has(from, head.stream, head.seq);
+            if head.stream == me {
+                self.peers.follows_up_to(from, head.seq);
+            }
             if head.stream == me && self.peers.takes(from, head.seq) {
                 self.tell(Event::Accepted { by: from });
             }
@@ -290,11 +301,59 @@ impl Engine {
 
     // --- commits ----------------------------------------------------------------------------------------------------
 
-    fn hear_page(&mut self, from: ReplicaId, head: &PageHead, commits: Vec<WireCommit>, frame_bytes: usize) {
-        let answers = self.puller.arrived(from, head.id);
+    fn hear_pull(&mut self, from: ReplicaId, pull: Pull) {
+        let own = pull.heads.0.iter().find(|head| head.stream == self.context.me());
+        self.peers.lacks_behind(from, own.map_or(0, |head| head.seq));
+        self.serving.pulled(from, pull);
+    }
+
+    /// Takes note of a round trip to a peer, which took no longer than this.
+    fn hear_round_trip(&mut self, from: ReplicaId, ms: u64) {
+        self.peers.paced(from, |pace| pace.took_at_most(ms));
+        let wait_ms = self.peers.pace(from).wait_ms();
+        self.puller.waits_at_most(from, self.now.mono, wait_ms);
+    }
+
+    fn hear_coming(&mut self, from: ReplicaId, coming: Coming) {
+        if !self.context.rules.pages_follow_the_link {
+            return;
+        }
+        let bytes = u64::from(coming.bytes);
+        let Some(timing) = self.puller.coming(from, coming.id, bytes, self.now.mono) else { return };
+        self.hear_timing(from, timing);
+        let pace = self.peers.pace(from);
+        self.puller.waits(from, self.now.mono, pace.wait_ms().saturating_add(pace.transfer_ms(bytes)));
+    }
+
+    fn hear_timing(&mut self, from: ReplicaId, Timing { round_trip_ms, transfer }: Timing) {
+        self.peers.paced(from, |pace| {
+            round_trip_ms.into_iter().for_each(|ms| pace.answered_in(ms));
+            transfer.into_iter().for_each(|(bytes, ms)| pace.brought(bytes, ms));
+        });
+    }
+
+    fn hear_page(&mut self, from: ReplicaId, head: &PageHead, commits: &Packed) {
+        let (answers, timing) = self.puller.arrived(from, head.id, self.now.mono);
+        self.hear_timing(from, timing);
         let before = self.inbox.filled();
-        let progress = self.take_commits(from, commits, frame_bytes);
+        let (progress, all_new) = self.take_commits(from, commits);
         self.inbox.end_of_page(before);
+        let goes_on = head.more && all_new;
+        if head.more && matches!(answers, Answers::Asked | Answers::AskedOn) {
+            self.peers.paced(from, |pace| pace.filled(self.context.limits.page_bytes_max));
+        }
+        if matches!(answers, Answers::Asked | Answers::AskedOn | Answers::AskedForOne) {
+            self.puller.run(from, goes_on);
+        }
+        match self.puller.next_budget(from) {
+            Some(_) if !head.more || progress == 0 => self.puller.ends_run(from),
+            Some(budget) => {
+                let pace = self.peers.pace(from);
+                let transfer_ms = pace.transfer_ms(crate::stored::length(budget));
+                self.puller.waits_anew(self.now.mono, pace.wait_ms().saturating_add(transfer_ms));
+            }
+            None => {}
+        }
         if answers == Answers::Nothing {
             return;
         }
@@ -302,12 +361,16 @@ impl Engine {
         // A page of one commit says nothing of the streams that it left out.
         let more = match answers {
             Answers::AskedForOne => self.peers.said_more(from),
-            Answers::Asked | Answers::Nothing => head.more && progress > 0,
+            _ => head.more && progress > 0,
         };
         self.peers.sent_page(from, more, head.pruned);
         // A page that brings nothing new, from a peer that said it has more, would be the same again: without a rest,
         // pulls would come in an endless loop.
         let useless = progress == 0 && !refused && self.has_more(from);
+        if useless && matches!(answers, Answers::AskedOn | Answers::Late) {
+            // Nobody is to blame: the page that it goes on from was lost, or its commits have come otherwise.
+            return;
+        }
         self.puller.rated(from, useless);
         if !useless {
             return self.peers.is_useful(from);
@@ -355,26 +418,62 @@ impl Engine {
         next
     }
 
-    /// Takes commits in their order; returns how many were new.
-    fn take_commits(&mut self, from: ReplicaId, commits: Vec<WireCommit>, frame_bytes: usize) -> usize {
+    /// Takes commits in their order; returns how many were new, and whether all were.
+    fn take_commits(&mut self, from: ReplicaId, packed: &Packed) -> (usize, bool) {
         let before = self.inbox.filled();
-        let mut progress = 0;
+        let (checked, most) = (self.context.rules.ends_are_checked, self.context.limits.frame_bytes_max);
+        let commits = match packed.rebuild(from, most, checked, |run, stream| self.base_of(run, stream)) {
+            Ok(commits) => commits,
+            Err(error) => {
+                self.reject(from, error.to_string());
+                return (0, false);
+            }
+        };
+        let (mut progress, count) = (0, commits.len());
+        let mut damaged = BTreeSet::new();
         for commit in commits {
-            let admission = self.admitting().admit(from, &commit);
-            match self.admitted(from, &commit, admission) {
+            let (stream, seq, admission) = match commit {
+                Rebuilt::Commit(commit) => (commit.stream, commit.seq, self.admitting().admit(from, &commit)),
+                Rebuilt::Unread(stream, seq) => {
+                    (stream, seq, self.admitting().admit_unread(from, stream, seq))
+                }
+                Rebuilt::Damaged(stream, seq) => {
+                    if damaged.insert(stream) {
+                        self.reject(from, format!("what it has of {stream} is not what it says it is"));
+                    }
+                    (stream, seq, Admission::Ignored)
+                }
+            };
+            match self.admitted(from, stream, seq, admission) {
                 Taken::Queued => progress += 1,
                 Taken::Skipped => {}
                 // The commits behind this one may rest on it.
                 Taken::RestSkipped => break,
             }
         }
-        self.inbox.end_of_frame(before, frame_bytes);
-        progress
+        self.inbox.end_of_frame(before, packed.bytes());
+        (progress, progress == count)
+    }
+
+    /// The device of a run, and the digest of its stream before it, as far as they are known here.
+    ///
+    /// The digest before a run in a live message is the one of the tip here. If that is another one than its sender says,
+    /// the commits are pulled: a page shows another history by whole digests.
+    fn base_of(&self, run: &Run, stream: ReplicaId) -> Option<(DeviceId, Digest)> {
+        let device = run.device.or_else(|| self.admitting().device_of(stream))?;
+        let digest = match run.before {
+            Before::Full(digest) => digest,
+            Before::Check(check) => {
+                let tip = self.streams.tip(stream);
+                let is_next = stream != self.context.me() && tip.seq + 1 == run.first;
+                Some(tip.digest).filter(|digest| is_next && digest_check(digest) == check)?
+            }
+        };
+        Some((device, digest))
     }
 
     /// Carries out what admission says of a commit.
-    fn admitted(&mut self, from: ReplicaId, commit: &WireCommit, admission: Admission) -> Taken {
-        let (stream, seq) = (commit.stream, commit.seq);
+    fn admitted(&mut self, from: ReplicaId, stream: ReplicaId, seq: u64, admission: Admission) -> Taken {
         // The sender has the commit, whatever admission says of it.
         self.note_has(from, stream, seq);
         match admission {
@@ -411,9 +510,9 @@ impl Engine {
             }
             Admission::Stops(reason) => self.stop_stream(stream, from, reason),
             Admission::OtherHistory(seq) => self.doubt(from, stream, seq),
-            Admission::Restored(seq, then) => {
-                self.doubt(from, self.context.me(), seq);
-                return self.admitted(from, commit, *then);
+            Admission::Restored(proof, then) => {
+                self.doubt(from, self.context.me(), proof);
+                return self.admitted(from, stream, seq, *then);
             }
         }
         Taken::Skipped

@@ -11,13 +11,12 @@ use super::{Engine, Peer};
 impl Engine {
     // --- this replica is a joiner -----------------------------------------------------------------------------------
 
-    /// Why this replica still waits for its own member record; `None` once it is a member.
+    /// Why this replica waits for its own member record; `None` while it is a member.
     pub(super) fn join_wait(&self) -> Option<JoinWait> {
-        let introducer = self.members.introducer()?;
-        let device = self.context.identity.device;
-        if let Some(added) = self.members.device_of(self.context.me()).filter(|added| *added != device) {
-            return Some(JoinWait::OtherDevice { added, device });
+        if let Some(added) = self.members.moved_to() {
+            return Some(JoinWait::OtherDevice { added, device: self.context.identity.device });
         }
+        let introducer = self.members.introducer()?;
         if !self.context.networked {
             return Some(JoinWait::NoTransport);
         }
@@ -33,7 +32,10 @@ impl Engine {
 
     /// Tells the app if this replica waits for another reason than it was told.
     pub(super) fn tell_of_joining(&mut self) {
-        if let Some(wait) = self.join_wait().filter(|wait| self.members.waits_for(*wait)) {
+        let wait = self.join_wait();
+        if self.members.waits_for(wait)
+            && let Some(wait) = wait
+        {
             self.tell(Event::Joining(wait));
         }
     }
@@ -41,9 +43,8 @@ impl Engine {
     /// The device that the hello of a joiner names, and that of a member which was moved to another device while it was
     /// at work: two members may have added it at once.
     pub(super) fn knocks(&self) -> Option<DeviceId> {
-        let device = self.context.identity.device;
-        let was_moved = self.members.device_of(self.context.me()).is_some_and(|known| known != device);
-        (self.members.awaits_membership() || was_moved).then_some(device)
+        let knocks = self.members.awaits_membership() || self.members.moved_to().is_some();
+        knocks.then_some(self.context.identity.device)
     }
 
     // --- another replica is one -------------------------------------------------------------------------------------

@@ -16,8 +16,9 @@ use crate::stored::{Digest, Head, Point, log};
 
 use super::Machine;
 use super::io::{Answer, Query};
+use super::ledger::Ledger;
 
-/// The most bytes that one read of a look may take, if rows are as long as the longest one, and the most rows.
+/// The most bytes that one read of a look may take, unless a single row is longer, and the most rows.
 const READ_BYTES_MAX: usize = 1 << 20;
 const READ_ROWS_MAX: usize = 256;
 
@@ -85,7 +86,6 @@ struct Look {
     place: Place,
     head: Point,
     next: u64,
-    rows_max: usize,
     asked: usize,
     /// The last row that was read, with its digest, which the row behind it does not vouch for yet.
     open: Option<(u64, Digest)>,
@@ -95,30 +95,19 @@ struct Look {
 
 impl Look {
     fn new(purpose: Purpose, place: Place, head: &Head) -> Self {
-        let row_bytes = usize::try_from(head.row_bytes_max).unwrap_or(usize::MAX).max(1);
         // A row that is not here, or was pruned, is not looked for.
         let next = if place.seq > head.floor { place.seq } else { u64::MAX };
-        let rows_max = (READ_BYTES_MAX / row_bytes).clamp(1, READ_ROWS_MAX);
-        Self {
-            purpose,
-            place,
-            head: head.point(),
-            next,
-            rows_max,
-            asked: 0,
-            open: None,
-            row: None,
-            damaged: None,
-        }
+        Self { purpose, place, head: head.point(), next, asked: 0, open: None, row: None, damaged: None }
     }
 
-    fn step(&mut self) -> Option<Query> {
+    fn step(&mut self, ledger: &Ledger) -> Option<Query> {
         let proven = !self.place.walks && self.next > self.place.seq && self.open.is_none();
         if self.damaged.is_some() || self.next > self.head.seq || proven {
             return None;
         }
         let left = usize::try_from(self.head.seq - self.next + 1).unwrap_or(usize::MAX);
-        let most = if self.place.walks { self.rows_max } else { 2 };
+        let fit = || ledger.rows_within(self.place.stream, self.next, READ_BYTES_MAX).min(READ_ROWS_MAX);
+        let most = if self.place.walks { fit() } else { 2 };
         self.asked = left.min(most);
         Some(Query::Scan(keys::logs_from(self.place.stream, self.next), self.asked))
     }
@@ -207,12 +196,12 @@ impl Looks {
         places.is_none_or(|places| places.len() < COMPARISONS_MAX || places.contains_key(&stream))
     }
 
-    /// Begins the next look, if none is under way. `head` gives the head of a stream.
-    pub(super) fn begin(&mut self, head: impl FnOnce(ReplicaId) -> Head) -> bool {
+    /// Begins the next look, if none is under way.
+    pub(super) fn begin(&mut self, ledger: &Ledger) -> bool {
         if self.under_way.is_none()
             && let Some((purpose, place)) = self.next()
         {
-            self.under_way = Some(Look::new(purpose, place, &head(place.stream)));
+            self.under_way = Some(Look::new(purpose, place, &ledger.head(place.stream)));
             return true;
         }
         false
@@ -235,8 +224,8 @@ impl Looks {
     }
 
     /// The next read of the look under way; or its result, which ends it.
-    pub(super) fn step(&mut self) -> Option<Result<Query, Box<Looked>>> {
-        let query = self.under_way.as_mut()?.step();
+    pub(super) fn step(&mut self, ledger: &Ledger) -> Option<Result<Query, Box<Looked>>> {
+        let query = self.under_way.as_mut()?.step(ledger);
         match query {
             Some(query) => Some(Ok(query)),
             None => self.under_way.take().map(|look| Err(Box::new(look.finish()))),
@@ -274,7 +263,7 @@ impl Machine for Looks {
 
 #[cfg(test)]
 mod tests {
-    use super::super::made::{Author, B, C};
+    use super::super::made::{Author, B, C, ledger};
     use super::*;
     use crate::storage::{Entry, Value};
 
@@ -293,9 +282,10 @@ mod tests {
     fn look(rows: &BTreeMap<Vec<u8>, Value>, head: &Head, place: Place) -> (Looked, usize) {
         let (mut looks, mut read) = (Looks::default(), 0);
         looks.want(Purpose::Search, place);
-        assert!(looks.begin(|_| *head));
+        let ledger = ledger([(B, *head)]);
+        assert!(looks.begin(&ledger));
         loop {
-            match looks.step().unwrap() {
+            match looks.step(&ledger).unwrap() {
                 Err(looked) => return (*looked, read),
                 Ok(Query::Scan(range, limit)) => {
                     let found = rows.iter().filter(|(key, _)| range.contains(key)).take(limit);
@@ -373,10 +363,10 @@ mod tests {
         }
         assert_eq!(looks.comparisons(), 1);
         let mut done = Vec::new();
-        let nothing = log_of(0).1;
-        while looks.begin(|_| nothing) {
-            assert!(!looks.begin(|_| nothing), "one at a time");
-            if let Some(Err(looked)) = looks.step() {
+        let ledger = ledger([]);
+        while looks.begin(&ledger) {
+            assert!(!looks.begin(&ledger), "one at a time");
+            if let Some(Err(looked)) = looks.step(&ledger) {
                 done.push((looked.purpose, looked.place.seq));
             }
         }
@@ -399,9 +389,10 @@ mod tests {
         looks.want(Purpose::Compare { peer: C, stream: B }, place(1, false));
         looks.want(Purpose::Search, place(1, false));
         let mut turns = Vec::new();
+        let ledger = ledger([]);
         for _ in 0..4 {
-            assert!(looks.begin(|_| Head { seq: 0, ..log_of(1).1 }));
-            match looks.step() {
+            assert!(looks.begin(&ledger));
+            match looks.step(&ledger) {
                 Some(Err(looked)) => turns.push(looked.purpose),
                 other => panic!("{other:?}"),
             }

@@ -26,7 +26,7 @@ use super::Rules;
 use super::commit::Received;
 use super::context::Context;
 use super::ledger::Ledger;
-use super::wire::{Capped, Pull, WireCommit};
+use super::wire::{Capped, CommitParts, Pull, WireCommit};
 
 /// The replica of the machine that is tested, and two others.
 pub(super) const ME: ReplicaId = replica(0xe);
@@ -195,6 +195,17 @@ impl Made {
         LogEntry::parse(self.stream, self.raw()).unwrap()
     }
 
+    /// All values of the commit, one after the other.
+    pub(super) fn joined(&self) -> Vec<u8> {
+        self.values.iter().flatten().flatten().copied().collect()
+    }
+
+    /// The commit as it is written into a message, with its [values](Made::joined).
+    pub(super) fn parts<'a>(&'a self, values: &'a [u8]) -> CommitParts<'a> {
+        let (previous, entry) = self.row.split_first_chunk().unwrap();
+        CommitParts { stream: self.stream, seq: self.seq, previous, entry, values }
+    }
+
     /// The commit as a peer sends it.
     pub(super) fn wire(&self) -> WireCommit {
         WireCommit {
@@ -202,7 +213,7 @@ impl Made {
             seq: self.seq,
             previous: self.previous(),
             entry: Bytes::copy_from_slice(self.raw()),
-            values: self.values.iter().flatten().flatten().copied().collect(),
+            values: self.joined().into(),
         }
     }
 

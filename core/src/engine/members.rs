@@ -17,8 +17,8 @@ pub(super) struct Members {
     members: BTreeMap<ReplicaId, Member>,
     /// The replica from which this one learns the group, until its own member record is here.
     introducer: Option<ReplicaId>,
-    /// The wait of a joiner that the app was told of last.
-    told: Option<JoinWait>,
+    /// What the app knows of the wait of this replica: whether it waits, and for what. `None` at the opening.
+    told: Option<Option<JoinWait>>,
     me: ReplicaId,
     device: DeviceId,
 }
@@ -49,10 +49,16 @@ impl Members {
         self.introducer
     }
 
-    /// Takes note of what a joiner waits for; returns whether the app is to hear of it. At the opening nothing has
-    /// happened yet, so there is nothing to tell.
-    pub(super) fn waits_for(&mut self, wait: JoinWait) -> bool {
-        self.told.replace(wait).is_some_and(|before| before != wait)
+    /// The device of the own member record, if that is another one than this replica is on: two members added it at once,
+    /// and the other add counts.
+    pub(super) fn moved_to(&self) -> Option<DeviceId> {
+        self.device_of(self.me).filter(|device| *device != self.device)
+    }
+
+    /// Takes note of what this replica waits for, if it does; returns whether the app is to hear of that. At the opening
+    /// nothing has happened yet, so there is nothing to tell.
+    pub(super) fn waits_for(&mut self, wait: Option<JoinWait>) -> bool {
+        self.told.replace(wait).is_some_and(|before| before != wait && wait.is_some())
     }
 
     /// Whether this replica waits for its own member record.
@@ -97,6 +103,7 @@ impl Members {
 
     /// Takes member records that became durable; returns whether this replica became a member by them.
     pub(super) fn apply(&mut self, records: Vec<Member>) -> bool {
+        let waited = self.introducer.is_some() || self.moved_to().is_some();
         for member in records {
             let before = self.members.insert(member.replica, member.clone());
             debug_assert!(
@@ -104,7 +111,10 @@ impl Members {
                 "a state rises: {member:?}"
             );
         }
-        self.is_member() && self.introducer.take().is_some()
+        if self.is_member() {
+            self.introducer = None;
+        }
+        self.is_member() && waited
     }
 
     /// Asserts the invariants.
@@ -166,6 +176,33 @@ mod tests {
         assert!(!joiner.apply(vec![other.clone()]));
         assert!(!joiner.is_member() && joiner.awaits_membership());
         assert!(members(&[other], Some(B)).awaits_membership(), "nor at an opening");
+    }
+
+    /// Another add counts, which came first: this replica commits no more until that is put right.
+    #[test]
+    fn a_member_may_turn_out_to_be_on_a_wrong_device() {
+        let other = Member { device: device(C), ..member(ME) };
+        let mut members = members(&[member(ME), member(B)], None);
+        assert_eq!(members.moved_to(), None);
+        assert!(!members.apply(vec![other.clone()]));
+        assert_eq!((members.moved_to(), members.is_member()), (Some(device(C)), false));
+        assert_eq!(trusted(&members), [ME, B], "it is no joiner: it listens to all");
+        assert!(members.apply(vec![member(ME)]) && members.moved_to().is_none());
+        members.check();
+    }
+
+    #[test]
+    fn the_app_is_told_of_a_wait_when_it_changes() {
+        let mut members = members(&[member(ME)], None);
+        let waits = [
+            None,
+            Some(JoinWait::NoTransport),
+            Some(JoinWait::NoTransport),
+            None,
+            Some(JoinWait::NoTransport),
+        ];
+        let told: Vec<_> = waits.into_iter().map(|wait| members.waits_for(wait)).collect();
+        assert_eq!(told, [false, true, false, false, true]);
     }
 
     #[test]

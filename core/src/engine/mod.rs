@@ -19,7 +19,9 @@
 //! | [`peer::Peers`] | the link of each peer, what it has, acknowledged and is owed; which peers are ahead |
 //! | [`stream::Streams`] | the tip of each stream, and what stops it |
 //! | [`stream::inbox::Inbox`] | received commits that wait for the store |
-//! | [`pull::Puller`] | the page on its way |
+//! | [`portion::Portion`] | how much of the inbox one write takes |
+//! | [`pull::Puller`] | the pages on their way |
+//! | [`live::Live`] | how far back the commits reach that a peer may lack and still get the next ones live |
 //! | [`acks::Acks`], [`acks::Hellos`] | when to acknowledge, when to say hello |
 //! | [`relays::Relays`] | what peers ask about other members, and what was told of them |
 //! | [`adding::Adding`] | calls that wait for a replica to knock |
@@ -59,10 +61,12 @@ mod io;
 mod joining;
 mod lane;
 mod ledger;
+mod live;
 mod looks;
 mod members;
 mod opening;
 mod peer;
+mod portion;
 mod pull;
 mod reads;
 mod relaying;
@@ -89,22 +93,25 @@ use bytes::Bytes;
 use crate::clock::{Mono, Now, WallMs};
 use crate::events::{Event, Notice};
 use crate::ids::ReplicaId;
+use crate::stored::Point;
 
 use acks::{Acks, HelloReason, Hellos};
 use adding::Adding;
 pub(crate) use commit::{
-    Action, Commit, Current, Decision, NewValue, Pen, Received, Refusal, Staged, Updated, lend_keys,
-    take_keys_back,
+    Action, Commit, Current, Decision, NewValue, Pen, Places, Received, Refusal, Staged, Update, Updated,
+    lend_keys, take_keys_back,
 };
 use context::Context;
 use damages::Damages;
 use doubts::Doubts;
 pub(crate) use io::{Answer, Effect, Input, JobId, Query, Ticket};
 use ledger::Ledger;
+use live::Live;
 use looks::Looks;
 use members::Members;
 pub(crate) use opening::{Ask, Contents, open, read_projections};
 use peer::{Owed, Peer, Peers};
+use portion::Portion;
 use pull::Puller;
 use reads::Reads;
 use relaying::others;
@@ -151,7 +158,9 @@ pub(crate) struct Engine {
     peers: Peers,
     streams: Streams,
     inbox: Inbox,
+    portion: Portion,
     puller: Puller,
+    live: Live,
     acks: Acks,
     hellos: Hellos,
     relays: Relays,
@@ -232,12 +241,14 @@ impl Engine {
 
     /// All machines that depend on time or assert invariants. One list serves timeouts, expiry and checks, so that no
     /// machine is forgotten in one of them.
-    fn machines(&mut self) -> [&mut dyn Machine; 15] {
+    fn machines(&mut self) -> [&mut dyn Machine; 17] {
         [
             &mut self.peers,
             &mut self.streams,
             &mut self.inbox,
+            &mut self.portion,
             &mut self.puller,
+            &mut self.live,
             &mut self.acks,
             &mut self.hellos,
             &mut self.relays,
@@ -284,6 +295,7 @@ impl Engine {
         }
         if let Some(peer) = self.puller.poll_silent() {
             self.peers.rests(peer, mono, &mut self.rng);
+            self.peers.paced(peer, peer::Pace::timed_out);
             self.marks.note(Mark::TimedOut);
         }
         if let Some((peer, stream)) = self.doubts.poll_silent() {
@@ -338,7 +350,8 @@ impl Engine {
         let group = self.context.group();
         let wall = self.now.wall.as_ref().ok().copied();
         let mut unheard = None;
-        while let Some((to, Owed { hello, stranger, other_group, regressed, stop })) = self.peers.pay() {
+        while let Some((to, Owed { hello, stranger, other_group, regressed, stop, word })) = self.peers.pay()
+        {
             if hello {
                 let restored = self.streams.restored().is_some();
                 let clock = WireClock {
@@ -359,6 +372,9 @@ impl Engine {
                     heads: self.heads(),
                 };
                 self.send(to, wire::hello(group, &hello));
+                self.peers.is_told(to, self.ledger.own().seq, self.now.mono);
+            } else if word {
+                self.send_word(to);
             }
             if stranger {
                 self.send(to, wire::stranger(group));
@@ -416,15 +432,41 @@ impl Engine {
         self.effects.push_back(Effect::Send(to, frame));
     }
 
-    /// Sends a frame to every trusted peer that is up. A stranger must not hear of commits.
-    fn broadcast(&mut self, frame: Bytes) {
-        let members = self.members_up();
+    /// Sends own commits, those behind `before`, to the peers that have all that comes before, or were sent it. The others
+    /// are told that there is something to pull.
+    fn send_live(&mut self, before: u64, frame: Bytes) {
+        let (upto, mut members) = (self.ledger.own().seq, self.members_up());
+        self.live.sent(before, frame.len(), self.context.limits.page_bytes_max);
+        if self.context.rules.live_follows {
+            let floor = self.live.floor();
+            let (peers, now) = (&mut self.peers, self.now.mono);
+            members.retain(|to| {
+                let level = peers.is_level(*to, before, floor);
+                if level {
+                    peers.is_sent_live(*to, before, upto);
+                } else {
+                    peers.owe_word(*to, now);
+                }
+                level
+            });
+        }
         if !members.is_empty() {
             self.effects.push_back(Effect::Broadcast(members, frame));
         }
     }
 
-    /// The trusted peers that are up.
+    /// Tells a member how far the own stream is.
+    fn send_word(&mut self, to: ReplicaId) {
+        if self.hidden().is_some() || !self.members.trusts(to, &self.context) {
+            return;
+        }
+        let Point { seq, digest } = self.ledger.own().point();
+        let head = WireHead { stream: self.context.me(), seq, digest };
+        self.send(to, wire::ack(self.context.group(), &Capped(vec![head])));
+        self.peers.is_told(to, seq, self.now.mono);
+    }
+
+    /// The trusted peers that are up. A stranger must not hear of commits.
     fn members_up(&self) -> Vec<ReplicaId> {
         let up = self.peers.iter().filter(|(_, peer)| peer.is_up()).map(|(replica, _)| replica);
         up.filter(|replica| self.members.trusts(*replica, &self.context)).collect()

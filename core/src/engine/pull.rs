@@ -1,12 +1,18 @@
 //! The puller: which peer is asked for missing commits, and when.
 //!
-//! The replica that lacks commits drives. One page is on its way at a time, so a replica takes in no more than it asked
-//! for, and no commit comes twice because two peers sent it. The next page is asked for as soon as one has arrived and
-//! nothing else waits, while that one is being written: asking and writing overlap. A peer that does not answer, or not
-//! with the commits that it said it has, rests for a while, and another one is asked.
+//! The replica that lacks commits drives. It asks one peer at a time, so a replica takes in no more than it asked for, and
+//! no commit comes twice because two peers sent it. The next page is asked for as soon as one has arrived and nothing
+//! else waits, while that one is being written: asking and writing overlap. On a link that holds more than a page, the
+//! pages behind it are asked for too, before it has come. A peer that does not answer, or not with the commits that it
+//! said it has, rests for a while, and another one is asked.
 //!
-//! Owns: the page on its way, the peer that was of no use last, the pause after the store failed. Holds always: at most
-//! one page is on its way; only the page of the last pull counts as an answer.
+//! A page that comes too late is an answer all the same: it teaches how slow the link is. A peer that has said that a page
+//! is coming is asked for nothing else until that page is here, or is given up.
+//!
+//! Owns: the pages on their way, the peer that was of no use last, the pause after the store failed. Holds always: all
+//! pages on their way are of one peer, and each goes on from the one before it.
+
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::clock::Mono;
 use crate::ids::ReplicaId;
@@ -14,14 +20,18 @@ use crate::ids::ReplicaId;
 use super::Machine;
 use super::backoff::{Backoff, after};
 
-/// The longest time that a page may be on its way. Its peer counts as silent after that.
-const PULL_TIMEOUT_MS: u64 = 10_000;
-
-/// Asks for missing commits, one page at a time.
-#[derive(Debug, Default)]
+/// Asks for missing commits, page by page.
+#[derive(Debug)]
 pub(super) struct Puller {
-    on_its_way: Option<Asked>,
+    /// The pages that are on their way, in the order in which they were asked for.
+    on_the_way: VecDeque<Asked>,
+    /// When the peer counts as silent.
+    deadline: Mono,
+    /// The page of each peer that did not come in time.
+    late: BTreeMap<ReplicaId, Late>,
     last_id: u32,
+    /// The peer whose last page was taken whole and said that there is more.
+    goes_on: Option<ReplicaId>,
     /// The peer whose last page or silence was of no use.
     useless: Option<ReplicaId>,
     /// The peer that did not answer in time, until the engine has asked for it.
@@ -30,63 +40,218 @@ pub(super) struct Puller {
     store_backoff: Backoff,
 }
 
-/// A page that is on its way.
-#[derive(Debug)]
+/// A page that was asked for.
+#[derive(Clone, Copy, Debug)]
 struct Asked {
     peer: ReplicaId,
     id: u32,
-    deadline: Mono,
-    /// Whether one commit alone was asked for.
-    one: bool,
+    at: Mono,
+    budget: usize,
+    kind: Kind,
+    /// When the word came that the page is coming, and how many bytes it has.
+    coming: Option<(Mono, u64)>,
     /// The page rests on commits that are not here any more. It is still waited for, and its peer is not blamed for
     /// what it brings.
     void: bool,
 }
 
+/// A page that did not come in time.
+#[derive(Clone, Copy, Debug)]
+struct Late {
+    asked: Asked,
+    /// Until when the peer is sending it, if it said so.
+    sending: Option<Mono>,
+}
+
+/// What a page was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// As many commits as fit.
+    Page,
+    /// The commits behind those of a page that is on its way.
+    On,
+    /// One commit alone.
+    One,
+}
+
 /// The pull that a page answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answers {
-    /// The pull whose page is on its way.
+    /// A pull whose page is on its way.
     Asked,
+    /// The same, and it goes on from another page. If it brings nothing, perhaps that page was lost.
+    AskedOn,
     /// The same, and it asked for one commit alone.
     AskedForOne,
+    /// The pull that its peer did not answer in time.
+    Late,
     /// A pull of an earlier session, or one that was given up. The commits of its page are as good as any, but say
     /// nothing about the peer.
     Nothing,
 }
 
+/// What the times of an answer tell about the link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Timing {
+    /// How long the first sign of an answer took.
+    pub(super) round_trip_ms: Option<u64>,
+    /// The bytes of the page, and how long they took.
+    pub(super) transfer: Option<(u64, u64)>,
+}
+
+impl Asked {
+    /// How long the first sign of an answer took, which comes now. It says something only if nothing was asked for
+    /// before it: otherwise it had to wait for other pages.
+    fn round_trip_ms(&self, now: Mono) -> Option<u64> {
+        (self.kind != Kind::On).then(|| now.since(self.at))
+    }
+
+    fn answers(&self) -> Answers {
+        match self.kind {
+            _ if self.void => Answers::Nothing,
+            Kind::Page => Answers::Asked,
+            Kind::On => Answers::AskedOn,
+            Kind::One => Answers::AskedForOne,
+        }
+    }
+
+    fn timing(&self, now: Mono) -> Timing {
+        match self.coming {
+            Some((at, bytes)) => Timing { round_trip_ms: None, transfer: Some((bytes, now.since(at))) },
+            None => Timing { round_trip_ms: self.round_trip_ms(now), transfer: None },
+        }
+    }
+}
+
 impl Puller {
+    /// A puller whose pulls are numbered from a random number on: a late page of an earlier session answers none of
+    /// them.
+    pub(super) fn new(rng: &mut fastrand::Rng) -> Self {
+        Self {
+            on_the_way: VecDeque::new(),
+            deadline: Mono(0),
+            late: BTreeMap::new(),
+            last_id: rng.u32(..),
+            goes_on: None,
+            useless: None,
+            silent: None,
+            store_backoff: Backoff::default(),
+        }
+    }
+
     /// Whether no page is on its way, and the store has not just failed.
     pub(super) fn is_free(&self) -> bool {
-        self.on_its_way.is_none() && self.store_backoff.is_over()
+        self.on_the_way.is_empty() && self.store_backoff.is_over()
+    }
+
+    /// The peer that may be asked for another page behind those that are on their way, with their number and the bytes
+    /// that they may have.
+    pub(super) fn goes_on(&self) -> Option<(ReplicaId, usize, usize)> {
+        let last = self.on_the_way.back().filter(|_| self.store_backoff.is_over())?;
+        let whole = self.on_the_way.iter().all(|asked| !asked.void && asked.kind != Kind::One);
+        let bytes = self.on_the_way.iter().map(|asked| asked.budget).sum();
+        (whole && self.goes_on == Some(last.peer)).then_some((last.peer, self.on_the_way.len(), bytes))
     }
 
     /// Chooses the peer to ask. A peer that was of no use is left out if there is another, since a peer may not have
-    /// what it says it has.
+    /// what it says it has; one that is sending a page is left out in any case.
     pub(super) fn choose(&self, mut able: Vec<ReplicaId>, rng: &mut fastrand::Rng) -> Option<ReplicaId> {
+        able.retain(|replica| self.late.get(replica).is_none_or(|late| late.sending.is_none()));
         if able.len() > 1 {
             able.retain(|replica| Some(*replica) != self.useless);
         }
         rng.choice(able)
     }
 
-    /// Asks a peer for a page, or for one commit alone; returns the id of the pull.
-    pub(super) fn asks(&mut self, peer: ReplicaId, one: bool, now: Mono) -> u32 {
-        debug_assert!(self.on_its_way.is_none(), "one page at a time: {:?}", self.on_its_way);
+    /// Asks a peer for a page that has so many bytes at most, and whose first sign may take so long; returns the id of
+    /// the pull, and that of the pull before it.
+    pub(super) fn asks(
+        &mut self,
+        peer: ReplicaId,
+        kind: Kind,
+        budget: usize,
+        now: Mono,
+        wait_ms: u64,
+    ) -> (u32, u32) {
+        let behind = self.last_id;
+        debug_assert_eq!(self.on_the_way.is_empty(), kind != Kind::On, "one run at a time: {self:?}");
         self.last_id = self.last_id.wrapping_add(1);
-        let deadline = after(now, PULL_TIMEOUT_MS);
-        self.on_its_way = Some(Asked { peer, id: self.last_id, deadline, one, void: false });
-        self.last_id
+        if self.on_the_way.is_empty() {
+            self.deadline = after(now, wait_ms);
+        }
+        let (id, coming) = (self.last_id, None);
+        self.on_the_way.push_back(Asked { peer, id, at: now, budget, kind, coming, void: false });
+        (id, behind)
     }
 
-    /// Takes note of a page that has arrived; returns the pull that it answers.
-    pub(super) fn arrived(&mut self, from: ReplicaId, id: u32) -> Answers {
-        match self.on_its_way.take_if(|asked| asked.peer == from && asked.id == id) {
-            Some(asked) if asked.void => Answers::Nothing,
-            Some(asked) if asked.one => Answers::AskedForOne,
-            Some(_) => Answers::Asked,
-            None => Answers::Nothing,
+    /// Takes the word that a page is coming; returns how long that took, if it was asked for.
+    pub(super) fn coming(&mut self, from: ReplicaId, id: u32, bytes: u64, now: Mono) -> Option<Timing> {
+        if let Some(late) = self.late.get(&from).filter(|late| late.asked.id == id).copied() {
+            // Go on to wait for the page. If another peer was asked meanwhile, this one is left alone until it has come.
+            if self.on_the_way.is_empty() {
+                self.late.remove(&from);
+                self.on_the_way.push_back(late.asked);
+            }
         }
+        let waiting = self.on_the_way.iter_mut().find(|asked| asked.peer == from && asked.id == id);
+        let late = self.late.get_mut(&from).map(|late| &mut late.asked).filter(|asked| asked.id == id);
+        let asked = waiting.or(late).filter(|asked| asked.coming.is_none())?;
+        asked.coming = Some((now, bytes));
+        Some(Timing { round_trip_ms: asked.round_trip_ms(now), transfer: None })
+    }
+
+    /// Waits for the next page of a peer for so long from now on.
+    pub(super) fn waits(&mut self, peer: ReplicaId, now: Mono, ms: u64) {
+        let until = after(now, ms.max(1));
+        if self.on_the_way.front().is_some_and(|asked| asked.peer == peer) {
+            self.deadline = self.deadline.max(until);
+        } else if let Some(late) = self.late.get_mut(&peer).filter(|late| late.asked.coming.is_some()) {
+            late.sending = Some(until);
+        }
+    }
+
+    /// Waits no longer than so long after the pull, since the link was found to be faster than was assumed.
+    pub(super) fn waits_at_most(&mut self, peer: ReplicaId, now: Mono, ms: u64) {
+        let first = self.on_the_way.front().filter(|asked| asked.peer == peer && asked.coming.is_none());
+        if let Some(asked) = first {
+            self.deadline = self.deadline.min(after(asked.at, ms)).max(after(now, 1));
+        }
+    }
+
+    /// Takes note of a page that has arrived; returns the pull that it answers, and what its times tell. Pages that were
+    /// asked for before it are lost, or come later.
+    pub(super) fn arrived(&mut self, from: ReplicaId, id: u32, now: Mono) -> (Answers, Timing) {
+        if let Some(late) = self.late.get(&from).filter(|late| late.asked.id == id).copied() {
+            self.late.remove(&from);
+            let answers = if late.asked.void { Answers::Nothing } else { Answers::Late };
+            return (answers, late.asked.timing(now));
+        }
+        let Some(at) = self.on_the_way.iter().position(|asked| asked.peer == from && asked.id == id) else {
+            return (Answers::Nothing, Timing::default());
+        };
+        let asked = self.on_the_way.drain(..=at).next_back();
+        asked.map_or((Answers::Nothing, Timing::default()), |asked| (asked.answers(), asked.timing(now)))
+    }
+
+    /// The bytes of the next page on its way from a peer, at most.
+    pub(super) fn next_budget(&self, peer: ReplicaId) -> Option<usize> {
+        self.on_the_way.front().filter(|asked| asked.peer == peer).map(|asked| asked.budget)
+    }
+
+    /// Waits anew for the next page on its way, since the one before it has come.
+    pub(super) fn waits_anew(&mut self, now: Mono, ms: u64) {
+        self.deadline = after(now, ms.max(1));
+    }
+
+    /// Takes note of whether another page can go on from the last one of `from`: that was taken whole, and said that
+    /// there is more.
+    pub(super) fn run(&mut self, from: ReplicaId, goes_on: bool) {
+        self.goes_on = goes_on.then_some(from);
+    }
+
+    /// Gives up the pages on their way of a peer: they go on from one that has nothing behind it, or was lost.
+    pub(super) fn ends_run(&mut self, from: ReplicaId) {
+        self.on_the_way.retain(|asked| asked.peer != from);
     }
 
     /// Takes note of whether the page of `from` was of use.
@@ -94,16 +259,16 @@ impl Puller {
         self.useless = useless.then_some(from);
     }
 
-    /// Gives up the page of a peer that went down.
+    /// Gives up the pages of a peer that went down.
     pub(super) fn went_down(&mut self, peer: ReplicaId) {
-        self.on_its_way.take_if(|asked| asked.peer == peer);
+        self.ends_run(peer);
+        self.late.remove(&peer);
     }
 
-    /// Takes note that the inbox was let go: a page on its way rests on its commits.
+    /// Takes note that the inbox was let go: the pages on their way rest on its commits.
     pub(super) fn let_go(&mut self) {
-        if let Some(asked) = &mut self.on_its_way {
-            asked.void = true;
-        }
+        self.on_the_way.iter_mut().for_each(|asked| asked.void = true);
+        self.late.values_mut().for_each(|late| late.asked.void = true);
     }
 
     /// Takes note that the store failed to take received commits: no page is asked for during a pause.
@@ -129,16 +294,26 @@ impl Puller {
 
 impl Machine for Puller {
     fn next_timeout(&self) -> Option<Mono> {
-        let page = self.on_its_way.as_ref().map(|asked| asked.deadline);
-        [page, self.store_backoff.until()].into_iter().flatten().min()
+        let page = self.on_the_way.front().map(|_| self.deadline);
+        let sending = self.late.values().filter_map(|late| late.sending);
+        sending.chain(page).chain(self.store_backoff.until()).min()
     }
 
     fn expire(&mut self, now: Mono) {
         self.store_backoff.expire(now);
-        if let Some(asked) = self.on_its_way.take_if(|asked| asked.deadline <= now) {
-            self.useless = Some(asked.peer);
-            self.silent = Some(asked.peer);
+        for late in self.late.values_mut() {
+            late.sending.take_if(|until| *until <= now);
         }
+        if let Some(asked) = self.on_the_way.front().copied().filter(|_| self.deadline <= now) {
+            self.on_the_way.clear();
+            self.late.insert(asked.peer, Late { asked, sending: None });
+            (self.useless, self.silent) = (Some(asked.peer), Some(asked.peer));
+        }
+    }
+
+    fn check(&self) {
+        let of_one = |peer| self.on_the_way.iter().all(|asked| asked.peer == peer);
+        assert!(self.on_the_way.front().is_none_or(|first| of_one(first.peer)), "{self:?}");
     }
 }
 
@@ -151,29 +326,46 @@ mod tests {
     const A: ReplicaId = ReplicaId(Uuid::from_u128(0xa));
     const B: ReplicaId = ReplicaId(Uuid::from_u128(0xb));
 
+    fn new() -> Puller {
+        Puller::new(&mut fastrand::Rng::with_seed(1))
+    }
+
+    fn asks(puller: &mut Puller, peer: ReplicaId, kind: Kind, at: u64) -> u32 {
+        puller.asks(peer, kind, 1_000, Mono(at), 10_000).0
+    }
+
+    fn answers(puller: &mut Puller, peer: ReplicaId, id: u32, at: u64) -> Answers {
+        puller.arrived(peer, id, Mono(at)).0
+    }
+
     #[test]
     fn one_page_is_on_its_way_at_a_time() {
-        let mut puller = Puller::default();
+        let mut puller = new();
         assert!(puller.is_free());
-        let id = puller.asks(A, false, Mono(0));
-        assert!(!puller.is_free());
-        assert_eq!(puller.arrived(B, id), Answers::Nothing, "of another peer");
-        assert_eq!(puller.arrived(A, id.wrapping_add(1)), Answers::Nothing, "of another pull");
+        let id = asks(&mut puller, A, Kind::Page, 0);
+        assert!(!puller.is_free() && puller.goes_on().is_none());
+        assert_eq!(answers(&mut puller, B, id, 1), Answers::Nothing, "of another peer");
+        assert_eq!(answers(&mut puller, A, id.wrapping_add(1), 1), Answers::Nothing, "of another pull");
         assert!(!puller.is_free(), "it is still waited for");
-        assert_eq!(puller.arrived(A, id), Answers::Asked);
+        assert_eq!(answers(&mut puller, A, id, 1), Answers::Asked);
         assert!(puller.is_free());
+    }
+
+    #[test]
+    fn pulls_are_numbered_from_a_random_number_on() {
+        let first = |seed| asks(&mut Puller::new(&mut fastrand::Rng::with_seed(seed)), A, Kind::Page, 0);
+        assert_ne!(first(1), first(2));
     }
 
     #[test]
     fn whoever_is_silent_is_named_once_and_not_asked_again_if_there_is_another() {
         let mut rng = fastrand::Rng::with_seed(1);
-        let mut puller = Puller::default();
-        let id = puller.asks(A, false, Mono(0));
+        let mut puller = new();
+        asks(&mut puller, A, Kind::Page, 0);
         puller.expire(Mono(9_999));
         assert_eq!(puller.poll_silent(), None);
         puller.expire(puller.next_timeout().unwrap());
         assert_eq!((puller.poll_silent(), puller.poll_silent()), (Some(A), None));
-        assert_eq!(puller.arrived(A, id), Answers::Nothing, "it came too late");
         for _ in 0..20 {
             assert_eq!(puller.choose(vec![A, B], &mut rng), Some(B));
         }
@@ -182,24 +374,134 @@ mod tests {
     }
 
     #[test]
+    fn a_late_page_is_an_answer_and_tells_how_long_it_took() {
+        let mut puller = new();
+        let id = asks(&mut puller, A, Kind::Page, 0);
+        puller.expire(Mono(10_000));
+        let late = Timing { round_trip_ms: Some(12_000), transfer: None };
+        assert_eq!(puller.arrived(A, id, Mono(12_000)), (Answers::Late, late));
+        assert_eq!(answers(&mut puller, A, id, 12_001), Answers::Nothing, "once");
+    }
+
+    #[test]
+    fn a_peer_that_is_sending_is_not_asked_a_second_time() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        for other in [false, true] {
+            let mut puller = new();
+            let id = asks(&mut puller, A, Kind::Page, 0);
+            puller.expire(Mono(10_000));
+            if other {
+                asks(&mut puller, B, Kind::Page, 10_000);
+            }
+            let timing = puller.coming(A, id, 500, Mono(11_000)).expect("it was asked for");
+            assert_eq!(timing.round_trip_ms, Some(11_000));
+            puller.waits(A, Mono(11_000), 5_000);
+            assert_eq!(puller.choose(vec![A], &mut rng).is_none() || !puller.is_free(), true);
+            let answers = puller.arrived(A, id, Mono(12_000));
+            let expected = if other { Answers::Late } else { Answers::Asked };
+            assert_eq!(answers, (expected, Timing { round_trip_ms: None, transfer: Some((500, 1_000)) }));
+            assert_eq!(puller.choose(vec![A], &mut rng), Some(A));
+        }
+        // A page that never comes keeps nobody waiting for ever.
+        let mut puller = new();
+        let id = asks(&mut puller, A, Kind::Page, 0);
+        puller.expire(Mono(10_000));
+        asks(&mut puller, B, Kind::Page, 10_000);
+        puller.coming(A, id, 500, Mono(11_000));
+        puller.waits(A, Mono(11_000), 5_000);
+        puller.expire(Mono(16_000));
+        assert_eq!(puller.choose(vec![A], &mut rng), Some(A));
+    }
+
+    #[test]
+    fn the_word_that_a_page_is_coming_lets_it_take_its_time() {
+        let mut puller = new();
+        let id = asks(&mut puller, A, Kind::Page, 0);
+        assert!(puller.coming(B, id, 1, Mono(1)).is_none() && puller.coming(A, id + 1, 1, Mono(1)).is_none());
+        assert!(puller.coming(A, id, 1_000_000, Mono(100)).is_some());
+        puller.waits(A, Mono(100), 300_000);
+        puller.expire(Mono(300_099));
+        assert!(!puller.is_free() && puller.coming(A, id, 1, Mono(300_099)).is_none(), "it is said once");
+        let (_, timing) = puller.arrived(A, id, Mono(200_100));
+        assert_eq!(timing.transfer, Some((1_000_000, 200_000)));
+    }
+
+    #[test]
+    fn a_link_that_is_found_to_be_fast_is_given_less_time() {
+        let mut puller = new();
+        asks(&mut puller, A, Kind::Page, 0);
+        puller.waits_at_most(B, Mono(5), 10);
+        assert_eq!(puller.next_timeout(), Some(Mono(10_000)), "another link");
+        puller.waits_at_most(A, Mono(5), 3_000);
+        puller.waits_at_most(A, Mono(5), 20_000);
+        assert_eq!(puller.next_timeout(), Some(Mono(3_000)));
+        puller.waits_at_most(A, Mono(500), 10);
+        assert_eq!(puller.next_timeout(), Some(Mono(501)), "a moment that has come is no moment to wait for");
+    }
+
+    #[test]
+    fn pages_behind_one_on_its_way_are_asked_for_while_it_goes_on() {
+        let mut puller = new();
+        let first = asks(&mut puller, A, Kind::Page, 0);
+        assert_eq!(puller.goes_on(), None, "nobody said that there is more");
+        puller.run(A, true);
+        assert_eq!(puller.goes_on(), Some((A, 1, 1_000)));
+        let (second, behind) = puller.asks(A, Kind::On, 500, Mono(1), 10_000);
+        assert_eq!((behind, puller.goes_on()), (first, Some((A, 2, 1_500))));
+        puller.check();
+        assert_eq!(answers(&mut puller, A, first, 5), Answers::Asked);
+        assert_eq!(puller.next_budget(A), Some(500));
+        assert_eq!(puller.arrived(A, second, Mono(5)), (Answers::AskedOn, Timing::default()));
+        assert!(puller.is_free());
+    }
+
+    #[test]
+    fn a_run_ends_with_a_page_that_is_lost_or_has_nothing_behind_it() {
+        let run = || {
+            let mut puller = new();
+            puller.run(A, true);
+            let ids = [Kind::Page, Kind::On, Kind::On].map(|kind| asks(&mut puller, A, kind, 0));
+            (puller, ids)
+        };
+        let (mut puller, [_, second, third]) = run();
+        assert_eq!(answers(&mut puller, A, second, 1), Answers::AskedOn, "the first was lost");
+        puller.ends_run(A);
+        assert!(puller.is_free());
+        assert_eq!(answers(&mut puller, A, third, 1), Answers::Nothing);
+        let (mut puller, _) = run();
+        puller.let_go();
+        assert_eq!(puller.goes_on(), None, "their ground was lost");
+        let (mut puller, _) = run();
+        puller.run(A, false);
+        assert_eq!(puller.goes_on(), None);
+        puller.went_down(A);
+        assert!(puller.is_free());
+        let (mut puller, _) = run();
+        puller.expire(Mono(10_000));
+        assert!(puller.is_free() && puller.poll_silent() == Some(A));
+    }
+
+    #[test]
     fn a_page_whose_ground_was_lost_is_waited_for_and_blamed_on_nobody() {
-        let mut puller = Puller::default();
-        let id = puller.asks(A, false, Mono(0));
+        let mut puller = new();
+        let id = asks(&mut puller, A, Kind::Page, 0);
         puller.let_go();
         assert!(!puller.is_free());
-        assert_eq!(puller.arrived(A, id), Answers::Nothing);
+        assert_eq!(answers(&mut puller, A, id, 1), Answers::Nothing);
         assert!(puller.is_free());
     }
 
     #[test]
     fn the_page_of_one_commit_answers_the_pull_that_asked_for_one() {
-        let mut puller = Puller::default();
-        for (one, answers) in [(true, Answers::AskedForOne), (false, Answers::Asked)] {
-            let id = puller.asks(A, one, Mono(0));
-            assert_eq!(puller.arrived(A, id), answers);
+        let mut puller = new();
+        for (kind, expected) in [(Kind::One, Answers::AskedForOne), (Kind::Page, Answers::Asked)] {
+            let id = asks(&mut puller, A, kind, 0);
+            puller.run(A, true);
+            assert_eq!(puller.goes_on().is_some(), kind == Kind::Page);
+            assert_eq!(answers(&mut puller, A, id, 1), expected);
         }
-        let id = puller.asks(A, true, Mono(0));
+        let id = asks(&mut puller, A, Kind::One, 0);
         puller.let_go();
-        assert_eq!(puller.arrived(A, id), Answers::Nothing, "its ground was lost");
+        assert_eq!(answers(&mut puller, A, id, 1), Answers::Nothing, "its ground was lost");
     }
 }

@@ -76,6 +76,11 @@ impl Relays {
         }
     }
 
+    /// Whether all peers hear all members.
+    pub(super) fn nobody_asks(&self) -> bool {
+        self.asked.is_empty()
+    }
+
     /// Whether a peer does not hear all members.
     pub(super) fn has_asked(&self, peer: ReplicaId) -> bool {
         self.asked.contains_key(&peer)

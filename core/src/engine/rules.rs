@@ -22,8 +22,8 @@ pub struct Rules {
     pub causes_come_first: bool,
     /// A commit is applied only on the history of its causes that its author had seen.
     pub causes_are_compared: bool,
-    /// A value must have the digest that the commit names.
-    pub values_are_checked: bool,
+    /// What is rebuilt of a message must end with the digests that the message names.
+    pub ends_are_checked: bool,
     /// A stamp beyond the drift bound holds its stream.
     pub drift_is_held: bool,
     /// The clock follows every stamp that is applied.
@@ -50,6 +50,10 @@ pub struct Rules {
     pub served_rows_are_checked: bool,
     /// A peer that says that a stream has two histories must show it.
     pub accusers_show: bool,
+    /// The bytes of a page, and the time that it may take, follow what the last pages took on the link.
+    pub pages_follow_the_link: bool,
+    /// A commit is sent live only to those who have all that comes before it.
+    pub live_follows: bool,
 }
 
 impl Rules {
@@ -64,7 +68,7 @@ impl Rules {
         chains_are_checked: true,
         causes_come_first: true,
         causes_are_compared: true,
-        values_are_checked: true,
+        ends_are_checked: true,
         drift_is_held: true,
         clock_follows: true,
         higher_stamp_wins: true,
@@ -78,6 +82,8 @@ impl Rules {
         pulls_exclude: true,
         served_rows_are_checked: true,
         accusers_show: true,
+        pages_follow_the_link: true,
+        live_follows: true,
     };
 }
 

@@ -14,6 +14,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::clock::Mono;
 use crate::events::RecordKey;
+use crate::pages::{PAGE_ENTRIES, Reach};
 use crate::projection::Next;
 use crate::storage::{Entry, Key, KeyRange};
 use crate::stored::keys::{self, StoredKey};
@@ -23,8 +24,6 @@ use super::backoff::{Backoff, after};
 use super::commit::{Besides, FOLD_BYTES_MAX, FOLD_RECORDS_MAX, FOLD_VALUES_MAX};
 use super::context::Context;
 
-/// The most rows of one scan.
-const FOLD_ROWS: usize = 256;
 /// The least time between two steps of mending in its pause, if the first got nothing done.
 const REST_MS: u64 = 250;
 /// The failures in a row after which no call waits for folding any longer.
@@ -57,6 +56,8 @@ struct Fold {
     from: Ranges,
     /// Whether the page is of records for which a commit waits.
     is_urgent: bool,
+    /// How many rows the next scan reads.
+    reach: Reach,
     page: Vec<Besides>,
     bytes: usize,
     values: usize,
@@ -232,6 +233,7 @@ impl Fold {
             from: ranges.clone(),
             ranges,
             is_urgent: false,
+            reach: Reach::new(PAGE_ENTRIES),
             page: Vec::new(),
             bytes: 0,
             values: 0,
@@ -257,8 +259,9 @@ impl Fold {
         if self.is_urgent && self.ranges.urgent.is_empty() && self.page.is_empty() {
             self.is_urgent = false;
         }
+        let rows = self.reach.entries();
         if let Some(range) = self.range().filter(|range| !range.is_empty()) {
-            return Step::Scan(range.clone(), FOLD_ROWS);
+            return Step::Scan(range.clone(), rows);
         }
         if self.page.is_empty() {
             return Step::Done;
@@ -286,7 +289,8 @@ impl Fold {
 
     /// Takes the rows of a scan. A value that cannot be merged, or is damaged, stays where it lies.
     fn take(&mut self, rows: Vec<Entry>, context: &Context) {
-        let at_end = rows.len() < FOLD_ROWS;
+        let at_end = rows.len() < self.reach.entries();
+        self.reach.found(&rows);
         for Entry { key, value } in rows {
             let Some(StoredKey::Beside(record, ..)) = StoredKey::parse(&key) else {
                 self.go_on_after(&key);

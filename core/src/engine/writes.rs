@@ -11,7 +11,7 @@ use crate::ids::ReplicaId;
 use crate::limits::Limits;
 
 use super::Machine;
-use super::commit::{Commit, Decision, Received};
+use super::commit::{Commit, Decision, Places, Received};
 use super::io::{JobId, Ticket};
 
 /// A call of the app.
@@ -27,7 +27,7 @@ pub(super) enum Doing {
     #[default]
     Nothing,
     /// Reading the records of a round.
-    ReadingRound(Vec<(Ticket, Commit)>),
+    ReadingRound(Vec<(Ticket, Commit)>, Places),
     /// Writing a decision.
     Writing(Box<Decision>, Source),
     /// A joined write of the app.
@@ -36,7 +36,7 @@ pub(super) enum Doing {
     /// the write fails, they are tried again, each alone.
     JoiningRound(Vec<Ticket>, Vec<(Ticket, Commit)>),
     /// Reading the records of commits of others.
-    ReadingReceived(Vec<Received>),
+    ReadingReceived(Vec<Received>, Places),
     /// Applying commits of others in a native transaction: the place of the first of them, and their count.
     Receiving { stream: ReplicaId, seq: u64, count: usize },
     /// Reading the values beside records, or the records of a page.

@@ -196,8 +196,9 @@ pub enum Error {
     },
 
     // Wait, or give up.
-    /// This replica is joining its group and may not commit before its own member record has arrived.
-    #[error("the replica {replica} is not a member yet: {wait}")]
+    /// This replica is joining its group and may not commit before its own member record has arrived. Or it was added on
+    /// two devices at once, and is no member on its own one until that is put right.
+    #[error("the replica {replica} is no member of its group now: {wait}")]
     Joining {
         /// This replica.
         replica: ReplicaId,

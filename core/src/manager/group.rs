@@ -6,13 +6,14 @@ use crate::driver::Control;
 use crate::engine::{Commit, Staged};
 use crate::error::{Error, StopReason};
 use crate::events::RecordKey;
+use crate::hlc::Hlc;
 use crate::ids::{DeviceId, ReplicaId};
 use crate::limits::Limit;
 use crate::member::Member;
 use crate::status::{PeerStatus, Status, StreamStatus};
 use crate::storage::Storage;
 use crate::syncable::Syncable;
-use crate::update::update;
+use crate::update::update_stamped;
 
 use super::TransactionManager;
 
@@ -102,15 +103,15 @@ impl<S: Storage> TransactionManager<S> {
             knocks.is_none() && (wrote || peers.iter().any(|peer| peer.replica == replica && settled(peer)));
         let record = RecordKey::new::<Member>(&replica);
         let bytes = record.id_bytes().len();
-        let change = move |known: Option<&Member>| match known {
-            None => Ok(Member::new(replica, device)),
+        let change = move |known: Option<&Member>, stamp: Hlc| match known {
+            None => Ok(Member::new(replica, device).at(stamp)),
             Some(known) if known.device == device => Ok(known.clone()),
             Some(known) if works => {
                 Err(Error::MemberOnOtherDevice { replica, stored: known.device, asked: device })
             }
-            Some(known) => Ok(known.corrected(device)),
+            Some(known) => Ok(known.corrected(device).at(stamp)),
         };
-        let action = update(replica, self.inner.limits.value_bytes_max, change, drop);
+        let action = update_stamped(replica, self.inner.limits.value_bytes_max, change);
         let change = Staged { record, action, own_merge: Member::OWN_MERGE };
         self.submit(Commit { changes: vec![change], bytes }).await
     }

@@ -10,15 +10,15 @@ use crate::storage::Value;
 
 const WHAT: &str = "a log entry";
 /// Flag: the change deletes its record.
-const DELETE: u8 = 1;
+pub(crate) const DELETE: u8 = 1;
 /// Flag: the model is device-owned.
 const OWNED: u8 = 2;
 /// Flag: the model brings its own merge.
 const MERGE: u8 = 4;
 /// Flag: an epoch other than the first one follows.
-const EPOCH: u8 = 8;
+pub(crate) const EPOCH: u8 = 8;
 /// Flag: the change is of the same model as the one before it, whose name is not repeated.
-const SAME: u8 = 16;
+pub(crate) const SAME: u8 = 16;
 
 /// A log entry: a commit as its author made it.
 #[derive(Clone, Debug, PartialEq, Eq)]

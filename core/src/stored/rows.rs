@@ -226,6 +226,29 @@ pub(crate) fn debt_from_value(value: &[u8]) -> Result<String, FormatError> {
     String::from_utf8(error).map_err(|_| FormatError::Damaged { what })
 }
 
+/// The bytes up to which a log row is a short one. The length of each longer row is stored beside it, so that a reader
+/// knows it before the row is read.
+///
+/// A longer row has tens of changes, so what is stored and known of it is nothing beside the row itself.
+const LONG_ROW_BYTES: usize = 4096;
+
+pub(crate) fn is_long(row: &[u8]) -> bool {
+    row.len() > LONG_ROW_BYTES
+}
+
+/// Makes the row that says that a log row has so many bytes.
+pub(crate) fn long_value(bytes: u32) -> Value {
+    [&[FORMAT], &bytes.to_be_bytes()[..]].concat()
+}
+
+/// Reads that row.
+pub(crate) fn long_from_value(value: &[u8]) -> Result<u32, FormatError> {
+    let mut reader = Reader::new("the length of a log row", value)?;
+    let bytes = reader.u32()?;
+    reader.end()?;
+    Ok(bytes)
+}
+
 /// The head of a stream: its last commit here, and how far its log has been pruned here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
@@ -237,7 +260,8 @@ pub(crate) struct Head {
     pub(crate) floor: u64,
     /// The digest of the stream at the floor.
     pub(crate) floor_digest: Digest,
-    /// The length of the longest log row that the stream ever had here, by which a reader knows how many rows fit.
+    /// The length of the longest log row that the stream ever had here, but for the [long](LONG_ROW_BYTES) ones, by which
+    /// a reader knows how many rows fit.
     pub(crate) row_bytes_max: u32,
 }
 
@@ -257,7 +281,7 @@ impl Head {
 
     /// The head after the commit that `row` logs.
     pub(crate) fn next(&self, stamp: Hlc, digest: Digest, row: &[u8]) -> Self {
-        let row_bytes = length(row.len());
+        let row_bytes = if is_long(row) { 0 } else { length(row.len()) };
         Self { seq: self.seq + 1, stamp, digest, row_bytes_max: self.row_bytes_max.max(row_bytes), ..*self }
     }
 
@@ -352,6 +376,8 @@ mod tests {
         let golden: Vec<u8> = (1..=1).chain(1..=16).collect();
         assert_eq!(introducer_value(replica()), golden);
         assert_eq!(introducer_from_value(&golden).unwrap(), replica());
+        assert_eq!(long_value(0x0102_0304), [1, 1, 2, 3, 4]);
+        assert_eq!(long_from_value(&[1, 1, 2, 3, 4]).unwrap(), 0x0102_0304);
         assert_eq!(debt_value("no parent"), b"\x01no parent");
         assert_eq!(debt_from_value(b"\x01no parent").unwrap(), "no parent");
 
@@ -398,7 +424,24 @@ mod tests {
         for value in [&[][..], &[1], &[1, 0], &[1; 100]] {
             assert!(Identity::parse(value).is_err() && clock_from_value(replica(), value).is_err());
             assert!(ModelSeen::parse(value).is_err() && Head::parse(replica(), value).is_err());
-            assert!(ProjectionRow::parse(value).is_err());
+            assert!(ProjectionRow::parse(value).is_err() && long_from_value(value).is_err());
         }
+    }
+
+    /// The last record of a page was filled with it: a commit that changes the record must be projected by itself.
+    #[test]
+    fn a_projection_that_is_filled_covers_the_records_up_to_its_place_and_that_one() {
+        let until = Progress::Until(b"b".to_vec());
+        let covered = [&b""[..], b"a", b"b", b"b0", b"c"].map(|key| until.covers(key));
+        assert_eq!(covered, [true, true, true, false, false]);
+        assert!(Progress::Complete.covers(b"c") && !Progress::Until(Key::new()).covers(b"a"));
+    }
+
+    #[test]
+    fn the_text_of_a_debt_has_a_bound() {
+        let (short, long) = ("e".repeat(DEBT_BYTES_MAX), "\u{e9}".repeat(DEBT_BYTES_MAX));
+        assert_eq!(debt_from_value(&debt_value(&short)).unwrap(), short);
+        let cut = debt_from_value(&debt_value(&long)).unwrap();
+        assert!(long.starts_with(&cut) && cut.len() == DEBT_BYTES_MAX);
     }
 }

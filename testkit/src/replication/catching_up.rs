@@ -46,15 +46,13 @@ pub async fn coming_back_transfers_what_is_missing_and_nothing_else<F: Fixture>(
         b.reopen(world).await;
         world.converged(&[&a, &b]).await;
         let (brought, asked) = (world.network.traffic(a.id, b.id), world.network.traffic(b.id, a.id));
-        let values = u64::from(COMMITS) * TEXT as u64;
-        let most = u64::from(COMMITS) * (TEXT as u64 + 200);
-        assert!(
-            (values..most).contains(&brought.sent_bytes),
-            "{} bytes for {COMMITS} commits of {TEXT}",
-            brought.sent_bytes
-        );
-        let pages = most.div_ceil(1 << 20);
-        assert!(brought.sent_frames <= pages + 8, "{} frames for at most {pages} pages", brought.sent_frames);
+        let most = u64::from(COMMITS) * (TEXT as u64 + 48);
+        assert!(brought.sent_bytes < most, "{} bytes for {COMMITS} commits of {TEXT}", brought.sent_bytes);
+        // Pages are counted by what their commits become, and not by what travels. Three pages are smaller: the first
+        // ones, until it is known what the link brings. Each page is announced.
+        let pages = (u64::from(COMMITS) * (TEXT as u64 + 300)).div_ceil(1 << 20) + 3;
+        let frames = brought.sent_frames;
+        assert!(frames <= 2 * pages + 8, "{frames} frames for at most {pages} pages");
         assert!(asked.sent_frames <= 2 * pages + 8, "{} frames ask for {pages} pages", asked.sent_frames);
         assert_eq!(brought.dropped_frames, 0);
         let marks = b.status().await.unwrap().marks;
@@ -103,7 +101,9 @@ pub async fn a_cut_transfer_under_new_commits_ends_with_exactly_all<F: Fixture>(
         world.network.reset_traffic();
         b.open(world, small_pages).await.unwrap();
         let bytes = || world.network.traffic(author, b.id).delivered_bytes;
-        world.as_soon_as("a third of it is over", || bytes() > u64::from(BEFORE) * 20).await;
+        world
+            .as_soon_as("a part of it is over", || world.network.traffic(author, b.id).sent_frames > 20)
+            .await;
         world.network.disconnect(a.id, b.id);
         world.settle().await;
         let half = commits_of(&b, &a).await;

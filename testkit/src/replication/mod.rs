@@ -37,6 +37,7 @@ mod peer;
 mod projections;
 mod refusals;
 mod restored;
+mod slow_links;
 mod spreading;
 mod stars;
 mod stored;
@@ -71,6 +72,10 @@ pub use restored::{
     a_restored_store_learns_of_it_from_those_who_know_more,
     a_restored_store_that_lost_what_it_acknowledged_is_found_out,
     a_restored_store_that_wrote_other_commits_loses_nothing_anywhere,
+};
+pub use slow_links::{
+    a_busy_author_is_caught_up_with, a_large_commit_takes_its_time_on_a_slow_link,
+    a_long_round_trip_is_filled, a_slow_link_is_used_well,
 };
 pub use spreading::{
     a_commit_never_shows_before_what_it_rests_on,

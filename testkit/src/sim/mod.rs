@@ -17,6 +17,7 @@
 //! assert!(report.commits > 0);
 //! ```
 
+mod deletes;
 mod executor;
 mod models;
 mod oracle;
@@ -29,12 +30,13 @@ use std::fmt;
 
 use syncline::internals::Rules;
 
-pub use plan::{Action, Edit, Plan, Step};
+pub use plan::{Action, Edit, Plan, Rate, Step};
 pub use store::StoreFault;
 pub use time::Wall;
 
-/// How long replicas have, in virtual time, to converge after the last fault.
-pub const PEACE_MS: u64 = 45 * 60 * 1000;
+/// How long replicas have, in virtual time, to converge after the last fault: two rounds of hellos, and the longest pause
+/// between two tries. Where a clock was wrong, they first wait until time has reached what was stamped meanwhile.
+pub const PEACE_MS: u64 = 2 * 60 * 1000;
 
 /// What a run did.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::executor::block_on;
 use syncline::internals::history::{self, Logged, StoredRecord};
-use syncline::{Hlc, RecordKey, ReplicaId, Syncable as _, audit};
+use syncline::{Change, ChangeKind, Hlc, RecordKey, ReplicaId, Syncable as _, audit};
 
+use super::deletes::Deletes;
 use super::models::{Note, PAIR, Place, Set};
 use super::store::Image;
 use super::{Failure, fail};
@@ -17,6 +18,8 @@ pub(super) struct Oracle {
     truth: BTreeMap<(ReplicaId, u64), Commit>,
     /// What the apps were told of their values.
     told: BTreeMap<u64, Told>,
+    /// The deletes of the apps.
+    pub(super) deletes: Deletes,
 }
 
 /// A commit.
@@ -152,6 +155,7 @@ impl Oracle {
                 let known = causes.entry(*stream).or_insert(0);
                 *known = (*known).max(*seq);
             }
+            self.deletes.learn(&commit);
             self.truth.insert((replica, commit.seq), Commit { logged: commit, causes });
         }
         Ok(())
@@ -177,6 +181,26 @@ impl Oracle {
             }
         }
         Ok(())
+    }
+
+    /// A change that a subscriber was told of is one of the commit that it names, and from that commit's device (C4).
+    pub(super) fn check_told(&self, replica: ReplicaId, told: &Change) -> Result<(), Failure> {
+        let Some(commit) = self.truth.get(&(told.stamp.replica(), told.seq)) else {
+            return fail("C4 what is told is so", format!("{replica}: {told:?} is of no commit"));
+        };
+        let Logged { stamp, device, changes, .. } = &commit.logged;
+        let delete = told.kind == ChangeKind::Delete;
+        let is_made = changes.iter().any(|change| change.record == told.record && change.delete == delete);
+        if (*stamp, *device) != (told.stamp, told.origin) || !is_made {
+            return fail("C4 what is told is so", format!("{replica}: {told:?} of {:?}", commit.logged));
+        }
+        Ok(())
+    }
+
+    /// The highest time that a commit is stamped with, of those before `far`.
+    pub(super) fn latest_wall(&self, far: u64) -> u64 {
+        let walls = self.truth.values().map(|commit| commit.logged.stamp.wall().get());
+        walls.filter(|wall| *wall < far).max().unwrap_or(0)
     }
 
     /// Judges stores that have converged: they have the same commits, so they must have the same records (I6), and no

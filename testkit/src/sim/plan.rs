@@ -1,11 +1,13 @@
 //! What happens in a run, as data, so that it can be shortened, printed and repeated.
 
+mod rates;
 mod swarm;
 
 use serde::{Deserialize, Serialize};
 
 use super::store::StoreFault;
 use super::time::Wall;
+pub use rates::Rate;
 
 /// A whole run: how many replicas there are, and what happens to them, step by step.
 ///
@@ -185,6 +187,22 @@ pub enum Action {
         at: u8,
         /// How long a read takes.
         read_ms: u16,
+    },
+    /// A subscriber takes this long for each event from now on.
+    SlowSubscriber {
+        /// The place of the subscriber's process.
+        at: u8,
+        /// How long it takes.
+        event_ms: u16,
+    },
+    /// Two replicas reach each other over a slow link from now on.
+    Rate {
+        /// The place of one replica.
+        one: u8,
+        /// The place of the other one.
+        other: u8,
+        /// How slow it is.
+        rate: Rate,
     },
 }
 

@@ -2,15 +2,17 @@
 //!
 //! The world polls one task after the other and has every store that was written judged after each poll. Its parts:
 //! `actions` does what a step of the plan says, `processes` starts and ends processes, `apps` commits, `chores` adds
-//! joiners and reads statuses, `judging` asks the oracle, `peace` ends the faults and checks what is left, and
-//! `watching` takes what tasks find wrong.
+//! joiners and reads statuses, `judging` asks the oracle, `peace` ends the faults and checks what is left, `probing`
+//! looks at replicas that have converged, `telling` compares what subscribers are told with the stores, and `watching` takes what tasks find wrong.
 
 mod actions;
 mod apps;
 mod chores;
 mod judging;
 mod peace;
+mod probing;
 mod processes;
+mod telling;
 mod watching;
 
 use std::cell::{Cell, RefCell};
@@ -38,6 +40,9 @@ const POLLS_MAX: u64 = 3_000_000;
 /// How often the [chores](World::do_chores) are done.
 const CHORES_MS: u64 = 500;
 
+/// How often that is once the replicas have converged.
+const RARE_CHORES_MS: u64 = 10_000;
+
 /// The state of a run.
 pub(super) struct World {
     plan: Plan,
@@ -61,6 +66,8 @@ pub(super) struct World {
     acks: AcksSeen,
     /// Whether the faults have ended.
     peace: bool,
+    /// Whether the replicas have converged since.
+    converged: bool,
 }
 
 impl World {
@@ -87,6 +94,7 @@ impl World {
             next_chores_ms: 0,
             acks: AcksSeen::default(),
             peace: false,
+            converged: false,
         };
         for _ in 0..plan.replicas.clamp(1, REPLICAS_MAX) {
             world.add_process();
@@ -114,11 +122,12 @@ impl World {
             if let Some(views) = self.converged()? {
                 break views;
             }
-            if self.timeline.now_ms() > peace_began + PEACE_MS {
+            if self.timeline.now_ms() > self.holds_until_ms().max(peace_began) + PEACE_MS {
                 return fail("Y1 peers converge", self.explain());
             }
-            pause = (pause * 2).min(30_000);
+            pause = (pause * 2).min(10_000);
         };
+        self.converged = true;
         let peace_ms = self.timeline.now_ms() - peace_began;
         let trusted = |at: usize| !self.processes[at].lost && !self.processes[at].rolled_back;
         self.oracle.borrow().judge_all(&views, trusted)?;
@@ -152,7 +161,7 @@ impl World {
             let next = due.filter(|due| *due > now).min().unwrap_or(end_ms).min(end_ms);
             self.timeline.advance(next);
             if next >= chores {
-                self.next_chores_ms = next + CHORES_MS;
+                self.next_chores_ms = next + if self.converged { RARE_CHORES_MS } else { CHORES_MS };
                 self.do_chores();
             }
             if next >= end_ms {
@@ -169,7 +178,7 @@ impl World {
             let processes = &self.processes;
             let Some(polled) = self.executor.step(&mut self.rng, |at| processes[at].paused_until > now)
             else {
-                return Ok(());
+                return self.compare_told();
             };
             self.polls += 1;
             self.digest.mix(&polled.number.to_be_bytes());

@@ -699,10 +699,11 @@ pub(crate) const PROPERTIES: &[Property] = &[
         id: "Y16",
         says: "Catching up takes little more bytes and time than the link allows, from 2 kB/s to a local network, also while \
                the author commits.",
-        method: "The simulator with rates and round trips.",
-        catches: "A fixed time for a page; a late page that is no answer.",
+        method: "Links with a rate and round trips of up to 15 s, in virtual time; frame by frame; the simulator.",
+        catches: "A fixed time for a page; a late page that is no answer; a peer that is asked again while it sends; live \
+                  commits that come too early and take the link from a page.",
         limits: "",
-        proof: WhyNot("planned: a page has a fixed budget and a fixed time today"),
+        proof: Tests(&[]),
     },
     Property {
         id: "Y17",
@@ -726,9 +727,11 @@ pub(crate) const PROPERTIES: &[Property] = &[
     Property {
         id: "Y19",
         says: "A replica is added on the device that it names itself, on no device of another member unless the app says so, \
-               and a wrong device can be put right as long as the replica waits. Every order of records ends the same.",
-        method: "Wrong devices, corrections and members' devices, in scenarios and frame by frame; all orders of a few \
-                 member records.",
+               and a wrong device can be put right as long as the replica waits. Of two adds at once the first counts \
+               everywhere, in every order; a replica at work on the other device stops committing and says so, and all \
+               have what it committed before.",
+        method: "Wrong devices, corrections and members' devices, in scenarios and frame by frame; two members apart that \
+                 add one replica; all orders of a few member records.",
         catches: "A typing error that shuts a replica out for ever; a joiner that names the laptop's device and overwrites \
                   what the laptop owns; a correction that stops the stream of the one it puts right.",
         limits: "Members who correct one replica at once, each to another device, settle for one of them.",
@@ -743,6 +746,16 @@ pub(crate) const PROPERTIES: &[Property] = &[
         catches: "A word of others that is stored, proves a restore or outlives one; a full mesh in which everybody tells \
                   everybody of everybody; a screen that shows hours later that all is well.",
         limits: "Two members between author and reader are one too many: then nobody relays.",
+        proof: Tests(&[]),
+    },
+    Property {
+        id: "Y21",
+        says: "Between replicas that agree and hear each other, a commit is everywhere at once and its author hears so; a \
+               frame that was lost is asked for with the next one, and a pull that was lost after a pause, at the longest \
+               a minute.",
+        method: "The simulator's probes of replicas that have converged, with frames and pulls lost on purpose.",
+        catches: "Commits that wait for the next hello; a gap that nobody asks for; a pause that grows without end.",
+        limits: "",
         proof: Tests(&[]),
     },
     Property {

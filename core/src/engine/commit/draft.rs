@@ -15,7 +15,7 @@ use crate::sorted::SortedMap;
 use crate::storage::{Key, KeyRange, Value, WriteBatch};
 use crate::stored::keys::{self, RecordKey};
 use crate::stored::record::{self, Header};
-use crate::stored::{Digest, FormatError, Head, Identity, clock_value};
+use crate::stored::{Digest, FormatError, Head, Identity, clock_value, is_long, length, long_value};
 use crate::syncable::Syncable;
 
 use super::{Decision, Pen};
@@ -36,12 +36,16 @@ pub(super) struct Draft {
 /// The state of a record before a change.
 #[derive(Clone, Copy)]
 pub(super) struct Before<'a> {
-    pub(super) header: &'a Header,
+    pub(super) header: Header,
     /// The whole record, header and value.
     pub(super) bytes: &'a [u8],
 }
 
 impl<'a> Before<'a> {
+    pub(super) fn of((header, bytes): &'a (Header, Value)) -> Self {
+        Self { header: *header, bytes }
+    }
+
     pub(super) fn value(self) -> &'a [u8] {
         record::value_of(self.bytes)
     }
@@ -60,6 +64,7 @@ impl Draft {
                 waiting: Vec::new(),
                 notices: Vec::new(),
                 heads: Vec::new(),
+                long_rows: Vec::new(),
                 clock,
                 members: Vec::new(),
                 frame: None,
@@ -76,13 +81,8 @@ impl Draft {
     }
 
     /// The record as this write leaves it so far, or as it is stored.
-    pub(super) fn before<'a>(
-        &'a self,
-        key: &RecordKey,
-        stored: Option<&'a (Header, Value)>,
-    ) -> Option<Before<'a>> {
-        let found = self.records.get(key).or(stored);
-        found.map(|(header, bytes)| Before { header, bytes })
+    pub(super) fn before<'a>(&'a self, key: &RecordKey, stored: Option<Before<'a>>) -> Option<Before<'a>> {
+        self.records.get(key).map(Before::of).or(stored)
     }
 
     /// Removes all values beside the record, since they are of an epoch that has passed.
@@ -96,6 +96,11 @@ impl Draft {
     pub(super) fn log(&mut self, before: &Head, stamp: Hlc, digest: Digest, row: Value) {
         let head = before.next(stamp, digest, &row);
         let replica = stamp.replica();
+        if is_long(&row) {
+            let bytes = length(row.len());
+            self.rest.push((keys::long(replica, head.seq), long_value(bytes)));
+            self.decision.long_rows.push((replica, head.seq, bytes));
+        }
         self.rest.push((keys::log(replica, head.seq), row));
         self.heads.insert(replica, head);
     }
@@ -200,6 +205,9 @@ impl Pen {
                 batch.delete(keys::log(replica, first));
             } else {
                 batch.delete_range(log);
+            }
+            for seq in self.ledger.long_rows_up_to(replica, floor) {
+                batch.delete(keys::long(replica, seq));
             }
             if self.kept_up_to >= first {
                 batch.delete_range(kept);

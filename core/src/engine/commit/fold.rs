@@ -8,9 +8,10 @@ use crate::storage::{Key, Value, WriteBatch};
 use crate::stored::FormatError;
 use crate::stored::keys::{self, RecordKey};
 use crate::stored::record::{self, Header, Merged};
+use crate::tournament::combine_all;
 
 use super::Pen;
-use super::draft::Draft;
+use super::draft::{Before, Draft};
 use super::remote::{Arrival, Verdict};
 
 /// The most records that one write folds.
@@ -27,6 +28,15 @@ pub(in crate::engine) struct Besides {
     pub(in crate::engine) all: bool,
     /// Whether a value that was looked at before stays beside the record.
     pub(in crate::engine) others: bool,
+}
+
+/// A value that lies beside a record, or several of them merged.
+struct Merging {
+    header: Header,
+    /// The value, behind its header.
+    bytes: Value,
+    /// The keys of the rows that it is of.
+    besides: Vec<Key>,
 }
 
 /// The values after which a write takes no more of them, so that one write stays short.
@@ -72,6 +82,24 @@ impl Pen {
         Folded { batch, records, completes, leaves_behind }
     }
 
+    /// Merges two values that lie beside the same record, if this version of the app can.
+    fn merge_besides(&self, key: &RecordKey, one: Merging, other: Merging) -> Result<Merging, [Merging; 2]> {
+        let epoch = |value: &Merging| value.header.merge.map(|merge| merge.epoch);
+        if epoch(&one) != epoch(&other) || one.header.tombstone || other.header.tombstone {
+            return Err([one, other]);
+        }
+        let old = Before { header: one.header, bytes: &one.bytes };
+        let new = Arrival { header: other.header, value: record::value_of(&other.bytes) };
+        let (header, bytes) = match self.verdict(key, old, &new) {
+            Verdict::Mix(header, bytes, _) => (header, bytes),
+            Verdict::Stay => (one.header, one.bytes),
+            Verdict::Replace | Verdict::Beside => return Err([one, other]),
+        };
+        let mut besides = one.besides;
+        besides.extend(other.besides);
+        Ok(Merging { header, bytes, besides })
+    }
+
     /// Merges into one record the values beside it, and adds the keys of the merged values to `folded`.
     fn fold_one(
         &mut self,
@@ -84,13 +112,23 @@ impl Pen {
     ) -> Result<(), FormatError> {
         let mut stored = Some((record::parse(&stored)?.0, stored));
         let (mut left, before) = (others, folded.len());
-        for (beside, value) in besides {
-            let Ok((header, value)) = record::parse(&value) else {
-                left = true;
-                continue;
-            };
+        let mut besides = besides.into_iter();
+        let values = std::iter::from_fn(|| {
+            let (beside, value) = besides.find(|(_, value)| {
+                let is_damaged = record::parse(value).is_err();
+                left |= is_damaged;
+                !is_damaged
+            })?;
+            let (header, _) = record::parse(&value).ok()?;
+            Some(Merging { header, bytes: value, besides: vec![beside] })
+        });
+        // Merge the values with each other first: the record, which grows with each of them, is then merged once.
+        let values = combine_all(values, |one, other| self.merge_besides(key, one, other));
+        for Merging { header, bytes, besides } in values {
+            let value = record::value_of(&bytes);
             let new = Arrival { header, value };
-            let Some(old) = draft.before(key, stored.as_ref()) else { continue };
+            let is_mixed = header.merge.is_some_and(|merge| merge.mixed);
+            let Some(old) = draft.before(key, stored.as_ref().map(Before::of)) else { continue };
             match self.verdict(key, old, &new) {
                 Verdict::Beside => {
                     left = true;
@@ -100,7 +138,9 @@ impl Pen {
                 Verdict::Replace => {
                     let bytes = record::of(&header, value);
                     self.replace(draft, key, header, bytes, stored.take())?;
-                    draft.drop_kept(keys::kept(header.stamp.replica(), header.seq, key));
+                    if !is_mixed {
+                        draft.drop_kept(keys::kept(header.stamp.replica(), header.seq, key));
+                    }
                 }
                 Verdict::Mix(mixed, bytes, unchanged) => {
                     self.replace(draft, key, mixed, bytes, stored.take())?;
@@ -109,13 +149,13 @@ impl Pen {
                     }
                 }
             }
-            folded.push(beside);
+            folded.extend(besides);
         }
         if folded.len() == before {
             return Ok(());
         }
-        if let Some(old) = draft.before(key, stored.as_ref()) {
-            let (header, mut bytes) = (*old.header, old.bytes.to_vec());
+        if let Some(old) = draft.before(key, stored.as_ref().map(Before::of)) {
+            let (header, mut bytes) = (old.header, old.bytes.to_vec());
             let merge = header.merge.map(|merge| Merged { beside: left, ..merge });
             let header = Header { merge, ..header };
             header.write(&mut bytes);
@@ -129,6 +169,9 @@ impl Pen {
 mod tests {
     use std::collections::BTreeSet;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use serde::{Deserialize, Serialize};
 
     use super::super::super::context::Context;
     use super::super::super::made::{B, Bag, C, ME, context, head, ledger, now, stamp};
@@ -137,6 +180,7 @@ mod tests {
     use crate::ids::ReplicaId;
     use crate::model::Registry;
     use crate::storage::WriteOp;
+    use crate::syncable::{Shared, Syncable};
 
     /// A value of bag 1 that a commit at `seq` of `stream` put, in the first epoch.
     fn of_commit(stream: ReplicaId, seq: u64, items: &[u32]) -> Value {
@@ -263,6 +307,65 @@ mod tests {
                 (completes, leaves_behind),
                 "{name}"
             );
+        }
+    }
+
+    /// A record that grows with each value is not merged with each of them.
+    #[test]
+    fn folding_many_values_takes_hardly_more_than_reading_them() {
+        /// A set whose merges are counted by what they read.
+        #[derive(Clone, Serialize, Deserialize)]
+        struct Counted {
+            id: u32,
+            items: BTreeSet<u32>,
+        }
+        static READ: AtomicUsize = AtomicUsize::new(0);
+        impl Syncable for Counted {
+            const SYNC_MODEL: &'static str = "bag";
+            type Id = u32;
+            type Ownership = Shared;
+            const OWN_MERGE: bool = true;
+            fn sync_id(&self) -> u32 {
+                self.id
+            }
+            fn merge(mut self, other: Self) -> Self {
+                READ.fetch_add(self.items.len() + other.items.len(), Relaxed);
+                self.items.extend(other.items);
+                self
+            }
+        }
+        const VALUES: usize = 1024;
+        let mut models = Registry::new();
+        models.add::<Counted>().unwrap();
+        let context = Arc::new(Context { models: Arc::new(models), ..context() });
+        let ledger = Arc::new(ledger([(ME, head(ME, 1)), (B, head(B, 9)), (C, head(C, 9999))]));
+        let values: Vec<_> = (2..).take(VALUES).map(|n| (n, of_commit(C, n, &[n as u32]))).collect();
+        let mut pen = Pen::new(&context, &ledger, now(9).wall, 0, false);
+        let folded = pen.fold(vec![besides(&values, true)], vec![stored()]);
+        assert_eq!((folded.records.len(), folded.completes), (1, 1));
+        let read = READ.load(Relaxed);
+        assert!(read <= VALUES * 12, "{read} items of {VALUES}");
+    }
+
+    /// A record that holds what no commit put says so: else the value of its commit would be taken to be in it.
+    #[test]
+    fn a_record_holds_the_value_of_its_commit_only_if_that_has_all_the_others() {
+        for (last, mixed) in [(&[1, 2, 3, 4][..], false), (&[4], true)] {
+            let values = [(2, of_commit(C, 2, &[2])), (3, of_commit(C, 3, &[3])), (4, of_commit(C, 4, last))];
+            let Folded { batch, .. } = folded(besides(&values, true), stored());
+            let record = RecordKey::new::<Bag>(&1);
+            let ops = batch.ops();
+            let header = ops.iter().find_map(|op| match op {
+                WriteOp::Put { key, value } if key == record.as_bytes() => {
+                    Some(record::parse(value).unwrap().0)
+                }
+                _ => None,
+            });
+            let header = header.expect("the record is written");
+            assert_eq!((header.seq, header.merge.unwrap().mixed), (4, mixed));
+            let kept = keys::kept(C, 4, &record);
+            let drops = |op: &WriteOp| matches!(op, WriteOp::DeleteRange { range } if range.contains(&kept));
+            assert_eq!(ops.iter().any(drops), !mixed, "its kept value goes only if the record holds it");
         }
     }
 

@@ -11,16 +11,17 @@ use crate::stored::record::{self, Header, Merged};
 use crate::stored::{Cause, Head, ValueRef};
 
 use super::super::Ticket;
-use super::super::wire::{CommitParts, MessageWriter};
+use super::super::wire::{CommitParts, CommitsWriter};
 use super::draft::Draft;
-use super::{Action, Commit, Current, Decision, NewValue, Pen, Staged, Updated};
+use super::touched::Stored;
+use super::{Action, Commit, Current, Decision, NewValue, Pen, Places, Staged, Updated};
 
 /// A change that takes effect.
 struct Effective {
     record: RecordKey,
     new: Option<NewValue>,
-    /// The record that it replaces, if that is in the store and no earlier commit of the round changed it.
-    stored: Option<(Header, Value)>,
+    /// The change, as counted in the round: what it replaces is found by that.
+    at: usize,
     kind: ChangeKind,
     /// The merge part of its record's header before the change, for a model with its own merge.
     merge: Option<Merged>,
@@ -35,7 +36,7 @@ struct Made {
     record: RecordKey,
     header: Header,
     bytes: Value,
-    stored: Option<(Header, Value)>,
+    at: usize,
     kind: ChangeKind,
     /// Whether the values beside the record are of an epoch that has passed.
     drops_besides: bool,
@@ -50,27 +51,29 @@ struct Evaluated {
 }
 
 impl Pen {
-    /// Decides a round, given the values of the records it names, in their order.
+    /// Decides a round, given the values of the records that it names, each at its place.
     pub(crate) fn decide(
         &mut self,
         round: Vec<(Ticket, Commit)>,
         values: Vec<Option<Value>>,
+        places: &Places,
         mut project: Option<&mut Project<'_>>,
     ) -> Decision {
         let mut draft = self.begin_round();
-        let mut frame = self.connected.then(|| MessageWriter::live(self.context.group()));
-        let mut values = values.into_iter();
+        let mut frame = self.connected.then(|| CommitsWriter::live(self.context.group(), self.me()));
+        let (mut stored, mut at) = (Stored::new(values, places), 0);
         for (ticket, commit) in round {
-            // Every commit takes its values, also one that fails at its first change: otherwise the next commit would
+            // Count every change, also those of a commit that fails at its first one: otherwise the next commit would
             // be decided on the values of this one.
-            let stored: Vec<_> = values.by_ref().take(commit.changes.len()).collect();
-            let Evaluated { changes, durable } = self.evaluate(&draft, commit, stored);
+            let first = at;
+            at += commit.changes.len();
+            let Evaluated { changes, durable } = self.evaluate(&draft, commit, &stored, first);
             let (result, waits) = match changes {
                 Ok(changes) if changes.is_empty() => (Ok(()), !durable),
                 Ok(changes) => match self.stamp() {
                     Ok(stamp) => {
                         let project = project.as_deref_mut();
-                        (self.apply(&mut draft, &mut frame, stamp, changes, project), true)
+                        (self.apply(&mut draft, &mut frame, stamp, (changes, &mut stored), project), true)
                     }
                     Err(error) => (Err(error), false),
                 },
@@ -95,11 +98,13 @@ impl Pen {
             return Err(refusal.error(self.me()));
         }
         let mut draft = self.begin_round();
-        let mut frame = self.connected.then(|| MessageWriter::live(self.context.group()));
-        let changes = self.evaluate(&draft, commit, values).changes?;
+        let mut frame = self.connected.then(|| CommitsWriter::live(self.context.group(), self.me()));
+        let places = Places::default();
+        let mut stored = Stored::new(values, &places);
+        let changes = self.evaluate(&draft, commit, &stored, 0).changes?;
         if !changes.is_empty() {
             let stamp = self.stamp()?;
-            self.apply(&mut draft, &mut frame, stamp, changes, None)?;
+            self.apply(&mut draft, &mut frame, stamp, (changes, &mut stored), None)?;
         }
         Ok(self.end_round(draft, frame))
     }
@@ -113,13 +118,13 @@ impl Pen {
         draft
     }
 
-    fn end_round(&self, mut draft: Draft, frame: Option<MessageWriter>) -> Decision {
+    fn end_round(&self, mut draft: Draft, frame: Option<CommitsWriter>) -> Decision {
         let durable = self.ledger.own();
         if draft.rest.is_empty() {
             draft.heads.clear();
         } else {
-            let frame = frame.map(MessageWriter::finish);
-            draft.decision.frame = frame.filter(|frame| frame.len() <= self.context.limits.frame_bytes_max);
+            let fits = |frame: &CommitsWriter| frame.rebuilt() <= self.context.limits.frame_bytes_max;
+            draft.decision.frame = frame.filter(fits).map(CommitsWriter::finish);
             if let Some(head) = draft.heads.get_mut(&self.context.me()) {
                 (head.floor, head.floor_digest) = (durable.floor, durable.floor_digest);
             }
@@ -142,9 +147,9 @@ impl Pen {
     fn apply(
         &mut self,
         draft: &mut Draft,
-        frame: &mut Option<MessageWriter>,
+        frame: &mut Option<CommitsWriter>,
         stamp: Hlc,
-        changes: Vec<Effective>,
+        (changes, stored): (Vec<Effective>, &mut Stored<'_>),
         project: Option<&mut Project<'_>>,
     ) -> Result<(), Error> {
         let (device, replica) = (self.identity().device, self.identity().replica);
@@ -155,7 +160,7 @@ impl Pen {
         let mut made = Vec::with_capacity(changes.len());
         let mut values = Vec::new();
         for change in changes {
-            let Effective { record: key, new, stored, kind, merge } = change;
+            let Effective { record: key, new, at, kind, merge } = change;
             let value = new.as_ref().map(|NewValue { schema, record, digest }| {
                 let value = record::value_of(record);
                 if frame.is_some() {
@@ -173,7 +178,7 @@ impl Pen {
                 .map_or_else(|| (0, record::with_room(merge.is_some(), 0)), |new| (new.schema, new.record));
             let header = Header { tombstone: kind == ChangeKind::Delete, schema, stamp, seq, merge };
             header.write(&mut bytes);
-            made.push(Made { record: key, header, bytes, stored, kind, drops_besides });
+            made.push(Made { record: key, header, bytes, at, kind, drops_besides });
         }
         // A projection may refuse the commit: nothing of it is in the draft before that.
         if let Some(project) = project {
@@ -182,11 +187,11 @@ impl Pen {
             project(&records)?;
         }
         let mut events = Vec::with_capacity(made.len());
-        for Made { record, header, bytes, stored, kind, drops_besides } in made {
+        for Made { record, header, bytes, at, kind, drops_besides } in made {
             if drops_besides {
                 draft.drop_besides(&record);
             }
-            self.replace(draft, &record, header, bytes, stored)?;
+            self.replace(draft, &record, header, bytes, stored.take(at)?)?;
             events.push(Event::Changed(Change { record, kind, origin: device, stamp, seq }));
         }
         let row = row.finish();
@@ -207,14 +212,15 @@ impl Pen {
         if head.seq == self.ledger.own().seq { self.ledger.causes() } else { Vec::new() }
     }
 
-    /// Evaluates a commit against the store and the earlier commits of its round. Both stay as they are.
-    fn evaluate(&self, draft: &Draft, commit: Commit, stored: Vec<Option<Value>>) -> Evaluated {
+    /// Evaluates a commit against the store and the earlier commits of its round. Both stay as they are. `first` is its
+    /// first change, as counted in the round.
+    fn evaluate(&self, draft: &Draft, commit: Commit, stored: &Stored<'_>, first: usize) -> Evaluated {
         let mut effective = Vec::with_capacity(commit.changes.len());
         let mut durable = true;
         let mut bytes = 0_usize;
-        for (staged, stored) in commit.changes.into_iter().zip(stored) {
+        for (staged, at) in commit.changes.into_iter().zip(first..) {
             durable &= draft.records.get(&staged.record).is_none();
-            match effect_of(draft, staged, stored) {
+            match self.effect_of(draft, staged, stored, at) {
                 Ok(Some(change)) => {
                     let value = change.new.as_ref().map_or(0, |new| record::value_of(&new.record).len());
                     bytes = bytes.saturating_add(change.record.id_bytes().len() + value);
@@ -232,47 +238,54 @@ impl Pen {
         }
         Evaluated { changes: Ok(effective), durable }
     }
-}
 
-/// The effect of one change; `None` if it changes nothing.
-fn effect_of(draft: &Draft, staged: Staged, stored: Option<Value>) -> Result<Option<Effective>, Error> {
-    let Staged { record: key, action, own_merge } = staged;
-    let stored = match stored {
-        Some(bytes) if draft.records.get(&key).is_none() => Some((record::parse(&bytes)?.0, bytes)),
-        _ => None,
-    };
-    let before = draft.before(&key, stored.as_ref());
-    if let Some(before) = before
-        && before.header.merge.is_some() != own_merge
-    {
-        return Err(Error::OtherMerge { record: key });
-    }
-    let merge = own_merge.then(|| {
-        let known = before.and_then(|before| before.header.merge);
-        known.unwrap_or(Merged::plain(Hlc::NEVER))
-    });
-    let old = before.filter(|before| !before.header.tombstone);
-    let current = old.as_ref().map(|old| Current { schema: old.header.schema, value: old.value() });
-    let new = match action {
-        Action::Put(new) => Some(new),
-        Action::Delete => None,
-        Action::Update(update) => match update(current)? {
+    /// The effect of one change; `None` if it changes nothing.
+    fn effect_of(
+        &self,
+        draft: &Draft,
+        staged: Staged,
+        stored: &Stored<'_>,
+        at: usize,
+    ) -> Result<Option<Effective>, Error> {
+        let Staged { record: key, action, own_merge } = staged;
+        let before = draft.before(&key, stored.before(at)?);
+        if let Some(before) = before
+            && before.header.merge.is_some() != own_merge
+        {
+            return Err(Error::OtherMerge { record: key });
+        }
+        let merge = own_merge.then(|| {
+            let known = before.and_then(|before| before.header.merge);
+            known.unwrap_or(Merged::plain(Hlc::NEVER))
+        });
+        let old = before.filter(|before| !before.header.tombstone);
+        let current = old.as_ref().map(|old| Current { schema: old.header.schema, value: old.value() });
+        let updated = match action {
+            Action::Put(new) => Updated::Put(new),
+            Action::Delete => Updated::Delete,
+            Action::Update(update) => update(current)?,
+            // The commit is stamped right after this, if it changes anything.
+            Action::Stamped(make) => make(self.clock.clone().stamp(self.wall.clone()?)?)(current)?,
+        };
+        let new = match updated {
             Updated::Put(new) => Some(new),
             Updated::Delete => None,
             Updated::Keep => return Ok(None),
-        },
-    };
-    let kind = match (current, &new) {
-        (None, None) => return Ok(None),
-        (None, Some(_)) => ChangeKind::Insert,
-        (Some(_), None) => ChangeKind::Delete,
-        (Some(old), Some(new)) if old.schema > new.schema => {
-            return Err(Error::NewerSchema { record: key, stored: old.schema, known: new.schema });
-        }
-        (Some(old), Some(new)) if old.schema == new.schema && old.value == record::value_of(&new.record) => {
-            return Ok(None);
-        }
-        (Some(_), Some(_)) => ChangeKind::Update,
-    };
-    Ok(Some(Effective { record: key, new, stored, kind, merge }))
+        };
+        let kind = match (current, &new) {
+            (None, None) => return Ok(None),
+            (None, Some(_)) => ChangeKind::Insert,
+            (Some(_), None) => ChangeKind::Delete,
+            (Some(old), Some(new)) if old.schema > new.schema => {
+                return Err(Error::NewerSchema { record: key, stored: old.schema, known: new.schema });
+            }
+            (Some(old), Some(new))
+                if old.schema == new.schema && old.value == record::value_of(&new.record) =>
+            {
+                return Ok(None);
+            }
+            (Some(_), Some(_)) => ChangeKind::Update,
+        };
+        Ok(Some(Effective { record: key, new, at, kind, merge }))
+    }
 }

@@ -7,6 +7,7 @@
 //! | what these rest on, compared with what is here | [`causes`] |
 //! | the values beside records, once the app can merge them | [`fold`] |
 //! | the rows of one write | [`draft`] |
+//! | the records that a write touches | [`touched`] |
 //!
 //! Deciding is pure, and the same wherever the records were read: by the driver for a round, or inside a native
 //! transaction for a joined write. The [`Pen`] has all that it needs beside the records.
@@ -16,6 +17,7 @@ mod draft;
 mod fold;
 mod local;
 mod remote;
+mod touched;
 
 use std::fmt;
 use std::sync::Arc;
@@ -40,7 +42,8 @@ use super::{Rules, Ticket};
 pub(crate) use causes::Elsewhere;
 use draft::Draft;
 pub(super) use fold::{Besides, FOLD_BYTES_MAX, FOLD_RECORDS_MAX, FOLD_VALUES_MAX, Folded};
-pub(crate) use remote::{Received, lend_keys, take_keys_back};
+pub(crate) use remote::Received;
+pub(crate) use touched::{Places, lend_keys, take_keys_back};
 
 /// The right to stamp: all that a write needs beside the records that it changes.
 ///
@@ -155,7 +158,7 @@ impl Commit {
 
     /// Whether the commit can be decided only once.
     pub(super) fn has_update(&self) -> bool {
-        self.changes.iter().any(|change| matches!(change.action, Action::Update(_)))
+        self.changes.iter().any(|change| matches!(change.action, Action::Update(_) | Action::Stamped(_)))
     }
 }
 
@@ -164,7 +167,7 @@ impl Staged {
         let action = match &self.action {
             Action::Put(new) => Action::Put(new.clone()),
             Action::Delete => Action::Delete,
-            Action::Update(_) => return None,
+            Action::Update(_) | Action::Stamped(_) => return None,
         };
         Some(Self { record: self.record.clone(), action, own_merge: self.own_merge })
     }
@@ -185,9 +188,11 @@ pub(crate) enum Action {
     Delete,
     /// Do what the closure makes of the current value.
     Update(Box<Update>),
+    /// The same, with the closure that is made for the stamp of the commit.
+    Stamped(Box<dyn FnOnce(Hlc) -> Box<Update> + Send>),
 }
 
-type Update = dyn FnOnce(Option<Current<'_>>) -> Result<Updated, Error> + Send;
+pub(crate) type Update = dyn FnOnce(Option<Current<'_>>) -> Result<Updated, Error> + Send;
 
 /// The outcome of an update's closure for its record.
 #[derive(Debug)]
@@ -203,6 +208,7 @@ impl fmt::Debug for Action {
             Self::Put(_) => "Put",
             Self::Delete => "Delete",
             Self::Update(_) => "Update",
+            Self::Stamped(_) => "Stamped",
         })
     }
 }
@@ -237,6 +243,8 @@ pub(crate) struct Decision {
     pub(crate) notices: Vec<Notice>,
     /// The streams that the write moves, and their heads after it.
     pub(crate) heads: Vec<(ReplicaId, Head)>,
+    /// The long log rows that the write adds: the stream, the sequence number and the length of each.
+    pub(crate) long_rows: Vec<(ReplicaId, u64, u32)>,
     /// The clock's high-water that the write stores.
     pub(crate) clock: Hlc,
     /// Members that are new or have changed.

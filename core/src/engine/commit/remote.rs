@@ -17,7 +17,8 @@ use crate::stored::{Digest, Head, LogEntry, Reference, log};
 
 use super::super::rules::{Mark, Marks};
 use super::draft::{Before, Draft};
-use super::{Current, Decision, NewValue, Pen, causes};
+use super::touched::Stored;
+use super::{Current, Decision, NewValue, Pen, Places, causes};
 
 /// A commit of another replica that admission let through: it may be applied after those before it.
 #[derive(Clone, Debug)]
@@ -57,22 +58,6 @@ impl Received {
     }
 }
 
-/// Lends the keys of the records that `commits` change, in their order, to read these records. The keys must be [given
-/// back](take_keys_back) before the commits are used again.
-pub(crate) fn lend_keys(commits: &mut [Received]) -> Vec<Key> {
-    let mut keys = Vec::with_capacity(commits.iter().map(|commit| commit.values.len()).sum());
-    keys.extend(changes_of(commits).map(|change| change.record.lend()));
-    keys
-}
-
-pub(crate) fn take_keys_back(commits: &mut [Received], keys: Vec<Key>) {
-    changes_of(commits).zip(keys).for_each(|(change, key)| change.record.take_back(key));
-}
-
-fn changes_of(commits: &mut [Received]) -> impl Iterator<Item = &mut Reference> {
-    commits.iter_mut().flat_map(|commit| &mut commit.entry.changes)
-}
-
 /// A record as a received commit makes it.
 pub(super) struct Arrival<'a> {
     pub(super) header: Header,
@@ -106,6 +91,7 @@ impl Pen {
         &mut self,
         commits: &[Received],
         mut values: Vec<Option<Value>>,
+        places: &Places,
     ) -> Result<Decision, Error> {
         // The rows of the causes come last.
         let rows = self.cause_rows(commits).len();
@@ -115,17 +101,13 @@ impl Pen {
         let mut draft = Draft::new(self.clock.high_water());
         draft.decision.elsewhere = elsewhere;
         draft.reserve(commits.len());
-        let mut values = values.into_iter();
+        let (mut stored, mut at) = (Stored::new(values, places), 0..);
         let mut events = Vec::new();
         for commit in commits {
-            for (change, value) in commit.entry.changes.iter().zip(&commit.values) {
-                let stored = match values.next().flatten() {
-                    Some(bytes) if draft.records.get(&change.record).is_none() => {
-                        Some((record::parse(&bytes)?.0, bytes))
-                    }
-                    _ => None,
-                };
-                if let Some(kind) = self.change(&mut draft, commit, change, value.as_deref(), stored)? {
+            for ((change, value), at) in commit.entry.changes.iter().zip(&commit.values).zip(at.by_ref()) {
+                if let Some(kind) =
+                    self.change(&mut draft, commit, (change, value.as_deref()), (&mut stored, at))?
+                {
                     events.push(Event::Changed(Change {
                         record: change.record.clone(),
                         kind,
@@ -152,9 +134,8 @@ impl Pen {
         &mut self,
         draft: &mut Draft,
         commit: &Received,
-        change: &Reference,
-        value: Option<&[u8]>,
-        stored: Option<(Header, Value)>,
+        (change, value): (&Reference, Option<&[u8]>),
+        (stored, at): (&mut Stored<'_>, usize),
     ) -> Result<Option<ChangeKind>, Error> {
         let Reference { record: key, value: reference, epoch } = change;
         let new = Arrival {
@@ -167,11 +148,11 @@ impl Pen {
             },
             value: value.unwrap_or_default(),
         };
-        let before = draft.before(key, stored.as_ref());
+        let before = draft.before(key, stored.before(at)?);
         let visible = before.filter(|old| !old.header.tombstone);
         let verdict = before.map_or(Verdict::Replace, |old| self.verdict(key, old, &new));
         if let Some(old) = before {
-            self.marks.add(marks_of(old.header, &new.header, &verdict));
+            self.marks.add(marks_of(&old.header, &new.header, &verdict));
         }
         let kind = match (&verdict, visible) {
             (Verdict::Stay | Verdict::Beside, _) => None,
@@ -190,18 +171,18 @@ impl Pen {
                     draft.drop_besides(key);
                 }
                 let bytes = record::of(&new.header, new.value);
-                self.replace(draft, key, new.header, bytes, stored)?;
+                self.replace(draft, key, new.header, bytes, stored.take(at)?)?;
             }
             Verdict::Stay => self.keep_arrival(draft, key, &new),
             Verdict::Mix(header, bytes, unchanged) => {
                 if !unchanged {
                     self.keep_arrival(draft, key, &new);
                 }
-                self.replace(draft, key, header, bytes, stored)?;
+                self.replace(draft, key, header, bytes, stored.take(at)?)?;
             }
             Verdict::Beside => {
                 if self.rules().unmerged_lies_beside {
-                    let old = before.map(|old| (*old.header, old.bytes.to_vec()));
+                    let old = before.map(|old| (old.header, old.bytes.to_vec()));
                     let beside = keys::beside(key, commit.stream, commit.seq);
                     draft.rest.push((beside, record::of(&new.header, new.value)));
                     if let Some((header, mut bytes)) = old
@@ -238,7 +219,7 @@ impl Pen {
             // A tombstone of the same epoch has no value, so the value that arrives is the merged one.
             (true, false) if newer => Verdict::Replace,
             (true, false) => Verdict::Mix(
-                Header { schema: new.header.schema, tombstone: false, ..mixed(old.header, mine) },
+                Header { schema: new.header.schema, tombstone: false, ..mixed(&old.header, mine) },
                 with_header_room(new.value),
                 false,
             )
@@ -263,13 +244,15 @@ impl Pen {
         newer: bool,
     ) -> Verdict {
         let value_of_old = old.value();
+        // The value of a mixed arrival is in no log entry.
+        let new_is_mixed = new.header.merge.is_some_and(|merge| merge.mixed);
         if value_of_old == new.value && old.header.schema == new.header.schema {
             // Equal values merge to the same value, so no merge of the app is needed.
             return if newer {
                 Verdict::Mix(
-                    Header { merge: Some(Merged { mixed: false, ..mine }), ..new.header },
+                    Header { merge: Some(Merged { mixed: new_is_mixed, ..mine }), ..new.header },
                     old.bytes.to_vec(),
-                    true,
+                    !new_is_mixed,
                 )
                 .written()
             } else {
@@ -285,11 +268,11 @@ impl Pen {
         let Some(NewValue { schema, record, .. }) = merged else { return Verdict::Beside };
         let value = record::value_of(&record);
         let is_old = value == value_of_old && schema == old.header.schema;
-        let is_new = value == new.value && schema == new.header.schema;
+        let is_new = value == new.value && schema == new.header.schema && !new_is_mixed;
         if is_old && !newer {
             return Verdict::Stay;
         }
-        let (source, unchanged) = if newer { (&new.header, is_new) } else { (old.header, false) };
+        let (source, unchanged) = if newer { (&new.header, is_new) } else { (&old.header, false) };
         let merge = Some(Merged { mixed: !unchanged, ..mine });
         Verdict::Mix(Header { schema, merge, ..*source }, record, unchanged).written()
     }

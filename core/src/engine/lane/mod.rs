@@ -15,7 +15,10 @@ use crate::stored::{keys, peer_value, record};
 use super::commit::Elsewhere;
 use super::rows::Due;
 use super::writes::{Call, Doing, Source, Turn, Waiting};
-use super::{Commit, Decision, Effect, Engine, JobId, Ledger, Mark, Pen, Refusal, Ticket};
+use super::{
+    Commit, Decision, Effect, Engine, JobId, Ledger, Mark, Pen, Places, Refusal, Ticket, lend_keys,
+    take_keys_back,
+};
 
 impl Engine {
     // --- calls ------------------------------------------------------------------------------------------------------
@@ -25,7 +28,10 @@ impl Engine {
     pub(in crate::engine) fn take_call(&mut self, ticket: Ticket, call: Call) {
         match (self.refusal(), &call) {
             (Some(refusal), Call::Commit(_)) => self.reply(ticket, Err(refusal.error(self.context.me()))),
-            _ => self.writes.call(ticket, call),
+            _ => {
+                self.portion.called(self.now.mono);
+                self.writes.call(ticket, call);
+            }
         }
     }
 
@@ -82,7 +88,7 @@ impl Engine {
         let mut open = Vec::new();
         let written = if matches!(reason, StopReason::Fenced) { Error::Stopped } else { Error::Unknown };
         match self.writes.give_up() {
-            Doing::ReadingRound(round) => {
+            Doing::ReadingRound(round, _) => {
                 open.extend(round.into_iter().map(|(ticket, _)| (ticket, Error::Stopped(reason.clone()))));
             }
             Doing::Joining(ticket) => open.push((ticket, written(reason.clone()))),
@@ -97,7 +103,7 @@ impl Engine {
             }
             // No call waits for commits of others, nor for upkeep.
             Doing::Nothing
-            | Doing::ReadingReceived(_)
+            | Doing::ReadingReceived(..)
             | Doing::Receiving { .. }
             | Doing::ReadingBesides
             | Doing::FoldingProjected
@@ -181,9 +187,8 @@ impl Engine {
             self.effects.push_back(Effect::Round(job, round, Box::new(self.pen())));
             return;
         }
-        let changes = round.iter_mut().flat_map(|(_, commit)| &mut commit.changes);
-        let keys = changes.map(|change| change.record.lend()).collect();
-        let job = self.writes.begin(Doing::ReadingRound(round));
+        let (keys, places) = lend_keys(&mut round);
+        let job = self.writes.begin(Doing::ReadingRound(round, places));
         self.effects.push_back(Effect::Read(job, keys));
     }
 
@@ -243,8 +248,10 @@ impl Engine {
             got => Err(ReadError(format!("{got} values for {asked} keys").into())),
         });
         match self.writes.end(job) {
-            Doing::ReadingRound(round) => self.decide_round(round, keys, values),
-            Doing::ReadingReceived(commits) => self.decide_received(commits, keys, values),
+            Doing::ReadingRound(round, places) => self.decide_round(round, places, keys, values),
+            Doing::ReadingReceived(commits, places) => {
+                self.decide_received(commits, &places, keys, values);
+            }
             Doing::ReadingBesides => self.decide_fold(values),
             other => debug_assert!(false, "records were read during {other:?}"),
         }
@@ -253,22 +260,22 @@ impl Engine {
     fn decide_round(
         &mut self,
         mut round: Vec<(Ticket, Commit)>,
+        places: Places,
         keys: Vec<Key>,
         values: Result<Vec<Option<Value>>, ReadError>,
     ) {
-        let changes = round.iter_mut().flat_map(|(_, commit)| &mut commit.changes);
-        changes.zip(keys).for_each(|(change, key)| change.record.take_back(key));
+        take_keys_back(&mut round, keys, &places);
         match values {
             // A proof that this store was restored may have come while the records were read.
             Ok(_) if self.refusal().is_some() => self.refuse(round.into_iter().map(|(ticket, _)| ticket)),
             // A doubt about the own stream may have come, too: its end decides.
             Ok(_) if self.is_in_suspense() => self.writes.put_back(round),
             Ok(values) => {
-                if self.upkeep.is_folding() && self.folds_first(&round, &values) {
+                if self.upkeep.is_folding() && self.folds_first(&round, &places, &values) {
                     return self.writes.put_back(round);
                 }
                 let mut pen = self.pen();
-                let decision = pen.decide(round, values, None);
+                let decision = pen.decide(round, values, &places, None);
                 self.used(pen);
                 self.write(decision, Source::App);
             }
@@ -283,7 +290,7 @@ impl Engine {
 
     /// Whether values that can be merged lie beside records of the round. These records are folded first, so that the
     /// app's commits see them whole.
-    fn folds_first(&mut self, round: &[(Ticket, Commit)], values: &[Option<Value>]) -> bool {
+    fn folds_first(&mut self, round: &[(Ticket, Commit)], places: &Places, values: &[Option<Value>]) -> bool {
         let changes = round.iter().flat_map(|(_, commit)| &commit.changes);
         let is_open = |value: &Option<Value>| {
             let header =
@@ -291,7 +298,8 @@ impl Engine {
             header.and_then(|header| header.merge).is_some_and(|merge| merge.beside)
         };
         let open =
-            changes.zip(values).filter(|(_, value)| is_open(value)).map(|(change, _)| change.record.clone());
+            changes.enumerate().filter(|(at, _)| values.get(places.of_change(*at)).is_some_and(is_open));
+        let open = open.map(|(_, change)| change.record.clone());
         self.upkeep.hurry(open)
     }
 
@@ -307,7 +315,11 @@ impl Engine {
             Err(_) => self.rows.put_back(),
         }
         match (result, source) {
-            (Ok(()), Source::App | Source::Peers(_)) => self.announce(*decision),
+            (Ok(()), Source::App) => self.announce(*decision),
+            (Ok(()), Source::Peers(_)) => {
+                self.portion.durable(self.now.mono);
+                self.announce(*decision);
+            }
             (Ok(()), Source::Rows) => {}
             (Ok(()), Source::Fold) => self.page_is_folded(),
             // Head and log are as before. The clock is not set back: a stamp is never drawn twice.
@@ -369,6 +381,7 @@ impl Engine {
             },
             Doing::Receiving { stream, seq, count } => match result {
                 Ok(joined) => {
+                    self.portion.durable(self.now.mono);
                     let (pen, decision) = *joined;
                     self.used(pen);
                     self.announce(decision);
@@ -385,7 +398,10 @@ impl Engine {
     fn announce(&mut self, decision: Decision) {
         let me = self.context.me();
         let streams: Vec<_> = decision.heads.iter().map(|(stream, _)| *stream).collect();
-        self.ledger_mut().apply(decision.heads, decision.clock);
+        let before = self.ledger.own().seq;
+        let ledger = self.ledger_mut();
+        ledger.apply(decision.heads, decision.clock);
+        ledger.add_long_rows(decision.long_rows);
         if decision.elsewhere.is_some() {
             // What waits may rest on the commit that was left out, and the tips of its stream count it.
             self.let_go(0);
@@ -398,7 +414,7 @@ impl Engine {
         if streams.contains(&me) {
             match decision.frame {
                 // A restore may have been detected while this write was in flight: then do not broadcast it.
-                Some(frame) if !self.streams.has_two_histories(me) => self.broadcast(frame),
+                Some(frame) if !self.streams.has_two_histories(me) => self.send_live(before, frame),
                 Some(_) => {}
                 // The round is too long for a frame: an acknowledgement tells peers that there is something to pull.
                 None if self.peers.any_up() => self.acks.later([me], self.peers.up(), self.now.mono),
@@ -427,9 +443,14 @@ impl Engine {
         if members.is_empty() {
             return;
         }
+        let was_moved = self.members.moved_to().is_some();
         if self.members.apply(members) {
             self.marks.note(Mark::BecameMember);
             self.tell(Event::Joined);
+        }
+        if !was_moved && self.members.moved_to().is_some() && self.refusal().is_some() {
+            // Commits that wait would name a device on which this replica is no member.
+            self.refuse_calls();
         }
         self.hellos.now();
     }

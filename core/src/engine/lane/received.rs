@@ -8,13 +8,15 @@ use crate::storage::{Key, ReadError, Value};
 
 use super::super::commit::causes;
 use super::super::writes::{Doing, Source};
-use super::super::{Effect, Engine, Mark, Received, lend_keys, take_keys_back};
+use super::super::{Effect, Engine, Mark, Places, Received, lend_keys, take_keys_back};
 
 impl Engine {
     /// Begins a write with the commits at the front of the inbox.
     pub(super) fn begin_receiving(&mut self) {
-        let mut commits = self.inbox.take(&self.context.limits);
+        let weight_max = self.portion.weight_max(self.writes.has_calls());
+        let mut commits = self.inbox.take(&self.context.limits, weight_max);
         let Some(first) = commits.first() else { return };
+        self.portion.begin(commits.iter().map(Received::weight).sum(), self.now.mono);
         let mut records =
             commits.iter().flat_map(|commit| &commit.entry.changes).map(|change| &change.record);
         if records.any(|record| self.context.is_projected(record)) {
@@ -23,9 +25,9 @@ impl Engine {
             self.effects.push_back(Effect::Receive(job, commits, Box::new(self.pen())));
         } else {
             let rows = causes::rows(&self.context, &self.ledger, &commits);
-            let mut keys = lend_keys(&mut commits);
+            let (mut keys, places) = lend_keys(&mut commits);
             keys.extend(rows);
-            let job = self.writes.begin(Doing::ReadingReceived(commits));
+            let job = self.writes.begin(Doing::ReadingReceived(commits, places));
             self.effects.push_back(Effect::Read(job, keys));
         }
     }
@@ -33,12 +35,13 @@ impl Engine {
     pub(super) fn decide_received(
         &mut self,
         mut commits: Vec<Received>,
+        places: &Places,
         keys: Vec<Key>,
         values: Result<Vec<Option<Value>>, ReadError>,
     ) {
-        take_keys_back(&mut commits, keys);
+        take_keys_back(&mut commits, keys, places);
         let mut pen = self.pen();
-        match values.map_err(Error::from).and_then(|values| pen.receive(&commits, values)) {
+        match values.map_err(Error::from).and_then(|values| pen.receive(&commits, values, places)) {
             Ok(decision) => {
                 self.used(pen);
                 if decision.batch.is_empty() {
@@ -65,6 +68,7 @@ impl Engine {
         error: &dyn std::fmt::Display,
     ) {
         self.marks.note(Mark::ReceiveFailed);
+        self.portion.failed();
         if let Some((stream, seq)) = first.filter(|_| count == 1) {
             return self.put_off(stream, StreamStop::NotStored { seq, error: error.to_string() }, count);
         }

@@ -7,12 +7,15 @@
 
 mod ahead;
 mod clock;
+mod following;
+mod pace;
 mod passed;
 mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ahead::Ahead;
+pub(super) use pace::Pace;
 use passed::Passed;
 pub(super) use session::{Owed, Peer};
 
@@ -343,6 +346,71 @@ impl Peers {
             self.is_useful(replica);
         }
         self.nothing_is_passed_over();
+    }
+
+    /// The pace of a peer.
+    pub(super) fn pace(&self, replica: ReplicaId) -> Pace {
+        self.peers.get(&replica).map(|peer| peer.pace).unwrap_or_default()
+    }
+
+    /// Takes what a page, or its absence, tells about the pace of a peer.
+    pub(super) fn paced(&mut self, replica: ReplicaId, what: impl FnOnce(&mut Pace)) {
+        if let Some(peer) = self.peers.get_mut(&replica) {
+            what(&mut peer.pace);
+        }
+    }
+
+    // --- the own stream -------------------------------------------------------------------------------------------
+
+    /// Takes the word of a peer that it has the own stream up to `seq`.
+    pub(super) fn follows_up_to(&mut self, replica: ReplicaId, seq: u64) {
+        if let Some(peer) = self.peers.get_mut(&replica) {
+            peer.following.has(seq);
+        }
+    }
+
+    /// Takes the pull of a peer, which has the own stream up to `seq` and no further.
+    pub(super) fn lacks_behind(&mut self, replica: ReplicaId, seq: u64) {
+        if let Some(peer) = self.peers.get_mut(&replica) {
+            peer.following.lacks_behind(seq);
+        }
+    }
+
+    /// Takes note that a page goes to a peer, which has the own stream up to `upto`, if it is known how far.
+    pub(super) fn is_sent_page(&mut self, replica: ReplicaId, upto: Option<u64>, more: bool) {
+        if let Some(peer) = self.peers.get_mut(&replica) {
+            match upto {
+                Some(upto) => peer.following.page(upto, more),
+                None => peer.following.page_failed(),
+            }
+        }
+    }
+
+    /// Whether own commits behind `before` may go to a peer live, where a peer that lacks commits up to `floor` is too
+    /// far behind.
+    pub(super) fn is_level(&self, replica: ReplicaId, before: u64, floor: u64) -> bool {
+        self.peers.get(&replica).is_some_and(|peer| peer.following.is_level(before, floor))
+    }
+
+    /// Takes note that own commits go to a peer live.
+    pub(super) fn is_sent_live(&mut self, replica: ReplicaId, before: u64, upto: u64) {
+        if let Some(peer) = self.peers.get_mut(&replica) {
+            peer.following.live(before, upto);
+        }
+    }
+
+    /// Owes a peer the word that there is more of the own stream, unless it knows.
+    pub(super) fn owe_word(&mut self, replica: ReplicaId, now: Mono) {
+        if self.peers.get(&replica).is_some_and(|peer| peer.following.wants_word(now)) {
+            self.owe(replica, |owed| owed.word = true);
+        }
+    }
+
+    /// Takes note that a peer is told that the own stream goes up to `seq`.
+    pub(super) fn is_told(&mut self, replica: ReplicaId, seq: u64, now: Mono) {
+        if let Some(peer) = self.peers.get_mut(&replica) {
+            peer.following.tell(seq, now);
+        }
     }
 
     // --- what is owed ---------------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ use crate::stored::Point;
 use super::super::backoff::Backoff;
 use super::super::wire::{STREAMS_MAX, WireHead};
 use super::clock::PeerClock;
+use super::following::Following;
+use super::pace::Pace;
 use super::passed::Passed;
 
 /// A peer that was not heard for this long, the time of three hellos, does not speak to this replica.
@@ -44,6 +46,8 @@ pub(in crate::engine) struct Owed {
     pub(in crate::engine) regressed: Option<WireHead>,
     /// The word of what stops its stream here.
     pub(in crate::engine) stop: bool,
+    /// The word that there is more of the stream of this replica.
+    pub(in crate::engine) word: bool,
 }
 
 impl Owed {
@@ -69,6 +73,8 @@ pub(in crate::engine) struct Peer {
     /// Whether the app was told of the refusal that stands, so that it is to hear of its end.
     tells: bool,
     pub(super) clock: PeerClock,
+    pub(super) pace: Pace,
+    pub(super) following: Following,
     /// Whether the peer says that this replica is no member.
     pub(super) stranger: bool,
     /// Whether the peer says that it is of another group.
@@ -160,6 +166,8 @@ impl Peer {
     pub(super) fn came_up(&mut self) {
         self.link = Link::Up;
         (self.stranger, self.other_group) = (false, false);
+        // The next connection may be over another network.
+        (self.pace, self.following) = (Pace::default(), Following::default());
         self.backoff.reset();
         self.passed = Passed::default();
         self.clock.is_of_new_session();
@@ -188,6 +196,7 @@ impl Peer {
         self.link = Link::Greeted(session);
         self.clock.is_of_new_session();
         self.has.clear();
+        self.following = Following::default();
         self.compared.clear();
         self.pruned = false;
         self.backoff.reset();
@@ -447,6 +456,7 @@ mod tests {
         assert!(Owed { stranger: true, ..Owed::default() }.is_anything());
         assert!(Owed { regressed: Some(head), ..Owed::default() }.is_anything());
         assert!(Owed { stop: true, ..Owed::default() }.is_anything());
+        assert!(Owed { word: true, ..Owed::default() }.is_anything());
         let group = GroupId(uuid::Uuid::nil());
         assert!(Owed { other_group: Some(group), ..Owed::default() }.is_anything());
     }

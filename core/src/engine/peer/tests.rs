@@ -321,3 +321,22 @@ fn the_check_finds_what_must_never_be() {
     peers.ahead = Ahead::default();
     assert!(complaint(|| peers.check_index(ME, |_| 3)).is_some(), "who is ahead is not");
 }
+
+/// The timer of another session is another timer: echoed, it would prove what is not so. A connection that begins may be
+/// one of another session.
+#[test]
+fn the_timer_of_a_peer_is_echoed_in_its_own_session_alone() {
+    let mut peers = greeted(&[B]);
+    let hears = |peers: &mut Peers| {
+        peers.heard_clock(B, &WireClock { sent: 7, ..WireClock::default() }, Mono(10));
+        peers.says_hello(B, Mono(20))
+    };
+    assert_eq!(hears(&mut peers), Some(7));
+    assert!(!peers.greeted(B, 1));
+    assert_eq!(peers.says_hello(B, Mono(30)), Some(7), "the same session goes on");
+    assert!(peers.greeted(B, 2));
+    assert_eq!(peers.says_hello(B, Mono(30)), None, "another session on the same connection");
+    assert_eq!(hears(&mut peers), Some(7));
+    peers.came_up(B);
+    assert_eq!(peers.says_hello(B, Mono(30)), None, "another connection");
+}

@@ -1,7 +1,7 @@
 //! Serving: the reads of this replica for its peers, and the pages that it sends them.
 //!
-//! Owns: the pulls that wait to be answered, the page that is being put together. Holds always: one page at a time; at most
-//! one pull of each peer waits.
+//! Owns: the pulls that wait to be answered, the page that is being put together, where the last page of each peer ended.
+//! Holds always: one page at a time; at most one pull of each peer waits, and a few that go on from it.
 //!
 //! Peers are served in turn, so that none of them starves the others: a peer that asks again keeps its place. A page and a
 //! look at the log take turns at the store.
@@ -10,39 +10,106 @@ pub(super) mod page;
 mod pick;
 mod values;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::ids::ReplicaId;
 
 use super::Machine;
-use super::wire::Pull;
+use super::wire::{Pull, PullOn};
 use page::Page;
+use pick::Edge;
+
+/// The most pages that a peer is asked for at once.
+pub(super) const PULLS_MAX: usize = 8;
 
 /// The pulls of all peers.
 #[derive(Debug, Default)]
 pub(super) struct Serving {
-    pulls: VecDeque<(ReplicaId, Pull)>,
+    pulls: VecDeque<(ReplicaId, Pulled)>,
     page: Option<Box<Page>>,
+    /// Where the last page of each peer ended, and which pull it answered, if there was more.
+    ends: BTreeMap<ReplicaId, (u32, Edge)>,
+}
+
+/// A pull that waits.
+#[derive(Debug)]
+enum Pulled {
+    From(Pull),
+    /// It goes on from a page before it.
+    On(PullOn),
+}
+
+/// A page to put together.
+#[derive(Debug)]
+pub(super) struct Ask {
+    /// The pull that the page answers.
+    pub(super) id: u32,
+    pub(super) begin: Edge,
+    /// The bytes of its commits, at most.
+    pub(super) budget: u32,
+}
+
+/// The next pull to answer.
+#[derive(Debug)]
+pub(super) enum Next {
+    Page(Ask),
+    /// The pull with this id goes on from a page that is not known here any more.
+    Unknown(u32),
+}
+
+impl Ask {
+    /// The page that answers a pull from its heads on.
+    pub(super) fn of(pull: Pull) -> Self {
+        let (id, budget) = (pull.id, pull.budget);
+        Self { id, begin: Edge::of(pull), budget }
+    }
 }
 
 impl Serving {
     /// Takes a pull, which stands in the place of an earlier one of the same peer. At the end of the queue it would
     /// never be answered if the peer asks again sooner than its turn comes.
     pub(super) fn pulled(&mut self, from: ReplicaId, pull: Pull) {
-        match self.pulls.iter_mut().find(|(peer, _)| *peer == from) {
-            Some((_, earlier)) => *earlier = pull,
-            None => self.pulls.push_back((from, pull)),
+        let place = self.pulls.iter().position(|(peer, _)| *peer == from);
+        self.forget(from);
+        let place = place.unwrap_or(self.pulls.len());
+        self.pulls.insert(place, (from, Pulled::From(pull)));
+    }
+
+    /// Takes a pull that goes on from the page of another one.
+    pub(super) fn pulled_on(&mut self, from: ReplicaId, pull: PullOn) {
+        if self.pulls.iter().filter(|(peer, _)| *peer == from).count() < PULLS_MAX {
+            self.pulls.push_back((from, Pulled::On(pull)));
         }
     }
 
-    /// Drops the pull of a peer. Its places stay: what they show is true also when it is gone.
+    /// Keeps where a page has ended, so that another pull can go on from there.
+    pub(super) fn ended(&mut self, peer: ReplicaId, id: u32, end: Option<Edge>) {
+        match end {
+            Some(end) => drop(self.ends.insert(peer, (id, end))),
+            None => drop(self.ends.remove(&peer)),
+        }
+    }
+
+    /// Drops the pulls of a peer.
     pub(super) fn forget(&mut self, peer: ReplicaId) {
+        self.ends.remove(&peer);
         self.pulls.retain(|(other, _)| *other != peer);
     }
 
     /// The pull to answer next, if no page is being put together.
-    pub(super) fn next_pull(&mut self) -> Option<(ReplicaId, Pull)> {
-        if self.page.is_none() { self.pulls.pop_front() } else { None }
+    pub(super) fn next_pull(&mut self) -> Option<(ReplicaId, Next)> {
+        if self.page.is_some() {
+            return None;
+        }
+        let (from, pulled) = self.pulls.pop_front()?;
+        let next = match pulled {
+            Pulled::From(pull) => Next::Page(Ask::of(pull)),
+            Pulled::On(PullOn { id, behind, budget }) => {
+                let end = self.ends.remove(&from).filter(|(ended, _)| *ended == behind);
+                end.map_or(Next::Unknown(id), |(_, begin)| Next::Page(Ask { id, begin, budget }))
+            }
+        };
+        Some((from, next))
     }
 
     /// Keeps a page until its read has ended.
@@ -64,8 +131,13 @@ impl Serving {
 
 impl Machine for Serving {
     fn check(&self) {
-        let peers: BTreeSet<_> = self.pulls.iter().map(|(peer, _)| *peer).collect();
-        assert_eq!(peers.len(), self.pulls.len(), "one pull waits a peer: {peers:?}");
+        let mut waiting = BTreeMap::<_, (usize, usize)>::new();
+        for (peer, pulled) in &self.pulls {
+            let (pulls, ons) = waiting.entry(*peer).or_default();
+            *(if matches!(pulled, Pulled::From(_)) { pulls } else { ons }) += 1;
+        }
+        let few = |(pulls, ons): &(usize, usize)| *pulls <= 1 && pulls + ons <= PULLS_MAX;
+        assert!(waiting.values().all(few), "one pull waits a peer: {waiting:?}");
     }
 }
 
@@ -74,10 +146,15 @@ mod tests {
     use super::super::context::Context;
     use super::super::damages::Damages;
     use super::super::made::{B, C, complaint, context, ledger, pull_all};
+    use super::super::wire::{Capped, WireHead};
     use super::*;
 
+    fn head_of(stream: ReplicaId, seq: u64) -> WireHead {
+        WireHead { stream, seq, digest: [7; 32] }
+    }
+
     fn page(context: &Context) -> Box<Page> {
-        Box::new(Page::new(B, pull_all(), None, &ledger([]), &Damages::default(), context))
+        Box::new(Page::new(B, Ask::of(pull_all()), None, &ledger([]), &Damages::default(), context))
     }
 
     /// A peer that asks again and again, sooner than its turn comes, is answered all the same.
@@ -89,12 +166,58 @@ mod tests {
             serving.check();
         }
         assert_eq!(serving.waiting(), 2);
-        let next = |serving: &mut Serving| serving.next_pull().map(|(from, pull)| (from, pull.id));
+        let next = |serving: &mut Serving| {
+            serving.next_pull().map(|(from, next)| match next {
+                Next::Page(ask) => (from, ask.id),
+                Next::Unknown(id) => panic!("{id} goes on from no page"),
+            })
+        };
         assert_eq!(next(&mut serving), Some((B, 3)), "the last one of B, where the first one stood");
         assert_eq!(next(&mut serving), Some((C, 2)));
         assert_eq!(next(&mut serving), None);
-        serving.pulls.extend([(B, pull_all()), (B, pull_all())]);
+        serving.pulls.extend([(B, Pulled::From(pull_all())), (B, Pulled::From(pull_all()))]);
         assert!(complaint(|| serving.check()).is_some());
+    }
+
+    /// A pull that goes on finds where the page before it ended; once, since the next one goes on from its page.
+    #[test]
+    fn a_pull_goes_on_where_the_page_before_it_ended() {
+        let on = |id, behind| PullOn { id, behind, budget: 9 };
+        let next = |serving: &mut Serving| match serving.next_pull() {
+            Some((_, Next::Page(ask))) => Ok((ask.id, ask.begin.seq_of(C))),
+            Some((_, Next::Unknown(id))) => Err(id),
+            None => Err(0),
+        };
+        let mut serving = Serving::default();
+        let end = Edge::of(Pull { heads: Capped(vec![head_of(C, 5)]), ..pull_all() });
+        serving.ended(B, 7, Some(end.clone()));
+        serving.pulled_on(B, on(8, 7));
+        serving.pulled_on(B, on(9, 7));
+        serving.pulled_on(C, on(8, 7));
+        assert_eq!(next(&mut serving), Ok((8, 5)));
+        assert_eq!(next(&mut serving), Err(9), "its page was gone on from");
+        assert_eq!(next(&mut serving), Err(8), "of another peer");
+        for ends in [
+            |serving: &mut Serving| serving.ended(B, 8, None),
+            |serving: &mut Serving| {
+                serving.pulled(B, pull_all());
+                serving.next_pull();
+            },
+        ] {
+            serving.ended(B, 7, Some(end.clone()));
+            ends(&mut serving);
+            serving.pulled_on(B, on(8, 7));
+            assert_eq!(next(&mut serving), Err(8));
+        }
+    }
+
+    #[test]
+    fn a_flood_of_pulls_that_go_on_takes_no_more_room_than_a_few() {
+        let mut serving = Serving::default();
+        serving.pulled(B, pull_all());
+        (0..100).for_each(|id| serving.pulled_on(B, PullOn { id, behind: id, budget: 9 }));
+        serving.check();
+        assert_eq!(serving.waiting(), PULLS_MAX);
     }
 
     #[test]

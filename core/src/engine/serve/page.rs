@@ -16,8 +16,9 @@ use super::super::context::Context;
 use super::super::damages::Damages;
 use super::super::io::{Answer, Query};
 use super::super::ledger::Ledger;
-use super::super::wire::{CommitParts, MessageWriter, PageHead, Pull};
-use super::pick::{Picked, Picker};
+use super::super::wire::{CommitParts, CommitsWriter, PageHead};
+use super::Ask;
+use super::pick::{Edge, Picked, Picker};
 use super::values::{Chosen, Located, Values};
 
 /// A page that is being put together.
@@ -30,6 +31,8 @@ pub(in crate::engine) struct Page {
     /// Whether what is served must be undamaged.
     checked: bool,
     stage: Stage,
+    /// Where the page ends, once its commits are picked.
+    end: Option<Edge>,
     /// Whether the store could not be read. An empty page is sent then: the puller need not wait for its timeout.
     failed: bool,
 }
@@ -46,7 +49,11 @@ enum Stage {
 #[derive(Debug)]
 pub(in crate::engine) struct Finished {
     pub(in crate::engine) to: ReplicaId,
+    /// The pull that it answers.
+    pub(in crate::engine) id: u32,
     pub(in crate::engine) frame: Bytes,
+    /// Where the page ends; `None` if commits that were picked are not in it.
+    pub(in crate::engine) end: Option<Edge>,
     /// The streams of which the puller has another history, each with its place.
     pub(in crate::engine) forked: Vec<(ReplicaId, u64)>,
     /// The streams that end for the puller since they are damaged here: the place, and whether its row or a value of it
@@ -58,29 +65,31 @@ pub(in crate::engine) struct Finished {
 }
 
 impl Page {
-    /// Begins to answer a pull. Nothing of the stream `hidden` is served.
+    /// Begins the page that answers the pull `id`. Nothing of the stream `hidden` is served.
     pub(in crate::engine) fn new(
         to: ReplicaId,
-        pull: Pull,
+        Ask { id, begin, budget }: Ask,
         hidden: Option<ReplicaId>,
         ledger: &Ledger,
         damages: &Damages,
         context: &Context,
     ) -> Self {
-        let (id, own_kept) = (pull.id, (context.me(), ledger.kept_up_to()));
-        let stage = Stage::Picking(Picker::new(pull, hidden, ledger, damages, context));
-        Self { to, id, own_kept, checked: context.rules.served_rows_are_checked, stage, failed: false }
+        let own_kept = (context.me(), ledger.kept_up_to());
+        let stage = Stage::Picking(Picker::new(begin, budget, hidden, ledger, damages, context));
+        let checked = context.rules.served_rows_are_checked;
+        Self { to, id, own_kept, checked, stage, end: None, failed: false }
     }
 
     /// The next read; `None` once the page is complete.
-    pub(in crate::engine) fn step(&mut self) -> Option<Query> {
+    pub(in crate::engine) fn step(&mut self, ledger: &Ledger) -> Option<Query> {
         if self.failed {
             return None;
         }
         if let Stage::Picking(picker) = &mut self.stage {
-            if let Some(query) = picker.step() {
+            if let Some(query) = picker.step(ledger) {
                 return Some(query);
             }
+            self.end = Some(picker.end());
             let mut picked = picker.finish();
             let values = Values::new(std::mem::take(&mut picked.commits), self.own_kept, self.checked);
             self.stage = Stage::Finding(values, picked);
@@ -107,7 +116,7 @@ impl Page {
 
     /// The page as it is sent, without the stream `hidden`, which may be another one than when the page began.
     pub(in crate::engine) fn finish(self, hidden: Option<ReplicaId>, context: &Context) -> Finished {
-        let Self { to, id, mut stage, failed, .. } = self;
+        let Self { to, id, mut stage, end, failed, .. } = self;
         let (mut chosen, lost, picked) = match &mut stage {
             Stage::Picking(picker) => (Vec::new(), Vec::new(), picker.finish()),
             Stage::Finding(values, picked) => {
@@ -117,13 +126,15 @@ impl Page {
         };
         let Picked { bytes, more, pruned, too_long, forked, damaged, .. } = picked;
         let more = more && !failed;
+        let end = end.filter(|_| lost.is_empty() && !failed);
         let rows = damaged.into_iter().map(|(stream, seq)| (stream, seq, DamagedPart::Row));
         let mut damaged: BTreeMap<_, _> = rows.map(|(stream, seq, part)| (stream, (seq, part))).collect();
         // A value stands before the damaged row: the rows behind that one were not picked.
         damaged.extend(lost.into_iter().map(|(stream, seq)| (stream, (seq, DamagedPart::Value))));
         let damaged = damaged.into_iter().map(|(stream, (seq, part))| (stream, seq, part)).collect();
         chosen.retain(|chosen| Some(chosen.row.stream) != hidden);
-        let mut page = MessageWriter::page(context.group(), &PageHead { id, more, pruned, too_long }, bytes);
+        let head = PageHead { id, more, pruned, too_long };
+        let mut page = CommitsWriter::page(context.group(), context.me(), &head, bytes);
         let relayed = chosen.iter().any(|chosen| chosen.row.stream != context.me());
         let mut values = Vec::new();
         for Chosen { row, values: located } in &chosen {
@@ -135,6 +146,6 @@ impl Page {
             let previous = &previous;
             page.push(&CommitParts { stream: row.stream, seq: row.seq, previous, entry, values: &values });
         }
-        Finished { to, frame: page.finish(), forked, damaged, more, relayed }
+        Finished { to, id, frame: page.finish(), end, forked, damaged, more, relayed }
     }
 }

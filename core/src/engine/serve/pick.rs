@@ -6,9 +6,9 @@
 //! A row is served only if the row behind it, or the head, names its digest. The bytes are read anyway, and a damaged row
 //! that is served would look like a second history wherever it meets the real one.
 //!
-//! Owns: a cursor in the log of each stream, and the picked commits. Holds always: but for its first commit, a page is
-//! within its budget; every commit in it finds its causes at the puller or before it in the page; the chain vouches for
-//! each of them.
+//! Owns: a cursor in the log of each stream, and the picked commits. Holds always: a scan reads no more bytes than its
+//! stream's share of the budget, unless it is of one row; but for its first commit, a page is within its budget; every
+//! commit in it finds its causes at the puller or before it in the page; the chain vouches for each of them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -27,17 +27,53 @@ use super::super::wire::{self, Pull, TooLong};
 const ROWS_MIN: usize = 16;
 /// The most rows of one scan.
 const ROWS_MAX: usize = 1024;
-/// The bytes of a commit in a page beside its entry and its values, about.
-const COMMIT_BYTES: usize = 80;
+
+/// Where a page begins or ends.
+#[derive(Clone, Debug)]
+pub(in crate::engine) struct Edge {
+    /// The longest commit that the puller takes, in bytes.
+    commit_max: usize,
+    /// The streams of the puller, as they are once it has applied everything before.
+    has: BTreeMap<ReplicaId, u64>,
+    /// The digests of these streams by the puller's word, until they were compared.
+    unchecked: BTreeMap<ReplicaId, Digest>,
+    /// The streams that are left out.
+    excluded: BTreeSet<ReplicaId>,
+}
+
+impl Edge {
+    /// Where the answer to a pull begins.
+    pub(super) fn of(pull: Pull) -> Self {
+        let Pull { frame_bytes, heads, excluded, .. } = pull;
+        // Leave out heads at 0: the beginning of a stream has no digest to compare.
+        let told = || heads.0.iter().filter(|head| head.seq > 0);
+        Self {
+            commit_max: wire::commit_max(usize::try_from(frame_bytes).unwrap_or(usize::MAX)),
+            has: told().map(|head| (head.stream, head.seq)).collect(),
+            unchecked: told().map(|head| (head.stream, head.digest)).collect(),
+            excluded: excluded.0.into_iter().collect(),
+        }
+    }
+
+    /// How far the puller has a stream.
+    pub(in crate::engine) fn seq_of(&self, stream: ReplicaId) -> u64 {
+        self.has.get(&stream).copied().unwrap_or(0)
+    }
+
+    /// Whether a stream is left out.
+    pub(in crate::engine) fn leaves_out(&self, stream: ReplicaId) -> bool {
+        self.excluded.contains(&stream)
+    }
+}
 
 /// Picks the commits of a page.
 #[derive(Debug)]
 pub(super) struct Picker {
     budget: usize,
-    /// The longest commit that the puller takes, in bytes.
-    commit_max: usize,
-    /// The streams of the puller, as they are once it has applied the page.
-    has: BTreeMap<ReplicaId, u64>,
+    /// The bytes of rows that one scan of a stream may read, unless a single row is longer.
+    share: usize,
+    /// Where the page ends, as far as it is picked.
+    end: Edge,
     streams: Vec<Cursor>,
     /// The index of the stream whose rows are read, and how many of them at most.
     reading: (usize, usize),
@@ -88,16 +124,17 @@ struct Cursor {
     rows: VecDeque<LogRow>,
     /// The row behind `rows`, with its digest, which the row behind it does not vouch for yet.
     open: Option<(LogRow, Digest)>,
-    rows_max: usize,
     /// Whether nothing more of the stream goes into this page.
     ended: bool,
 }
 
 impl LogRow {
-    /// The bytes of the commit in a page.
+    /// The bytes that the commit counts for in a page.
     fn bytes(&self) -> usize {
         let values = self.entry.changes.iter().filter_map(|change| change.value);
-        values.map(|value| value.len()).fold(self.row.len() + COMMIT_BYTES, usize::saturating_add)
+        let values = values.map(|value| value.len()).fold(0, usize::saturating_add);
+        let entry = self.row.len().saturating_sub(size_of::<Digest>());
+        wire::commit_bytes(entry, values)
     }
 }
 
@@ -165,43 +202,38 @@ impl Cursor {
 impl Picker {
     /// Begins to answer a pull. Nothing of the stream `hidden` is served, and nothing from a damaged place on.
     pub(super) fn new(
-        pull: Pull,
+        mut begin: Edge,
+        budget: u32,
         hidden: Option<ReplicaId>,
         ledger: &Ledger,
         damages: &Damages,
         context: &Context,
     ) -> Self {
-        let Pull { budget, frame_bytes, heads, excluded, .. } = pull;
-        let commit_max = wire::commit_max(usize::try_from(frame_bytes).unwrap_or(usize::MAX));
         let budget = usize::try_from(budget).unwrap_or(usize::MAX);
-        let budget = budget.min(context.limits.frame_bytes_max / 2).min(commit_max);
-        // Leave out heads at 0: the beginning of a stream has no digest to compare.
-        let told: BTreeMap<_, _> =
-            heads.0.iter().filter(|head| head.seq > 0).map(|head| (head.stream, head.point())).collect();
-        let mut excluded: BTreeSet<_> = excluded.0.into_iter().collect();
-        excluded.extend(hidden);
+        let budget = budget.min(context.limits.frame_bytes_max / 2).min(begin.commit_max);
+        begin.excluded.extend(hidden);
+        let mut unchecked = std::mem::take(&mut begin.unchecked);
         let mut picker = Self {
             budget,
-            commit_max,
-            has: told.iter().map(|(stream, point)| (*stream, point.seq)).collect(),
+            share: 0,
+            end: begin.clone(),
             streams: Vec::new(),
             reading: (0, 0),
             checked: context.rules.served_rows_are_checked,
             picked: Picked::default(),
         };
-        let wanted = ledger.heads().iter().filter(|(stream, head)| {
-            told.get(*stream).map_or(0, |point| point.seq) < head.seq && !excluded.contains(*stream)
-        });
+        let wanted = ledger
+            .heads()
+            .iter()
+            .filter(|(stream, head)| begin.seq_of(**stream) < head.seq && !begin.leaves_out(**stream));
         // The rows of all streams may lie in memory at once, so the streams share the budget.
-        let share = budget / wanted.clone().count().max(1);
+        picker.share = budget / wanted.clone().count().max(1);
         for (stream, head) in wanted {
-            let has = told.get(stream);
-            let seq = has.map_or(0, |point| point.seq);
+            let seq = begin.seq_of(*stream);
             if seq < head.floor {
                 picker.picked.pruned = true;
                 continue;
             }
-            let row_bytes = usize::try_from(head.row_bytes_max).unwrap_or(usize::MAX).max(1);
             let damaged = damages.first_behind(*stream, seq);
             picker.picked.damaged.extend(damaged.map(|damaged| (*stream, damaged)));
             picker.streams.push(Cursor {
@@ -209,11 +241,10 @@ impl Picker {
                 next: seq + 1,
                 last: damaged.map_or(head.seq, |damaged| damaged - 1),
                 head: head.point(),
-                unchecked: has.map(|point| point.digest),
+                unchecked: unchecked.remove(stream),
                 forks: false,
                 rows: VecDeque::new(),
                 open: None,
-                rows_max: (share / row_bytes).clamp(1, ROWS_MAX),
                 ended: false,
             });
         }
@@ -221,12 +252,12 @@ impl Picker {
     }
 
     /// Picks commits until the page is full or no more are left; returns the next read, if one is needed to go on.
-    pub(super) fn step(&mut self) -> Option<Query> {
+    pub(super) fn step(&mut self, ledger: &Ledger) -> Option<Query> {
         loop {
             let unread =
                 |cursor: &Cursor| !cursor.ended && cursor.front().is_none() && cursor.next <= cursor.last;
             if let Some(at) = self.streams.iter().position(unread) {
-                return self.read(at);
+                return self.read(at, ledger);
             }
             let waiting = self
                 .streams
@@ -237,7 +268,7 @@ impl Picker {
             let Some((at, _)) = first else { break };
             let Some(cursor) = self.streams.get_mut(at) else { break };
             let Some(row) = cursor.front() else { break };
-            let rests = |cause: &Cause| self.has.get(&cause.stream).copied().unwrap_or(0) >= cause.seq;
+            let rests = |cause: &Cause| self.end.seq_of(cause.stream) >= cause.seq;
             if !row.entry.after.iter().all(rests) {
                 // The commit rests on a stream that was left out, and so do all later commits of its stream.
                 cursor.ended = true;
@@ -246,15 +277,15 @@ impl Picker {
             let bytes = row.bytes();
             let fits =
                 self.picked.commits.is_empty() || self.picked.bytes.saturating_add(bytes) <= self.budget;
-            if !fits && bytes <= self.commit_max {
+            if !fits && bytes <= self.end.commit_max {
                 self.picked.more = true;
                 break;
             }
             let Some(row) = cursor.rows.pop_front() else {
                 // The row behind it must vouch for it first.
-                return self.read(at);
+                return self.read(at, ledger);
             };
-            if bytes > self.commit_max {
+            if bytes > self.end.commit_max {
                 // The puller would refuse any page that has this commit, and get no other one.
                 let bytes = bytes.try_into().unwrap_or(u64::MAX);
                 self.picked.too_long.get_or_insert(TooLong { stream: cursor.stream, seq: row.seq, bytes });
@@ -265,7 +296,7 @@ impl Picker {
                 self.picked.forked.push((cursor.stream, row.seq - 1));
             }
             self.picked.bytes += bytes;
-            self.has.insert(cursor.stream, row.seq);
+            self.end.has.insert(cursor.stream, row.seq);
             self.picked.commits.push(row);
         }
         self.streams.clear();
@@ -273,10 +304,11 @@ impl Picker {
     }
 
     /// Reads the next rows of a stream.
-    fn read(&mut self, at: usize) -> Option<Query> {
+    fn read(&mut self, at: usize, ledger: &Ledger) -> Option<Query> {
         let cursor = self.streams.get(at)?;
         let rows_left = self.rows_left(usize::from(cursor.open.is_some()));
-        let limit = cursor.rows_max.min(cursor.left()).min(rows_left);
+        let fit = ledger.rows_within(cursor.stream, cursor.next, self.share).min(ROWS_MAX);
+        let limit = fit.min(cursor.left()).min(rows_left);
         self.reading = (at, limit);
         Some(Query::Scan(keys::logs_from(cursor.stream, cursor.next), limit))
     }
@@ -321,6 +353,11 @@ impl Picker {
     /// The picked commits.
     pub(super) fn finish(&mut self) -> Picked {
         std::mem::take(&mut self.picked)
+    }
+
+    /// Where the page ends.
+    pub(super) fn end(&self) -> Edge {
+        self.end.clone()
     }
 }
 

@@ -10,9 +10,9 @@ use crate::ids::{DeviceId, ReplicaId};
 use crate::limits::Limit;
 use crate::member::Member;
 use crate::model;
+use crate::stored::LogEntry;
 use crate::stored::keys::RecordKey;
 use crate::stored::log::chain;
-use crate::stored::{LogEntry, digest};
 use crate::syncable::Syncable;
 
 use super::super::commit::Received;
@@ -65,11 +65,18 @@ pub(in crate::engine) struct Admitting<'a> {
 
 impl Admitting<'_> {
     /// The device of a member, once everything that waits is applied.
-    fn device_of(&self, stream: ReplicaId) -> Option<DeviceId> {
+    pub(in crate::engine) fn device_of(&self, stream: ReplicaId) -> Option<DeviceId> {
         match (self.members.get(stream), self.inbox.member(stream)) {
             (Some(here), Some(waiting)) => Some(here.clone().merge(waiting.clone()).device),
             (here, waiting) => here.or(waiting).map(|member| member.device),
         }
+    }
+
+    /// Whether a member was ever added on a device: then a commit that it made there is taken, also if another device counts
+    /// by now. Its author did not know that, and whoever takes the commit must not depend on what is known here.
+    fn was_on(&self, stream: ReplicaId, device: DeviceId) -> bool {
+        let records = [self.members.get(stream), self.inbox.member(stream)];
+        records.into_iter().flatten().any(|member| member.was_on(device))
     }
 
     /// Whether the author of a stream is or was a member, or will be one once everything is applied. A joiner does not
@@ -112,17 +119,32 @@ impl Admitting<'_> {
         if stream == self.context.me() { self.ledger.own().seq } else { self.streams.tip(stream).seq }
     }
 
-    /// Judges a commit that `from` sent.
-    pub(in crate::engine) fn admit(&self, from: ReplicaId, commit: &WireCommit) -> Admission {
-        let (stream, seq, rules) = (commit.stream, commit.seq, &self.context.rules);
+    /// Judges a commit of which only the place in its stream can be read here. What is not here is pulled.
+    pub(in crate::engine) fn admit_unread(&self, from: ReplicaId, stream: ReplicaId, seq: u64) -> Admission {
+        self.left(from, stream, seq).unwrap_or_else(|| {
+            let here = seq <= self.streams.tip(stream).seq;
+            if here { Admission::Duplicate } else { Admission::TooEarly(None) }
+        })
+    }
+
+    /// The reason for which a commit is left, whatever it says.
+    fn left(&self, from: ReplicaId, stream: ReplicaId, seq: u64) -> Option<Admission> {
         if stream == self.context.me() {
             let proof = seq > self.ledger.own().seq;
             let duplicate = Admission::Duplicate;
-            return if proof { Admission::Restored(seq, Box::new(duplicate)) } else { duplicate };
+            return Some(if proof { Admission::Restored(seq, Box::new(duplicate)) } else { duplicate });
         }
-        let stopped = self.streams.is_stopped_for(stream, from) || self.doubts.any(from, stream);
-        if stopped || !self.is_known_stream(stream) {
-            return Admission::Ignored;
+        let left = self.streams.is_stopped_for(stream, from)
+            || self.doubts.any(from, stream)
+            || !self.is_known_stream(stream);
+        left.then_some(Admission::Ignored)
+    }
+
+    /// Judges a commit that `from` sent.
+    pub(in crate::engine) fn admit(&self, from: ReplicaId, commit: &WireCommit) -> Admission {
+        let (stream, seq, rules) = (commit.stream, commit.seq, &self.context.rules);
+        if let Some(left) = self.left(from, stream, seq) {
+            return left;
         }
         let tip = self.streams.tip(stream);
         if seq <= tip.seq {
@@ -172,7 +194,7 @@ impl Admitting<'_> {
         // Its author's member record is a cause of a commit, so the device is checked behind the causes: before them,
         // a record that was put right since would refuse what its author may commit.
         let device = self.device_of(stream).filter(|_| rules.devices_are_checked);
-        if let Some(device) = device.filter(|device| *device != entry.device) {
+        if let Some(device) = device.filter(|_| !self.was_on(stream, entry.device)) {
             return refused(seq, format!("it names device {}, its author is on {device}", entry.device));
         }
         let beyond_bound = rules.drift_is_held && !self.ledger.is_within_drift(entry.stamp, self.now);
@@ -183,7 +205,7 @@ impl Admitting<'_> {
         if beyond_bound && !self.streams.is_released(stream) {
             return Admission::Stops(StreamStop::Held { seq, stamp: entry.stamp });
         }
-        let values = match cut_values(commit, &entry, rules.values_are_checked) {
+        let values = match cut_values(commit, &entry) {
             Ok(values) => values,
             Err(wrong) => return Admission::Wrong(wrong),
         };
@@ -249,12 +271,8 @@ fn refused(seq: u64, reason: String) -> Admission {
     Admission::Stops(StreamStop::Refused { seq, reason })
 }
 
-/// Cuts the values of a commit where its entry says, and checks each against its digest.
-fn cut_values(
-    commit: &WireCommit,
-    entry: &LogEntry,
-    check: bool,
-) -> Result<Vec<Option<Bytes>>, &'static str> {
+/// Cuts the values of a commit where its entry says. Their digests are in the entry because it was rebuilt from them.
+fn cut_values(commit: &WireCommit, entry: &LogEntry) -> Result<Vec<Option<Bytes>>, &'static str> {
     let mut rest = commit.values.clone();
     let mut values = Vec::with_capacity(entry.changes.len());
     for change in &entry.changes {
@@ -266,11 +284,7 @@ fn cut_values(
         if len > rest.len() {
             return Err("a value is missing");
         }
-        let bytes = rest.split_to(len);
-        if check && digest(&bytes) != value.digest {
-            return Err("a value is another one than its commit says");
-        }
-        values.push(Some(bytes));
+        values.push(Some(rest.split_to(len)));
     }
     if rest.is_empty() { Ok(values) } else { Err("there are more values than changes") }
 }
@@ -290,6 +304,9 @@ fn members_in(entry: &LogEntry, values: &[Option<Bytes>]) -> Result<Vec<Member>,
             model::decode_bytes(value).map_err(|_| "a member record is damaged, or of a newer version")?;
         if RecordKey::new::<Member>(&member.replica) != change.record {
             return Err("a member record is under another replica's key");
+        }
+        if !member.is_possible_at(entry.stamp) {
+            return Err("a member record has adds that come after it, or in another order than theirs");
         }
         members.push(member);
     }

@@ -60,6 +60,12 @@ impl Inbox {
         self.bytes <= page.min(limits.frame_bytes_max / 2)
     }
 
+    /// Whether so many pages would find room, if they all came before anything is written.
+    pub(in crate::engine) fn has_room_for_pages(&self, pages: usize, limits: &Limits) -> bool {
+        let page = self.last_page.max(limits.page_bytes_max);
+        self.bytes.saturating_add(page.saturating_mul(pages)) <= limits.frame_bytes_max
+    }
+
     /// Whether there is room for one more commit. An empty inbox has room for any.
     pub(in crate::engine) fn has_room_for(&self, commit: &Received, limits: &Limits) -> bool {
         self.commits.is_empty() || self.bytes.saturating_add(commit.weight()) <= limits.frame_bytes_max
@@ -109,9 +115,11 @@ impl Inbox {
         self.last_page = self.bytes - before.bytes;
     }
 
-    /// Takes the commits at the front, as many as fit into one write, and at least one.
-    pub(in crate::engine) fn take(&mut self, limits: &Limits) -> Vec<Received> {
+    /// Takes the commits at the front, as many as fit into one write that weighs no more than `weight_max`, and at least
+    /// one.
+    pub(in crate::engine) fn take(&mut self, limits: &Limits, weight_max: usize) -> Vec<Received> {
         let (mut changes, mut bytes) = (0, 0);
+        let bytes_max = weight_max.min(limits.frame_bytes_max);
         let is_alone = |commit: &Received| self.alone.contains(&(commit.stream, commit.seq));
         let most = match self.commits.front() {
             Some(first) if self.one_by_one > 0 || is_alone(first) => 1,
@@ -120,7 +128,7 @@ impl Inbox {
         };
         let fitting = self.commits.iter().take(most).take_while(|next| {
             (changes, bytes) = (changes + next.values.len(), bytes + next.weight());
-            changes <= limits.commit_changes_max && bytes <= limits.frame_bytes_max
+            changes <= limits.commit_changes_max && bytes <= bytes_max
         });
         let count = fitting.count().max(1).min(self.commits.len());
         self.one_by_one = self.one_by_one.saturating_sub(1);
@@ -199,7 +207,7 @@ mod tests {
         );
         let mut inbox = filled(all);
         assert_eq!((inbox.len(), inbox.bytes()), (3, weights.iter().sum()));
-        inbox.take(&Limits { event_commits_max: 2, ..Limits::default() });
+        inbox.take(&Limits { event_commits_max: 2, ..Limits::default() }, usize::MAX);
         inbox.check();
         assert_eq!(inbox.bytes(), weights[2]);
         inbox.fail(2);
@@ -238,12 +246,18 @@ mod tests {
         ];
         for (name, limits, count) in cases {
             let mut inbox = filled(all.clone());
-            let taken = seqs(&inbox.take(&limits));
+            let taken = seqs(&inbox.take(&limits, usize::MAX));
             assert_eq!(taken, [1, 2, 3, 4, 5][..count], "{name}");
             inbox.check();
             assert_eq!(inbox.len(), 5 - count);
         }
-        assert!(Inbox::default().take(&Limits::default()).is_empty());
+        for (weight_max, count) in
+            [(5 * weight, 5), (5 * weight - 1, 4), (2 * weight, 2), (weight - 1, 1), (0, 1)]
+        {
+            let taken = filled(all.clone()).take(&Limits::default(), weight_max);
+            assert_eq!(taken.len(), count, "{weight_max} bytes");
+        }
+        assert!(Inbox::default().take(&Limits::default(), usize::MAX).is_empty());
     }
 
     #[test]
@@ -252,14 +266,14 @@ mod tests {
         let mut inbox = filled(all.clone());
         inbox.fail(4);
         all.iter().for_each(|commit| inbox.push(commit.clone(), Vec::new()));
-        assert_eq!(seqs(&inbox.take(&limits)), [1]);
-        assert_eq!(seqs(&inbox.take(&limits)), [2]);
+        assert_eq!(seqs(&inbox.take(&limits, usize::MAX)), [1]);
+        assert_eq!(seqs(&inbox.take(&limits, usize::MAX)), [2]);
         // A single one of them failed: those that were not tried still come one by one.
         inbox.fail(1);
         all[2..].iter().for_each(|commit| inbox.push(commit.clone(), Vec::new()));
-        assert_eq!(seqs(&inbox.take(&limits)), [3]);
-        assert_eq!(seqs(&inbox.take(&limits)), [4]);
-        assert_eq!(seqs(&inbox.take(&limits)), [5, 6]);
+        assert_eq!(seqs(&inbox.take(&limits, usize::MAX)), [3]);
+        assert_eq!(seqs(&inbox.take(&limits, usize::MAX)), [4]);
+        assert_eq!(seqs(&inbox.take(&limits, usize::MAX)), [5, 6]);
     }
 
     #[test]
@@ -279,16 +293,16 @@ mod tests {
         };
         let mut inbox = filled(0);
         for taken in [&[1, 2][..], &[3], &[4], &[5, 6]] {
-            assert_eq!(seqs(&inbox.take(&limits)), taken);
+            assert_eq!(seqs(&inbox.take(&limits, usize::MAX)), taken);
             inbox.check();
         }
         let few = Limits { event_commits_max: 1, ..Limits::default() };
-        assert_eq!(seqs(&filled(0).take(&few)), [1], "the other bounds hold too");
+        assert_eq!(seqs(&filled(0).take(&few, usize::MAX)), [1], "the other bounds hold too");
         let mut inbox = filled(2);
         inbox.fail(1);
         inbox.check();
         all.iter().for_each(|commit| inbox.push(commit.clone(), Vec::new()));
-        assert_eq!(inbox.take(&limits).len(), 6, "what is let go is alone no longer");
+        assert_eq!(inbox.take(&limits, usize::MAX).len(), 6, "what is let go is alone no longer");
     }
 
     #[test]
@@ -298,15 +312,30 @@ mod tests {
         inbox.push(all[0].clone(), vec![member(B), member(C)]);
         inbox.push(all[1].clone(), Vec::new());
         assert_eq!((inbox.new_members().count(), inbox.member(C)), (2, Some(&member(C))));
-        inbox.take(&Limits { event_commits_max: 1, ..Limits::default() });
+        inbox.take(&Limits { event_commits_max: 1, ..Limits::default() }, usize::MAX);
         inbox.settle();
         assert_eq!(inbox.new_members().count(), 2, "some of them may still wait");
-        inbox.take(&Limits::default());
+        inbox.take(&Limits::default(), usize::MAX);
         inbox.settle();
         assert_eq!((inbox.new_members().count(), inbox.member(C)), (0, None));
         inbox.push(all[0].clone(), vec![member(C)]);
         inbox.fail(1);
         assert_eq!(inbox.new_members().count(), 0, "what is let go adds nobody");
+    }
+
+    /// A member that was added on a wrong device may be put right while both commits wait: its own wait behind them.
+    #[test]
+    fn of_a_member_that_waits_twice_the_correction_counts() {
+        let all = commits(&[10, 10]);
+        let corrected = member(C).corrected(member(B).device);
+        for (first, second) in [(member(C), corrected.clone()), (corrected.clone(), member(C))] {
+            let mut inbox = Inbox::default();
+            inbox.push(all[0].clone(), vec![first]);
+            inbox.push(all[1].clone(), vec![second]);
+            let known = inbox.member(C).unwrap();
+            assert_eq!((known.device, known.corrections), (corrected.device, 1));
+            assert!(known.was_on(member(C).device), "it may have committed there");
+        }
     }
 
     // --- frames and pages -------------------------------------------------------------------------------------------
@@ -351,7 +380,7 @@ mod tests {
         all[1..].iter().for_each(|commit| inbox.push(commit.clone(), Vec::new()));
         inbox.end_of_page(before);
         assert!(!inbox.has_room_for_a_page(&limits), "three wait, and the last page had two");
-        inbox.take(&Limits { event_commits_max: 1, ..Limits::default() });
+        inbox.take(&Limits { event_commits_max: 1, ..Limits::default() }, usize::MAX);
         assert!(inbox.has_room_for_a_page(&limits), "two of them, as many as the last page had");
         let small = Limits { frame_bytes_max: 4 * weight - 1, ..limits };
         assert!(!inbox.has_room_for_a_page(&small), "half a frame is the most");

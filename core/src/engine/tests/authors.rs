@@ -94,14 +94,18 @@ pub(super) fn member(replica: ReplicaId, device: DeviceId) -> Write {
     (RecordKey::new::<Member>(&replica), Some(value), Some(Hlc::NEVER))
 }
 
-fn push(writer: &mut MessageWriter, made: &Made) {
+fn push(writer: &mut CommitsWriter, made: &Made) {
     let (previous, entry) = split_row(&made.row).unwrap();
     let Made { stream, seq, values, .. } = made;
     writer.push(&CommitParts { stream: *stream, seq: *seq, previous: &previous, entry, values });
 }
 
+/// A peer that has no commits of its own in the frames that tests make up: so these name every stream and its device, and
+/// are the same whoever sends them.
+const NOBODY: ReplicaId = ReplicaId(Uuid::nil());
+
 pub(super) fn live_of(group: GroupId, commits: &[&Made]) -> Bytes {
-    let mut writer = MessageWriter::live(group);
+    let mut writer = CommitsWriter::live(group, NOBODY);
     commits.iter().for_each(|made| push(&mut writer, made));
     writer.finish()
 }
@@ -123,13 +127,18 @@ pub(super) fn answer_to(show: &Show, commits: &[&Made]) -> Bytes {
     wire::shown(GROUP, &Shown { stream, seq, head, row })
 }
 
+/// A page that nobody asked for. It shows where its commits stand by whole digests.
+pub(super) fn page(commits: &[&Made]) -> Bytes {
+    page_of(PageHead { id: u32::MAX, more: false, pruned: false, too_long: None }, commits)
+}
+
 /// The head of a page that answers `pull`.
 pub(super) const fn answer(pull: &Pull, more: bool) -> PageHead {
     PageHead { id: pull.id, more, pruned: false, too_long: None }
 }
 
 pub(super) fn page_of(head: PageHead, commits: &[&Made]) -> Bytes {
-    let mut page = MessageWriter::page(GROUP, &head, 0);
+    let mut page = CommitsWriter::page(GROUP, NOBODY, &head, 0);
     commits.iter().for_each(|made| push(&mut page, made));
     page.finish()
 }

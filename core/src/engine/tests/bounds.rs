@@ -57,7 +57,9 @@ fn b1_the_inbox_is_bounded() {
 fn b1_a_commit_that_waits_lets_go_of_its_frame() {
     let mut world = World::connected(Rules::ALL);
     let mut b = Author::new(B, B_DEVICE);
-    let (small, large) = (b.tag(1, "a"), b.tag(2, &"x".repeat(10_000)));
+    let small = b.tag(1, "a");
+    // Two values: they have their frame in common as long as they are not copied out of it.
+    let large = b.commit(&[], vec![tagged(2, &"x".repeat(5_000)), tagged(3, &"x".repeat(5_000))]);
     let duplicate = Made { values: vec![0; 10_000], ..small.clone() };
     for (frame, own) in [(live(&[&small, &duplicate]), true), (live(&[&large]), false)] {
         world.handle(Input::Frame(B, frame));

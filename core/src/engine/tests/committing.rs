@@ -175,6 +175,37 @@ fn a_commit_says_what_it_rests_on() {
     assert_eq!(world.audit(), []);
 }
 
+/// A record that all commits of a round change is read once, however large it is and however many they are. Those of
+/// them that find no change of the round share what was read.
+#[test]
+fn a_record_is_read_once_for_all_commits_of_a_round() {
+    let mut world = World::unpruned();
+    world.commit(vec![tag(1, "a")]).unwrap();
+    world.submit(vec![tag(0, "first")]);
+    let first = world.up_to_write().unwrap();
+    for changes in [
+        vec![tag(1, "a")],
+        vec![rename(1, ""), tag(3, "new")],
+        vec![tag(2, "x"), rename(1, "")],
+        vec![rename(1, "b"), rename(2, "y")],
+        vec![rename(1, "c"), untag(2)],
+    ] {
+        world.submit(changes);
+    }
+    world.written(first);
+    let (job, keys) = world.up_to_read();
+    let records: Vec<_> = [1, 3, 2].iter().map(|id| RecordKey::new::<Tag>(id).into_bytes()).collect();
+    assert_eq!(keys, records, "each of them once");
+    let values = block_on(world.store.get_many(&keys));
+    world.handle(Input::Read(job, keys, values));
+    world.settle();
+    assert_eq!(
+        world.stored_tags(),
+        BTreeMap::from([(0, "first".into()), (1, "abc".into()), (3, "new".into())])
+    );
+    assert_eq!(world.audit(), [], "what was displaced is kept");
+}
+
 /// The first commit of a write names the causes, and the others of its round rest on that one.
 #[test]
 fn the_causes_of_a_round_are_named_once() {

@@ -47,6 +47,7 @@ fn a_damaged_row_ends_its_stream_at_the_server_and_no_other() {
             world.feed(C, wire::pull(GROUP, &pull_all()));
             let said: Vec<_> = world.said().into_iter().map(|(_, message)| message).collect();
             let [Message::Damaged(places), Message::Page(head, page)] = &said[..] else { panic!("{said:?}") };
+            let page = &page.whole(REPLICA);
             assert_eq!(places.0, [WirePlace { stream: B, seq: damaged }], "byte {at} of {seq}");
             let before = usize::try_from(damaged).unwrap() - 1;
             assert_eq!(of(B, page), of(B, &whole)[..before], "byte {at} of {seq}");

@@ -14,7 +14,11 @@ fn a_stream_with_two_histories_stops() {
         let (second, other) = (b.tag(1, "b"), restored.tag(1, "x"));
         let third = restored.tag(1, "y");
         world.feed(B, live(&[&first, &second]));
+        // Eight bytes prove nothing: a live commit of another history is pulled, and the page shows whole digests.
+        world.said();
         world.feed(B, live(&[&third]));
+        assert_eq!((world.stop_of(B), world.pulls().len()), (None, 1));
+        world.feed(B, page(&[&third]));
         world.convince(B, &[&first, &other, &third]);
         assert_eq!(world.tag_name(1).as_deref(), Some(if mixed { "y" } else { "b" }), "{}", other.seq);
         if mixed {
@@ -82,7 +86,7 @@ fn a_fork_is_seen_at_the_head_and_behind_it() {
     world.feed(C, live(&[&second]));
     assert_eq!(world.stop_of(B), None);
     world.said();
-    world.feed(C, live(&[&twin]));
+    world.feed(C, page(&[&twin]));
     world.convince(C, &[&first, &twin]);
     assert_eq!(world.stop_of(B), forked);
     let told =

@@ -20,14 +20,30 @@ fn a_frame_that_is_damaged_anywhere_changes_nothing() {
 
 #[test]
 fn values_must_be_what_their_commit_says() {
-    for (rules, taken) in [(Rules::ALL, false), (without!(values_are_checked), true)] {
-        let mut world = World::connected(rules);
-        let mut made = Author::new(B, B_DEVICE).tag(1, "a");
-        *made.values.last_mut().unwrap() ^= 1;
-        let before = world.content();
-        world.feed(C, live(&[&made]));
-        assert_eq!(world.content() != before, taken);
-        assert_eq!(taken, !world.audit().is_empty());
+    for (rules, taken) in [(Rules::ALL, false), (without!(ends_are_checked), true)] {
+        for frame in [live, page] {
+            let mut world = World::connected(rules);
+            let mut b = Author::new(B, B_DEVICE);
+            let (mut made, behind) = (b.tag(1, "a"), b.tag(2, "b"));
+            let other = Author::new(C, C_DEVICE).tag(3, "c");
+            *made.values.last_mut().unwrap() ^= 1;
+            world.feed(C, frame(&[&made, &behind, &other]));
+            assert_eq!(
+                (world.seq_of(B), world.seq_of(C)),
+                (if taken { 2 } else { 0 }, 1),
+                "other runs are taken"
+            );
+            let rejected =
+                world.events().iter().filter(|event| matches!(event, Event::FrameRejected { .. })).count();
+            assert_eq!((rejected, world.audit()), (usize::from(!taken), vec![]));
+            // What was taken is a history that nobody else has.
+            world.feed(B, hello(1, &[b.head()]));
+            if taken {
+                assert!(world.convince(B, &[&made, &behind]) > 0, "its author shows the real one");
+            }
+            assert_eq!(world.stop_of(B).is_some(), taken);
+            assert_eq!(world.pulls().is_empty(), taken, "the author is asked");
+        }
         for cut in
             [|values: &mut Vec<u8>| values.truncate(values.len() - 1), |values: &mut Vec<u8>| values.push(0)]
         {

@@ -141,13 +141,13 @@ fn y17_a_joiner_says_what_it_waits_for() {
     assert_eq!(world.engine.report().joining, None);
 }
 
-/// A frame of its introducer in another group's name says it too.
+/// A hello of its introducer in another group's name says it too.
 #[test]
 fn a_joiner_hears_of_another_group_also_from_its_frames() {
     let mut world = World::asking(Ask { introducer: Some(B), ..networked(Rules::ALL) });
     world.handle(Input::Up(B));
     let other = GroupId(Uuid::from_u128(0xee));
-    world.feed(B, live_of(other, &[&Author::new(B, B_DEVICE).tag(1, "a")]));
+    world.feed(B, wire::hello(other, &silent_hello(1)));
     assert_eq!(world.engine.report().joining, Some(JoinWait::OtherGroup { introducer: B }));
 }
 

@@ -68,3 +68,21 @@ fn a_lost_transport_prunes_nothing() {
     assert_eq!(world.head().floor, 0);
     assert!(world.engine.next_timeout().is_none());
 }
+
+/// The length of a long log row is known as long as the row is there.
+#[test]
+fn what_is_known_of_a_log_row_goes_with_it() {
+    let mut world = World::new(Rules::default());
+    let known = |world: &World| {
+        let rows = block_on(world.store.scan(keys::all_long(), 9)).unwrap();
+        rows.iter().filter_map(|row| StoredKey::parse(&row.key)).collect::<Vec<_>>()
+    };
+    world.commit((0..1_000).map(|id| tag(id, "a")).collect()).unwrap();
+    assert_eq!(known(&world), [StoredKey::Long(REPLICA, 2)]);
+    world.commit(vec![tag(1, "b")]).unwrap();
+    assert_eq!((known(&world), world.audit()), (vec![], vec![]), "the log is pruned");
+    world.commit((0..1_000).map(|id| tag(id, "c")).collect()).unwrap();
+    world.reopen(ask(Rules::default()));
+    world.commit(vec![tag(1, "d")]).unwrap();
+    assert_eq!((known(&world), world.audit()), (vec![], vec![]), "also after an opening");
+}

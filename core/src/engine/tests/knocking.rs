@@ -201,4 +201,70 @@ fn a_member_that_a_later_add_moved_can_be_put_right() {
         _ => None,
     });
     assert_eq!(last, Some(Some(DEVICE)), "it says on which device it is");
+    // It says so, also after it was opened again, and commits nothing.
+    let wait = JoinWait::OtherDevice { added: lower, device: DEVICE };
+    assert!(world.events().contains(&Event::Joining(wait)));
+    for _ in 0..2 {
+        assert_eq!(world.engine.report().joining, Some(wait));
+        let refused = world.commit(vec![tag(2, "b")]);
+        assert!(matches!(refused, Err(Error::Joining { replica: REPLICA, wait: told }) if told == wait));
+        world.reopen(networked(Rules::ALL));
+    }
+    assert_eq!(world.audit(), []);
+    // Added again, it goes on.
+    world.handle(Input::Up(C));
+    world.feed(C, live(&[&c.commit(&[], vec![record_of(&Member::new(REPLICA, lower).corrected(DEVICE))])]));
+    assert_eq!(world.engine.report().joining, None);
+    assert!(world.events().contains(&Event::Joined));
+    world.commit(vec![tag(2, "b")]).unwrap();
+}
+
+/// A commit that waits when its replica turns out to be on a wrong device is refused, not made.
+#[test]
+fn a_commit_that_waits_is_refused_once_another_add_counts() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    let lower = DeviceId(Uuid::from_u128(0));
+    world.handle(Input::Frame(B, live(&[&b.commit(&[], vec![record_of(&Member::new(REPLICA, lower))])])));
+    let batch = world.up_to_write().expect("the commit of B is written");
+    let ticket = world.submit(vec![tag(2, "b")]);
+    world.written(batch);
+    world.settle();
+    let reply = world.replies.iter().find(|(replied, _)| *replied == ticket).map(|(_, reply)| reply);
+    assert!(matches!(reply, Some(Err(Error::Joining { .. }))), "{reply:?}");
+    assert_eq!((world.tag_name(2), world.audit()), (None, vec![]));
+}
+
+/// Goal: a commit is judged by what its author knew, so all replicas take it, whatever they have heard of since. Method: two
+/// adds of one replica at once and its commit under the losing one, in every order that causes allow.
+#[test]
+fn a_commit_on_a_device_that_lost_is_taken_in_every_order() {
+    let lower = DeviceId(Uuid::from_u128(0));
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    let mut d = Author::new(JOINER, ITS_DEVICE);
+    let right = b.commit(&[], vec![record_of(&Member::new(JOINER, ITS_DEVICE))]);
+    let wrong = c.commit(&[], vec![record_of(&Member::new(JOINER, lower))]);
+    let made = d.commit(&[b.head()], vec![tagged(1, "d")]);
+    let mut contents = BTreeSet::new();
+    for order in [[&right, &made, &wrong], [&right, &wrong, &made], [&wrong, &right, &made]] {
+        for together in [false, true] {
+            let mut world = World::connected(Rules::ALL);
+            if together {
+                world.feed(B, live(&order));
+            } else {
+                order.iter().for_each(|commit| world.feed(B, live(&[commit])));
+            }
+            assert_eq!((world.tag_name(1).as_deref(), world.stop_of(JOINER)), (Some("d"), None));
+            assert_eq!(world.audit(), []);
+            let member = world.get(RecordKey::new::<Member>(&JOINER).into_bytes()).unwrap();
+            contents.insert(record::parse(&member).unwrap().1.to_vec());
+            // On a third device nobody added it, wherever its commit arrives.
+            let mut elsewhere = Author { device: C_DEVICE, ..d.clone() };
+            world.feed(B, live(&[&elsewhere.tag(1, "no")]));
+            assert!(matches!(world.stop_of(JOINER), Some(StreamStop::Refused { seq: 2, .. })));
+        }
+    }
+    assert_eq!(contents.len(), 1, "all have the same record");
+    let member: Member = model::decode_bytes(contents.first().unwrap()).unwrap();
+    assert_eq!((member.device, member.was_on(ITS_DEVICE)), (lower, true));
 }

@@ -11,7 +11,7 @@
 //! | commits of others | [`receiving`], [`refusing_store`], [`merging`], [`folding`], [`waiting_for_folds`] |
 //! | frames and commits that are not taken | [`membership`], [`frames`], [`sizes`], [`bounds`] |
 //! | streams that stop | [`forks`], [`stops`], [`restores`], [`refusals`], [`damage`] |
-//! | peers that ask and answer | [`pulling`], [`serving`], [`joining`], [`knocking`], [`relaying`] |
+//! | peers that ask and answer | [`pulling`], [`serving`], [`joining`], [`knocking`], [`relaying`], [`slow_links`] |
 
 mod auditing;
 mod authors;
@@ -41,6 +41,7 @@ mod relaying;
 mod restores;
 mod serving;
 mod sizes;
+mod slow_links;
 mod stops;
 mod waiting_for_folds;
 mod world;
@@ -57,12 +58,12 @@ use uuid::Uuid;
 
 use super::made::{Bag, pull_all};
 use super::wire::{
-    self, Capped, CommitParts, Hello, Message, MessageWriter, Messages, PageHead, Pull, Show, Shown, Stopped,
+    self, Capped, CommitParts, CommitsWriter, Hello, Message, Messages, PageHead, Pull, Show, Shown, Stopped,
     TooLong, WireClock, WireCommit, WireHead, WirePlace, WireRow,
 };
 use super::{
     Action, Answer, Ask, Commit, Contents, Current, Decision, EFFECTS_MAX, Effect, Engine, Input, JobId, Pen,
-    Query, Rules, STREAMS_MAX, Staged, Ticket, Updated, open, read_projections,
+    Query, Rules, STREAMS_MAX, Staged, Ticket, Updated, lend_keys, open, read_projections, take_keys_back,
 };
 use crate::clock::{ClockError, Mono, Now, WallMs};
 use crate::error::{Error, OpenError, SharedError, StopReason};
@@ -209,6 +210,7 @@ fn open_engine_with(store: &Map, ask: Ask, models: Registry, now: Now) -> Result
         members: all(RecordKey::range_of_model::<Member>()),
         peers: all(keys::peers()),
         forks: all(keys::forks()),
+        long_rows: all(keys::all_long()),
         besides: !all(keys::besides()).is_empty(),
     };
     let (engine, batch) = open(ask, &found, &Arc::new(models), now)?;

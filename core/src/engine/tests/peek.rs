@@ -27,6 +27,21 @@ impl World {
         None
     }
 
+    /// Applies commits of others in a transaction, with the pen that was lent for it. Returns how many they are, and the
+    /// input with which the write ends.
+    pub(super) fn receive(&mut self, effect: Effect) -> (usize, Input) {
+        let Effect::Receive(job, mut commits, mut pen) = effect else {
+            panic!("{effect:?} receives nothing")
+        };
+        let (mut keys, places) = lend_keys(&mut commits);
+        take_keys_back(&mut commits, keys.clone(), &places);
+        keys.extend(pen.cause_rows(&commits));
+        let values = block_on(self.store.get_many(&keys)).unwrap();
+        let mut decision = pen.receive(&commits, values, &places).unwrap();
+        block_on(self.store.write(std::mem::take(&mut decision.batch))).unwrap();
+        (commits.len(), Input::Joined(job, Ok(Box::new((*pen, decision)))))
+    }
+
     /// The input with which the write that is open ends, joined or not.
     pub(super) fn end_of_write(&mut self, result: Result<(), SharedError>) -> Input {
         let (job, joined) = self.open.take().expect("a write is open");
@@ -78,7 +93,8 @@ impl World {
 
     /// Whether the commit that came last keeps no frame in memory.
     pub(super) fn last_waiting_has_own_bytes(&self) -> bool {
-        self.engine.inbox.last().expect("it waits").raw.is_unique()
+        let last = self.engine.inbox.last().expect("it waits");
+        last.raw.is_unique() && last.values.iter().flatten().all(Bytes::is_unique)
     }
 
     /// How many peers wait for a page.

@@ -114,7 +114,7 @@ impl World {
         let pull = Pull { budget, heads: Capped(heads.to_vec()), ..pull_all() };
         self.feed(from, wire::pull(GROUP, &pull));
         let page = self.said().into_iter().find_map(|(to, message)| match message {
-            Message::Page(head, commits) if to == Some(from) => Some((head, commits)),
+            Message::Page(head, commits) if to == Some(from) => Some((head, commits.whole(REPLICA))),
             _ => None,
         });
         page.expect("a page")

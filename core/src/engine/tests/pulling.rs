@@ -15,7 +15,7 @@ fn y14_whoever_does_not_answer_is_left_alone_for_a_while() {
     world.feed(C, hello(1, &[b.head()]));
     let first = world.pulls();
     let [(asked, _)] = &first[..] else { panic!("one page is on its way, not {first:?}") };
-    world.pass(9_000);
+    world.pass(29_000);
     assert!(world.pulls().is_empty());
     world.pass(1_000);
     let second = world.pulls();
@@ -54,7 +54,7 @@ fn a_stopped_stream_keeps_nobody_from_a_page() {
         let mut other = b.clone();
         let (second, fork) = (b.tag(1, "b"), other.tag(1, "x"));
         let third = other.tag(1, "y");
-        world.feed(B, live(&[&first, &second, &third]));
+        world.feed(B, page(&[&first, &second, &third]));
         world.convince(B, &[&first, &fork, &third]);
         assert!(matches!(world.stop_of(B), Some(StreamStop::Forked { .. })));
         world.said();

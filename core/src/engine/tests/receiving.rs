@@ -84,7 +84,7 @@ fn c9_a_gap_is_not_jumped() {
         let mut b = Author::new(B, B_DEVICE);
         let (first, second) = (b.tag(1, "a"), b.tag(2, "b"));
         world.said();
-        world.feed(B, live(&[&second]));
+        world.feed(B, if jumped { page(&[&second]) } else { live(&[&second]) });
         assert_eq!(world.seq_of(B), if jumped { 2 } else { 0 });
         if jumped {
             assert!(!world.audit().is_empty());
@@ -135,7 +135,7 @@ fn a_round_is_one_frame_and_a_frame_is_one_write() {
         .said()
         .into_iter()
         .filter_map(|(_, message)| match message {
-            Message::Live(commits) => Some(commits.len()),
+            Message::Live(commits) => Some(commits.whole(REPLICA).len()),
             _ => None,
         })
         .collect();
@@ -171,6 +171,80 @@ fn neither_the_app_nor_the_peers_wait_for_each_other() {
     }
     assert_eq!(turns.iter().filter(|mine| **mine).count(), 3);
     assert!(turns.windows(2).all(|pair| pair[0] != pair[1]), "{turns:?}");
+}
+
+/// A record that many received commits change is read once, and those of them that are beaten share what was read.
+#[test]
+fn a_record_is_read_once_for_all_commits_of_a_received_write() {
+    let mut world = World::connected(Rules::ALL);
+    world.now = now(5_000);
+    world.commit(vec![tag(1, "mine")]).unwrap();
+    let mut b = Author::new(B, B_DEVICE);
+    let mut made: Vec<_> = ["x", "y", "z"].map(|name| b.tag(1, name)).into();
+    b.wall = 6_000;
+    made.extend([b.tag(2, "other"), b.tag(1, "theirs"), b.tag(1, "last")]);
+    world.handle(Input::Frame(B, live(&made.iter().collect::<Vec<_>>())));
+    let (job, keys) = world.up_to_read();
+    let records: Vec<_> = [1, 2].iter().map(|id| RecordKey::new::<Tag>(id).into_bytes()).collect();
+    assert_eq!(keys, records, "each of them once");
+    let values = block_on(world.store.get_many(&keys));
+    world.handle(Input::Read(job, keys, values));
+    world.settle();
+    assert_eq!((world.tag_name(1).as_deref(), world.seq_of(B)), (Some("last"), 6));
+    assert_eq!(world.kept(world.head().seq, 1), Some(encoded(1, "mine")));
+    assert_eq!(world.audit(), []);
+}
+
+/// A commit of the app waits for the received write under way, so these are short while the app commits: whether the
+/// records are projected or not. Method: a store that takes 10 ms for each commit.
+#[test]
+fn received_writes_are_short_while_the_app_commits() {
+    for projected in [vec![], vec![RecordKey::range_of_model::<Tag>()]] {
+        let mut world = World::connected(Rules::ALL);
+        world.reopen(Ask { projected, ..networked(Rules::ALL) });
+        world.handle(Input::Up(B));
+        let mut b = Author::new(B, B_DEVICE);
+        let mut receive = |world: &mut World| {
+            let made: Vec<_> = (0..40).map(|id| b.tag(id, "a")).collect();
+            world.handle(Input::Frame(B, live(&made.iter().collect::<Vec<_>>())));
+            let mut sizes = Vec::new();
+            while let Some(effect) = world.engine.next_effect() {
+                let (commits, input) = match effect {
+                    Effect::Receive(..) => world.receive(effect),
+                    Effect::Read(job, keys) => {
+                        let values = block_on(world.store.get_many(&keys));
+                        (0, Input::Read(job, keys, values))
+                    }
+                    Effect::Write(job, batch) => {
+                        let commits = logged_in(&batch).len();
+                        block_on(world.store.write(batch)).unwrap();
+                        (commits, Input::Written(job, Ok(())))
+                    }
+                    Effect::Mend(job) => (
+                        0,
+                        Input::Mended(
+                            job,
+                            crate::projection::Mended { told: None, next: crate::projection::Next::Done },
+                        ),
+                    ),
+                    _ => continue,
+                };
+                sizes.extend((commits > 0).then_some(commits));
+                world.now.mono = Mono(world.now.mono.0 + 10 * commits as u64);
+                world.handle(input);
+            }
+            sizes
+        };
+        assert_eq!(receive(&mut world), [40]);
+        assert_eq!(receive(&mut world), [40], "the app does not commit");
+        let mine = put(&Spot { id: 1, device_id: DEVICE, name: "mine".into() });
+        world.commit(vec![mine]).unwrap();
+        let sizes = receive(&mut world);
+        assert_eq!(sizes.iter().sum::<usize>(), 40);
+        assert!(sizes.iter().all(|commits| (3..=4).contains(commits)), "{sizes:?}");
+        world.now.mono = Mono(world.now.mono.0 + 10_000);
+        assert_eq!(receive(&mut world), [40], "the app commits no longer");
+    }
 }
 
 /// An app would redraw for nothing.

@@ -37,7 +37,7 @@ fn stopped_worlds() -> Vec<(&'static str, World)> {
     let (mut one, mut other) = (author.clone(), author);
     forked.feed(B, live(&[&first, &one.tag(1, "c")]));
     let twin = other.tag(1, "d");
-    forked.feed(C, live(&[&twin]));
+    forked.feed(C, page(&[&twin]));
     forked.convince(C, &[&twin]);
     vec![("held", held), ("refused", refused), ("forked", forked), ("not stored", not_stored)]
 }

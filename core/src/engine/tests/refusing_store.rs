@@ -62,7 +62,7 @@ fn c16_a_commit_that_the_store_refuses_takes_none_with_it() {
     let mut b = Author::new(B, B_DEVICE);
     let (first, bad) = (b.tag(1, "a"), Author::new(C, C_DEVICE).tag(2, "bad"));
     let last = b.tag(1, "b");
-    let frame = live(&[&first, &bad, &last]);
+    let frame = page(&[&first, &bad, &last]);
     // The commits are written together, then one by one up to the bad one, then the others.
     for expected in [0, 1, 2, 2] {
         world.handle(Input::Frame(B, frame.clone()));
@@ -291,4 +291,37 @@ fn y14_nothing_behind_a_commit_that_is_tried_again_is_asked_for() {
     world.settle();
     let [(B, pull)] = &world.pulls()[..] else { panic!("now the rest is asked for") };
     assert!(pull.budget > 0 && !pull.excluded.0.contains(&B), "{pull:?}");
+}
+
+/// A commit that the store refused is asked for alone, and nothing else comes with it, the own stream included. The word
+/// of the peer that it has more is not forgotten for that: no head says so.
+#[test]
+fn a_pull_for_one_commit_brings_nothing_else_and_forgets_nothing() {
+    let mut world = World::connected(Rules::ALL);
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    let bad = c.tag(2, "bad");
+    world.feed(B, hello(1, &[]));
+    world.said();
+    world.handle(Input::Frame(B, live(&[&bad])));
+    assert!(world.up_to_write().is_some());
+    world.rejected();
+    world.settle();
+    assert!(matches!(world.stop_of(C), Some(StreamStop::NotStored { seq: 1, .. })));
+    // A page of something else is on its way when the pause of the commit ends.
+    world.pulls();
+    let next = b.tag(1, "b");
+    world.feed(B, hello(1, &[b.head(), c.head()]));
+    let pulls = world.pulls();
+    let [(B, page)] = &pulls[..] else { panic!("a page is asked for: {pulls:?}") };
+    world.pass(500);
+    world.feed(B, page_of(answer(page, true), &[&next]));
+    let pulls = world.pulls();
+    let [(B, one)] = &pulls[..] else { panic!("the commit is asked for: {pulls:?}") };
+    assert_eq!(one.budget, 0);
+    assert!([REPLICA, B].iter().all(|stream| one.excluded.0.contains(stream)), "{:?}", one.excluded);
+    assert!(!one.excluded.0.contains(&C));
+    world.feed(B, page_of(answer(one, false), &[&bad]));
+    assert_eq!((world.seq_of(C), world.audit()), (1, vec![]));
+    let pulls = world.pulls();
+    assert!(matches!(&pulls[..], [(B, pull)] if pull.budget > 0), "it said that there is more: {pulls:?}");
 }

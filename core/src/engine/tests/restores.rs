@@ -382,7 +382,7 @@ fn y15_a_page_that_was_begun_before_the_proof_hides_the_own_stream() {
             .filter_map(
                 |(_, message)| if let Message::Page(_, commits) = message { Some(commits) } else { None },
             )
-            .flat_map(|commits| commits.into_iter().map(|commit| commit.stream))
+            .flat_map(|commits| commits.whole(REPLICA).into_iter().map(|commit| commit.stream))
             .collect();
         assert_eq!(streams.contains(&REPLICA), !proven, "{streams:?}");
         assert!(streams.contains(&C), "{streams:?}");

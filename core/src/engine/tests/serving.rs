@@ -37,6 +37,7 @@ fn a_page_can_be_applied_front_to_back() {
     else {
         panic!("a page")
     };
+    let page = page.whole(REPLICA);
     assert!(page.iter().all(|commit| commit.stream == REPLICA), "what rests on B's is left out with it");
 }
 
@@ -50,6 +51,31 @@ fn a_page_reads_hardly_more_rows_than_it_sends() {
     let (head, page) = world.page(C, &[], 300_000);
     assert!(head.more && page.len() > 1_100 && page.len() < 2_000, "{} commits", page.len());
     assert!(world.scanned <= page.len() + 32, "{} rows for {} commits", world.scanned, page.len());
+}
+
+/// One commit with many changes does not make the pages behind it take a read for each commit: neither at once, nor after
+/// the store was opened again.
+#[test]
+fn a_large_commit_makes_no_later_page_slow() {
+    let mut world = World::connected(Rules::ALL);
+    world.commit((0..1_000).map(|id| tag(id, "a")).collect()).unwrap();
+    let large = world.own();
+    for n in 0..1_000 {
+        world.commit(vec![tag(n, "some name")]).unwrap();
+    }
+    assert_eq!(block_on(world.store.scan(keys::all_long(), 9)).unwrap().len(), 1);
+    for reopens in [false, true] {
+        if reopens {
+            world.reopen(networked(Rules::ALL));
+            world.handle(Input::Up(C));
+            world.settle();
+        }
+        world.finds = 0;
+        let (_, page) = world.page(C, std::slice::from_ref(&large), 1 << 20);
+        assert_eq!(page.len(), 1_000);
+        assert!(world.finds <= 6, "{} reads", world.finds);
+    }
+    assert_eq!(world.audit(), []);
 }
 
 /// A write may come while a page is read, before or after the store has seen the read: every entry still has its bytes.
@@ -93,7 +119,12 @@ fn a_value_that_moves_while_a_page_is_read_is_in_the_page() {
                 "rows, kept values, records, and what was kept meanwhile: {reads}"
             );
             let said = world.said();
-            let [.., (_, Message::Page(_, page))] = &said[..] else { panic!("{said:?}") };
+            let page = said.iter().find_map(|(_, message)| match message {
+                Message::Page(_, page) => Some(page),
+                _ => None,
+            });
+            let page = page.expect("a page");
+            let page = page.whole(REPLICA);
             let values: Vec<_> = page[page.len() - 3..].iter().map(|commit| commit.values.clone()).collect();
             let expected = [encoded(1, "old"), encoded(1, "new"), encoded(2, "moved")];
             assert_eq!(values, expected, "moved at read {at}, seen early: {early}");
@@ -133,6 +164,7 @@ fn a_page_of_thousands_of_values_takes_few_reads() {
         }
         let said = world.said();
         let [.., (_, Message::Page(_, page))] = &said[..] else { panic!("{said:?}") };
+        let page = page.whole(REPLICA);
         assert!(page.len() > 2_500, "{} commits", page.len());
         assert!(gets <= 5, "{gets} reads of values");
         assert!(scans <= 8, "{scans} scans");

@@ -45,6 +45,7 @@ fn c16_a_commit_that_fits_into_no_frame_is_no_poison() {
     world.feed(C, wire::pull(GROUP, &Pull { frame_bytes, ..pull_all() }));
     let (frame, said) = (world.sent[0].1.clone(), world.said());
     let [(_, Message::Page(head, page))] = &said[..] else { panic!("{said:?}") };
+    let page = page.whole(REPLICA);
     assert!(frame.len() <= frame_bytes as usize && !head.more);
     let too_long = head.too_long.expect("it is named");
     assert_eq!((too_long.stream, too_long.seq), (B, 1));
@@ -122,6 +123,7 @@ fn the_largest_commit_fits_into_the_smallest_frame() {
     world.feed(C, wire::pull(GROUP, &Pull { frame_bytes, heads, ..pull_all() }));
     let said = world.said();
     let [(_, Message::Page(head, page))] = &said[..] else { panic!("{said:?}") };
+    let page = page.whole(REPLICA);
     assert_eq!((head.too_long, page.len()), (None, 1));
 }
 
@@ -136,5 +138,6 @@ fn a_page_fits_into_the_frames_of_whoever_asked() {
     world.feed(C, wire::pull(GROUP, &Pull { frame_bytes: 2_000, ..pull_all() }));
     let (len, said) = (world.sent[0].1.len(), world.said());
     let [(_, Message::Page(head, page))] = &said[..] else { panic!("{said:?}") };
+    let page = page.whole(REPLICA);
     assert!(head.more && page.len() > 3 && len <= 2_000, "{len} bytes");
 }

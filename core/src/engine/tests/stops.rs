@@ -31,7 +31,7 @@ fn y11_only_the_stream_from_the_future_waits() {
             assert!(pulls.iter().all(|(_, pull)| pull.excluded.0.contains(&B)), "{pulls:?}");
             // The wall clock catches up with the stamp.
             world.said();
-            world.pass(10_000);
+            world.pass(30_000);
             assert_eq!(world.stop_of(B), None);
             assert!(world.events().contains(&Event::Resumed { stream: B }));
             assert!(world.pulls().iter().any(|(_, pull)| !pull.excluded.0.contains(&B)));

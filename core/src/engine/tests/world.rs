@@ -144,6 +144,20 @@ impl World {
         None
     }
 
+    /// Performs effects up to the read of a write; returns its id and its keys.
+    pub(super) fn up_to_read(&mut self) -> (JobId, Vec<Key>) {
+        loop {
+            match self.engine.next_effect().expect("a write reads") {
+                Effect::Read(job, keys) => return (job, keys),
+                Effect::Send(to, frame) => self.sent.push((Some(to), frame)),
+                Effect::Broadcast(_, frame) => self.sent.push((None, frame)),
+                Effect::Reply(Ticket(ticket), result) => self.replies.push((ticket, result)),
+                Effect::Notify(notice) => self.notices.push(notice),
+                other => panic!("{other:?} comes before any read"),
+            }
+        }
+    }
+
     /// Performs effects up to a read for a peer; returns its id.
     pub(super) fn up_to_find(&mut self) -> JobId {
         loop {

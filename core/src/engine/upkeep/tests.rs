@@ -114,7 +114,7 @@ fn a_page_has_a_thousand_records_with_all_that_lies_beside_them() {
         assert!(all.iter().all(|(_, values, all)| *values == 2 && *all), "{records} records");
         let ids: BTreeSet<_> = all.iter().map(|(record, ..)| record).collect();
         assert_eq!((ids.len(), world.rows.len()), (all.len(), 0), "each of them once");
-        assert!(world.scans.iter().all(|rows| *rows <= FOLD_ROWS));
+        assert!(world.scans.iter().all(|rows| *rows <= PAGE_ENTRIES));
         assert_eq!(world.upkeep.end_fold(), u64::from(records));
         assert!(!world.upkeep.is_folding() && world.upkeep.fold_step().is_none());
     }
@@ -163,11 +163,11 @@ fn a_record_says_that_it_has_more_exactly_if_more_of_it_follows() {
 /// Only the row behind tells, and that may come with another scan.
 #[test]
 fn a_record_whose_backlog_ends_with_a_scan_is_whole() {
-    for (values, pages) in [(FOLD_ROWS, 1), (FOLD_ROWS + 1, 2)] {
-        let mut world = World::of([(bag(0), vec![FOLD_BYTES_MAX / FOLD_ROWS; values])]);
+    for (values, pages) in [(PAGE_ENTRIES, 1), (PAGE_ENTRIES + 1, 2)] {
+        let mut world = World::of([(bag(0), vec![FOLD_BYTES_MAX / PAGE_ENTRIES; values])]);
         let folded = world.fold();
         assert_eq!(folded.len(), pages);
-        assert_eq!(folded[0], [(bag(0), FOLD_ROWS, pages == 1)]);
+        assert_eq!(folded[0], [(bag(0), PAGE_ENTRIES, pages == 1)]);
     }
 }
 
@@ -387,4 +387,17 @@ fn the_check_finds_a_page_with_too_many_records() {
     let besides = |id: u32| Besides { record: bag(id), values: Vec::new(), all: true, others: false };
     fold.page = (0..1001).map(besides).collect();
     assert!(complaint(|| world.upkeep.check()).is_some_and(|says| says.contains("1001 records")));
+}
+
+/// What lies beside one record may be hundreds of the longest values. No scan has more of them than fill a page, and few
+/// are read twice.
+#[test]
+fn long_values_are_read_a_few_at_a_time() {
+    let mut world = World::of([(bag(0), vec![LONG / 2; 200])]);
+    while let Some(page) = world.page() {
+        world.folded(&page);
+    }
+    assert!(world.scans.iter().all(|rows| *rows <= 8), "{:?}", world.scans);
+    let read: usize = world.scans.iter().sum();
+    assert!(read <= 2 * 200, "{read} rows of 200");
 }

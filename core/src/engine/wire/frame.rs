@@ -1,6 +1,7 @@
-//! The envelope: magic, protocol version, kind, length, group and checksum, then a body of that length.
+//! The envelope: magic, protocol version, kind, length and checksum, then a body of that length.
 //!
-//! A frame of the transport has one or more such messages. Without the checksum a damaged digest would look like a
+//! The group is part of the checksum, so that a message of another group is refused without naming its group each time.
+//! The messages that are understood across groups name it in front of the checksum. A frame of the transport has one or more such messages. Without the checksum a damaged digest would look like a
 //! stream with two histories, and stop the stream. A message of an unknown kind is skipped by its length, so later
 //! versions can add kinds.
 
@@ -9,6 +10,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::Serialize;
 
+use super::message::{HELLO, OTHER_GROUP, STRANGER};
 use crate::ids::GroupId;
 use crate::stored::length;
 
@@ -16,10 +18,18 @@ use crate::stored::length;
 const MAGIC: [u8; 4] = *b"SYNL";
 /// The version of the protocol. A higher version is another protocol; an addition to this one is a new kind of message.
 pub(crate) const VERSION: u16 = 1;
-/// Magic, version, kind, length, group, checksum.
-pub(crate) const HEADER_LEN: usize = 4 + 2 + 1 + 4 + 16 + CHECKSUM_LEN;
-/// The first bytes of the hash of everything else in the message.
+/// Magic, version, kind, length.
+const FIELDS_LEN: usize = 4 + 2 + 1 + 4;
+/// Magic, version, kind, length, checksum.
+pub(crate) const HEADER_LEN: usize = FIELDS_LEN + CHECKSUM_LEN;
+/// The first bytes of the hash of the group and of everything else in the message.
 const CHECKSUM_LEN: usize = 8;
+const GROUP_LEN: usize = 16;
+
+/// Whether messages of the kind name their group, in front of the checksum. Others have it in their checksum alone.
+const fn names_group(kind: u8) -> bool {
+    matches!(kind, HELLO | STRANGER | OTHER_GROUP)
+}
 
 /// The reason for which bytes are no frame of this group.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,56 +44,64 @@ pub(crate) enum WireError {
     CutShort,
     #[error("it is of group {0}")]
     Group(GroupId),
-    #[error("it was damaged on its way")]
+    #[error("it was damaged on its way, or is of another group")]
     Checksum,
     #[error("its content is damaged: {0}")]
     Body(&'static str),
 }
 
 /// Writes one message.
-pub(crate) struct MessageWriter(pub(super) Vec<u8>);
+#[derive(Clone)]
+pub(crate) struct MessageWriter {
+    group: GroupId,
+    /// Where the checksum stands.
+    sum_at: usize,
+    pub(super) out: Vec<u8>,
+}
 
 impl MessageWriter {
     pub(crate) fn new(kind: u8, group: GroupId, room: usize) -> Self {
-        let mut out = Vec::with_capacity(HEADER_LEN + room);
+        let mut out = Vec::with_capacity(HEADER_LEN + GROUP_LEN + room);
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&VERSION.to_be_bytes());
         out.push(kind);
         out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(group.as_bytes());
+        if names_group(kind) {
+            out.extend_from_slice(group.as_bytes());
+        }
+        let sum_at = out.len();
         out.extend_from_slice(&[0; CHECKSUM_LEN]);
-        Self(out)
+        Self { group, sum_at, out }
     }
 
     /// Appends a part of the body.
     pub(crate) fn with(self, part: &impl Serialize) -> Self {
-        let Self(out) = self;
+        let Self { out, .. } = self;
         // Every part is a type of this crate that can always be encoded, into a `Vec` of any length.
-        Self(postcard::to_extend(part, out).unwrap_or_default())
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        Self { out: postcard::to_extend(part, out).unwrap_or_default(), ..self }
     }
 
     pub(crate) fn finish(self) -> Bytes {
-        let Self(mut out) = self;
-        let len: u32 = length(out.len().saturating_sub(HEADER_LEN));
-        if let Some(room) = out.get_mut(7..11) {
+        let Self { group, sum_at, mut out } = self;
+        let body_at = sum_at + CHECKSUM_LEN;
+        let len: u32 = length(out.len().saturating_sub(body_at));
+        if let Some(room) = out.get_mut(FIELDS_LEN - 4..FIELDS_LEN) {
             room.copy_from_slice(&len.to_be_bytes());
         }
-        let head_len = HEADER_LEN.min(out.len());
+        let head_len = body_at.min(out.len());
         let (head, body) = out.split_at_mut(head_len);
         if let Some((fields, room)) = head.split_last_chunk_mut::<CHECKSUM_LEN>() {
-            *room = checksum(fields, body);
+            *room = checksum(group, fields, body);
         }
         out.into()
     }
 }
 
-fn checksum(fields: &[u8], body: &[u8]) -> [u8; CHECKSUM_LEN] {
+fn checksum(group: GroupId, fields: &[u8], body: &[u8]) -> [u8; CHECKSUM_LEN] {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(fields);
+    hasher.update(group.as_bytes());
+    // The group may stand in front of the checksum: it is hashed once.
+    hasher.update(fields.get(..FIELDS_LEN).unwrap_or(fields));
     hasher.update(body);
     let mut sum = [0; CHECKSUM_LEN];
     hasher.finalize_xof().fill(&mut sum);
@@ -92,7 +110,7 @@ fn checksum(fields: &[u8], body: &[u8]) -> [u8; CHECKSUM_LEN] {
 
 impl fmt::Debug for MessageWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MessageWriter({} bytes)", self.len())
+        write!(f, "MessageWriter({} bytes)", self.out.len())
     }
 }
 
@@ -100,7 +118,7 @@ impl fmt::Debug for MessageWriter {
 #[cfg(any(test, feature = "internals-for-tests"))]
 pub(crate) fn sealed(group: GroupId, kind: u8, body: &[u8]) -> Bytes {
     let mut message = MessageWriter::new(kind, group, body.len());
-    message.0.extend_from_slice(body);
+    message.out.extend_from_slice(body);
     message.finish()
 }
 
@@ -109,10 +127,12 @@ pub(crate) fn sealed(group: GroupId, kind: u8, body: &[u8]) -> Bytes {
 pub(crate) struct Messages {
     pub(super) rest: Bytes,
     group: Option<GroupId>,
+    pub(super) frame_bytes_max: usize,
 }
 
 impl Messages {
-    /// The messages of `frame`, all of which must be of `group`, if one is given.
+    /// The messages of `frame`. All of them must be of `group`, if one is given; otherwise the checksum of a message that
+    /// does not name its group cannot be checked.
     pub(crate) fn new(
         frame: Bytes,
         group: Option<GroupId>,
@@ -121,18 +141,16 @@ impl Messages {
         if frame.len() > frame_bytes_max {
             return Err(WireError::TooLong);
         }
-        Ok(Self { rest: frame, group })
+        Ok(Self { rest: frame, group, frame_bytes_max })
     }
 
-    /// Takes the next message off the frame: its kind, its group and its body.
-    pub(super) fn split(&mut self) -> Result<(u8, GroupId, Bytes), WireError> {
+    /// Takes the next message off the frame: its kind, the group that it names, and its body.
+    pub(super) fn split(&mut self) -> Result<(u8, Option<GroupId>, Bytes), WireError> {
         let bytes = self.rest.as_ref();
         let (magic, bytes) = bytes.split_first_chunk::<4>().ok_or(WireError::CutShort)?;
         let (version, bytes) = bytes.split_first_chunk::<2>().ok_or(WireError::CutShort)?;
         let (kind, bytes) = bytes.split_first().ok_or(WireError::CutShort)?;
-        let (len, bytes) = bytes.split_first_chunk::<4>().ok_or(WireError::CutShort)?;
-        let (group, bytes) = bytes.split_first_chunk::<16>().ok_or(WireError::CutShort)?;
-        let (sum, body) = bytes.split_first_chunk::<CHECKSUM_LEN>().ok_or(WireError::CutShort)?;
+        let (len, mut bytes) = bytes.split_first_chunk::<4>().ok_or(WireError::CutShort)?;
         if *magic != MAGIC {
             return Err(WireError::Magic);
         }
@@ -140,19 +158,29 @@ impl Messages {
         if version != VERSION {
             return Err(WireError::Version(version));
         }
-        let group = GroupId::from_bytes(*group);
-        if self.group.is_some_and(|ours| ours != group) {
-            return Err(WireError::Group(group));
+        let mut named = None;
+        if names_group(*kind) {
+            let (group, rest) = bytes.split_first_chunk::<GROUP_LEN>().ok_or(WireError::CutShort)?;
+            (named, bytes) = (Some(GroupId::from_bytes(*group)), rest);
         }
+        if let (Some(ours), Some(named)) = (self.group, named)
+            && ours != named
+        {
+            return Err(WireError::Group(named));
+        }
+        let (sum, body) = bytes.split_first_chunk::<CHECKSUM_LEN>().ok_or(WireError::CutShort)?;
         let len = usize::try_from(u32::from_be_bytes(*len)).map_err(|_| WireError::CutShort)?;
         let body = body.get(..len).ok_or(WireError::CutShort)?;
-        let fields = self.rest.get(..HEADER_LEN - CHECKSUM_LEN).unwrap_or_default();
-        if checksum(fields, body) != *sum {
+        let fields = self.rest.get(..FIELDS_LEN).unwrap_or_default();
+        if let Some(group) = named.or(self.group)
+            && checksum(group, fields, body) != *sum
+        {
             return Err(WireError::Checksum);
         }
         let kind = *kind;
-        let mut body = self.rest.split_off(HEADER_LEN);
+        let begin = HEADER_LEN + if named.is_some() { GROUP_LEN } else { 0 };
+        let mut body = self.rest.split_off(begin);
         self.rest = body.split_off(len);
-        Ok((kind, group, body))
+        Ok((kind, named, body))
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::commits::{WireCommit, commits_of};
+use super::commits::Packed;
 use super::frame::{MessageWriter, Messages, WireError};
 use super::stopped::Stopped;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
@@ -24,9 +24,11 @@ pub(crate) const REGRESSED: u8 = 7;
 pub(crate) const STOPPED: u8 = 8;
 pub(crate) const OTHER_GROUP: u8 = 9;
 pub(crate) const RELAYED: u8 = 10;
-pub(crate) const DAMAGED: u8 = 12;
-pub(crate) const SHOW: u8 = 13;
-pub(crate) const SHOWN: u8 = 14;
+pub(crate) const COMING: u8 = 11;
+pub(crate) const PULL_ON: u8 = 12;
+pub(crate) const DAMAGED: u8 = 13;
+pub(crate) const SHOW: u8 = 14;
+pub(crate) const SHOWN: u8 = 15;
 /// Reserved for a replica that is further behind than the logs reach: it asks for a page of records, and gets one.
 pub(crate) const SNAPSHOT_PULL: u8 = 16;
 pub(crate) const SNAPSHOT_PAGE: u8 = 17;
@@ -49,9 +51,9 @@ pub(crate) enum Message {
     Stranger,
     Pull(Pull),
     /// The answer to a pull.
-    Page(PageHead, Vec<WireCommit>),
+    Page(PageHead, Packed),
     /// Commits that were just made.
-    Live(Vec<WireCommit>),
+    Live(Packed),
     Ack(Heads),
     /// The receiver once acknowledged more of this stream than it has now.
     Regressed(WireHead),
@@ -61,6 +63,9 @@ pub(crate) enum Message {
     OtherGroup,
     /// How far others have acknowledged the receiver's stream, as it has changed.
     Relayed(Words),
+    /// A page is coming behind this message.
+    Coming(Coming),
+    PullOn(PullOn),
     /// The sender cannot serve these streams from these commits on, since its log is damaged there.
     Damaged(Capped<WirePlace, STREAMS_MAX>),
     /// The receiver is to show a row of its log.
@@ -111,6 +116,26 @@ pub(crate) struct Pull {
     pub(crate) heads: Heads,
     /// The streams of which no commit is wanted, and so none that rests on them.
     pub(crate) excluded: Capped<ReplicaId, STREAMS_MAX>,
+}
+
+/// Sent just ahead of a long page: the puller learns that its peer answers, and how long it has to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Coming {
+    /// The pull that the page answers.
+    pub(crate) id: u32,
+    /// The bytes of the frame of the page.
+    pub(crate) bytes: u32,
+}
+
+/// Asks for the commits behind those of another page, which may not have come yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PullOn {
+    /// Names the page that answers it.
+    pub(crate) id: u32,
+    /// The pull of the page that it goes on from.
+    pub(crate) behind: u32,
+    /// As in a [`Pull`].
+    pub(crate) budget: u32,
 }
 
 /// The head of a page, before its commits.
@@ -240,6 +265,14 @@ pub(crate) fn pull(group: GroupId, pull: &Pull) -> Bytes {
     MessageWriter::new(PULL, group, 64 + pull.heads.0.len() * 64).with(pull).finish()
 }
 
+pub(crate) fn coming(group: GroupId, coming: &Coming) -> Bytes {
+    MessageWriter::new(COMING, group, 16).with(coming).finish()
+}
+
+pub(crate) fn pull_on(group: GroupId, pull: &PullOn) -> Bytes {
+    MessageWriter::new(PULL_ON, group, 16).with(pull).finish()
+}
+
 pub(crate) fn ack(group: GroupId, heads: &Heads) -> Bytes {
     MessageWriter::new(ACK, group, heads.0.len() * 64).with(heads).finish()
 }
@@ -279,7 +312,10 @@ pub(crate) fn shown(group: GroupId, shown: &Shown) -> Bytes {
 pub(crate) fn greeting(frame: &Bytes, frame_bytes_max: usize) -> Result<Option<(GroupId, Hello)>, WireError> {
     let mut messages = Messages::new(frame.clone(), None, frame_bytes_max)?;
     let (kind, group, body) = messages.split()?;
-    if kind == HELLO { Ok(Some((group, whole(&body)?))) } else { Ok(None) }
+    match group {
+        Some(group) if kind == HELLO => Ok(Some((group, whole(&body)?))),
+        _ => Ok(None),
+    }
 }
 
 /// Reads all messages of `frame`, whatever group it is of; says how many there are. For fuzzing.
@@ -300,15 +336,17 @@ impl Messages {
             PAGE => {
                 let (head, rest) = postcard::take_from_bytes(&body).map_err(damaged)?;
                 let commits = body.len() - rest.len();
-                Some(Message::Page(head, commits_of(&body.split_off(commits))?))
+                Some(Message::Page(head, Packed::read_page(&body.split_off(commits), self.frame_bytes_max)?))
             }
-            LIVE => Some(Message::Live(commits_of(&body)?)),
+            LIVE => Some(Message::Live(Packed::read_live(&body)?)),
             ACK => Some(Message::Ack(whole(&body)?)),
             REGRESSED => Some(Message::Regressed(whole(&body)?)),
             STOPPED => Some(Message::Stopped(whole(&body)?)),
             OTHER_GROUP if body.is_empty() => Some(Message::OtherGroup),
             OTHER_GROUP => return Err(LEFT_OVER),
             RELAYED => Some(Message::Relayed(whole(&body)?)),
+            COMING => Some(Message::Coming(whole(&body)?)),
+            PULL_ON => Some(Message::PullOn(whole(&body)?)),
             DAMAGED => Some(Message::Damaged(whole(&body)?)),
             SHOW => Some(Message::Show(whole(&body)?)),
             SHOWN => Some(Message::Shown(whole(&body)?)),

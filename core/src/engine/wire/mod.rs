@@ -1,27 +1,31 @@
 //! Frames: the messages between replicas, as bytes.
 //!
 //! A frame may come from anyone. So no length and no count is used before it was checked against the bytes that are
-//! there and against its cap, no message nests, and no element is without bytes. Commits stand one after another to the
-//! end of a body without a count, each with its entry as its author wrote it and its values in one piece, which is cut
-//! where the entry says how long each value is.
+//! there and against its cap, no message nests, and no element is without bytes. A message is written in one way only:
+//! what was read, written again, is the same bytes.
 
+mod bytes;
 mod commits;
+mod entry;
 mod frame;
 mod message;
+mod squeeze;
 mod stopped;
 
-pub(crate) use commits::{CommitParts, WireCommit, commit_max};
+pub(crate) use commits::{
+    Before, CommitParts, CommitsWriter, Packed, Rebuilt, Run, WireCommit, commit_bytes, commit_max,
+};
 #[cfg(test)]
 pub(crate) use frame::HEADER_LEN;
 #[cfg(any(test, feature = "internals-for-tests"))]
 pub(crate) use frame::sealed;
-pub(crate) use frame::{MessageWriter, Messages, WireError};
+pub(crate) use frame::{Messages, WireError};
 #[cfg(feature = "internals-for-tests")]
 pub(crate) use message::count_messages;
 pub(crate) use message::{
-    Capped, FEATURES, Heads, Hello, Message, PageHead, Pull, Relayed, STREAMS_MAX, Show, Shown, TooLong,
-    WireClock, WireHead, WirePlace, WireRow, Words, ack, damaged_places, greeting, hello, other_group, pull,
-    regressed, relayed, show, shown, stopped, stranger,
+    Capped, Coming, FEATURES, Heads, Hello, Message, PageHead, Pull, PullOn, Relayed, STREAMS_MAX, Show,
+    Shown, TooLong, WireClock, WireHead, WirePlace, WireRow, Words, ack, coming, damaged_places, greeting,
+    hello, other_group, pull, pull_on, regressed, relayed, show, shown, stopped, stranger,
 };
 pub(crate) use stopped::Stopped;
 

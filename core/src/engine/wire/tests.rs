@@ -6,14 +6,18 @@ use uuid::Uuid;
 
 use bytes::Bytes;
 
+use super::super::made::{Author, B, C, GROUP as GROUP_OF_MADE, ME, device, note, stamp};
 use super::commits::*;
 use super::frame::*;
 use super::message::*;
 use super::stopped::Stopped;
 use crate::clock::WallMs;
+use crate::events::RecordKey;
 use crate::events::StreamStop;
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
+use crate::stored::Digest;
+use crate::stored::log::{chain, chain_start};
 
 const GROUP: GroupId = GroupId(Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10));
 const FRAME_MAX: usize = 1 << 20;
@@ -26,8 +30,32 @@ fn head(n: u128) -> WireHead {
     WireHead { stream: replica(n), seq: 300, digest: [0xaa; 32] }
 }
 
-fn parts<'a>(entry: &'a [u8], values: &'a [u8]) -> CommitParts<'a> {
-    CommitParts { stream: replica(3), seq: 5, previous: &[0xbb; 32], entry, values }
+/// The streams of the examples, and a live message and a page with commits of them.
+fn commits() -> (Author, Bytes, Bytes, PageHead) {
+    let (mut b, mut c) = (Author::new(B), Author::new(C));
+    let of_c = c.commit(&[], vec![(note(7), None, None), (note(8), Some(b"eight".to_vec()), None)]);
+    let epoch = stamp(1_000, C);
+    let set = RecordKey::from_parts("set", None, b"s");
+    let first = b.commit(&[(C, 1)], vec![(note(1), Some(b"hi".to_vec()), None)]);
+    b.wall += 1_000;
+    let second =
+        b.commit(&[(C, 1), (ME, 300)], vec![(set, Some(vec![9; 130]), Some(epoch)), (note(2), None, None)]);
+    let mut live = CommitsWriter::live(GROUP, B);
+    live.push(&first.parts(&first.joined()));
+    let too_long = Some(TooLong { stream: replica(2), seq: 6, bytes: 300 });
+    let head = PageHead { id: 9, more: true, pruned: false, too_long };
+    let mut page = CommitsWriter::page(GROUP, C, &head, 10);
+    for made in [&of_c, &first, &second] {
+        page.push(&made.parts(&made.joined()));
+    }
+    (b, live.finish(), page.finish(), head)
+}
+
+fn packed(frame: &[u8]) -> Packed {
+    match read(frame).remove(0).unwrap() {
+        Message::Live(packed) | Message::Page(_, packed) => packed,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// One message of every kind, each with its bytes.
@@ -64,31 +92,19 @@ fn examples() -> Vec<(Message, Bytes)> {
         heads: heads.clone(),
         excluded: Capped(vec![replica(4)]),
     };
-    let too_long = Some(TooLong { stream: replica(2), seq: 6, bytes: 300 });
-    let page_head = PageHead { id: 9, more: true, pruned: false, too_long };
-    let mut page = MessageWriter::page(GROUP, &page_head, 10);
-    let mut live = MessageWriter::live(GROUP);
-    page.push(&parts(b"entry", b"values"));
-    page.push(&parts(b"other", b""));
-    live.push(&parts(b"entry", b"values"));
-    let commit = |entry: &'static [u8], values: &'static [u8]| WireCommit {
-        stream: replica(3),
-        seq: 5,
-        previous: [0xbb; 32],
-        entry: entry.into(),
-        values: values.into(),
-    };
+    let coming_ = Coming { id: 9, bytes: 300 };
+    let on = PullOn { id: 10, behind: 9, budget: 300 };
     let places = Capped(vec![WirePlace { stream: replica(8), seq: 300 }]);
     let show_ = Show { stream: replica(8), seq: 300, checked: true };
     let row = WireRow { previous: [0xbb; 32], entry: b"entry".to_vec() };
     let shown_ = Shown { stream: replica(8), seq: 300, head: 301, row: Some(row) };
-    let (first, second) = (commit(b"entry", b"values"), commit(b"other", b""));
+    let (_, live, page, page_head) = commits();
     vec![
         (Message::Hello(hello_.clone()), hello(GROUP, &hello_)),
         (Message::Stranger, stranger(GROUP)),
         (Message::Pull(pull_.clone()), pull(GROUP, &pull_)),
-        (Message::Page(page_head, vec![first, second]), page.finish()),
-        (Message::Live(vec![commit(b"entry", b"values")]), live.finish()),
+        (Message::Page(page_head, packed(&page)), page),
+        (Message::Live(packed(&live)), live),
         (Message::Ack(heads.clone()), ack(GROUP, &heads)),
         (Message::Regressed(head(1)), regressed(GROUP, &head(1))),
         (Message::Stopped(held.clone()), stopped(GROUP, &held)),
@@ -96,6 +112,8 @@ fn examples() -> Vec<(Message, Bytes)> {
         (Message::OtherGroup, other_group(GROUP)),
         (Message::Relayed(Capped(vec![word])), relayed(GROUP, &Capped(vec![word]))),
         (Message::Hello(knock.clone()), hello(GROUP, &knock)),
+        (Message::Coming(coming_), coming(GROUP, &coming_)),
+        (Message::PullOn(on), pull_on(GROUP, &on)),
         (Message::Damaged(places.clone()), damaged_places(GROUP, &places)),
         (Message::Show(show_), show(GROUP, &show_)),
         (Message::Shown(shown_.clone()), shown(GROUP, &shown_)),
@@ -108,16 +126,81 @@ fn read(bytes: &[u8]) -> Vec<Result<Message, WireError>> {
 
 #[test]
 fn y13_golden_bytes() {
-    let header = |kind: u8, len: u8| {
-        let mut bytes = b"SYNL\0\x01".to_vec();
-        bytes.extend([kind, 0, 0, 0, len]);
-        bytes.extend(1..=16);
-        bytes
-    };
+    let (b, ..) = commits();
+    let c = Author::new(C);
+    let header =
+        |kind: u8, len: usize| [&b"SYNL\0\x01"[..], &[kind, 0, 0, 0, u8::try_from(len).unwrap()]].concat();
     let head = |n: u128| [&[16][..], &n.to_be_bytes(), &[0xac, 2], &[0xaa; 32]].concat();
     let heads = [&[2][..], &head(1), &head(2)].concat();
     let words = [&[1, 16][..], &8u128.to_be_bytes(), &[0xac, 2, 1]].concat();
-    let commit = |rest: &[u8]| [&[16][..], &3u128.to_be_bytes(), &[5], &[0xbb; 32], rest].concat();
+    let starts = [B, C].map(|stream| chain_start(GROUP_OF_MADE, stream));
+    let first = {
+        let first = Author::new(B).commit(&[(C, 1)], vec![(note(1), Some(b"hi".to_vec()), None)]);
+        chain(&first.previous(), first.raw())
+    };
+    // A stamp of 1,000 ms, which is 2,000 with its sign in the lowest bit. The cause of B is C's first commit.
+    let of_b = [&[2, 0xd0, 0x0f, 0, 1][..]].concat();
+    let change = [&[0, 0, 4][..], b"note", &[1, 1, 1, 2], b"hi"].concat();
+    let live = [
+        &[1, 1, 1][..],
+        &starts[0][..8],
+        &first[..8],
+        &[0],
+        &of_b,
+        &[0],
+        C.as_bytes(),
+        &[1],
+        &[0; 8],
+        &change,
+    ]
+    .concat();
+    let (after_b, after_c) = (
+        b.head.digest,
+        c.clone().commit(&[], vec![(note(7), None, None), (note(8), Some(b"eight".to_vec()), None)]),
+    );
+    let after_c = chain(&after_c.previous(), after_c.raw());
+    let page = [
+        &[9, 1, 0, 1, 16][..],
+        &2u128.to_be_bytes(),
+        &[6, 0xac, 2],
+        // Not compressed. Two runs: C's, who sends the page, and B's.
+        &[0, 2, 3],
+        device(C).as_bytes(),
+        &[1],
+        &starts[1],
+        &after_c[..8],
+        &[2],
+        B.as_bytes(),
+        device(B).as_bytes(),
+        &[1],
+        &starts[0],
+        &after_b[..8],
+        // C's commit of two changes: a delete, and a put of the same model.
+        &[0, 3, 0xd0, 0x0f, 0, 0, 1, 0, 4],
+        b"note",
+        &[1, 7, 16, 1, 8, 1, 5],
+        b"eight",
+        // B's first commit, at the same millisecond, after the run 0.
+        &[1, 2, 0, 0, 1, 1, 1],
+        &[0; 8],
+        &[0, 1, 1, 1, 1, 2],
+        b"hi",
+        // B's second commit, 1,001 ms later, after the run 0 and a stream that has no run here.
+        &[1, 3, 0xd2, 0x0f, 0, 2, 1, 1],
+        &[0; 8],
+        &[0],
+        ME.as_bytes(),
+        &[0xac, 2],
+        &[0; 8],
+        &[12, 0, 3],
+        b"set",
+        &[1, b's'],
+        &stamp(1_000, C).to_bytes(),
+        &[1, 0x82, 1],
+        &[1, 1, 1, 2],
+        &[9; 130],
+    ]
+    .concat();
     let bodies = [
         (
             HELLO,
@@ -126,18 +209,8 @@ fn y13_golden_bytes() {
         ),
         (STRANGER, vec![]),
         (PULL, [&[9, 0x80, 0x80, 0x40, 0xac, 2][..], &heads, &[1, 16], &4u128.to_be_bytes()].concat()),
-        (
-            PAGE,
-            [
-                &[9, 1, 0, 1, 16][..],
-                &2u128.to_be_bytes(),
-                &[6, 0xac, 2],
-                &commit(b"\x05entry\x06values"),
-                &commit(b"\x05other\x00"),
-            ]
-            .concat(),
-        ),
-        (LIVE, commit(b"\x05entry\x06values")),
+        (PAGE, page),
+        (LIVE, live),
         (ACK, heads.clone()),
         (REGRESSED, head(1)),
         (STOPPED, vec![0xac, 2, 1, 1, 0xac, 2, 0, 0]),
@@ -148,6 +221,8 @@ fn y13_golden_bytes() {
             HELLO,
             [&[7, 0xac, 2, 1, 1, 0xac, 2, 5, 1, 6, 1, 16][..], &6u128.to_be_bytes(), &[0, 0, 0]].concat(),
         ),
+        (COMING, vec![9, 0xac, 2]),
+        (PULL_ON, vec![10, 9, 0xac, 2]),
         (DAMAGED, [&[1, 16][..], &8u128.to_be_bytes(), &[0xac, 2]].concat()),
         (SHOW, [&[16][..], &8u128.to_be_bytes(), &[0xac, 2, 1]].concat()),
         (
@@ -156,11 +231,257 @@ fn y13_golden_bytes() {
         ),
     ];
     for ((message, bytes), (kind, body)) in examples().into_iter().zip(bodies) {
-        let fields = header(kind, u8::try_from(body.len()).unwrap());
-        let sum = &blake3::hash(&[&fields[..], &body].concat()).as_bytes()[..8].to_vec();
-        let golden = [&fields[..], sum, &body].concat();
+        let fields = match kind {
+            PAGE => [&header(kind, 0)[..9], &u16::try_from(body.len()).unwrap().to_be_bytes()].concat(),
+            _ => header(kind, body.len()),
+        };
+        let group: Vec<u8> = (1..=16).collect();
+        let sum = &blake3::hash(&[&group[..], &fields, &body].concat()).as_bytes()[..8].to_vec();
+        let named: &[u8] = if [HELLO, STRANGER, OTHER_GROUP].contains(&kind) { &group } else { &[] };
+        let golden = [&fields[..], named, sum, &body].concat();
         assert_eq!(bytes, golden, "{message:?}");
         assert_eq!(read(&golden), [Ok(message)]);
+    }
+}
+
+/// Y13: what a version of today sends is read by every later one.
+#[test]
+fn y13_messages_are_those_of_the_vectors() {
+    const NAMES: [&str; 17] = [
+        "hello",
+        "stranger",
+        "pull",
+        "page",
+        "live",
+        "ack",
+        "regressed",
+        "stopped_held",
+        "stopped_refused",
+        "other_group",
+        "relayed",
+        "hello_of_a_joiner",
+        "coming",
+        "pull_on",
+        "damaged",
+        "show",
+        "shown",
+    ];
+    let examples = examples();
+    assert_eq!(examples.len(), NAMES.len());
+    let (mut b, head) = (Author::new(B), PageHead { id: 1, more: false, pruned: false, too_long: None });
+    let alike: Vec<_> = (0..30).map(|n| b.note(n, &"all work and no play ".repeat(3))).collect();
+    let mut compressed = CommitsWriter::page(GROUP, C, &head, 0);
+    alike.iter().for_each(|made| compressed.push(&made.parts(&made.joined())));
+    let mut later = CommitsWriter::live(GROUP, B);
+    let start = chain_start(GROUP_OF_MADE, B);
+    let commit = CommitParts { stream: B, seq: 1, previous: &start, entry: b"\x02later", values: b"value" };
+    later.push(&commit);
+    let mut written: Vec<_> =
+        NAMES.iter().zip(&examples).map(|(name, (_, bytes))| (*name, bytes.to_vec())).collect();
+    written.push(("page_compressed", compressed.finish().to_vec()));
+    written.push(("live_of_a_later_entry", later.finish().to_vec()));
+    written.push(("of_a_kind_that_is_not_known", sealed(GROUP, 200, b"later").to_vec()));
+    let vectors = crate::vectors::compare("messages.txt", &written);
+    for (name, (message, _)) in NAMES.iter().zip(examples) {
+        assert_eq!(read(&vectors[*name]), [Ok(message)], "{name}");
+    }
+    let expected: Vec<_> = alike.iter().map(|made| Rebuilt::Commit(made.wire())).collect();
+    assert_eq!(rebuilt(&vectors["page_compressed"], C, &[]), expected);
+    let later = rebuilt(&vectors["live_of_a_later_entry"], B, &[]);
+    assert!(
+        matches!(&later[..], [Rebuilt::Commit(commit)] if &commit.entry[..] == b"\x02later"),
+        "{later:?}"
+    );
+    assert_eq!(read(&vectors["of_a_kind_that_is_not_known"]), []);
+}
+
+/// A page of values that repeat themselves is less than half as long on its way, and the same at its end. A live message
+/// is never compressed.
+#[test]
+fn pages_are_compressed_where_that_makes_them_shorter() {
+    let mut b = Author::new(B);
+    let text =
+        |n: u8| format!("{{\"title\":\"note {n}\",\"done\":false,\"tags\":[\"home\",\"later\"]}}").repeat(3);
+    let made: Vec<_> = (0..100).map(|n| b.note(n, &text(n))).collect();
+    let head = PageHead { id: 1, more: false, pruned: false, too_long: None };
+    let (mut page, mut live) = (CommitsWriter::page(GROUP, C, &head, 0), CommitsWriter::live(GROUP, C));
+    for made in &made {
+        page.push(&made.parts(&made.joined()));
+        live.push(&made.parts(&made.joined()));
+    }
+    let values: usize = made.iter().map(|made| made.joined().len()).sum();
+    let (page, live) = (page.finish(), live.finish());
+    assert!(2 * page.len() < values && live.len() > values, "{} and {} of {values}", page.len(), live.len());
+    let expected: Vec<_> = made.iter().map(|made| Rebuilt::Commit(made.wire())).collect();
+    assert_eq!((rebuilt(&page, C, &[]), rebuilt(&live, C, &[])), (expected.clone(), expected));
+    // What it becomes is bounded as a frame is.
+    let read = |most| Messages::new(page.clone(), Some(GROUP), most).unwrap().next().unwrap();
+    assert!(read(FRAME_MAX).is_ok());
+    assert_eq!(read(page.len()), Err(WireError::TooLong));
+}
+
+/// The features of a later version, and kinds that are only reserved, harm nobody.
+#[test]
+fn what_only_a_later_version_knows_is_left() {
+    for kind in [SNAPSHOT_PULL, SNAPSHOT_PAGE, EPHEMERAL, 99] {
+        assert_eq!(read(&sealed(GROUP, kind, b"later")), []);
+    }
+    let (message, _) = examples().remove(0);
+    let Message::Hello(said) = message else { panic!("a hello") };
+    let later = Hello { features: u32::MAX, ..said };
+    assert_eq!(read(&hello(GROUP, &later)), [Ok(Message::Hello(later))]);
+}
+
+// --- commits ---------------------------------------------------------------------------------------------------------
+
+/// What of a frame the receiver rebuilds that knows the digests before each of the streams, but for those of `unknown`.
+fn rebuilt(frame: &[u8], sender: ReplicaId, unknown: &[ReplicaId]) -> Vec<Rebuilt> {
+    let base = |_: &Run, stream| {
+        let start = chain_start(GROUP_OF_MADE, stream);
+        (!unknown.contains(&stream)).then(|| (device(stream), start))
+    };
+    packed(frame).rebuild(sender, FRAME_MAX, true, base).unwrap()
+}
+
+#[test]
+fn commits_are_rebuilt_as_their_authors_made_them() {
+    let (_, live, page, _) = commits();
+    let (mut b, mut c) = (Author::new(B), Author::new(C));
+    let of_c = c.commit(&[], vec![(note(7), None, None), (note(8), Some(b"eight".to_vec()), None)]);
+    let first = b.commit(&[(C, 1)], vec![(note(1), Some(b"hi".to_vec()), None)]);
+    assert_eq!(rebuilt(&live, B, &[]), [Rebuilt::Commit(first.wire())]);
+    let all = rebuilt(&page, C, &[]);
+    assert_eq!(all[..2], [Rebuilt::Commit(of_c.wire()), Rebuilt::Commit(first.wire())]);
+    // A run whose beginning is not known here is passed over, and the others are read.
+    assert_eq!(rebuilt(&live, B, &[B]), [Rebuilt::Unread(B, 1)]);
+    let some = rebuilt(&page, C, &[B]);
+    assert_eq!(some, [Rebuilt::Commit(of_c.wire()), Rebuilt::Unread(B, 1), Rebuilt::Unread(B, 2)]);
+    // Another sender is another stream, which begins with another digest.
+    assert_eq!(rebuilt(&live, ME, &[ME]), [Rebuilt::Unread(ME, 1)]);
+    assert_eq!(rebuilt(&live, ME, &[]), [Rebuilt::Damaged(ME, 1)]);
+}
+
+/// Whatever a relay changes in a commit, the digest after its run is another one.
+#[test]
+fn a_run_that_was_changed_is_damaged_and_the_others_are_not() {
+    let (_, _, page, head) = commits();
+    let intact = packed(&page);
+    let commits = rebuilt(&page, C, &[]);
+    let start = page.len() - 130;
+    for at in [start, page.len() - 1] {
+        let mut bytes = page.to_vec();
+        bytes[at] ^= 1;
+        let rebuilt = rebuilt(&again_sealed(&bytes), C, &[]);
+        let damaged = [commits[0].clone(), Rebuilt::Damaged(B, 1), Rebuilt::Damaged(B, 2)];
+        assert_eq!(rebuilt, damaged);
+    }
+    let unchecked = intact.rebuild(C, FRAME_MAX, false, |_, _| Some((device(B), [1; 32]))).unwrap();
+    assert!(unchecked.iter().all(|commit| matches!(commit, Rebuilt::Commit(_))), "{head:?}");
+}
+
+/// An entry that this version cannot read stands as it is: it stops its own stream, where it is judged.
+#[test]
+fn an_entry_of_a_later_version_travels_as_it_is() {
+    let mut b = Author::new(B);
+    let good = b.note(1, "one");
+    let mut later = good.raw().to_vec();
+    later[0] = 2;
+    let previous = good.previous();
+    for (entry, values) in
+        [(&later[..], &b"one"[..]), (b"", b""), (good.raw(), b"two!"), (&good.raw()[..40], b"one")]
+    {
+        let mut live = CommitsWriter::live(GROUP, C);
+        let mut push = |entry: &[u8], values: &[u8], seq, previous: &Digest| {
+            live.push(&CommitParts { stream: B, seq, previous, entry, values });
+        };
+        push(entry, values, 1, &previous);
+        push(good.raw(), b"one", 2, &chain(&previous, entry));
+        let frame = live.finish();
+        let device = super::entry::device_of(entry).map_or([0; 16], |device| device);
+        let base = |run: &Run, _| {
+            Some((run.device.unwrap(), if run.first == 1 { previous } else { chain(&previous, entry) }))
+        };
+        let commits = packed(&frame).rebuild(C, FRAME_MAX, true, base).unwrap();
+        let [Rebuilt::Commit(first), Rebuilt::Commit(second)] = &commits[..] else { panic!("{commits:?}") };
+        assert_eq!((&first.entry[..], &first.values[..]), (entry, values), "{device:?}");
+        assert_eq!((&second.entry[..], &second.values[..]), (good.raw(), &b"one"[..]));
+    }
+}
+
+/// A short frame must not become a long one: what is rebuilt counts.
+#[test]
+fn what_is_rebuilt_is_no_longer_than_a_frame_may_be() {
+    let mut b = Author::new(B);
+    let many = (0..100).map(|id| (note(id), None, None)).collect();
+    let made = [b.commit(&[], many), b.note(1, "one")];
+    let mut live = CommitsWriter::live(GROUP, B);
+    made.iter().for_each(|made| live.push(&made.parts(&made.joined())));
+    let (counted, frame) = (live.rebuilt(), live.finish());
+    assert!(frame.len() < counted, "{} bytes become {counted}", frame.len());
+    let start = chain_start(GROUP_OF_MADE, B);
+    let rebuild =
+        |most| packed(&frame).rebuild(B, most, true, |_, _| Some((device(B), start))).map(|all| all.len());
+    assert_eq!((rebuild(counted), rebuild(counted - 1)), (Ok(2), Err(WireError::TooLong)));
+    let unread = |most| packed(&frame).rebuild(B, most, true, |_, _| None).map(|all| all.len());
+    assert_eq!(
+        (unread(counted), unread(counted - 1)),
+        (Ok(2), Err(WireError::TooLong)),
+        "the same for whoever reads it"
+    );
+}
+
+#[test]
+fn a_table_is_written_in_one_way() {
+    let start = chain_start(GROUP_OF_MADE, B);
+    let mut b = Author::new(B);
+    let (one, two) = (b.note(1, "one"), b.note(1, "two"));
+    let mut whole =
+        CommitsWriter::page(GROUP, C, &PageHead { id: 1, more: false, pruned: false, too_long: None }, 0);
+    [&one, &two].into_iter().for_each(|made| whole.push(&made.parts(&made.joined())));
+    let body = |runs: &[&[u8]], commits: &[&[u8]]| {
+        [&[1, 0, 0, 0, 0, u8::try_from(runs.len()).unwrap()][..], &runs.concat(), &commits.concat()].concat()
+    };
+    let run = |flags: u8, first: u8, before: &Digest, after: &Digest| {
+        let stream: &[u8] = if flags & 1 == 0 { B.as_bytes() } else { &[] };
+        let device = device(B);
+        let device: &[u8] = if flags & 2 == 0 { &[] } else { device.as_bytes() };
+        [&[flags], stream, device, &[first], before, &after[..8]].concat()
+    };
+    let middle = chain(&start, one.raw());
+    let (all, before, behind) =
+        (run(2, 1, &start, &b.head.digest), run(2, 1, &start, &middle), run(2, 2, &middle, &b.head.digest));
+    let first = [&[0, 2, 0xd0, 0x0f, 0, 0, 0, 0, 4][..], b"note", &[1, 1, 1, 3], b"one"].concat();
+    let second = |run: u8| [&[run, 2, 2, 0, 0, 0, 1, 1, 1, 1, 3][..], b"two"].concat();
+    let named = [&[0, 2, 2, 0, 0, 0, 0, 4][..], b"note", &[1, 1, 1, 3], b"two"].concat();
+    let judged = |body: Vec<u8>, sender| {
+        let frame = sealed(GROUP, PAGE, &body);
+        let message = Messages::new(frame, Some(GROUP), FRAME_MAX).unwrap().next().unwrap();
+        let packed = match message {
+            Ok(Message::Page(_, packed)) => packed,
+            other => return format!("{other:?}"),
+        };
+        let base = |run: &Run, _| match run.before {
+            Before::Full(digest) => Some((run.device?, digest)),
+            Before::Check(_) => None,
+        };
+        format!("{:?}", packed.rebuild(sender, FRAME_MAX, true, base).map(|all| all.len()))
+    };
+    assert_eq!(sealed(GROUP, PAGE, &body(&[&all], &[&first, &second(0)])), whole.finish());
+    let cases = [
+        ("as it is", body(&[&all], &[&first, &second(0)]), C, "Ok(2)"),
+        ("nothing at all", body(&[], &[]), C, "Ok(0)"),
+        ("two runs for one", body(&[&before, &behind], &[&first, &second(1)]), C, "could be shorter"),
+        ("the sender by its name", body(&[&all], &[&first, &second(0)]), B, "Ok(2)"),
+        ("a run without commits", body(&[&all, &all], &[&first, &second(0)]), C, "without commits"),
+        ("a run that is not there", body(&[&all], &[&first, &second(1)]), C, "out of range"),
+        ("a name twice", body(&[&all], &[&first, &named]), C, "names a model twice"),
+        ("no device", body(&[&run(0, 1, &start, &middle)], &[&first]), C, "out of range"),
+        ("a flag that is not known", body(&[&run(6, 1, &start, &middle)], &[&first]), C, "out of range"),
+        ("a cut", body(&[&all], &[&first, &second(0)[..13]]), C, "ends before it should"),
+    ];
+    for (case, body, sender, says) in cases {
+        let found = judged(body, sender);
+        assert!(found.contains(says), "{case}: {found}");
     }
 }
 
@@ -177,14 +498,16 @@ fn every_flipped_bit_is_noticed() {
     }
 }
 
-/// `bytes` with a length and a checksum that fit.
-fn sealed(bytes: &[u8]) -> Bytes {
-    MessageWriter(bytes.to_vec()).finish()
+/// A message with its kind and what stands behind its checksum, with a length and a checksum that fit.
+fn again_sealed(bytes: &[u8]) -> Bytes {
+    let kind = bytes.get(6).copied().unwrap_or(99);
+    let body_at = HEADER_LEN + if [HELLO, STRANGER, OTHER_GROUP].contains(&kind) { 16 } else { 0 };
+    sealed(GROUP, kind, bytes.get(body_at..).unwrap_or_default())
 }
 
 #[test]
 fn y13_unknown_kinds_are_skipped_by_their_length() {
-    let unknown = MessageWriter(MessageWriter::new(99, GROUP, 0).0).with(&[1u8, 2, 3]).finish();
+    let unknown = MessageWriter::new(99, GROUP, 0).with(&[1u8, 2, 3]).finish();
     let frame = [&unknown[..], &stranger(GROUP), &unknown].concat();
     assert_eq!(read(&frame), [Ok(Message::Stranger)]);
 }
@@ -208,10 +531,19 @@ fn every_cut_is_noticed() {
             assert!(matches!(read(&bytes[..len])[..], [Err(_)]), "{message:?} cut to {len}");
         }
         // A cut is noticed also if the length was made to fit.
-        for cut in 1..bytes.len() - HEADER_LEN {
-            let read = read(&sealed(&bytes[..bytes.len() - cut]));
-            // A page or a live message may end between two commits.
-            let whole = matches!(&read[..], [Ok(Message::Page(..) | Message::Live(_))]);
+        for cut in 1..bytes.len().saturating_sub(HEADER_LEN + 16) {
+            let read = read(&again_sealed(&bytes[..bytes.len() - cut]));
+            // The commits of a page or a live message are read when they are rebuilt.
+            let whole = match &read[..] {
+                [Ok(Message::Page(_, packed) | Message::Live(packed))] => {
+                    let start = |stream| Some((device(stream), chain_start(GROUP_OF_MADE, stream)));
+                    let sender = if matches!(&message, Message::Live(_)) { B } else { C };
+                    let rebuilt = packed.rebuild(sender, FRAME_MAX, true, |_, stream| start(stream));
+                    rebuilt
+                        .map_or(true, |all| all.iter().any(|commit| matches!(commit, Rebuilt::Damaged(..))))
+                }
+                _ => false,
+            };
             assert!(whole || matches!(read[..], [Err(WireError::Body(_))]), "{read:?}");
         }
     }
@@ -221,23 +553,34 @@ fn every_cut_is_noticed() {
 fn counts_beyond_their_caps_take_no_memory() {
     // 2^35 - 1 streams, in a message of a few bytes.
     let mut claims = MessageWriter::new(ACK, GROUP, 0);
-    claims.0.extend([0xff, 0xff, 0xff, 0xff, 0x7f]);
+    claims.out.extend([0xff, 0xff, 0xff, 0xff, 0x7f]);
     assert!(matches!(read(&claims.finish())[..], [Err(WireError::Body(_))]));
     // One head more than there may be, all of them there.
     let heads = Capped((0..=STREAMS_MAX).map(|n| head(n as u128)).collect());
     assert!(matches!(read(&ack(GROUP, &heads))[..], [Err(WireError::Body(_))]));
-    // An entry that claims more bytes than are left.
-    let mut live = MessageWriter::live(GROUP);
-    live.push(&parts(b"", b""));
-    let mut bytes = live.finish().to_vec();
-    let entry = bytes.len() - 2;
-    bytes.splice(entry.., [0xff, 0xff, 0xff, 0xff, 0x0f]);
-    assert!(matches!(read(&sealed(&bytes))[..], [Err(WireError::Body(_))]));
+    // A run more than there may be, and changes that are not there.
+    let many = [0xff, 0xff, 0xff, 0xff, 0x0f];
+    assert!(matches!(read(&sealed(GROUP, LIVE, &many))[..], [Err(WireError::Body(_))]));
+    let table = [&[1, 1, 1][..], &[0; 16]].concat();
+    for commit in [&[0, 0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0][..], &[0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f]] {
+        let frame = sealed(GROUP, LIVE, &[&table[..], commit].concat());
+        let rebuilt = packed(&frame).rebuild(B, FRAME_MAX, true, |_, _| None);
+        assert!(matches!(rebuilt, Err(WireError::Body(_))), "{rebuilt:?}");
+    }
+}
+
+/// A write: the id of a record, its value unless it is deleted, and the number of its model.
+type AnyWrite = (u8, Option<Vec<u8>>, u8);
+
+/// Any commits of two authors, each of some writes.
+fn any_commits() -> impl Strategy<Value = Vec<(bool, u64, Vec<AnyWrite>)>> {
+    let write = (0..20_u8, prop::option::of(prop::collection::vec(any::<u8>(), 0..20)), 0..6_u8);
+    prop::collection::vec((any::<bool>(), 0..5_u64, prop::collection::vec(write, 0..4)), 0..12)
 }
 
 proptest! {
     #[test]
-    fn no_bytes_panic(which in 0..15usize, cut in 0..400usize, at in 0..400usize, byte: u8, garbage: Vec<u8>) {
+    fn no_bytes_panic(which in 0..17usize, cut in 0..600usize, at in 0..600usize, byte: u8, garbage: Vec<u8>) {
         let (_, bytes) = examples().remove(which);
         let mut bytes = bytes.to_vec();
         bytes.truncate(cut);
@@ -247,9 +590,45 @@ proptest! {
         read(&bytes);
         read(&garbage);
         // Random bytes behind a checksum that fits do no harm either.
-        if bytes.len() >= HEADER_LEN {
-            read(&sealed(&bytes));
+        for frame in [again_sealed(&bytes), [&stranger(GROUP)[..], &garbage].concat().into()] {
+            for message in read(&frame).into_iter().flatten() {
+                if let Message::Live(packed) | Message::Page(_, packed) = message {
+                    let _ = packed.rebuild(C, FRAME_MAX, true, |_, stream| Some((device(stream), [7; 32])));
+                    let _ = packed.rebuild(C, 1000, true, |_, _| None);
+                }
+            }
         }
-        read(&sealed(&[&stranger(GROUP)[..], &garbage].concat()));
+    }
+
+    /// The wire is undone exactly, whoever sends it.
+    #[test]
+    fn any_commits_come_back(commits in any_commits(), full: bool, by_b: bool) {
+        let mut authors = [Author::new(B), Author::new(C)];
+        let head = PageHead { id: 1, more: false, pruned: false, too_long: None };
+        let sender = if by_b { B } else { ME };
+        let mut writer = if full { CommitsWriter::page(GROUP, sender, &head, 0) } else { CommitsWriter::live(GROUP, sender) };
+        let mut made = Vec::new();
+        for (which, later, writes) in commits {
+            let other = authors[usize::from(!which)].head.seq;
+            let author = &mut authors[usize::from(which)];
+            author.wall += later * 100;
+            let cause = if which { B } else { C };
+            let after = [(cause, other)];
+            let mut keys = std::collections::BTreeSet::new();
+            let writes = writes.into_iter().filter(|(id, _, model)| keys.insert((*id, *model))).map(|(id, value, model)| {
+                let own_merge = model % 2 == 1;
+                let epoch = own_merge.then(|| if id % 2 == 0 { Hlc::NEVER } else { stamp(5, ME) });
+                let owner = (model == 4).then(|| device(author.stream));
+                (RecordKey::from_parts(["a", "b", "c", "dd", "e", "f"][usize::from(model)], owner, &[id]), value, epoch)
+            });
+            let writes = writes.collect();
+            made.push(author.commit(if other > 0 { &after } else { &[] }, writes));
+        }
+        made.iter().for_each(|made| writer.push(&made.parts(&made.joined())));
+        let (counted, frame) = (writer.rebuilt(), writer.finish());
+        let start = |stream| chain_start(GROUP_OF_MADE, stream);
+        let rebuilt = packed(&frame).rebuild(sender, counted, true, |_, stream| Some((device(stream), start(stream)))).unwrap();
+        let expected: Vec<_> = made.iter().map(|made| Rebuilt::Commit(made.wire())).collect();
+        prop_assert_eq!(rebuilt, expected);
     }
 }

@@ -1,6 +1,6 @@
 //! Draws a plan: first the kinds of faults that it has at all and how often each comes, then its steps.
 
-use super::{Action, Edit, FAR_MS, Plan, REPLICAS_MAX, Step};
+use super::{Action, Edit, FAR_MS, Plan, REPLICAS_MAX, Rate, Step};
 use crate::sim::store::StoreFault;
 use crate::sim::time::Wall;
 
@@ -64,6 +64,8 @@ enum Kind {
     Noise,
     SlowReads,
     Late,
+    SlowSubscriber,
+    Rate,
 }
 
 impl Swarm {
@@ -91,6 +93,8 @@ impl Swarm {
             (Kind::Noise, 4),
             (Kind::SlowReads, 4),
             (Kind::Late, 4),
+            (Kind::SlowSubscriber, 2),
+            (Kind::Rate, 6),
         ];
         let mut weights = vec![(20, Kind::Commit), (8, Kind::Batch), (4, Kind::Pair)];
         weights.extend(faults.into_iter().filter(|_| rng.bool()).map(|(kind, weight)| (weight, kind)));
@@ -174,10 +178,14 @@ impl Swarm {
                 Action::Fault { at, after: rng.u8(0..40), fault }
             }
             Kind::SlowReads => Action::SlowReads { at, read_ms: *rng.choice(&[0, 1, 5, 40]).unwrap_or(&1) },
+            Kind::SlowSubscriber => {
+                Action::SlowSubscriber { at, event_ms: *rng.choice(&[0, 10, 2_000]).unwrap_or(&10) }
+            }
             Kind::Late => Action::Late { from: other, to: at, ago: rng.u8(..) },
+            Kind::Rate => Action::Rate { one: at, other, rate: Rate::draw(rng) },
             Kind::Flap => Action::Flap { one: at, other, times: rng.u8(1..6) },
             Kind::Noise => {
-                let kind = rng.bool().then(|| rng.u8(0..10));
+                let kind = rng.bool().then(|| rng.u8(0..14));
                 Action::Noise {
                     from: other,
                     to: at,

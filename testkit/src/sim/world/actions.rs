@@ -39,6 +39,9 @@ impl World {
             Action::SlowReads { at, read_ms } => {
                 self.processes[place(at)].disk.set_read_ms(u64::from(read_ms));
             }
+            Action::SlowSubscriber { at, event_ms } => {
+                self.processes[place(at)].listen_ms.set(u64::from(event_ms));
+            }
             Action::Backup { at } => {
                 let process = &mut self.processes[place(at)];
                 if process.starts > 0 && !process.rolled_back {
@@ -49,6 +52,11 @@ impl World {
             Action::Restore { at } => self.restore(place(at))?,
             Action::Link { from, to, percent, delay_ms, blocked } => {
                 self.network.set(id(self, from), id(self, to), link(percent, delay_ms, blocked));
+            }
+            Action::Rate { one, other, rate } => {
+                let (one, other) = (id(self, one), id(self, other));
+                self.network.set(one, other, rate.link());
+                self.network.set(other, one, rate.link());
             }
             Action::Partition { mask } => self.partition(mask),
             Action::Disconnect { one, other } => {

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use syncline::Error;
 
 use super::processes::Process;
+use crate::sim::deletes::Name;
 use crate::sim::models::{Note, PAIR, Place, Set};
 use crate::sim::oracle::{Oracle, Outcome, Told};
 use crate::sim::plan::Edit;
@@ -42,7 +43,7 @@ impl Apps {
         }
         let manager = process.manager()?;
         let device = process.device;
-        let mut serials = Vec::new();
+        let (mut serials, mut deletes) = (Vec::new(), Vec::new());
         let mut named = BTreeSet::new();
         let mut staged = Vec::new();
         for edit in edits {
@@ -51,7 +52,7 @@ impl Apps {
                 Edit::Place(id, put) => (1, id, put),
                 Edit::Set(id, put) => (2, id, put),
             };
-            if kind == 2 && !process.knows_sets {
+            if kind == 2 && !process.knows_sets.get() {
                 continue;
             }
             // Only the last edit of a record counts in a commit. So take one edit of each record: the serial number of
@@ -59,10 +60,13 @@ impl Apps {
             if named.insert((kind, id)) {
                 let serial = put.then(|| self.next_serial(at));
                 serials.extend(serial);
+                if !put {
+                    deletes.push(self.ask_for_delete(process, edit));
+                }
                 staged.push((edit, serial));
             }
         }
-        let told = self.teller(serials);
+        let told = self.teller(serials, deletes);
         Some(async move {
             let result = manager
                 .commit_batch(|batch| {
@@ -98,7 +102,7 @@ impl Apps {
         }
         let manager = process.manager()?;
         let serial = self.next_serial(at);
-        let told = self.teller(vec![serial]);
+        let told = self.teller(vec![serial], Vec::new());
         Some(async move {
             let put = manager.commit_batch(|batch| {
                 Ok(PAIR.iter().try_for_each(|id| batch.put(&Note { id: *id, serial }))?)
@@ -114,8 +118,19 @@ impl Apps {
         self.last_serial
     }
 
-    /// Tells the oracle how the commit of these serial numbers has ended.
-    fn teller(&self, serials: Vec<u64>) -> impl FnOnce(Result<(), Error>) + use<> {
+    /// Tells the oracle that an app deletes a record; returns the serial number of the delete.
+    fn ask_for_delete(&self, process: &Process, edit: Edit) -> u64 {
+        let name = match edit {
+            Edit::Note(id, _) => Name::Note(id),
+            Edit::Place(id, _) => Name::Place(process.device, id),
+            Edit::Set(id, _) => Name::Set(id),
+        };
+        let commits = process.judged_heads.get(&process.id).copied().unwrap_or(0);
+        self.oracle.borrow_mut().deletes.ask(process.id, name, commits, &process.records)
+    }
+
+    /// Tells the oracle how the commit of these values and deletes has ended.
+    fn teller(&self, serials: Vec<u64>, deletes: Vec<u64>) -> impl FnOnce(Result<(), Error>) + use<> {
         let (oracle, committed) = (Rc::clone(&self.oracle), Rc::clone(&self.committed));
         move |result| {
             let outcome = match result {
@@ -126,7 +141,9 @@ impl Apps {
             if outcome == Outcome::Committed {
                 committed.set(committed.get() + 1);
             }
-            serials.into_iter().for_each(|serial| oracle.borrow_mut().tell(serial, outcome));
+            let mut oracle = oracle.borrow_mut();
+            serials.into_iter().for_each(|serial| oracle.tell(serial, outcome));
+            deletes.into_iter().for_each(|serial| oracle.deletes.tell(serial, outcome));
         }
     }
 }

@@ -30,7 +30,7 @@ impl World {
             }
         }
         for (process, image) in written {
-            let view = self.oracle.borrow().judge(process.id, &image, process.knows_sets)?;
+            let view = self.oracle.borrow().judge(process.id, &image, process.knows_sets.get())?;
             let heads = view.heads.iter().map(|(stream, (seq, _))| (*stream, *seq)).collect();
             let before = std::mem::replace(&mut process.judged_heads, heads);
             let lost = before.iter().find(|(stream, seq)| process.judged_heads.get(*stream) < Some(*seq));
@@ -38,8 +38,12 @@ impl World {
                 let detail = format!("{} had {stream} up to {seq}", process.id);
                 return fail("C14 what was seen stays", detail);
             }
+            self.oracle.borrow_mut().deletes.see(process.id, &view.records);
+            process.records = view.records;
+            process.to_compare.set(true);
         }
-        Ok(())
+        self.oracle.borrow_mut().deletes.judge()?;
+        self.hear()
     }
 
     /// Describes every process, for the message of a failure.

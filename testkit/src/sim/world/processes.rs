@@ -8,9 +8,10 @@ use std::rc::Rc;
 
 use futures::FutureExt as _;
 use futures::future::join;
+use syncline::internals::history::StoredRecord;
 use syncline::{DeviceId, Limits, ReplicaId, TransactionManager, Uuid};
 
-use super::watching::{Findings, watch};
+use super::telling::Ear;
 use super::{GROUP, World};
 use crate::sim::Failure;
 use crate::sim::models::{Note, Place, Set};
@@ -49,14 +50,22 @@ pub(super) struct Process {
     pub(super) rolled_back: bool,
     /// Whether its wall clock was ever wrong.
     pub(super) was_wrong: Rc<Cell<bool>>,
-    /// Whether its app knows sets.
-    pub(super) knows_sets: bool,
+    /// Whether the app that opened its store last knows sets. Another one merges nothing before its opening has ended.
+    pub(super) knows_sets: Rc<Cell<bool>>,
     /// How many times it was started.
     pub(super) starts: u64,
     /// How many writes its disk had seen when it was judged last.
     pub(super) judged_writes: u64,
     /// The heads that it had when it was judged last.
     pub(super) judged_heads: BTreeMap<ReplicaId, u64>,
+    /// The records that it had when it was judged last.
+    pub(super) records: Vec<StoredRecord>,
+    /// Whether these are to be compared with what its subscriber was told.
+    pub(super) to_compare: Cell<bool>,
+    /// The subscriber of its life.
+    pub(super) ear: Rc<RefCell<Option<Ear>>>,
+    /// How long its subscriber takes for an event.
+    pub(super) listen_ms: Rc<Cell<u64>>,
     /// The frames that it has sent.
     pub(super) tap: Tap,
 }
@@ -80,10 +89,14 @@ impl Process {
             backup: None,
             rolled_back: false,
             was_wrong: Rc::default(),
-            knows_sets: true,
+            knows_sets: Rc::new(Cell::new(true)),
             starts: 0,
             judged_writes: 0,
             judged_heads: BTreeMap::new(),
+            records: Vec::new(),
+            to_compare: Cell::new(false),
+            ear: Rc::default(),
+            listen_ms: Rc::default(),
             tap: Tap::default(),
         }
     }
@@ -97,17 +110,23 @@ impl Process {
     fn live(
         &self,
         builder: syncline::Builder<SimStore>,
-        findings: &Findings,
+        sets: bool,
+        timeline: &Timeline,
     ) -> impl Future<Output = ()> + use<> {
         let (manager, ended) = (Rc::clone(&self.manager), Rc::clone(&self.ended));
-        let findings = findings.clone();
+        let (disk, knows_sets, heard) =
+            (self.disk.clone(), Rc::clone(&self.knows_sets), Rc::clone(&self.ear));
+        let (timeline, listen_ms) = (timeline.clone(), Rc::clone(&self.listen_ms));
         async move {
             // An opening may fail or panic, for instance because a read or the clock fails. The next one may work.
             if let Ok(Ok((opened, driver))) = AssertUnwindSafe(builder.open()).catch_unwind().await {
-                let watched = watch(opened.events(), findings);
+                knows_sets.set(sets);
+                let ear = Ear::new(&disk);
+                *heard.borrow_mut() = Some(ear.clone());
+                let listening = ear.listen(opened.events(), timeline, listen_ms);
                 *manager.borrow_mut() = Some(opened);
                 // The process starts again, whatever the driver has ended for.
-                let _ = join(driver.run(), watched).await;
+                let _ = join(driver.run(), listening).await;
             }
             *manager.borrow_mut() = None;
             ended.set(true);
@@ -139,8 +158,9 @@ impl World {
         }
         process.running = true;
         process.starts += 1;
+        process.ear.take();
         process.ended.set(false);
-        process.knows_sets = self.peace || !has_bit(self.plan.older_apps, at);
+        let sets = self.peace || !has_bit(self.plan.older_apps, at);
         let store = SimStore { disk: process.disk.clone(), timeline: self.timeline.clone() };
         let mut builder = TransactionManager::builder(store)
             .device(process.device)
@@ -153,14 +173,14 @@ impl World {
             .checked(true)
             .model::<Note>()
             .model::<Place>();
-        if process.knows_sets {
+        if sets {
             builder = builder.model::<Set>();
         }
         builder = match process.introducer {
             None => builder.found(GROUP),
             Some(introducer) => builder.join(GROUP, introducer),
         };
-        let life = process.live(builder, &self.findings);
+        let life = process.live(builder, sets, &self.timeline);
         self.executor.spawn(Some(at), life);
     }
 

@@ -1,0 +1,262 @@
+//! A log entry as it travels: without what the receiver can rebuild, and exactly as its author wrote it once rebuilt.
+//!
+//! The author's device stands once for a run of commits, a stamp as its distance from the one before it, the name of a
+//! model once in a message, and the digest of a value nowhere: the receiver hashes the value anyway. Numbers are as
+//! short as they are. Nothing is judged here: a flag or a name that means nothing is copied, and the entry that was
+//! rebuilt is refused where entries are.
+
+use std::collections::BTreeMap;
+
+use super::bytes::{CUT_SHORT, OUT_OF_RANGE, Unread, put_number};
+use super::frame::WireError;
+use crate::ids::ReplicaId;
+use crate::stored::log::{DELETE, EPOCH, SAME};
+use crate::stored::{FORMAT, digest};
+
+/// The bytes of an entry before its causes: format, device, time.
+const HEAD_BYTES: usize = 1 + 16 + 8;
+const EPOCH_BYTES: usize = 24;
+const DIGEST_BYTES: usize = 32;
+
+/// The names of the models that a message has named so far, as its writer knows them.
+pub(super) type NamesWritten = BTreeMap<Vec<u8>, u64>;
+
+/// The same, as its reader knows them.
+#[derive(Debug, Default)]
+pub(super) struct NamesRead<'a> {
+    names: Vec<&'a [u8]>,
+    known: std::collections::BTreeSet<&'a [u8]>,
+}
+
+/// The device that an entry names; `None` if it is too short to name one, or of another format.
+pub(super) fn device_of(entry: &[u8]) -> Option<[u8; 16]> {
+    let (format, rest) = entry.split_first()?;
+    let (device, _) = rest.split_first_chunk()?;
+    (*format == FORMAT).then_some(*device)
+}
+
+/// Milliseconds and counter of a stamp.
+fn split_time(time: [u8; 8]) -> (u64, u16) {
+    let time = u64::from_be_bytes(time);
+    (time >> 16, (time & 0xffff) as u16)
+}
+
+/// Writes the entry and its values, given the numbers of the streams that the message has named so far; `None` if the entry is not made as entries of this version are, or other values
+/// than its own came with it. Then nothing that was written counts.
+pub(super) fn pack(
+    out: &mut Vec<u8>,
+    entry: &[u8],
+    values: &[u8],
+    names: &mut NamesWritten,
+    last_ms: &mut u64,
+    streams: &BTreeMap<ReplicaId, u64>,
+) -> Option<()> {
+    let mut entry = Unread(entry);
+    let (format, _device) = (entry.byte().ok()?, entry.array::<16>().ok()?);
+    let (ms, counter) = split_time(entry.array().ok()?);
+    let causes = entry.u16().ok()?;
+    let mut after = Vec::new();
+    for _ in 0..causes {
+        let (stream, seq) =
+            (ReplicaId::from_bytes(entry.array().ok()?), u64::from_be_bytes(entry.array().ok()?));
+        let check = entry.array::<8>().ok()?;
+        match streams.get(&stream) {
+            Some(run) => put_number(&mut after, run + 1),
+            None => {
+                put_number(&mut after, 0);
+                after.extend_from_slice(stream.as_bytes());
+            }
+        }
+        put_number(&mut after, seq);
+        after.extend_from_slice(&check);
+    }
+    let count = entry.u32().ok()?;
+    if format != FORMAT {
+        return None;
+    }
+    put_number(out, u64::from(count) + 1);
+    let by = ms.cast_signed().wrapping_sub(last_ms.cast_signed());
+    put_number(out, (by << 1 ^ by >> 63).cast_unsigned());
+    put_number(out, u64::from(counter));
+    put_number(out, u64::from(causes));
+    out.extend_from_slice(&after);
+    let mut new_names = Vec::<&[u8]>::new();
+    let mut bytes = 0_usize;
+    for _ in 0..count {
+        let flags = entry.byte().ok()?;
+        out.push(flags);
+        if flags & SAME == 0 {
+            let len = entry.byte().ok()?;
+            let name = entry.slice(len.into()).ok()?;
+            let new = new_names.iter().position(|new| *new == name);
+            let known = names.get(name).copied().or(new.map(|at| names.len() as u64 + at as u64));
+            match known {
+                Some(at) => put_number(out, at + 1),
+                None => {
+                    put_number(out, 0);
+                    out.push(len);
+                    out.extend_from_slice(name);
+                    new_names.push(name);
+                }
+            }
+        }
+        let len = entry.u16().ok()?;
+        put_number(out, len.into());
+        out.extend_from_slice(entry.slice(len.into()).ok()?);
+        if flags & EPOCH != 0 {
+            out.extend_from_slice(entry.slice(EPOCH_BYTES).ok()?);
+        }
+        if flags & DELETE == 0 {
+            put_number(out, entry.u16().ok()?.into());
+            let len = entry.u32().ok()?;
+            put_number(out, len.into());
+            entry.slice(DIGEST_BYTES).ok()?;
+            bytes = bytes.checked_add(usize::try_from(len).ok()?)?;
+        }
+    }
+    if !entry.0.is_empty() || bytes != values.len() {
+        return None;
+    }
+    for name in new_names {
+        let at = names.len() as u64;
+        names.insert(name.to_vec(), at);
+    }
+    *last_ms = ms;
+    out.extend_from_slice(values);
+    Some(())
+}
+
+/// A commit that was read: its entry, without the digests of values until it is [`rebuilt`](fill_digests), and its values.
+pub(super) struct Unpacked<'a> {
+    pub(super) entry: Vec<u8>,
+    pub(super) values: &'a [u8],
+}
+
+/// Reads a commit of `count` changes that [`pack`] wrote. `room` is how many bytes it may take.
+pub(super) fn unpack<'a>(
+    body: &mut Unread<'a>,
+    count: u64,
+    device: [u8; 16],
+    names: &mut NamesRead<'a>,
+    last_ms: &mut u64,
+    streams: &BTreeMap<ReplicaId, u64>,
+    room: usize,
+) -> Result<Unpacked<'a>, WireError> {
+    let count = u32::try_from(count).map_err(|_| OUT_OF_RANGE)?;
+    let by = body.number()?;
+    let by = (by >> 1).cast_signed() ^ -(by & 1).cast_signed();
+    let ms = last_ms.cast_signed().wrapping_add(by).cast_unsigned();
+    if ms >> 48 != 0 {
+        return Err(OUT_OF_RANGE);
+    }
+    *last_ms = ms;
+    let counter: u16 = body.fitting()?;
+    // Half as much again as the bytes that are there is the most that is taken at once.
+    let mut entry = Vec::with_capacity(HEAD_BYTES + 64);
+    entry.push(FORMAT);
+    entry.extend_from_slice(&device);
+    entry.extend_from_slice(&(ms << 16 | u64::from(counter)).to_be_bytes());
+    let causes: u16 = body.fitting()?;
+    entry.extend_from_slice(&causes.to_be_bytes());
+    for _ in 0..causes {
+        let stream = match body.number()? {
+            0 => {
+                let stream = ReplicaId::from_bytes(body.array()?);
+                if streams.contains_key(&stream) {
+                    return Err(WireError::Body("it names a stream in full that has a number"));
+                }
+                stream
+            }
+            run => {
+                let named = streams.iter().find(|(_, number)| **number == run - 1);
+                named.map(|(stream, _)| *stream).ok_or(OUT_OF_RANGE)?
+            }
+        };
+        entry.extend_from_slice(stream.as_bytes());
+        entry.extend_from_slice(&body.number()?.to_be_bytes());
+        entry.extend_from_slice(&body.array::<8>()?);
+    }
+    entry.extend_from_slice(&count.to_be_bytes());
+    let mut bytes = 0_usize;
+    for _ in 0..count {
+        let flags = body.byte()?;
+        entry.push(flags);
+        if flags & SAME == 0 {
+            let name = match body.number()? {
+                0 => {
+                    let len = body.byte()?;
+                    let name = body.slice(len.into())?;
+                    if !names.known.insert(name) {
+                        return Err(WireError::Body("it names a model twice"));
+                    }
+                    names.names.push(name);
+                    name
+                }
+                at => {
+                    let at = usize::try_from(at - 1).map_err(|_| OUT_OF_RANGE)?;
+                    names.names.get(at).copied().ok_or(OUT_OF_RANGE)?
+                }
+            };
+            entry.push(u8::try_from(name.len()).map_err(|_| OUT_OF_RANGE)?);
+            entry.extend_from_slice(name);
+        }
+        let len: u16 = body.fitting()?;
+        entry.extend_from_slice(&len.to_be_bytes());
+        entry.extend_from_slice(body.slice(len.into())?);
+        if flags & EPOCH != 0 {
+            entry.extend_from_slice(body.slice(EPOCH_BYTES)?);
+        }
+        if flags & DELETE == 0 {
+            let (schema, len): (u16, u32) = (body.fitting()?, body.fitting()?);
+            entry.extend_from_slice(&schema.to_be_bytes());
+            entry.extend_from_slice(&len.to_be_bytes());
+            entry.extend_from_slice(&[0; DIGEST_BYTES]);
+            bytes = usize::try_from(len).ok().and_then(|len| bytes.checked_add(len)).ok_or(CUT_SHORT)?;
+        }
+        // A change of two bytes becomes more: stop before memory is taken for what no honest frame has.
+        if entry.len() > room {
+            return Err(WireError::TooLong);
+        }
+    }
+    Ok(Unpacked { entry, values: body.slice(bytes)? })
+}
+
+/// Fills in the digests of the values of an entry that was read.
+pub(super) fn fill_digests(entry: &mut [u8], values: &[u8]) -> Result<(), WireError> {
+    let places = digest_places(entry)?;
+    let mut values = Unread(values);
+    for (at, len) in places {
+        let digest = digest(values.slice(len)?);
+        entry.get_mut(at..at + DIGEST_BYTES).ok_or(CUT_SHORT)?.copy_from_slice(&digest);
+    }
+    Ok(())
+}
+
+/// Where the digests of an entry stand, and how long their values are.
+fn digest_places(entry: &[u8]) -> Result<Vec<(usize, usize)>, WireError> {
+    let mut rest = Unread(entry);
+    rest.slice(HEAD_BYTES)?;
+    let causes = rest.u16()?;
+    rest.slice(usize::from(causes) * 32)?;
+    let count = rest.u32()?;
+    let mut places = Vec::new();
+    for _ in 0..count {
+        let flags = rest.byte()?;
+        if flags & SAME == 0 {
+            let len = rest.byte()?;
+            rest.slice(len.into())?;
+        }
+        let len = rest.u16()?;
+        rest.slice(len.into())?;
+        if flags & EPOCH != 0 {
+            rest.slice(EPOCH_BYTES)?;
+        }
+        if flags & DELETE == 0 {
+            rest.slice(2)?;
+            let len = usize::try_from(rest.u32()?).map_err(|_| OUT_OF_RANGE)?;
+            places.push((entry.len() - rest.0.len(), len));
+            rest.slice(DIGEST_BYTES)?;
+        }
+    }
+    Ok(places)
+}

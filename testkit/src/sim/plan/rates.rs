@@ -1,0 +1,35 @@
+//! Slow links of a plan: how many bytes pass in a second, and how long they are on their way.
+
+use serde::{Deserialize, Serialize};
+use syncline_backends::Link;
+
+/// How slow the way between two replicas is, the same in both directions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    /// How many bytes pass in a second.
+    pub bytes_a_second: u32,
+    /// How long a frame and its answer are on their way, beside their bytes.
+    pub round_trip_ms: u16,
+    /// How many bytes wait to leave. More are dropped.
+    pub queue_bytes: u32,
+}
+
+impl Rate {
+    pub(super) fn draw(rng: &mut fastrand::Rng) -> Self {
+        Self {
+            bytes_a_second: *rng.choice(&[2_000, 6_000, 20_000, 60_000, 1_000_000]).unwrap_or(&2_000),
+            round_trip_ms: *rng.choice(&[0, 20, 200, 2_000, 15_000]).unwrap_or(&200),
+            queue_bytes: *rng.choice(&[2_000, 64_000, 1_000_000]).unwrap_or(&64_000),
+        }
+    }
+
+    pub(in crate::sim) fn link(self) -> Link {
+        let delay_ms = u64::from(self.round_trip_ms / 2);
+        Link {
+            delay_ms: delay_ms..=delay_ms,
+            bytes_a_second: Some(u64::from(self.bytes_a_second)),
+            queue_bytes_max: self.queue_bytes as usize,
+            ..Link::default()
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What replicas do that have converged and whose links are good: a commit is everywhere at once, and its author hears
+//! so. Of a commit whose frame was lost they know from the next one, and of a lost pull after a while.
+
+use syncline::{Limits, ReplicaId};
+use syncline_backends::Link;
+
+use super::World;
+use super::judging::stored_heads;
+use crate::sim::plan::Edit;
+use crate::sim::time::EPOCH_MS;
+use crate::sim::{Failure, fail};
+
+/// How long a commit takes at most to be at all members, and their acknowledgements to be back.
+const LIVE_MS: u64 = 1_000;
+
+/// How long it takes at most until a pull that was lost is asked for again.
+const LOST_PULL_MS: u64 = 20_000;
+
+/// How long the pulls of a replica are lost in a few runs: until the pauses between them are as long as they may be.
+const SILENCE_MS: u64 = 25 * 60_000;
+
+/// How long a replica takes at most to ask again after such a time: the longest pause, and the time for an answer.
+const LONGEST_PAUSE_MS: u64 = 90_000;
+
+/// In one of so many runs.
+const SILENCE_EVERY: u64 = 8;
+
+/// The record of a probe: no other commit changes it.
+const PROBE: u32 = 1_000_003;
+
+impl World {
+    /// Lets one replica after the other commit, and lets frames to a second one be lost.
+    pub(super) fn probe(&mut self) -> Result<(), Failure> {
+        let honest = |at: &usize| {
+            let process = &self.processes[*at];
+            process.running && !process.rolled_back && process.added.get()
+        };
+        let mut all: Vec<usize> = (0..self.processes.len()).filter(honest).collect();
+        self.rng.shuffle(&mut all);
+        let &[one, other, ..] = all.as_slice() else { return Ok(()) };
+        // Clocks that stand far ahead are within nobody's bound: what they stamp waits until somebody releases it.
+        if self.is_any_far() {
+            return Ok(());
+        }
+        self.commit_probe(one, &all)?;
+        self.expect_everywhere(one, &all, LIVE_MS, "Y21 a commit is told at once")?;
+        self.expect_acknowledged(one, &all)?;
+
+        // Nobody may tell of the commit that is lost: neither its author nor those who acknowledge it.
+        let to = self.processes[one].id;
+        let rest: Vec<_> = self.processes.iter().map(|process| process.id).filter(|id| *id != to).collect();
+        let deafen = |world: &Self, deaf| rest.iter().for_each(|id| world.block(*id, to, deaf));
+        let silence = |world: &Self, silent| rest.iter().for_each(|id| world.block(to, *id, silent));
+        deafen(self, true);
+        self.commit_probe(other, &all)?;
+        self.run_until(self.timeline.now_ms() + LIVE_MS)?;
+        deafen(self, false);
+        self.commit_probe(other, &all)?;
+        self.expect_everywhere(other, &all, LIVE_MS, "Y21 a lost commit is asked for at once")?;
+
+        deafen(self, true);
+        self.commit_probe(other, &all)?;
+        self.run_until(self.timeline.now_ms() + LIVE_MS)?;
+        deafen(self, false);
+        silence(self, true);
+        self.commit_probe(other, &all)?;
+        let long = self.plan.seed.is_multiple_of(SILENCE_EVERY);
+        let (lost_ms, within_ms) =
+            if long { (SILENCE_MS, LONGEST_PAUSE_MS) } else { (LIVE_MS, LOST_PULL_MS) };
+        self.run_until(self.timeline.now_ms() + lost_ms)?;
+        silence(self, false);
+        self.expect_everywhere(other, &all, within_ms, "Y21 a lost pull is asked for again")
+    }
+
+    /// Whether a commit is stamped beyond the bound of the others.
+    fn is_any_far(&self) -> bool {
+        let bound = EPOCH_MS + self.timeline.now_ms() + Limits::default().max_drift_ms;
+        self.oracle.borrow().latest_wall(u64::MAX) > bound
+    }
+
+    fn block(&self, from: ReplicaId, to: ReplicaId, blocked: bool) {
+        self.network.set(from, to, Link { blocked, ..Link::default() });
+    }
+
+    fn commit_probe(&mut self, at: usize, all: &[usize]) -> Result<(), Failure> {
+        let before = stored_heads(&self.processes[at]);
+        if let Some(commit) = self.apps.commit(at, &self.processes[at], vec![Edit::Note(PROBE, true)]) {
+            self.executor.spawn(Some(at), commit);
+        }
+        self.settle()?;
+        let id = self.processes[at].id;
+        if stored_heads(&self.processes[at]).get(&id) <= before.get(&id) {
+            let detail = format!("{id} makes no commit, of {} replicas that agree", all.len());
+            return fail("Y21 replicas that agree commit", detail);
+        }
+        Ok(())
+    }
+
+    /// All replicas have all commits of one of them within `ms`.
+    fn expect_everywhere(
+        &mut self,
+        of: usize,
+        all: &[usize],
+        ms: u64,
+        property: &'static str,
+    ) -> Result<(), Failure> {
+        self.run_until(self.timeline.now_ms() + ms)?;
+        let id = self.processes[of].id;
+        let commits = stored_heads(&self.processes[of]).get(&id).copied();
+        let late = all.iter().find(|at| stored_heads(&self.processes[**at]).get(&id).copied() < commits);
+        match late {
+            Some(late) => {
+                let late = self.processes[*late].id;
+                fail(property, format!("{late} lacks a commit of {id} after {ms} ms\n{}", self.explain()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// One replica knows that all others have acknowledged all its commits (Y20).
+    fn expect_acknowledged(&mut self, of: usize, all: &[usize]) -> Result<(), Failure> {
+        let Some(status) = self.status_of(of)? else { return Ok(()) };
+        let ids: Vec<_> = all.iter().map(|at| self.processes[*at].id).collect();
+        let late = status
+            .peers
+            .iter()
+            .find(|peer| ids.contains(&peer.replica) && peer.acknowledged < status.commits);
+        match late {
+            Some(late) => {
+                let detail = format!(
+                    "{} says that {} has acknowledged {} of {} commits",
+                    status.replica, late.replica, late.acknowledged, status.commits
+                );
+                fail("Y20 an author hears of acknowledgements", detail)
+            }
+            None => Ok(()),
+        }
+    }
+}
