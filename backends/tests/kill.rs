@@ -327,7 +327,7 @@ mod joined {
             }
             let second = path.with_extension("second");
             match version(path) {
-                1 => drop(std::fs::write(&second, "").unwrap()),
+                1 => std::fs::write(&second, "").unwrap(),
                 _ => std::fs::remove_file(&second).unwrap(),
             }
             let (library, driver) = open::<S>(path).await;
@@ -392,9 +392,9 @@ mod joined {
                 let ids: Vec<_> = records.iter().map(|record| record.id).collect();
                 let read = library.with_tx(move |tx| {
                     S::create(tx.native(), table(version))?;
-                    Ok(ids.iter().try_for_each(|id| {
+                    ids.iter().try_for_each(|id| {
                         found.send(S::count(tx.native(), table(version), *id)?).map_err(BoxError::from)
-                    })?)
+                    })
                 });
                 read.await.unwrap();
                 let mut projected = records.iter().zip(rows.iter());

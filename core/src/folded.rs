@@ -106,7 +106,9 @@ async fn fold<S: Storage>(
         };
         // Merge the values with each other first: the record, which grows with each of them, is then merged once.
         let values = page.into_iter().map(|entry| entry.value);
-        for beside in combine_all(values, |one, other| merged(&one, &other).ok_or([one, other])) {
+        for beside in
+            combine_all(values, |one, other| merged(&one, &other).ok_or_else(|| Box::new([one, other])))
+        {
             if let Some(both) = merged(stored, &beside) {
                 *stored = both;
             }

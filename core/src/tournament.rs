@@ -6,7 +6,7 @@
 /// Combines `items`, neighbours first. Returns what is left: one item, and beside it all that could not be combined.
 pub(crate) fn combine_all<T>(
     items: impl IntoIterator<Item = T>,
-    mut combine: impl FnMut(T, T) -> Result<T, [T; 2]>,
+    mut combine: impl FnMut(T, T) -> Result<T, Box<[T; 2]>>,
 ) -> Vec<T> {
     // Combined items, each with the binary logarithm of how many it is of: a larger one is never behind a smaller one.
     let mut combined: Vec<(u32, T)> = Vec::new();
@@ -18,7 +18,7 @@ pub(crate) fn combine_all<T>(
                 None => combined.push((level, item)),
                 Some((_, before)) => match combine(before, item) {
                     Ok(both) => next = Some((level + 1, both)),
-                    Err(two) => apart.extend(two),
+                    Err(two) => apart.extend(*two),
                 },
             }
         }
@@ -27,7 +27,7 @@ pub(crate) fn combine_all<T>(
     while let Some((_, before)) = combined.pop() {
         last = match last.take() {
             None => Some(before),
-            Some(item) => combine(before, item).map_err(|two| apart.extend(two)).ok(),
+            Some(item) => combine(before, item).map_err(|two| apart.extend(*two)).ok(),
         };
     }
     apart.extend(last);
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn what_cannot_be_combined_is_left_apart() {
         let combine = |one: u64, other: u64| {
-            if one % 10 == 9 || other % 10 == 9 { Err([one, other]) } else { Ok(one + other) }
+            if one % 10 == 9 || other % 10 == 9 { Err(Box::new([one, other])) } else { Ok(one + other) }
         };
         for items in [vec![9, 9, 9], vec![10, 9, 20, 30], vec![9, 10, 20, 30, 40, 9, 50]] {
             let left = combine_all(items.clone(), combine);

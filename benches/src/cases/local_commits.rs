@@ -86,9 +86,9 @@ pub(super) fn run<H: HandWrittenJoin>(bench: &Bench<'_>) -> Result<Vec<Row>> {
         },
     )?;
     waits_us.sort_by(f64::total_cmp);
-    let at = |part: f64| {
+    let at = |percent: usize| {
         let last = waits_us.len().saturating_sub(1);
-        waits_us.get((last as f64 * part).ceil() as usize).copied().unwrap_or(f64::NAN)
+        waits_us.get((last * percent).div_ceil(100)).copied().unwrap_or(f64::NAN)
     };
     let commits = waits_us.len();
     let row = |case: String, ours, beside, figure, bar| Row {
@@ -101,7 +101,7 @@ pub(super) fn run<H: HandWrittenJoin>(bench: &Bench<'_>) -> Result<Vec<Row>> {
         figure,
         bar,
     };
-    let spread = Spread { median: at(0.99), min: at(0.5), max: at(1.) };
+    let spread = Spread { median: at(99), min: at(50), max: at(100) };
     let case = format!("a commit during a catch-up, p99 of {commits} (p50..max)");
     let mut rows = vec![row(case, Quantity::Micros(spread.median), None, spread, Some(WAIT))];
     let rate = |rates: &[f64]| Quantity::Rate(Spread::of(rates).median);

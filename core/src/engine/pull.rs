@@ -396,7 +396,7 @@ mod tests {
             let timing = puller.coming(A, id, 500, Mono(11_000)).expect("it was asked for");
             assert_eq!(timing.round_trip_ms, Some(11_000));
             puller.waits(A, Mono(11_000), 5_000);
-            assert_eq!(puller.choose(vec![A], &mut rng).is_none() || !puller.is_free(), true);
+            assert!(puller.choose(vec![A], &mut rng).is_none() || !puller.is_free());
             let answers = puller.arrived(A, id, Mono(12_000));
             let expected = if other { Answers::Late } else { Answers::Asked };
             assert_eq!(answers, (expected, Timing { round_trip_ms: None, transfer: Some((500, 1_000)) }));

@@ -25,7 +25,8 @@ impl Engine {
     }
 
     /// Takes note of the members that a peer does not hear. If it has less of one of their streams than is here, then an
-    /// acknowledgement that said so may have been lost: it is owed a hello, which says it again.
+    /// acknowledgement that said so may have been lost: it is said again. A hello would not do, since two members that
+    /// each lack something would answer hellos with hellos for ever.
     pub(super) fn hear_unheard(&mut self, from: ReplicaId, hello: &Hello) {
         let unheard = hello.unheard.0.iter().copied();
         let unheard = unheard.filter(|member| *member != from && *member != self.context.me());
@@ -33,8 +34,9 @@ impl Engine {
         let has: BTreeMap<_, _> = hello.heads.0.iter().map(|head| (head.stream, head.seq)).collect();
         let lacks =
             |stream: &ReplicaId| self.ledger.head(*stream).seq > has.get(stream).copied().unwrap_or(0);
-        if unheard.iter().any(lacks) {
-            self.peers.owe(from, |owed| owed.hello = true);
+        let heads: Vec<_> = unheard.iter().copied().filter(lacks).map(|stream| self.ack_of(stream)).collect();
+        if !heads.is_empty() {
+            self.send(from, wire::ack(self.context.group(), &Capped(heads)));
         }
         let Self { relays, peers, .. } = self;
         relays.asks(from, unheard, |member| word(peers.get(member), from), self.now.mono);

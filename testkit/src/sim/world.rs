@@ -2,13 +2,15 @@
 //!
 //! The world polls one task after the other and has every store that was written judged after each poll. Its parts:
 //! `actions` does what a step of the plan says, `processes` starts and ends processes, `apps` commits, `chores` adds
-//! joiners and reads statuses, `judging` asks the oracle, `peace` ends the faults and checks what is left, `probing`
+//! joiners and reads statuses, `judging` asks the oracle,
+//! `meanwhile` looks at those whose links are good, `peace` ends the faults and checks what is left, `probing`
 //! looks at replicas that have converged, `telling` compares what subscribers are told with the stores, and `watching` takes what tasks find wrong.
 
 mod actions;
 mod apps;
 mod chores;
 mod judging;
+mod meanwhile;
 mod peace;
 mod probing;
 mod processes;
@@ -24,6 +26,7 @@ use syncline_backends::MemoryNetwork;
 
 use self::apps::Apps;
 use self::chores::AcksSeen;
+use self::meanwhile::Meanwhile;
 use self::processes::Process;
 use self::watching::Findings;
 use super::executor::Executor;
@@ -40,8 +43,11 @@ const POLLS_MAX: u64 = 3_000_000;
 /// How often the [chores](World::do_chores) are done.
 const CHORES_MS: u64 = 500;
 
-/// How often that is once the replicas have converged.
+/// How often that is once the replicas have converged, or while nothing happens.
 const RARE_CHORES_MS: u64 = 10_000;
+
+/// How long after a step they are done often.
+const BUSY_MS: u64 = 10_000;
 
 /// The state of a run.
 pub(super) struct World {
@@ -64,6 +70,9 @@ pub(super) struct World {
     digest: Digest,
     next_chores_ms: u64,
     acks: AcksSeen,
+    meanwhile: Meanwhile,
+    /// Until when chores are done often: a while after the last step.
+    busy_until_ms: u64,
     /// Whether the faults have ended.
     peace: bool,
     /// Whether the replicas have converged since.
@@ -93,6 +102,8 @@ impl World {
             digest: Digest::new(),
             next_chores_ms: 0,
             acks: AcksSeen::default(),
+            meanwhile: Meanwhile::new(&plan.steps),
+            busy_until_ms: 0,
             peace: false,
             converged: false,
         };
@@ -110,6 +121,9 @@ impl World {
     fn play(&mut self) -> Result<Report, Failure> {
         for step in std::mem::take(&mut self.plan.steps) {
             self.run_until(self.timeline.now_ms() + u64::from(step.after_ms))?;
+            let now = self.timeline.now_ms();
+            self.busy_until_ms = now + BUSY_MS;
+            self.meanwhile.take(&step.action, self.processes.len(), now);
             self.act(step.action)?;
             self.settle()?;
         }
@@ -161,8 +175,10 @@ impl World {
             let next = due.filter(|due| *due > now).min().unwrap_or(end_ms).min(end_ms);
             self.timeline.advance(next);
             if next >= chores {
-                self.next_chores_ms = next + if self.converged { RARE_CHORES_MS } else { CHORES_MS };
+                let rarely = self.converged || !self.peace && next > self.busy_until_ms;
+                self.next_chores_ms = next + if rarely { RARE_CHORES_MS } else { CHORES_MS };
                 self.do_chores();
+                self.look_meanwhile()?;
             }
             if next >= end_ms {
                 return self.settle();

@@ -759,6 +759,14 @@ pub(crate) const PROPERTIES: &[Property] = &[
         proof: Tests(&[]),
     },
     Property {
+        id: "Y22",
+        says: "Two members that hear each other have within two minutes what the other one had, whatever happens to the rest.",
+        method: "The simulator compares all pairs whose links and stores are well, while others are cut off.",
+        catches: "A puller that waits for one that is silent; a stuck stream that keeps all others waiting.",
+        limits: "",
+        proof: Tests(&[]),
+    },
+    Property {
         id: "B1",
         says: "Every queue has a cap in bytes or items, whatever callers and peers do.",
         method: "Floods, callers that outrun the store, peers that send more than they should.",

@@ -83,17 +83,22 @@ impl Pen {
     }
 
     /// Merges two values that lie beside the same record, if this version of the app can.
-    fn merge_besides(&self, key: &RecordKey, one: Merging, other: Merging) -> Result<Merging, [Merging; 2]> {
+    fn merge_besides(
+        &self,
+        key: &RecordKey,
+        one: Merging,
+        other: Merging,
+    ) -> Result<Merging, Box<[Merging; 2]>> {
         let epoch = |value: &Merging| value.header.merge.map(|merge| merge.epoch);
         if epoch(&one) != epoch(&other) || one.header.tombstone || other.header.tombstone {
-            return Err([one, other]);
+            return Err(Box::new([one, other]));
         }
         let old = Before { header: one.header, bytes: &one.bytes };
         let new = Arrival { header: other.header, value: record::value_of(&other.bytes) };
         let (header, bytes) = match self.verdict(key, old, &new) {
             Verdict::Mix(header, bytes, _) => (header, bytes),
             Verdict::Stay => (one.header, one.bytes),
-            Verdict::Replace | Verdict::Beside => return Err([one, other]),
+            Verdict::Replace | Verdict::Beside => return Err(Box::new([one, other])),
         };
         let mut besides = one.besides;
         besides.extend(other.besides);
@@ -339,7 +344,8 @@ mod tests {
         models.add::<Counted>().unwrap();
         let context = Arc::new(Context { models: Arc::new(models), ..context() });
         let ledger = Arc::new(ledger([(ME, head(ME, 1)), (B, head(B, 9)), (C, head(C, 9999))]));
-        let values: Vec<_> = (2..).take(VALUES).map(|n| (n, of_commit(C, n, &[n as u32]))).collect();
+        let values: Vec<_> =
+            (2..).take(VALUES).map(|n: u32| (u64::from(n), of_commit(C, n.into(), &[n]))).collect();
         let mut pen = Pen::new(&context, &ledger, now(9).wall, 0, false);
         let folded = pen.fold(vec![besides(&values, true)], vec![stored()]);
         assert_eq!((folded.records.len(), folded.completes), (1, 1));

@@ -248,7 +248,7 @@ impl Engine {
             got => Err(ReadError(format!("{got} values for {asked} keys").into())),
         });
         match self.writes.end(job) {
-            Doing::ReadingRound(round, places) => self.decide_round(round, places, keys, values),
+            Doing::ReadingRound(round, places) => self.decide_round(round, &places, keys, values),
             Doing::ReadingReceived(commits, places) => {
                 self.decide_received(commits, &places, keys, values);
             }
@@ -260,22 +260,22 @@ impl Engine {
     fn decide_round(
         &mut self,
         mut round: Vec<(Ticket, Commit)>,
-        places: Places,
+        places: &Places,
         keys: Vec<Key>,
         values: Result<Vec<Option<Value>>, ReadError>,
     ) {
-        take_keys_back(&mut round, keys, &places);
+        take_keys_back(&mut round, keys, places);
         match values {
             // A proof that this store was restored may have come while the records were read.
             Ok(_) if self.refusal().is_some() => self.refuse(round.into_iter().map(|(ticket, _)| ticket)),
             // A doubt about the own stream may have come, too: its end decides.
             Ok(_) if self.is_in_suspense() => self.writes.put_back(round),
             Ok(values) => {
-                if self.upkeep.is_folding() && self.folds_first(&round, &places, &values) {
+                if self.upkeep.is_folding() && self.folds_first(&round, places, &values) {
                     return self.writes.put_back(round);
                 }
                 let mut pen = self.pen();
-                let decision = pen.decide(round, values, &places, None);
+                let decision = pen.decide(round, values, places, None);
                 self.used(pen);
                 self.write(decision, Source::App);
             }

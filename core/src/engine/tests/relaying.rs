@@ -43,6 +43,19 @@ fn hub() -> (World, Author, WireHead) {
     (world, b, first)
 }
 
+/// Y14: two members that each lack what they do not hear must not answer hellos with hellos.
+#[test]
+fn y14_a_hello_of_a_member_that_lacks_something_is_answered_by_an_acknowledgement() {
+    let (mut world, b, _) = hub();
+    for heads in [vec![], vec![b.head()]] {
+        world.feed(C, asks(1, &[B], &heads));
+        let said = world.said().into_iter().filter(|(to, _)| *to == Some(C));
+        let said: Vec<_> = said.map(|(_, message)| message).collect();
+        let acks = if heads.is_empty() { vec![Message::Ack(Capped(vec![b.head()]))] } else { vec![] };
+        assert_eq!(said, acks);
+    }
+}
+
 #[test]
 fn y20_the_author_is_told_how_far_a_member_is_that_it_does_not_hear() {
     let (mut world, b, first) = hub();

@@ -87,7 +87,7 @@ fn a_commit_that_is_made_while_a_page_is_read_is_told_behind_it() {
 /// Y16: on a slow link what was not acknowledged lies in the queue of the transport, and is lost where that is full.
 #[test]
 fn no_live_commit_goes_to_a_peer_that_is_more_than_a_page_behind() {
-    let limits = Limits { page_bytes_max: 800, ..Limits::default() };
+    let limits = Limits { page_bytes_max: 1_000, ..Limits::default() };
     let mut world = World::limited(limits);
     for peer in [B, C] {
         let own = world.own();

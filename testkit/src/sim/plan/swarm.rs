@@ -12,10 +12,16 @@ impl Plan {
         let replicas = *rng.choice(&[2, 2, 3, 3, 3, 4, 5]).unwrap_or(&3);
         let ids = *rng.choice(&[1, 2, 4, 16, 500]).unwrap_or(&4);
         let swarm = Swarm::draw(&mut rng);
-        let count = rng.usize(20..140);
+        // A few runs last long: what is bad stays bad for minutes, while the rest has time to agree.
+        let is_long = rng.u8(0..5) == 0;
+        let (count, pauses) = if is_long {
+            (rng.usize(20..50), [0, 0, 3, 200, 3_000, 60_000, 200_000])
+        } else {
+            (rng.usize(20..140), [0, 0, 1, 3, 20, 200, 3_000])
+        };
         let mut steps = Vec::with_capacity(count);
         for _ in 0..count {
-            let after_ms = *rng.choice(&[0, 0, 1, 3, 20, 200, 3_000]).unwrap_or(&1);
+            let after_ms = *rng.choice(&pauses).unwrap_or(&1);
             let action = swarm.action(&mut rng, replicas, ids);
             steps.push(Step { after_ms, action });
         }

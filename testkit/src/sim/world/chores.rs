@@ -8,7 +8,7 @@ use futures::executor::block_on;
 use syncline::internals::history;
 use syncline::{Limits, ReplicaId, Status, StreamStatus, StreamStop};
 
-use super::World;
+use super::{CHORES_MS, World};
 use crate::sim::plan::FAR_MS;
 use crate::sim::store::SimDisk;
 use crate::sim::time::EPOCH_MS;
@@ -54,7 +54,25 @@ impl World {
                         added.set(true);
                     }
                 });
+                self.add_by_another_too(at);
             }
+        }
+    }
+
+    /// In every other run, another member adds a joiner at the same time as the founder: both records must merge. That
+    /// alone makes no member, since the other one may be lost with its commit.
+    fn add_by_another_too(&mut self, at: usize) {
+        let can = |other: &usize| self.processes[*other].added.get() && !self.processes[*other].rolled_back;
+        let others: Vec<usize> = (1..self.processes.len()).filter(can).collect();
+        let turn = usize::try_from(self.timeline.now_ms() / CHORES_MS).unwrap_or(0);
+        let Some(other) = others.get(turn % others.len().max(1)).filter(|_| self.plan.seed % 2 == 1) else {
+            return;
+        };
+        let (id, device) = (self.processes[at].id, self.processes[at].device);
+        if let Some(member) = self.manager(*other) {
+            self.executor.spawn(Some(*other), async move {
+                let _ = member.add_member_on(id, device).await;
+            });
         }
     }
 }

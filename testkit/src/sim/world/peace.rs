@@ -83,7 +83,6 @@ impl World {
     /// Checks what the replicas do after they have converged.
     pub(super) fn check_rest(&mut self) -> Result<(), Failure> {
         self.check_idle_network()?;
-        self.probe()?;
         for at in 0..self.processes.len() {
             match (self.processes[at].lost, self.processes[at].rolled_back) {
                 (true, _) => {}
@@ -91,7 +90,7 @@ impl World {
                 (false, false) => self.check_accepted(at)?,
             }
         }
-        Ok(())
+        self.probe()
     }
 
     /// Replicas that agree send each other hellos and nothing else (Y14).

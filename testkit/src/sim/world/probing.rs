@@ -43,6 +43,10 @@ impl World {
             return Ok(());
         }
         self.commit_probe(one, &all)?;
+        // A write that failed may have drawn a stamp far ahead, which shows only now.
+        if self.is_any_far() {
+            return Ok(());
+        }
         self.expect_everywhere(one, &all, LIVE_MS, "Y21 a commit is told at once")?;
         self.expect_acknowledged(one, &all)?;
 
@@ -53,6 +57,9 @@ impl World {
         let silence = |world: &Self, silent| rest.iter().for_each(|id| world.block(to, *id, silent));
         deafen(self, true);
         self.commit_probe(other, &all)?;
+        if self.is_any_far() {
+            return Ok(());
+        }
         self.run_until(self.timeline.now_ms() + LIVE_MS)?;
         deafen(self, false);
         self.commit_probe(other, &all)?;

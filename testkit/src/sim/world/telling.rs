@@ -68,7 +68,7 @@ impl Heard {
     }
 
     /// Takes a change that is told: it comes once, after those before it in its stream, and fits what was told before.
-    fn hear(&mut self, replica: ReplicaId, change: Change) -> Result<(), Failure> {
+    fn hear(&mut self, replica: ReplicaId, change: &Change) -> Result<(), Failure> {
         let last = self.last.entry(change.stamp.replica()).or_default();
         if change.seq > last.0 {
             *last = (change.seq, BTreeSet::new());
@@ -100,7 +100,7 @@ impl World {
                 match told {
                     Ok(change) => {
                         self.oracle.borrow().check_told(process.id, &change)?;
-                        heard.hear(process.id, change)?;
+                        heard.hear(process.id, &change)?;
                     }
                     Err(_) => {
                         heard.lagged = true;

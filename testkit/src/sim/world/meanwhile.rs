@@ -1,0 +1,137 @@
+//! What pairs of replicas do while others are cut off: two whose links are good have, within a bound, what the other
+//! had, whatever happens elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use syncline::ReplicaId;
+
+use super::World;
+use super::processes::Process;
+use crate::sim::plan::{Action, Step};
+use crate::sim::{Failure, PEACE_MS, fail};
+
+/// How often the heads are noted.
+const EVERY_MS: u64 = 10_000;
+
+/// The pairs of replicas that hear each other, and what each replica had a while ago.
+#[derive(Default)]
+pub(super) struct Meanwhile {
+    /// Whether a clock is wrong in this run: then streams are held, and nothing is expected before the end.
+    is_off: bool,
+    /// The processes whose stores fail, or may.
+    unwell: BTreeSet<usize>,
+    /// The pairs that do not hear each other well, until all links are healed.
+    apart: BTreeSet<(usize, usize)>,
+    /// Since when each process and each pair is well; from the beginning, if it is not named.
+    since: BTreeMap<(usize, usize), u64>,
+    /// The heads of all processes, the oldest first, and when they were noted.
+    noted: VecDeque<(u64, Vec<BTreeMap<ReplicaId, u64>>)>,
+}
+
+impl Meanwhile {
+    pub(super) fn new(steps: &[Step]) -> Self {
+        let is_off = steps.iter().any(|step| matches!(step.action, Action::Clock { .. }));
+        Self { is_off, ..Self::default() }
+    }
+
+    /// Takes note of a step, which ends for a process or a pair the time that it was well.
+    pub(super) fn take(&mut self, action: &Action, count: usize, now: u64) {
+        let place = |at: u8| usize::from(at) % count;
+        match action {
+            Action::Commit { .. } | Action::Pair { .. } | Action::Join { .. } => {}
+            Action::Backup { .. } | Action::SlowSubscriber { .. } | Action::Clock { .. } => {}
+            Action::Crash { at, .. } | Action::Stop { at, .. } => self.begins((place(*at), place(*at)), now),
+            Action::Pause { at, ms } => self.begins((place(*at), place(*at)), now + u64::from(*ms)),
+            Action::Fault { at, .. }
+            | Action::Full { at, .. }
+            | Action::Slow { at, .. }
+            | Action::SlowReads { at, .. }
+            | Action::Restore { at } => drop(self.unwell.insert(place(*at))),
+            Action::Link { from, to, .. }
+            | Action::Noise { from, to, .. }
+            | Action::Late { from, to, .. } => {
+                self.apart.insert(pair(place(*from), place(*to)));
+            }
+            Action::Disconnect { one, other }
+            | Action::Flap { one, other, .. }
+            | Action::Rate { one, other, .. } => {
+                self.apart.insert(pair(place(*one), place(*other)));
+            }
+            Action::Partition { .. } => {
+                self.apart.extend((0..count).flat_map(|one| (0..one).map(move |other| pair(one, other))));
+            }
+            Action::Heal => {
+                for pair in std::mem::take(&mut self.apart) {
+                    self.begins(pair, now);
+                }
+            }
+        }
+    }
+
+    fn begins(&mut self, who: (usize, usize), at: u64) {
+        let since = self.since.entry(who).or_default();
+        *since = at.max(*since);
+    }
+
+    /// Whether two processes are well, and hear each other, since then.
+    fn are_well(&self, one: usize, other: usize, since: u64) -> bool {
+        let is_since = |who| self.since.get(&who).is_none_or(|began| *began <= since);
+        let ill = self.unwell.contains(&one) || self.unwell.contains(&other);
+        let all = [(one, one), (other, other), pair(one, other)];
+        !ill && !self.apart.contains(&pair(one, other)) && all.into_iter().all(is_since)
+    }
+}
+
+const fn pair(one: usize, other: usize) -> (usize, usize) {
+    if one < other { (one, other) } else { (other, one) }
+}
+
+impl World {
+    /// Compares what replicas have with what others had, and notes what they have now (Y22).
+    pub(super) fn look_meanwhile(&mut self) -> Result<(), Failure> {
+        let now = self.timeline.now_ms();
+        let is_soon = self.meanwhile.noted.back().is_some_and(|(at, _)| now < at + EVERY_MS);
+        if self.meanwhile.is_off || self.peace || is_soon {
+            return Ok(());
+        }
+        for (at, process) in self.processes.iter().enumerate() {
+            if !process.running || !knows_all_of_itself(process) {
+                self.meanwhile.begins((at, at), now);
+            }
+        }
+        self.meanwhile
+            .noted
+            .push_back((now, self.processes.iter().map(|one| one.judged_heads.clone()).collect()));
+        // Look at the youngest heads that are old enough.
+        while self.meanwhile.noted.get(1).is_some_and(|(at, _)| at + PEACE_MS <= now) {
+            self.meanwhile.noted.pop_front();
+        }
+        let Some((then, heads)) = self.meanwhile.noted.front().filter(|(at, _)| at + PEACE_MS <= now) else {
+            return Ok(());
+        };
+        for (other, had) in heads.iter().enumerate() {
+            for (one, process) in self.processes.iter().enumerate() {
+                if one == other || !self.meanwhile.are_well(one, other, *then) {
+                    continue;
+                }
+                let lacks =
+                    |(stream, seq): &(&ReplicaId, &u64)| process.judged_heads.get(stream) < Some(*seq);
+                if let Some((stream, seq)) = had.iter().filter(|(_, seq)| **seq > 0).find(lacks) {
+                    let (one, other) = (process.id, self.processes[other].id);
+                    let detail = format!(
+                        "{one} lacks commit {seq} of {stream}, which {other} had at {then} ms\n{}",
+                        self.explain()
+                    );
+                    return fail("Y22 those who hear each other converge meanwhile", detail);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a replica is a member, as its own store says: others neither serve nor ask it before.
+fn knows_all_of_itself(process: &Process) -> bool {
+    let own = process.id.0.as_bytes();
+    process.records.iter().any(|record| record.record.id_bytes().ends_with(own))
+}
