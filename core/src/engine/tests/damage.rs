@@ -93,6 +93,62 @@ fn a_lost_value_ends_its_own_stream_and_no_other() {
     }
 }
 
+/// Y16: the page behind one goes on where that one ended, which is in front of the damage: each says so, and no other stream
+/// is left out. A page that lost a value ends nowhere, so the puller asks from its heads on.
+#[test]
+fn pages_go_on_past_a_damaged_stream() {
+    for lost in [false, true] {
+        let mut world = relay();
+        let own = world.own().seq;
+        if lost {
+            world.store.0.lock().unwrap().remove(&RecordKey::new::<Tag>(&2).into_bytes()).unwrap();
+        } else {
+            let (key, row) = row_of(&world, B, 2);
+            flip(&world, &key, row.len() - 1);
+        }
+        let (mut id, mut places, mut brought) = (pull_all().id, Vec::new(), Vec::new());
+        world.feed(C, wire::pull(GROUP, &Pull { budget: 1, ..pull_all() }));
+        for _ in 0..20 {
+            let (mut more, mut any) = (false, false);
+            for (_, message) in world.said() {
+                match message {
+                    Message::Damaged(ends) => places.extend(ends.0),
+                    Message::Page(head, page) => {
+                        assert_eq!(head.id, id);
+                        let page = page.whole(REPLICA);
+                        (more, any) = (head.more, !page.is_empty());
+                        brought.extend(page.into_iter().map(|commit| (commit.stream, commit.seq)));
+                    }
+                    _ => {}
+                }
+            }
+            if more {
+                let on = wire::PullOn { id: id + 1, behind: id, budget: 1 };
+                world.feed(C, wire::pull_on(GROUP, &on));
+            } else if !any && brought.len() < usize::try_from(own).unwrap() + 2 {
+                let heads = brought.iter().map(|(stream, seq)| {
+                    let key = keys::log(*stream, *seq);
+                    let row = world.get(key).unwrap();
+                    let (previous, entry) = split_row(&row).unwrap();
+                    (*stream, WireHead { stream: *stream, seq: *seq, digest: chain(&previous, entry) })
+                });
+                let heads = heads.collect::<BTreeMap<_, _>>().into_values().collect();
+                let pull = Pull { id: id + 1, budget: 1, heads: Capped(heads), ..pull_all() };
+                world.feed(C, wire::pull(GROUP, &pull));
+            } else {
+                break;
+            }
+            id += 1;
+        }
+        let expected: BTreeSet<_> = (1..=own).map(|seq| (REPLICA, seq)).chain([(B, 1), (C, 1)]).collect();
+        assert_eq!(brought.len(), expected.len(), "each once; lost: {lost}: {brought:?}");
+        assert_eq!(brought.into_iter().collect::<BTreeSet<_>>(), expected, "lost: {lost}");
+        assert!(!places.is_empty() && places.iter().all(|place| (place.stream, place.seq) == (B, 2)));
+        let part = if lost { DamagedPart::Value } else { DamagedPart::Row };
+        assert_eq!(world.events(), [Event::Damaged(Damage { stream: B, seq: 2, part })]);
+    }
+}
+
 /// The puller does not ask a peer again for what that cannot serve, until the next hello, and does not let it rest: other
 /// streams come from there.
 #[test]
