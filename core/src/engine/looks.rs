@@ -353,6 +353,25 @@ mod tests {
     }
 
     #[test]
+    fn a_read_of_a_walk_has_as_many_rows_as_fit() {
+        let (_, head) = log_of(300);
+        let long = u32::try_from(READ_BYTES_MAX).unwrap();
+        for (long_rows, walks, rows) in [
+            (vec![], true, READ_ROWS_MAX),
+            (vec![(B, 1, long)], true, 1),
+            (vec![(B, 8, long)], true, 7),
+            (vec![(B, 300, long)], true, READ_ROWS_MAX),
+            (vec![], false, 2),
+        ] {
+            let ledger = ledger([(B, head)]).with_long_rows(long_rows);
+            let mut looks = Looks::default();
+            looks.want(Purpose::Search, place(1, walks));
+            assert!(looks.begin(&ledger));
+            assert_eq!(looks.step(&ledger), Some(Ok(Query::Scan(keys::logs_from(B, 1), rows))));
+        }
+    }
+
+    #[test]
     fn a_purpose_waits_once_and_the_last_place_counts() {
         let mut looks = Looks::default();
         let compare = Purpose::Compare { peer: C, stream: B };
