@@ -11,6 +11,7 @@ use crate::hlc::Hlc;
 use crate::ids::{DeviceId, ReplicaId};
 use crate::join_wait::JoinWait;
 use crate::projection::ProjectionStatus;
+use crate::stored::ForkRow;
 pub use crate::stored::keys::RecordKey;
 
 /// An event that an app may want to react to.
@@ -86,6 +87,21 @@ pub enum Event {
         /// How many frames of this replica were refused, as [`PeerStatus::rejected`](crate::PeerStatus::rejected)
         /// counts them.
         count: u64,
+    },
+    /// A place in the log of a stream is damaged in this store. From there on, this replica serves the stream to no peer;
+    /// others get it from its author, and from whoever has it whole. All other streams go on. Told once for a place, and
+    /// again after this store was opened anew; [`StreamStatus::damaged`](crate::StreamStatus::damaged) shows it.
+    Damaged(Damage),
+    /// A peer has another history of a stream and could not show it, or another member has the one that is here: its log is
+    /// damaged, or the one here is. Nothing of that stream is taken from the peer any more until one of the two is opened
+    /// anew, and nothing else follows from its word.
+    Disputed {
+        /// The peer.
+        peer: ReplicaId,
+        /// The replica that writes the stream.
+        stream: ReplicaId,
+        /// The sequence number of the commit that was to be shown.
+        seq: u64,
     },
     /// Several commits of peers could not be written together. They are pulled again and written one by one, so that a
     /// commit that cannot be written stops its own stream alone.
@@ -178,6 +194,66 @@ impl StreamStop {
             | Self::Forked { seq }
             | Self::Refused { seq, .. } => *seq,
         }
+    }
+}
+
+/// A damaged place in the log of a stream, in this store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Damage {
+    /// The replica that writes the stream.
+    pub stream: ReplicaId,
+    /// The sequence number of the commit.
+    pub seq: u64,
+    /// The part that is damaged.
+    pub part: DamagedPart,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { stream, seq, part } = self;
+        let part = match part {
+            DamagedPart::Row => "its log row, or the one behind it, is damaged or missing",
+            DamagedPart::Value => "one of its values is damaged or missing",
+            DamagedPart::Head => "the head of its stream is damaged, or its log row is",
+        };
+        write!(f, "the log here is damaged at commit {seq} of {stream}: {part}")
+    }
+}
+
+/// The part of a commit that is damaged in this store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum DamagedPart {
+    /// Its row in the log, or the row behind it, which names its digest.
+    Row,
+    /// A value that it put, in its record or where it is kept for the log.
+    Value,
+    /// The head of its stream.
+    Head,
+}
+
+/// The proof that a stream has two histories: who showed it, and both digests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Fork {
+    /// The stream that proves it: the one that has two histories, or one of which this replica had acknowledged more than it
+    /// has.
+    pub stream: ReplicaId,
+    /// The sequence number of the commit at which the histories part.
+    pub seq: u64,
+    /// The replica that showed the other history, which it had checked.
+    pub by: ReplicaId,
+    /// The digest of the stream at that commit here; `None` if the commit is not here.
+    pub here: Option<[u8; 32]>,
+    /// The digest of the stream at that commit there.
+    pub there: [u8; 32],
+}
+
+impl From<ForkRow> for Fork {
+    fn from(row: ForkRow) -> Self {
+        let ForkRow { stream, seq, by, there, here } = row;
+        Self { stream, seq, by, here, there }
     }
 }
 

@@ -179,7 +179,10 @@ pub use builder::Builder;
 pub use clock::{Clock, ClockError, Mono, Now, SystemClock, WallMs};
 pub use driver::Driver;
 pub use error::{Error, OpenError, SharedError, StopReason};
-pub use events::{Change, ChangeKind, Event, Events, Lagged, RecordKey, Refusal, Restored, StreamStop};
+pub use events::{
+    Change, ChangeKind, Damage, DamagedPart, Event, Events, Fork, Lagged, RecordKey, Refusal, Restored,
+    StreamStop,
+};
 pub use hlc::{DriftError, Hlc, HlcGenerator, HlcLengthError};
 pub use ids::{DeviceId, GroupId, ParseIdError, ReplicaId};
 pub use join::{Attempt, JoinJob, JoinStorage, JoinTx, Native, StatementError, TransactionEnded};

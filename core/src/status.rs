@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::events::{Refusal, Restored, StreamStop};
+use crate::events::{Damage, Fork, Refusal, Restored, StreamStop};
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::join_wait::JoinWait;
@@ -74,6 +74,15 @@ pub struct StreamStatus {
     pub pruned: u64,
     /// Why the stream stopped here; `None` if it goes on.
     pub stopped: Option<StreamStop>,
+    /// The first place at which the log of the stream was found damaged in this store since it was opened. From there on
+    /// the stream is served to no peer.
+    pub damaged: Option<Damage>,
+    /// The peers that said that they have another history of the stream, and were set aside: see
+    /// [`Event::Disputed`](crate::Event::Disputed).
+    pub disputed: Vec<ReplicaId>,
+    /// What proves that the stream has two histories, if anything does; of the own stream, what proves that this store was
+    /// restored or cloned.
+    pub fork: Option<Fork>,
 }
 
 /// The status of a peer: another replica, as this one knows it.

@@ -14,7 +14,7 @@ use crate::pages::Pages;
 use crate::storage::{Entry, Key, KeyRange, ReadError, Storage};
 use crate::stored::keys::{self, RecordKey, StoredKey};
 use crate::stored::{
-    Head, Identity, ModelSeen, ProjectionRow, clock_from_value, debt_from_value, fork_from_value,
+    ForkRow, Head, Identity, ModelSeen, ProjectionRow, clock_from_value, debt_from_value,
     introducer_from_value, long_from_value, peer_from_value, record,
 };
 
@@ -245,7 +245,7 @@ impl<'a> Audit<'a> {
                         self.note(introducer_from_value(value), "the introducer");
                     }
                     Some(StoredKey::Fork(replica)) => {
-                        self.note(fork_from_value(value), format_args!("the fork of {replica}"));
+                        self.note(ForkRow::parse(value), format_args!("the fork of {replica}"));
                     }
                     Some(StoredKey::Peer(replica)) => {
                         self.note(peer_from_value(value), format_args!("the row of peer {replica}"));

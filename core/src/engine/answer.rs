@@ -1,28 +1,31 @@
 //! A chapter of the engine: reads for peers, and the pages that answer their pulls.
 
+use crate::events::{Damage, Event};
+use crate::ids::ReplicaId;
 use crate::storage::ReadError;
 
 use super::io::{Answer, Effect, JobId};
 use super::reads::Reader;
 use super::serve::Next;
 use super::serve::page::{Finished, Page};
-use super::wire::{self, Coming, CommitsWriter, PageHead};
+use super::wire::{self, Capped, Coming, CommitsWriter, PageHead, STREAMS_MAX, WirePlace};
 use super::{Engine, Mark};
 
 /// A frame of a page that is longer than this is announced: on a slow link it takes its time.
 const COMING_BYTES: usize = 2 << 10;
 
 impl Engine {
-    /// Begins the comparison and the page that wait, and the next read for one of them.
+    /// Begins the look and the page that wait, and the next read for one of them.
     pub(super) fn serve(&mut self) {
         if !self.closing {
-            if let Some(check) = self.serving.next_place() {
-                self.reads.want(Reader::Check, check.query());
-                self.serving.check_reads(check);
+            self.search();
+            if self.looks.begin(&self.ledger) {
+                self.go_on_with_look();
             }
             match self.serving.next_pull() {
                 Some((to, Next::Page(ask))) => {
-                    let page = Page::new(to, ask, self.hidden(), &self.ledger, &self.context);
+                    let hidden = self.hidden();
+                    let page = Page::new(to, ask, hidden, &self.ledger, &self.damages, &self.context);
                     self.go_on_with_page(Box::new(page));
                 }
                 // The puller learns from an empty page that it has to ask from its heads on.
@@ -46,10 +49,22 @@ impl Engine {
             return self.serving.page_reads(page);
         }
         // A restore may have been proven since the page began.
-        let Finished { to, id, frame, end, forked, more, relayed } =
+        let Finished { to, id, frame, end, forked, damaged, more, relayed } =
             page.finish(self.hidden(), &self.context);
+        let mut ends = Vec::new();
+        for (stream, seq, part) in damaged {
+            // What was pruned meanwhile is not damaged.
+            if seq > self.ledger.head(stream).floor {
+                self.note_damage(Damage { stream, seq, part });
+                ends.push(WirePlace { stream, seq });
+            }
+        }
+        if !ends.is_empty() {
+            // Send this before the page: the puller must not take the page, which lacks these streams, for a broken word.
+            self.send(to, wire::damaged_places(self.context.group(), &Capped(ends)));
+        }
         for (stream, seq) in forked {
-            self.note_two_histories(stream, seq);
+            self.doubt(to, stream, seq);
         }
         if relayed {
             self.marks.note(Mark::Relayed);
@@ -72,6 +87,32 @@ impl Engine {
         self.serving.ended(to, id, end.filter(|_| more));
     }
 
+    /// Goes on with a look at the log: asks for its next read, or takes its result and begins the next one.
+    fn go_on_with_look(&mut self) {
+        while let Some(step) = self.looks.step(&self.ledger) {
+            match step {
+                Ok(query) => return self.reads.want(Reader::Look, query),
+                Err(looked) => self.looked(&looked),
+            }
+            self.looks.begin(&self.ledger);
+        }
+    }
+
+    /// Takes note of a damaged place here. The app hears of it once.
+    pub(super) fn note_damage(&mut self, damage: Damage) {
+        if self.damages.note(damage) {
+            self.marks.note(Mark::Damaged);
+            self.tell(Event::Damaged(damage));
+        }
+    }
+
+    /// Takes the word of a peer that it cannot serve streams from some places on.
+    pub(super) fn hear_damaged(&mut self, from: ReplicaId, places: &Capped<WirePlace, STREAMS_MAX>) {
+        for place in &places.0 {
+            self.damages.ends_at(from, place.stream, place.seq);
+        }
+    }
+
     /// Takes the answer to a read for a peer.
     pub(super) fn found(&mut self, job: JobId, answer: Result<Answer, ReadError>) {
         match self.reads.end(job) {
@@ -83,16 +124,17 @@ impl Engine {
                 }
                 self.go_on_with_page(page);
             }
-            Some(Reader::Check) => {
-                let Some(check) = self.serving.take_check() else { return };
-                match answer {
-                    Ok(answer) if check.differs(&answer) => {
-                        self.note_two_histories(check.stream, check.point.seq);
-                    }
-                    Ok(_) => {}
-                    Err(_) => self.peers.compares_again(check.peer, check.stream),
+            Some(Reader::Look) => match answer {
+                Ok(answer) => {
+                    self.looks.take(answer);
+                    self.go_on_with_look();
                 }
-            }
+                Err(_) => {
+                    if let Some((purpose, _)) = self.looks.fail() {
+                        self.look_failed(purpose);
+                    }
+                }
+            },
             None => {}
         }
     }

@@ -34,6 +34,8 @@ impl Engine {
         let mut excluded = vec![self.context.me()];
         if self.context.rules.pulls_exclude {
             excluded.extend(self.streams.left_out_for(peer));
+            excluded.extend(self.doubts.of(peer));
+            excluded.extend(self.damages.ended(peer, |stream| self.streams.tip(stream).seq));
         }
         self.send_pull(peer, Kind::Page, excluded);
     }

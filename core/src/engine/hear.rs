@@ -8,8 +8,9 @@ use crate::events::{Event, Refusal, Restored, StreamStop};
 use crate::ids::{DeviceId, ReplicaId};
 use crate::limits::Limit;
 use crate::stored::log::digest_check;
-use crate::stored::{Digest, Point};
+use crate::stored::{Digest, ForkRow, Point};
 
+use super::looks::{Place, Purpose};
 use super::pull::{Answers, Timing};
 use super::stream::Tip;
 use super::stream::admission::Admission;
@@ -41,6 +42,8 @@ impl Engine {
 
     pub(super) fn went_down(&mut self, replica: ReplicaId) {
         self.peers.went_down(replica);
+        self.doubts.forget(replica, false);
+        self.end_late_witness();
         self.relays.forget(replica);
         self.serving.forget(replica);
         self.puller.went_down(replica);
@@ -138,8 +141,12 @@ impl Engine {
             }
             Message::Ack(heads) => self.hear_heads(from, &heads),
             Message::Relayed(words) => self.hear_relayed(&words),
-            Message::Regressed(head) => self.hear_regressed(&head),
+            Message::Regressed(head) => self.hear_regressed(from, &head),
             Message::Stopped(stopped) => self.hear_stopped(from, &stopped),
+            Message::Show(_) if self.members.awaits_membership() => {}
+            Message::Show(show) => self.hear_show(from, &show),
+            Message::Shown(shown) => self.hear_shown(from, shown),
+            Message::Damaged(places) => self.hear_damaged(from, &places),
         }
     }
 
@@ -147,7 +154,11 @@ impl Engine {
 
     fn hear_hello(&mut self, from: ReplicaId, hello: &Hello) {
         self.peers.calls_us_stranger(from, false);
+        // Ask again now and then for what the peer could not serve: its log may have been mended.
+        self.damages.forget_ends(from);
         if self.peers.greeted(from, hello.session) {
+            self.doubts.forget(from, true);
+            self.end_late_witness();
             self.peers.owe(from, |owed| owed.hello = true);
             if self.relays.is_named(from) {
                 self.hellos.correct(self.peers.up(), self.now.mono);
@@ -178,28 +189,41 @@ impl Engine {
         self.compare_places(from, &hello.heads);
     }
 
-    /// Owes a peer the word of what it once acknowledged, if its hello names less. Only the peer itself can conclude
-    /// that its store was restored: the hello may be a late one of an earlier session.
+    /// Looks at what a peer once acknowledged, if its hello names less: if the stream was like that, the peer is told so.
+    /// Only the peer itself can conclude that its store was restored: the hello may be a late one of an earlier session.
     fn note_regression(&mut self, from: ReplicaId, hello: &Hello) {
         if hello.restored || !self.context.rules.restores_are_noticed {
             return;
         }
         let Some(peer) = self.peers.get(from) else { return };
         let said: BTreeMap<_, _> = hello.heads.0.iter().map(|head| (head.stream, head.seq)).collect();
-        let less = peer
-            .acked_points()
-            .iter()
-            .find(|(stream, point)| said.get(stream).copied().unwrap_or(0) < point.seq);
-        if let Some((stream, Point { seq, digest })) = less {
-            let head = WireHead { stream: *stream, seq: *seq, digest: *digest };
-            self.peers.owe(from, |owed| owed.regressed = Some(head));
+        let less = |stream: &ReplicaId, point: &Point| said.get(stream).copied().unwrap_or(0) < point.seq;
+        if !self.context.rules.accusers_show {
+            let less = peer.acked_points().iter().find(|(stream, point)| less(stream, point));
+            if let Some((stream, Point { seq, digest })) = less {
+                let head = WireHead { stream: *stream, seq: *seq, digest: *digest };
+                self.peers.owe(from, |owed| owed.regressed = Some(head));
+            }
+            return;
+        }
+        // What is not here cannot be checked, and others have it.
+        let is_here = |stream: &ReplicaId, point: &Point| {
+            let head = self.ledger.head(*stream);
+            (head.floor + 1..=head.seq).contains(&point.seq)
+        };
+        let less = |(stream, point): &(&ReplicaId, &Point)| less(stream, point) && is_here(stream, point);
+        if let Some((stream, Point { seq, digest })) = peer.acked_points().iter().find(less) {
+            let place = Place { stream: *stream, seq: *seq, walks: true, digest: *digest };
+            self.looks.want(Purpose::Acked { peer: from }, place);
         }
     }
 
-    fn hear_regressed(&mut self, head: &WireHead) {
-        // An acknowledgement covers only durable commits, so a head below it proves a restore.
+    fn hear_regressed(&mut self, from: ReplicaId, head: &WireHead) {
+        // An acknowledgement covers only durable commits, so a head below it proves a restore. The peer has checked that the
+        // stream was like that.
         if self.ledger.head(head.stream).seq < head.seq {
-            self.note_restored(head.stream, head.seq);
+            let WireHead { stream, seq, digest } = *head;
+            self.note_restored(ForkRow { stream, seq, by: from, here: None, there: digest });
         }
     }
 
@@ -226,7 +250,7 @@ impl Engine {
             let differs = ours.seq == head.seq && ours.digest != head.digest;
             let behind = head.stream == me && head.seq > ours.seq;
             if behind || differs {
-                self.note_two_histories(head.stream, head.seq);
+                self.doubt(from, head.stream, head.seq);
                 continue;
             }
             self.note_has(from, head.stream, head.seq);
@@ -264,10 +288,13 @@ impl Engine {
             let inside = head.seq > 0 && head.seq >= ours.floor && head.seq < ours.seq;
             if inside
                 && self.admitting().is_known_stream(head.stream)
-                && self.serving.has_room_for(from, head.stream)
+                && self.looks.has_room_for(from, head.stream)
                 && self.peers.compares(from, head.stream, head.seq)
             {
-                self.serving.compare(from, head.stream, head.point());
+                // The digest at the place stands in the row behind it.
+                let (stream, seq) = (head.stream, head.seq + 1);
+                let place = Place { stream, seq, walks: false, digest: head.digest };
+                self.looks.want(Purpose::Compare { peer: from, stream }, place);
             }
         }
     }
@@ -482,9 +509,9 @@ impl Engine {
                 return Taken::RestSkipped;
             }
             Admission::Stops(reason) => self.stop_stream(stream, from, reason),
-            Admission::OtherHistory(seq) => self.note_fork(stream, seq),
+            Admission::OtherHistory(seq) => self.doubt(from, stream, seq),
             Admission::Restored(proof, then) => {
-                self.note_restored(self.context.me(), proof);
+                self.doubt(from, self.context.me(), proof);
                 return self.admitted(from, stream, seq, *then);
             }
         }
@@ -502,22 +529,14 @@ impl Engine {
 
     // --- two histories of one stream --------------------------------------------------------------------------------
 
-    /// Takes note that a stream has another history elsewhere. For the own stream this proves that the store was
-    /// restored or cloned.
-    pub(super) fn note_two_histories(&mut self, stream: ReplicaId, seq: u64) {
-        if stream == self.context.me() {
-            self.note_restored(stream, seq);
-        } else {
-            self.note_fork(stream, seq);
-        }
-    }
-
     /// Stops a stream that has two histories, for good. The status says why.
-    fn note_fork(&mut self, stream: ReplicaId, seq: u64) {
+    pub(super) fn note_fork(&mut self, fork: ForkRow) {
+        let ForkRow { stream, seq, .. } = fork;
         if self.streams.is_forked(stream) || !self.context.rules.chains_are_checked {
             return;
         }
         self.marks.note(Mark::Forked);
+        self.streams.prove(stream, fork);
         self.stop_stream(stream, stream, StreamStop::Forked { seq });
         self.rows.fork(stream);
         // Owe its author a hello, which learns of the fork from the digest of the head here.
@@ -526,14 +545,15 @@ impl Engine {
 
     /// Takes note that this store was restored or cloned. It must not go on writing a stream that another store may
     /// have written.
-    fn note_restored(&mut self, stream: ReplicaId, seq: u64) {
-        let restored = Restored { stream, seq };
+    pub(super) fn note_restored(&mut self, proof: ForkRow) {
+        let (restored, me) = (Restored { stream: proof.stream, seq: proof.seq }, self.context.me());
         let rules = &self.context.rules;
-        if !rules.restores_are_noticed || !self.streams.take_proof(restored, self.context.me()) {
+        if !rules.restores_are_noticed || !self.streams.take_proof(restored, me) {
             return;
         }
         self.marks.note(Mark::Restored);
-        self.rows.fork(self.context.me());
+        self.streams.prove(me, proof);
+        self.rows.fork(me);
         self.tell(Event::Restored(restored));
         self.refuse_calls();
         self.hellos.now();

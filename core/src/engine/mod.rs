@@ -28,6 +28,9 @@
 //! | [`writes::Writes`] | the calls of the app, the one write under way, whose turn it is |
 //! | [`upkeep::Upkeep`] | values beside records to fold into them, projections to rebuild |
 //! | [`reads::Reads`] | the reads for peers |
+//! | [`doubts::Doubts`] | the words of peers that contradict what is here, and the search for who is right |
+//! | [`looks::Looks`] | the looks at the logs here: rows that the chain vouches for |
+//! | [`damages::Damages`] | the damaged places of the logs here, and at peers |
 //! | [`serve::Serving`] | pulls to answer, places to compare |
 //! | [`rows::Rows`] | rows of peers and forks that ride on any write |
 //!
@@ -50,12 +53,16 @@ mod asking;
 mod backoff;
 mod commit;
 mod context;
+mod damages;
+mod doubting;
+mod doubts;
 mod hear;
 mod io;
 mod joining;
 mod lane;
 mod ledger;
 mod live;
+mod looks;
 mod members;
 mod opening;
 mod peer;
@@ -95,9 +102,12 @@ pub(crate) use commit::{
     lend_keys, take_keys_back,
 };
 use context::Context;
+use damages::Damages;
+use doubts::Doubts;
 pub(crate) use io::{Answer, Effect, Input, JobId, Query, Ticket};
 use ledger::Ledger;
 use live::Live;
+use looks::Looks;
 use members::Members;
 pub(crate) use opening::{Ask, Contents, open, read_projections};
 use peer::{Owed, Peer, Peers};
@@ -159,6 +169,9 @@ pub(crate) struct Engine {
     upkeep: Upkeep,
     reads: Reads,
     serving: Serving,
+    damages: Damages,
+    doubts: Doubts,
+    looks: Looks,
     rows: Rows,
     /// Both clocks, as read for the last input.
     now: Now,
@@ -228,7 +241,7 @@ impl Engine {
 
     /// All machines that depend on time or assert invariants. One list serves timeouts, expiry and checks, so that no
     /// machine is forgotten in one of them.
-    fn machines(&mut self) -> [&mut dyn Machine; 15] {
+    fn machines(&mut self) -> [&mut dyn Machine; 17] {
         [
             &mut self.peers,
             &mut self.streams,
@@ -244,6 +257,8 @@ impl Engine {
             &mut self.upkeep,
             &mut self.reads,
             &mut self.serving,
+            &mut self.doubts,
+            &mut self.looks,
             &mut self.rows,
         ]
     }
@@ -283,6 +298,10 @@ impl Engine {
             self.peers.paced(peer, peer::Pace::timed_out);
             self.marks.note(Mark::TimedOut);
         }
+        if let Some((peer, stream)) = self.doubts.poll_silent() {
+            self.peers.compares_again(peer, stream);
+        }
+        self.end_late_witness();
         self.end_silent_calls();
     }
 
@@ -482,6 +501,8 @@ impl Engine {
             members: &self.members,
             streams: &self.streams,
             inbox: &self.inbox,
+            damages: &self.damages,
+            doubts: &self.doubts,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::projection::Declared;
 use crate::storage::{Entry, Key, KeyRange, Value, WriteBatch};
 use crate::stored::keys::{self, RecordKey, StoredKey};
 use crate::stored::{
-    FormatError, Head, Identity, ModelSeen, ProjectionRow, clock_from_value, clock_value, fork_from_value,
+    ForkRow, FormatError, Head, Identity, ModelSeen, ProjectionRow, clock_from_value, clock_value,
     introducer_from_value, introducer_value, long_from_value, peer_from_value, record,
 };
 use crate::syncable::Syncable;
@@ -23,8 +23,11 @@ use crate::syncable::Syncable;
 use super::acks::{Acks, Hellos};
 use super::adding::Adding;
 use super::context::Context;
+use super::damages::Damages;
+use super::doubts::Doubts;
 use super::ledger::Ledger;
 use super::live::Live;
+use super::looks::Looks;
 use super::members::Members;
 use super::peer::Peers;
 use super::portion::Portion;
@@ -151,11 +154,12 @@ pub(crate) fn open(
     })
     .map_err(format)?
     {
-        let (proof, seq) = fork_from_value(value).map_err(format)?;
+        let proof = ForkRow::parse(value).map_err(format)?;
         if stream == identity.replica {
-            engine.streams.take_proof(Restored { stream: proof, seq }, stream);
+            engine.streams.take_proof(Restored { stream: proof.stream, seq: proof.seq }, stream);
+            engine.streams.prove(stream, proof);
         } else {
-            engine.streams.remember_fork(stream, seq);
+            engine.streams.remember_fork(stream, proof);
         }
     }
     Ok((engine, batch))
@@ -257,6 +261,9 @@ fn assemble(
         upkeep: Upkeep::new(besides, !context.projected.is_empty()),
         reads: Reads::default(),
         serving: Serving::default(),
+        damages: Damages::default(),
+        doubts: Doubts::default(),
+        looks: Looks::default(),
         rows: Rows::default(),
         last_reading: now.wall.as_ref().ok().map(|wall| (*wall, now.mono)),
         now,

@@ -13,8 +13,8 @@ use super::io::{JobId, Query};
 pub(super) enum Reader {
     /// A page that answers a pull.
     Page,
-    /// A comparison of a place in a stream.
-    Check,
+    /// A look at the log.
+    Look,
 }
 
 /// The read lane.
@@ -61,7 +61,7 @@ impl Machine for Reads {
             let under_way = self.under_way.iter().filter(|(_, other)| *other == reader).count();
             under_way + self.waiting.iter().filter(|(other, _)| *other == reader).count()
         };
-        assert!(count(Reader::Page) <= 1 && count(Reader::Check) <= 1, "{self:?}");
+        assert!(count(Reader::Page) <= 1 && count(Reader::Look) <= 1, "{self:?}");
     }
 }
 
@@ -79,14 +79,14 @@ mod tests {
             let (job, _) = reads.poll().unwrap();
             assert_eq!(reads.poll(), None, "one at a time");
             if order.is_empty() {
-                reads.want(Reader::Check, query());
+                reads.want(Reader::Look, query());
             }
             let reader = reads.end(job).unwrap();
             order.push(reader);
             // A reader that was answered wants more at once.
             reads.want(reader, query());
         }
-        assert_eq!(order, [Reader::Page, Reader::Check, Reader::Page, Reader::Check]);
+        assert_eq!(order, [Reader::Page, Reader::Look, Reader::Page, Reader::Look]);
         reads.check();
     }
 }

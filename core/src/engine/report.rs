@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::events::Fork;
 use crate::ids::ReplicaId;
 use crate::status::{PeerStatus, Status, StreamStatus};
 use crate::stored::Identity;
@@ -31,6 +32,14 @@ impl Engine {
                 commits: head.seq,
                 pruned: head.floor,
                 stopped: self.streams.stop_of(replica).cloned(),
+                damaged: self.damages.first(replica),
+                disputed: self
+                    .doubts
+                    .set_aside_peers()
+                    .filter(|(_, other)| *other == replica)
+                    .map(|(peer, _)| peer)
+                    .collect(),
+                fork: self.streams.proof_of(replica).map(|proof| Fork::from(*proof)),
             }
         });
         let admitting = self.admitting();

@@ -46,6 +46,10 @@ pub struct Rules {
     pub acks_are_durable: bool,
     /// A pull leaves out held and forked streams, so that they do not keep others from a page.
     pub pulls_exclude: bool,
+    /// A log row and a value are served only undamaged.
+    pub served_rows_are_checked: bool,
+    /// A peer that says that a stream has two histories must show it.
+    pub accusers_show: bool,
     /// The bytes of a page, and the time that it may take, follow what the last pages took on the link.
     pub pages_follow_the_link: bool,
     /// A commit is sent live only to those who have all that comes before it.
@@ -76,6 +80,8 @@ impl Rules {
         acks_of_restored_are_void: true,
         acks_are_durable: true,
         pulls_exclude: true,
+        served_rows_are_checked: true,
+        accusers_show: true,
         pages_follow_the_link: true,
         live_follows: true,
     };
@@ -133,6 +139,10 @@ pub(crate) enum Mark {
     TieOnCounter,
     /// A peer said that it takes no more of the own stream.
     Refused,
+    /// A damaged place was found in a log here.
+    Damaged,
+    /// The word of a peer on a stream contradicted what was here.
+    Doubted,
 }
 
 /// The marks that were seen.
@@ -156,7 +166,7 @@ impl Marks {
 
 /// The names of all marks, in the order of their bits.
 #[cfg(feature = "internals-for-tests")]
-pub const MARKS: [&str; 21] = [
+pub const MARKS: [&str; 23] = [
     "duplicate",
     "too early",
     "held",
@@ -178,4 +188,6 @@ pub const MARKS: [&str; 21] = [
     "tie on wall",
     "tie on counter",
     "refused",
+    "damaged",
+    "doubted",
 ];

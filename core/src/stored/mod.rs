@@ -33,9 +33,9 @@ mod vectors;
 
 pub(crate) use log::{Cause, LogEntry, Reference, ValueRef};
 pub(crate) use rows::{
-    Head, Identity, ModelSeen, Point, Progress, ProjectionRow, clock_from_value, clock_value,
-    debt_from_value, debt_value, fork_from_value, fork_value, introducer_from_value, introducer_value,
-    is_long, long_from_value, long_value, peer_from_value, peer_value,
+    ForkRow, Head, Identity, ModelSeen, Point, Progress, ProjectionRow, clock_from_value, clock_value,
+    debt_from_value, debt_value, introducer_from_value, introducer_value, is_long, long_from_value,
+    long_value, peer_from_value, peer_value,
 };
 
 /// The format byte, with which every stored value begins. A log row has it behind its digest, a kept value has none.

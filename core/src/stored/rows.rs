@@ -163,17 +163,37 @@ pub(crate) fn peer_from_value(value: &[u8]) -> Result<BTreeMap<ReplicaId, Point>
     Ok(acked)
 }
 
-/// Makes the row of a fork: `stream` proves it, at the sequence number `seq`. The key says which stream has forked.
-pub(crate) fn fork_value(stream: ReplicaId, seq: u64) -> Value {
-    [&[FORMAT], &stream.as_bytes()[..], &seq.to_be_bytes()[..]].concat()
+/// The row of a fork: what proves that a stream has two histories, or for the own stream that this store was restored. The
+/// key says which stream it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ForkRow {
+    /// The stream that proves it.
+    pub(crate) stream: ReplicaId,
+    /// The commit at which the histories part.
+    pub(crate) seq: u64,
+    /// The replica that showed it.
+    pub(crate) by: ReplicaId,
+    /// The digest there.
+    pub(crate) there: Digest,
+    /// The digest here; `None` if the commit is not here.
+    pub(crate) here: Option<Digest>,
 }
 
-/// Reads the row of a fork: the stream that proves it, and the sequence number there.
-pub(crate) fn fork_from_value(value: &[u8]) -> Result<(ReplicaId, u64), FormatError> {
-    let mut reader = Reader::new("a fork's row", value)?;
-    let fork = (ReplicaId::from_bytes(reader.array()?), reader.u64()?);
-    reader.end()?;
-    Ok(fork)
+impl ForkRow {
+    pub(crate) fn to_value(self) -> Value {
+        let Self { stream, seq, by, there, here } = self;
+        let here = here.as_ref().map_or(&[][..], |here| &here[..]);
+        [&[FORMAT], &stream.as_bytes()[..], &seq.to_be_bytes(), by.as_bytes(), &there, here].concat()
+    }
+
+    pub(crate) fn parse(value: &[u8]) -> Result<Self, FormatError> {
+        let mut reader = Reader::new("a fork's row", value)?;
+        let (stream, seq) = (ReplicaId::from_bytes(reader.array()?), reader.u64()?);
+        let (by, there) = (ReplicaId::from_bytes(reader.array()?), reader.array()?);
+        let here = if reader.remaining() > 0 { Some(reader.array()?) } else { None };
+        reader.end()?;
+        Ok(Self { stream, seq, by, there, here })
+    }
 }
 
 /// Makes the introducer's row, which a joiner has until its own member record arrives.
@@ -344,9 +364,15 @@ mod tests {
         assert_eq!(peer_from_value(&golden).unwrap(), acked);
         assert!(peer_from_value(&[&golden[..], &golden[1..]].concat()).is_err(), "each stream once");
 
-        let golden: Vec<u8> = (1..=1).chain(1..=16).chain([0, 0, 0, 0, 0, 0, 0, 9]).collect();
-        assert_eq!(fork_value(replica(), 9), golden);
-        assert_eq!(fork_from_value(&golden).unwrap(), (replica(), 9));
+        let by = ReplicaId(Uuid::from_u128(2));
+        let mut golden: Vec<u8> = (1..=1).chain(1..=16).chain([0, 0, 0, 0, 0, 0, 0, 9]).collect();
+        golden.extend(2u128.to_be_bytes());
+        golden.extend([0xaa; 32]);
+        let fork = ForkRow { stream: replica(), seq: 9, by, there: [0xaa; 32], here: None };
+        assert_eq!((fork.to_value(), ForkRow::parse(&golden).unwrap()), (golden.clone(), fork));
+        golden.extend([0xbb; 32]);
+        let fork = ForkRow { here: Some([0xbb; 32]), ..fork };
+        assert_eq!((fork.to_value(), ForkRow::parse(&golden).unwrap()), (golden, fork));
         let golden: Vec<u8> = (1..=1).chain(1..=16).collect();
         assert_eq!(introducer_value(replica()), golden);
         assert_eq!(introducer_from_value(&golden).unwrap(), replica());

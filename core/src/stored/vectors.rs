@@ -57,6 +57,7 @@ fn y13_rows_are_those_of_the_vectors() {
     let identity = Identity { group: GROUP, device: DEVICE, replica: A };
     let model = ModelSeen { device_owned: false, own_merge: true, schema: 3 };
     let projection = |progress| ProjectionRow { version: 2, schema: 3, progress }.to_value();
+    let fork = |here| ForkRow { stream: A, seq: 300, by: B, there: [0xaa; 32], here };
     let acked = BTreeMap::from([(A, Point { seq: 300, digest: [0xaa; 32] })]);
     let start = chain_start(GROUP, A);
     let head = Head { seq: 300, stamp: stamp(A), digest: [0xaa; 32], ..Head::start(GROUP, A) };
@@ -80,6 +81,8 @@ fn y13_rows_are_those_of_the_vectors() {
         ("projection_complete", projection(Progress::Complete)),
         ("projection_until", projection(Progress::Until(b"key".to_vec()))),
         ("introducer", introducer_value(B)),
+        ("fork", fork(Some([0xbb; 32])).to_value()),
+        ("fork_of_what_is_not_here", fork(None).to_value()),
         ("head_of_no_commit", Head::start(GROUP, A).to_value()),
         ("head", head.to_value()),
         ("peer", peer_value(&acked)),
@@ -100,6 +103,8 @@ fn y13_rows_are_those_of_the_vectors() {
         assert_eq!(ProjectionRow::parse(of(name)).unwrap().to_value(), of(name));
     }
     assert_eq!(introducer_from_value(of("introducer")), Ok(B));
+    assert_eq!(ForkRow::parse(of("fork")), Ok(fork(Some([0xbb; 32]))));
+    assert_eq!(ForkRow::parse(of("fork_of_what_is_not_here")), Ok(fork(None)));
     assert_eq!(Head::parse(A, of("head_of_no_commit")).unwrap().to_value(), of("head_of_no_commit"));
     assert_eq!(Head::parse(A, of("head")), Ok(head));
     assert_eq!(peer_from_value(of("peer")), Ok(acked));

@@ -1,8 +1,8 @@
 //! The author of a stream that stops somewhere is told so on its own device, and a device with a wrong clock too.
 
 use syncline::{Clock as _, Event, PeerStatus, Refusal, StreamStop};
-use syncline_backends::Link;
 
+use super::catching_up::commits_of;
 use super::contents::all;
 use super::peer::Peer;
 use super::stored::copy;
@@ -165,21 +165,34 @@ async fn copy_with_another_history<F: Fixture>(
 }
 
 /// Goal: the healthy original of a store that was copied hears that a peer takes nothing more of it, and why, although
-/// the peer has its history and not the copy's. Method: a copy shows a peer what it has committed on its own, while the
-/// original is away; then the original comes back, twice.
+/// the peer has its history and not the copy's. Method: a third replica takes what a copy has committed on its own, while
+/// the original is away, and meets the peer; then the original comes back, twice.
 ///
 /// H3, Y15, Y17, I15.
 pub async fn the_original_of_a_copy_is_told_that_its_stream_has_stopped<F: Fixture>(fresh: &impl Fn() -> F) {
     play(fresh, async |world| {
-        let [mut a, mut b] = world.group().await;
+        let [mut a, mut b, mut c] = world.group().await;
+        world.network.disconnect(a.id, c.id);
+        world.network.disconnect(b.id, c.id);
         let mut copied = copy_with_another_history(world, &a, &mut b).await;
-        // The copy is heard before it can hear that it is a copy.
-        world.network.set(a.id, b.id, Link { loss: 1.0, ..Link::default() });
+        // The copy meets a replica from which it cannot hear that it is one.
+        world.network.disconnect(a.id, b.id);
+        world.network.connect(b.id, c.id);
         copied.reopen(world).await;
-        world.until("there are two histories", async || stop_of(&a, &copied).await.is_some()).await;
-        world.network.set(a.id, b.id, Link::default());
-        world.until("the copy knows", async || copied.status().await.unwrap().restored.is_some()).await;
+        world
+            .until("the copy was heard", async || {
+                commits_of(&c, &copied).await == commits_of(&copied, &copied).await
+            })
+            .await;
         copied.close(world).await;
+        world.network.disconnect(b.id, c.id);
+        world.network.connect(a.id, c.id);
+        world
+            .until("there are two histories", async || {
+                stop_of(&a, &copied).await.is_some() && stop_of(&c, &copied).await.is_some()
+            })
+            .await;
+        world.network.connect(a.id, b.id);
 
         for text in ["back again", "and once more"] {
             b.reopen(world).await;
@@ -198,6 +211,7 @@ pub async fn the_original_of_a_copy_is_told_that_its_stream_has_stopped<F: Fixtu
         }
         a.commit(note(5, "life goes on")).await.unwrap();
         a.close(world).await;
+        c.close(world).await;
         a.entries().await;
         b.entries().await;
     })
@@ -205,8 +219,8 @@ pub async fn the_original_of_a_copy_is_told_that_its_stream_has_stopped<F: Fixtu
 }
 
 /// Goal: a peer that a copy of a store has met goes on with the original: what that acknowledges counts, and its stream
-/// goes through. Method: the copy hears that it is one before it is heard itself; then the original comes back, and
-/// later the copy, and the original again.
+/// goes through. Method: the copy and its peer doubt each other's word, and the copy shows nothing before its doubt has
+/// ended; then the original comes back, and later the copy, and the original again.
 ///
 /// H3, Y8, Y15.
 pub async fn the_original_goes_on_after_a_copy_of_it_was_found_out<F: Fixture>(fresh: &impl Fn() -> F) {
@@ -214,10 +228,8 @@ pub async fn the_original_goes_on_after_a_copy_of_it_was_found_out<F: Fixture>(f
         let [mut a, mut b] = world.group().await;
         let mut copied = copy_with_another_history(world, &a, &mut b).await;
         for round in 0..2 {
-            world.network.set(b.id, a.id, Link { loss: 1.0, ..Link::default() });
             copied.reopen(world).await;
             world.until("the copy knows", async || copied.status().await.unwrap().restored.is_some()).await;
-            world.network.set(b.id, a.id, Link::default());
             world.until("its peer knows", async || known(&a, &copied).await.restored).await;
             assert_eq!(known(&a, &copied).await.acknowledged, 0);
             copied.close(world).await;

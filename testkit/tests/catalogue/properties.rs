@@ -546,10 +546,14 @@ pub(crate) const PROPERTIES: &[Property] = &[
     Property {
         id: "C19",
         says: "A page never leaves with a broken chain: a damaged row harms its own stream at its own replica alone.",
-        method: "Flipped bits in every stored row.",
-        catches: "A relay that serves rows unchecked, so that receivers see a second history.",
+        method: "Flipped bits in every stored log row and value; peers that say what they cannot show.",
+        catches: "A relay that serves rows unchecked, so that receivers see a second history; an author that believes it.",
         limits: "",
-        proof: WhyNot("planned: whoever serves a row parses it and does not check it against the chain"),
+        proof: Tests(&[
+            "every_flipped_bit_of_a_row_is_found",
+            "a_lost_value_ends_its_own_stream_and_no_other",
+            "a_word_that_is_not_shown_accuses_nobody",
+        ]),
     },
     Property {
         id: "C20",

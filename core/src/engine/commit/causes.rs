@@ -5,7 +5,8 @@
 //! other one may name records that are not here, or undo what its author never saw. So it is refused, and its stream stops.
 //!
 //! A cause names the beginning of a digest. The digest here is at hand if the cause is the head of its stream, its floor,
-//! or in the same write; otherwise it stands in the log row behind the cause, which is read with the records.
+//! or in the same write; otherwise it stands in the log row behind the cause, which is read with the records, and so is the
+//! row of the cause, which must have that digest: a damaged row shows no other history.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +60,8 @@ pub(in crate::engine) fn rows(context: &Context, ledger: &Ledger, commits: &[Rec
     }
     let causes = commits.iter().flat_map(|commit| &commit.entry.after);
     let rows = causes.filter(|cause| matches!(place(ledger, cause), Place::Row));
-    rows.map(|cause| keys::log(cause.stream, cause.seq.saturating_add(1))).collect()
+    rows.flat_map(|cause| [0, 1].map(|behind| keys::log(cause.stream, cause.seq.saturating_add(behind))))
+        .collect()
 }
 
 /// The first of `commits` that rests on another history, given the rows at the keys of [`rows`].
@@ -81,8 +83,10 @@ pub(super) fn first_elsewhere(
             let digest = match place(ledger, cause) {
                 Place::Known(digest) => Some(digest),
                 Place::InWrite => in_write.get(&(cause.stream, cause.seq)).copied(),
-                // A row that is missing or damaged shows nothing.
-                Place::Row => rows.next().flatten().and_then(|row| Some(log::split_row(&row).ok()?.0)),
+                Place::Row => {
+                    let (row, behind) = (rows.next().flatten(), rows.next().flatten());
+                    digest_between(row.as_deref(), behind.as_deref())
+                }
                 Place::Pruned => None,
             };
             if digest.is_some_and(|digest| digest_check(&digest) != cause.check) {
@@ -97,6 +101,13 @@ pub(super) fn first_elsewhere(
         }
     }
     None
+}
+
+/// The digest of the row of a commit, if the row behind it vouches for it. A row that is missing or damaged shows nothing.
+fn digest_between(row: Option<&[u8]>, behind: Option<&[u8]>) -> Option<Digest> {
+    let (previous, entry) = log::split_row(row?).ok()?;
+    let digest = log::chain(&previous, entry);
+    (log::split_row(behind?).ok()?.0 == digest).then_some(digest)
 }
 
 #[cfg(test)]
@@ -118,25 +129,36 @@ mod tests {
     fn a_cause_is_compared_wherever_its_digest_is() {
         let ledger = ledger([(ME, head(ME, 3)), (B, Head { floor: 4, floor_digest: [4; 32], ..head(B, 9) })]);
         let context = context();
-        let row = || log::row(&[7; 32], b"entry");
+        let (row, here) = (log::row(&[6; 32], b"entry"), log::chain(&[6; 32], b"entry"));
+        let behind = log::row(&here, b"next");
+        let rows_of = |row: &[u8], behind: &[u8]| Some([Some(row.to_vec()), Some(behind.to_vec())]);
+        let whole = || rows_of(&row, &behind);
         let cases = [
             ("the head", rests(9, [9; 32]), None, true),
             ("the head, another one", rests(9, [8; 32]), None, false),
             ("the floor", rests(4, [4; 32]), None, true),
             ("the floor, another one", rests(4, [5; 32]), None, false),
             ("below the floor, where nothing is known", rests(3, [5; 32]), None, true),
-            ("inside the log", rests(7, [7; 32]), Some(Some(row())), true),
-            ("inside the log, another one", rests(7, [8; 32]), Some(Some(row())), false),
-            ("a row that is gone", rests(7, [8; 32]), Some(None), true),
-            ("a row that is damaged", rests(7, [8; 32]), Some(Some(vec![7; 31])), true),
+            ("inside the log", rests(7, here), whole(), true),
+            ("inside the log, another one", rests(7, [8; 32]), whole(), false),
+            ("rows that are gone", rests(7, [8; 32]), Some([None, None]), true),
+            ("a row that is cut short", rests(7, [8; 32]), rows_of(&row, &behind[..31]), true),
+            (
+                "a row with a flipped bit",
+                rests(7, here),
+                rows_of(&log::row(&[6; 32], b"eotry"), &behind),
+                true,
+            ),
+            ("a flipped bit behind it", rests(7, here), rows_of(&row, &log::row(&[1; 32], b"next")), true),
             ("what is nowhere", rests(10, [8; 32]), None, true),
         ];
         for (case, commit, read, same) in cases {
             let commits = [commit];
             let keys = rows(&context, &ledger, &commits);
-            let asked = if read.is_some() { vec![keys::log(B, 8)] } else { vec![] };
+            let asked = if read.is_some() { vec![keys::log(B, 7), keys::log(B, 8)] } else { vec![] };
             assert_eq!(keys, asked, "{case}");
-            let found = first_elsewhere(&context, &ledger, &commits, read.into_iter().collect());
+            let read: Vec<_> = read.into_iter().flatten().collect();
+            let found = first_elsewhere(&context, &ledger, &commits, read);
             assert_eq!(found.is_none(), same, "{case}: {found:?}");
         }
     }

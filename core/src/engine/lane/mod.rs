@@ -10,7 +10,7 @@ use crate::events::{Event, StreamStop};
 use crate::joined::{Joined, Undone};
 use crate::member::Member;
 use crate::storage::{BoxError, Key, ReadError, Value, WriteBatch};
-use crate::stored::{fork_value, keys, peer_value, record};
+use crate::stored::{keys, peer_value, record};
 
 use super::commit::Elsewhere;
 use super::rows::Due;
@@ -125,7 +125,7 @@ impl Engine {
         let blocked = joins || self.upkeep.is_urgent();
         let waiting = Waiting {
             rows: self.rows.are_urgent(),
-            app: self.writes.has_calls() && !blocked,
+            app: self.writes.has_calls() && !blocked && !self.is_in_suspense(),
             peers: !self.closing && !self.inbox.is_empty(),
             upkeep: (!self.closing || blocked) && self.upkeep.waits(),
             urgent: blocked,
@@ -137,6 +137,11 @@ impl Engine {
             Some(Turn::Upkeep) => self.begin_upkeep(),
             None => {}
         }
+    }
+
+    /// Whether the app's commits wait, since a peer may be about to show that this store was restored.
+    fn is_in_suspense(&self) -> bool {
+        self.doubts.keeps_in_suspense() && !self.closing
     }
 
     /// The pen for the next write.
@@ -209,10 +214,8 @@ impl Engine {
             }
         }
         for stream in forks {
-            let fork = self.streams.fork_of(*stream).map(|seq| (*stream, seq));
-            let proof = self.streams.restored().map(|restored| (restored.stream, restored.seq));
-            if let Some((proof, seq)) = fork.or(proof) {
-                batch.put(keys::fork(*stream), fork_value(proof, seq));
+            if let Some(proof) = self.streams.proof_of(*stream) {
+                batch.put(keys::fork(*stream), proof.to_value());
             }
         }
     }
@@ -265,6 +268,8 @@ impl Engine {
         match values {
             // A proof that this store was restored may have come while the records were read.
             Ok(_) if self.refusal().is_some() => self.refuse(round.into_iter().map(|(ticket, _)| ticket)),
+            // A doubt about the own stream may have come, too: its end decides.
+            Ok(_) if self.is_in_suspense() => self.writes.put_back(round),
             Ok(values) => {
                 if self.upkeep.is_folding() && self.folds_first(&round, places, &values) {
                     return self.writes.put_back(round);

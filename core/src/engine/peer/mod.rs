@@ -229,6 +229,13 @@ impl Peers {
         self.peers.get_mut(&replica).is_some_and(|peer| peer.acks(stream, point, any))
     }
 
+    /// Forgets what a peer is said to have acknowledged of a stream, since the stream never was like that.
+    pub(super) fn forget_ack(&mut self, replica: ReplicaId, stream: ReplicaId) {
+        if let Some(peer) = self.peers.get_mut(&replica) {
+            peer.acked.remove(&stream);
+        }
+    }
+
     /// Takes note of a place that is to be compared with the own log; returns whether it is not the last one that was.
     pub(super) fn compares(&mut self, replica: ReplicaId, stream: ReplicaId, seq: u64) -> bool {
         self.peers.get_mut(&replica).is_some_and(|peer| peer.compared.insert(stream, seq) != Some(seq))

@@ -109,6 +109,11 @@ impl Peer {
         self.acked.get(&stream).map_or(0, |point| point.seq)
     }
 
+    /// How much of a stream the peer is known to have.
+    pub(in crate::engine) fn has_of(&self, stream: ReplicaId) -> u64 {
+        self.has.get(&stream).copied().unwrap_or(0)
+    }
+
     pub(in crate::engine) fn is_restored(&self) -> bool {
         self.restored.is_some()
     }

@@ -1,47 +1,34 @@
 //! Serving: the reads of this replica for its peers, and the pages that it sends them.
 //!
-//! Owns: the pulls that wait to be answered, the page that is being put together, where the last page of each peer ended,
-//! the places in streams to compare with the word of a peer. Holds always: one page and one comparison at a time; at most
-//! one pull of each peer waits, and a few that go on from it, and no more places of it than [`PLACES_MAX`].
+//! Owns: the pulls that wait to be answered, the page that is being put together, where the last page of each peer ended.
+//! Holds always: one page at a time; at most one pull of each peer waits, and a few that go on from it.
 //!
-//! Peers are served in turn, so that none of them starves the others: a peer that asks again keeps its place, and after
-//! one of its places was compared the next peer has its turn. A page and a comparison take turns at the store.
+//! Peers are served in turn, so that none of them starves the others: a peer that asks again keeps its place. A page and a
+//! look at the log take turns at the store.
 
-pub(super) mod check;
 pub(super) mod page;
 mod pick;
 mod values;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::ids::ReplicaId;
-use crate::stored::Point;
 
 use super::Machine;
 use super::wire::{Pull, PullOn};
-use check::Check;
 use page::Page;
 use pick::Edge;
 
 /// The most pages that a peer is asked for at once.
 pub(super) const PULLS_MAX: usize = 8;
 
-/// The most places of one peer that wait to be compared. A hello has one for each stream of which the peer has less; those
-/// that find no room come with a later hello.
-const PLACES_MAX: usize = 256;
-
-/// The pulls and the comparisons of all peers.
+/// The pulls of all peers.
 #[derive(Debug, Default)]
 pub(super) struct Serving {
     pulls: VecDeque<(ReplicaId, Pulled)>,
     page: Option<Box<Page>>,
     /// Where the last page of each peer ended, and which pull it answered, if there was more.
     ends: BTreeMap<ReplicaId, (u32, Edge)>,
-    /// The peers that have places to compare, whose turn it is first.
-    turns: VecDeque<ReplicaId>,
-    /// The places to compare of each of these peers, by stream: a later hello replaces an earlier one.
-    places: BTreeMap<ReplicaId, BTreeMap<ReplicaId, Point>>,
-    check: Option<Check>,
 }
 
 /// A pull that waits.
@@ -103,24 +90,10 @@ impl Serving {
         }
     }
 
-    /// Drops the pulls of a peer. Its places stay: what they show is true also when it is gone.
+    /// Drops the pulls of a peer.
     pub(super) fn forget(&mut self, peer: ReplicaId) {
         self.ends.remove(&peer);
         self.pulls.retain(|(other, _)| *other != peer);
-    }
-
-    /// Whether a place of a peer in a stream may wait to be compared.
-    pub(super) fn has_room_for(&self, peer: ReplicaId, stream: ReplicaId) -> bool {
-        self.places.get(&peer).is_none_or(|places| places.len() < PLACES_MAX || places.contains_key(&stream))
-    }
-
-    /// Takes a place in a stream that a peer says it has, to compare it.
-    pub(super) fn compare(&mut self, peer: ReplicaId, stream: ReplicaId, point: Point) {
-        let places = self.places.entry(peer).or_default();
-        if places.is_empty() {
-            self.turns.push_back(peer);
-        }
-        places.insert(stream, point);
     }
 
     /// The pull to answer next, if no page is being put together.
@@ -139,22 +112,6 @@ impl Serving {
         Some((from, next))
     }
 
-    /// The place to compare next, if none is being compared.
-    pub(super) fn next_place(&mut self) -> Option<Check> {
-        if self.check.is_some() {
-            return None;
-        }
-        let peer = self.turns.pop_front()?;
-        let places = self.places.get_mut(&peer)?;
-        let place = places.pop_first();
-        if places.is_empty() {
-            self.places.remove(&peer);
-        } else {
-            self.turns.push_back(peer);
-        }
-        place.map(|(stream, point)| Check { peer, stream, point })
-    }
-
     /// Keeps a page until its read has ended.
     pub(super) fn page_reads(&mut self, page: Box<Page>) {
         debug_assert!(self.page.is_none(), "one page at a time");
@@ -166,20 +123,9 @@ impl Serving {
         self.page.take()
     }
 
-    /// Keeps a comparison until its read has ended.
-    pub(super) fn check_reads(&mut self, check: Check) {
-        debug_assert!(self.check.is_none(), "one comparison at a time");
-        self.check = Some(check);
-    }
-
-    /// Gives back the comparison whose read has ended.
-    pub(super) fn take_check(&mut self) -> Option<Check> {
-        self.check.take()
-    }
-
     #[cfg(test)]
-    pub(super) fn waiting(&self) -> (usize, usize) {
-        (self.pulls.len(), self.places.values().map(BTreeMap::len).sum())
+    pub(super) fn waiting(&self) -> usize {
+        self.pulls.len()
     }
 }
 
@@ -192,16 +138,14 @@ impl Machine for Serving {
         }
         let few = |(pulls, ons): &(usize, usize)| *pulls <= 1 && pulls + ons <= PULLS_MAX;
         assert!(waiting.values().all(few), "one pull waits a peer: {waiting:?}");
-        let turns: BTreeSet<_> = self.turns.iter().collect();
-        assert!(turns.len() == self.turns.len() && turns.into_iter().eq(self.places.keys()), "{self:?}");
-        assert!(self.places.values().all(|places| (1..=PLACES_MAX).contains(&places.len())), "{self:?}");
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::context::Context;
-    use super::super::made::{B, C, ME, complaint, context, ledger, pull_all, replica};
+    use super::super::damages::Damages;
+    use super::super::made::{B, C, complaint, context, ledger, pull_all};
     use super::super::wire::{Capped, WireHead};
     use super::*;
 
@@ -209,12 +153,8 @@ mod tests {
         WireHead { stream, seq, digest: [7; 32] }
     }
 
-    fn point(seq: u64) -> Point {
-        Point { seq, digest: [7; 32] }
-    }
-
     fn page(context: &Context) -> Box<Page> {
-        Box::new(Page::new(B, Ask::of(pull_all()), None, &ledger([]), context))
+        Box::new(Page::new(B, Ask::of(pull_all()), None, &ledger([]), &Damages::default(), context))
     }
 
     /// A peer that asks again and again, sooner than its turn comes, is answered all the same.
@@ -225,7 +165,7 @@ mod tests {
             serving.pulled(from, Pull { id, ..pull_all() });
             serving.check();
         }
-        assert_eq!(serving.waiting(), (2, 0));
+        assert_eq!(serving.waiting(), 2);
         let next = |serving: &mut Serving| {
             serving.next_pull().map(|(from, next)| match next {
                 Next::Page(ask) => (from, ask.id),
@@ -277,7 +217,7 @@ mod tests {
         serving.pulled(B, pull_all());
         (0..100).for_each(|id| serving.pulled_on(B, PullOn { id, behind: id, budget: 9 }));
         serving.check();
-        assert_eq!(serving.waiting().0, PULLS_MAX);
+        assert_eq!(serving.waiting(), PULLS_MAX);
     }
 
     #[test]
@@ -285,11 +225,9 @@ mod tests {
         let mut serving = Serving::default();
         serving.pulled(B, pull_all());
         serving.pulled(C, pull_all());
-        serving.compare(B, ME, point(1));
         serving.forget(B);
         assert_eq!(serving.next_pull().map(|(from, _)| from), Some(C));
         assert!(serving.next_pull().is_none());
-        assert_eq!(serving.next_place().map(|check| check.peer), Some(B), "its word counts still");
     }
 
     #[test]
@@ -301,59 +239,5 @@ mod tests {
         assert!(serving.next_pull().is_none(), "until the page has been read");
         assert!(complaint(|| serving.page_reads(page(&context))).is_some());
         assert!(serving.take_page().is_some() && serving.next_pull().is_some());
-    }
-
-    #[test]
-    fn one_place_is_compared_at_a_time_and_the_last_word_of_a_peer_is_the_one() {
-        let mut serving = Serving::default();
-        for (peer, stream, seq) in [(B, ME, 1), (B, C, 2), (C, ME, 3), (B, ME, 4)] {
-            serving.compare(peer, stream, point(seq));
-            serving.check();
-        }
-        assert_eq!(serving.waiting(), (0, 3));
-        let mut compared = Vec::new();
-        while let Some(check) = serving.next_place() {
-            serving.check_reads(check);
-            assert!(serving.next_place().is_none(), "until the place has been read");
-            assert!(complaint(|| serving.check_reads(check)).is_some());
-            assert_eq!(serving.take_check(), Some(check));
-            serving.check();
-            compared.push((check.peer, check.stream, check.point.seq));
-        }
-        assert_eq!(compared, [(B, C, 2), (C, ME, 3), (B, ME, 4)], "peers take turns");
-        assert!(serving.take_check().is_none());
-    }
-
-    /// However many hellos a peer sends, and whatever it says in them, it takes no more than its turn.
-    #[test]
-    fn the_hellos_of_one_peer_starve_nobody() {
-        let mut serving = Serving::default();
-        serving.pulled(C, pull_all());
-        for hello in 1..=3 {
-            for stream in (0..400).map(replica) {
-                if serving.has_room_for(B, stream) {
-                    serving.compare(B, stream, point(hello));
-                }
-            }
-            serving.check();
-            assert_eq!(serving.waiting(), (1, PLACES_MAX));
-        }
-        serving.compare(C, ME, point(1));
-        let turns = [(); 3].map(|()| serving.next_place().map(|check| check.peer));
-        assert_eq!(turns, [Some(B), Some(C), Some(B)]);
-        assert!(serving.next_pull().is_some(), "a pull waits for no comparison");
-    }
-
-    /// A page and a comparison are read beside each other.
-    #[test]
-    fn a_comparison_waits_for_no_page() {
-        let mut serving = Serving::default();
-        serving.page_reads(page(&context()));
-        serving.compare(B, ME, point(1));
-        let check = serving.next_place().unwrap();
-        serving.check_reads(check);
-        serving.take_page();
-        serving.pulled(C, pull_all());
-        assert!(serving.next_pull().is_some());
     }
 }

@@ -4,12 +4,16 @@
 //! Owns: the stage of the page, and whether a read for it failed. Holds always: a page that has begun is sent, even if
 //! it is empty, since the puller waits for it.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
+use crate::events::DamagedPart;
 use crate::ids::ReplicaId;
 use crate::stored::log;
 
 use super::super::context::Context;
+use super::super::damages::Damages;
 use super::super::io::{Answer, Query};
 use super::super::ledger::Ledger;
 use super::super::wire::{CommitParts, CommitsWriter, PageHead};
@@ -24,6 +28,8 @@ pub(in crate::engine) struct Page {
     id: u32,
     /// This replica, and the highest of its commits with a kept value.
     own_kept: (ReplicaId, u64),
+    /// Whether what is served must be undamaged.
+    checked: bool,
     stage: Stage,
     /// Where the page ends, once its commits are picked.
     end: Option<Edge>,
@@ -50,6 +56,9 @@ pub(in crate::engine) struct Finished {
     pub(in crate::engine) end: Option<Edge>,
     /// The streams of which the puller has another history, each with its place.
     pub(in crate::engine) forked: Vec<(ReplicaId, u64)>,
+    /// The streams that end for the puller since they are damaged here: the place, and whether its row or a value of it
+    /// is damaged.
+    pub(in crate::engine) damaged: Vec<(ReplicaId, u64, DamagedPart)>,
     pub(in crate::engine) more: bool,
     /// Whether the page has a commit of another replica than this one.
     pub(in crate::engine) relayed: bool,
@@ -62,11 +71,13 @@ impl Page {
         Ask { id, begin, budget }: Ask,
         hidden: Option<ReplicaId>,
         ledger: &Ledger,
+        damages: &Damages,
         context: &Context,
     ) -> Self {
         let own_kept = (context.me(), ledger.kept_up_to());
-        let stage = Stage::Picking(Picker::new(begin, budget, hidden, ledger, context));
-        Self { to, id, own_kept, stage, end: None, failed: false }
+        let stage = Stage::Picking(Picker::new(begin, budget, hidden, ledger, damages, context));
+        let checked = context.rules.served_rows_are_checked;
+        Self { to, id, own_kept, checked, stage, end: None, failed: false }
     }
 
     /// The next read; `None` once the page is complete.
@@ -80,7 +91,7 @@ impl Page {
             }
             self.end = Some(picker.end());
             let mut picked = picker.finish();
-            let values = Values::new(std::mem::take(&mut picked.commits), self.own_kept);
+            let values = Values::new(std::mem::take(&mut picked.commits), self.own_kept, self.checked);
             self.stage = Stage::Finding(values, picked);
         }
         match &mut self.stage {
@@ -107,14 +118,20 @@ impl Page {
     pub(in crate::engine) fn finish(self, hidden: Option<ReplicaId>, context: &Context) -> Finished {
         let Self { to, id, mut stage, end, failed, .. } = self;
         let (mut chosen, lost, picked) = match &mut stage {
-            Stage::Picking(picker) => (Vec::new(), true, picker.finish()),
+            Stage::Picking(picker) => (Vec::new(), Vec::new(), picker.finish()),
             Stage::Finding(values, picked) => {
-                let (chosen, lost) = values.finish();
-                (if failed { Vec::new() } else { chosen }, lost || failed, std::mem::take(picked))
+                let (chosen, lost) = if failed { Default::default() } else { values.finish() };
+                (chosen, lost, std::mem::take(picked))
             }
         };
-        let Picked { bytes, more, pruned, too_long, forked, .. } = picked;
-        let more = more && !lost;
+        let Picked { bytes, more, pruned, too_long, forked, damaged, .. } = picked;
+        let more = more && !failed;
+        let end = end.filter(|_| lost.is_empty() && !failed);
+        let rows = damaged.into_iter().map(|(stream, seq)| (stream, seq, DamagedPart::Row));
+        let mut damaged: BTreeMap<_, _> = rows.map(|(stream, seq, part)| (stream, (seq, part))).collect();
+        // A value stands before the damaged row: the rows behind that one were not picked.
+        damaged.extend(lost.into_iter().map(|(stream, seq)| (stream, (seq, DamagedPart::Value))));
+        let damaged = damaged.into_iter().map(|(stream, (seq, part))| (stream, seq, part)).collect();
         chosen.retain(|chosen| Some(chosen.row.stream) != hidden);
         let head = PageHead { id, more, pruned, too_long };
         let mut page = CommitsWriter::page(context.group(), context.me(), &head, bytes);
@@ -129,6 +146,6 @@ impl Page {
             let previous = &previous;
             page.push(&CommitParts { stream: row.stream, seq: row.seq, previous, entry, values: &values });
         }
-        Finished { to, id, frame: page.finish(), end: end.filter(|_| !lost), forked, more, relayed }
+        Finished { to, id, frame: page.finish(), end, forked, damaged, more, relayed }
     }
 }

@@ -3,17 +3,22 @@
 //! The stamp of a commit is above the stamps of its causes. So a page can be cut anywhere, and is applied front to
 //! back.
 //!
+//! A row is served only if the row behind it, or the head, names its digest. The bytes are read anyway, and a damaged row
+//! that is served would look like a second history wherever it meets the real one.
+//!
 //! Owns: a cursor in the log of each stream, and the picked commits. Holds always: a scan reads no more bytes than its
-//! stream's share of the budget, unless it is of one row; but for its first commit, a page is within its budget; every commit in it finds its causes at the puller or before it in the page.
+//! stream's share of the budget, unless it is of one row; but for its first commit, a page is within its budget; every
+//! commit in it finds its causes at the puller or before it in the page; the chain vouches for each of them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::ids::ReplicaId;
 use crate::storage::{Entry, Value};
 use crate::stored::keys::{self, StoredKey};
-use crate::stored::{Cause, Digest, LogEntry, log};
+use crate::stored::{Cause, Digest, LogEntry, Point, log};
 
 use super::super::context::Context;
+use super::super::damages::Damages;
 use super::super::io::Query;
 use super::super::ledger::Ledger;
 use super::super::wire::{self, Pull, TooLong};
@@ -70,8 +75,10 @@ pub(super) struct Picker {
     /// Where the page ends, as far as it is picked.
     end: Edge,
     streams: Vec<Cursor>,
-    /// The index of the stream whose rows are read.
-    reading: usize,
+    /// The index of the stream whose rows are read, and how many of them at most.
+    reading: (usize, usize),
+    /// Whether a row must be vouched for.
+    checked: bool,
     picked: Picked,
 }
 
@@ -88,6 +95,8 @@ pub(super) struct Picked {
     pub(super) too_long: Option<TooLong>,
     /// The streams of which the puller has another history, each with its place.
     pub(super) forked: Vec<(ReplicaId, u64)>,
+    /// The streams that the puller wants and that end for it at a damaged place, each with that place.
+    pub(super) damaged: Vec<(ReplicaId, u64)>,
 }
 
 /// A commit as it stands in the log.
@@ -103,11 +112,18 @@ pub(super) struct LogRow {
 #[derive(Debug)]
 struct Cursor {
     stream: ReplicaId,
+    /// The next row to read.
     next: u64,
+    /// The last row to serve.
     last: u64,
-    /// The digest before `next` by the puller's word, until it was compared.
+    head: Point,
+    /// The digest before the first row by the puller's word, until it was compared.
     unchecked: Option<Digest>,
+    /// Whether the first row shows that the puller has another history.
+    forks: bool,
     rows: VecDeque<LogRow>,
+    /// The row behind `rows`, with its digest, which the row behind it does not vouch for yet.
+    open: Option<(LogRow, Digest)>,
     /// Whether nothing more of the stream goes into this page.
     ended: bool,
 }
@@ -122,13 +138,75 @@ impl LogRow {
     }
 }
 
+impl Cursor {
+    /// The first row that was not picked yet.
+    fn front(&self) -> Option<&LogRow> {
+        self.rows.front().or(self.open.as_ref().map(|(row, _)| row))
+    }
+
+    /// How many rows are left to read: those to serve, and the one that vouches for the last of them.
+    fn left(&self) -> usize {
+        let end = self.head.seq.min(self.last.saturating_add(1));
+        usize::try_from((end + 1).saturating_sub(self.next)).unwrap_or(usize::MAX)
+    }
+
+    /// Takes the next row of the log; fails with the place that is damaged.
+    fn add(&mut self, Entry { key, value }: Entry, checked: bool) -> Result<(), u64> {
+        let seq = self.next;
+        if StoredKey::parse(&key) != Some(StoredKey::Log(self.stream, seq)) {
+            return Err(self.missing());
+        }
+        let Ok((previous, entry)) = log::split_row(&value) else { return Err(self.missing()) };
+        if let Some((row, digest)) = self.open.take() {
+            if checked && digest != previous {
+                return Err(row.seq);
+            }
+            self.vouched(row);
+        }
+        if seq > self.last {
+            return Ok(());
+        }
+        if let Some(theirs) = self.unchecked.take() {
+            self.forks = theirs != previous;
+        }
+        let digest = log::chain(&previous, entry);
+        let entry = LogEntry::parse(self.stream, entry).map_err(|_| seq)?;
+        let row = LogRow { stream: self.stream, seq, row: value, entry };
+        self.next += 1;
+        if seq < self.head.seq {
+            self.open = Some((row, digest));
+        } else if !checked || digest == self.head.digest {
+            self.vouched(row);
+        } else {
+            return Err(seq);
+        }
+        Ok(())
+    }
+
+    /// The place at which the stream ends if the next row is missing: without that row, nothing vouches for the one before
+    /// it.
+    fn missing(&self) -> u64 {
+        self.open.as_ref().map_or(self.next, |(row, _)| row.seq)
+    }
+
+    /// Takes a row that the chain vouches for.
+    fn vouched(&mut self, row: LogRow) {
+        if self.forks {
+            // The puller sees the fork from this row, and no row behind it is of use.
+            self.last = row.seq;
+        }
+        self.rows.push_back(row);
+    }
+}
+
 impl Picker {
-    /// Begins to answer a pull. Nothing of the stream `hidden` is served.
+    /// Begins to answer a pull. Nothing of the stream `hidden` is served, and nothing from a damaged place on.
     pub(super) fn new(
         mut begin: Edge,
         budget: u32,
         hidden: Option<ReplicaId>,
         ledger: &Ledger,
+        damages: &Damages,
         context: &Context,
     ) -> Self {
         let budget = usize::try_from(budget).unwrap_or(usize::MAX);
@@ -140,7 +218,8 @@ impl Picker {
             share: 0,
             end: begin.clone(),
             streams: Vec::new(),
-            reading: 0,
+            reading: (0, 0),
+            checked: context.rules.served_rows_are_checked,
             picked: Picked::default(),
         };
         let wanted = ledger
@@ -155,12 +234,17 @@ impl Picker {
                 picker.picked.pruned = true;
                 continue;
             }
+            let damaged = damages.first_behind(*stream, seq);
+            picker.picked.damaged.extend(damaged.map(|damaged| (*stream, damaged)));
             picker.streams.push(Cursor {
                 stream: *stream,
                 next: seq + 1,
-                last: head.seq,
+                last: damaged.map_or(head.seq, |damaged| damaged - 1),
+                head: head.point(),
                 unchecked: unchecked.remove(stream),
+                forks: false,
                 rows: VecDeque::new(),
+                open: None,
                 ended: false,
             });
         }
@@ -171,19 +255,19 @@ impl Picker {
     pub(super) fn step(&mut self, ledger: &Ledger) -> Option<Query> {
         loop {
             let unread =
-                |cursor: &Cursor| !cursor.ended && cursor.rows.is_empty() && cursor.next <= cursor.last;
+                |cursor: &Cursor| !cursor.ended && cursor.front().is_none() && cursor.next <= cursor.last;
             if let Some(at) = self.streams.iter().position(unread) {
-                self.reading = at;
-                let cursor = self.streams.get(at)?;
-                let left = usize::try_from(cursor.last - cursor.next + 1).unwrap_or(usize::MAX);
-                let range = keys::logs_from(cursor.stream, cursor.next);
-                let fit = ledger.rows_within(cursor.stream, cursor.next, self.share).min(ROWS_MAX);
-                return Some(Query::Scan(range, fit.min(left).min(self.rows_left())));
+                return self.read(at, ledger);
             }
-            let waiting = self.streams.iter_mut().filter(|cursor| !cursor.ended && !cursor.rows.is_empty());
-            let first = waiting.min_by_key(|cursor| cursor.rows.front().map(|row| row.entry.stamp));
-            let Some(cursor) = first else { break };
-            let Some(row) = cursor.rows.pop_front() else { break };
+            let waiting = self
+                .streams
+                .iter()
+                .enumerate()
+                .filter(|(_, cursor)| !cursor.ended && cursor.front().is_some());
+            let first = waiting.min_by_key(|(_, cursor)| cursor.front().map(|row| row.entry.stamp));
+            let Some((at, _)) = first else { break };
+            let Some(cursor) = self.streams.get_mut(at) else { break };
+            let Some(row) = cursor.front() else { break };
             let rests = |cause: &Cause| self.end.seq_of(cause.stream) >= cause.seq;
             if !row.entry.after.iter().all(rests) {
                 // The commit rests on a stream that was left out, and so do all later commits of its stream.
@@ -191,6 +275,16 @@ impl Picker {
                 continue;
             }
             let bytes = row.bytes();
+            let fits =
+                self.picked.commits.is_empty() || self.picked.bytes.saturating_add(bytes) <= self.budget;
+            if !fits && bytes <= self.end.commit_max {
+                self.picked.more = true;
+                break;
+            }
+            let Some(row) = cursor.rows.pop_front() else {
+                // The row behind it must vouch for it first.
+                return self.read(at, ledger);
+            };
             if bytes > self.end.commit_max {
                 // The puller would refuse any page that has this commit, and get no other one.
                 let bytes = bytes.try_into().unwrap_or(u64::MAX);
@@ -198,9 +292,8 @@ impl Picker {
                 cursor.ended = true;
                 continue;
             }
-            if !self.picked.commits.is_empty() && self.picked.bytes.saturating_add(bytes) > self.budget {
-                self.picked.more = true;
-                break;
+            if cursor.forks {
+                self.picked.forked.push((cursor.stream, row.seq - 1));
             }
             self.picked.bytes += bytes;
             self.end.has.insert(cursor.stream, row.seq);
@@ -210,37 +303,49 @@ impl Picker {
         None
     }
 
+    /// Reads the next rows of a stream.
+    fn read(&mut self, at: usize, ledger: &Ledger) -> Option<Query> {
+        let cursor = self.streams.get(at)?;
+        let rows_left = self.rows_left(usize::from(cursor.open.is_some()));
+        let fit = ledger.rows_within(cursor.stream, cursor.next, self.share).min(ROWS_MAX);
+        let limit = fit.min(cursor.left()).min(rows_left);
+        self.reading = (at, limit);
+        Some(Query::Scan(keys::logs_from(cursor.stream, cursor.next), limit))
+    }
+
     /// How many more rows the page has room for, if they are like those that it has, and the one that shows that there
     /// is more.
-    fn rows_left(&self) -> usize {
+    fn rows_left(&self, open: usize) -> usize {
         let row_bytes = self.picked.bytes / self.picked.commits.len().max(1);
         let rows = self.budget.saturating_sub(self.picked.bytes) / row_bytes.max(1);
-        rows.saturating_add(1).max(ROWS_MIN)
+        rows.saturating_add(1).saturating_sub(open).max(ROWS_MIN)
     }
 
     /// Takes the rows of a scan.
     pub(super) fn take(&mut self, rows: Vec<Entry>) {
-        let Some(cursor) = self.streams.get_mut(self.reading) else { return };
-        for Entry { key, value } in rows {
-            let seq = match StoredKey::parse(&key) {
-                Some(StoredKey::Log(stream, seq)) if stream == cursor.stream && seq == cursor.next => seq,
-                _ => break,
-            };
-            let parsed = log::split_row(&value)
-                .and_then(|(previous, entry)| Ok((previous, LogEntry::parse(cursor.stream, entry)?)));
-            let Ok((previous, entry)) = parsed else { break };
-            cursor.next += 1;
-            let forks = cursor.unchecked.take().is_some_and(|theirs| theirs != previous);
-            cursor.rows.push_back(LogRow { stream: cursor.stream, seq, row: value, entry });
-            if forks {
-                // The puller sees the fork from this row, and no row behind it is of use.
-                self.picked.forked.push((cursor.stream, seq - 1));
-                cursor.last = seq;
+        let (at, limit) = self.reading;
+        let Some(cursor) = self.streams.get_mut(at) else { return };
+        let fewer = rows.len() < limit;
+        let mut added = Ok(());
+        for row in rows {
+            added = cursor.add(row, self.checked);
+            if added.is_err() || cursor.next > cursor.last && cursor.open.is_none() {
                 break;
             }
         }
-        // A row that is missing, damaged or of another history ends what can be served of the stream.
-        if cursor.rows.is_empty() {
+        if fewer && added.is_ok() && (cursor.next <= cursor.last || cursor.open.is_some()) {
+            // The log ends before its head.
+            added = Err(cursor.missing());
+        }
+        // A row that is missing or damaged ends what can be served of the stream.
+        if let Err(damaged) = added {
+            cursor.open = None;
+            cursor.last = damaged.saturating_sub(1);
+            cursor.next = damaged.max(cursor.next);
+            self.picked.damaged.retain(|(stream, _)| *stream != cursor.stream);
+            self.picked.damaged.push((cursor.stream, damaged));
+        }
+        if cursor.front().is_none() {
             cursor.ended = true;
         }
     }

@@ -6,15 +6,18 @@
 //! move a value from its record to a kept row, and put a longer one in its place: then the kept rows are read once
 //! more. So a page takes few large reads, and no more memory beyond its room than one write puts into records.
 //!
+//! A value counts as found only with the digest that its commit names. A commit whose value is found nowhere, or is
+//! damaged, ends its own stream in the page, and with it all that rests on it. Everything else is served.
+//!
 //! Owns: the commits of the page with their values, and the values that are still to be read. Holds always: each value
-//! is asked for at most once in each phase; from the first commit with a lost value on, no commit is served.
+//! is asked for at most once in each phase; no commit is served whose value is lost, nor one that rests on it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::ids::ReplicaId;
 use crate::storage::{Entry, Key, KeyRange, Value};
 use crate::stored::keys::{self, StoredKey};
-use crate::stored::record;
+use crate::stored::{digest, record};
 
 use super::super::io::{Answer, Query};
 use super::pick::LogRow;
@@ -27,8 +30,10 @@ const VALUES_MAX: usize = 1024;
 pub(super) struct Values {
     chosen: Vec<Chosen>,
     phase: Phase,
-    /// Whether a value was found nowhere, so that commits were left out.
-    lost: bool,
+    /// Whether a value must have the digest that its commit names.
+    checked: bool,
+    /// The commits of which a value was found nowhere: their indexes among all of them.
+    lost: BTreeSet<usize>,
 }
 
 /// The kind of the next read.
@@ -82,11 +87,11 @@ struct Span {
 impl Values {
     /// Begins to look for the values of `commits`. `own_kept` is this replica, and the highest of its commits with a
     /// kept value: the own stream mostly has none, and then needs no scan.
-    pub(super) fn new(commits: Vec<LogRow>, own_kept: (ReplicaId, u64)) -> Self {
+    pub(super) fn new(commits: Vec<LogRow>, own_kept: (ReplicaId, u64), checked: bool) -> Self {
         let open = |row: LogRow| Chosen { values: row.entry.changes.iter().map(|_| None).collect(), row };
         let chosen: Vec<_> = commits.into_iter().map(open).collect();
         let phase = Phase::Kept(spans(&chosen, own_kept));
-        Self { chosen, phase, lost: false }
+        Self { chosen, phase, checked, lost: BTreeSet::new() }
     }
 
     /// The next read; `None` once all values are found.
@@ -118,9 +123,29 @@ impl Values {
         }
     }
 
-    /// The commits with their values, and whether any had to be left out.
-    pub(super) fn finish(&mut self) -> (Vec<Chosen>, bool) {
-        (std::mem::take(&mut self.chosen), self.lost)
+    /// The commits with their values that can be served, and the commits whose values are lost, the first of each stream.
+    pub(super) fn finish(&mut self) -> (Vec<Chosen>, Vec<(ReplicaId, u64)>) {
+        let (lost, chosen) = (std::mem::take(&mut self.lost), std::mem::take(&mut self.chosen));
+        let (mut served, mut places) = (Vec::with_capacity(chosen.len()), Vec::new());
+        // The first commit of each stream that is left out.
+        let mut ends = BTreeMap::<ReplicaId, u64>::new();
+        for (at, chosen) in chosen.into_iter().enumerate() {
+            let LogRow { stream, seq, entry, .. } = &chosen.row;
+            let rests =
+                entry.after.iter().any(|cause| ends.get(&cause.stream).is_some_and(|end| *end <= cause.seq));
+            if ends.contains_key(stream) {
+                continue;
+            }
+            if !lost.contains(&at) && !rests {
+                served.push(chosen);
+                continue;
+            }
+            ends.insert(*stream, *seq);
+            if lost.contains(&at) {
+                places.push((*stream, *seq));
+            }
+        }
+        (served, places)
     }
 
     /// Takes kept values of the first span.
@@ -134,11 +159,8 @@ impl Values {
             let chosen = span.chosen.get(offset).and_then(|at| self.chosen.get_mut(*at));
             let Some(chosen) = chosen else { continue };
             let changes = &chosen.row.entry.changes;
-            let change = changes.binary_search_by(|change| change.record.cmp(&record));
-            let slot = change.ok().and_then(|change| chosen.values.get_mut(change));
-            if let Some(slot) = slot {
-                *slot = Some(Located { bytes: value, at: 0 });
-            }
+            let Ok(change) = changes.binary_search_by(|change| change.record.cmp(&record)) else { continue };
+            chosen.take(change, Located { bytes: value, at: 0 }, self.checked);
         }
         match last {
             Some(last) => span.rest = std::mem::replace(&mut span.rest, KeyRange::all()).after(&last),
@@ -186,28 +208,44 @@ impl Values {
             let holds = |bytes: &Value| {
                 record::parse(bytes).is_ok_and(|(header, _)| header.holds(chosen.row.stream, chosen.row.seq))
             };
-            match (value.filter(holds), chosen.values.get_mut(change)) {
-                (Some(bytes), Some(slot)) => *slot = Some(Located { at: record::value_at(&bytes), bytes }),
-                _ => wants.missed.push_back((commit, change)),
+            let located = value.filter(holds).map(|bytes| Located { at: record::value_at(&bytes), bytes });
+            if !located.is_some_and(|located| chosen.take(change, located, self.checked)) {
+                wants.missed.push_back((commit, change));
             }
         }
     }
 
-    /// Takes the values that were kept meanwhile. A value that is found nowhere was pruned meanwhile, or is damaged:
-    /// nothing from its commit on can be served.
+    /// Takes the values that were kept meanwhile. A value that is found nowhere was pruned meanwhile, or is damaged: its
+    /// commit cannot be served.
     fn take_kept_meanwhile(&mut self, values: Vec<Option<Value>>) {
         let Phase::KeptMeanwhile(wants) = &mut self.phase else { return };
         for ((commit, change), value) in std::mem::take(&mut wants.asked).into_iter().zip(values) {
             let Some(chosen) = self.chosen.get_mut(commit) else { continue };
-            match (value, chosen.values.get_mut(change)) {
-                (Some(bytes), Some(slot)) => *slot = Some(Located { bytes, at: 0 }),
-                _ => {
-                    self.chosen.truncate(commit);
-                    wants.waiting.retain(|(other, _)| *other < commit);
-                    self.lost = true;
-                }
+            let located = value.map(|bytes| Located { bytes, at: 0 });
+            if !located.is_some_and(|located| chosen.take(change, located, self.checked)) {
+                self.lost.insert(commit);
+                // No later commit of its stream is served, so none of their values is needed.
+                let stream = chosen.row.stream;
+                let is_served = |at: usize| {
+                    at < commit || self.chosen.get(at).is_some_and(|chosen| chosen.row.stream != stream)
+                };
+                wants.waiting.retain(|(other, _)| is_served(*other));
             }
         }
+    }
+}
+
+impl Chosen {
+    /// Takes a value of one of its changes; returns whether it is the one that the commit names.
+    fn take(&mut self, change: usize, located: Located, checked: bool) -> bool {
+        let named = self.row.entry.changes.get(change).and_then(|change| change.value);
+        let (Some(named), Some(slot)) = (named, self.values.get_mut(change)) else { return false };
+        let bytes = located.bytes.get(located.at..).unwrap_or_default();
+        let is_named = !checked || bytes.len() == named.len() && digest(bytes) == named.digest;
+        if is_named {
+            *slot = Some(located);
+        }
+        is_named
     }
 }
 

@@ -17,6 +17,8 @@ use crate::syncable::Syncable;
 
 use super::super::commit::Received;
 use super::super::context::Context;
+use super::super::damages::Damages;
+use super::super::doubts::Doubts;
 use super::super::ledger::Ledger;
 use super::super::members::Members;
 use super::super::wire::{STREAMS_MAX, WireCommit};
@@ -57,6 +59,8 @@ pub(in crate::engine) struct Admitting<'a> {
     pub(in crate::engine) members: &'a Members,
     pub(in crate::engine) streams: &'a Streams,
     pub(in crate::engine) inbox: &'a Inbox,
+    pub(in crate::engine) damages: &'a Damages,
+    pub(in crate::engine) doubts: &'a Doubts,
 }
 
 impl Admitting<'_> {
@@ -86,18 +90,27 @@ impl Admitting<'_> {
 
     /// Whether commits of a stream are to be asked of `peer`.
     pub(in crate::engine) fn wants(&self, stream: ReplicaId, peer: ReplicaId) -> bool {
-        self.may_take(stream, peer) && !self.streams.is_tried_again(stream)
+        self.may_take(stream, peer) && self.can_serve(stream, peer) && !self.streams.is_tried_again(stream)
     }
 
     /// Whether the next commit of a stream alone is to be asked of `peer`, since the store refused it the last time.
     pub(in crate::engine) fn wants_one(&self, stream: ReplicaId, peer: ReplicaId) -> bool {
-        self.streams.is_tried_again(stream) && !self.streams.waits(stream) && self.may_take(stream, peer)
+        self.streams.is_tried_again(stream)
+            && !self.streams.waits(stream)
+            && self.may_take(stream, peer)
+            && self.can_serve(stream, peer)
+    }
+
+    /// Whether the next commit of a stream is none that `peer` said that it cannot serve.
+    fn can_serve(&self, stream: ReplicaId, peer: ReplicaId) -> bool {
+        !self.damages.has_ended(peer, stream, self.streams.tip(stream).seq)
     }
 
     /// Whether commits of a stream would be taken of `peer`, if it sent them.
     pub(in crate::engine) fn may_take(&self, stream: ReplicaId, peer: ReplicaId) -> bool {
         stream != self.context.me()
             && !self.streams.is_stopped_for(stream, peer)
+            && !self.doubts.any(peer, stream)
             && self.is_known_stream(stream)
     }
 
@@ -121,7 +134,9 @@ impl Admitting<'_> {
             let duplicate = Admission::Duplicate;
             return Some(if proof { Admission::Restored(seq, Box::new(duplicate)) } else { duplicate });
         }
-        let left = self.streams.is_stopped_for(stream, from) || !self.is_known_stream(stream);
+        let left = self.streams.is_stopped_for(stream, from)
+            || self.doubts.any(from, stream)
+            || !self.is_known_stream(stream);
         left.then_some(Admission::Ignored)
     }
 

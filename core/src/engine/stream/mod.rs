@@ -14,7 +14,7 @@ use crate::clock::Mono;
 use crate::events::{Restored, StreamStop};
 use crate::hlc::Hlc;
 use crate::ids::{GroupId, ReplicaId};
-use crate::stored::{Digest, Head, Point};
+use crate::stored::{Digest, ForkRow, Head, Point};
 
 use super::Machine;
 use super::backoff::Backoff;
@@ -64,6 +64,8 @@ pub(super) struct Streams {
     tried_again: BTreeSet<ReplicaId>,
     /// The proof that this store was restored or cloned.
     restored: Option<Restored>,
+    /// What proves that a stream has two histories; of the own one, that this store was restored.
+    proofs: BTreeMap<ReplicaId, ForkRow>,
 }
 
 /// A change of a stream that the app is told of.
@@ -83,6 +85,7 @@ impl Streams {
             stopped: BTreeSet::new(),
             tried_again: BTreeSet::new(),
             restored: None,
+            proofs: BTreeMap::new(),
         };
         for (stream, head) in ledger.heads().iter().filter(|(stream, _)| **stream != me) {
             all.entry(*stream).tip = Tip::of(head);

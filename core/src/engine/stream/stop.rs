@@ -11,6 +11,7 @@ use crate::clock::{Mono, Now};
 use crate::events::{Restored, StreamStop};
 use crate::hlc::Hlc;
 use crate::ids::ReplicaId;
+use crate::stored::ForkRow;
 
 use super::super::backoff::after;
 use super::super::context::Context;
@@ -92,14 +93,6 @@ impl Streams {
 
     pub(in crate::engine) fn is_forked(&self, stream: ReplicaId) -> bool {
         self.streams.get(&stream).and_then(|stream| stream.stop.as_ref()).is_some_and(Stop::is_final)
-    }
-
-    /// The place at which the stream has two histories, if it has.
-    pub(in crate::engine) fn fork_of(&self, stream: ReplicaId) -> Option<u64> {
-        match self.stop_of(stream) {
-            Some(StreamStop::Forked { seq }) => Some(*seq),
-            _ => None,
-        }
     }
 
     /// Stops a stream at a commit that `from` sent. A fork stays as it is, since nothing mends it.
@@ -212,8 +205,20 @@ impl Streams {
         !known
     }
 
+    /// Takes the proof that a stream has two histories, or that this store was restored.
+    pub(in crate::engine) fn prove(&mut self, stream: ReplicaId, proof: ForkRow) {
+        self.proofs.insert(stream, proof);
+    }
+
+    /// What proves that a stream has two histories; of the own one, that this store was restored.
+    pub(in crate::engine) fn proof_of(&self, stream: ReplicaId) -> Option<&ForkRow> {
+        self.proofs.get(&stream)
+    }
+
     /// Takes the fork of a stream from the store.
-    pub(in crate::engine) fn remember_fork(&mut self, stream: ReplicaId, seq: u64) {
+    pub(in crate::engine) fn remember_fork(&mut self, stream: ReplicaId, proof: ForkRow) {
+        let seq = proof.seq;
+        self.prove(stream, proof);
         self.stopped.insert(stream);
         let stop = Stop { reason: StreamStop::Forked { seq }, from: stream, look_at: None };
         self.entry(stream).stop = Some(stop);
@@ -361,11 +366,12 @@ mod tests {
     #[test]
     fn two_histories_stop_a_stream_for_good() {
         let mut remembered = opened().1;
-        remembered.remember_fork(B, 4);
+        let proof = ForkRow { stream: B, seq: 4, by: C, there: [7; 32], here: None };
+        remembered.remember_fork(B, proof);
+        assert_eq!((remembered.proof_of(B), remembered.proof_of(C)), (Some(&proof), None));
         remembered.check();
         for mut streams in [stopped(B, FORKED), remembered] {
             assert!(streams.is_forked(B) && streams.is_stopped_for(B, B) && streams.is_stopped_for(B, C));
-            assert_eq!((streams.fork_of(B), streams.fork_of(C)), (Some(4), None));
             for reason in [refused(), held(1), StreamStop::Forked { seq: 3 }] {
                 assert_eq!(streams.stop(B, B, reason, &now(1000), &context()), None);
             }

@@ -64,6 +64,11 @@ impl Author {
         self.commit(&[], vec![tagged(id, name)])
     }
 
+    /// The writer of another history of the stream of the tested replica, which goes on behind a place of it.
+    pub(super) fn of_copy(seq: u64, digest: Digest) -> Self {
+        Self { seq, digest, wall: 1_000_000, ..Self::new(REPLICA, DEVICE) }
+    }
+
     pub(super) fn head(&self) -> WireHead {
         WireHead { stream: self.stream, seq: self.seq, digest: self.digest }
     }
@@ -107,6 +112,19 @@ pub(super) fn live_of(group: GroupId, commits: &[&Made]) -> Bytes {
 
 pub(super) fn live(commits: &[&Made]) -> Bytes {
     live_of(GROUP, commits)
+}
+
+/// Shows a row of a log that has these commits of the stream.
+pub(super) fn answer_to(show: &Show, commits: &[&Made]) -> Bytes {
+    let Show { stream, seq, checked } = *show;
+    let of_stream = commits.iter().filter(|made| made.stream == stream);
+    let head = of_stream.clone().map(|made| made.seq).max().unwrap_or(0);
+    let row = of_stream.clone().find(|made| made.seq == seq).map(|made| {
+        let (previous, entry) = split_row(&made.row).unwrap();
+        WireRow { previous, entry: entry.to_vec() }
+    });
+    let head = if checked && row.is_some() { head } else { 0 };
+    wire::shown(GROUP, &Shown { stream, seq, head, row })
 }
 
 /// A page that nobody asked for. It shows where its commits stand by whole digests.

@@ -19,6 +19,7 @@ fn a_stream_with_two_histories_stops() {
         world.feed(B, live(&[&third]));
         assert_eq!((world.stop_of(B), world.pulls().len()), (None, 1));
         world.feed(B, page(&[&third]));
+        world.convince(B, &[&first, &other, &third]);
         assert_eq!(world.tag_name(1).as_deref(), Some(if mixed { "y" } else { "b" }), "{}", other.seq);
         if mixed {
             assert!(!world.audit().is_empty());
@@ -34,6 +35,10 @@ fn a_stream_with_two_histories_stops() {
         world.reopen(networked(rules));
         assert_eq!(world.stop_of(B), Some(StreamStop::Forked { seq: 2 }), "it is remembered");
         assert_eq!(world.audit(), []);
+        let fork =
+            world.engine.report().streams.into_iter().find(|view| view.replica == B).unwrap().fork.unwrap();
+        let digest = |made: &Made| chain(&split_row(&made.row).unwrap().0, split_row(&made.row).unwrap().1);
+        assert_eq!((fork.seq, fork.by, fork.there, fork.here), (2, B, digest(&other), Some(digest(&second))));
     }
 }
 
@@ -44,16 +49,22 @@ fn a_fork_is_seen_from_digests_alone() {
     let mut b = Author::new(B, B_DEVICE);
     let first = b.tag(1, "a");
     let mut other = b.clone();
-    let (second, _) = (b.tag(1, "b"), other.tag(1, "x"));
+    let (second, twin) = (b.tag(1, "b"), other.tag(1, "x"));
     let mut world = World::connected(Rules::ALL);
     world.feed(B, live(&[&first, &second]));
     world.feed(C, hello(1, &[other.head()]));
+    assert_eq!(world.stop_of(B), None, "not before it was shown");
+    world.convince(C, &[&first, &twin]);
     assert!(matches!(world.stop_of(B), Some(StreamStop::Forked { .. })));
 
     let mut world = World::connected(Rules::ALL);
     let third = b.tag(1, "c");
     world.feed(B, live(&[&first, &second, &third]));
     let (_, page) = world.page(C, &[other.head()], 1 << 20);
+    let third_page = page;
+    world.feed(C, hello(1, &[other.head()]));
+    world.convince(C, &[&first, &twin]);
+    let page = third_page;
     assert!(matches!(world.stop_of(B), Some(StreamStop::Forked { .. })));
     let of_b: Vec<_> = page.iter().filter(|commit| commit.stream == B).map(|commit| commit.seq).collect();
     assert_eq!(of_b, [3], "the puller sees it too, and nothing behind it");
@@ -76,6 +87,7 @@ fn a_fork_is_seen_at_the_head_and_behind_it() {
     assert_eq!(world.stop_of(B), None);
     world.said();
     world.feed(C, page(&[&twin]));
+    world.convince(C, &[&first, &twin]);
     assert_eq!(world.stop_of(B), forked);
     let told =
         world.said().into_iter().any(|(to, message)| to == Some(B) && matches!(message, Message::Hello(_)));
@@ -96,6 +108,7 @@ fn a_fork_is_seen_at_the_head_and_behind_it() {
     );
     assert_eq!(world.stop_of(B), None, "the same one, further back");
     world.feed(C, hello(1, &[behind]));
+    world.convince(C, &[&first, &twin]);
     assert_eq!(world.stop_of(B), forked);
 }
 

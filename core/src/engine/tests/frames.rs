@@ -38,6 +38,9 @@ fn values_must_be_what_their_commit_says() {
             assert_eq!((rejected, world.audit()), (usize::from(!taken), vec![]));
             // What was taken is a history that nobody else has.
             world.feed(B, hello(1, &[b.head()]));
+            if taken {
+                assert!(world.convince(B, &[&made, &behind]) > 0, "its author shows the real one");
+            }
             assert_eq!(world.stop_of(B).is_some(), taken);
             assert_eq!(world.pulls().is_empty(), taken, "the author is asked");
         }

@@ -10,7 +10,7 @@
 //! | the store at an opening, and the audit that all tests rely on | [`opening`], [`auditing`] |
 //! | commits of others | [`receiving`], [`refusing_store`], [`merging`], [`folding`], [`waiting_for_folds`] |
 //! | frames and commits that are not taken | [`membership`], [`frames`], [`sizes`], [`bounds`] |
-//! | streams that stop | [`forks`], [`stops`], [`restores`], [`refusals`] |
+//! | streams that stop | [`forks`], [`stops`], [`restores`], [`refusals`], [`damage`] |
 //! | peers that ask and answer | [`pulling`], [`serving`], [`joining`], [`knocking`], [`relaying`], [`slow_links`] |
 
 mod auditing;
@@ -18,6 +18,7 @@ mod authors;
 mod bounds;
 mod clocks;
 mod committing;
+mod damage;
 mod failing;
 mod folding;
 mod forks;
@@ -57,8 +58,8 @@ use uuid::Uuid;
 
 use super::made::{Bag, pull_all};
 use super::wire::{
-    self, Capped, CommitParts, CommitsWriter, Hello, Message, Messages, PageHead, Pull, Stopped, TooLong,
-    WireClock, WireCommit, WireHead,
+    self, Capped, CommitParts, CommitsWriter, Hello, Message, Messages, PageHead, Pull, Show, Shown, Stopped,
+    TooLong, WireClock, WireCommit, WireHead, WirePlace, WireRow,
 };
 use super::{
     Action, Answer, Ask, Commit, Contents, Current, Decision, EFFECTS_MAX, Effect, Engine, Input, JobId, Pen,
@@ -66,7 +67,9 @@ use super::{
 };
 use crate::clock::{ClockError, Mono, Now, WallMs};
 use crate::error::{Error, OpenError, SharedError, StopReason};
-use crate::events::{ChangeKind, Event, Notice, RecordKey, Refusal, Restored, StreamStop};
+use crate::events::{
+    ChangeKind, Damage, DamagedPart, Event, Notice, RecordKey, Refusal, Restored, StreamStop,
+};
 use crate::hlc::{Hlc, HlcGenerator};
 use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::join_wait::JoinWait;

@@ -57,6 +57,12 @@ impl World {
         self.engine.ledger.own()
     }
 
+    /// The writer of another history of the own stream, which goes on behind `seq`.
+    pub(super) fn copy_at(&self, seq: u64) -> Author {
+        let head = self.engine.ledger.own();
+        Author::of_copy(seq, if seq == head.seq { head.digest } else { self.digest_of(seq) })
+    }
+
     /// The digest of the own stream at one of its commits.
     pub(super) fn digest_of(&self, seq: u64) -> Digest {
         split_row(&self.get(keys::log(REPLICA, seq + 1)).expect("a later commit")).unwrap().0
@@ -93,12 +99,12 @@ impl World {
 
     /// How many peers wait for a page.
     pub(super) fn waiting_pulls(&self) -> usize {
-        self.engine.serving.waiting().0
+        self.engine.serving.waiting()
     }
 
     /// How many places wait to be compared with the word of a peer.
     pub(super) fn waiting_checks(&self) -> usize {
-        self.engine.serving.waiting().1
+        self.engine.looks.comparisons()
     }
 
     /// The effects that were not performed yet.

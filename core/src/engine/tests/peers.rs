@@ -120,6 +120,36 @@ impl World {
         page.expect("a page")
     }
 
+    /// The rows that a peer was asked to show since the last time.
+    pub(super) fn shows(&mut self, to: ReplicaId) -> Vec<Show> {
+        let mut shows = Vec::new();
+        self.sent.retain(|(receiver, frame)| {
+            let mut messages = Messages::new(frame.clone(), Some(GROUP), usize::MAX).unwrap();
+            match messages.next() {
+                Some(Ok(Message::Show(show))) if *receiver == Some(to) => shows.push(show),
+                _ => return true,
+            }
+            false
+        });
+        shows
+    }
+
+    /// Lets a peer, which has these commits, show each of them that it is asked for; returns how many that were.
+    pub(super) fn convince(&mut self, from: ReplicaId, commits: &[&Made]) -> usize {
+        let mut shown = 0;
+        loop {
+            let shows = self.shows(from);
+            if shows.is_empty() {
+                return shown;
+            }
+            for show in shows {
+                shown += 1;
+                let frame = answer_to(&show, commits);
+                self.feed(from, frame);
+            }
+        }
+    }
+
     pub(super) fn content(&self) -> BTreeMap<Key, Value> {
         self.store.0.lock().unwrap().clone()
     }

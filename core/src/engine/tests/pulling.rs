@@ -55,6 +55,8 @@ fn a_stopped_stream_keeps_nobody_from_a_page() {
         let (second, fork) = (b.tag(1, "b"), other.tag(1, "x"));
         let third = other.tag(1, "y");
         world.feed(B, page(&[&first, &second, &third]));
+        world.convince(B, &[&first, &fork, &third]);
+        assert!(matches!(world.stop_of(B), Some(StreamStop::Forked { .. })));
         world.said();
         let mut c = Author::new(C, C_DEVICE);
         let made = c.tag(5, "c");

@@ -36,7 +36,9 @@ fn stopped_worlds() -> Vec<(&'static str, World)> {
     let first = author.tag(1, "b");
     let (mut one, mut other) = (author.clone(), author);
     forked.feed(B, live(&[&first, &one.tag(1, "c")]));
-    forked.feed(C, page(&[&other.tag(1, "d")]));
+    let twin = other.tag(1, "d");
+    forked.feed(C, page(&[&twin]));
+    forked.convince(C, &[&twin]);
     vec![("held", held), ("refused", refused), ("forked", forked), ("not stored", not_stored)]
 }
 

@@ -8,19 +8,33 @@ use super::*;
 fn y15_a_restored_store_stops_committing() {
     type Evidence = fn(&mut World, WireHead);
     let cases: [(&str, Evidence); 5] = [
-        ("more", |world, own| world.feed(B, hello(1, &[WireHead { seq: own.seq + 1, ..own }]))),
-        ("another digest", |world, own| world.feed(B, hello(1, &[WireHead { digest: [7; 32], ..own }]))),
+        ("more", |world, own| {
+            let more = world.copy_at(own.seq).tag(9, "more");
+            world.feed(B, hello(1, &[WireHead { seq: own.seq + 1, ..own }]));
+            world.convince(B, &[&more]);
+        }),
+        ("another digest", |world, own| {
+            let mut copy = world.copy_at(own.seq - 1);
+            let other = copy.tag(9, "other");
+            world.feed(B, hello(1, &[copy.head()]));
+            world.convince(B, &[&other]);
+        }),
         ("another digest further back", |world, own| {
-            world.feed(B, hello(1, &[WireHead { seq: own.seq - 1, digest: [7; 32], ..own }]));
+            let mut copy = world.copy_at(own.seq - 2);
+            let other = copy.tag(9, "other");
+            world.feed(B, hello(1, &[copy.head()]));
+            world.convince(B, &[&other]);
         }),
         ("acknowledged", |world, _| {
             let head = WireHead { stream: C, seq: 3, digest: [7; 32] };
             world.feed(B, wire::regressed(GROUP, &head));
         }),
         ("seen by an author", |world, own| {
+            let more = world.copy_at(own.seq).tag(9, "more");
             let made = Author::new(B, B_DEVICE)
                 .commit(&[WireHead { seq: own.seq + 1, ..own }], vec![tagged(1, "a")]);
             world.feed(B, live(&[&made]));
+            world.convince(B, &[&more]);
         }),
     ];
     for (what, evidence) in cases {
@@ -81,6 +95,8 @@ fn a_failed_comparison_is_made_again() {
     world.handle(Input::Found(job, Err(ReadError("the disk is away".into()))));
     assert!(world.engine.report().restored.is_none());
     world.feed(B, elsewhere);
+    let other = world.copy_at(own.seq - 2).tag(9, "other");
+    world.convince(B, &[&other]);
     assert!(world.engine.report().restored.is_some());
 }
 
@@ -120,7 +136,9 @@ fn a_restored_store_keeps_its_second_history_to_itself() {
     assert!(world.page(C, &[], 1 << 20).1.iter().any(|commit| commit.stream == REPLICA));
     let seq = world.head().seq + 1;
     world.said();
+    let more = world.copy_at(seq - 1).tag(9, "more");
     world.feed(B, hello(1, &[WireHead { stream: REPLICA, seq, digest: [7; 32] }]));
+    world.convince(B, &[&more]);
     assert_eq!(world.engine.report().restored, Some(Restored { stream: REPLICA, seq }));
     let hellos: Vec<_> = world
         .said()
@@ -227,10 +245,13 @@ fn a_restore_found_out_during_a_write_keeps_it_here() {
         let mut world = World::connected(rules);
         let ticket = world.submit(vec![tag(1, "a")]);
         let batch = world.up_to_write().unwrap();
-        let seq = world.head().seq + 7;
+        let own = world.head();
+        let more = world.copy_at(own.seq).tag(9, "more");
         world.said();
-        let proof = hello(1, &[WireHead { stream: REPLICA, seq, digest: [7; 32] }]);
-        world.handle(Input::Frame(B, proof));
+        let proof = hello(1, &[WireHead { stream: REPLICA, seq: own.seq + 7, digest: [7; 32] }]);
+        world.feed(B, proof);
+        world.convince(B, &[&more]);
+        assert_eq!(world.engine.report().restored.is_some(), rules.restores_are_noticed);
         world.written(batch);
         world.settle();
         assert!(matches!(world.replies.last(), Some((answered, Ok(()))) if *answered == ticket));
@@ -246,11 +267,8 @@ fn a_restore_found_out_before_a_write_begins_takes_it_back() {
     for joined in [false, true] {
         let mut world = World::connected(Rules::ALL);
         world.commit(vec![tag(1, "a")]).unwrap();
-        // A place is compared while the app commits, and a peer is owed an answer before that.
+        // A peer is owed an answer before that.
         let own = world.head();
-        let elsewhere = hello(1, &[WireHead { stream: REPLICA, seq: own.seq - 1, digest: [7; 32] }]);
-        world.handle(Input::Frame(B, elsewhere));
-        let comparison = world.up_to_find();
         let change = vec![tag(2, "b")];
         let ticket = if joined { world.submit_joined(change) } else { world.submit(change) };
         if !joined {
@@ -263,8 +281,10 @@ fn a_restore_found_out_before_a_write_begins_takes_it_back() {
             world.say_hello(C);
             assert!(matches!(world.engine.next_effect(), Some(Effect::Send(C, _))));
         }
-        let row = world.get(keys::log(REPLICA, own.seq));
-        world.handle(Input::Found(comparison, Ok(Answer::Values(vec![row]))));
+        world.handle(Input::Frame(
+            B,
+            wire::regressed(GROUP, &WireHead { stream: C, seq: 3, digest: [7; 32] }),
+        ));
         world.settle();
         assert!(
             matches!(world.replies.last(), Some((answered, Err(Error::Restored(_)))) if *answered == ticket)
@@ -282,7 +302,9 @@ fn a_second_proof_of_a_restore_may_come_while_the_first_is_written() {
     world.handle(Input::Frame(B, wire::regressed(GROUP, &head)));
     let rows = world.up_to_write().expect("the proof is stored at once");
     let own = world.own();
-    world.handle(Input::Frame(B, hello(1, &[WireHead { seq: own.seq + 1, ..own }])));
+    let more = world.copy_at(own.seq).tag(9, "more");
+    world.feed(B, hello(1, &[WireHead { seq: own.seq + 1, ..own }]));
+    world.convince(B, &[&more]);
     world.written(rows);
     world.settle();
     assert_eq!(world.engine.report().restored.unwrap().stream, REPLICA);
@@ -299,6 +321,9 @@ fn y15_a_round_that_was_read_before_the_proof_is_not_written() {
     let values = block_on(world.store.get_many(&keys));
     world.handle(Input::Read(job, keys, values));
     world.settle();
+    assert_eq!((world.replies.len(), world.own()), (0, own), "it waits until B has shown it, or has not");
+    let more = world.copy_at(own.seq).tag(9, "more");
+    world.convince(B, &[&more]);
     let answer = world.replies.last();
     assert!(matches!(answer, Some((answered, Err(Error::Restored(_)))) if *answered == ticket), "{answer:?}");
     assert_eq!(world.own(), own);
@@ -321,7 +346,7 @@ fn rows_of_a_write_that_is_taken_back_are_stored_by_the_next_one() {
     let values = block_on(world.store.get_many(&keys));
     world.handle(Input::Read(job, keys, values));
     world.writes.clear();
-    world.handle(Input::Frame(C, hello(1, &[WireHead { seq: own.seq + 9, ..own }])));
+    world.handle(Input::Frame(C, wire::regressed(GROUP, &WireHead { stream: C, seq: 3, digest: [7; 32] })));
     world.settle();
     world.pass(1_000);
     let puts = world.writes.iter().flat_map(WriteBatch::ops).filter_map(|op| match op {
@@ -344,7 +369,9 @@ fn y15_a_page_that_was_begun_before_the_proof_hides_the_own_stream() {
             .find_map(|effect| if let Effect::Find(job, query) = effect { Some((job, query)) } else { None });
         let (job, query) = read.expect("the log is read");
         if proven {
-            world.handle(Input::Frame(C, hello(1, &[WireHead { seq: own.seq + 1, ..own }])));
+            let more = world.copy_at(own.seq).tag(9, "more");
+            world.feed(C, hello(1, &[WireHead { seq: own.seq + 1, ..own }]));
+            world.convince(C, &[&more]);
         }
         let answer = world.find(query);
         world.handle(Input::Found(job, answer));

@@ -26,6 +26,9 @@ pub(crate) const OTHER_GROUP: u8 = 9;
 pub(crate) const RELAYED: u8 = 10;
 pub(crate) const COMING: u8 = 11;
 pub(crate) const PULL_ON: u8 = 12;
+pub(crate) const DAMAGED: u8 = 13;
+pub(crate) const SHOW: u8 = 14;
+pub(crate) const SHOWN: u8 = 15;
 /// Reserved for a replica that is further behind than the logs reach: it asks for a page of records, and gets one.
 pub(crate) const SNAPSHOT_PULL: u8 = 16;
 pub(crate) const SNAPSHOT_PAGE: u8 = 17;
@@ -63,6 +66,12 @@ pub(crate) enum Message {
     /// A page is coming behind this message.
     Coming(Coming),
     PullOn(PullOn),
+    /// The sender cannot serve these streams from these commits on, since its log is damaged there.
+    Damaged(Capped<WirePlace, STREAMS_MAX>),
+    /// The receiver is to show a row of its log.
+    Show(Show),
+    /// The answer to a [`Message::Show`].
+    Shown(Shown),
 }
 
 /// Sent when a peer comes up, when a new session of it says hello, and now and then.
@@ -161,6 +170,41 @@ pub(crate) struct Relayed {
     pub(crate) restored: bool,
 }
 
+/// A commit of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WirePlace {
+    pub(crate) stream: ReplicaId,
+    pub(crate) seq: u64,
+}
+
+/// Asks for a row of the receiver's log, whose history differs from the sender's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Show {
+    pub(crate) stream: ReplicaId,
+    pub(crate) seq: u64,
+    /// Whether the receiver is to check its chain from there to its head.
+    pub(crate) checked: bool,
+}
+
+/// Shows a row of the sender's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Shown {
+    pub(crate) stream: ReplicaId,
+    pub(crate) seq: u64,
+    /// The head of the stream at the sender, up to which the chain behind the row was checked; 0 if it was not.
+    pub(crate) head: u64,
+    /// The row; `None` if the sender does not have it, or if its log is damaged there.
+    pub(crate) row: Option<WireRow>,
+}
+
+/// A log row: the digest before the commit, and the log entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WireRow {
+    pub(crate) previous: Digest,
+    #[serde(with = "serde_bytes")]
+    pub(crate) entry: Vec<u8>,
+}
+
 pub(crate) type Heads = Capped<WireHead, STREAMS_MAX>;
 
 /// A place in a stream.
@@ -251,6 +295,19 @@ pub(crate) fn relayed(group: GroupId, words: &Words) -> Bytes {
     MessageWriter::new(RELAYED, group, words.0.len() * 32).with(words).finish()
 }
 
+pub(crate) fn damaged_places(group: GroupId, places: &Capped<WirePlace, STREAMS_MAX>) -> Bytes {
+    MessageWriter::new(DAMAGED, group, places.0.len() * 32).with(places).finish()
+}
+
+pub(crate) fn show(group: GroupId, show: &Show) -> Bytes {
+    MessageWriter::new(SHOW, group, 32).with(show).finish()
+}
+
+pub(crate) fn shown(group: GroupId, shown: &Shown) -> Bytes {
+    let entry = shown.row.as_ref().map_or(0, |row| row.entry.len());
+    MessageWriter::new(SHOWN, group, 96 + entry).with(shown).finish()
+}
+
 /// The first message of `frame` if it is a hello, with the group that it names, whichever that is.
 pub(crate) fn greeting(frame: &Bytes, frame_bytes_max: usize) -> Result<Option<(GroupId, Hello)>, WireError> {
     let mut messages = Messages::new(frame.clone(), None, frame_bytes_max)?;
@@ -290,6 +347,9 @@ impl Messages {
             RELAYED => Some(Message::Relayed(whole(&body)?)),
             COMING => Some(Message::Coming(whole(&body)?)),
             PULL_ON => Some(Message::PullOn(whole(&body)?)),
+            DAMAGED => Some(Message::Damaged(whole(&body)?)),
+            SHOW => Some(Message::Show(whole(&body)?)),
+            SHOWN => Some(Message::Shown(whole(&body)?)),
             // Kinds that no version sends yet are skipped like those that are not known.
             SNAPSHOT_PULL | SNAPSHOT_PAGE | EPHEMERAL => None,
             _ => None,

@@ -23,9 +23,9 @@ pub(crate) use frame::{Messages, WireError};
 #[cfg(feature = "internals-for-tests")]
 pub(crate) use message::count_messages;
 pub(crate) use message::{
-    Capped, Coming, FEATURES, Heads, Hello, Message, PageHead, Pull, PullOn, Relayed, STREAMS_MAX, TooLong,
-    WireClock, WireHead, Words, ack, coming, greeting, hello, other_group, pull, pull_on, regressed, relayed,
-    stopped, stranger,
+    Capped, Coming, FEATURES, Heads, Hello, Message, PageHead, Pull, PullOn, Relayed, STREAMS_MAX, Show,
+    Shown, TooLong, WireClock, WireHead, WirePlace, WireRow, Words, ack, coming, damaged_places, greeting,
+    hello, other_group, pull, pull_on, regressed, relayed, show, shown, stopped, stranger,
 };
 pub(crate) use stopped::Stopped;
 

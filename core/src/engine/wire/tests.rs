@@ -94,6 +94,10 @@ fn examples() -> Vec<(Message, Bytes)> {
     };
     let coming_ = Coming { id: 9, bytes: 300 };
     let on = PullOn { id: 10, behind: 9, budget: 300 };
+    let places = Capped(vec![WirePlace { stream: replica(8), seq: 300 }]);
+    let show_ = Show { stream: replica(8), seq: 300, checked: true };
+    let row = WireRow { previous: [0xbb; 32], entry: b"entry".to_vec() };
+    let shown_ = Shown { stream: replica(8), seq: 300, head: 301, row: Some(row) };
     let (_, live, page, page_head) = commits();
     vec![
         (Message::Hello(hello_.clone()), hello(GROUP, &hello_)),
@@ -110,6 +114,9 @@ fn examples() -> Vec<(Message, Bytes)> {
         (Message::Hello(knock.clone()), hello(GROUP, &knock)),
         (Message::Coming(coming_), coming(GROUP, &coming_)),
         (Message::PullOn(on), pull_on(GROUP, &on)),
+        (Message::Damaged(places.clone()), damaged_places(GROUP, &places)),
+        (Message::Show(show_), show(GROUP, &show_)),
+        (Message::Shown(shown_.clone()), shown(GROUP, &shown_)),
     ]
 }
 
@@ -216,6 +223,12 @@ fn y13_golden_bytes() {
         ),
         (COMING, vec![9, 0xac, 2]),
         (PULL_ON, vec![10, 9, 0xac, 2]),
+        (DAMAGED, [&[1, 16][..], &8u128.to_be_bytes(), &[0xac, 2]].concat()),
+        (SHOW, [&[16][..], &8u128.to_be_bytes(), &[0xac, 2, 1]].concat()),
+        (
+            SHOWN,
+            [&[16][..], &8u128.to_be_bytes(), &[0xac, 2, 0xad, 2, 1], &[0xbb; 32], b"\x05entry"].concat(),
+        ),
     ];
     for ((message, bytes), (kind, body)) in examples().into_iter().zip(bodies) {
         let fields = match kind {
@@ -234,7 +247,7 @@ fn y13_golden_bytes() {
 /// Y13: what a version of today sends is read by every later one.
 #[test]
 fn y13_messages_are_those_of_the_vectors() {
-    const NAMES: [&str; 14] = [
+    const NAMES: [&str; 17] = [
         "hello",
         "stranger",
         "pull",
@@ -249,6 +262,9 @@ fn y13_messages_are_those_of_the_vectors() {
         "hello_of_a_joiner",
         "coming",
         "pull_on",
+        "damaged",
+        "show",
+        "shown",
     ];
     let examples = examples();
     assert_eq!(examples.len(), NAMES.len());
@@ -564,7 +580,7 @@ fn any_commits() -> impl Strategy<Value = Vec<(bool, u64, Vec<AnyWrite>)>> {
 
 proptest! {
     #[test]
-    fn no_bytes_panic(which in 0..14usize, cut in 0..600usize, at in 0..600usize, byte: u8, garbage: Vec<u8>) {
+    fn no_bytes_panic(which in 0..17usize, cut in 0..600usize, at in 0..600usize, byte: u8, garbage: Vec<u8>) {
         let (_, bytes) = examples().remove(which);
         let mut bytes = bytes.to_vec();
         bytes.truncate(cut);

@@ -1,6 +1,7 @@
 use super::super::super::made::{Author, B, C, GROUP, Made, context, ledger, note, pull_all, replica};
 use super::super::super::wire::{Capped, CommitParts, CommitsWriter, HEADER_LEN, WireHead};
 use super::*;
+use crate::events::{Damage, DamagedPart};
 use crate::storage::Key;
 use crate::stored::{Head, is_long, length};
 
@@ -23,12 +24,18 @@ impl Logs {
     }
 
     fn picker(&self, pull: Pull, hidden: Option<ReplicaId>) -> Picker {
-        self.picker_in(pull, hidden, &context())
+        self.picker_in(pull, hidden, &Damages::default(), &context())
     }
 
-    fn picker_in(&self, pull: Pull, hidden: Option<ReplicaId>, context: &Context) -> Picker {
+    fn picker_in(
+        &self,
+        pull: Pull,
+        hidden: Option<ReplicaId>,
+        damages: &Damages,
+        context: &Context,
+    ) -> Picker {
         let budget = pull.budget;
-        Picker::new(Edge::of(pull), budget, hidden, &ledger(self.heads.clone()), context)
+        Picker::new(Edge::of(pull), budget, hidden, &ledger(self.heads.clone()), damages, context)
     }
 
     /// Answers reads until the page is chosen; says how many rows each of them asked for, too.
@@ -146,7 +153,7 @@ fn the_budget_is_at_most_what_frames_can_hold() {
     assert_eq!(places(&logs.pick(pull)), [(B, 1), (C, 1)], "of the puller");
     let mut context = context();
     std::sync::Arc::make_mut(&mut context.limits).frame_bytes_max = 2 * (2 * first);
-    let picker = logs.picker_in(pull_all(), None, &context);
+    let picker = logs.picker_in(pull_all(), None, &Damages::default(), &context);
     assert_eq!(places(&logs.read(picker).0), [(B, 1), (C, 1)], "of this replica");
 }
 
@@ -185,7 +192,7 @@ fn what_rests_on_a_stream_that_is_left_out_is_left_out_with_it() {
 #[test]
 fn a_puller_behind_the_floor_hears_that_the_log_was_pruned() {
     let (b, c, made) = two_streams();
-    let mut logs = Logs::of(&[(&b, &[&made[2], &made[4]]), (&c, &[&made[1]])]);
+    let mut logs = Logs::of(&[(&b, &[&made[2], &made[4]]), (&c, &[&made[1], &made[3], &made[5]])]);
     logs.heads.get_mut(&B).unwrap().floor = 1;
     let picked = logs.pick(pull_all());
     assert_eq!((places(&picked), picked.pruned), (vec![(C, 1)], true), "the other streams come");
@@ -228,18 +235,95 @@ fn a_puller_with_another_history_gets_the_row_that_shows_it() {
 fn a_row_that_is_missing_or_damaged_ends_what_is_served_of_its_stream() {
     let second = keys::log(B, 2);
     type Damage = fn(&mut Value);
-    let damages: [(&str, Damage); 3] =
-        [("cut short", |row| row.truncate(20)), ("longer", |row| row.push(0)), ("empty", Vec::clear)];
-    for (name, damage) in damages {
+    // Without the digest in the damaged row, nothing vouches for the row before it.
+    let damages: [(&str, Damage, usize); 3] = [
+        ("cut short", |row| row.truncate(20), 1),
+        ("longer", |row| row.push(0), 0),
+        ("empty", Vec::clear, 1),
+    ];
+    let all = [(B, 1), (C, 1)];
+    for (name, damage, from) in damages {
         let (_, _, mut logs) = logs();
         damage(logs.rows.get_mut(&second).unwrap());
-        assert_eq!(places(&logs.pick(pull_all())), [(B, 1), (C, 1)], "{name}");
+        assert_eq!(places(&logs.pick(pull_all())), all[from..], "{name}");
     }
     let (_, _, mut logs) = logs();
     logs.rows.remove(&second);
-    assert_eq!(places(&logs.pick(pull_all())), [(B, 1), (C, 1)], "missing");
-    logs.rows.retain(|key, _| *key == keys::log(C, 1));
+    assert_eq!(places(&logs.pick(pull_all())), [(C, 1)], "missing");
+    logs.rows.retain(|key, _| *key >= keys::log(C, 1));
     assert_eq!(places(&logs.pick(pull_all())), [(C, 1)], "all of them");
+}
+
+/// C19: one flipped bit, anywhere in a row. What is served is what was written, and no other stream ends.
+#[test]
+fn no_row_is_served_for_which_the_chain_does_not_vouch() {
+    let (_, _, whole) = logs();
+    let mut harm = 0;
+    for seq in 1..=3 {
+        let key = keys::log(B, seq);
+        for at in 0..whole.rows[&key].len() {
+            let (_, _, mut logs) = logs();
+            logs.rows.get_mut(&key).unwrap()[at] ^= 1 << (at % 8);
+            // A damaged digest before a commit is found at the commit before it.
+            let damaged = seq - u64::from(at < 32 && seq > 1);
+            let served = |picked: &Picked, stream| {
+                let rows = picked.commits.iter().filter(|row| row.stream == stream);
+                rows.map(|row| (row.seq, row.row.clone())).collect::<Vec<_>>()
+            };
+            let picked = logs.pick(pull_all());
+            let expected: Vec<_> =
+                (1..damaged).map(|seq| (seq, whole.rows[&keys::log(B, seq)].clone())).collect();
+            assert_eq!(served(&picked, B), expected, "byte {at} of {seq}");
+            assert_eq!(
+                (&picked.damaged[..], &picked.forked[..]),
+                (&[(B, damaged)][..], &[][..]),
+                "byte {at} of {seq}"
+            );
+            // The second of C rests on the second of B.
+            let of_c = if damaged <= 2 { 1 } else { 3 };
+            assert_eq!(served(&picked, C).len(), of_c, "byte {at} of {seq}");
+
+            // Whoever has what stands before the damaged row is not taken for one who has another history.
+            let has = |digest| Pull {
+                heads: Capped(vec![WireHead { stream: B, seq: seq - 1, digest }]),
+                ..pull_all()
+            };
+            let digest = if seq == 1 { [0; 32] } else { whole.digest_before(B, seq) };
+            let picked = logs.pick(has(digest));
+            assert_eq!((served(&picked, B), &picked.forked[..]), (vec![], &[][..]), "byte {at} of {seq}");
+            assert_eq!(picked.damaged, [(B, seq)], "byte {at} of {seq}");
+
+            let unchecked = Context {
+                rules: crate::engine::Rules { served_rows_are_checked: false, ..crate::engine::Rules::ALL },
+                ..context()
+            };
+            let picker = logs.picker_in(pull_all(), None, &Damages::default(), &unchecked);
+            let picked = logs.read(picker).0;
+            harm += usize::from(
+                served(&picked, B).iter().any(|(seq, row)| *row != whole.rows[&keys::log(B, *seq)]),
+            );
+        }
+    }
+    assert!(harm > 100, "without the rule {harm} of them are served");
+}
+
+#[test]
+fn nothing_is_read_from_a_damaged_place_on_that_is_known() {
+    let (_, logs) = long_stream(9);
+    let mut damages = Damages::default();
+    damages.note(Damage { stream: B, seq: 4, part: DamagedPart::Value });
+    let pick = |heads| {
+        let pull = Pull { heads: Capped(heads), ..pull_all() };
+        logs.read(logs.picker_in(pull, None, &damages, &context()))
+    };
+    let (picked, reads) = pick(vec![]);
+    assert_eq!((places(&picked), reads), (vec![(B, 1), (B, 2), (B, 3)], vec![4]));
+    assert_eq!(picked.damaged, [(B, 4)]);
+    let has = |seq| vec![WireHead { stream: B, seq, digest: logs.digest_before(B, seq + 1) }];
+    let (picked, reads) = pick(has(3));
+    assert_eq!((places(&picked), reads, picked.damaged), (vec![], vec![], vec![(B, 4)]));
+    let (picked, _) = pick(has(4));
+    assert_eq!((places(&picked).len(), picked.damaged), (5, vec![]), "whoever is behind it gets the rest");
 }
 
 /// The commits of one stream, and their log.

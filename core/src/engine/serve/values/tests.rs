@@ -1,4 +1,4 @@
-use super::super::super::made::{Author, B, C, ME, Made, note};
+use super::super::super::made::{Author, B, C, ME, Made, note, replica};
 use super::*;
 use crate::stored::keys::RecordKey;
 use crate::stored::record::Header;
@@ -71,8 +71,8 @@ fn name(query: &Query) -> (&'static str, usize) {
     }
 }
 
-/// The values that were found for each commit, whether any was lost, and the reads that it took.
-type Found = (Vec<Vec<Option<Value>>>, bool, Vec<(&'static str, usize)>);
+/// The values that were found for each commit, the commits of which one was lost, and the reads that it took.
+type Found = (Vec<Vec<Option<Value>>>, Vec<(ReplicaId, u64)>, Vec<(&'static str, usize)>);
 
 /// Finds the values of `commits`; `meanwhile` happens to the store before each read.
 fn find(
@@ -81,7 +81,7 @@ fn find(
     store: &mut Store,
     mut meanwhile: impl FnMut(&mut Store, &str),
 ) -> Found {
-    let mut values = Values::new(rows(commits), own_kept);
+    let mut values = Values::new(rows(commits), own_kept, true);
     let mut reads = Vec::new();
     while let Some(query) = values.step() {
         let read = name(&query);
@@ -112,7 +112,7 @@ fn what_was_kept_is_read_first_and_then_the_records() {
     let two = vec![(note(1), Some(b"new".to_vec()), None), (note(2), Some(Vec::new()), None)];
     let commits = [b.note(3, "b"), b.note(1, "old"), c.note(4, "c"), b.commit(&[], two)];
     let (values, lost, reads) = found(&commits, &mut Store::of(&commits));
-    assert_eq!((values, lost), (put(&commits), false));
+    assert_eq!((values, lost), (put(&commits), vec![]));
     assert_eq!(reads, [("scan", VALUES_MAX), ("scan", VALUES_MAX), ("records", 4)]);
 }
 
@@ -127,22 +127,39 @@ fn a_value_that_is_displaced_while_a_page_is_read_is_found_among_what_was_kept()
             store.write(&displacing);
         }
     });
-    assert_eq!((values, lost), (put(&commits), false));
+    assert_eq!((values, lost), (put(&commits), vec![]));
     assert_eq!(reads, [("scan", VALUES_MAX), ("records", 3), ("kept", 1)]);
 }
 
-/// It was pruned meanwhile, or is damaged. A commit without its value would be taken by nobody.
+/// It was pruned meanwhile, or is damaged. A commit without its value would be taken by nobody; all others come, but for
+/// those that rest on it.
 #[test]
-fn a_page_is_cut_before_the_first_value_that_is_nowhere() {
-    for at in 0..4 {
-        let (mut b, mut c) = (Author::new(B), Author::new(C));
-        let commits = [b.note(1, "1"), c.note(2, "2"), b.note(3, "3"), c.note(4, "4")];
+fn a_value_that_is_nowhere_ends_its_own_stream_and_what_rests_on_it() {
+    for damaged in [false, true] {
+        let (mut b, mut c, mut d) = (Author::new(B), Author::new(C), Author::new(replica(0xd)));
+        let commits = [
+            b.note(1, "1"),
+            c.note(2, "2"),
+            b.note(3, "3"),
+            c.note(4, "4"),
+            d.commit(&[(B, 1)], vec![(note(5), Some(b"5".to_vec()), None)]),
+            d.commit(&[(B, 2)], vec![(note(6), Some(b"6".to_vec()), None)]),
+            c.commit(&[(d.stream, 2)], vec![(note(7), Some(b"7".to_vec()), None)]),
+            d.note(8, "8"),
+            b.note(9, "9"),
+        ];
         let mut store = Store::of(&commits);
-        let gone: Vec<_> = commits[at..].iter().map(|made| made.entry().changes[0].record.clone()).collect();
-        // The one at the cut, and every second one behind it.
-        gone.iter().step_by(2).for_each(|record| _ = store.records.remove(record.as_bytes()));
+        for lost in [3, 9] {
+            let record = note(lost).into_bytes();
+            if damaged {
+                *store.records.get_mut(&record).unwrap().last_mut().unwrap() ^= 1;
+            } else {
+                store.records.remove(&record);
+            }
+        }
         let (values, lost, _) = found(&commits, &mut store);
-        assert_eq!((values, lost), (put(&commits[..at]), true), "{at}");
+        let served = [0, 1, 3, 4].map(|at: usize| put(&commits[at..=at]).remove(0));
+        assert_eq!((&values[..], &lost[..]), (&served[..], &[(B, 2)][..]), "damaged: {damaged}");
     }
 }
 
@@ -154,11 +171,11 @@ fn a_record_holds_only_the_value_of_the_commit_that_it_names() {
     let mut store = Store::of(&[c.note(1, "c")]);
     assert_eq!(
         found(&commits, &mut store),
-        (vec![], true, vec![("scan", 1024), ("records", 1), ("kept", 1)])
+        (vec![], vec![(B, 1)], vec![("scan", 1024), ("records", 1), ("kept", 1)])
     );
     let key = note(1).into_bytes();
     store.records.get_mut(&key).unwrap().truncate(5);
-    assert!(found(&commits, &mut store).1, "a damaged record holds nothing");
+    assert_eq!(found(&commits, &mut store).1, [(B, 1)], "a damaged record holds nothing");
 }
 
 /// Own values are kept where the own log is read behind the last opening, which is rare.
@@ -168,9 +185,9 @@ fn nothing_of_the_own_stream_is_looked_for_above_what_was_kept_of_it() {
     let all = [me.note(1, "old"), me.note(1, "new"), me.note(2, "other")];
     let mut store = Store::of(&all);
     let (values, lost, reads) = find(&all, (ME, 1), &mut store, |_, _| {});
-    assert_eq!((values, lost, reads[0]), (put(&all), false, ("scan", VALUES_MAX)));
+    assert_eq!((values, lost, reads[0]), (put(&all), vec![], ("scan", VALUES_MAX)));
     let (values, lost, reads) = find(&all[1..], (ME, 1), &mut store, |_, _| {});
-    assert_eq!((values, lost, reads), (put(&all[1..]), false, vec![("records", 2)]));
+    assert_eq!((values, lost, reads), (put(&all[1..]), vec![], vec![("records", 2)]));
     let (_, _, reads) = find(&all[1..], (B, 1), &mut store, |_, _| {});
     assert_eq!(reads[0].0, "scan", "of others that is not known");
 }
@@ -180,12 +197,12 @@ fn commits_without_values_take_no_read() {
     let mut b = Author::new(B);
     let delete = |b: &mut Author, id| b.commit(&[], vec![(note(id), None, None)]);
     let commits = [delete(&mut b, 1), b.commit(&[], vec![])];
-    assert_eq!(found(&commits, &mut Store::default()), (vec![vec![None], vec![]], false, vec![]));
+    assert_eq!(found(&commits, &mut Store::default()), (vec![vec![None], vec![]], vec![], vec![]));
     let commits = [b.note(1, "a"), delete(&mut b, 1), delete(&mut b, 2), b.note(2, "b")];
     let mut store = Store::of(&commits);
     store.write(&b.note(2, "newer"));
     let (values, lost, reads) = found(&commits, &mut store);
-    assert_eq!((values, lost), (put(&commits), false), "also between those that have some");
+    assert_eq!((values, lost), (put(&commits), vec![]), "also between those that have some");
     assert_eq!(reads, [("scan", VALUES_MAX)]);
 }
 
@@ -200,7 +217,7 @@ fn thousands_of_values_are_read_in_pieces() {
     let commits = [b.commit(&[], writes("old", 1500)), b.commit(&[], writes("new", 3000))];
     let mut store = Store::of(&commits);
     let (values, lost, reads) = found(&commits, &mut store);
-    assert!(values == put(&commits) && !lost);
+    assert!(values == put(&commits) && lost.is_empty());
     let gets = [("records", 1024), ("records", 1024), ("records", 952)];
     assert_eq!(reads, [&[("scan", 1024); 2][..], &gets].concat());
     // All of them move while the first piece of the records is read.
@@ -211,10 +228,10 @@ fn thousands_of_values_are_read_in_pieces() {
             store.write(&newer);
         }
     });
-    assert!(values == put(&commits) && !lost);
+    assert!(values == put(&commits) && lost.is_empty());
     assert_eq!(reads[5..], [("kept", 1024), ("kept", 1024), ("kept", 952)]);
     let (values, lost, reads) = found(&commits, &mut Store::default());
-    assert!(values.is_empty() && lost);
+    assert_eq!((values.len(), lost), (0, vec![(B, 1)]));
     assert_eq!(
         reads.iter().filter(|(read, _)| *read == "kept").count(),
         1,

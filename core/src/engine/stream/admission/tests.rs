@@ -22,6 +22,8 @@ struct World {
     members: Members,
     streams: Streams,
     inbox: Inbox,
+    damages: Damages,
+    doubts: Doubts,
     /// The author of the stream of `B`, as far as that is here.
     b: Author,
     /// The last commit of `B` that is here.
@@ -37,7 +39,18 @@ impl World {
         let streams = Streams::opened(ME, &ledger);
         let members = [ME, B, C].map(|replica| (replica, member(replica)));
         let members = Members::new(&context, members.into(), None);
-        Self { context, now: now(2000), ledger, members, streams, inbox: Inbox::default(), b, last }
+        Self {
+            context,
+            now: now(2000),
+            ledger,
+            members,
+            streams,
+            inbox: Inbox::default(),
+            damages: Damages::default(),
+            doubts: Doubts::default(),
+            b,
+            last,
+        }
     }
 
     fn limits(&mut self) -> &mut Limits {
@@ -52,6 +65,8 @@ impl World {
             members: &self.members,
             streams: &self.streams,
             inbox: &self.inbox,
+            damages: &self.damages,
+            doubts: &self.doubts,
         }
     }
 

@@ -1,0 +1,118 @@
+//! The damaged places of the logs here, and the streams that a peer cannot serve since its own log is damaged.
+//!
+//! A damaged place ends its stream for peers, and no other stream. It is known until the store is closed, or the place is
+//! mended; nothing of it is stored, since the next look at the place finds it again.
+//!
+//! Owns: the places here, and the ends at peers. Holds always: a place is told once; there are no more of them than a cap.
+
+use std::collections::BTreeMap;
+
+use crate::events::{Damage, DamagedPart};
+use crate::ids::ReplicaId;
+
+use super::wire::STREAMS_MAX;
+
+/// The most damaged places that are remembered. Further ones are found again when the ones before them are mended.
+const PLACES_MAX: usize = 4096;
+
+/// The damaged places that are known.
+#[derive(Debug, Default)]
+pub(super) struct Damages {
+    here: BTreeMap<(ReplicaId, u64), DamagedPart>,
+    /// By peer and stream, the first commit that the peer cannot serve.
+    ends: BTreeMap<(ReplicaId, ReplicaId), u64>,
+}
+
+impl Damages {
+    /// Takes note of a damaged place here; returns whether it is news.
+    pub(super) fn note(&mut self, damage: Damage) -> bool {
+        let room = self.here.len() < PLACES_MAX;
+        room && self.here.insert((damage.stream, damage.seq), damage.part).is_none()
+    }
+
+    /// The first damaged place of a stream here behind `seq`.
+    pub(super) fn first_behind(&self, stream: ReplicaId, seq: u64) -> Option<u64> {
+        let behind = (stream, seq.saturating_add(1))..=(stream, u64::MAX);
+        self.here.range(behind).next().map(|((_, seq), _)| *seq)
+    }
+
+    /// The first damaged place of a stream here.
+    pub(super) fn first(&self, stream: ReplicaId) -> Option<Damage> {
+        let all = (stream, 0)..=(stream, u64::MAX);
+        self.here.range(all).next().map(|((_, seq), part)| Damage { stream, seq: *seq, part: *part })
+    }
+
+    /// Takes the word of a peer that it cannot serve a stream from the commit `seq` on.
+    pub(super) fn ends_at(&mut self, peer: ReplicaId, stream: ReplicaId, seq: u64) {
+        if self.ends.len() < STREAMS_MAX {
+            self.ends.insert((peer, stream), seq);
+        }
+    }
+
+    /// Forgets what a peer cannot serve: it may have been mended.
+    pub(super) fn forget_ends(&mut self, peer: ReplicaId) {
+        let all = (peer, ReplicaId::from_bytes([0; 16]))..=(peer, ReplicaId::from_bytes([0xff; 16]));
+        let ends: Vec<_> = self.ends.range(all).map(|(end, _)| *end).collect();
+        ends.into_iter().for_each(|end| _ = self.ends.remove(&end));
+    }
+
+    /// Whether a peer cannot serve the commit of a stream behind `tip`.
+    pub(super) fn has_ended(&self, peer: ReplicaId, stream: ReplicaId, tip: u64) -> bool {
+        self.ends.get(&(peer, stream)).is_some_and(|end| *end <= tip.saturating_add(1))
+    }
+
+    /// The streams of which a peer cannot serve what stands behind the tip here.
+    pub(super) fn ended(
+        &self,
+        peer: ReplicaId,
+        tip: impl Fn(ReplicaId) -> u64,
+    ) -> impl Iterator<Item = ReplicaId> {
+        let all = (peer, ReplicaId::from_bytes([0; 16]))..=(peer, ReplicaId::from_bytes([0xff; 16]));
+        let ended =
+            self.ends.range(all).filter(move |((_, stream), end)| **end <= tip(*stream).saturating_add(1));
+        ended.map(|((_, stream), _)| *stream)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::made::{B, C, ME};
+    use super::*;
+
+    fn row(stream: ReplicaId, seq: u64) -> Damage {
+        Damage { stream, seq, part: DamagedPart::Row }
+    }
+
+    #[test]
+    fn a_place_is_told_once_and_ends_its_stream_for_whoever_needs_it() {
+        let mut damages = Damages::default();
+        assert!(damages.note(row(B, 5)) && !damages.note(row(B, 5)) && damages.note(row(B, 3)));
+        assert_eq!(damages.first(B), Some(row(B, 3)));
+        for (has, ends) in [(0, Some(3)), (2, Some(3)), (3, Some(5)), (5, None)] {
+            assert_eq!(damages.first_behind(B, has), ends, "behind {has}");
+        }
+        assert_eq!((damages.first(C), damages.first_behind(C, 0)), (None, None));
+    }
+
+    #[test]
+    fn a_peer_is_not_asked_for_what_it_said_that_it_cannot_serve() {
+        let mut damages = Damages::default();
+        damages.ends_at(B, ME, 5);
+        damages.ends_at(C, ME, 2);
+        for (tip, ended) in [(3, false), (4, true), (9, true)] {
+            assert_eq!(damages.has_ended(B, ME, tip), ended, "{tip}");
+            assert_eq!(damages.ended(B, |_| tip).count(), usize::from(ended), "{tip}");
+        }
+        assert!(!damages.has_ended(B, C, 9));
+        damages.forget_ends(B);
+        assert!(!damages.has_ended(B, ME, 9) && damages.has_ended(C, ME, 9));
+    }
+
+    #[test]
+    fn what_is_remembered_has_a_bound() {
+        let mut damages = Damages::default();
+        let news = (0..=PLACES_MAX as u64).filter(|seq| damages.note(row(B, *seq))).count();
+        (0..=STREAMS_MAX as u64).for_each(|n| damages.ends_at(B, super::super::made::replica(n.into()), 1));
+        assert_eq!((news, damages.ends.len()), (PLACES_MAX, STREAMS_MAX));
+    }
+}

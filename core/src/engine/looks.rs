@@ -1,0 +1,425 @@
+//! Looks at the logs here: one row of a stream, which the chain vouches for, and on demand the chain from there to the head.
+//!
+//! A damaged row must not be taken for a second history. So nothing is concluded from a row that was not looked at here.
+//!
+//! Purposes take turns, and the comparisons of a peer have one turn together: a peer whose hellos name many places starves
+//! nobody.
+//!
+//! Owns: the looks that wait, each for its purpose, and the one under way. Holds always: one look at a time; a purpose
+//! waits once, and its last place counts; no more than [`COMPARISONS_MAX`] places of a peer wait.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::ids::ReplicaId;
+use crate::stored::keys::{self, StoredKey};
+use crate::stored::{Digest, Head, Point, log};
+
+use super::Machine;
+use super::io::{Answer, Query};
+use super::ledger::Ledger;
+
+/// The most bytes that one read of a look may take, unless a single row is longer, and the most rows.
+const READ_BYTES_MAX: usize = 1 << 20;
+const READ_ROWS_MAX: usize = 256;
+
+/// The most places of one peer that wait to be compared. A hello has one for each stream of which the peer has less; those
+/// that find no room come with a later hello.
+pub(super) const COMPARISONS_MAX: usize = 256;
+
+/// The purpose of a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Purpose {
+    /// A comparison of a place with the word of a peer.
+    Compare { peer: ReplicaId, stream: ReplicaId },
+    /// A peer wants to see the row.
+    Show { to: ReplicaId },
+    /// The search for the place at which two histories part.
+    Search,
+    /// A check of what a peer once acknowledged, before it is told so.
+    Acked { peer: ReplicaId },
+}
+
+/// The place to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) stream: ReplicaId,
+    pub(super) seq: u64,
+    /// Whether the chain is followed from there to the head.
+    pub(super) walks: bool,
+    /// The digest to compare with.
+    pub(super) digest: Digest,
+}
+
+/// A row as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LookedRow {
+    pub(super) previous: Digest,
+    pub(super) entry: Vec<u8>,
+    /// The digest of the stream at the row.
+    pub(super) digest: Digest,
+}
+
+/// The result of a look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Looked {
+    pub(super) purpose: Purpose,
+    pub(super) place: Place,
+    /// The row, if it is here and the chain vouches for it.
+    pub(super) row: Option<LookedRow>,
+    /// The place of the first damage that was met.
+    pub(super) damaged: Option<u64>,
+    /// The head when the look began: as far as the chain was followed.
+    pub(super) head: u64,
+}
+
+impl Looked {
+    /// The row, if the chain was found whole as far as it was looked at.
+    pub(super) fn sound(&self) -> Option<&LookedRow> {
+        self.row.as_ref().filter(|_| self.damaged.is_none())
+    }
+}
+
+/// A look that is under way.
+#[derive(Debug)]
+struct Look {
+    purpose: Purpose,
+    place: Place,
+    head: Point,
+    next: u64,
+    asked: usize,
+    /// The last row that was read, with its digest, which the row behind it does not vouch for yet.
+    open: Option<(u64, Digest)>,
+    row: Option<LookedRow>,
+    damaged: Option<u64>,
+}
+
+impl Look {
+    fn new(purpose: Purpose, place: Place, head: &Head) -> Self {
+        // A row that is not here, or was pruned, is not looked for.
+        let next = if place.seq > head.floor { place.seq } else { u64::MAX };
+        Self { purpose, place, head: head.point(), next, asked: 0, open: None, row: None, damaged: None }
+    }
+
+    fn step(&mut self, ledger: &Ledger) -> Option<Query> {
+        let proven = !self.place.walks && self.next > self.place.seq && self.open.is_none();
+        if self.damaged.is_some() || self.next > self.head.seq || proven {
+            return None;
+        }
+        let left = usize::try_from(self.head.seq - self.next + 1).unwrap_or(usize::MAX);
+        let fit = || ledger.rows_within(self.place.stream, self.next, READ_BYTES_MAX).min(READ_ROWS_MAX);
+        let most = if self.place.walks { fit() } else { 2 };
+        self.asked = left.min(most);
+        Some(Query::Scan(keys::logs_from(self.place.stream, self.next), self.asked))
+    }
+
+    fn take(&mut self, answer: Answer) {
+        let Answer::Entries(rows) = answer else { return debug_assert!(false, "{answer:?} are no rows") };
+        let found = rows.len();
+        for row in rows {
+            if self.add(&row.key, &row.value).is_none() {
+                self.damaged = Some(self.open.map_or(self.next, |(seq, _)| seq));
+                break;
+            }
+        }
+        if self.damaged.is_none() && found < self.asked {
+            self.damaged = Some(self.open.map_or(self.next, |(seq, _)| seq));
+        }
+        if self.damaged.is_some_and(|seq| seq <= self.place.seq) {
+            self.row = None;
+        }
+    }
+
+    /// Takes the next row; `None` if it is missing, or does not vouch for the one before it.
+    fn add(&mut self, key: &[u8], row: &[u8]) -> Option<()> {
+        let seq = self.next;
+        (StoredKey::parse(key)? == StoredKey::Log(self.place.stream, seq)).then_some(())?;
+        let (previous, entry) = log::split_row(row).ok()?;
+        if self.open.is_some_and(|(_, digest)| digest != previous) {
+            return None;
+        }
+        let digest = log::chain(&previous, entry);
+        if seq == self.place.seq {
+            self.row = Some(LookedRow { previous, entry: entry.to_vec(), digest });
+        }
+        self.open = Some((seq, digest));
+        if seq == self.head.seq {
+            (digest == self.head.digest).then_some(())?;
+            self.open = None;
+        } else if seq > self.place.seq && !self.place.walks {
+            self.open = None;
+        }
+        self.next += 1;
+        Some(())
+    }
+
+    fn finish(self) -> Looked {
+        let Self { purpose, place, head, row, damaged, .. } = self;
+        Looked { purpose, place, row, damaged, head: head.seq }
+    }
+}
+
+/// A turn in the order of the looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    For(Purpose),
+    /// One of the comparisons of this peer.
+    Comparison(ReplicaId),
+}
+
+/// The looks that wait, and the one under way.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    waiting: BTreeMap<Purpose, Place>,
+    /// The places to compare, by peer and stream.
+    comparisons: BTreeMap<ReplicaId, BTreeMap<ReplicaId, Place>>,
+    turns: VecDeque<Turn>,
+    under_way: Option<Look>,
+}
+
+impl Looks {
+    /// Takes a look that is wanted. A later one for the same purpose takes its place.
+    pub(super) fn want(&mut self, purpose: Purpose, place: Place) {
+        if let Purpose::Compare { peer, stream } = purpose {
+            let places = self.comparisons.entry(peer).or_default();
+            if places.is_empty() {
+                self.turns.push_back(Turn::Comparison(peer));
+            }
+            places.insert(stream, place);
+        } else if self.waiting.insert(purpose, place).is_none() {
+            self.turns.push_back(Turn::For(purpose));
+        }
+    }
+
+    /// Whether a place of a peer in a stream may wait to be compared.
+    pub(super) fn has_room_for(&self, peer: ReplicaId, stream: ReplicaId) -> bool {
+        let places = self.comparisons.get(&peer);
+        places.is_none_or(|places| places.len() < COMPARISONS_MAX || places.contains_key(&stream))
+    }
+
+    /// Begins the next look, if none is under way.
+    pub(super) fn begin(&mut self, ledger: &Ledger) -> bool {
+        if self.under_way.is_none()
+            && let Some((purpose, place)) = self.next()
+        {
+            self.under_way = Some(Look::new(purpose, place, &ledger.head(place.stream)));
+            return true;
+        }
+        false
+    }
+
+    fn next(&mut self) -> Option<(Purpose, Place)> {
+        match self.turns.pop_front()? {
+            Turn::For(purpose) => self.waiting.remove(&purpose).map(|place| (purpose, place)),
+            Turn::Comparison(peer) => {
+                let places = self.comparisons.get_mut(&peer)?;
+                let place = places.pop_first();
+                if places.is_empty() {
+                    self.comparisons.remove(&peer);
+                } else {
+                    self.turns.push_back(Turn::Comparison(peer));
+                }
+                place.map(|(stream, place)| (Purpose::Compare { peer, stream }, place))
+            }
+        }
+    }
+
+    /// The next read of the look under way; or its result, which ends it.
+    pub(super) fn step(&mut self, ledger: &Ledger) -> Option<Result<Query, Box<Looked>>> {
+        let query = self.under_way.as_mut()?.step(ledger);
+        match query {
+            Some(query) => Some(Ok(query)),
+            None => self.under_way.take().map(|look| Err(Box::new(look.finish()))),
+        }
+    }
+
+    /// Takes the answer to the read.
+    pub(super) fn take(&mut self, answer: Answer) {
+        if let Some(look) = &mut self.under_way {
+            look.take(answer);
+        }
+    }
+
+    /// Gives up the look under way, since the store could not be read.
+    pub(super) fn fail(&mut self) -> Option<(Purpose, Place)> {
+        self.under_way.take().map(|look| (look.purpose, look.place))
+    }
+
+    #[cfg(test)]
+    pub(super) fn comparisons(&self) -> usize {
+        self.comparisons.values().map(BTreeMap::len).sum()
+    }
+}
+
+impl Machine for Looks {
+    fn check(&self) {
+        assert_eq!(self.waiting.len() + self.comparisons.len(), self.turns.len(), "{self:?}");
+        let waits = |turn: &Turn| match turn {
+            Turn::For(purpose) => self.waiting.contains_key(purpose),
+            Turn::Comparison(peer) => self.comparisons.contains_key(peer),
+        };
+        assert!(self.turns.iter().all(waits), "{self:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::made::{Author, B, C, ledger};
+    use super::*;
+    use crate::storage::{Entry, Value};
+
+    /// A log of `B` with these commits, and its head.
+    fn log_of(commits: usize) -> (BTreeMap<Vec<u8>, Value>, Head) {
+        let mut b = Author::new(B);
+        let made: Vec<_> = (0..commits).map(|_| b.note(1, "a")).collect();
+        (made.into_iter().map(|made| (keys::log(B, made.seq), made.row)).collect(), b.head)
+    }
+
+    fn place(seq: u64, walks: bool) -> Place {
+        Place { stream: B, seq, walks, digest: [0; 32] }
+    }
+
+    /// What a look finds, and how many rows it read.
+    fn look(rows: &BTreeMap<Vec<u8>, Value>, head: &Head, place: Place) -> (Looked, usize) {
+        let (mut looks, mut read) = (Looks::default(), 0);
+        looks.want(Purpose::Search, place);
+        let ledger = ledger([(B, *head)]);
+        assert!(looks.begin(&ledger));
+        loop {
+            match looks.step(&ledger).unwrap() {
+                Err(looked) => return (*looked, read),
+                Ok(Query::Scan(range, limit)) => {
+                    let found = rows.iter().filter(|(key, _)| range.contains(key)).take(limit);
+                    let entry =
+                        |(key, value): (&Vec<u8>, &Value)| Entry { key: key.clone(), value: value.clone() };
+                    let found: Vec<_> = found.map(entry).collect();
+                    read += found.len();
+                    looks.take(Answer::Entries(found));
+                }
+                Ok(query) => panic!("{query:?} reads no rows"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_is_given_if_the_chain_vouches_for_it() {
+        let (rows, head) = log_of(600);
+        for (seq, walks, read) in
+            [(1, false, 2), (599, false, 2), (600, false, 1), (1, true, 600), (600, true, 1)]
+        {
+            let (looked, count) = look(&rows, &head, place(seq, walks));
+            let row = looked.sound().expect("it is whole");
+            assert_eq!(log::row(&row.previous, &row.entry), rows[&keys::log(B, seq)], "{seq}");
+            assert_eq!((row.digest, count), (log::chain(&row.previous, &row.entry), read), "{seq}");
+        }
+        for nowhere in [601, 900] {
+            assert_eq!(look(&rows, &head, place(nowhere, true)).0.row, None);
+        }
+        let pruned = Head { floor: 5, ..head };
+        assert_eq!((look(&rows, &pruned, place(5, true)), 0).1, 0);
+        assert_eq!(look(&rows, &pruned, place(5, true)).0.row, None);
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_row_is_found() {
+        let (rows, head) = log_of(5);
+        for seq in 1..=5 {
+            for at in 0..rows[&keys::log(B, seq)].len() {
+                for bit in 0..8 {
+                    let mut rows = rows.clone();
+                    rows.get_mut(&keys::log(B, seq)).unwrap()[at] ^= 1 << bit;
+                    let damaged = look(&rows, &head, place(1, true)).0.damaged;
+                    // A damaged digest before a commit is found at the commit before it.
+                    let before = at < 32 && seq > 1;
+                    assert_eq!(damaged, Some(seq - u64::from(before)), "bit {bit} of byte {at} of {seq}");
+                    let (looked, _) = look(&rows, &head, place(seq, false));
+                    assert_eq!(
+                        (looked.row, looked.damaged),
+                        (None, Some(seq)),
+                        "bit {bit} of byte {at} of {seq}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_missing_row_is_damage() {
+        let (rows, head) = log_of(5);
+        for (missing, found) in [(1, 1), (3, 2), (5, 4)] {
+            let mut rows = rows.clone();
+            rows.remove(&keys::log(B, missing));
+            assert_eq!(look(&rows, &head, place(1, true)).0.damaged, Some(found), "{missing}");
+        }
+    }
+
+    #[test]
+    fn a_read_of_a_walk_has_as_many_rows_as_fit() {
+        let (_, head) = log_of(300);
+        let long = u32::try_from(READ_BYTES_MAX).unwrap();
+        for (long_rows, walks, rows) in [
+            (vec![], true, READ_ROWS_MAX),
+            (vec![(B, 1, long)], true, 1),
+            (vec![(B, 8, long)], true, 7),
+            (vec![(B, 300, long)], true, READ_ROWS_MAX),
+            (vec![], false, 2),
+        ] {
+            let ledger = ledger([(B, head)]).with_long_rows(long_rows);
+            let mut looks = Looks::default();
+            looks.want(Purpose::Search, place(1, walks));
+            assert!(looks.begin(&ledger));
+            assert_eq!(looks.step(&ledger), Some(Ok(Query::Scan(keys::logs_from(B, 1), rows))));
+        }
+    }
+
+    #[test]
+    fn a_purpose_waits_once_and_the_last_place_counts() {
+        let mut looks = Looks::default();
+        let compare = Purpose::Compare { peer: C, stream: B };
+        for (purpose, seq) in [(compare, 1), (Purpose::Search, 2), (compare, 3), (Purpose::Show { to: C }, 4)]
+        {
+            looks.want(purpose, place(seq, false));
+            looks.check();
+        }
+        assert_eq!(looks.comparisons(), 1);
+        let mut done = Vec::new();
+        let ledger = ledger([]);
+        while looks.begin(&ledger) {
+            assert!(!looks.begin(&ledger), "one at a time");
+            if let Some(Err(looked)) = looks.step(&ledger) {
+                done.push((looked.purpose, looked.place.seq));
+            }
+        }
+        assert_eq!(done, [(compare, 3), (Purpose::Search, 2), (Purpose::Show { to: C }, 4)]);
+    }
+
+    /// However many hellos a peer sends, and whatever it says in them, it takes no more than its turn.
+    #[test]
+    fn the_hellos_of_one_peer_starve_nobody() {
+        let mut looks = Looks::default();
+        for hello in 1..=3 {
+            for stream in (0..400).map(super::super::made::replica) {
+                if looks.has_room_for(B, stream) {
+                    looks.want(Purpose::Compare { peer: B, stream }, place(hello, false));
+                }
+            }
+            looks.check();
+            assert_eq!(looks.comparisons(), COMPARISONS_MAX);
+        }
+        looks.want(Purpose::Compare { peer: C, stream: B }, place(1, false));
+        looks.want(Purpose::Search, place(1, false));
+        let mut turns = Vec::new();
+        let ledger = ledger([]);
+        for _ in 0..4 {
+            assert!(looks.begin(&ledger));
+            match looks.step(&ledger) {
+                Some(Err(looked)) => turns.push(looked.purpose),
+                other => panic!("{other:?}"),
+            }
+        }
+        let peer = |purpose: &Purpose| match purpose {
+            Purpose::Compare { peer, .. } => Some(*peer),
+            _ => None,
+        };
+        assert_eq!(turns.iter().map(peer).collect::<Vec<_>>(), [Some(B), Some(C), None, Some(B)]);
+    }
+}
