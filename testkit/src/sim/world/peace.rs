@@ -95,8 +95,8 @@ impl World {
 
     /// Replicas that agree send each other hellos and nothing else (Y14).
     fn check_idle_network(&mut self) -> Result<(), Failure> {
-        // Frames that are under way arrive first.
-        self.run_until(self.timeline.now_ms() + 1_000)?;
+        // Frames that are under way arrive first, on a slow link after 15 s, and so do hellos that correct earlier ones.
+        self.run_until(self.timeline.now_ms() + 30_000)?;
         let before = self.network.total().sent_frames;
         self.run_until(self.timeline.now_ms() + IDLE_MS)?;
         let running = self.processes.iter().filter(|process| process.running).count() as u64;
