@@ -23,8 +23,9 @@ const LOST_PULL_MS: u64 = 75_000;
 /// How long the pulls of a replica are lost in a few runs: until the pauses between them are as long as they may be.
 const SILENCE_MS: u64 = 25 * 60_000;
 
-/// How long a replica takes at most to ask again after such a time: the longest pause, and the time for an answer.
-const LONGEST_PAUSE_MS: u64 = 90_000;
+/// How long a replica takes at most to ask again after such a time: a pull that is being lost as it ends, the longest pause,
+/// and the time for an answer.
+const LONGEST_PAUSE_MS: u64 = LOST_PULL_MS + 80_000;
 
 /// In one of so many runs.
 const SILENCE_EVERY: u64 = 8;
