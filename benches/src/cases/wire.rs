@@ -46,5 +46,5 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Row>> {
             bar: Some(Bar::BelowBytes(bar)),
         })
     };
-    [row(1, 200.), row(BATCH, 64.)].into_iter().collect()
+    [row(1, 85.), row(BATCH, 25.)].into_iter().collect()
 }
