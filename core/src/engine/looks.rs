@@ -11,10 +11,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::ids::ReplicaId;
-use crate::stored::keys::{self, StoredKey};
-use crate::stored::{Digest, Head, Point, log};
+use crate::stored::{Digest, Head, keys};
 
 use super::Machine;
+use super::chain::{ChainReader, ChainRow};
 use super::io::{Answer, Query};
 use super::ledger::Ledger;
 
@@ -84,11 +84,8 @@ impl Looked {
 struct Look {
     purpose: Purpose,
     place: Place,
-    head: Point,
-    next: u64,
+    chain: ChainReader,
     asked: usize,
-    /// The last row that was read, with its digest, which the row behind it does not vouch for yet.
-    open: Option<(u64, Digest)>,
     row: Option<LookedRow>,
     damaged: Option<u64>,
 }
@@ -97,64 +94,49 @@ impl Look {
     fn new(purpose: Purpose, place: Place, head: &Head) -> Self {
         // A row that is not here, or was pruned, is not looked for.
         let next = if place.seq > head.floor { place.seq } else { u64::MAX };
-        Self { purpose, place, head: head.point(), next, asked: 0, open: None, row: None, damaged: None }
+        let chain = ChainReader::new(place.stream, head.point(), next, true);
+        Self { purpose, place, chain, asked: 0, row: None, damaged: None }
     }
 
     fn step(&mut self, ledger: &Ledger) -> Option<Query> {
-        let proven = !self.place.walks && self.next > self.place.seq && self.open.is_none();
-        if self.damaged.is_some() || self.next > self.head.seq || proven {
+        let (next, head) = (self.chain.next(), self.chain.head().seq);
+        if self.damaged.is_some() || next > head || self.is_proven() {
             return None;
         }
-        let left = usize::try_from(self.head.seq - self.next + 1).unwrap_or(usize::MAX);
-        let fit = || ledger.rows_within(self.place.stream, self.next, READ_BYTES_MAX).min(READ_ROWS_MAX);
+        let left = usize::try_from(head - next + 1).unwrap_or(usize::MAX);
+        let fit = || ledger.rows_within(self.place.stream, next, READ_BYTES_MAX).min(READ_ROWS_MAX);
         let most = if self.place.walks { fit() } else { 2 };
         self.asked = left.min(most);
-        Some(Query::Scan(keys::logs_from(self.place.stream, self.next), self.asked))
+        Some(Query::Scan(keys::logs_from(self.place.stream, next), self.asked))
     }
 
     fn take(&mut self, answer: Answer) {
         let Answer::Entries(rows) = answer else { return debug_assert!(false, "{answer:?} are no rows") };
         let found = rows.len();
-        for row in rows {
-            if self.add(&row.key, &row.value).is_none() {
-                self.damaged = Some(self.open.map_or(self.next, |(seq, _)| seq));
-                break;
-            }
-        }
-        if self.damaged.is_none() && found < self.asked {
-            self.damaged = Some(self.open.map_or(self.next, |(seq, _)| seq));
-        }
+        let damaged = rows.iter().find_map(|row| self.add(&row.key, &row.value).err());
+        self.damaged = damaged.or((found < self.asked).then(|| self.chain.damaged()));
         if self.damaged.is_some_and(|seq| seq <= self.place.seq) {
             self.row = None;
         }
     }
 
-    /// Takes the next row; `None` if it is missing, or does not vouch for the one before it.
-    fn add(&mut self, key: &[u8], row: &[u8]) -> Option<()> {
-        let seq = self.next;
-        (StoredKey::parse(key)? == StoredKey::Log(self.place.stream, seq)).then_some(())?;
-        let (previous, entry) = log::split_row(row).ok()?;
-        if self.open.is_some_and(|(_, digest)| digest != previous) {
-            return None;
-        }
-        let digest = log::chain(&previous, entry);
+    /// Takes the next row; fails with the place that is damaged.
+    fn add(&mut self, key: &[u8], row: &[u8]) -> Result<(), u64> {
+        let ChainRow { seq, previous, entry, digest, by_head } = self.chain.take(key, row)?;
         if seq == self.place.seq {
             self.row = Some(LookedRow { previous, entry: entry.to_vec(), digest });
         }
-        self.open = Some((seq, digest));
-        if seq == self.head.seq {
-            (digest == self.head.digest).then_some(())?;
-            self.open = None;
-        } else if seq > self.place.seq && !self.place.walks {
-            self.open = None;
-        }
-        self.next += 1;
-        Some(())
+        if by_head == Some(false) { Err(seq) } else { Ok(()) }
+    }
+
+    /// Whether the row was vouched for, and no more was asked for.
+    fn is_proven(&self) -> bool {
+        !self.place.walks && self.chain.next() > self.place.seq.saturating_add(1)
     }
 
     fn finish(self) -> Looked {
-        let Self { purpose, place, head, row, damaged, .. } = self;
-        Looked { purpose, place, row, damaged, head: head.seq }
+        let Self { purpose, place, chain, row, damaged, .. } = self;
+        Looked { purpose, place, row, damaged, head: chain.head().seq }
     }
 }
 
@@ -266,6 +248,7 @@ mod tests {
     use super::super::made::{Author, B, C, ledger};
     use super::*;
     use crate::storage::{Entry, Value};
+    use crate::stored::log;
 
     /// A log of `B` with these commits, and its head.
     fn log_of(commits: usize) -> (BTreeMap<Vec<u8>, Value>, Head) {

@@ -51,6 +51,7 @@ mod answer;
 mod asked;
 mod asking;
 mod backoff;
+mod chain;
 mod commit;
 mod context;
 mod damages;

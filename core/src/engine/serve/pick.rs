@@ -14,9 +14,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::ids::ReplicaId;
 use crate::storage::{Entry, Value};
-use crate::stored::keys::{self, StoredKey};
-use crate::stored::{Cause, Digest, LogEntry, Point, log};
+use crate::stored::{Cause, Digest, LogEntry, keys};
 
+use super::super::chain::{ChainReader, ChainRow};
 use super::super::context::Context;
 use super::super::damages::Damages;
 use super::super::io::Query;
@@ -77,8 +77,6 @@ pub(super) struct Picker {
     streams: Vec<Cursor>,
     /// The index of the stream whose rows are read, and how many of them at most.
     reading: (usize, usize),
-    /// Whether a row must be vouched for.
-    checked: bool,
     picked: Picked,
 }
 
@@ -112,18 +110,16 @@ pub(super) struct LogRow {
 #[derive(Debug)]
 struct Cursor {
     stream: ReplicaId,
-    /// The next row to read.
-    next: u64,
+    chain: ChainReader,
     /// The last row to serve.
     last: u64,
-    head: Point,
     /// The digest before the first row by the puller's word, until it was compared.
     unchecked: Option<Digest>,
     /// Whether the first row shows that the puller has another history.
     forks: bool,
     rows: VecDeque<LogRow>,
-    /// The row behind `rows`, with its digest, which the row behind it does not vouch for yet.
-    open: Option<(LogRow, Digest)>,
+    /// The row behind `rows`, which the row behind it does not vouch for yet.
+    open: Option<LogRow>,
     /// Whether nothing more of the stream goes into this page.
     ended: bool,
 }
@@ -141,26 +137,19 @@ impl LogRow {
 impl Cursor {
     /// The first row that was not picked yet.
     fn front(&self) -> Option<&LogRow> {
-        self.rows.front().or(self.open.as_ref().map(|(row, _)| row))
+        self.rows.front().or(self.open.as_ref())
     }
 
     /// How many rows are left to read: those to serve, and the one that vouches for the last of them.
     fn left(&self) -> usize {
-        let end = self.head.seq.min(self.last.saturating_add(1));
-        usize::try_from((end + 1).saturating_sub(self.next)).unwrap_or(usize::MAX)
+        let end = self.chain.head().seq.min(self.last.saturating_add(1));
+        usize::try_from((end + 1).saturating_sub(self.chain.next())).unwrap_or(usize::MAX)
     }
 
     /// Takes the next row of the log; fails with the place that is damaged.
-    fn add(&mut self, Entry { key, value }: Entry, checked: bool) -> Result<(), u64> {
-        let seq = self.next;
-        if StoredKey::parse(&key) != Some(StoredKey::Log(self.stream, seq)) {
-            return Err(self.missing());
-        }
-        let Ok((previous, entry)) = log::split_row(&value) else { return Err(self.missing()) };
-        if let Some((row, digest)) = self.open.take() {
-            if checked && digest != previous {
-                return Err(row.seq);
-            }
+    fn add(&mut self, Entry { key, value }: Entry) -> Result<(), u64> {
+        let ChainRow { seq, previous, entry, by_head, .. } = self.chain.take(&key, &value)?;
+        if let Some(row) = self.open.take() {
             self.vouched(row);
         }
         if seq > self.last {
@@ -169,24 +158,25 @@ impl Cursor {
         if let Some(theirs) = self.unchecked.take() {
             self.forks = theirs != previous;
         }
-        let digest = log::chain(&previous, entry);
         let entry = LogEntry::parse(self.stream, entry).map_err(|_| seq)?;
         let row = LogRow { stream: self.stream, seq, row: value, entry };
-        self.next += 1;
-        if seq < self.head.seq {
-            self.open = Some((row, digest));
-        } else if !checked || digest == self.head.digest {
-            self.vouched(row);
-        } else {
-            return Err(seq);
+        match by_head {
+            None => self.open = Some(row),
+            Some(true) => self.vouched(row),
+            Some(false) => return Err(seq),
         }
         Ok(())
     }
 
-    /// The place at which the stream ends if the next row is missing: without that row, nothing vouches for the one before
-    /// it.
-    fn missing(&self) -> u64 {
-        self.open.as_ref().map_or(self.next, |(row, _)| row.seq)
+    /// Whether all rows to serve were read, and vouched for.
+    fn is_read(&self) -> bool {
+        self.chain.next() > self.last && self.open.is_none()
+    }
+
+    /// Ends the stream at a damaged place.
+    fn ends_at(&mut self, damaged: u64) {
+        self.open = None;
+        self.last = damaged.saturating_sub(1);
     }
 
     /// Takes a row that the chain vouches for.
@@ -219,7 +209,6 @@ impl Picker {
             end: begin.clone(),
             streams: Vec::new(),
             reading: (0, 0),
-            checked: context.rules.served_rows_are_checked,
             picked: Picked::default(),
         };
         let wanted = ledger
@@ -238,9 +227,13 @@ impl Picker {
             picker.picked.damaged.extend(damaged.map(|damaged| (*stream, damaged)));
             picker.streams.push(Cursor {
                 stream: *stream,
-                next: seq + 1,
+                chain: ChainReader::new(
+                    *stream,
+                    head.point(),
+                    seq + 1,
+                    context.rules.served_rows_are_checked,
+                ),
                 last: damaged.map_or(head.seq, |damaged| damaged - 1),
-                head: head.point(),
                 unchecked: unchecked.remove(stream),
                 forks: false,
                 rows: VecDeque::new(),
@@ -254,8 +247,7 @@ impl Picker {
     /// Picks commits until the page is full or no more are left; returns the next read, if one is needed to go on.
     pub(super) fn step(&mut self, ledger: &Ledger) -> Option<Query> {
         loop {
-            let unread =
-                |cursor: &Cursor| !cursor.ended && cursor.front().is_none() && cursor.next <= cursor.last;
+            let unread = |cursor: &Cursor| !cursor.ended && cursor.front().is_none() && !cursor.is_read();
             if let Some(at) = self.streams.iter().position(unread) {
                 return self.read(at, ledger);
             }
@@ -307,10 +299,11 @@ impl Picker {
     fn read(&mut self, at: usize, ledger: &Ledger) -> Option<Query> {
         let cursor = self.streams.get(at)?;
         let rows_left = self.rows_left(usize::from(cursor.open.is_some()));
-        let fit = ledger.rows_within(cursor.stream, cursor.next, self.share).min(ROWS_MAX);
+        let next = cursor.chain.next();
+        let fit = ledger.rows_within(cursor.stream, next, self.share).min(ROWS_MAX);
         let limit = fit.min(cursor.left()).min(rows_left);
         self.reading = (at, limit);
-        Some(Query::Scan(keys::logs_from(cursor.stream, cursor.next), limit))
+        Some(Query::Scan(keys::logs_from(cursor.stream, next), limit))
     }
 
     /// How many more rows the page has room for, if they are like those that it has, and the one that shows that there
@@ -328,20 +321,18 @@ impl Picker {
         let fewer = rows.len() < limit;
         let mut added = Ok(());
         for row in rows {
-            added = cursor.add(row, self.checked);
-            if added.is_err() || cursor.next > cursor.last && cursor.open.is_none() {
+            added = cursor.add(row);
+            if added.is_err() || cursor.is_read() {
                 break;
             }
         }
-        if fewer && added.is_ok() && (cursor.next <= cursor.last || cursor.open.is_some()) {
+        if fewer && added.is_ok() && !cursor.is_read() {
             // The log ends before its head.
-            added = Err(cursor.missing());
+            added = Err(cursor.chain.damaged());
         }
         // A row that is missing or damaged ends what can be served of the stream.
         if let Err(damaged) = added {
-            cursor.open = None;
-            cursor.last = damaged.saturating_sub(1);
-            cursor.next = damaged.max(cursor.next);
+            cursor.ends_at(damaged);
             self.picked.damaged.retain(|(stream, _)| *stream != cursor.stream);
             self.picked.damaged.push((cursor.stream, damaged));
         }

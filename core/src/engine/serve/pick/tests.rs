@@ -3,7 +3,8 @@ use super::super::super::wire::{Capped, CommitParts, CommitsWriter, HEADER_LEN, 
 use super::*;
 use crate::events::{Damage, DamagedPart};
 use crate::storage::Key;
-use crate::stored::{Head, is_long, length};
+use crate::stored::keys::StoredKey;
+use crate::stored::{Head, is_long, length, log};
 
 /// A store with the logs of some streams.
 #[derive(Default)]
