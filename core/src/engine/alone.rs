@@ -312,7 +312,7 @@ pub fn read_frame(frame: &Bytes) -> usize {
             let commits = commits.rebuild(ME, usize::MAX, false, |_, _| start).unwrap_or_default();
             let bytes = commits.iter().map(|commit| match commit {
                 Rebuilt::Commit(commit) => commit.entry.len() + commit.values.len(),
-                Rebuilt::Unread(..) | Rebuilt::Damaged(..) => 0,
+                Rebuilt::Unreadable(..) | Rebuilt::Damaged(..) => 0,
             });
             bytes.sum()
         }

@@ -434,8 +434,8 @@ impl Engine {
         for commit in commits {
             let (stream, seq, admission) = match commit {
                 Rebuilt::Commit(commit) => (commit.stream, commit.seq, self.admitting().admit(from, &commit)),
-                Rebuilt::Unread(stream, seq) => {
-                    (stream, seq, self.admitting().admit_unread(from, stream, seq))
+                Rebuilt::Unreadable(stream, seq) => {
+                    (stream, seq, self.admitting().admit_unreadable(from, stream, seq))
                 }
                 Rebuilt::Damaged(stream, seq) => {
                     if damaged.insert(stream) {

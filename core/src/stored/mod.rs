@@ -94,11 +94,16 @@ pub(crate) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Reads the format byte of `bytes`, a row of the kind `what`, and stands behind it.
     pub(crate) fn new(what: &'static str, bytes: &'a [u8]) -> Result<Self, FormatError> {
-        let mut reader = Self { what, rest: bytes };
+        let mut reader = Self::bare(what, bytes);
         match reader.byte()? {
             FORMAT => Ok(reader),
             found => Err(FormatError::Version { what, found, known: FORMAT }),
         }
+    }
+
+    /// Reads `bytes`, which begin with no format byte.
+    pub(crate) const fn bare(what: &'static str, bytes: &'a [u8]) -> Self {
+        Self { what, rest: bytes }
     }
 
     pub(crate) fn damaged(&self) -> FormatError {

@@ -120,7 +120,12 @@ impl Admitting<'_> {
     }
 
     /// Judges a commit of which only the place in its stream can be read here. What is not here is pulled.
-    pub(in crate::engine) fn admit_unread(&self, from: ReplicaId, stream: ReplicaId, seq: u64) -> Admission {
+    pub(in crate::engine) fn admit_unreadable(
+        &self,
+        from: ReplicaId,
+        stream: ReplicaId,
+        seq: u64,
+    ) -> Admission {
         self.left(from, stream, seq).unwrap_or_else(|| {
             let here = seq <= self.streams.tip(stream).seq;
             if here { Admission::Duplicate } else { Admission::TooEarly(None) }

@@ -12,19 +12,16 @@
 //!
 //! An entry that is not made as those of this version stands as it is: its stream stops where it is judged, and the rest
 //! of the message does not suffer.
-
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 
-use super::bytes::{OUT_OF_RANGE, Unread, put_number};
-use super::entry::{self, NamesRead, NamesWritten};
+use super::entry::{self, NamesRead, NamesWritten, Streams};
 use super::frame::{HEADER_LEN, MessageWriter, WireError};
 use super::message::{LIVE, PAGE, PageHead, STREAMS_MAX};
+use super::numbers::{Numbers, OUT_OF_RANGE, put_number, unread};
 use super::squeeze::{squeeze, unsqueeze};
 use crate::ids::{DeviceId, GroupId, ReplicaId};
-use crate::stored::Digest;
 use crate::stored::log::{DigestCheck, chain, digest_check};
+use crate::stored::{Digest, Reader};
 
 /// The bytes of a page beside its commits, at most.
 const PAGE_BYTES: usize = HEADER_LEN + 64;
@@ -81,8 +78,7 @@ pub(crate) struct CommitsWriter {
     full: bool,
     sender: ReplicaId,
     runs: Vec<RunWritten>,
-    /// The number of the first run of each stream.
-    streams: BTreeMap<ReplicaId, u64>,
+    streams: Streams,
     names: NamesWritten,
     last_ms: u64,
     commits: Vec<u8>,
@@ -116,7 +112,7 @@ impl CommitsWriter {
             full,
             sender,
             runs: Vec::new(),
-            streams: BTreeMap::new(),
+            streams: Streams::default(),
             names: NamesWritten::new(),
             last_ms: 0,
             commits: Vec::with_capacity(room),
@@ -144,7 +140,7 @@ impl CommitsWriter {
                 after: *previous,
             });
             let at = self.runs.len() - 1;
-            self.streams.entry(stream).or_insert(at as u64);
+            self.streams.name(stream, at as u64);
             at
         });
         if let Some(run) = self.runs.get_mut(at) {
@@ -232,7 +228,7 @@ pub(crate) enum Before {
 pub(crate) enum Rebuilt {
     Commit(WireCommit),
     /// The receiver lacks what the commit is rebuilt from.
-    Unread(ReplicaId, u64),
+    Unreadable(ReplicaId, u64),
     /// The run of the commit is not as its sender says.
     Damaged(ReplicaId, u64),
 }
@@ -240,10 +236,10 @@ pub(crate) enum Rebuilt {
 impl Packed {
     /// Reads the table of the commits of a page, which fill `body`, perhaps compressed.
     pub(super) fn read_page(body: &Bytes, frame_bytes_max: usize) -> Result<Self, WireError> {
-        let mut rest = Unread(body);
+        let mut rest = unread(body);
         match rest.fitting()? {
-            0 => Self::read(&body.slice_ref(rest.0), true),
-            len => Self::read(&unsqueeze(rest.0, len, frame_bytes_max)?.into(), true),
+            0 => Self::read(&body.slice_ref(rest.rest()), true),
+            len => Self::read(&unsqueeze(rest.rest(), len, frame_bytes_max)?.into(), true),
         }
     }
 
@@ -253,7 +249,7 @@ impl Packed {
     }
 
     fn read(body: &Bytes, full: bool) -> Result<Self, WireError> {
-        let mut rest = Unread(body);
+        let mut rest = unread(body);
         let count: usize = rest.fitting()?;
         if count > STREAMS_MAX {
             return Err(WireError::Body("it has more elements than it may"));
@@ -271,7 +267,7 @@ impl Packed {
             let before = if full { Before::Full(rest.array()?) } else { Before::Check(rest.array()?) };
             runs.push(Run { stream, device, first, before, after: rest.array()? });
         }
-        Ok(Self { runs, commits: body.slice_ref(rest.0) })
+        Ok(Self { runs, commits: body.slice_ref(rest.rest()) })
     }
 
     /// The bytes in memory that its commits share.
@@ -288,12 +284,16 @@ impl Packed {
         checked: bool,
         base: impl Fn(&Run, ReplicaId) -> Option<(DeviceId, Digest)>,
     ) -> Result<Vec<Rebuilt>, WireError> {
-        let mut reader =
-            Reader { runs: Vec::new(), streams: BTreeMap::new(), names: NamesRead::default(), last_ms: 0 };
-        let mut rest = Unread(&self.commits);
+        let mut reader = Rebuilder {
+            runs: Vec::new(),
+            streams: Streams::default(),
+            names: NamesRead::default(),
+            last_ms: 0,
+        };
+        let mut rest = unread(&self.commits);
         let mut all = Vec::new();
         let mut room = frame_bytes_max;
-        while !rest.0.is_empty() {
+        while rest.remaining() > 0 {
             let at: usize = rest.fitting()?;
             if at == reader.runs.len() {
                 let run = self.runs.get(at).ok_or(OUT_OF_RANGE)?;
@@ -301,7 +301,7 @@ impl Packed {
                 if reader.continues(run, stream) {
                     return Err(WireError::Body("it has a run that could be shorter"));
                 }
-                reader.streams.entry(stream).or_insert(at as u64);
+                reader.streams.name(stream, at as u64);
                 reader.runs.push(RunRead {
                     stream,
                     device: run.device,
@@ -331,10 +331,9 @@ impl Packed {
 }
 
 /// The state in which a message is read.
-struct Reader<'a> {
+struct Rebuilder<'a> {
     runs: Vec<RunRead>,
-    /// The number of the first run of each stream.
-    streams: BTreeMap<ReplicaId, u64>,
+    streams: Streams,
     names: NamesRead<'a>,
     last_ms: u64,
 }
@@ -349,7 +348,7 @@ struct RunRead {
     damaged: bool,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> Rebuilder<'a> {
     /// Whether a run goes on where the last one of its stream ends, so that both are one.
     fn continues(&self, run: &Run, stream: ReplicaId) -> bool {
         let Some(last) = self.runs.iter().rfind(|last| last.stream == stream) else { return false };
@@ -365,7 +364,7 @@ impl<'a> Reader<'a> {
     fn commit(
         &mut self,
         at: usize,
-        rest: &mut Unread<'a>,
+        rest: &mut Reader<'a>,
         room: usize,
         body: &Bytes,
     ) -> Result<(Rebuilt, usize), WireError> {
@@ -374,12 +373,14 @@ impl<'a> Reader<'a> {
         run.next = seq.checked_add(1).ok_or(OUT_OF_RANGE)?;
         let device = run.base.map_or([0; 16], |(device, _)| *device.as_bytes());
         let count = rest.number()?;
-        let (mut entry, values, is_packed) = match count.checked_sub(1) {
+        let (entry, values) = match count.checked_sub(1) {
             Some(count) => {
                 let (names, last_ms) = (&mut self.names, &mut self.last_ms);
-                let entry::Unpacked { entry, values } =
-                    entry::unpack(rest, count, device, names, last_ms, &self.streams, room)?;
-                (entry, values, true)
+                let mut unpacked = entry::unpack(rest, count, device, names, last_ms, &self.streams, room)?;
+                if run.base.is_some() {
+                    unpacked.fill_digests()?;
+                }
+                (unpacked.entry, unpacked.values)
             }
             None => {
                 let len = rest.fitting()?;
@@ -396,17 +397,14 @@ impl<'a> Reader<'a> {
                 if packed.is_some() {
                     return Err(WireError::Body("it has a commit as it is that could be shorter"));
                 }
-                (entry.to_vec(), values, false)
+                (entry.to_vec(), values)
             }
         };
         let bytes = commit_bytes(entry.len(), values.len());
         if bytes > room {
             return Err(WireError::TooLong);
         }
-        let Some((_, digest)) = &mut run.base else { return Ok((Rebuilt::Unread(stream, seq), bytes)) };
-        if is_packed {
-            entry::fill_digests(&mut entry, values)?;
-        }
+        let Some((_, digest)) = &mut run.base else { return Ok((Rebuilt::Unreadable(stream, seq), bytes)) };
         let previous = std::mem::replace(digest, chain(digest, &entry));
         let values = if values.is_empty() { Bytes::new() } else { body.slice_ref(values) };
         Ok((Rebuilt::Commit(WireCommit { stream, seq, previous, entry: entry.into(), values }), bytes))

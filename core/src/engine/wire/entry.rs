@@ -5,13 +5,13 @@
 //! short as they are. Nothing is judged here: a flag or a name that means nothing is copied, and the entry that was
 //! rebuilt is refused where entries are.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::{BTreeMap, Entry};
 
-use super::bytes::{CUT_SHORT, OUT_OF_RANGE, Unread, put_number};
 use super::frame::WireError;
+use super::numbers::{CUT_SHORT, Numbers, OUT_OF_RANGE, put_number, unread};
 use crate::ids::ReplicaId;
 use crate::stored::log::{DELETE, EPOCH, SAME};
-use crate::stored::{FORMAT, digest};
+use crate::stored::{FORMAT, Reader, digest};
 
 /// The bytes of an entry before its causes: format, device, time.
 const HEAD_BYTES: usize = 1 + 16 + 8;
@@ -28,6 +28,32 @@ pub(super) struct NamesRead<'a> {
     known: std::collections::BTreeSet<&'a [u8]>,
 }
 
+/// The streams that a message has named so far, each with the number of its first run.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    numbers: BTreeMap<ReplicaId, u64>,
+    /// The same, by number: a message may name thousands, and each of its causes looks one up.
+    ids: BTreeMap<u64, ReplicaId>,
+}
+
+impl Streams {
+    /// Takes the run of a stream; only its first one counts.
+    pub(super) fn name(&mut self, stream: ReplicaId, run: u64) {
+        if let Entry::Vacant(number) = self.numbers.entry(stream) {
+            number.insert(run);
+            self.ids.insert(run, stream);
+        }
+    }
+
+    fn number_of(&self, stream: ReplicaId) -> Option<u64> {
+        self.numbers.get(&stream).copied()
+    }
+
+    fn of(&self, run: u64) -> Option<ReplicaId> {
+        self.ids.get(&run).copied()
+    }
+}
+
 /// The device that an entry names; `None` if it is too short to name one, or of another format.
 pub(super) fn device_of(entry: &[u8]) -> Option<[u8; 16]> {
     let (format, rest) = entry.split_first()?;
@@ -41,17 +67,17 @@ fn split_time(time: [u8; 8]) -> (u64, u16) {
     (time >> 16, (time & 0xffff) as u16)
 }
 
-/// Writes the entry and its values, given the numbers of the streams that the message has named so far; `None` if the entry is not made as entries of this version are, or other values
-/// than its own came with it. Then nothing that was written counts.
+/// Writes the entry and its values, given the streams that the message has named so far; `None` if the entry is not made
+/// as entries of this version are, or other values than its own came with it. Then nothing that was written counts.
 pub(super) fn pack(
     out: &mut Vec<u8>,
     entry: &[u8],
     values: &[u8],
     names: &mut NamesWritten,
     last_ms: &mut u64,
-    streams: &BTreeMap<ReplicaId, u64>,
+    streams: &Streams,
 ) -> Option<()> {
-    let mut entry = Unread(entry);
+    let mut entry = unread(entry);
     let (format, _device) = (entry.byte().ok()?, entry.array::<16>().ok()?);
     let (ms, counter) = split_time(entry.array().ok()?);
     let causes = entry.u16().ok()?;
@@ -60,7 +86,7 @@ pub(super) fn pack(
         let (stream, seq) =
             (ReplicaId::from_bytes(entry.array().ok()?), u64::from_be_bytes(entry.array().ok()?));
         let check = entry.array::<8>().ok()?;
-        match streams.get(&stream) {
+        match streams.number_of(stream) {
             Some(run) => put_number(&mut after, run + 1),
             None => {
                 put_number(&mut after, 0);
@@ -114,7 +140,7 @@ pub(super) fn pack(
             bytes = bytes.checked_add(usize::try_from(len).ok()?)?;
         }
     }
-    if !entry.0.is_empty() || bytes != values.len() {
+    if entry.remaining() > 0 || bytes != values.len() {
         return None;
     }
     for name in new_names {
@@ -126,20 +152,35 @@ pub(super) fn pack(
     Some(())
 }
 
-/// A commit that was read: its entry, without the digests of values until it is [`rebuilt`](fill_digests), and its values.
+/// A commit that was read: its entry, without the digests of values until they are [filled in](Unpacked::fill_digests),
+/// and its values.
 pub(super) struct Unpacked<'a> {
     pub(super) entry: Vec<u8>,
     pub(super) values: &'a [u8],
+    /// Where each digest stands in the entry, and how long its value is.
+    digests: Vec<(usize, usize)>,
+}
+
+impl Unpacked<'_> {
+    /// Fills in the digests of the values.
+    pub(super) fn fill_digests(&mut self) -> Result<(), WireError> {
+        let mut values = unread(self.values);
+        for (at, len) in std::mem::take(&mut self.digests) {
+            let digest = digest(values.slice(len)?);
+            self.entry.get_mut(at..at + DIGEST_BYTES).ok_or(CUT_SHORT)?.copy_from_slice(&digest);
+        }
+        Ok(())
+    }
 }
 
 /// Reads a commit of `count` changes that [`pack`] wrote. `room` is how many bytes it may take.
 pub(super) fn unpack<'a>(
-    body: &mut Unread<'a>,
+    body: &mut Reader<'a>,
     count: u64,
     device: [u8; 16],
     names: &mut NamesRead<'a>,
     last_ms: &mut u64,
-    streams: &BTreeMap<ReplicaId, u64>,
+    streams: &Streams,
     room: usize,
 ) -> Result<Unpacked<'a>, WireError> {
     let count = u32::try_from(count).map_err(|_| OUT_OF_RANGE)?;
@@ -162,22 +203,19 @@ pub(super) fn unpack<'a>(
         let stream = match body.number()? {
             0 => {
                 let stream = ReplicaId::from_bytes(body.array()?);
-                if streams.contains_key(&stream) {
+                if streams.number_of(stream).is_some() {
                     return Err(WireError::Body("it names a stream in full that has a number"));
                 }
                 stream
             }
-            run => {
-                let named = streams.iter().find(|(_, number)| **number == run - 1);
-                named.map(|(stream, _)| *stream).ok_or(OUT_OF_RANGE)?
-            }
+            run => streams.of(run - 1).ok_or(OUT_OF_RANGE)?,
         };
         entry.extend_from_slice(stream.as_bytes());
         entry.extend_from_slice(&body.number()?.to_be_bytes());
         entry.extend_from_slice(&body.array::<8>()?);
     }
     entry.extend_from_slice(&count.to_be_bytes());
-    let mut bytes = 0_usize;
+    let (mut bytes, mut digests) = (0_usize, Vec::new());
     for _ in 0..count {
         let flags = body.byte()?;
         entry.push(flags);
@@ -210,53 +248,15 @@ pub(super) fn unpack<'a>(
             let (schema, len): (u16, u32) = (body.fitting()?, body.fitting()?);
             entry.extend_from_slice(&schema.to_be_bytes());
             entry.extend_from_slice(&len.to_be_bytes());
+            let len = usize::try_from(len).map_err(|_| OUT_OF_RANGE)?;
+            digests.push((entry.len(), len));
             entry.extend_from_slice(&[0; DIGEST_BYTES]);
-            bytes = usize::try_from(len).ok().and_then(|len| bytes.checked_add(len)).ok_or(CUT_SHORT)?;
+            bytes = bytes.checked_add(len).ok_or(CUT_SHORT)?;
         }
         // A change of two bytes becomes more: stop before memory is taken for what no honest frame has.
         if entry.len() > room {
             return Err(WireError::TooLong);
         }
     }
-    Ok(Unpacked { entry, values: body.slice(bytes)? })
-}
-
-/// Fills in the digests of the values of an entry that was read.
-pub(super) fn fill_digests(entry: &mut [u8], values: &[u8]) -> Result<(), WireError> {
-    let places = digest_places(entry)?;
-    let mut values = Unread(values);
-    for (at, len) in places {
-        let digest = digest(values.slice(len)?);
-        entry.get_mut(at..at + DIGEST_BYTES).ok_or(CUT_SHORT)?.copy_from_slice(&digest);
-    }
-    Ok(())
-}
-
-/// Where the digests of an entry stand, and how long their values are.
-fn digest_places(entry: &[u8]) -> Result<Vec<(usize, usize)>, WireError> {
-    let mut rest = Unread(entry);
-    rest.slice(HEAD_BYTES)?;
-    let causes = rest.u16()?;
-    rest.slice(usize::from(causes) * 32)?;
-    let count = rest.u32()?;
-    let mut places = Vec::new();
-    for _ in 0..count {
-        let flags = rest.byte()?;
-        if flags & SAME == 0 {
-            let len = rest.byte()?;
-            rest.slice(len.into())?;
-        }
-        let len = rest.u16()?;
-        rest.slice(len.into())?;
-        if flags & EPOCH != 0 {
-            rest.slice(EPOCH_BYTES)?;
-        }
-        if flags & DELETE == 0 {
-            rest.slice(2)?;
-            let len = usize::try_from(rest.u32()?).map_err(|_| OUT_OF_RANGE)?;
-            places.push((entry.len() - rest.0.len(), len));
-            rest.slice(DIGEST_BYTES)?;
-        }
-    }
-    Ok(places)
+    Ok(Unpacked { entry, values: body.slice(bytes)?, digests })
 }

@@ -1,9 +1,11 @@
 //! The envelope: magic, protocol version, kind, length and checksum, then a body of that length.
 //!
 //! The group is part of the checksum, so that a message of another group is refused without naming its group each time.
-//! The messages that are understood across groups name it in front of the checksum. A frame of the transport has one or more such messages. Without the checksum a damaged digest would look like a
-//! stream with two histories, and stop the stream. A message of an unknown kind is skipped by its length, so later
-//! versions can add kinds.
+//! The messages that are understood across groups name it in front of the checksum.
+//!
+//! A frame of the transport has one or more such messages. Without the checksum a damaged digest would look like a stream
+//! with two histories, and stop the stream. A message of an unknown kind is skipped by its length, so later versions can
+//! add kinds.
 
 use std::fmt;
 

@@ -4,11 +4,11 @@
 //! there and against its cap, no message nests, and no element is without bytes. A message is written in one way only:
 //! what was read, written again, is the same bytes.
 
-mod bytes;
 mod commits;
 mod entry;
 mod frame;
 mod message;
+mod numbers;
 mod squeeze;
 mod stopped;
 

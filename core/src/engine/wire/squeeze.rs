@@ -3,8 +3,8 @@
 //! The length that a page says it has is compared with the limit of a frame, and with the most that its bytes can become,
 //! before any memory is taken for it.
 
-use super::bytes::OUT_OF_RANGE;
 use super::frame::WireError;
+use super::numbers::OUT_OF_RANGE;
 
 /// A shorter body gains less than the attempt costs.
 const BYTES_MIN: usize = 512;

@@ -353,11 +353,11 @@ fn commits_are_rebuilt_as_their_authors_made_them() {
     let all = rebuilt(&page, C, &[]);
     assert_eq!(all[..2], [Rebuilt::Commit(of_c.wire()), Rebuilt::Commit(first.wire())]);
     // A run whose beginning is not known here is passed over, and the others are read.
-    assert_eq!(rebuilt(&live, B, &[B]), [Rebuilt::Unread(B, 1)]);
+    assert_eq!(rebuilt(&live, B, &[B]), [Rebuilt::Unreadable(B, 1)]);
     let some = rebuilt(&page, C, &[B]);
-    assert_eq!(some, [Rebuilt::Commit(of_c.wire()), Rebuilt::Unread(B, 1), Rebuilt::Unread(B, 2)]);
+    assert_eq!(some, [Rebuilt::Commit(of_c.wire()), Rebuilt::Unreadable(B, 1), Rebuilt::Unreadable(B, 2)]);
     // Another sender is another stream, which begins with another digest.
-    assert_eq!(rebuilt(&live, ME, &[ME]), [Rebuilt::Unread(ME, 1)]);
+    assert_eq!(rebuilt(&live, ME, &[ME]), [Rebuilt::Unreadable(ME, 1)]);
     assert_eq!(rebuilt(&live, ME, &[]), [Rebuilt::Damaged(ME, 1)]);
 }
 
