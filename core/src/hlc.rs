@@ -27,7 +27,7 @@ impl Hlc {
     pub const LEN: usize = 24;
 
     /// A stamp below every stamp that was ever drawn.
-    pub(crate) const NEVER: Self = Self::new(WallMs::MIN, 0, ReplicaId::from_bytes([0; 16]));
+    pub(crate) const NEVER: Self = Self::new(WallMs::MIN, 0, ReplicaId::MIN);
 
     /// Makes the stamp of `replica` at `wall` and `counter`.
     #[must_use]

@@ -64,6 +64,12 @@ macro_rules! id {
     };
 }
 
+impl ReplicaId {
+    /// The ends of the order of ids.
+    pub(crate) const MIN: Self = Self::from_bytes([0; 16]);
+    pub(crate) const MAX: Self = Self::from_bytes([0xff; 16]);
+}
+
 /// The id that is written as `text`. Of the forms that a UUID may have this is the one that ids are printed in: an id
 /// then has one text, and texts can be compared.
 fn parse(text: &str) -> Option<Uuid> {

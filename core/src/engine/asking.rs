@@ -6,7 +6,7 @@ use crate::ids::ReplicaId;
 
 use super::Engine;
 use super::peer::Pace;
-use super::pull::Kind;
+use super::pull::{Answers, Kind};
 use super::serve::PULLS_MAX;
 use super::wire::{self, Capped, Pull, PullOn, STREAMS_MAX, WireHead};
 
@@ -52,6 +52,31 @@ impl Engine {
         let (id, behind) = self.puller.asks(peer, Kind::On, budget, self.now.mono, pace.wait_ms());
         let pull = PullOn { id, behind, budget: crate::stored::length(budget) };
         self.send(peer, wire::pull_on(self.context.group(), &pull));
+    }
+
+    /// Follows the pages that go on from each other: takes note of what one of them says of those behind it. `more` is the
+    /// word of its peer, `progress` how many of its commits were new.
+    pub(super) fn follow_run(
+        &mut self,
+        from: ReplicaId,
+        answers: Answers,
+        more: bool,
+        progress: usize,
+        all_new: bool,
+    ) {
+        if more && matches!(answers, Answers::Asked | Answers::AskedOn) {
+            self.peers.paced(from, |pace| pace.filled(self.context.limits.page_bytes_max));
+        }
+        if matches!(answers, Answers::Asked | Answers::AskedOn | Answers::AskedForOne) {
+            self.puller.run(from, more && all_new);
+        }
+        let Some(budget) = self.puller.next_budget(from) else { return };
+        if !more || progress == 0 {
+            return self.puller.ends_run(from);
+        }
+        let pace = self.peers.pace(from);
+        let transfer_ms = pace.transfer_ms(crate::stored::length(budget));
+        self.puller.waits_anew(self.now.mono, pace.wait_ms().saturating_add(transfer_ms));
     }
 
     /// The pace of a peer, or one that follows no link.

@@ -51,9 +51,7 @@ impl Damages {
 
     /// Forgets what a peer cannot serve: it may have been mended.
     pub(super) fn forget_ends(&mut self, peer: ReplicaId) {
-        let all = (peer, ReplicaId::from_bytes([0; 16]))..=(peer, ReplicaId::from_bytes([0xff; 16]));
-        let ends: Vec<_> = self.ends.range(all).map(|(end, _)| *end).collect();
-        ends.into_iter().for_each(|end| _ = self.ends.remove(&end));
+        self.ends.retain(|(other, _), _| *other != peer);
     }
 
     /// Whether a peer cannot serve the commit of a stream behind `tip`.
@@ -67,9 +65,8 @@ impl Damages {
         peer: ReplicaId,
         tip: impl Fn(ReplicaId) -> u64,
     ) -> impl Iterator<Item = ReplicaId> {
-        let all = (peer, ReplicaId::from_bytes([0; 16]))..=(peer, ReplicaId::from_bytes([0xff; 16]));
-        let ended =
-            self.ends.range(all).filter(move |((_, stream), end)| **end <= tip(*stream).saturating_add(1));
+        let all = self.ends.range((peer, ReplicaId::MIN)..=(peer, ReplicaId::MAX));
+        let ended = all.filter(move |((_, stream), end)| **end <= tip(*stream).saturating_add(1));
         ended.map(|((_, stream), _)| *stream)
     }
 }

@@ -25,6 +25,9 @@ use super::wire::{STREAMS_MAX, Show};
 const SHOW_TIMEOUT_MS: u64 = 30_000;
 /// How long the app's commits wait at most for the end of a doubt about the own stream.
 const SUSPENSE_MS: u64 = 10_000;
+/// How soon the words of the same peer may let them wait again. A peer that is heard, and does not hear, can be asked
+/// for nothing, and doubts begin anew with each of its hellos.
+const SUSPENSE_AGAIN_MS: u64 = 600_000;
 
 /// A doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +46,7 @@ pub(super) struct ShownRow {
     pub(super) head: u64,
 }
 
-/// What the search waits for.
+/// The answer that the search waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// The row of the peer.
@@ -61,9 +64,9 @@ pub(super) enum Stage {
 pub(super) struct Search {
     pub(super) peer: ReplicaId,
     pub(super) stream: ReplicaId,
-    /// The histories are the same up to here.
+    /// The histories are the same up to this place.
     lo: u64,
-    /// They differ here, or only the peer has one.
+    /// The histories differ at this place, or only the peer has one.
     hi: u64,
     /// How far the next place stands before `hi`, until one was found at which they are the same.
     step: Option<u64>,
@@ -75,7 +78,7 @@ pub(super) struct Search {
     deadline: Mono,
 }
 
-/// What a comparison of the rows at a place says.
+/// The result of a comparison of the rows at a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compared {
     /// The next place is to be looked at.
@@ -131,8 +134,10 @@ impl Search {
 pub(super) struct Doubts {
     doubts: BTreeMap<(ReplicaId, ReplicaId), Doubt>,
     search: Option<Search>,
-    /// Until when the app's commits wait.
-    suspense: Option<Mono>,
+    /// The own stream while the app's commits wait, and until when they do.
+    suspense: Option<(ReplicaId, Mono)>,
+    /// When each peer last let them wait.
+    waited: BTreeMap<ReplicaId, Mono>,
     /// The rows of the own stream that peers want to see, which wait for the end of the doubts about it.
     shows: BTreeMap<ReplicaId, Show>,
     /// The doubt whose search a silent peer has ended.
@@ -156,7 +161,11 @@ impl Doubts {
         }
         self.doubts.insert(key, Doubt::Open(seq));
         if own {
-            self.suspense = Some(after(now, SUSPENSE_MS));
+            self.waited.retain(|_, at| now.since(*at) < SUSPENSE_AGAIN_MS);
+            if !self.waited.contains_key(&peer) {
+                self.waited.insert(peer, now);
+                self.suspense = Some((stream, after(now, SUSPENSE_MS)));
+            }
         }
         true
     }
@@ -168,8 +177,7 @@ impl Doubts {
 
     /// The streams of which nothing is taken from a peer.
     pub(super) fn of(&self, peer: ReplicaId) -> impl Iterator<Item = ReplicaId> {
-        let all = (peer, ReplicaId::from_bytes([0; 16]))..=(peer, ReplicaId::from_bytes([0xff; 16]));
-        self.doubts.range(all).map(|((_, stream), _)| *stream)
+        self.doubts.range((peer, ReplicaId::MIN)..=(peer, ReplicaId::MAX)).map(|((_, stream), _)| *stream)
     }
 
     /// Whether a doubt about a stream is open.
@@ -276,9 +284,9 @@ impl Doubts {
         self.end_suspense();
     }
 
-    /// Ends the suspense if no doubt is open.
+    /// Ends the suspense if no doubt about the own stream is open.
     fn end_suspense(&mut self) {
-        if !self.doubts.values().any(|doubt| matches!(doubt, Doubt::Open(_))) {
+        if self.suspense.is_some_and(|(stream, _)| !self.is_open(stream)) {
             self.suspense = None;
         }
     }
@@ -307,11 +315,11 @@ pub(super) enum Ready {
 impl Machine for Doubts {
     fn next_timeout(&self) -> Option<Mono> {
         let search = self.search.as_ref().map(|search| search.deadline);
-        search.into_iter().chain(self.suspense).min()
+        search.into_iter().chain(self.suspense.map(|(_, until)| until)).min()
     }
 
     fn expire(&mut self, now: Mono) {
-        self.suspense.take_if(|until| *until <= now);
+        self.suspense.take_if(|(_, until)| *until <= now);
         let waits = |search: &Search| !matches!(search.stage, Stage::Witness { .. });
         if let Some(search) = self.search.take_if(|search| waits(search) && search.deadline <= now) {
             self.silent = Some((search.peer, search.stream));
@@ -421,6 +429,33 @@ mod tests {
         doubts.expire(Mono(SHOW_TIMEOUT_MS));
         assert!(!doubts.any(B, ME) && doubts.search().is_none());
         assert_eq!((doubts.poll_silent(), doubts.poll_silent()), (Some((B, ME)), None));
+    }
+
+    /// A link that carries frames one way only must not keep the app waiting for ever.
+    #[test]
+    fn the_same_peer_lets_commits_wait_seldom() {
+        let mut doubts = Doubts::default();
+        for (at, waits) in
+            [(0, true), (40_000, false), (SUSPENSE_AGAIN_MS - 1, false), (SUSPENSE_AGAIN_MS, true)]
+        {
+            doubts.doubt(B, ME, 3, true, Mono(at));
+            assert_eq!(doubts.keeps_in_suspense(), waits, "at {at}");
+            doubts.end(B, ME);
+            assert!(!doubts.keeps_in_suspense());
+        }
+        doubts.doubt(B, ME, 3, true, Mono(SUSPENSE_AGAIN_MS + 1));
+        doubts.doubt(C, ME, 3, true, Mono(SUSPENSE_AGAIN_MS + 1));
+        assert!(doubts.keeps_in_suspense(), "another peer is another matter");
+    }
+
+    /// A doubt about another stream says nothing of the own one.
+    #[test]
+    fn commits_wait_for_doubts_about_the_own_stream_alone() {
+        let mut doubts = Doubts::default();
+        doubts.doubt(B, C, 3, false, Mono(0));
+        doubts.doubt(B, ME, 3, true, Mono(0));
+        doubts.end(B, ME);
+        assert!(doubts.any(B, C) && !doubts.keeps_in_suspense());
     }
 
     #[test]

@@ -338,22 +338,7 @@ impl Engine {
         let before = self.inbox.filled();
         let (progress, all_new) = self.take_commits(from, commits);
         self.inbox.end_of_page(before);
-        let goes_on = head.more && all_new;
-        if head.more && matches!(answers, Answers::Asked | Answers::AskedOn) {
-            self.peers.paced(from, |pace| pace.filled(self.context.limits.page_bytes_max));
-        }
-        if matches!(answers, Answers::Asked | Answers::AskedOn | Answers::AskedForOne) {
-            self.puller.run(from, goes_on);
-        }
-        match self.puller.next_budget(from) {
-            Some(_) if !head.more || progress == 0 => self.puller.ends_run(from),
-            Some(budget) => {
-                let pace = self.peers.pace(from);
-                let transfer_ms = pace.transfer_ms(crate::stored::length(budget));
-                self.puller.waits_anew(self.now.mono, pace.wait_ms().saturating_add(transfer_ms));
-            }
-            None => {}
-        }
+        self.follow_run(from, answers, head.more, progress, all_new);
         if answers == Answers::Nothing {
             return;
         }

@@ -17,10 +17,7 @@ pub(crate) trait Commits {
     fn count(&self) -> usize;
 
     /// The records that they change, in the order of the changes.
-    fn records(&self) -> impl Iterator<Item = &RecordKey>;
-
-    /// The same, to lend their keys.
-    fn records_mut(&mut self) -> impl Iterator<Item = &mut RecordKey>;
+    fn records(&mut self) -> impl Iterator<Item = &mut RecordKey>;
 }
 
 impl Commits for Vec<(Ticket, Commit)> {
@@ -28,11 +25,7 @@ impl Commits for Vec<(Ticket, Commit)> {
         self.len()
     }
 
-    fn records(&self) -> impl Iterator<Item = &RecordKey> {
-        self.iter().flat_map(|(_, commit)| &commit.changes).map(|change| &change.record)
-    }
-
-    fn records_mut(&mut self) -> impl Iterator<Item = &mut RecordKey> {
+    fn records(&mut self) -> impl Iterator<Item = &mut RecordKey> {
         self.iter_mut().flat_map(|(_, commit)| &mut commit.changes).map(|change| &mut change.record)
     }
 }
@@ -42,11 +35,7 @@ impl Commits for Vec<Received> {
         self.len()
     }
 
-    fn records(&self) -> impl Iterator<Item = &RecordKey> {
-        self.iter().flat_map(|commit| &commit.entry.changes).map(|change| &change.record)
-    }
-
-    fn records_mut(&mut self) -> impl Iterator<Item = &mut RecordKey> {
+    fn records(&mut self) -> impl Iterator<Item = &mut RecordKey> {
         self.iter_mut().flat_map(|commit| &mut commit.entry.changes).map(|change| &mut change.record)
     }
 }
@@ -57,14 +46,14 @@ impl Commits for Vec<Received> {
 pub(crate) struct Places(Option<Vec<usize>>);
 
 impl Places {
-    fn of(commits: &impl Commits) -> Self {
+    fn of(commits: &mut impl Commits) -> Self {
         if commits.count() <= 1 {
             return Self(None);
         }
         let mut known = HashMap::new();
         let places = commits.records().map(|record| {
             let new = known.len();
-            *known.entry(record).or_insert(new)
+            *known.entry(&*record).or_insert(new)
         });
         let places: Vec<_> = places.collect();
         Self((known.len() < places.len()).then_some(places))
@@ -93,13 +82,13 @@ impl Places {
 /// back](take_keys_back) before the commits are used again.
 pub(crate) fn lend_keys(commits: &mut impl Commits) -> (Vec<Key>, Places) {
     let places = Places::of(commits);
-    let keys = places.first_of(commits.records_mut()).map(RecordKey::lend).collect();
+    let keys = places.first_of(commits.records()).map(RecordKey::lend).collect();
     (keys, places)
 }
 
 /// Takes back the keys that were lent.
 pub(crate) fn take_keys_back(commits: &mut impl Commits, keys: Vec<Key>, places: &Places) {
-    places.first_of(commits.records_mut()).zip(keys).for_each(|(record, key)| record.take_back(key));
+    places.first_of(commits.records()).zip(keys).for_each(|(record, key)| record.take_back(key));
 }
 
 /// The records that a write touches, as they are stored. Changes of the same record share its value.
@@ -150,7 +139,7 @@ mod tests {
         ];
         for (ids, read) in cases {
             let mut commits = commits(ids);
-            let before: Vec<_> = commits.records().cloned().collect();
+            let before: Vec<_> = commits.records().map(|record| record.clone()).collect();
             let (keys, places) = lend_keys(&mut commits);
             let expected: Vec<_> = read.iter().map(|id| note(*id).into_bytes()).collect();
             assert_eq!(keys, expected, "{ids:?}");
@@ -158,7 +147,7 @@ mod tests {
                 assert_eq!(keys[places.of_change(change)], record.as_bytes(), "{ids:?}");
             }
             take_keys_back(&mut commits, keys, &places);
-            assert_eq!(commits.records().cloned().collect::<Vec<_>>(), before);
+            assert_eq!(commits.records().map(|record| record.clone()).collect::<Vec<_>>(), before);
         }
     }
 
