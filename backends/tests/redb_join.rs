@@ -201,7 +201,7 @@ fn a_table_can_be_opened_again_after_a_job_failed_with_it_open() {
     assert_eq!((content(&store).unwrap().len(), counted(&store)), (0, 0));
 }
 
-/// What a joined write commits comes from peers too, so it is flushed in two steps as every other write is.
+/// A joined write may hold values of peers too, so it is flushed in two steps as every other write is.
 #[test]
 fn a_joined_write_is_two_phase_as_every_write_is() {
     let disk = CrashDisk::default();

@@ -30,7 +30,7 @@ impl<SA: Storage, SB: Storage> Pair<SA, SB> {
     /// Opens both stores, connected, and waits until both replicas are members: new stores, or those of an earlier pair.
     ///
     /// # Errors
-    /// Those of opening and of the commit that adds B.
+    /// The commits of the opening, and the one that adds B.
     pub async fn open(a: SA, b: SB) -> Result<Self> {
         Self::open_with(a, b, |builder| builder).await
     }
@@ -38,7 +38,7 @@ impl<SA: Storage, SB: Storage> Pair<SA, SB> {
     /// As [`open`](Pair::open); of B, `also` says more.
     ///
     /// # Errors
-    /// Those of opening and of the commit that adds B.
+    /// The commits of the opening, and the one that adds B.
     pub(crate) async fn open_with(
         a: SA,
         b: SB,

@@ -38,9 +38,9 @@ pub struct Limits {
     /// How many commits a subscriber to events may fall behind before it is told that it lags. Default 1,024.
     pub event_commits_max: usize,
     /// The longest frame that is taken from a peer. A frame must hold the largest commit, and a hello that names
-    /// [`members_max`](Limits::members_max) streams, so this limit is checked against the others. Commits that a peer sent and the store has not taken yet occupy at most as much again. The
-    /// limits of all replicas of a group should be equal: a commit that is too large for one of them stops its stream
-    /// there. Default 32 MiB.
+    /// [`members_max`](Limits::members_max) streams, so this limit is checked against the others. Commits that a peer
+    /// sent and the store has not taken yet occupy at most as much again. The limits of all replicas of a group should
+    /// be equal: a commit that is too large for one of them stops its stream there. Default 32 MiB.
     pub frame_bytes_max: usize,
     /// How many bytes of commits a page has at most, which a replica asks a peer for when it catches up: a page is shorter
     /// where the link is slow. A peer that has not acknowledged so many bytes of commits gets no more of them live, and

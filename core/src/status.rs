@@ -40,7 +40,8 @@ pub struct Status {
     /// Beyond [`max_drift_ms`](crate::Limits::max_drift_ms) peers hold what is committed here: ask the user to set the
     /// clock. Once it is right this is 0, and peers go on holding until their time has reached the stamps that were drawn
     /// meanwhile, since stamps never go back: [`PeerStatus::refuses`] says until when. To wait is best. Who calls
-    /// [`release_held`](crate::TransactionManager::release_held) on one device must do so on all, this one included. One wrong peer among many does not move the figure; of two replicas it tells only that one is wrong.
+    /// [`release_held`](crate::TransactionManager::release_held) on one device must do so on all, this one included.
+    /// One wrong peer among many does not move the figure; of two replicas it tells only that one is wrong.
     pub ahead_ms: Option<i64>,
     /// The streams of all replicas, this one included, in the order of their ids.
     pub streams: Vec<StreamStatus>,
@@ -49,7 +50,8 @@ pub struct Status {
     /// How many commits of peers were received and wait for the store.
     pub received: usize,
     /// How many records have been folded since the opening: values that an earlier version of the app could not merge
-    /// were merged into them. `None` if none is left that this version can merge. Reads return merged records from the first moment.
+    /// were merged into them. `None` if none is left that this version can merge. Reads return merged records from the
+    /// first moment.
     pub folded: Option<u64>,
     /// The bytes of the queue that commits occupy while they wait for the store.
     pub queued_bytes: usize,
@@ -80,7 +82,7 @@ pub struct StreamStatus {
     /// The peers that said that they have another history of the stream, and were set aside: see
     /// [`Event::Disputed`](crate::Event::Disputed).
     pub disputed: Vec<ReplicaId>,
-    /// What proves that the stream has two histories, if anything does; of the own stream, what proves that this store was
+    /// The proof that the stream has two histories, if it has; of the own stream, the proof that this store was
     /// restored or cloned.
     pub fork: Option<Fork>,
 }

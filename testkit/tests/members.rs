@@ -196,7 +196,7 @@ fn y19_two_members_add_one_replica_on_two_devices_at_once() {
                 return;
             }
 
-            // It stops, and says so.
+            // The replica stops, and says so.
             group
                 .run(told(&mut events, |event| matches!(event, Event::Joining(JoinWait::OtherDevice { .. }))))
                 .await;

@@ -16,7 +16,7 @@ pub(crate) struct Mutant {
     pub(crate) file: String,
     pub(crate) find: String,
     pub(crate) replace: String,
-    /// What goes wrong for a user of the library.
+    /// The harm to a user of the library.
     pub(crate) why: String,
     /// The arguments of `cargo test` that name the tests which notice the fault.
     pub(crate) killer: Option<String>,

@@ -29,7 +29,7 @@ const ALL_TESTS: [&str; 2] = [
     "--release -p syncline-testkit --test simulation",
 ];
 
-/// What a test command shows.
+/// The result of a test command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
     /// All tests pass: how many.

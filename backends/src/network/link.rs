@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 use fastrand::Rng;
 
-/// What a transport may well hold for a peer that is slow to reach.
+/// A length that a transport may well hold for a peer that is slow to reach.
 const QUEUE_BYTES_DEFAULT: usize = 1 << 20;
 
 /// How one replica reaches another: one direction. The default is perfect.

@@ -1,6 +1,6 @@
 //! A replica goes on committing while it catches up: how long its own commits wait, and what the catch-up loses by them.
 //!
-//! What it catches up with are large commits, and a projection makes several rows of every record of them, as an index
+//! The commits that it lacks are large, and a projection makes several rows of every record of them, as an index
 //! of the words of a note does.
 
 use std::marker::PhantomData;
@@ -25,7 +25,7 @@ use crate::table::{Bar, Quantity, Row};
 
 /// The longest that a commit may take while another replica's commits are written.
 const WAIT: Bar = Bar::BelowMicros(100_000.);
-/// What the catch-up may lose.
+/// The share of its rate that the catch-up must keep.
 const RATE: Bar = Bar::AtLeast(0.9);
 /// Between two commits of the app.
 const PAUSE: Duration = Duration::from_millis(50);

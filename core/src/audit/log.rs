@@ -33,7 +33,7 @@ impl Audit<'_> {
                 let row = split_row(value)
                     .and_then(|(previous, entry)| Ok((previous, entry, LogEntry::parse(replica, entry)?)));
                 let row = self.note(row, format_args!("log entry {seq} of {replica}"));
-                // What a reader knows of a row before it is read.
+                // The length of a long row, as its reader knows it before the row is read.
                 let known = self.long_rows.remove(&(replica, seq));
                 let bytes = u32::try_from(value.len()).unwrap_or(u32::MAX);
                 let is_known = match known {

@@ -53,7 +53,7 @@ impl Engine {
             page.finish(self.hidden(), &self.context);
         let mut ends = Vec::new();
         for (stream, seq, part) in damaged {
-            // What was pruned meanwhile is not damaged.
+            // A row that was pruned meanwhile is not damaged.
             if seq > self.ledger.head(stream).floor {
                 self.note_damage(Damage { stream, seq, part });
                 ends.push(WirePlace { stream, seq });

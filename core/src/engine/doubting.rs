@@ -96,7 +96,7 @@ impl Engine {
                 None => self.decide(Verdict::SetAside),
             },
             Stage::Witness { witness, shown, ours } if *witness == from => {
-                // Whoever has the commit as it is here contradicts the accuser, whose copy may be a damaged one.
+                // A witness that has the commit as it is here contradicts the accuser, whose copy may be damaged.
                 let contradicts = row.is_some_and(|row| row.digest == *ours);
                 let fork = Verdict::Fork(shown.row.clone(), Some(*ours));
                 self.decide(if contradicts { Verdict::SetAside } else { fork });

@@ -206,7 +206,7 @@ impl Engine {
             }
             return;
         }
-        // What is not here cannot be checked, and others have it.
+        // A place that is not here cannot be checked, and others have it.
         let is_here = |stream: &ReplicaId, point: &Point| {
             let head = self.ledger.head(*stream);
             (head.floor + 1..=head.seq).contains(&point.seq)
@@ -353,7 +353,7 @@ impl Engine {
         // pulls would come in an endless loop.
         let useless = progress == 0 && !refused && self.has_more(from);
         if useless && matches!(answers, Answers::AskedOn | Answers::Late) {
-            // Nobody is to blame: the page that it goes on from was lost, or its commits have come otherwise.
+            // The peer is not to blame: the page that this one goes on from was lost, or came otherwise.
             return;
         }
         self.puller.rated(from, useless);
@@ -361,7 +361,7 @@ impl Engine {
             return self.peers.is_useful(from);
         }
         // A page that does not even say that there is more has all that the peer can send: what it has not is passed over.
-        // That holds for the other streams no longer once they go on.
+        // A stream that goes on is asked for again.
         let is_whole = answers == Answers::Asked && !head.more;
         let passed_over = if is_whole { self.asked_for(from) } else { Vec::new() };
         if passed_over.is_empty() {

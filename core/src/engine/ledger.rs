@@ -80,7 +80,7 @@ impl Ledger {
         let short = as_bytes(head.row_bytes_max).max(1);
         let (mut next, mut left, mut rows) = (first, bytes, 0);
         let long_rows = self.long_rows.get(&stream).into_iter().flat_map(|rows| rows.range(first..));
-        // What comes behind the last row is no row.
+        // The head ends the log: no row is behind it.
         for (seq, bytes) in
             long_rows.map(|(seq, bytes)| (*seq, as_bytes(*bytes))).chain([(head.seq + 1, usize::MAX)])
         {

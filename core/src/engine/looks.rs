@@ -261,7 +261,7 @@ mod tests {
         Place { stream: B, seq, walks, digest: [0; 32] }
     }
 
-    /// What a look finds, and how many rows it read.
+    /// The result of a look, and how many rows it read.
     fn look(rows: &BTreeMap<Vec<u8>, Value>, head: &Head, place: Place) -> (Looked, usize) {
         let (mut looks, mut read) = (Looks::default(), 0);
         looks.want(Purpose::Search, place);

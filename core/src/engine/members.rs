@@ -17,7 +17,7 @@ pub(super) struct Members {
     members: BTreeMap<ReplicaId, Member>,
     /// The replica from which this one learns the group, until its own member record is here.
     introducer: Option<ReplicaId>,
-    /// What the app knows of the wait of this replica: whether it waits, and for what. `None` at the opening.
+    /// The wait of this replica as its app knows it: whether it waits, and for what. `None` at the opening.
     told: Option<Option<JoinWait>>,
     me: ReplicaId,
     device: DeviceId,

@@ -42,7 +42,7 @@ pub(super) struct Portion {
     fits: Option<u64>,
 }
 
-/// What a write held, and how long that took from its first read until it was durable.
+/// The weight of a write, and the time from its first read until it was durable.
 #[derive(Clone, Copy, Debug)]
 struct Measured {
     weight: u64,

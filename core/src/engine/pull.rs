@@ -63,7 +63,7 @@ struct Late {
     sending: Option<Mono>,
 }
 
-/// What a page was asked for.
+/// The content that a page was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// As many commits as fit.
@@ -90,7 +90,7 @@ pub(super) enum Answers {
     Nothing,
 }
 
-/// What the times of an answer tell about the link.
+/// The times of an answer, which tell about the link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Timing {
     /// How long the first sign of an answer took.

@@ -22,7 +22,7 @@ pub struct Rules {
     pub causes_come_first: bool,
     /// A commit is applied only on the history of its causes that its author had seen.
     pub causes_are_compared: bool,
-    /// What is rebuilt of a message must end with the digests that the message names.
+    /// A run that was rebuilt must end with the digest that its message names.
     pub ends_are_checked: bool,
     /// A stamp beyond the drift bound holds its stream.
     pub drift_is_held: bool,

@@ -338,7 +338,7 @@ impl<S: JoinStorage> Projections<S> {
         let last = page.last().filter(|_| page.len() == DEBTS_AT_ONCE).map(|entry| entry.key.clone());
         let mut owing = Vec::with_capacity(page.len());
         if let Some(each) = self.state().each.get_mut(at) {
-            // Those that were shown may all be paid: then another one is, and the app is told.
+            // The debts that were shown may all be paid: then another one is shown, and the app is told.
             if each.shows_none() {
                 *told = Some(at);
             }

@@ -71,8 +71,8 @@ pub(crate) use calls::{Manner, PutOff};
 /// [`Status::projections`](crate::Status::projections) and [`Event::Projection`](crate::Event::Projection) say how far
 /// it is. What fails is tried again, ever more rarely. Foreign keys are not enforced while tables are made, so that a
 /// table that others refer to can be made anew without emptying them, and the order in which projections are registered
-/// does not matter. They are checked once all is filled: if a row breaks one, all projections are made anew, once; debts that are counted
-/// until then may pass.
+/// does not matter. They are checked once all is filled: if a row breaks one, all projections are made anew, once;
+/// debts that are counted until then may pass.
 ///
 /// # Contract
 /// - A projection depends on its arguments and on its own rows alone, and nothing else writes these rows.

@@ -23,7 +23,7 @@ impl Line {
     fn link(self) -> Link {
         let delay_ms = self.round_trip_ms / 2;
         let bytes_a_second = Some(self.bytes_a_second);
-        // What a page is asked for, and one that is asked for behind it.
+        // The queue holds a page, and one that is asked for behind it.
         Link { delay_ms: delay_ms..=delay_ms, bytes_a_second, queue_bytes_max: 4 << 20, ..Link::default() }
     }
 
@@ -55,7 +55,7 @@ async fn commit_notes<F: Fixture>(peer: &Peer<F>, first: u32, lengths: &[usize])
 struct Away<F: Fixture> {
     author: Peer<F>,
     away: Peer<F>,
-    /// What a third replica needed to get the same over a perfect link.
+    /// The bytes that a third replica needed to get the same over a perfect link.
     needed: u64,
 }
 

@@ -4,7 +4,8 @@
 //! `actions` does what a step of the plan says, `processes` starts and ends processes, `apps` commits, `chores` adds
 //! joiners and reads statuses, `judging` asks the oracle,
 //! `meanwhile` looks at those whose links are good, `peace` ends the faults and checks what is left, `probing`
-//! looks at replicas that have converged, `telling` compares what subscribers are told with the stores, and `watching` takes what tasks find wrong.
+//! looks at replicas that have converged, `telling` compares what subscribers are told with the stores, and `watching`
+//! takes what tasks find wrong.
 
 mod actions;
 mod apps;

@@ -403,7 +403,7 @@ impl Engine {
         ledger.apply(decision.heads, decision.clock);
         ledger.add_long_rows(decision.long_rows);
         if decision.elsewhere.is_some() {
-            // What waits may rest on the commit that was left out, and the tips of its stream count it.
+            // The commits that wait may rest on the one that was left out, and the tip of its stream counts it.
             self.let_go(0);
         }
         // Events come before replies: a caller that has its reply finds its events, and one that subscribes after it

@@ -24,7 +24,7 @@ const RATE: u64 = 2_000;
 /// The longest round trip that is assumed because a peer did not answer.
 const ROUND_TRIP_MS_MAX: u64 = 15_000;
 
-/// What the last pages of a peer tell about the link to it.
+/// The link to a peer, as its last pages show it.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::engine) struct Pace {
     round_trip_ms: Option<u64>,

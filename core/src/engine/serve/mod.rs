@@ -35,7 +35,7 @@ pub(super) struct Serving {
 #[derive(Debug)]
 enum Pulled {
     From(Pull),
-    /// It goes on from a page before it.
+    /// A pull that goes on from the page before it.
     On(PullOn),
 }
 

@@ -64,7 +64,7 @@ pub(super) struct Streams {
     tried_again: BTreeSet<ReplicaId>,
     /// The proof that this store was restored or cloned.
     restored: Option<Restored>,
-    /// What proves that a stream has two histories; of the own one, that this store was restored.
+    /// The proof that a stream has two histories; of the own one, that this store was restored.
     proofs: BTreeMap<ReplicaId, ForkRow>,
 }
 

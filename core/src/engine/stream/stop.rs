@@ -210,7 +210,7 @@ impl Streams {
         self.proofs.insert(stream, proof);
     }
 
-    /// What proves that a stream has two histories; of the own one, that this store was restored.
+    /// The proof that a stream has two histories; of the own one, that this store was restored.
     pub(in crate::engine) fn proof_of(&self, stream: ReplicaId) -> Option<&ForkRow> {
         self.proofs.get(&stream)
     }

@@ -343,7 +343,7 @@ fn damage_of_the_own_log_is_no_second_history() {
     }
 }
 
-/// What a peer once acknowledged may be damaged here: it is compared with the own log before the peer is told so.
+/// The acknowledgement of a peer may be damaged here: it is compared with the own log before the peer is told so.
 #[test]
 fn a_damaged_row_of_a_peer_tells_nobody_that_it_was_restored() {
     for (rules, told) in [(Rules::ALL, false), (without!(accusers_show), true)] {

@@ -112,7 +112,7 @@ fn a_fork_is_seen_at_the_head_and_behind_it() {
     assert_eq!(world.stop_of(B), forked);
 }
 
-/// What rests on the other history of a forked stream is not applied: it may rest on records that are not here. Its cause
+/// A commit on the other history of a forked stream is not applied: it may rest on records that are not here. Its cause
 /// may be the last commit of its stream, one before that, or one that comes in the same frame.
 #[test]
 fn what_rests_on_another_history_is_not_applied() {

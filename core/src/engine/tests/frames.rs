@@ -36,7 +36,7 @@ fn values_must_be_what_their_commit_says() {
             let rejected =
                 world.events().iter().filter(|event| matches!(event, Event::FrameRejected { .. })).count();
             assert_eq!((rejected, world.audit()), (usize::from(!taken), vec![]));
-            // What was taken is a history that nobody else has.
+            // The history that was taken is one that nobody else has.
             world.feed(B, hello(1, &[b.head()]));
             if taken {
                 assert!(world.convince(B, &[&made, &behind]) > 0, "its author shows the real one");

@@ -201,7 +201,7 @@ fn a_member_that_a_later_add_moved_can_be_put_right() {
         _ => None,
     });
     assert_eq!(last, Some(Some(DEVICE)), "it says on which device it is");
-    // It says so, also after it was opened again, and commits nothing.
+    // The replica says so, also after it was opened again, and commits nothing.
     let wait = JoinWait::OtherDevice { added: lower, device: DEVICE };
     assert!(world.events().contains(&Event::Joining(wait)));
     for _ in 0..2 {

@@ -212,7 +212,7 @@ fn without_bags() -> World {
 }
 
 /// A delete opens an epoch, and what lay beside the record goes with the epoch before: merged later, it would come back.
-/// What comes in the new epoch stays.
+/// A value of the new epoch stays.
 #[test]
 fn what_lies_beside_a_record_goes_with_its_epoch_and_no_later_one() {
     for together in [true, false] {

@@ -99,7 +99,7 @@ fn y14_a_page_that_brought_nothing_promises_nothing() {
     }
 }
 
-/// What rests on a stopped stream does not keep the other streams of its sender waiting, however long it takes.
+/// A commit on a stopped stream does not keep the other streams of its sender waiting, however long it takes.
 #[test]
 fn y14_what_rests_on_a_stopped_stream_keeps_no_other_stream_waiting() {
     const D: ReplicaId = ReplicaId(Uuid::from_u128(0xd0));

@@ -166,7 +166,7 @@ fn pages_are_asked_for_behind_those_on_their_way() {
     let asked: Vec<_> = pulls.collect();
     let [(_, Message::Pull(pull)), (_, Message::PullOn(on))] = asked[..] else { panic!("{asked:?}") };
     assert_eq!((on.behind, on.id), (pull.id, pull.id.wrapping_add(1)));
-    // They come one behind the other; nothing is asked for from the heads on until they have.
+    // The pages come one behind the other; nothing is asked for from the heads on until they have.
     world.feed(B, page_of(answer(pull, true), &[&made[1], &made[2]]));
     let said = world.said();
     assert!(!said.iter().any(|(_, message)| matches!(message, Message::Pull(_))), "{said:?}");

@@ -389,7 +389,7 @@ fn the_check_finds_a_page_with_too_many_records() {
     assert!(complaint(|| world.upkeep.check()).is_some_and(|says| says.contains("1001 records")));
 }
 
-/// What lies beside one record may be hundreds of the longest values. No scan has more of them than fill a page, and few
+/// The values beside one record may be hundreds of the longest ones. No scan has more of them than fill a page, and few
 /// are read twice.
 #[test]
 fn long_values_are_read_a_few_at_a_time() {

@@ -35,7 +35,7 @@ pub(crate) const SNAPSHOT_PAGE: u8 = 17;
 /// Reserved for what is shown and never stored, such as the place of a cursor.
 pub(crate) const EPHEMERAL: u8 = 24;
 
-/// What this version can do beyond what every version can: one bit for each feature, none so far.
+/// The features of this version beyond those of every version: one bit for each, none so far.
 ///
 /// A later version says with a bit that it can be asked for something. So a bit that is not known here is left.
 pub(crate) const FEATURES: u32 = 0;
@@ -79,7 +79,7 @@ pub(crate) enum Message {
 pub(crate) struct Hello {
     /// Drawn at every opening of a store.
     pub(crate) session: u64,
-    /// What the sender can do beyond what every version can; see [`FEATURES`].
+    /// The features of the sender; see [`FEATURES`].
     pub(crate) features: u32,
     /// Whether the sender knows that it was restored from a backup or cloned, so that nothing it acknowledges counts.
     pub(crate) restored: bool,

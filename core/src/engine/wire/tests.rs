@@ -314,7 +314,7 @@ fn pages_are_compressed_where_that_makes_them_shorter() {
     assert!(2 * page.len() < values && live.len() > values, "{} and {} of {values}", page.len(), live.len());
     let expected: Vec<_> = made.iter().map(|made| Rebuilt::Commit(made.wire())).collect();
     assert_eq!((rebuilt(&page, C, &[]), rebuilt(&live, C, &[])), (expected.clone(), expected));
-    // What it becomes is bounded as a frame is.
+    // The rebuilt commits are bounded as a frame is.
     let read = |most| Messages::new(page.clone(), Some(GROUP), most).unwrap().next().unwrap();
     assert!(read(FRAME_MAX).is_ok());
     assert_eq!(read(page.len()), Err(WireError::TooLong));
@@ -334,7 +334,7 @@ fn what_only_a_later_version_knows_is_left() {
 
 // --- commits ---------------------------------------------------------------------------------------------------------
 
-/// What of a frame the receiver rebuilds that knows the digests before each of the streams, but for those of `unknown`.
+/// The commits of a frame, rebuilt by a receiver that knows the digests before all streams but for those of `unknown`.
 fn rebuilt(frame: &[u8], sender: ReplicaId, unknown: &[ReplicaId]) -> Vec<Rebuilt> {
     let base = |_: &Run, stream| {
         let start = chain_start(GROUP_OF_MADE, stream);
@@ -361,7 +361,7 @@ fn commits_are_rebuilt_as_their_authors_made_them() {
     assert_eq!(rebuilt(&live, ME, &[]), [Rebuilt::Damaged(ME, 1)]);
 }
 
-/// Whatever a relay changes in a commit, the digest after its run is another one.
+/// A relay may change anything in a commit: the digest after its run is another one.
 #[test]
 fn a_run_that_was_changed_is_damaged_and_the_others_are_not() {
     let (_, _, page, head) = commits();

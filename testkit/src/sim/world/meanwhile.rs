@@ -1,4 +1,4 @@
-//! What pairs of replicas do while others are cut off: two whose links are good have, within a bound, what the other
+//! Pairs of replicas while others are cut off: two whose links are good have, within a bound, what the other
 //! had, whatever happens elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -98,7 +98,7 @@ impl World {
             if !process.running {
                 self.meanwhile.begins((at, at), now);
             }
-            // Nobody is served by a replica that it does not know to be a member, itself among them.
+            // A replica is served by those alone that it knows to be members, and is one as it knows itself.
             for (other, peer) in self.processes.iter().enumerate() {
                 if !knows(process, peer.id) {
                     self.meanwhile.begins(pair(at, other), now);

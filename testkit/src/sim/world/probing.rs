@@ -1,4 +1,4 @@
-//! What replicas do that have converged and whose links are good: a commit is everywhere at once, and its author hears
+//! Probes of replicas that have converged and whose links are good: a commit is everywhere at once, and its author hears
 //! so. Of a commit whose frame was lost they know from the next one, and of a lost pull after a while.
 
 use syncline::{Limits, ReplicaId};
@@ -55,7 +55,7 @@ impl World {
         self.expect_everywhere(one, &all, LIVE_MS, "Y21 a commit is told at once")?;
         self.expect_acknowledged(one, &all)?;
 
-        // Nobody may tell of the commit that is lost: neither its author nor those who acknowledge it.
+        // The commit is lost on all ways: neither its author nor those who acknowledge it may tell of it.
         let to = self.processes[one].id;
         let rest: Vec<_> = self.processes.iter().map(|process| process.id).filter(|id| *id != to).collect();
         let deafen = |world: &Self, deaf| rest.iter().for_each(|id| world.block(*id, to, deaf));

@@ -1,4 +1,4 @@
-//! What the subscribers of a run are told: every change of a record, once, in the order of commits, as it is in the store.
+//! The events of the subscribers of a run: every change of a record, once, in the order of commits, as it is stored.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -19,10 +19,10 @@ use crate::sim::{Failure, fail};
 #[derive(Clone)]
 pub(super) struct Ear(Rc<RefCell<Heard>>);
 
-/// What a subscriber was told.
+/// The events that a subscriber was told.
 #[derive(Default)]
 struct Heard {
-    /// What was told, and is not checked yet.
+    /// The events that are not checked yet.
     new: VecDeque<Result<Change, Lagged>>,
     /// The records that are there, as far as the subscriber knows, with the stamps of the commits that wrote them.
     records: BTreeMap<RecordKey, Hlc>,

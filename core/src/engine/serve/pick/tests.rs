@@ -284,7 +284,7 @@ fn no_row_is_served_for_which_the_chain_does_not_vouch() {
             let of_c = if damaged <= 2 { 1 } else { 3 };
             assert_eq!(served(&picked, C).len(), of_c, "byte {at} of {seq}");
 
-            // Whoever has what stands before the damaged row is not taken for one who has another history.
+            // A puller that has the rows before the damaged one is not taken for one that has another history.
             let has = |digest| Pull {
                 heads: Capped(vec![WireHead { stream: B, seq: seq - 1, digest }]),
                 ..pull_all()

@@ -131,7 +131,7 @@ fn a_value_that_is_displaced_while_a_page_is_read_is_found_among_what_was_kept()
     assert_eq!(reads, [("scan", VALUES_MAX), ("records", 3), ("kept", 1)]);
 }
 
-/// It was pruned meanwhile, or is damaged. A commit without its value would be taken by nobody; all others come, but for
+/// A value was pruned meanwhile, or is damaged. A commit without its value would be taken by nobody; all others come, but for
 /// those that rest on it.
 #[test]
 fn a_value_that_is_nowhere_ends_its_own_stream_and_what_rests_on_it() {
