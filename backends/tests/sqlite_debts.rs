@@ -436,28 +436,28 @@ async fn a_parent_is_made_anew_and_its_children_stay() {
     }
 }
 
-/// A parent that leaves out a record in its new version takes the record's children with it: their rows would refer to
-/// nothing.
-#[tokio::test]
-async fn foreign_keys_are_checked_once_all_is_filled() {
-    struct Short;
-    impl Projection<SqliteStorage> for Short {
-        type Model = Album;
-        const NAME: &'static str = "albums";
-        const VERSION: u32 = 2;
+/// Albums but for number 7, in the next version of their table.
+struct Short;
+impl Projection<SqliteStorage> for Short {
+    type Model = Album;
+    const NAME: &'static str = "albums";
+    const VERSION: u32 = 2;
 
-        fn reset(&self, tx: &Transaction<'_>) -> Result<(), BoxError> {
-            Albums::<1>.reset(tx)
-        }
-
-        fn put(&self, tx: &Transaction<'_>, album: &Album) -> Result<(), BoxError> {
-            if album.id == 7 { Err("it is too short".into()) } else { Albums::<1>.put(tx, album) }
-        }
-
-        fn delete(&self, tx: &Transaction<'_>, id: &u32) -> Result<(), BoxError> {
-            Albums::<1>.delete(tx, id)
-        }
+    fn reset(&self, tx: &Transaction<'_>) -> Result<(), BoxError> {
+        Albums::<1>.reset(tx)
     }
+
+    fn put(&self, tx: &Transaction<'_>, album: &Album) -> Result<(), BoxError> {
+        if album.id == 7 { Err("it is too short".into()) } else { Albums::<1>.put(tx, album) }
+    }
+
+    fn delete(&self, tx: &Transaction<'_>, id: &u32) -> Result<(), BoxError> {
+        Albums::<1>.delete(tx, id)
+    }
+}
+
+/// A store with twenty albums and a photo in each, which is closed.
+async fn twenty_albums() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let node = Node::open(alone(&directory).project(Albums::<1>).project(Photos(PLAIN))).await;
     node.complete().await;
@@ -467,6 +467,14 @@ async fn foreign_keys_are_checked_once_all_is_filled() {
     });
     filled.await.unwrap();
     node.close().await;
+    directory
+}
+
+/// A parent that leaves out a record in its new version takes the record's children with it: their rows would refer to
+/// nothing.
+#[tokio::test]
+async fn foreign_keys_are_checked_once_all_is_filled() {
+    let directory = twenty_albums().await;
     let node = Node::open(alone(&directory).project(Short).project(Photos(PLAIN))).await;
     node.owes([1, 1]).await;
     node.complete().await;
@@ -741,34 +749,7 @@ async fn a_projection_that_cannot_be_made_holds_up_no_other() {
 /// found. Here a table of the app, whose key refers to no unique column, makes every check fail.
 #[tokio::test]
 async fn a_foreign_key_check_that_fails_is_made_again() {
-    /// Albums but for number 7, in the next version of their table.
-    struct Short;
-    impl Projection<SqliteStorage> for Short {
-        type Model = Album;
-        const NAME: &'static str = "albums";
-        const VERSION: u32 = 2;
-
-        fn reset(&self, tx: &Transaction<'_>) -> Result<(), BoxError> {
-            Albums::<1>.reset(tx)
-        }
-
-        fn put(&self, tx: &Transaction<'_>, album: &Album) -> Result<(), BoxError> {
-            if album.id == 7 { Err("it is too short".into()) } else { Albums::<1>.put(tx, album) }
-        }
-
-        fn delete(&self, tx: &Transaction<'_>, id: &u32) -> Result<(), BoxError> {
-            Albums::<1>.delete(tx, id)
-        }
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let node = Node::open(alone(&directory).project(Albums::<1>).project(Photos(PLAIN))).await;
-    node.complete().await;
-    let filled = node.library.commit_batch(|batch| {
-        (0..20).try_for_each(|id| batch.put(&album(id, "old")))?;
-        Ok((0..20).try_for_each(|id| batch.put(&photo(id, id, &format!("{id}"))))?)
-    });
-    filled.await.unwrap();
-    node.close().await;
+    let directory = twenty_albums().await;
     let app = Connection::open(path(&directory)).unwrap();
     app.busy_timeout(Duration::from_secs(60)).unwrap();
     let extra = "CREATE TABLE mother (name TEXT); CREATE TABLE child (name TEXT REFERENCES mother (name))";

@@ -72,6 +72,16 @@ impl Group {
         self.open(self.builder(MemoryStorage::new(), n).found(GROUP)).await
     }
 
+    /// A group with its founder, replica 0, and a member, replica 1.
+    async fn of_two() -> (Self, Library, Library) {
+        let mut group = Self::new();
+        let a = group.found(0).await;
+        let b = group.join(1, 0).await;
+        group.run(a.add_member(replica(1))).await.unwrap();
+        group.becomes_member(&b).await;
+        (group, a, b)
+    }
+
     async fn join(&mut self, n: u128, introducer: u128) -> Library {
         self.open(self.builder(MemoryStorage::new(), n).join(GROUP, replica(introducer))).await
     }
@@ -228,11 +238,7 @@ fn y19_two_members_add_one_replica_on_two_devices_at_once() {
 #[test]
 fn y19_a_member_at_work_is_added_on_no_other_device() {
     block_on(async {
-        let mut group = Group::new();
-        let a = group.found(0).await;
-        let b = group.join(1, 0).await;
-        group.run(a.add_member(replica(1))).await.unwrap();
-        group.becomes_member(&b).await;
+        let (mut group, a, b) = Group::of_two().await;
         let refused = group.run(a.add_member_on(replica(1), WRONG)).await;
         assert!(matches!(refused, Err(Error::MemberOnOtherDevice { .. })), "{refused:?}");
         assert_eq!(
@@ -248,11 +254,7 @@ fn y19_a_member_at_work_is_added_on_no_other_device() {
 #[test]
 fn a_joiner_is_given_another_introducer() {
     block_on(async {
-        let mut group = Group::new();
-        let a = group.found(0).await;
-        let b = group.join(1, 0).await;
-        group.run(a.add_member(replica(1))).await.unwrap();
-        group.becomes_member(&b).await;
+        let (mut group, _a, b) = Group::of_two().await;
         let disk = MemoryDisk::new();
         let builder = group.builder(MemoryStorage::open(&disk), 2).join(GROUP, replica(0));
         let r = group.open(builder).await;

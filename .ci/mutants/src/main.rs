@@ -2,22 +2,17 @@
 //!
 //! A mutant is killed if a test fails, or does not end. Its killer runs first, which takes seconds; if that passes, the
 //! test command of `.ci/run` runs. Fails if fewer than 92 % are killed, or if one survives without a reason.
-//!
-//! ```text
-//! .ci/mutants/run [--killers] [--seconds N] [PART OF A NAME OR FILE]...
-//! ```
-//!
-//! `--killers` runs the killers alone. The time of one test command is 1800 seconds unless `--seconds` sets it.
+//! `--help` says how to choose among them.
 
 mod list;
 
 use std::collections::BTreeMap;
-use std::env;
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use clap::Parser;
 use list::{Mutant, root};
 
 /// The share of mutants, in percent, that the tests must kill.
@@ -41,28 +36,21 @@ enum Shown {
     NotCompiled,
 }
 
-/// The settings of the command line.
+/// Puts faults into a copy of the workspace, one at a time, and shows which of them the tests notice.
+#[derive(Parser)]
+#[command(name = ".ci/mutants/run")]
 struct Settings {
+    /// Run the killers alone.
+    #[arg(long = "killers")]
     killers_only: bool,
-    seconds: String,
-    /// Parts of names and files; none means all mutants.
+    /// How long one test command may take, in seconds.
+    #[arg(long, default_value_t = 1800)]
+    seconds: u32,
+    /// Parts of the names or files of mutants; all of them unless given.
     parts: Vec<String>,
 }
 
 impl Settings {
-    fn read() -> Self {
-        let mut settings = Self { killers_only: false, seconds: "1800".into(), parts: Vec::new() };
-        let mut arguments = env::args().skip(1);
-        while let Some(argument) = arguments.next() {
-            match argument.as_str() {
-                "--killers" => settings.killers_only = true,
-                "--seconds" => settings.seconds = arguments.next().unwrap_or(settings.seconds),
-                _ => settings.parts.push(argument),
-            }
-        }
-        settings
-    }
-
     fn wants(&self, mutant: &Mutant) -> bool {
         let named = |part: &String| mutant.name.contains(part) || mutant.file.contains(part);
         self.parts.is_empty() || self.parts.iter().any(named)
@@ -70,7 +58,7 @@ impl Settings {
 }
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let settings = Settings::read();
+    let settings = Settings::parse();
     let mutants: Vec<_> = list::read_all()?.into_iter().filter(|mutant| settings.wants(mutant)).collect();
     let copy = Copy::make()?;
     let mut clean: BTreeMap<&str, Shown> = BTreeMap::new();
@@ -84,7 +72,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         let killer = mutant.killer.as_deref().unwrap_or(ALL_TESTS[0]);
         // A killer that fails without the fault, or that names no test, would prove nothing.
         if !clean.contains_key(killer) {
-            clean.insert(killer, copy.test(killer, &settings.seconds)?);
+            clean.insert(killer, copy.test(killer, settings.seconds)?);
         }
         if !matches!(clean.get(killer), Some(Shown::Passed(1..))) {
             println!(
@@ -157,19 +145,19 @@ impl Copy {
         let path = self.root.join(&mutant.file);
         let text = fs::read_to_string(&path)?;
         fs::write(&path, mutant.apply(&text)?)?;
-        let mut shown = self.test(killer, &settings.seconds);
+        let mut shown = self.test(killer, settings.seconds);
         for all in ALL_TESTS {
             if !settings.killers_only && matches!(shown, Ok(Shown::Passed(_))) {
-                shown = self.test(all, &settings.seconds);
+                shown = self.test(all, settings.seconds);
             }
         }
         fs::write(&path, text)?;
         shown
     }
 
-    fn test(&self, arguments: &str, seconds: &str) -> Result<Shown, Box<dyn Error>> {
+    fn test(&self, arguments: &str, seconds: u32) -> Result<Shown, Box<dyn Error>> {
         let output = Command::new("timeout")
-            .args(["--kill-after=5", seconds, "cargo", "test", "--locked"])
+            .args(["--kill-after=5", &seconds.to_string(), "cargo", "test", "--locked"])
             .args(arguments.split_whitespace())
             .current_dir(&self.root)
             .env("CARGO_TARGET_DIR", &self.target)

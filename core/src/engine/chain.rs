@@ -46,11 +46,6 @@ impl ChainReader {
         self.next
     }
 
-    /// Whether nothing vouches yet for the last row.
-    pub(super) const fn is_open(&self) -> bool {
-        self.open.is_some()
-    }
-
     /// Takes the next row, which vouches for the one before it.
     ///
     /// # Errors
@@ -97,7 +92,7 @@ mod tests {
         for (seq, (key, row)) in (1..).zip(&rows) {
             let taken = reader.take(key, row).expect("it follows");
             assert_eq!((taken.seq, taken.by_head), (seq, (seq == 3).then_some(true)));
-            assert_eq!((log::row(&taken.previous, taken.entry), reader.is_open()), (row.clone(), seq < 3));
+            assert_eq!((log::row(&taken.previous, taken.entry), reader.open.is_some()), (row.clone(), seq < 3));
         }
         // The row behind the changed one, or the head, does not vouch for it.
         let cases = [(1, true, Err(2)), (1, false, Ok(Some(true))), (2, true, Ok(Some(false)))];
