@@ -92,7 +92,10 @@ mod tests {
         for (seq, (key, row)) in (1..).zip(&rows) {
             let taken = reader.take(key, row).expect("it follows");
             assert_eq!((taken.seq, taken.by_head), (seq, (seq == 3).then_some(true)));
-            assert_eq!((log::row(&taken.previous, taken.entry), reader.open.is_some()), (row.clone(), seq < 3));
+            assert_eq!(
+                (log::row(&taken.previous, taken.entry), reader.open.is_some()),
+                (row.clone(), seq < 3)
+            );
         }
         // The row behind the changed one, or the head, does not vouch for it.
         let cases = [(1, true, Err(2)), (1, false, Ok(Some(true))), (2, true, Ok(Some(false)))];

@@ -15,11 +15,11 @@ use super::Machine;
 use super::backoff::after;
 
 /// The time that a received write takes while the app commits.
-const WAIT_MS: u64 = 40;
+const WAIT_MS: u64 = 60;
 /// How long the app counts as committing after each of its calls.
 const COMMITS_MS: u64 = 10_000;
-/// A write takes at least so many times its fixed time.
-const FIXED_TIMES: u64 = 4;
+/// A write takes at least so many times its fixed time: so a tenth of the rate is lost at most.
+const FIXED_TIMES: u64 = 10;
 /// Of so many long writes in a row one is light, to learn what the fixed time is now.
 const LONG_MAX: u32 = 16;
 
@@ -168,7 +168,11 @@ mod tests {
             assert!(weight == ALL && first_ms > 200, "nothing is known yet");
             let times: Vec<_> = (0..60).map(|_| store.write(ALL, true).1).collect();
             let settled = &times[20..];
-            assert!(settled.iter().all(|ms| (20..=50).contains(ms)), "{fixed_us} {per_weight_us}: {times:?}");
+            let most = WAIT_MS.max(FIXED_TIMES * fixed_us / 1000) * 5 / 4;
+            assert!(
+                settled.iter().all(|ms| (WAIT_MS / 3..=most).contains(ms)),
+                "{fixed_us} {per_weight_us}: {times:?}"
+            );
         }
     }
 
@@ -179,7 +183,7 @@ mod tests {
             assert_eq!(store.write(ALL, false).0, ALL);
         }
         store.portion.called(store.now());
-        assert!(store.write(ALL, false).1 < 50, "what the writes before took is known");
+        assert!(store.write(ALL, false).1 <= WAIT_MS * 5 / 4, "what the writes before took is known");
         assert!(store.write(ALL, false).0 < ALL, "for a while after the call");
         store.now_us += COMMITS_MS * 1000;
         assert_eq!(store.write(ALL, false).0, ALL);
@@ -206,7 +210,7 @@ mod tests {
         store.fixed_us = 1_000;
         (0..100).for_each(|_| _ = store.write(ALL / 5, true));
         let times: Vec<_> = (0..20).map(|_| store.write(ALL / 5, true).1).collect();
-        assert!(times.iter().all(|ms| *ms <= 50), "{times:?}");
+        assert!(times.iter().all(|ms| *ms <= WAIT_MS * 5 / 4), "{times:?}");
     }
 
     #[test]
