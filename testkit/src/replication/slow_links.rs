@@ -4,9 +4,10 @@
 //! The clock of the network is virtual, so times are exact, and may be asserted.
 
 use futures::future::join_all;
-use syncline::{Clock as _, Status};
+use syncline::Clock as _;
 use syncline_backends::Link;
 
+use super::catching_up::commits_of;
 use super::peer::Peer;
 use super::world::{World, play};
 use crate::Fixture;
@@ -31,12 +32,6 @@ impl Line {
     fn needs_ms(self, bytes: u64) -> u64 {
         bytes * 1_000 / self.bytes_a_second + 2 * self.round_trip_ms
     }
-}
-
-/// The commits of `author` that a replica has.
-fn commits_of<F: Fixture>(status: &Status, author: &Peer<F>) -> u64 {
-    let streams = status.streams.iter();
-    streams.filter(|stream| stream.replica == author.id).map(|stream| stream.commits).sum()
 }
 
 /// A text that no compression makes shorter.
@@ -86,9 +81,7 @@ impl<F: Fixture> Away<F> {
     }
 
     async fn is_level(&self, lacks: u64) -> bool {
-        let here = commits_of(&self.away.status().await.expect("it runs"), &self.author);
-        let there = commits_of(&self.author.status().await.expect("it runs"), &self.author);
-        here + lacks >= there
+        commits_of(&self.away, &self.author).await + lacks >= commits_of(&self.author, &self.author).await
     }
 
     /// Catches up over a line; says how long it took, and how much was sent.
