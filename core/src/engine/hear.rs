@@ -345,8 +345,11 @@ impl Engine {
         if matches!(answers, Answers::Asked | Answers::AskedOn | Answers::AskedForOne) {
             self.puller.run(from, goes_on);
         }
-        match self.puller.next_budget(from) {
-            Some(_) if !head.more || progress == 0 => self.puller.ends_run(from),
+        // A page that answers no pull, such as one that comes twice, says nothing about those on their way.
+        match self.puller.next_budget(from).filter(|_| answers != Answers::Nothing) {
+            Some(_) if answers != Answers::Late && (!head.more || progress == 0) => {
+                self.puller.ends_run(from)
+            }
             Some(budget) => {
                 let pace = self.peers.pace(from);
                 let transfer_ms = pace.transfer_ms(crate::stored::length(budget));
@@ -354,7 +357,7 @@ impl Engine {
             }
             None => {}
         }
-        if answers == Answers::Nothing {
+        if matches!(answers, Answers::Nothing | Answers::Void) {
             return;
         }
         let refused = head.too_long.is_some_and(|too_long| self.refuse_too_long(from, &too_long));
