@@ -239,11 +239,11 @@ pub(crate) enum Rebuilt {
 
 impl Packed {
     /// Reads the table of the commits of a page, which fill `body`, perhaps compressed.
-    pub(super) fn read_page(body: &Bytes, frame_bytes_max: usize) -> Result<Self, WireError> {
+    pub(super) fn read_page(body: &Bytes, room: usize) -> Result<Self, WireError> {
         let mut rest = Unread(body);
         match rest.fitting()? {
             0 => Self::read(&body.slice_ref(rest.0), true),
-            len => Self::read(&unsqueeze(rest.0, len, frame_bytes_max)?.into(), true),
+            len => Self::read(&unsqueeze(rest.0, len, room)?.into(), true),
         }
     }
 
