@@ -257,6 +257,10 @@ impl Engine {
             if head.stream == me {
                 self.peers.follows_up_to(from, head.seq);
             }
+            if self.doubts.any(from, head.stream) {
+                // Its history is another one, though the place may be one that is here.
+                continue;
+            }
             if head.stream == me && self.peers.takes(from, head.seq) {
                 self.tell(Event::Accepted { by: from });
             }

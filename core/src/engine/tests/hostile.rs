@@ -82,3 +82,25 @@ fn a_page_that_takes_long_keeps_no_other_peer_from_being_asked() {
         assert_eq!((world.seq_of(B), world.backs_off(B)), (1, false));
     }
 }
+
+/// C18: what a peer says of a stream on which it is doubted, or was set aside, is no acknowledgement: its history is another
+/// one.
+#[test]
+fn a_peer_that_is_doubted_acknowledges_nothing_of_the_stream() {
+    for set_aside in [false, true] {
+        let mut world = World::connected(Rules::ALL);
+        let own = world.own();
+        let other = WireHead { digest: [7; 32], ..own };
+        world.feed(B, hello(1, &[other]));
+        let shows = world.shows(B);
+        if set_aside {
+            world.feed(B, answer_to(&shows[0], &[]));
+            assert!(world.events().iter().any(|event| matches!(event, Event::Disputed { .. })));
+        } else {
+            world.pass(10_001);
+        }
+        world.commit(vec![tag(1, "a")]).unwrap();
+        world.feed(B, wire::ack(GROUP, &Capped(vec![other])));
+        assert_eq!(world.peer(B).acknowledged, 0, "set aside: {set_aside}");
+    }
+}
