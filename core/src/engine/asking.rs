@@ -70,8 +70,11 @@ impl Engine {
         if matches!(answers, Answers::Asked | Answers::AskedOn | Answers::AskedForOne) {
             self.puller.run(from, more && all_new);
         }
-        let Some(budget) = self.puller.next_budget(from) else { return };
-        if !more || progress == 0 {
+        // A page that answers no pull, such as one that comes twice, says nothing about those on their way.
+        let Some(budget) = self.puller.next_budget(from).filter(|_| answers != Answers::Nothing) else {
+            return;
+        };
+        if answers != Answers::Late && (!more || progress == 0) {
             return self.puller.ends_run(from);
         }
         let pace = self.peers.pace(from);

@@ -257,6 +257,10 @@ impl Engine {
             if head.stream == me {
                 self.peers.follows_up_to(from, head.seq);
             }
+            if self.doubts.any(from, head.stream) {
+                // Its history is another one, though the place may be one that is here.
+                continue;
+            }
             if head.stream == me && self.peers.takes(from, head.seq) {
                 self.tell(Event::Accepted { by: from });
             }
@@ -339,7 +343,7 @@ impl Engine {
         let (progress, all_new) = self.take_commits(from, commits);
         self.inbox.end_of_page(before);
         self.follow_run(from, answers, head.more, progress, all_new);
-        if answers == Answers::Nothing {
+        if matches!(answers, Answers::Nothing | Answers::Void) {
             return;
         }
         let refused = head.too_long.is_some_and(|too_long| self.refuse_too_long(from, &too_long));

@@ -7,7 +7,7 @@
 //! said it has, rests for a while, and another one is asked.
 //!
 //! A page that comes too late is an answer all the same: it teaches how slow the link is. A peer that has said that a page
-//! is coming is asked for nothing else until that page is here, or is given up.
+//! is coming is asked for nothing else until that page is here, or is given up. Others are asked meanwhile if it takes long.
 //!
 //! Owns: the pages on their way, the peer that was of no use last, the pause after the store failed. Holds always: all
 //! pages on their way are of one peer, and each goes on from the one before it.
@@ -19,6 +19,9 @@ use crate::ids::ReplicaId;
 
 use super::Machine;
 use super::backoff::{Backoff, after};
+
+/// How long a page that is coming keeps other peers from being asked.
+const PATIENCE_MS: u64 = 60_000;
 
 /// Asks for missing commits, page by page.
 #[derive(Debug)]
@@ -85,6 +88,8 @@ pub(super) enum Answers {
     AskedForOne,
     /// The pull that its peer did not answer in time.
     Late,
+    /// A pull whose page rests on commits that are not here any more. Its page says nothing about the peer.
+    Void,
     /// A pull of an earlier session, or one that was given up. The commits of its page are as good as any, but say
     /// nothing about the peer.
     Nothing,
@@ -106,9 +111,14 @@ impl Asked {
         (self.kind != Kind::On).then(|| now.since(self.at))
     }
 
+    /// Until when the page keeps other peers from being asked, if it is coming.
+    fn patience(&self) -> Option<Mono> {
+        self.coming.map(|(at, _)| after(at, PATIENCE_MS))
+    }
+
     fn answers(&self) -> Answers {
         match self.kind {
-            _ if self.void => Answers::Nothing,
+            _ if self.void => Answers::Void,
             Kind::Page => Answers::Asked,
             Kind::On => Answers::AskedOn,
             Kind::One => Answers::AskedForOne,
@@ -188,7 +198,7 @@ impl Puller {
     pub(super) fn coming(&mut self, from: ReplicaId, id: u32, bytes: u64, now: Mono) -> Option<Timing> {
         if let Some(late) = self.late.get(&from).filter(|late| late.asked.id == id).copied() {
             // Go on to wait for the page. If another peer was asked meanwhile, this one is left alone until it has come.
-            if self.on_the_way.is_empty() {
+            if self.on_the_way.is_empty() && late.asked.coming.is_none() {
                 self.late.remove(&from);
                 self.on_the_way.push_back(late.asked);
             }
@@ -223,7 +233,7 @@ impl Puller {
     pub(super) fn arrived(&mut self, from: ReplicaId, id: u32, now: Mono) -> (Answers, Timing) {
         if let Some(late) = self.late.get(&from).filter(|late| late.asked.id == id).copied() {
             self.late.remove(&from);
-            let answers = if late.asked.void { Answers::Nothing } else { Answers::Late };
+            let answers = if late.asked.void { Answers::Void } else { Answers::Late };
             return (answers, late.asked.timing(now));
         }
         let Some(at) = self.on_the_way.iter().position(|asked| asked.peer == from && asked.id == id) else {
@@ -294,20 +304,30 @@ impl Puller {
 
 impl Machine for Puller {
     fn next_timeout(&self) -> Option<Mono> {
-        let page = self.on_the_way.front().map(|_| self.deadline);
+        let page = self
+            .on_the_way
+            .front()
+            .map(|asked| asked.patience().map_or(self.deadline, |at| at.min(self.deadline)));
         let sending = self.late.values().filter_map(|late| late.sending);
         sending.chain(page).chain(self.store_backoff.until()).min()
     }
 
     fn expire(&mut self, now: Mono) {
         self.store_backoff.expire(now);
-        for late in self.late.values_mut() {
-            late.sending.take_if(|until| *until <= now);
+        for (peer, late) in &mut self.late {
+            if late.sending.take_if(|until| *until <= now).is_some() {
+                (self.useless, self.silent) = (Some(*peer), Some(*peer));
+            }
         }
-        if let Some(asked) = self.on_the_way.front().copied().filter(|_| self.deadline <= now) {
+        let Some(asked) = self.on_the_way.front().copied() else { return };
+        if self.deadline <= now {
             self.on_the_way.clear();
             self.late.insert(asked.peer, Late { asked, sending: None });
             (self.useless, self.silent) = (Some(asked.peer), Some(asked.peer));
+        } else if asked.patience().is_some_and(|until| until <= now) {
+            // Its peer is still sending. Nobody is to blame, but all others have waited long enough.
+            self.on_the_way.clear();
+            self.late.insert(asked.peer, Late { asked, sending: Some(self.deadline) });
         }
     }
 
@@ -420,10 +440,30 @@ mod tests {
         assert!(puller.coming(B, id, 1, Mono(1)).is_none() && puller.coming(A, id + 1, 1, Mono(1)).is_none());
         assert!(puller.coming(A, id, 1_000_000, Mono(100)).is_some());
         puller.waits(A, Mono(100), 300_000);
-        puller.expire(Mono(300_099));
-        assert!(!puller.is_free() && puller.coming(A, id, 1, Mono(300_099)).is_none(), "it is said once");
-        let (_, timing) = puller.arrived(A, id, Mono(200_100));
-        assert_eq!(timing.transfer, Some((1_000_000, 200_000)));
+        puller.expire(Mono(100 + PATIENCE_MS - 1));
+        assert!(!puller.is_free() && puller.coming(A, id, 1, Mono(10_000)).is_none(), "it is said once");
+        let mut rng = fastrand::Rng::with_seed(1);
+        for now in [100 + PATIENCE_MS, 300_099] {
+            puller.expire(Mono(now));
+            assert!(puller.is_free() && puller.poll_silent().is_none());
+            assert_eq!(puller.choose(vec![A, B], &mut rng), Some(B), "others are asked meanwhile");
+            assert_eq!(puller.next_timeout(), Some(Mono(300_100)));
+        }
+        let (answers, timing) = puller.arrived(A, id, Mono(200_100));
+        assert_eq!((answers, timing.transfer), (Answers::Late, Some((1_000_000, 200_000))));
+        assert_eq!(puller.choose(vec![A], &mut rng), Some(A));
+    }
+
+    #[test]
+    fn a_page_that_was_said_to_come_and_did_not_is_blamed_on_its_peer() {
+        let mut puller = new();
+        let id = asks(&mut puller, A, Kind::Page, 0);
+        puller.coming(A, id, 1_000_000, Mono(100));
+        puller.waits(A, Mono(100), 300_000);
+        puller.expire(Mono(100 + PATIENCE_MS));
+        puller.expire(Mono(300_100));
+        assert_eq!((puller.poll_silent(), puller.useless()), (Some(A), Some(A)));
+        assert!(puller.coming(A, id, 1, Mono(300_101)).is_none() && puller.is_free(), "it was said before");
     }
 
     #[test]
@@ -487,7 +527,7 @@ mod tests {
         let id = asks(&mut puller, A, Kind::Page, 0);
         puller.let_go();
         assert!(!puller.is_free());
-        assert_eq!(answers(&mut puller, A, id, 1), Answers::Nothing);
+        assert_eq!(answers(&mut puller, A, id, 1), Answers::Void);
         assert!(puller.is_free());
     }
 
@@ -502,6 +542,6 @@ mod tests {
         }
         let id = asks(&mut puller, A, Kind::One, 0);
         puller.let_go();
-        assert_eq!(answers(&mut puller, A, id, 1), Answers::Nothing, "its ground was lost");
+        assert_eq!(answers(&mut puller, A, id, 1), Answers::Void, "its ground was lost");
     }
 }

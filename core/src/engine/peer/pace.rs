@@ -23,6 +23,10 @@ const ROUND_TRIP_MS: u64 = 5_000;
 const RATE: u64 = 2_000;
 /// The longest round trip that is assumed because a peer did not answer.
 const ROUND_TRIP_MS_MAX: u64 = 15_000;
+/// The longest round trip and the lowest rate that are believed: a link that is worse may as well be silent. A device that
+/// slept, or many pages that were lost, would otherwise let the next page take hours.
+const ROUND_TRIP_MS_BELIEVED: u64 = 60_000;
+const RATE_BELIEVED: u64 = 100;
 
 /// The link to a peer, as its last pages show it.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +70,7 @@ impl Pace {
 
     /// How long so many bytes may take on the link: twice as long as they should.
     pub(in crate::engine) fn transfer_ms(&self, bytes: u64) -> u64 {
-        bytes.saturating_mul(2_000) / self.rate.unwrap_or(RATE).max(1)
+        bytes.saturating_mul(2_000) / self.rate.unwrap_or(RATE).max(RATE_BELIEVED)
     }
 
     /// Takes note that a round trip took no longer than this.
@@ -76,6 +80,7 @@ impl Pace {
 
     /// Takes a round trip that was measured.
     pub(in crate::engine) fn answered_in(&mut self, ms: u64) {
+        let ms = ms.min(ROUND_TRIP_MS_BELIEVED);
         self.round_trip_ms = Some(self.round_trip_ms.map_or(ms, |known| known.midpoint(ms)));
     }
 
@@ -93,7 +98,7 @@ impl Pace {
     /// Takes note that a page did not come in time. The link may be slower than it was, or the page lost.
     pub(in crate::engine) fn timed_out(&mut self) {
         self.grown = (self.page_bytes(self.grown) / 2).max(LEAST_BYTES);
-        self.rate = self.rate.map(|rate| rate / 2);
+        self.rate = self.rate.map(|rate| (rate / 2).max(RATE_BELIEVED.min(rate)));
         let known = self.round_trip_ms.unwrap_or(ROUND_TRIP_MS);
         let doubled = known.saturating_mul(2).clamp(1_000, ROUND_TRIP_MS_MAX);
         self.round_trip_ms = Some(known.max(doubled));
@@ -171,5 +176,21 @@ mod tests {
         pace.answered_in(40_000);
         pace.timed_out();
         assert!(pace.wait_ms() > 130_000, "what was measured is not forgotten");
+    }
+
+    /// However long a link was silent or a device slept, one page that is lost afterwards costs minutes, not hours.
+    #[test]
+    fn what_is_learned_of_a_bad_time_has_a_bound() {
+        let mut pace = Pace::default();
+        pace.answered_in(8 * 3_600_000);
+        pace.brought(1_000_000, 100);
+        (0..60).for_each(|_| pace.timed_out());
+        assert!(pace.wait_ms() <= 300_000, "{} ms", pace.wait_ms());
+        let page_ms = pace.transfer_ms(LEAST_BYTES as u64);
+        assert!(page_ms <= 120_000, "{page_ms} ms");
+        let mut slept = Pace::default();
+        slept.brought(4_000, 8 * 3_600_000);
+        let page_ms = slept.transfer_ms(LEAST_BYTES as u64);
+        assert!(page_ms <= 120_000, "{page_ms} ms");
     }
 }

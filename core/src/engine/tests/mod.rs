@@ -9,7 +9,7 @@
 //! | the app's own commits | [`committing`], [`failing`], [`joined`], [`clocks`], [`keeping`], [`histories`] |
 //! | the store at an opening, and the audit that all tests rely on | [`opening`], [`auditing`] |
 //! | commits of others | [`receiving`], [`refusing_store`], [`merging`], [`folding`], [`waiting_for_folds`] |
-//! | frames and commits that are not taken | [`membership`], [`frames`], [`sizes`], [`bounds`] |
+//! | frames and commits that are not taken | [`membership`], [`frames`], [`sizes`], [`bounds`], [`hostile`] |
 //! | streams that stop | [`forks`], [`stops`], [`restores`], [`refusals`], [`damage`] |
 //! | peers that ask and answer | [`pulling`], [`serving`], [`joining`], [`knocking`], [`relaying`], [`slow_links`] |
 
@@ -24,6 +24,7 @@ mod folding;
 mod forks;
 mod frames;
 mod histories;
+mod hostile;
 mod joined;
 mod joining;
 mod keeping;

@@ -235,11 +235,11 @@ pub(crate) enum Rebuilt {
 
 impl Packed {
     /// Reads the table of the commits of a page, which fill `body`, perhaps compressed.
-    pub(super) fn read_page(body: &Bytes, frame_bytes_max: usize) -> Result<Self, WireError> {
+    pub(super) fn read_page(body: &Bytes, room: usize) -> Result<Self, WireError> {
         let mut rest = unread(body);
         match rest.fitting()? {
             0 => Self::read(&body.slice_ref(rest.rest()), true),
-            len => Self::read(&unsqueeze(rest.rest(), len, frame_bytes_max)?.into(), true),
+            len => Self::read(&unsqueeze(rest.rest(), len, room)?.into(), true),
         }
     }
 

@@ -106,7 +106,7 @@ pub(super) fn pack(
     put_number(out, u64::from(counter));
     put_number(out, u64::from(causes));
     out.extend_from_slice(&after);
-    let mut new_names = Vec::<&[u8]>::new();
+    let mut new_names = BTreeMap::<&[u8], u64>::new();
     let mut bytes = 0_usize;
     for _ in 0..count {
         let flags = entry.byte().ok()?;
@@ -114,15 +114,13 @@ pub(super) fn pack(
         if flags & SAME == 0 {
             let len = entry.byte().ok()?;
             let name = entry.slice(len.into()).ok()?;
-            let new = new_names.iter().position(|new| *new == name);
-            let known = names.get(name).copied().or(new.map(|at| names.len() as u64 + at as u64));
-            match known {
+            match names.get(name).or_else(|| new_names.get(name)).copied() {
                 Some(at) => put_number(out, at + 1),
                 None => {
                     put_number(out, 0);
                     out.push(len);
                     out.extend_from_slice(name);
-                    new_names.push(name);
+                    new_names.insert(name, (names.len() + new_names.len()) as u64);
                 }
             }
         }
@@ -143,10 +141,7 @@ pub(super) fn pack(
     if entry.remaining() > 0 || bytes != values.len() {
         return None;
     }
-    for name in new_names {
-        let at = names.len() as u64;
-        names.insert(name.to_vec(), at);
-    }
+    names.extend(new_names.into_iter().map(|(name, at)| (name.to_vec(), at)));
     *last_ms = ms;
     out.extend_from_slice(values);
     Some(())

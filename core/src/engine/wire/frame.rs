@@ -129,7 +129,9 @@ pub(crate) fn sealed(group: GroupId, kind: u8, body: &[u8]) -> Bytes {
 pub(crate) struct Messages {
     pub(super) rest: Bytes,
     group: Option<GroupId>,
-    pub(super) frame_bytes_max: usize,
+    /// The bytes that the commits of further pages may take: all pages together take no more than a frame may have,
+    /// however few bytes came.
+    pub(super) room: usize,
 }
 
 impl Messages {
@@ -143,7 +145,7 @@ impl Messages {
         if frame.len() > frame_bytes_max {
             return Err(WireError::TooLong);
         }
-        Ok(Self { rest: frame, group, frame_bytes_max })
+        Ok(Self { rest: frame, group, room: frame_bytes_max })
     }
 
     /// Takes the next message off the frame: its kind, the group that it names, and its body.

@@ -336,7 +336,9 @@ impl Messages {
             PAGE => {
                 let (head, rest) = postcard::take_from_bytes(&body).map_err(damaged)?;
                 let commits = body.len() - rest.len();
-                Some(Message::Page(head, Packed::read_page(&body.split_off(commits), self.frame_bytes_max)?))
+                let packed = Packed::read_page(&body.split_off(commits), self.room)?;
+                self.room = self.room.saturating_sub(packed.bytes());
+                Some(Message::Page(head, packed))
             }
             LIVE => Some(Message::Live(Packed::read_live(&body)?)),
             ACK => Some(Message::Ack(whole(&body)?)),

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use bytes::Bytes;
 
 use super::super::made::{Author, B, C, GROUP as GROUP_OF_MADE, ME, device, note, stamp};
+use super::numbers::put_number;
 use super::commits::*;
 use super::frame::*;
 use super::message::*;
@@ -17,7 +18,7 @@ use crate::events::StreamStop;
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::stored::Digest;
-use crate::stored::log::{chain, chain_start};
+use crate::stored::log::{DELETE, chain, chain_start};
 
 const GROUP: GroupId = GroupId(Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10));
 const FRAME_MAX: usize = 1 << 20;
@@ -630,5 +631,50 @@ proptest! {
         let rebuilt = packed(&frame).rebuild(sender, counted, true, |_, stream| Some((device(stream), start(stream)))).unwrap();
         let expected: Vec<_> = made.iter().map(|made| Rebuilt::Commit(made.wire())).collect();
         prop_assert_eq!(rebuilt, expected);
+    }
+}
+
+/// An entry of many names, which is not as it could be, is refused at the cost of its bytes. A search through the names
+/// before each of them would take hours.
+#[test]
+fn many_names_cost_no_more_than_their_bytes() {
+    let mut entry = Author::new(B).note(1, "").raw()[..27].to_vec();
+    let changes = 1_000_000_u32;
+    entry.extend_from_slice(&changes.to_be_bytes());
+    for n in 0..changes {
+        entry.extend_from_slice(&[DELETE, 4]);
+        entry.extend_from_slice(&n.to_be_bytes());
+        entry.extend_from_slice(&[0, 0]);
+    }
+    // A live message of its sender, which begins with the number of its run and the mark of an entry as it is.
+    let body = {
+        let mut body = vec![1, 1, 1];
+        body.extend_from_slice(&[0; 16]);
+        body.extend_from_slice(&[0, 0]);
+        put_number(&mut body, entry.len() as u64);
+        body.extend_from_slice(&entry);
+        body.push(0);
+        body
+    };
+    let mut messages = Messages::new(sealed(GROUP, LIVE, &body), Some(GROUP), 32 << 20).unwrap();
+    let Some(Ok(Message::Live(packed))) = messages.next() else { panic!("it can be read") };
+    let could_be_shorter = packed.rebuild(B, 32 << 20, true, |_, _| None).unwrap_err();
+    assert!(could_be_shorter.to_string().contains("shorter"), "{could_be_shorter}");
+}
+
+/// Pages that share a frame share its room too: otherwise few bytes would become many times what a frame may have.
+#[test]
+fn pages_of_one_frame_become_no_more_than_a_frame_may_have() {
+    let mut b = Author::new(B);
+    let made = b.note(1, &"x".repeat(FRAME_MAX / 3));
+    let head = PageHead { id: 9, more: true, pruned: false, too_long: None };
+    let mut page = CommitsWriter::page(GROUP, C, &head, 10);
+    page.push(&made.parts(&made.joined()));
+    let page = page.finish();
+    for (count, error) in [(2, None), (3, Some(WireError::TooLong))] {
+        let frame = Bytes::from(page.repeat(count));
+        assert!(frame.len() < FRAME_MAX / 20);
+        let read = Messages::new(frame, Some(GROUP), FRAME_MAX).unwrap().collect::<Result<Vec<_>, _>>();
+        assert_eq!(read.err(), error, "{count} pages");
     }
 }
