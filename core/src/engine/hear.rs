@@ -316,6 +316,7 @@ impl Engine {
         self.peers.paced(from, |pace| pace.took_at_most(ms));
         let wait_ms = self.peers.pace(from).wait_ms();
         self.puller.waits_at_most(from, self.now.mono, wait_ms);
+        self.peers.is_reached(from);
     }
 
     fn hear_coming(&mut self, from: ReplicaId, coming: Coming) {

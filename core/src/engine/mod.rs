@@ -296,6 +296,7 @@ impl Engine {
         }
         if let Some(peer) = self.puller.poll_silent() {
             self.peers.rests(peer, mono, &mut self.rng);
+            self.peers.was_silent(peer);
             self.peers.paced(peer, peer::Pace::timed_out);
             self.marks.note(Mark::TimedOut);
         }

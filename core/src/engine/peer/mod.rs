@@ -337,8 +337,24 @@ impl Peers {
     /// Ends the rest of a peer that was of use.
     pub(super) fn is_useful(&mut self, replica: ReplicaId) {
         if let Some(peer) = self.peers.get_mut(&replica) {
+            peer.silent = false;
             peer.backoff.reset();
             self.resting.remove(&replica);
+        }
+    }
+
+    /// Takes note that a peer did not answer a pull in time.
+    pub(super) fn was_silent(&mut self, replica: ReplicaId) {
+        if let Some(peer) = self.peers.get_mut(&replica) {
+            peer.silent = true;
+        }
+    }
+
+    /// Takes note that frames pass in both directions. A peer that rests since it was silent may be asked again: it was
+    /// the link that was silent.
+    pub(super) fn is_reached(&mut self, replica: ReplicaId) {
+        if self.peers.get(&replica).is_some_and(|peer| peer.silent) {
+            self.is_useful(replica);
         }
     }
 

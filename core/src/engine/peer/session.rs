@@ -90,6 +90,8 @@ pub(in crate::engine) struct Peer {
     /// How many frames of the peer were refused.
     pub(super) rejected: u64,
     pub(super) backoff: Backoff,
+    /// Whether it rests since it did not answer a pull.
+    pub(super) silent: bool,
     pub(super) passed: Passed,
     pub(super) owed: Owed,
     /// The place of each stream that was last compared with the own log.

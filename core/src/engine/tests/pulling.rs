@@ -27,6 +27,28 @@ fn y14_whoever_does_not_answer_is_left_alone_for_a_while() {
     assert!(world.pulls().is_empty(), "nothing is missing, so it is silent");
 }
 
+/// A link that carried frames one way only has healed: the pause of a peer that could not answer ends with it.
+#[test]
+fn a_peer_that_did_not_hear_is_asked_again_once_it_hears() {
+    for hears in [true, false] {
+        let mut world = World::connected(Rules::ALL);
+        let mut b = Author::new(B, B_DEVICE);
+        b.tag(1, "a");
+        world.said();
+        world.feed(B, hello(1, &[b.head()]));
+        let mut asked = 0;
+        while asked < 5 || !world.backs_off(B) {
+            asked += world.pulls().len();
+            world.pass(1_000);
+        }
+        world.said();
+        let clock = WireClock { heard: hears.then_some(world.now.mono.0), ..WireClock::default() };
+        let hello = Hello { clock, heads: Capped(vec![b.head()]), ..silent_hello(1) };
+        world.feed(B, wire::hello(GROUP, &hello));
+        assert_eq!((world.pulls().len(), world.backs_off(B)), if hears { (1, false) } else { (0, true) });
+    }
+}
+
 /// A peer that sent a page without new commits is not asked again at once, however much it says it has.
 #[test]
 fn y14_an_empty_promise_is_not_believed_twice_at_once() {
