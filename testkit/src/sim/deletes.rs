@@ -1,7 +1,7 @@
 //! Judges the deletes of the apps. A delete puts no value that could carry a serial number, so it is known by its
 //! caller, its record, and the commits that the caller's replica had when it was called.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use syncline::internals::history::{Logged, StoredRecord};
 use syncline::{DeviceId, RecordKey, ReplicaId};
@@ -90,6 +90,16 @@ impl Deletes {
             });
             open.for_each(|request| request.holds = true);
         }
+    }
+
+    /// Takes a commit of another that has reached `replica`: for a moment the replica may not have had the records that it
+    /// deletes, also if they are there again when the store is looked at.
+    pub(super) fn reached(&mut self, replica: ReplicaId, commit: &Logged) {
+        let names: BTreeSet<_> =
+            commit.changes.iter().filter(|one| one.delete).filter_map(|one| Name::of(&one.record)).collect();
+        let open = self.requests.values_mut();
+        let open = open.filter(|request| request.replica == replica && names.contains(&request.name));
+        open.for_each(|request| request.holds = true);
     }
 
     /// Takes the records of a replica.

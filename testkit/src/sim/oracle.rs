@@ -102,6 +102,21 @@ impl Oracle {
         }
     }
 
+    /// Takes note of the commits of others that have reached a replica between two looks at its heads.
+    pub(super) fn has_reached(
+        &mut self,
+        replica: ReplicaId,
+        before: &BTreeMap<ReplicaId, u64>,
+        after: &BTreeMap<ReplicaId, u64>,
+    ) {
+        for (stream, seq) in after.iter().filter(|(stream, _)| **stream != replica) {
+            let first = before.get(stream).copied().unwrap_or(0) + 1;
+            for (_, commit) in self.truth.range((*stream, first)..(*stream, seq + 1)) {
+                self.deletes.reached(replica, &commit.logged);
+            }
+        }
+    }
+
     /// Judges one store at any moment: it is whole (I1), it holds nothing that was not committed (I3, Y3, C12), its
     /// records are what its commits make of them (Y2), it has the causes of every commit (I7), and no commit in part
     /// (C13).

@@ -7,10 +7,10 @@ use uuid::Uuid;
 use bytes::Bytes;
 
 use super::super::made::{Author, B, C, GROUP as GROUP_OF_MADE, ME, device, note, stamp};
-use super::numbers::put_number;
 use super::commits::*;
 use super::frame::*;
 use super::message::*;
+use super::numbers::put_number;
 use super::stopped::Stopped;
 use crate::clock::WallMs;
 use crate::events::RecordKey;

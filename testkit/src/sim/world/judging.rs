@@ -38,6 +38,7 @@ impl World {
                 let detail = format!("{} had {stream} up to {seq}", process.id);
                 return fail("C14 what was seen stays", detail);
             }
+            self.oracle.borrow_mut().has_reached(process.id, &before, &process.judged_heads);
             self.oracle.borrow_mut().deletes.see(process.id, &view.records);
             process.records = view.records;
             process.to_compare.set(true);
