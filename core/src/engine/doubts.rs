@@ -458,6 +458,40 @@ mod tests {
         assert!(doubts.any(B, C) && !doubts.keeps_in_suspense());
     }
 
+    /// A witness is another member: that it is late or gone says nothing about the peer.
+    #[test]
+    fn each_stage_of_a_search_has_its_time_and_a_witness_that_goes_is_late() {
+        let mut doubts = Doubts::default();
+        doubts.doubt(B, ME, 3, false, Mono(0));
+        doubts.begin(ME, Mono(0), |_, _, _| AT);
+        let row = LookedRow { previous: [7; 32], entry: Vec::new(), digest: [8; 32] };
+        let stage = Stage::Witness { witness: C, shown: ShownRow { row, head: 3 }, ours: [0; 32] };
+        if let Some(search) = doubts.search_mut() {
+            search.go_on(stage, Mono(1_000));
+        }
+        let deadline = 1_000 + SHOW_TIMEOUT_MS;
+        assert_eq!(doubts.next_timeout(), Some(Mono(deadline)));
+        doubts.expire(Mono(deadline + 1));
+        assert!(doubts.poll_silent().is_none() && doubts.any(B, ME) && doubts.search().is_some());
+        assert!(!doubts.is_witness_late(Mono(deadline - 1)) && doubts.is_witness_late(Mono(deadline)));
+        doubts.forget(C, true);
+        assert!(doubts.is_witness_late(Mono(1_000)), "it is gone");
+    }
+
+    /// One doubt about the own stream that ends does not say that the other one is not so.
+    #[test]
+    fn the_own_stream_is_in_doubt_until_the_last_doubt_about_it_ends() {
+        let mut doubts = Doubts::default();
+        doubts.doubt(B, ME, 3, true, Mono(0));
+        doubts.doubt(C, ME, 3, true, Mono(0));
+        doubts.defer(B, Show { stream: ME, seq: 3, checked: true });
+        doubts.end(C, ME);
+        assert!(doubts.is_open(ME) && doubts.keeps_in_suspense() && doubts.poll_shows(ME).is_empty());
+        doubts.set_aside(B, ME);
+        assert!(!doubts.is_open(ME) && !doubts.keeps_in_suspense(), "its word counts no more");
+        assert_eq!(doubts.poll_shows(ME).len(), 1);
+    }
+
     #[test]
     fn a_peer_that_was_set_aside_stays_so_until_it_begins_anew() {
         let mut doubts = Doubts::default();

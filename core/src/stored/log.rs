@@ -351,6 +351,10 @@ mod tests {
         assert_eq!(swap(|entry| entry.changes.swap(0, 1)), damaged, "records ascend");
         assert_eq!(swap(|entry| entry.changes.push(entry.changes[4].clone())), damaged, "each record once");
         assert_eq!(swap(|entry| entry.after.push(entry.after[0])), damaged, "each cause once");
+        let earlier = |entry: &mut LogEntry| {
+            entry.after.push(Cause { stream: ReplicaId(Uuid::from_u128(6)), ..entry.after[0] });
+        };
+        assert_eq!(swap(earlier), damaged, "causes ascend");
         assert_eq!(swap(|entry| entry.after[0].stream = replica()), damaged, "no cause is its own");
         assert_eq!(swap(|entry| entry.after[0].seq = 0), damaged, "no stream begins at 0");
         let many = LogEntry::parse_capped(replica(), &encode(&example()), 4);

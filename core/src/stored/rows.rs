@@ -428,6 +428,18 @@ mod tests {
         }
     }
 
+    /// A reader reserves memory by this length before it reads any row, so a shorter row must not take its place.
+    #[test]
+    fn a_head_keeps_the_length_of_the_longest_short_row() {
+        let mut head = Head::start(GroupId(Uuid::nil()), replica());
+        let lengths = [100, 40, LONG_ROW_BYTES + 1, 300, 7, LONG_ROW_BYTES, 90].map(|bytes| {
+            head = head.next(stamp(), [0xaa; 32], &vec![0; bytes]);
+            head.row_bytes_max
+        });
+        assert_eq!(lengths, [100, 100, 100, 300, 300, 4096, 4096]);
+        assert_eq!(head.seq, 7);
+    }
+
     /// The last record of a page was filled with it: a commit that changes the record must be projected by itself.
     #[test]
     fn a_projection_that_is_filled_covers_the_records_up_to_its_place_and_that_one() {

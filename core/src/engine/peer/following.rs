@@ -160,4 +160,21 @@ mod tests {
         peer.page_failed();
         assert!(peer.wants_word(Mono(u64::MAX)));
     }
+
+    /// A word costs a slow link a frame, so none is said of commits that are on their way, or that the peer asks for.
+    #[test]
+    fn a_peer_is_not_told_of_what_it_gets() {
+        let mut peer = Following::default();
+        peer.tell(5, Mono(10));
+        peer.tell_again();
+        peer.lacks_behind(5);
+        peer.tell_again();
+        assert!(peer.tells_again_at().is_none(), "it asks");
+        peer.lacks_behind(5);
+        peer.page(9, false);
+        assert!(!peer.wants_word(Mono(11)) && peer.tells_again_at().is_none(), "a page is on its way");
+        peer.tell_again();
+        peer.tell(10, Mono(12));
+        assert!(!peer.wants_word(Mono(13)) && peer.tells_again_at().is_none(), "it was told just now");
+    }
 }

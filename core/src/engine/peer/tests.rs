@@ -61,6 +61,26 @@ fn a_peer_is_answered_once_however_often_it_asks() {
     peers.check();
 }
 
+/// Its word may be lost, and there may be no other commit for long.
+#[test]
+fn a_peer_that_is_behind_is_owed_one_more_word_when_that_is_due() {
+    let mut peers = greeted(&[B, C]);
+    for peer in [B, C] {
+        assert!(peers.acked(peer, S, point(1), false), "so it is remembered when it goes");
+        peers.is_told(peer, 5, Mono(10));
+        peers.owe_word(peer, Mono(11));
+    }
+    assert_eq!((peers.pay(), peers.next_timeout()), (None, Some(Mono(2_010))));
+    peers.expire(Mono(2_009));
+    assert_eq!((peers.pay(), peers.next_timeout()), (None, Some(Mono(2_010))));
+    peers.went_down(C);
+    peers.expire(Mono(2_010));
+    peers.check();
+    assert_eq!(peers.next_timeout(), None, "also if the word cannot be said");
+    assert_eq!(peers.pay(), Some((B, Owed { word: true, ..Owed::default() })));
+    assert_eq!(peers.pay(), None, "one that is down is owed nothing");
+}
+
 // --- the connection -------------------------------------------------------------------------------------------------
 
 #[test]
