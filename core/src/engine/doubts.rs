@@ -11,6 +11,7 @@
 //! it comes to an end, since every answer narrows it and a silent peer has a deadline.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::clock::Mono;
 use crate::ids::ReplicaId;
@@ -162,8 +163,8 @@ impl Doubts {
         self.doubts.insert(key, Doubt::Open(seq));
         if own {
             self.waited.retain(|_, at| now.since(*at) < SUSPENSE_AGAIN_MS);
-            if !self.waited.contains_key(&peer) {
-                self.waited.insert(peer, now);
+            if let Entry::Vacant(waits) = self.waited.entry(peer) {
+                waits.insert(now);
                 self.suspense = Some((stream, after(now, SUSPENSE_MS)));
             }
         }
