@@ -55,7 +55,15 @@ impl<H: HandWrittenJoin> Projection<H::Storage> for Words<H> {
 }
 
 pub(super) fn run<H: HandWrittenJoin>(bench: &Bench<'_>) -> Result<Vec<Row>> {
-    let (records, rounds, ids) = (bench.amount(100_000, 30_000), bench.amount(5, 3), Ids::Random);
+    let mut rows = Vec::new();
+    for ids in Ids::ALL {
+        rows.extend(run_with::<H>(bench, ids)?);
+    }
+    Ok(rows)
+}
+
+fn run_with<H: HandWrittenJoin>(bench: &Bench<'_>, ids: Ids) -> Result<[Row; 2]> {
+    let (records, rounds) = (bench.amount(100_000, 30_000), bench.amount(5, 3));
     let (mut items, mut waits_us) = (Items::new(ids, 1), Vec::new());
     let [busy, quiet] = paired(
         rounds,
@@ -103,11 +111,10 @@ pub(super) fn run<H: HandWrittenJoin>(bench: &Bench<'_>) -> Result<Vec<Row>> {
     };
     let spread = Spread { median: at(99), min: at(50), max: at(100) };
     let case = format!("a commit during a catch-up, p99 of {commits} (p50..max)");
-    let mut rows = vec![row(case, Quantity::Micros(spread.median), None, spread, Some(WAIT))];
+    let wait = row(case, Quantity::Micros(spread.median), None, spread, Some(WAIT));
     let rate = |rates: &[f64]| Quantity::Rate(Spread::of(rates).median);
     let case = format!("catch-up of {records} beside commits, and without");
-    rows.push(row(case, rate(&busy), Some(rate(&quiet)), Spread::of_ratios(&busy, &quiet), Some(RATE)));
-    Ok(rows)
+    Ok([wait, row(case, rate(&busy), Some(rate(&quiet)), Spread::of_ratios(&busy, &quiet), Some(RATE))])
 }
 
 /// Commits one record after the other until it is `done`; gives the time that each of them took, in microseconds.

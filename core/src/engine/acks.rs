@@ -1,7 +1,8 @@
 //! Acknowledgements and hellos: when this replica says how far its streams are.
 //!
-//! Streams that move within a short time are acknowledged together, which saves frames. A hello with all heads goes out
-//! now and then, so that every lost frame is noticed.
+//! Streams that move within a short time are acknowledged together, which saves frames; after half of that time the
+//! acknowledgement rides on a frame that goes to the same peers anyway. A hello with all heads goes out now and then, so
+//! that every lost frame is noticed.
 //!
 //! Owns: the streams that moved since the last acknowledgement, the moment to acknowledge, and the moment to say hello.
 //! Holds always: there is a moment to acknowledge exactly while a stream waits for it; a hello that is due stays due
@@ -63,6 +64,9 @@ fn times(ms: u64, up: usize) -> u64 {
 pub(super) struct Acks {
     moved: BTreeSet<ReplicaId>,
     moment: Moment,
+    /// From when on the acknowledgement may ride on another frame. Earlier it would ride on each of many frames, and cost
+    /// more bytes than a frame of its own.
+    rides_from: Option<Mono>,
 }
 
 impl Acks {
@@ -71,16 +75,25 @@ impl Acks {
     pub(super) fn later(&mut self, streams: impl IntoIterator<Item = ReplicaId>, up: usize, now: Mono) {
         self.moved.extend(streams);
         if self.moment == Moment::Never {
-            self.moment = Moment::At(after(now, ACK_AFTER_MS.max(times(ACK_AFTER_MS_A_PEER, up))));
+            let wait_ms = ACK_AFTER_MS.max(times(ACK_AFTER_MS_A_PEER, up));
+            self.moment = Moment::At(after(now, wait_ms));
+            self.rides_from = Some(after(now, wait_ms / 2));
         }
+    }
+
+    /// The streams that a frame which is sent now may acknowledge too: none, unless some wait long enough.
+    pub(super) fn riding(&self, now: Mono) -> Option<&BTreeSet<ReplicaId>> {
+        self.rides_from.filter(|from| *from <= now).map(|_| &self.moved)
+    }
+
+    /// Takes note that all that waited rode on another frame.
+    pub(super) fn rode(&mut self) {
+        *self = Self::default();
     }
 
     /// The streams to acknowledge now; `None` if it is not time yet.
     pub(super) fn poll(&mut self) -> Option<BTreeSet<ReplicaId>> {
-        (self.moment == Moment::Now).then(|| {
-            self.moment = Moment::Never;
-            std::mem::take(&mut self.moved)
-        })
+        (self.moment == Moment::Now).then(|| std::mem::take(self).moved)
     }
 }
 
@@ -187,6 +200,19 @@ mod tests {
         acks.check();
         acks.later([a], 100, Mono(200));
         assert_eq!(acks.next_timeout(), Some(Mono(400)), "more rarely where many do it");
+    }
+
+    #[test]
+    fn an_acknowledgement_rides_once_it_has_waited_for_half_of_its_time() {
+        let a = ReplicaId(Uuid::from_u128(0xa));
+        let mut acks = Acks::default();
+        assert_eq!(acks.riding(Mono(100)), None);
+        acks.later([a], 2, Mono(100));
+        assert_eq!(acks.riding(Mono(109)), None);
+        assert_eq!(acks.riding(Mono(110)), Some(&BTreeSet::from([a])));
+        acks.rode();
+        acks.check();
+        assert_eq!((acks.riding(Mono(110)), acks.next_timeout()), (None, None));
     }
 
     #[test]

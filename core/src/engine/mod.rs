@@ -86,7 +86,7 @@ mod upkeep;
 pub(crate) mod wire;
 mod writes;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -397,28 +397,56 @@ impl Engine {
         }
     }
 
-    /// Acknowledges the streams that have moved, if it is time, to those whom the [ring](ring) names. No other place
-    /// acknowledges.
+    /// Acknowledges the streams that have moved, if it is time. No other place acknowledges, but acknowledgements ride on
+    /// other frames too.
     fn acknowledge(&mut self) {
         let Some(moved) = self.acks.poll() else { return };
+        for (peers, ack) in self.acks_of(&moved) {
+            self.effects.push_back(Effect::Broadcast(peers, ack));
+        }
+    }
+
+    /// The acknowledgements of streams, with those whom the [ring](ring) names. Most peers are told the same, so one
+    /// frame serves them all.
+    fn acks_of(&self, moved: &BTreeSet<ReplicaId>) -> Vec<(Vec<ReplicaId>, Bytes)> {
         let up = self.members_up();
         let ring = Ring::new(self.context.me(), &up, &self.relays);
         let mut streams_of: BTreeMap<ReplicaId, Vec<ReplicaId>> = BTreeMap::new();
-        for stream in moved.into_iter().filter(|stream| self.ack_of(*stream).seq > 0) {
+        for stream in moved.iter().copied().filter(|stream| self.ack_of(*stream).seq > 0) {
             for peer in ring.told_of(stream, self.hears(stream)) {
                 streams_of.entry(peer).or_default().push(stream);
             }
         }
-        // Most peers are told the same: one frame serves them all.
         let mut told: BTreeMap<Vec<ReplicaId>, Vec<ReplicaId>> = BTreeMap::new();
         for (peer, streams) in streams_of {
             told.entry(streams).or_default().push(peer);
         }
-        for (streams, peers) in told {
-            let heads = Capped(streams.into_iter().map(|stream| self.ack_of(stream)).collect());
-            let frame = wire::ack(self.context.group(), &heads);
-            self.effects.push_back(Effect::Broadcast(peers, frame));
+        let frame = |streams: Vec<_>| {
+            let heads = streams.into_iter().map(|stream| self.ack_of(stream)).collect();
+            wire::ack(self.context.group(), &Capped(heads))
+        };
+        told.into_iter().map(|(streams, peers)| (peers, frame(streams))).collect()
+    }
+
+    /// The frames that bring `frame` to all of `to`. The acknowledgement that waits rides on it, if these are all whom it
+    /// tells: so nobody gets another frame for it.
+    fn with_acks(&mut self, to: Vec<ReplicaId>, frame: Bytes) -> Vec<(Vec<ReplicaId>, Bytes)> {
+        let acks = self.acks.riding(self.now.mono).map(|moved| self.acks_of(moved)).unwrap_or_default();
+        let room = self.context.limits.frame_bytes_max.saturating_sub(frame.len());
+        let ride =
+            |(peers, ack): &(Vec<_>, Bytes)| ack.len() <= room && peers.iter().all(|peer| to.contains(peer));
+        if acks.is_empty() || !acks.iter().all(ride) {
+            return vec![(to, frame)];
         }
+        self.acks.rode();
+        let told: BTreeSet<_> = acks.iter().flat_map(|(peers, _)| peers.iter().copied()).collect();
+        let others: Vec<_> = to.into_iter().filter(|peer| !told.contains(peer)).collect();
+        let with = |ack: Bytes| [frame.as_ref(), ack.as_ref()].concat().into();
+        let mut frames: Vec<_> = acks.into_iter().map(|(peers, ack)| (peers, with(ack))).collect();
+        if !others.is_empty() {
+            frames.push((others, frame));
+        }
+        frames
     }
 
     /// How far a stream may be acknowledged.
@@ -431,7 +459,9 @@ impl Engine {
     // --- what is said -----------------------------------------------------------------------------------------------
 
     fn send(&mut self, to: ReplicaId, frame: Bytes) {
-        self.effects.push_back(Effect::Send(to, frame));
+        for (_, frame) in self.with_acks(vec![to], frame) {
+            self.effects.push_back(Effect::Send(to, frame));
+        }
     }
 
     /// Sends own commits, those behind `before`, to the peers that have all that comes before, or were sent it. The others
@@ -453,7 +483,9 @@ impl Engine {
             });
         }
         if !members.is_empty() {
-            self.effects.push_back(Effect::Broadcast(members, frame));
+            for (members, frame) in self.with_acks(members, frame) {
+                self.effects.push_back(Effect::Broadcast(members, frame));
+            }
         }
     }
 

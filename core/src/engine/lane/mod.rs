@@ -179,6 +179,7 @@ impl Engine {
             }
             return;
         }
+        self.portion.begin_own(self.now.mono);
         if projected {
             let tickets = round.iter().map(|(ticket, _)| *ticket).collect();
             // A commit alone is not tried again, so it needs no copy.
@@ -315,8 +316,7 @@ impl Engine {
             Err(_) => self.rows.put_back(),
         }
         match (result, source) {
-            (Ok(()), Source::App) => self.announce(*decision),
-            (Ok(()), Source::Peers(_)) => {
+            (Ok(()), Source::App | Source::Peers(_)) => {
                 self.portion.durable(self.now.mono);
                 self.announce(*decision);
             }
@@ -354,6 +354,7 @@ impl Engine {
             },
             Doing::JoiningRound(tickets, copies) => match result {
                 Ok(joined) => {
+                    self.portion.durable(self.now.mono);
                     let (pen, mut decision) = *joined;
                     self.used(pen);
                     for (ticket, result) in decision.settled.drain(..) {

@@ -267,6 +267,41 @@ fn a_round_that_is_too_long_for_a_frame_is_acknowledged_instead() {
     }
 }
 
+/// An acknowledgement that has waited for half of its time costs no frame of its own, if a commit goes to those whom it
+/// tells.
+#[test]
+fn an_acknowledgement_rides_on_a_commit() {
+    // How long the acknowledgement has waited, whether all whom it tells hear the commit, and whether it rides.
+    for (waited, all, rides) in [(12, true, true), (8, true, false), (12, false, false)] {
+        let mut world = World::limited(Limits { frame_bytes_max: 400, ..Limits::default() });
+        // No frame has room for the first commit. Who does not have it gets no commit behind it.
+        let before = world.own();
+        world.commit(vec![tag(1, &"x".repeat(500))]).unwrap();
+        world.pass(1_000);
+        for (peer, head) in [(C, world.own()), (B, if all { world.own() } else { before })] {
+            world.feed(peer, wire::ack(GROUP, &Capped(vec![head])));
+        }
+        let mut b = Author::new(B, B_DEVICE);
+        world.feed(B, live(&[&b.tag(1, "theirs")]));
+        world.pass(waited);
+        world.sent.clear();
+        world.commit(vec![tag(2, "mine")]).unwrap();
+        let is_live = |message: &Message| matches!(message, Message::Live(_));
+        let acks = |message: &Message| matches!(message, Message::Ack(heads) if heads.0.contains(&b.head()));
+        let together = world.sent.drain(..).any(|(_, frame)| {
+            let messages: Vec<_> = Messages::new(frame, Some(GROUP), usize::MAX).unwrap().collect();
+            let has = |wanted: &dyn Fn(&Message) -> bool| {
+                messages.iter().any(|message| wanted(message.as_ref().unwrap()))
+            };
+            has(&is_live) && has(&acks)
+        });
+        assert_eq!(together, rides, "{waited} {all}");
+        world.pass(1_000);
+        let later = world.said().iter().any(|(_, message)| acks(message));
+        assert_eq!(later, !rides, "it is said once");
+    }
+}
+
 /// The pen of a joined write that began without a peer makes no frame.
 #[test]
 fn a_peer_that_comes_up_during_a_joined_write_hears_that_there_is_something_to_pull() {

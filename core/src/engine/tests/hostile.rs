@@ -83,7 +83,7 @@ fn a_page_that_takes_long_keeps_no_other_peer_from_being_asked() {
     }
 }
 
-/// C18: what a peer says of a stream on which it is doubted, or was set aside, is no acknowledgement: its history is another
+/// Y8: what a peer says of a stream on which it is doubted, or was set aside, is no acknowledgement: its history is another
 /// one.
 #[test]
 fn a_peer_that_is_doubted_acknowledges_nothing_of_the_stream() {
