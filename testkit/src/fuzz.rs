@@ -2,10 +2,11 @@
 //! crate replay the corpora of the targets.
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use futures::executor::block_on;
 use futures::future::join;
 use syncline::internals::fuzz;
-use syncline::{ReplicaId, TransactionManager, Transport as _, Uuid, audit};
+use syncline::{Incoming, ReplicaId, TransactionManager, Transport as _, Uuid, audit};
 use syncline_backends::{MemoryDisk, MemoryNetwork, MemoryStorage};
 
 use crate::StepClock;
@@ -62,6 +63,62 @@ pub fn replica(bytes: &[u8]) {
         let violations = audit(&MemoryStorage::open(&disk)).await;
         assert!(violations.is_empty(), "the store is not whole: {violations:?}");
     });
+}
+
+/// The messages of a frame as an input of [`replica`]. Those that are too long for its form are left out.
+#[must_use]
+pub fn as_input(frame: &[u8]) -> Vec<u8> {
+    let mut input = Vec::new();
+    for (kind, body) in fuzz::split(frame) {
+        if let Ok(len) = u16::try_from(body.len()) {
+            input.push(kind);
+            input.extend_from_slice(&len.to_be_bytes());
+            input.extend_from_slice(&body);
+        }
+    }
+    input
+}
+
+/// The frames that a member sends to another one: its hello and commits.
+///
+/// # Panics
+/// If it sends none.
+#[must_use]
+pub fn what_a_member_sends() -> Vec<Vec<u8>> {
+    let (network, clock, mut sent) = (MemoryNetwork::new(), StepClock::at(START_MS), Vec::new());
+    block_on(async {
+        let opened = TransactionManager::builder(MemoryStorage::new())
+            .device(DEVICE)
+            .found(GROUP)
+            .replica(PEER)
+            .seed(1)
+            .clock(clock.clone())
+            .transport(network.transport())
+            .model::<Note>()
+            .model::<Place>()
+            .open();
+        let (library, driver) = opened.await.expect("it opens");
+        let other = network.transport();
+        other.attach(REPLICA).await.expect("nobody else has this id");
+        let work = async {
+            library.take_over(REPLICA, DEVICE).await.expect("a member is added");
+            for id in 0..4 {
+                settle().await;
+                clock.advance(1_000);
+                while let Some(incoming) = other.receive().now_or_never() {
+                    if let Ok(Incoming::Frame { bytes, .. }) = incoming {
+                        sent.push(bytes.to_vec());
+                    }
+                }
+                library.commit_shared(Note { id, text: "a note".into() }).await.expect("it commits");
+            }
+            library.shutdown().await.expect("it ends as it should");
+        };
+        let (_, ended) = join(work, driver.run()).await;
+        assert!(ended.is_ok(), "the driver ends");
+    });
+    assert!(!sent.is_empty(), "a member sends frames");
+    sent
 }
 
 /// Cuts the bytes into frames.

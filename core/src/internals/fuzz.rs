@@ -19,6 +19,12 @@ pub fn commit(entry: &[u8]) -> Option<usize> {
     LogEntry::parse_capped(replica, entry, 1000).ok().map(|entry| entry.changes.len())
 }
 
+/// The kinds and bodies of the messages of `frame`, whatever group it is of, up to the first that is damaged.
+#[must_use]
+pub fn split(frame: &[u8]) -> Vec<(u8, Bytes)> {
+    wire::split(frame)
+}
+
 /// Makes a frame of one message of any kind and body, with a length and a checksum that fit.
 #[must_use]
 pub fn seal(group: GroupId, kind: u8, body: &[u8]) -> Bytes {

@@ -325,6 +325,14 @@ pub(crate) fn count_messages(frame: &[u8]) -> usize {
     messages.map_or(0, |messages| messages.filter(Result::is_ok).count())
 }
 
+/// The kinds and bodies of the messages of `frame`, up to the first that is damaged. For fuzzing.
+#[cfg(feature = "internals-for-tests")]
+pub(crate) fn split(frame: &[u8]) -> Vec<(u8, Bytes)> {
+    let messages = Messages::new(Bytes::copy_from_slice(frame), None, usize::MAX);
+    let parts = messages.map(|mut messages| std::iter::from_fn(move || messages.split().ok()));
+    parts.into_iter().flatten().map(|(kind, _, body)| (kind, body)).collect()
+}
+
 impl Messages {
     fn message(&mut self) -> Result<Option<Message>, WireError> {
         let (kind, _, mut body) = self.split()?;

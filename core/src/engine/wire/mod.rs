@@ -20,13 +20,13 @@ pub(crate) use frame::HEADER_LEN;
 #[cfg(any(test, feature = "internals-for-tests"))]
 pub(crate) use frame::sealed;
 pub(crate) use frame::{Messages, WireError};
-#[cfg(feature = "internals-for-tests")]
-pub(crate) use message::count_messages;
 pub(crate) use message::{
     Capped, Coming, FEATURES, Heads, Hello, Message, PageHead, Pull, PullOn, Relayed, STREAMS_MAX, Show,
     Shown, TooLong, WireClock, WireHead, WirePlace, WireRow, Words, ack, coming, damaged_places, greeting,
     hello, other_group, pull, pull_on, regressed, relayed, show, shown, stopped, stranger,
 };
+#[cfg(feature = "internals-for-tests")]
+pub(crate) use message::{count_messages, split};
 pub(crate) use stopped::Stopped;
 
 #[cfg(test)]
