@@ -242,6 +242,17 @@ mod tests {
     }
 
     #[test]
+    fn one_write_that_was_quick_doubles_the_next_one_at_most() {
+        let mut store = Store::of(1_000, 100);
+        store.settled();
+        let (before, now) = (store.portion.weight_max(true), store.now());
+        store.portion.begin(before, now);
+        store.portion.durable(now);
+        let then = store.portion.weight_max(true);
+        assert!(before < then && then <= 2 * before, "{before}, {then}");
+    }
+
+    #[test]
     fn light_writes_and_failed_ones_say_nothing_against_heavy_ones() {
         let mut store = Store::of(10_000, 100);
         store.settled();

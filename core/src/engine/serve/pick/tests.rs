@@ -327,6 +327,18 @@ fn nothing_is_read_from_a_damaged_place_on_that_is_known() {
     assert_eq!((places(&picked).len(), picked.damaged), (5, vec![]), "whoever is behind it gets the rest");
 }
 
+/// The puller asks others for what is damaged here: from the first such place on.
+#[test]
+fn a_damaged_place_is_told_instead_of_one_behind_it() {
+    let (_, mut logs) = long_stream(9);
+    let mut damages = Damages::default();
+    damages.note(Damage { stream: B, seq: 7, part: DamagedPart::Value });
+    // Without the row, nothing vouches for the one before it.
+    logs.rows.remove(&keys::log(B, 5));
+    let (picked, _) = logs.read(logs.picker_in(pull_all(), None, &damages, &context()));
+    assert_eq!((places(&picked).len(), picked.damaged), (3, vec![(B, 4)]));
+}
+
 /// The commits of one stream, and their log.
 fn long_stream(commits: usize) -> (Vec<Made>, Logs) {
     let mut b = Author::new(B);
