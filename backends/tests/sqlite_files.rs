@@ -148,7 +148,9 @@ fn what_the_last_owner_left_in_the_log_is_in_the_database_once_the_store_is_open
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("store.sqlite");
     let store = SqliteStorage::open(&path).unwrap();
-    write(&store, &put("key", "value")).unwrap();
+    // The first write of all does not stay in the log.
+    write(&store, &put("first", "value")).unwrap();
+    write(&store, &put("second", "value")).unwrap();
     // A crash leaves the database and its log.
     let copy = directory.path().join("copy.sqlite");
     fs::copy(&path, &copy).unwrap();
@@ -156,10 +158,10 @@ fn what_the_last_owner_left_in_the_log_is_in_the_database_once_the_store_is_open
     let reopened = SqliteStorage::open(&copy).unwrap();
     let bytes = fs::read(&copy).unwrap();
     drop(reopened);
-    // The database without its log has the entry.
+    // The database without its log has both entries.
     let alone = directory.path().join("alone.sqlite");
     fs::write(&alone, bytes).unwrap();
-    assert_eq!(content(&SqliteStorage::open(&alone).unwrap()).unwrap().len(), 1);
+    assert_eq!(content(&SqliteStorage::open(&alone).unwrap()).unwrap().len(), 2);
 }
 
 #[test]
@@ -299,6 +301,25 @@ fn a_table_in_our_place_is_refused_and_left_as_it_is() {
         Connection::open(&path).unwrap().execute_batch(sql).unwrap();
         let bytes = fs::read(&path).unwrap();
         assert_left_alone(open, &path, &bytes, is_corrupt);
+    }
+}
+
+/// The entries are parted among two tables by their keys.
+#[test]
+fn entries_where_the_tables_meet_are_found_and_deleted() {
+    let directory = TempDir::new().unwrap();
+    let store = SqliteStorage::open(directory.path().join("store.sqlite")).unwrap();
+    let keys: [&[u8]; 4] = [&[0x0f, 0xff], &[0x10], &[0x10, 0], &[0x11]];
+    for key in keys {
+        let get = || block_on(store.get_many(&[key.to_vec()])).unwrap().remove(0);
+        let mut batch = WriteBatch::new();
+        batch.put(key, "value");
+        write(&store, &batch).unwrap();
+        assert_eq!(get().as_deref(), Some(&b"value"[..]), "{key:?}");
+        let mut batch = WriteBatch::new();
+        batch.delete(key);
+        write(&store, &batch).unwrap();
+        assert_eq!(get(), None, "{key:?}");
     }
 }
 

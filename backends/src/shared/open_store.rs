@@ -174,3 +174,54 @@ impl<E> Drop for Shared<E> {
         drop(contain(move || drop(engine)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc;
+
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    /// An engine that says that it is closed.
+    #[derive(Debug)]
+    struct Engine(Arc<AtomicBool>);
+
+    impl Drop for Engine {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Goal: dropping a store lasts until its engine is closed, and not as long as a scan that nobody waits for. Method: a
+    /// scan that runs until the store closes, or has given up its part of the engine without closing.
+    #[test]
+    fn a_dropped_store_ends_its_scans_and_waits_for_their_end() {
+        let closed = Arc::new(AtomicBool::new(false));
+        let engine = Engine(Arc::clone(&closed));
+        let store = OpenStore::start("a store", Path::new("a store"), engine).unwrap();
+        let (begins, begun) = mpsc::channel();
+        let (tells, told) = mpsc::channel();
+        let shared = Arc::clone(&store.shared);
+        let work = move |of_scan: &Shared<Engine>| {
+            begins.send(()).unwrap();
+            // The scan has one handle, and this closure another.
+            while !of_scan.closing().has_begun() && Arc::strong_count(&shared) > 2 {
+                std::thread::yield_now();
+            }
+            tells.send(of_scan.closing().has_begun()).unwrap();
+            // Time for the store to be gone too early, if it would.
+            (0..10_000).for_each(|_| std::thread::yield_now());
+            Ok(Vec::new())
+        };
+        {
+            let mut scan = Box::pin(store.scan(usize::MAX, work));
+            assert!(scan.as_mut().now_or_never().is_none());
+            begun.recv().unwrap();
+        }
+        drop(store);
+        assert!(closed.load(Ordering::SeqCst), "the engine is still open");
+        assert_eq!(told.recv(), Ok(true), "the scan is told to end");
+    }
+}

@@ -252,4 +252,27 @@ mod tests {
         assert_eq!(block_on(read).unwrap(), [Some(b"value".to_vec())]);
         block_on(write).unwrap();
     }
+
+    /// Goal: a write waits for the reads that were there before it, and so does what it shows to later ones. Method: a
+    /// read that does not end, until the write waits for it: a writer that waits lets no other reader pass.
+    #[test]
+    fn a_write_waits_for_the_reads_before_it() {
+        use futures::FutureExt as _;
+
+        let directory = TempDir::new().unwrap();
+        let (reached, at_sync) = mpsc::channel();
+        let reached = Mutex::new(reached);
+        let sync = move |_: &File| reached.lock().unwrap().send(()).map_err(io::Error::other);
+        let store = SledStorage::builder().open_with(&directory.path().join("store"), sync).unwrap();
+        let reading = block_on(store.gate.read());
+        let write = store.write(put("key", "value"));
+        let mut write = std::pin::pin!(write);
+        assert!(write.as_mut().now_or_never().is_none());
+        while store.gate.try_read().is_ok() {
+            assert!(at_sync.try_recv().is_err(), "the write goes beside a read");
+            std::thread::yield_now();
+        }
+        drop(reading);
+        block_on(write).unwrap();
+    }
 }

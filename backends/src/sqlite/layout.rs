@@ -296,4 +296,41 @@ mod tests {
         assert!(!fits(most + 1, 0) && !fits(0, most + 1));
         assert!(!fits(1, most) && !fits(u64::MAX, 1));
     }
+
+    /// Goal: a scan over both tables reads one state. Method: another connection writes once the first table is read, as
+    /// the statement for the second one is prepared.
+    #[test]
+    fn a_scan_over_both_tables_reads_one_state() {
+        use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+
+        fn put(connection: &Connection, value: &str) {
+            let mut batch = WriteBatch::new();
+            batch.put([1], value);
+            batch.put([0x20], value);
+            in_one_state::<_, rusqlite::Error>(connection, || apply(connection, &batch)).unwrap();
+        }
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.sqlite");
+        let mut reader = Connection::open(&path).unwrap();
+        reader.execute_batch("PRAGMA journal_mode = WAL").unwrap();
+        TABLES.iter().for_each(|table| reader.execute_batch(table.create).unwrap());
+        let writer = Connection::open(&path).unwrap();
+        put(&writer, "old");
+        let mut writes = Some(writer);
+        let between = move |context: AuthContext<'_>| {
+            if matches!(context.action, AuthAction::Read { table_name, .. } if table_name == RECORDS.name)
+                && let Some(writer) = writes.take()
+            {
+                put(&writer, "new");
+            }
+            Authorization::Allow
+        };
+        reader.authorizer(Some(between)).unwrap();
+        for expected in [b"old", b"new"] {
+            let found = scan(&reader, &KeyRange::all(), 10, &Closing::default()).ok().unwrap();
+            let values: Vec<_> = found.iter().map(|entry| entry.value.as_slice()).collect();
+            assert_eq!(values, [expected, expected]);
+        }
+    }
 }

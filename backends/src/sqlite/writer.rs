@@ -216,4 +216,25 @@ mod tests {
         });
         outcome.unwrap();
     }
+
+    /// Otherwise the next write would be a part of the transaction that was told to be rejected.
+    #[test]
+    fn a_transaction_that_cannot_be_rolled_back_leaves_the_store_in_doubt() {
+        use rusqlite::hooks::{AuthAction, AuthContext, Authorization, TransactionOperation};
+
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStorage::open(directory.path().join("store.sqlite")).unwrap();
+        let outcome = store.store.read(|engine| {
+            let mut writer = engine.writer.lock().unwrap();
+            let no_rollback = |context: AuthContext<'_>| match context.action {
+                AuthAction::Transaction { operation: TransactionOperation::Rollback } => Authorization::Deny,
+                _ => Authorization::Allow,
+            };
+            writer.connection.authorizer(Some(no_rollback)).unwrap();
+            let outcome = writer.write(0, |_| Err(NotWritten::rejected("no")));
+            assert!(matches!(outcome, Err(NotWritten::InDoubt(_))) && writer.for_reading().is_none());
+            Ok(())
+        });
+        outcome.unwrap();
+    }
 }
