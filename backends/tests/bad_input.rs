@@ -306,6 +306,29 @@ async fn a_record_that_cannot_be_read_does_not_hide_the_others_of_its_list() {
     }
 }
 
+/// A user looks at some of the errors; how many there are is a number.
+#[tokio::test]
+async fn a_list_keeps_the_errors_of_a_hundred_records_and_counts_all() {
+    let World { store, library, .. } = world().await;
+    library.shutdown().await.unwrap();
+    let builder = TransactionManager::builder(Arc::clone(&store)).model::<TagV2>();
+    let (newer, driver) = builder.open().await.unwrap();
+    tokio::spawn(driver.run());
+    let stage = |batch: &mut syncline::Batch<'_>| {
+        let newer = |n: u32| TagV2 { id: format!("{n}"), name: "n".into(), color: 1 };
+        Ok((0..150).try_for_each(|n| batch.put(&newer(n)))?)
+    };
+    newer.commit_batch(stage).await.unwrap();
+    newer.shutdown().await.unwrap();
+
+    let (library, driver) = TransactionManager::builder(store).model::<Tag>().open().await.unwrap();
+    tokio::spawn(driver.run());
+    let mut list = library.list::<Tag>().page_size(40);
+    while list.next_page().await.unwrap().is_some() {}
+    let unreadable = list.unreadable();
+    assert_eq!((unreadable.records, unreadable.errors.len()), (150, 100));
+}
+
 #[tokio::test]
 async fn a_clock_that_fails_writes_nothing_and_stamps_never_go_back() {
     let World { store, clock, library } = world().await;

@@ -376,3 +376,37 @@ fn apply(tx: &impl JoinTx, batch: &WriteBatch) -> Result<(), Error> {
     }
     tx.apply(batch).map_err(|error| Error::Rejected(Arc::from(error)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A transaction that finds so many values, whatever it is asked for.
+    struct Finds(usize);
+
+    impl JoinTx for Finds {
+        type Native = ();
+
+        fn native(&self) -> &() {
+            &()
+        }
+
+        fn get_many(&self, _: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+            Ok(vec![None; self.0])
+        }
+
+        fn apply(&self, _: &WriteBatch) -> Result<(), BoxError> {
+            Ok(())
+        }
+    }
+
+    /// Values and keys are zipped, so a commit would be decided on some of its records alone.
+    #[test]
+    fn a_store_that_finds_another_number_of_values_than_keys_fails_the_write() {
+        let keys = [vec![1], vec![2]];
+        assert_eq!(read(&Finds(2), &keys).unwrap(), [None, None]);
+        for found in [0, 1, 3] {
+            assert!(matches!(read(&Finds(found), &keys), Err(Error::Read(_))), "{found} values for two keys");
+        }
+    }
+}

@@ -203,6 +203,8 @@ mod tests {
         let put =
             |id: u32, text: &'static str| run(Some(&old), move |_| Ok(Text(id, text.into()))).unwrap_err();
         assert!(matches!(put(2, "b"), Error::IdChanged { model: "text" }));
+        let moved = run(None, |_: Option<&Tag>| Ok(Tag(2, "b".into()))).unwrap_err();
+        assert!(matches!(moved, Error::IdChanged { model: "tag" }));
         assert!(matches!(put(1, "poison"), Error::Panicked { .. }), "in the merge");
         assert!(matches!(put(1, "a long text"), Error::TooLarge { .. }));
         let panics = run(Some(&old), |_| -> Result<Text, Error> { panic!("in the change") }).unwrap_err();

@@ -1,13 +1,14 @@
 //! Goal: a replica checks the commits and answers the pulls of its peers while its store writes. Method: two replicas
 //! whose drivers run beside the app, and a gate before the writes of one.
+#![allow(clippy::unwrap_used, reason = "helpers of a test, not themselves marked as one")]
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::executor::block_on;
 use futures::future::{join, join3, pending, poll_fn};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use syncline::{
     Builder, DeviceId, GroupId, Incoming, ReplicaId, Storage, Syncable, TransactionManager, Transport,
@@ -159,10 +160,10 @@ impl Transport for Insatiable {
             Self::ASKS_MAX.. => pending().await,
             asks => {
                 let [.., id] = asks.to_be_bytes();
-                // The body of a pull: its id, the bytes of a page, no heads, no streams that are left out.
+                // The body of a pull: its id, the bytes of a page and of a frame, no heads, no streams that are left out.
                 Ok(Incoming::Frame {
                     from: B,
-                    bytes: syncline::internals::fuzz::seal(GROUP, 3, &[id & 0x3f, 100, 0, 0]),
+                    bytes: syncline::internals::fuzz::seal(GROUP, 3, &[id & 0x3f, 100, 100, 0, 0]),
                 })
             }
         }
@@ -197,6 +198,109 @@ fn pulls_that_never_end_keep_nobody_from_running_during_a_write() {
             written.unwrap();
             let asks = peer.0.load(Ordering::Relaxed);
             assert!((100..Insatiable::ASKS_MAX).contains(&asks), "it was heard {asks} times");
+            a.shutdown().await.unwrap();
+        };
+        let (ended, ()) = join(driver.run(), app).await;
+        ended.unwrap();
+    });
+}
+
+/// A member that says once that it has a commit, answers nothing, and then never stops sending.
+struct Restless {
+    clock: StepClock,
+    /// Whether it has been added: before that, nobody listens to it.
+    is_member: AtomicBool,
+    heard: AtomicU32,
+    /// The kinds of the messages that it was sent.
+    sent: Mutex<Vec<u8>>,
+}
+
+impl Restless {
+    const FRAMES: u32 = 10_000;
+    const FRAME_EVERY_MS: u64 = 20;
+    const HELLO: u8 = 1;
+    const PULL: u8 = 3;
+    const ACK: u8 = 6;
+
+    fn is_done(&self) -> bool {
+        self.heard.load(Ordering::Relaxed) >= Self::FRAMES
+    }
+
+    fn count(&self, kind: u8) -> usize {
+        self.sent.lock().unwrap().iter().filter(|sent| **sent == kind).count()
+    }
+
+    /// A hello with a head of the own stream.
+    fn hello() -> Bytes {
+        // The session, features, not restored; no wall clock, a timer, no echo; nobody knocks, is unheard or relayed.
+        let mut body = vec![7, 0, 0, 0, 1, 0, 0, 0, 0];
+        // One head: its stream, its number, its digest.
+        body.extend([1, 16]);
+        body.extend(B.0.as_bytes());
+        body.push(1);
+        body.extend([9; 32]);
+        syncline::internals::fuzz::seal(GROUP, Self::HELLO, &body)
+    }
+}
+
+#[async_trait]
+impl Transport for Restless {
+    async fn attach(&self, _: ReplicaId) -> Result<(), TransportError> {
+        Ok(())
+    }
+
+    async fn send(&self, _: ReplicaId, frame: Bytes) -> Result<(), TransportError> {
+        if !self.is_done() {
+            self.sent.lock().unwrap().extend(frame.get(6));
+        }
+        Ok(())
+    }
+
+    async fn receive(&self) -> Result<Incoming, TransportError> {
+        if !self.is_member.load(Ordering::Relaxed) {
+            pending::<()>().await;
+        }
+        let bytes = match self.heard.fetch_add(1, Ordering::Relaxed) {
+            0 => return Ok(Incoming::Up(B)),
+            1 => Self::hello(),
+            Self::FRAMES.. => pending().await,
+            // An acknowledgement of nothing.
+            _ => syncline::internals::fuzz::seal(GROUP, Self::ACK, &[0]),
+        };
+        self.clock.advance(Self::FRAME_EVERY_MS);
+        Ok(Incoming::Frame { from: B, bytes })
+    }
+}
+
+/// The driver of a busy replica never waits for a timer. Hellos and the patience with a pull must not depend on that.
+#[test]
+fn timers_fire_while_frames_never_stop_coming() {
+    let clock = StepClock::at(1_000_000);
+    let peer = Arc::new(Restless {
+        clock: clock.clone(),
+        is_member: AtomicBool::new(false),
+        heard: AtomicU32::new(0),
+        sent: Mutex::default(),
+    });
+    block_on(async {
+        let builder = TransactionManager::builder(MemoryStorage::new())
+            .device(DEVICE)
+            .replica(A)
+            .model::<Note>()
+            .clock(clock.clone())
+            .transport(Arc::clone(&peer) as Arc<dyn Transport>)
+            .found(GROUP);
+        let (a, driver) = builder.open().await.unwrap();
+        let app = async {
+            a.take_over(B, DEVICE).await.unwrap();
+            peer.is_member.store(true, Ordering::Relaxed);
+            // The call wakes the driver, so that it asks the transport again.
+            a.status().await.unwrap();
+            until("all frames have come", &clock, async || peer.is_done()).await;
+            // 200 s: hellos are due every half minute. A pull without an answer is made again, after ever longer pauses.
+            let (hellos, pulls) = (peer.count(Restless::HELLO), peer.count(Restless::PULL));
+            assert!((5..=12).contains(&hellos), "{hellos} hellos");
+            assert!((3..=20).contains(&pulls), "{pulls} pulls");
             a.shutdown().await.unwrap();
         };
         let (ended, ()) = join(driver.run(), app).await;

@@ -106,6 +106,10 @@ fn a_hash_set_reads_back_whatever_its_order() {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Nested(Option<Box<Nested>>);
 
+fn nested(depth: usize) -> Nested {
+    (0..depth).fold(Nested(None), |inner, _| Nested(Some(Box::new(inner))))
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Tree {
     Leaf,
@@ -118,7 +122,6 @@ fn tree(depth: usize) -> Tree {
 
 #[test]
 fn depth_is_bounded_in_both_directions() {
-    let nested = |depth| (0..depth).fold(Nested(None), |inner, _| Nested(Some(Box::new(inner))));
     round_trip(&nested(30));
     round_trip(&tree(30));
     assert_eq!(encode(&nested(1_000), Vec::new()), Err(CodecError::Depth));
@@ -128,14 +131,26 @@ fn depth_is_bounded_in_both_directions() {
     assert_eq!(decode::<Tree>(&[1; 60_000]), Err(CodecError::Depth));
 }
 
-/// What is written is read, and what is read was written: the same bound on both sides.
+/// What is written is read, and what is read was written: the same bound on both sides, and in every version.
 #[test]
 fn the_deepest_value_that_is_written_is_read() {
+    let deepest = (1..200).take_while(|depth| encode(&nested(*depth), Vec::new()).is_ok()).last().unwrap();
+    assert_eq!(2 * deepest + 1, DEPTH_MAX - 1, "an option and a struct each, and one more struct");
+    let deeper = [vec![1; deepest + 1], vec![0]].concat();
+    assert_eq!(decode::<Nested>(&deeper), Err(CodecError::Depth), "{deepest} levels are the most");
+    assert!(decode::<Nested>(&deeper[1..]).is_ok());
     let deepest = (1..200).take_while(|depth| encode(&tree(*depth), Vec::new()).is_ok()).last().unwrap();
     let mut deeper = vec![1; 2 * (deepest + 1)];
     deeper.push(0);
     assert_eq!(decode::<Tree>(&deeper), Err(CodecError::Depth), "{deepest} levels are the most");
     assert!(decode::<Tree>(&deeper[2..]).is_ok());
+}
+
+/// A value that is nested without end must not be written first, and refused once it is read back: that would end the
+/// stack.
+#[test]
+fn a_value_is_written_no_deeper_than_the_bound() {
+    assert_eq!(encode_to(&tree(DEPTH_MAX), Vec::new()), Err(CodecError::Depth));
 }
 
 #[test]

@@ -129,7 +129,6 @@ impl<S: Storage> Driver<S> {
                         Yield::default().await;
                     }
                 }
-                self.pass_time();
             }
             if let Some(effect) = self.engine.next_effect() {
                 yields |= matches!(effect, Effect::Reply(..));
@@ -182,14 +181,6 @@ impl<S: Storage> Driver<S> {
             }
         }
         true
-    }
-
-    /// Tells the engine the time if a deadline has come: a busy driver never waits, so `wait` alone would miss it.
-    fn pass_time(&mut self) {
-        let timeout = self.engine.next_timeout();
-        if timeout.is_some_and(|at| at <= self.line.clock.mono()) {
-            self.engine.handle(self.line.now(), Input::Tick);
-        }
     }
 
     /// Waits for the next thing to happen: a result of the store, a call, a request, a frame or a deadline.

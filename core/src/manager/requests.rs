@@ -198,33 +198,62 @@ mod tests {
         replica: ReplicaId(Uuid::nil()),
     };
 
+    /// A manager of a replica that was fenced, whose requests nobody reads.
+    struct Stopped {
+        manager: TransactionManager<Box<dyn Storage>>,
+        queue: Arc<Semaphore>,
+        _never_read: mpsc::UnboundedReceiver<(Request<Box<dyn Storage>>, Waiting)>,
+        _never_read_either: mpsc::UnboundedReceiver<Control>,
+    }
+
+    impl Stopped {
+        fn new(closed: watch::Receiver<()>) -> Self {
+            let (requests, _never_read) = mpsc::unbounded_channel();
+            let (control, _never_read_either) = mpsc::unbounded_channel();
+            let queue = Arc::new(Semaphore::new(1_000_000));
+            let manager = TransactionManager::new(Inner {
+                store: Weak::new(),
+                requests,
+                control,
+                queue: Arc::clone(&queue),
+                notices: broadcast::channel(1).0.downgrade(),
+                closed,
+                stop_reason: Arc::new(OnceLock::from(StopReason::Fenced)),
+                begun: watch::channel(true).1,
+                clock: Arc::new(SystemClock::new()),
+                identity: IDENTITY,
+                folding: Arc::default(),
+                models: Arc::new(Registry::new()),
+                limits: Arc::default(),
+                projections: None,
+                adding: Default::default(),
+            });
+            Self { manager, queue, _never_read, _never_read_either }
+        }
+    }
+
     /// Goal: a call returns although its request lies in a channel that is never read again, as can happen if it is
     /// sent just while the driver stops. Method: receivers that are kept and never read, a store that is closed.
     #[test]
     fn a_message_that_nobody_takes_does_not_hang_its_caller() {
-        let (requests, _never_read) = mpsc::unbounded_channel();
-        let (control, _never_read_either) = mpsc::unbounded_channel();
-        let (_, closed) = watch::channel(());
-        let manager = TransactionManager::<Box<dyn Storage>>::new(Inner {
-            store: Weak::new(),
-            requests,
-            control,
-            queue: Arc::new(Semaphore::new(1_000_000)),
-            notices: broadcast::channel(1).0.downgrade(),
-            closed,
-            stop_reason: Arc::new(OnceLock::from(StopReason::Fenced)),
-            begun: watch::channel(true).1,
-            clock: Arc::new(SystemClock::new()),
-            identity: IDENTITY,
-            folding: Arc::default(),
-            models: Arc::new(Registry::new()),
-            limits: Arc::default(),
-            projections: None,
-            adding: Default::default(),
-        });
+        let stopped = Stopped::new(watch::channel(()).1);
+        let manager = &stopped.manager;
         let commit = manager.submit_weighing(Commit { changes: Vec::new(), bytes: 0 }, 1);
         assert!(matches!(commit.now_or_never(), Some(Err(Error::Stopped(StopReason::Fenced)))));
         assert!(matches!(manager.status().now_or_never(), Some(Err(Error::Stopped(StopReason::Fenced)))));
         assert!(matches!(manager.shutdown().now_or_never(), Some(Err(Error::Stopped(StopReason::Fenced)))));
+    }
+
+    /// Goal: once a call has returned, the app can open the store again. Method: a driver that has stopped and holds the
+    /// store for a moment longer.
+    #[test]
+    fn a_call_to_a_replica_that_stops_returns_once_the_store_is_closed() {
+        let (open, closed) = watch::channel(());
+        let stopped = Stopped::new(closed);
+        stopped.queue.close();
+        let mut commit = pin!(stopped.manager.submit_weighing(Commit { changes: Vec::new(), bytes: 0 }, 1));
+        assert!(commit.as_mut().now_or_never().is_none());
+        drop(open);
+        assert!(matches!(commit.now_or_never(), Some(Err(Error::Stopped(StopReason::Fenced)))));
     }
 }

@@ -2,7 +2,7 @@
 //! are added that belong to nothing.
 
 use super::*;
-use crate::stored::long_value;
+use crate::stored::{clock_value, long_value};
 
 #[test]
 fn the_audit_notices_every_byte_that_matters() {
@@ -81,4 +81,58 @@ fn the_audit_notices_a_long_row_whose_length_is_not_known() {
     batch.put(keys::long(REPLICA, 2), [&row[..4], &[row[4] ^ 1]].concat());
     block_on(world.store.write(batch)).unwrap();
     assert_eq!(world.audit(), [Rule::LogIsWhole]);
+}
+
+/// The rules that a store breaks once `change` has been made to its rows.
+fn broken_by(world: &World, change: impl FnOnce(&mut BTreeMap<Key, Value>)) -> Vec<Rule> {
+    let mut map = world.store.0.lock().unwrap().clone();
+    change(&mut map);
+    block_on(audit(&Map(Mutex::new(map)))).into_iter().map(|found| found.rule).collect()
+}
+
+/// The stamps of one millisecond differ in their counters alone.
+#[test]
+fn the_audit_notices_a_clock_behind_a_stamp_of_the_same_millisecond() {
+    let mut world = World::unpruned();
+    world.commit(vec![tag(1, "a")]).unwrap();
+    world.commit(vec![tag(1, "b")]).unwrap();
+    let last = world.head().stamp;
+    let with_clock = |counter| {
+        let clock = clock_value(Hlc::new(last.wall(), counter, REPLICA));
+        broken_by(&world, |map| drop(map.insert(keys::clock(), clock)))
+    };
+    assert_eq!(with_clock(last.counter()), []);
+    assert!(with_clock(last.counter() - 1).contains(&Rule::Clock));
+}
+
+/// A clock that stands far above all stamps does not hide a head with a stamp that no commit has.
+#[test]
+fn the_audit_compares_the_stamp_of_a_head_with_the_one_of_its_commit() {
+    let mut world = World::unpruned();
+    world.commit(vec![tag(1, "a")]).unwrap();
+    let head = world.head();
+    let later = |ms: u64| Hlc::new(WallMs::new(head.stamp.wall().get() + ms).unwrap(), 0, REPLICA);
+    let with_stamp = |stamp| {
+        broken_by(&world, |map| {
+            map.insert(keys::clock(), clock_value(later(9)));
+            map.insert(keys::head(REPLICA), Head { stamp, ..head }.to_value());
+        })
+    };
+    assert_eq!(with_stamp(head.stamp), []);
+    assert_eq!(with_stamp(later(1)), [Rule::Chain]);
+}
+
+/// Nothing else tells that a delete is missing: it has no value that could be looked for.
+#[test]
+fn the_audit_notices_a_record_that_a_delete_did_not_reach() {
+    let mut world = World::unpruned();
+    world.commit(vec![tag(1, "a")]).unwrap();
+    let (key, seq) = (RecordKey::new::<Tag>(&1), world.head().seq);
+    let before = world.get(key.as_bytes().to_vec()).unwrap();
+    world.commit(vec![untag(1)]).unwrap();
+    let found = broken_by(&world, |map| {
+        map.insert(key.as_bytes().to_vec(), before);
+        map.remove(&keys::kept(REPLICA, seq, &key));
+    });
+    assert_eq!(found, [Rule::RecordFollowsLog]);
 }
