@@ -141,3 +141,82 @@ fn a_page_fits_into_the_frames_of_whoever_asked() {
     let page = page.whole(REPLICA);
     assert!(head.more && page.len() > 3 && len <= 2_000, "{len} bytes");
 }
+
+/// The largest commit that the limits of the author let through is taken where the limits are the same, and one that is
+/// larger by one stops its stream, for each of them.
+#[test]
+fn c16_a_received_commit_is_taken_at_each_limit_and_stops_its_stream_above_it() {
+    const ID: usize = 20;
+    const VALUE: usize = 2_000;
+    let write = |n: u8| (RecordKey::from_parts("note", None, &[n; ID]), Some(vec![n; VALUE]), None);
+    type Field = fn(&mut Limits) -> &mut usize;
+    let cases: [(&str, Field, usize); 4] = [
+        ("id_bytes_max", |limits| &mut limits.id_bytes_max, ID),
+        ("value_bytes_max", |limits| &mut limits.value_bytes_max, VALUE),
+        ("commit_changes_max", |limits| &mut limits.commit_changes_max, 2),
+        ("commit_bytes_max", |limits| &mut limits.commit_bytes_max, 2 * (ID + VALUE)),
+    ];
+    for (name, field, most) in cases {
+        for (frame, max) in
+            [(live as fn(&[&Made]) -> Bytes, most), (page, most), (live, most - 1), (page, most - 1)]
+        {
+            // A single record always fits, so it must be smaller than the whole commit.
+            let mut limits = Limits { value_bytes_max: VALUE, ..Limits::default() };
+            *field(&mut limits) = max;
+            let mut world = World::limited(limits);
+            let made = Author::new(B, B_DEVICE).commit(&[], vec![write(1), write(2)]);
+            world.feed(B, frame(&[&made]));
+            let stop = world.stop_of(B);
+            if max == most {
+                assert_eq!((world.seq_of(B), stop), (1, None), "{name} is {max}");
+            } else {
+                let Some(StreamStop::Refused { seq: 1, reason }) = stop else { panic!("{name}: {stop:?}") };
+                assert!(reason.contains(&format!("`Limits::{name}` = {max}")), "{reason}");
+                assert_eq!(world.seq_of(B), 0, "{name} is {max}");
+            }
+        }
+    }
+}
+
+/// Received commits share a write up to exactly the changes that one commit may have.
+#[test]
+fn received_commits_share_a_write_up_to_the_changes_of_one_commit() {
+    let pair = |n| vec![tagged(n, "a"), tagged(n + 1, "b")];
+    for (commit_changes_max, writes) in [(6, vec![3]), (5, vec![2, 1]), (4, vec![2, 1]), (3, vec![1, 1, 1])] {
+        let mut world = World::limited(Limits { commit_changes_max, ..Limits::default() });
+        let mut b = Author::new(B, B_DEVICE);
+        let made = [1, 3, 5].map(|n| b.commit(&[], pair(n)));
+        world.writes.clear();
+        world.feed(B, live(&made.iter().collect::<Vec<_>>()));
+        let logged = world.writes.iter().map(|batch| logged_in(batch).len()).filter(|count| *count > 0);
+        assert_eq!(logged.collect::<Vec<_>>(), writes, "{commit_changes_max}");
+        assert_eq!(world.seq_of(B), 3);
+    }
+}
+
+/// A frame counts with all that is in it, also with messages of kinds that are not known here.
+#[test]
+fn a_frame_of_exactly_the_limit_is_taken_and_one_byte_more_is_not() {
+    const FRAME_BYTES_MAX: usize = 4_000;
+    const LATER_KIND: u8 = 200;
+    let commit = live(&[&Author::new(B, B_DEVICE).tag(1, "a")]);
+    let greeting = hello(7, &[]);
+    for good in [commit, greeting] {
+        for (len, taken) in [(FRAME_BYTES_MAX, true), (FRAME_BYTES_MAX + 1, false)] {
+            let mut world = World::limited(Limits { frame_bytes_max: FRAME_BYTES_MAX, ..Limits::default() });
+            let around = wire::sealed(GROUP, LATER_KIND, &[]).len();
+            let rest = wire::sealed(GROUP, LATER_KIND, &vec![7; len - good.len() - around]);
+            let frame: Bytes = [&good[..], &rest].concat().into();
+            assert_eq!(frame.len(), len);
+            world.events();
+            world.feed(B, frame);
+            let events = world.events();
+            let refused = events.iter().find_map(|event| match event {
+                Event::FrameRejected { from: B, reason, .. } => Some(reason.clone()),
+                _ => None,
+            });
+            assert_eq!(refused.is_none(), taken, "{len}: {refused:?}");
+            assert!(refused.is_none_or(|reason| reason.contains("Limits::frame_bytes_max")));
+        }
+    }
+}
