@@ -63,6 +63,23 @@ fn y15_a_restored_store_stops_committing() {
     }
 }
 
+/// A proof may come while the records of a round are read: the round would go on with a second history.
+#[test]
+fn a_round_that_was_read_before_the_proof_is_refused() {
+    let mut world = World::connected(Rules::ALL);
+    let before = world.own();
+    let ticket = world.submit(vec![tag(8, "read")]);
+    let (job, keys) = world.up_to_read();
+    let acknowledged = WireHead { stream: C, seq: 3, digest: [7; 32] };
+    world.handle(Input::Frame(B, wire::regressed(GROUP, &acknowledged)));
+    let values = block_on(world.store.get_many(&keys));
+    world.handle(Input::Read(job, keys, values));
+    world.settle();
+    let reply = world.replies.iter().find(|(replied, _)| *replied == ticket);
+    assert!(matches!(reply, Some((_, Err(Error::Restored(_))))), "{reply:?}");
+    assert_eq!(world.own(), before);
+}
+
 /// A hello of an earlier session, or from before an acknowledgement, proves nothing: the peer is told what it once
 /// acknowledged, and knows better.
 #[test]
