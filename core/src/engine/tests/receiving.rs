@@ -195,6 +195,31 @@ fn a_record_is_read_once_for_all_commits_of_a_received_write() {
     assert_eq!(world.audit(), []);
 }
 
+/// On a store that is slow at every write, received writes are not made short for nothing: how slow it is, the commits of
+/// the app show, each a little.
+#[test]
+fn received_writes_are_worth_the_flush_of_a_slow_store() {
+    const FLUSH_MS: u64 = 200;
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    let mut sizes = Vec::new();
+    for n in 0..80 {
+        world.submit(vec![tag(1_000 + n, "mine")]);
+        let mine = world.up_to_write().unwrap();
+        world.now.mono.0 += FLUSH_MS;
+        world.written(mine);
+        let made: Vec<_> = (0..40).map(|id| b.tag(id, "a")).collect();
+        world.handle(Input::Frame(B, live(&made.iter().collect::<Vec<_>>())));
+        sizes.clear();
+        while let Some(batch) = world.up_to_write() {
+            sizes.push(logged_in(&batch).into_iter().filter(|stream| *stream == B).count());
+            world.now.mono.0 += FLUSH_MS;
+            world.written(batch);
+        }
+    }
+    assert_eq!(sizes.into_iter().find(|size| *size > 0), Some(40));
+}
+
 /// A commit of the app waits for the received write under way, so these are short while the app commits: whether the
 /// records are projected or not. Method: a store that takes 10 ms for each commit.
 #[test]
