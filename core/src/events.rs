@@ -92,6 +92,9 @@ pub enum Event {
     /// others get it from its author, and from whoever has it whole. All other streams go on. Told once for a place, and
     /// again after this store was opened anew; [`StreamStatus::damaged`](crate::StreamStatus::damaged) shows it.
     Damaged(Damage),
+    /// A damaged place of this store was mended with what a peer has: see
+    /// [`check_log`](crate::TransactionManager::check_log).
+    Mended(Damage),
     /// A peer has another history of a stream and could not show it, or another member has the one that is here: its log is
     /// damaged, or the one here is. Nothing of that stream is taken from the peer any more until one of the two is opened
     /// anew, and nothing else follows from its word.

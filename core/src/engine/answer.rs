@@ -135,6 +135,7 @@ impl Engine {
                     }
                 }
             },
+            Some(Reader::Check) => self.check_read(answer),
             None => {}
         }
     }

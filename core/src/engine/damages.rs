@@ -6,6 +6,7 @@
 //! Owns: the places here, and the ends at peers. Holds always: a place is told once; there are no more of them than a cap.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use crate::events::{Damage, DamagedPart};
 use crate::ids::ReplicaId;
@@ -40,6 +41,15 @@ impl Damages {
     pub(super) fn first(&self, stream: ReplicaId) -> Option<Damage> {
         let all = (stream, 0)..=(stream, u64::MAX);
         self.here.range(all).next().map(|((_, seq), part)| Damage { stream, seq: *seq, part: *part })
+    }
+
+    /// Forgets the damage of places that are whole.
+    pub(super) fn forget(&mut self, stream: ReplicaId, seqs: RangeInclusive<u64>) {
+        let whole: Vec<_> =
+            self.here.range((stream, *seqs.start())..=(stream, *seqs.end())).map(|(id, _)| *id).collect();
+        for id in whole {
+            self.here.remove(&id);
+        }
     }
 
     /// Takes the word of a peer that it cannot serve a stream from the commit `seq` on.

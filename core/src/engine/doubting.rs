@@ -81,6 +81,8 @@ impl Engine {
 
     /// Takes the row that a peer shows.
     pub(super) fn hear_shown(&mut self, from: ReplicaId, shown: Shown) {
+        let row = shown.row.as_ref().map(|row| (row.previous, row.entry.as_slice()));
+        self.checks.shown(from, (shown.stream, shown.seq), row);
         let Some(search) = self.doubts.search() else { return };
         if (search.stream, search.place) != (shown.stream, shown.seq) {
             return;

@@ -22,6 +22,7 @@ use crate::syncable::Syncable;
 
 use super::acks::{Acks, Hellos};
 use super::adding::Adding;
+use super::checks::Checks;
 use super::context::Context;
 use super::damages::Damages;
 use super::doubts::Doubts;
@@ -264,6 +265,7 @@ fn assemble(
         damages: Damages::default(),
         doubts: Doubts::default(),
         looks: Looks::default(),
+        checks: Checks::default(),
         rows: Rows::default(),
         last_reading: now.wall.as_ref().ok().map(|wall| (*wall, now.mono)),
         now,

@@ -106,6 +106,7 @@ impl Engine {
             | Doing::ReadingReceived(..)
             | Doing::Receiving { .. }
             | Doing::ReadingBesides
+            | Doing::ReadingMend
             | Doing::FoldingProjected
             | Doing::Mending => {}
         }
@@ -127,13 +128,14 @@ impl Engine {
             rows: self.rows.are_urgent(),
             app: self.writes.has_calls() && !blocked && !self.is_in_suspense(),
             peers: !self.closing && !self.inbox.is_empty(),
-            upkeep: (!self.closing || blocked) && self.upkeep.waits(),
+            upkeep: (!self.closing || blocked) && (self.upkeep.waits() || self.checks.has_mend()),
             urgent: blocked,
         };
         match self.writes.turn(waiting) {
             Some(Turn::Rows) => self.write_rows(),
             Some(Turn::Peers) => self.begin_receiving(),
             Some(Turn::App) => self.begin_round(),
+            Some(Turn::Upkeep) if self.checks.has_mend() && !blocked => self.begin_mend(),
             Some(Turn::Upkeep) => self.begin_upkeep(),
             None => {}
         }
@@ -155,7 +157,7 @@ impl Engine {
             .refusing(self.refusal())
     }
 
-    fn ledger_mut(&mut self) -> &mut Ledger {
+    pub(in crate::engine) fn ledger_mut(&mut self) -> &mut Ledger {
         Arc::make_mut(&mut self.ledger)
     }
 
@@ -222,7 +224,7 @@ impl Engine {
     }
 
     /// Writes a decision, with the due rows.
-    fn write(&mut self, mut decision: Decision, source: Source) {
+    pub(in crate::engine) fn write(&mut self, mut decision: Decision, source: Source) {
         for (ticket, result) in decision.settled.drain(..) {
             self.reply(ticket, result);
         }
@@ -254,6 +256,7 @@ impl Engine {
                 self.decide_received(commits, &places, keys, values);
             }
             Doing::ReadingBesides => self.decide_fold(values),
+            Doing::ReadingMend => self.decide_mend(values),
             other => debug_assert!(false, "records were read during {other:?}"),
         }
     }
@@ -322,6 +325,7 @@ impl Engine {
             }
             (Ok(()), Source::Rows) => {}
             (Ok(()), Source::Fold) => self.page_is_folded(),
+            (result, Source::Mend) => self.mend_written(result.is_ok()),
             // Head and log are as before. The clock is not set back: a stamp is never drawn twice.
             (Err(error), Source::App) => {
                 for (ticket, _) in decision.waiting {

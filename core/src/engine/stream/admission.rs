@@ -277,7 +277,10 @@ fn refused(seq: u64, reason: String) -> Admission {
 }
 
 /// Cuts the values of a commit where its entry says. Their digests are in the entry because it was rebuilt from them.
-fn cut_values(commit: &WireCommit, entry: &LogEntry) -> Result<Vec<Option<Bytes>>, &'static str> {
+pub(in crate::engine) fn cut_values(
+    commit: &WireCommit,
+    entry: &LogEntry,
+) -> Result<Vec<Option<Bytes>>, &'static str> {
     let mut rest = commit.values.clone();
     let mut values = Vec::with_capacity(entry.changes.len());
     for change in &entry.changes {

@@ -16,6 +16,7 @@
 mod auditing;
 mod authors;
 mod bounds;
+mod checking;
 mod clocks;
 mod committing;
 mod damage;
@@ -66,6 +67,7 @@ use super::{
     Action, Answer, Ask, Commit, Contents, Current, Decision, EFFECTS_MAX, Effect, Engine, Input, JobId, Pen,
     Query, Rules, STREAMS_MAX, Staged, Ticket, Updated, lend_keys, open, read_projections, take_keys_back,
 };
+use crate::check::LogCheck;
 use crate::clock::{ClockError, Mono, Now, WallMs};
 use crate::error::{Error, OpenError, SharedError, StopReason};
 use crate::events::{
