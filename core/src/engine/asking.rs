@@ -37,6 +37,7 @@ impl Engine {
         if self.context.rules.pulls_exclude {
             excluded.extend(self.streams.left_out_for(peer));
             excluded.extend(self.doubts.of(peer));
+            excluded.extend(self.damages.heads());
             excluded.extend(self.damages.ended(peer, |stream| self.streams.tip(stream).seq));
         }
         self.send_pull(peer, Kind::Page, excluded, None);
@@ -139,7 +140,9 @@ impl Engine {
         let own = self.ledger.own().point();
         let tips = self.streams.tips().map(|(stream, tip)| (stream, tip.point()));
         let again = |stream: ReplicaId| from.is_some_and(|(other, _)| other == stream);
-        let tips = tips.chain([(self.context.me(), own)]).filter(|(stream, _)| !again(*stream));
+        let tips = tips
+            .chain([(self.context.me(), own)])
+            .filter(|(stream, _)| !again(*stream) && self.damages.has_head(*stream));
         let tips = tips.chain(from).filter(|(_, point)| point.seq > 0);
         let mut heads: Vec<_> =
             tips.map(|(stream, point)| WireHead { stream, seq: point.seq, digest: point.digest }).collect();

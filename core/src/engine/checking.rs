@@ -1,14 +1,12 @@
 //! A chapter of the engine: checks of the logs here, and the mending of what they find.
 
-use std::collections::BTreeSet;
-
 use crate::error::Error;
 use crate::events::{Damage, DamagedPart, Event};
 use crate::ids::ReplicaId;
 use crate::storage::{ReadError, Value, WriteBatch};
 use crate::stored::keys;
 use crate::stored::log::{self, chain};
-use crate::stored::{LogEntry, Point, is_long, length, long_value, record};
+use crate::stored::{Head, LogEntry, Point, is_long, length, long_value, record};
 
 use super::checks::{Mend, Place, Step};
 use super::io::{Answer, Effect, Ticket};
@@ -30,7 +28,7 @@ impl Engine {
         if self.closing {
             return;
         }
-        self.checks.begin(&self.ledger);
+        self.checks.begin(&self.ledger, |stream| self.damages.has_head(stream));
         while let Some(step) = self.checks.step(&self.ledger, self.context.me()) {
             match step {
                 Step::Read(query) => self.reads.want(Reader::Check, query),
@@ -67,10 +65,15 @@ impl Engine {
     /// Asks the next peer for the next damaged place: for a row by its place, for values by a pull of its commit alone.
     fn ask_for_damaged(&mut self) {
         let Self { checks, peers, members, context, puller, inbox, .. } = self;
-        let able = |(stream, seq): (ReplicaId, u64), tried: &BTreeSet<ReplicaId>| {
+        // What peers have of a stream whose head is damaged here is not known.
+        let able = |(stream, seq): (ReplicaId, u64), place: &Place| {
             let able = peers.iter().filter(|(replica, peer)| {
-                let has = *replica == stream || peer.acked_of(stream).max(peer.has_of(stream)) >= seq;
-                has && peer.is_greeted() && !tried.contains(replica) && members.trusts(*replica, context)
+                let has = *replica == stream
+                    || place.part == DamagedPart::Head
+                    || peer.acked_of(stream).max(peer.has_of(stream)) >= seq;
+                has && peer.is_greeted()
+                    && !place.tried.contains(replica)
+                    && members.trusts(*replica, context)
             });
             able.map(|(replica, _)| replica).max_by_key(|replica| *replica == stream)
         };
@@ -117,6 +120,7 @@ impl Engine {
 
     /// Begins to write what mends a place.
     pub(super) fn begin_mend(&mut self) {
+        self.checks.begin_write();
         match self.checks.mend() {
             Some(((stream, seq), Mend::Row { previous, entry })) => {
                 let mut batch = WriteBatch::new();
@@ -125,6 +129,14 @@ impl Engine {
                     batch.put(keys::long(stream, seq), long_value(length(row.len())));
                 }
                 batch.put(keys::log(stream, seq), row);
+                if let Some(head) = self.head_with(stream, seq, entry) {
+                    batch.put(keys::head(stream), head.to_value());
+                }
+                self.write_mend(batch);
+            }
+            Some(((stream, _), Mend::Head(head))) => {
+                let mut batch = WriteBatch::new();
+                batch.put(keys::head(stream), head.to_value());
                 self.write_mend(batch);
             }
             Some(((stream, seq), Mend::Values(entry, _))) => {
@@ -160,6 +172,30 @@ impl Engine {
         self.write_mend(batch);
     }
 
+    /// The head of a stream whose last row is this one, if its head was not proven.
+    fn head_with(&self, stream: ReplicaId, seq: u64, entry: &[u8]) -> Option<Head> {
+        let head = self.ledger.head(stream);
+        let is_open = self.damages.has_head(stream) && head.seq == seq;
+        let entry = is_open.then(|| LogEntry::parse(stream, entry).ok()).flatten()?;
+        Some(Head { stamp: entry.stamp, ..head })
+    }
+
+    /// Takes note that a head is the right one: its stream goes on.
+    fn head_is_mended(&mut self, stream: ReplicaId, head: Head) {
+        self.damages.head_is_mended(stream, head.seq);
+        let before = self.streams.tip(stream).seq;
+        self.ledger_mut().mend(stream, head);
+        if stream != self.context.me() {
+            self.streams.mend(stream, &head);
+            if head.seq < before {
+                self.peers.tip_fell(stream, head.seq);
+            } else {
+                self.peers.tip_rose(stream, head.seq);
+            }
+            self.peers.all_are_useful();
+        }
+    }
+
     fn write_mend(&mut self, batch: WriteBatch) {
         if batch.is_empty() {
             return self.mend_written(true);
@@ -172,11 +208,18 @@ impl Engine {
     pub(super) fn mend_written(&mut self, ok: bool) {
         let Some((damage, mend)) = self.checks.written(ok) else { return };
         let Damage { stream, seq, .. } = damage;
-        if let Mend::Row { previous, entry } = mend {
-            let row_bytes = previous.len() + entry.len();
-            if is_long(&log::row(&previous, &entry)) {
-                self.ledger_mut().add_long_rows([(stream, seq, length(row_bytes))]);
+        match mend {
+            Mend::Row { previous, entry } => {
+                let row = log::row(&previous, &entry);
+                if is_long(&row) {
+                    self.ledger_mut().add_long_rows([(stream, seq, length(row.len()))]);
+                }
+                if let Some(head) = self.head_with(stream, seq, &entry) {
+                    self.head_is_mended(stream, head);
+                }
             }
+            Mend::Head(head) => self.head_is_mended(stream, head),
+            Mend::Values(..) => {}
         }
         self.damages.forget(stream, seq..=seq);
         // What was doubted may have been damaged here.

@@ -20,10 +20,11 @@ use crate::ids::ReplicaId;
 use crate::storage::{Entry, Value};
 use crate::stored::keys::{self, StoredKey};
 use crate::stored::log::{chain, split_row};
-use crate::stored::{Digest, LogEntry, Point};
+use crate::stored::{Digest, Head, LogEntry, Point};
 
 use super::Machine;
 use super::backoff::after;
+use super::ends;
 use super::io::{Answer, Query, Ticket};
 use super::ledger::Ledger;
 use super::serve::pick::LogRow;
@@ -49,8 +50,10 @@ pub(super) struct Place {
     pub(super) digest: Digest,
     /// The digest before it; of a damaged row nobody knows it.
     pub(super) previous: Option<Digest>,
+    /// The head that the log has, if it is another one than the stored head. A peer that has the same last row decides.
+    end: Option<Head>,
     /// The peers that could not help.
-    tried: BTreeSet<ReplicaId>,
+    pub(super) tried: BTreeSet<ReplicaId>,
 }
 
 /// A question to a peer.
@@ -67,6 +70,7 @@ pub(super) struct Asked {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Mend {
     Row { previous: Digest, entry: Vec<u8> },
+    Head(Head),
     Values(LogEntry, Vec<Option<Bytes>>),
 }
 
@@ -103,13 +107,15 @@ pub(super) struct Checks {
     waiting: Vec<Ticket>,
     callers: Vec<Ticket>,
     result: LogCheck,
+    ends: VecDeque<ends::Search>,
     walks: VecDeque<Walk>,
     reads: bool,
     places: BTreeMap<PlaceId, Place>,
     /// Whether a place may have a peer that was not asked for it.
     may_ask: bool,
     asked: Option<Asked>,
-    mend: Option<(Asked, Mend)>,
+    /// The place to write, the peer that brought what mends it, if one did, and that.
+    mend: Option<(PlaceId, Option<ReplicaId>, Mend)>,
     writes: bool,
     /// Whether a place was mended since peers were told.
     news: bool,
@@ -122,15 +128,24 @@ impl Checks {
     }
 
     /// Begins a run for the calls that wait, if none is under way.
-    pub(super) fn begin(&mut self, ledger: &Ledger) {
-        if self.waiting.is_empty() || !self.callers.is_empty() || !self.walks.is_empty() {
+    pub(super) fn begin(&mut self, ledger: &Ledger, has_head: impl Fn(ReplicaId) -> bool) {
+        if self.waiting.is_empty()
+            || !self.callers.is_empty()
+            || !self.walks.is_empty()
+            || !self.ends.is_empty()
+        {
             return;
         }
         self.callers = std::mem::take(&mut self.waiting);
         self.result = LogCheck::default();
         self.forget_tried();
-        let heads = ledger.heads().iter();
-        self.walks = heads.map(|(stream, head)| Walk::new(*stream, head.point())).collect();
+        for (stream, head) in ledger.heads() {
+            if has_head(*stream) {
+                self.walks.push_back(Walk::new(*stream, head.point()));
+            } else {
+                self.ends.push_back(ends::Search::new(*stream, head));
+            }
+        }
     }
 
     /// Asks all peers again for what is not mended.
@@ -143,6 +158,15 @@ impl Checks {
     pub(super) fn step(&mut self, ledger: &Ledger, kept_of: ReplicaId) -> Option<Step> {
         if self.reads {
             return None;
+        }
+        if let Some(search) = self.ends.front_mut() {
+            return match search.step(ledger) {
+                Some(query) => {
+                    self.reads = true;
+                    Some(Step::Read(query))
+                }
+                None => self.end_search(ledger, kept_of),
+            };
         }
         let walk = self.walks.front_mut()?;
         let step = walk.step(ledger, kept_of);
@@ -175,11 +199,31 @@ impl Checks {
         }
     }
 
+    /// Takes the end of a log whose head is damaged. Where the log does not prove the head, a peer is asked.
+    fn end_search(&mut self, ledger: &Ledger, kept_of: ReplicaId) -> Option<Step> {
+        if self.asked.is_some() || self.mend.is_some() {
+            return None;
+        }
+        if let Some(search) = self.ends.pop_front() {
+            let (stream, head) = (search.stream(), ledger.head(search.stream()));
+            let found = search.end(&head);
+            let place = (stream, head.seq);
+            self.add(Damage { stream, seq: head.seq, part: DamagedPart::Head }, head.digest, None);
+            if let Some(place) = self.places.get_mut(&place) {
+                place.end = found.map(|(end, _)| end);
+            }
+            if let Some((end, true)) = found {
+                self.mend = Some((place, None, Mend::Head(end)));
+            }
+        }
+        self.step(ledger, kept_of)
+    }
+
     /// Takes note of a place to mend.
     fn add(&mut self, damage: Damage, digest: Digest, previous: Option<Digest>) {
         let id = (damage.stream, damage.seq);
         if self.places.len() < PLACES_MAX || self.places.contains_key(&id) {
-            let place = Place { part: damage.part, digest, previous, tried: BTreeSet::new() };
+            let place = Place { part: damage.part, digest, previous, end: None, tried: BTreeSet::new() };
             self.places.insert(id, place);
             self.may_ask = true;
         }
@@ -188,7 +232,9 @@ impl Checks {
     /// Takes the answer to the read.
     pub(super) fn take(&mut self, answer: Answer) {
         self.reads = false;
-        if let Some(walk) = self.walks.front_mut() {
+        if let Some(search) = self.ends.front_mut() {
+            search.take(answer);
+        } else if let Some(walk) = self.walks.front_mut() {
             walk.take(answer);
         }
     }
@@ -196,6 +242,7 @@ impl Checks {
     /// Gives up the run, since the store could not be read. Returns the calls that waited for it.
     pub(super) fn fail(&mut self) -> Vec<Ticket> {
         self.reads = false;
+        self.ends.clear();
         self.walks.clear();
         std::mem::take(&mut self.callers)
     }
@@ -207,14 +254,14 @@ impl Checks {
     pub(super) fn choose(
         &mut self,
         can_pull: bool,
-        able: impl Fn(PlaceId, &BTreeSet<ReplicaId>) -> Option<ReplicaId>,
+        able: impl Fn(PlaceId, &Place) -> Option<ReplicaId>,
     ) -> Option<(PlaceId, Place, ReplicaId)> {
         if !self.may_ask || self.asked.is_some() || self.mend.is_some() {
             return None;
         }
         let mut waits = false;
         for (id, place) in &self.places {
-            if let Some(peer) = able(*id, &place.tried) {
+            if let Some(peer) = able(*id, place) {
                 if can_pull || place.part != DamagedPart::Value {
                     return Some((*id, place.clone(), peer));
                 }
@@ -234,12 +281,15 @@ impl Checks {
     pub(super) fn shown(&mut self, from: ReplicaId, place: PlaceId, row: Option<(Digest, &[u8])>) {
         let waits = |asked: &mut Asked| (asked.peer, asked.place, asked.pull) == (from, place, None);
         let Some(asked) = self.asked.take_if(waits) else { return };
-        let named = self.places.get(&place).map(|place| place.digest);
-        match row.filter(|(previous, entry)| Some(chain(previous, entry)) == named) {
-            Some((previous, entry)) => {
-                self.mend = Some((asked, Mend::Row { previous, entry: entry.to_vec() }));
-            }
-            None => self.was_tried(asked),
+        let here = self.places.get(&place);
+        let mend = row.zip(here).and_then(|((previous, entry), here)| {
+            let theirs = chain(&previous, entry);
+            let row = (theirs == here.digest).then(|| Mend::Row { previous, entry: entry.to_vec() });
+            row.or_else(|| here.end.filter(|end| end.digest == theirs).map(Mend::Head))
+        });
+        match mend {
+            Some(mend) => self.mend = Some((place, Some(from), mend)),
+            None => self.was_tried(asked.place, asked.peer),
         }
     }
 
@@ -253,12 +303,14 @@ impl Checks {
     pub(super) fn brought(&mut self, values: Option<(LogEntry, Vec<Option<Bytes>>)>) {
         let Some(asked) = self.asked.take() else { return };
         match values {
-            Some((entry, values)) => self.mend = Some((asked, Mend::Values(entry, values))),
-            None => self.was_tried(asked),
+            Some((entry, values)) => {
+                self.mend = Some((asked.place, Some(asked.peer), Mend::Values(entry, values)));
+            }
+            None => self.was_tried(asked.place, asked.peer),
         }
     }
 
-    fn was_tried(&mut self, Asked { place, peer, .. }: Asked) {
+    fn was_tried(&mut self, place: PlaceId, peer: ReplicaId) {
         if let Some(place) = self.places.get_mut(&place) {
             place.tried.insert(peer);
         }
@@ -275,7 +327,7 @@ impl Checks {
 
     pub(super) fn went_down(&mut self, peer: ReplicaId) {
         if let Some(asked) = self.asked.take_if(|asked| asked.peer == peer) {
-            self.was_tried(asked);
+            self.was_tried(asked.place, asked.peer);
         }
     }
 
@@ -286,25 +338,32 @@ impl Checks {
         self.mend.is_some() && !self.writes
     }
 
-    /// What mends the place that is to be written.
-    pub(super) fn mend(&mut self) -> Option<(PlaceId, &Mend)> {
+    /// Takes note that the place is being written.
+    pub(super) fn begin_write(&mut self) {
         self.writes = self.mend.is_some();
-        self.mend.as_ref().map(|(asked, mend)| (asked.place, mend))
+    }
+
+    /// The place that is written, and what mends it.
+    pub(super) fn mend(&self) -> Option<(PlaceId, &Mend)> {
+        self.mend.as_ref().map(|(place, _, mend)| (*place, mend))
     }
 
     /// Takes note of how the write ended; returns what was mended. The walk of a stream goes on behind its mended row.
     pub(super) fn written(&mut self, ok: bool) -> Option<(Damage, Mend)> {
         self.writes = false;
-        let (asked, mend) = self.mend.take()?;
+        let ((stream, seq), peer, mend) = self.mend.take()?;
         if !ok {
             // A store that refuses is not asked again and again.
-            self.was_tried(asked);
+            peer.into_iter().for_each(|peer| self.was_tried((stream, seq), peer));
             return None;
         }
-        let (stream, seq) = asked.place;
         let place = self.places.remove(&(stream, seq))?;
-        if let Mend::Row { .. } = mend {
-            self.walks.push_back(Walk::new(stream, Point { seq, digest: place.digest }));
+        match &mend {
+            Mend::Row { .. } => {
+                self.walks.push_back(Walk::new(stream, Point { seq, digest: place.digest }));
+            }
+            Mend::Head(head) => self.walks.push_back(Walk::new(stream, head.point())),
+            Mend::Values(..) => {}
         }
         self.result.mended += 1;
         (self.news, self.may_ask) = (true, !self.places.is_empty());
@@ -315,7 +374,11 @@ impl Checks {
 
     /// Whether nothing is under way and no peer is left to be asked.
     fn is_at_rest(&self) -> bool {
-        self.walks.is_empty() && !self.may_ask && self.asked.is_none() && self.mend.is_none()
+        self.ends.is_empty()
+            && self.walks.is_empty()
+            && !self.may_ask
+            && self.asked.is_none()
+            && self.mend.is_none()
     }
 
     /// Whether peers are to be told that something was mended.
@@ -463,7 +526,7 @@ impl Machine for Checks {
 
     fn expire(&mut self, now: Mono) {
         if let Some(asked) = self.asked.take_if(|asked| asked.deadline <= now) {
-            self.was_tried(asked);
+            self.was_tried(asked.place, asked.peer);
         }
     }
 

@@ -5,7 +5,7 @@
 //!
 //! Owns: the places here, and the ends at peers. Holds always: a place is told once; there are no more of them than a cap.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use crate::events::{Damage, DamagedPart};
@@ -20,6 +20,8 @@ const PLACES_MAX: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Damages {
     here: BTreeMap<(ReplicaId, u64), DamagedPart>,
+    /// The streams whose heads are damaged: they go no further here.
+    heads: BTreeSet<ReplicaId>,
     /// By peer and stream, the first commit that the peer cannot serve.
     ends: BTreeMap<(ReplicaId, ReplicaId), u64>,
 }
@@ -27,8 +29,28 @@ pub(super) struct Damages {
 impl Damages {
     /// Takes note of a damaged place here; returns whether it is news.
     pub(super) fn note(&mut self, damage: Damage) -> bool {
+        if damage.part == DamagedPart::Head {
+            self.heads.insert(damage.stream);
+        }
         let room = self.here.len() < PLACES_MAX;
         room && self.here.insert((damage.stream, damage.seq), damage.part).is_none()
+    }
+
+    /// Whether the head of a stream is the one that its log proves.
+    pub(super) fn has_head(&self, stream: ReplicaId) -> bool {
+        !self.heads.contains(&stream)
+    }
+
+    /// The streams whose heads are damaged.
+    pub(super) fn heads(&self) -> impl Iterator<Item = ReplicaId> {
+        self.heads.iter().copied()
+    }
+
+    /// Takes note that the head of a stream is the right one again, and stands at `seq`: what was missed behind it is no
+    /// damage.
+    pub(super) fn head_is_mended(&mut self, stream: ReplicaId, seq: u64) {
+        self.heads.remove(&stream);
+        self.here.retain(|(other, at), part| *other != stream || *part != DamagedPart::Head && *at <= seq);
     }
 
     /// The first damaged place of a stream here behind `seq`.

@@ -25,7 +25,8 @@ impl Engine {
         let rules = &self.context.rules;
         let known = if own { self.streams.has_two_histories(stream) } else { self.streams.is_forked(stream) };
         let off = if own { !rules.restores_are_noticed } else { !rules.chains_are_checked };
-        if known || off {
+        // A damaged head here contradicts everybody.
+        if known || off || !self.damages.has_head(stream) {
             return;
         }
         if !rules.accusers_show {

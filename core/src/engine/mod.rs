@@ -60,6 +60,7 @@ mod context;
 mod damages;
 mod doubting;
 mod doubts;
+mod ends;
 mod hear;
 mod io;
 mod joining;
@@ -109,6 +110,7 @@ pub(crate) use commit::{
 use context::Context;
 use damages::Damages;
 use doubts::Doubts;
+pub(crate) use ends::LogEnd;
 pub(crate) use io::{Answer, Effect, Input, JobId, Query, Ticket};
 use ledger::Ledger;
 use live::Live;
@@ -499,7 +501,10 @@ impl Engine {
 
     /// Tells a member how far the own stream is.
     fn send_word(&mut self, to: ReplicaId) {
-        if self.hidden().is_some() || !self.members.trusts(to, &self.context) {
+        if self.hidden().is_some()
+            || !self.damages.has_head(self.context.me())
+            || !self.members.trusts(to, &self.context)
+        {
             return;
         }
         let Point { seq, digest } = self.ledger.own().point();
@@ -522,7 +527,9 @@ impl Engine {
     fn heads(&self) -> Heads {
         let hidden = self.hidden();
         let heads = self.ledger.heads().iter();
-        let known = heads.filter(|(stream, head)| head.seq > 0 && Some(**stream) != hidden);
+        let known = heads.filter(|(stream, head)| {
+            head.seq > 0 && Some(**stream) != hidden && self.damages.has_head(**stream)
+        });
         let heads =
             known.map(|(stream, head)| WireHead { stream: *stream, seq: head.seq, digest: head.digest });
         Capped(heads.collect())

@@ -6,7 +6,7 @@ mod upkeep;
 use std::sync::Arc;
 
 use crate::error::{Error, SharedError, StopReason};
-use crate::events::{Event, StreamStop};
+use crate::events::{Damage, DamagedPart, Event, StreamStop};
 use crate::joined::{Joined, Undone};
 use crate::member::Member;
 use crate::storage::{BoxError, Key, ReadError, Value, WriteBatch};
@@ -43,6 +43,11 @@ impl Engine {
     pub(in crate::engine) fn refusal(&self) -> Option<Refusal> {
         if let Some(restored) = self.streams.restored() {
             return Some(Refusal::Restored(restored));
+        }
+        let me = self.context.me();
+        if let Some(damage) = self.damages.first(me).filter(|_| !self.damages.has_head(me)) {
+            let damage = Damage { seq: self.ledger.own().seq, part: DamagedPart::Head, ..damage };
+            return Some(Refusal::Damaged(damage));
         }
         let wait = self.join_wait().filter(|_| self.context.rules.joiner_waits)?;
         Some(Refusal::Joining(wait))

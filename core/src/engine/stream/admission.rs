@@ -111,6 +111,7 @@ impl Admitting<'_> {
         stream != self.context.me()
             && !self.streams.is_stopped_for(stream, peer)
             && !self.doubts.any(peer, stream)
+            && self.damages.has_head(stream)
             && self.is_known_stream(stream)
     }
 
@@ -141,6 +142,7 @@ impl Admitting<'_> {
         }
         let left = self.streams.is_stopped_for(stream, from)
             || self.doubts.any(from, stream)
+            || !self.damages.has_head(stream)
             || !self.is_known_stream(stream);
         left.then_some(Admission::Ignored)
     }
