@@ -358,12 +358,10 @@ const ENDS_AT_ONCE: usize = 16;
 async fn ends(storage: &impl Storage, heads: &[Entry]) -> Result<BTreeMap<ReplicaId, LogEnd>, ReadError> {
     let mut ends = BTreeMap::new();
     for heads in heads.chunks(ENDS_AT_ONCE) {
-        let (streams, keys): (Vec<_>, Vec<_>) = heads.iter().filter_map(LogEnd::keys).unzip();
-        let rows = storage.get_many(&keys.concat()).await?;
-        for (stream, rows) in streams.into_iter().zip(rows.chunks(2)) {
-            let row = |at: usize| rows.get(at).and_then(Option::as_ref);
-            ends.insert(stream, LogEnd::of(stream, row(0), row(1)));
-        }
+        let (streams, keys): (Vec<_>, Vec<_>) = heads.iter().filter_map(LogEnd::key).unzip();
+        let rows = storage.get_many(&keys).await?;
+        let found = streams.into_iter().zip(&rows);
+        ends.extend(found.map(|(stream, row)| (stream, LogEnd::of(stream, row.as_ref()))));
     }
     Ok(ends)
 }

@@ -142,7 +142,7 @@ impl Engine {
         let again = |stream: ReplicaId| from.is_some_and(|(other, _)| other == stream);
         let tips = tips
             .chain([(self.context.me(), own)])
-            .filter(|(stream, _)| !again(*stream) && self.damages.has_head(*stream));
+            .filter(|(stream, _)| !again(*stream) && self.damages.head_is_whole(*stream));
         let tips = tips.chain(from).filter(|(_, point)| point.seq > 0);
         let mut heads: Vec<_> =
             tips.map(|(stream, point)| WireHead { stream, seq: point.seq, digest: point.digest }).collect();

@@ -28,7 +28,7 @@ impl Engine {
         if self.closing {
             return;
         }
-        self.checks.begin(&self.ledger, |stream| self.damages.has_head(stream));
+        self.checks.begin(&self.ledger, |stream| self.damages.head_is_whole(stream));
         while let Some(step) = self.checks.step(&self.ledger, self.context.me()) {
             match step {
                 Step::Read(query) => self.reads.want(Reader::Check, query),
@@ -175,7 +175,7 @@ impl Engine {
     /// The head of a stream whose last row is this one, if its head was not proven.
     fn head_with(&self, stream: ReplicaId, seq: u64, entry: &[u8]) -> Option<Head> {
         let head = self.ledger.head(stream);
-        let is_open = self.damages.has_head(stream) && head.seq == seq;
+        let is_open = !self.damages.head_is_whole(stream) && head.seq == seq;
         let entry = is_open.then(|| LogEntry::parse(stream, entry).ok()).flatten()?;
         Some(Head { stamp: entry.stamp, ..head })
     }

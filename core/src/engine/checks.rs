@@ -128,7 +128,7 @@ impl Checks {
     }
 
     /// Begins a run for the calls that wait, if none is under way.
-    pub(super) fn begin(&mut self, ledger: &Ledger, has_head: impl Fn(ReplicaId) -> bool) {
+    pub(super) fn begin(&mut self, ledger: &Ledger, head_is_whole: impl Fn(ReplicaId) -> bool) {
         if self.waiting.is_empty()
             || !self.callers.is_empty()
             || !self.walks.is_empty()
@@ -140,7 +140,7 @@ impl Checks {
         self.result = LogCheck::default();
         self.forget_tried();
         for (stream, head) in ledger.heads() {
-            if has_head(*stream) {
+            if head_is_whole(*stream) {
                 self.walks.push_back(Walk::new(*stream, head.point()));
             } else {
                 self.ends.push_back(ends::Search::new(*stream, head));

@@ -37,7 +37,7 @@ impl Damages {
     }
 
     /// Whether the head of a stream is the one that its log proves.
-    pub(super) fn has_head(&self, stream: ReplicaId) -> bool {
+    pub(super) fn head_is_whole(&self, stream: ReplicaId) -> bool {
         !self.heads.contains(&stream)
     }
 

@@ -26,7 +26,7 @@ impl Engine {
         let known = if own { self.streams.has_two_histories(stream) } else { self.streams.is_forked(stream) };
         let off = if own { !rules.restores_are_noticed } else { !rules.chains_are_checked };
         // A damaged head here contradicts everybody.
-        if known || off || !self.damages.has_head(stream) {
+        if known || off || !self.damages.head_is_whole(stream) {
             return;
         }
         if !rules.accusers_show {

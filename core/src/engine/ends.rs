@@ -25,26 +25,23 @@ const READ_ROWS_MAX: usize = 256;
 pub(crate) struct LogEnd {
     /// The digest of the row at the head, and its stamp, unless only a later version can read it.
     row: Option<(Digest, Option<Hlc>)>,
-    /// Whether there is a row behind the head.
-    goes_on: bool,
 }
 
 impl LogEnd {
-    /// The stream of a head, and the keys of its last log row and of the one behind it. A head that cannot be read has none:
-    /// the store is not opened.
-    pub(crate) fn keys(head: &Entry) -> Option<(ReplicaId, [Key; 2])> {
+    /// The stream of a head, and the key of its last log row. A head that cannot be read has none: the store is not opened.
+    pub(crate) fn key(head: &Entry) -> Option<(ReplicaId, Key)> {
         let Some(StoredKey::Head(stream)) = StoredKey::parse(&head.key) else { return None };
         let head = Head::parse(stream, &head.value).ok()?;
-        Some((stream, [keys::log(stream, head.seq), keys::log(stream, head.seq + 1)]))
+        Some((stream, keys::log(stream, head.seq)))
     }
 
-    /// The end of the log of `stream`, given the values of these keys.
-    pub(crate) fn of(stream: ReplicaId, row: Option<&Value>, behind: Option<&Value>) -> Self {
+    /// The end of the log of `stream`, given that row.
+    pub(crate) fn of(stream: ReplicaId, row: Option<&Value>) -> Self {
         let read = |row: &Value| {
             let (previous, entry) = split_row(row).ok()?;
             Some((chain(&previous, entry), LogEntry::parse(stream, entry).ok().map(|entry| entry.stamp)))
         };
-        Self { row: row.and_then(read), goes_on: behind.is_some() }
+        Self { row: row.and_then(read) }
     }
 
     /// The head as the log proves it; `None` if it does not. The digest of the head proves its last row, and this the stamp.
@@ -57,7 +54,7 @@ impl LogEnd {
         let at_floor = Some((head.floor_digest, None)).filter(|_| head.seq == head.floor);
         let (digest, stamp) = at_floor.or(self.row)?;
         let stamp = stamp.unwrap_or(head.stamp);
-        (digest == head.digest && !self.goes_on).then_some(Head { stamp, ..head })
+        (digest == head.digest).then_some(Head { stamp, ..head })
     }
 }
 
@@ -134,7 +131,7 @@ mod tests {
             let at = usize::try_from(seq).unwrap().checked_sub(1)?;
             rows.get(at).and_then(Option::as_ref)
         };
-        let proven = LogEnd::of(B, row(head.seq), row(head.seq + 1)).proves(GROUP, B, &head);
+        let proven = LogEnd::of(B, row(head.seq)).proves(GROUP, B, &head);
         let (mut search, ledger) = (Search::new(B, &head), ledger([(B, head)]));
         while let Some(query) = search.step(&ledger) {
             let Query::Scan(range, limit) = query else { panic!("{query:?} reads no rows") };

@@ -223,7 +223,7 @@ impl Engine {
     fn hear_regressed(&mut self, from: ReplicaId, head: &WireHead) {
         // An acknowledgement covers only durable commits, so a head below it proves a restore. The peer has checked that the
         // stream was like that.
-        if self.ledger.head(head.stream).seq < head.seq && self.damages.has_head(head.stream) {
+        if self.ledger.head(head.stream).seq < head.seq && self.damages.head_is_whole(head.stream) {
             let WireHead { stream, seq, digest } = *head;
             self.note_restored(ForkRow { stream, seq, by: from, here: None, there: digest });
         }

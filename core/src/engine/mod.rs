@@ -502,7 +502,7 @@ impl Engine {
     /// Tells a member how far the own stream is.
     fn send_word(&mut self, to: ReplicaId) {
         if self.hidden().is_some()
-            || !self.damages.has_head(self.context.me())
+            || !self.damages.head_is_whole(self.context.me())
             || !self.members.trusts(to, &self.context)
         {
             return;
@@ -528,7 +528,7 @@ impl Engine {
         let hidden = self.hidden();
         let heads = self.ledger.heads().iter();
         let known = heads.filter(|(stream, head)| {
-            head.seq > 0 && Some(**stream) != hidden && self.damages.has_head(**stream)
+            head.seq > 0 && Some(**stream) != hidden && self.damages.head_is_whole(**stream)
         });
         let heads =
             known.map(|(stream, head)| WireHead { stream: *stream, seq: head.seq, digest: head.digest });

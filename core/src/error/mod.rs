@@ -211,7 +211,8 @@ pub enum Error {
     )]
     Restored(Restored),
 
-    /// The end of this replica's own log is damaged in its store. To go on from there could make a second history.
+    /// The end of this replica's own log is damaged in its store. To go on from there could make a second history, so this
+    /// replica commits nothing until [`check_log`](crate::TransactionManager::check_log) has mended it.
     #[error(
         "{0}; to commit, call `check_log` while a member is connected that has it, or open a new store and join; this one \
          can be read"

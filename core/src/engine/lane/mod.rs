@@ -45,9 +45,9 @@ impl Engine {
             return Some(Refusal::Restored(restored));
         }
         let me = self.context.me();
-        if let Some(damage) = self.damages.first(me).filter(|_| !self.damages.has_head(me)) {
-            let damage = Damage { seq: self.ledger.own().seq, part: DamagedPart::Head, ..damage };
-            return Some(Refusal::Damaged(damage));
+        if !self.damages.head_is_whole(me) {
+            let (seq, part) = (self.ledger.own().seq, DamagedPart::Head);
+            return Some(Refusal::Damaged(Damage { stream: me, seq, part }));
         }
         let wait = self.join_wait().filter(|_| self.context.rules.joiner_waits)?;
         Some(Refusal::Joining(wait))

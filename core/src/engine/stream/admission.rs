@@ -111,7 +111,7 @@ impl Admitting<'_> {
         stream != self.context.me()
             && !self.streams.is_stopped_for(stream, peer)
             && !self.doubts.any(peer, stream)
-            && self.damages.has_head(stream)
+            && self.damages.head_is_whole(stream)
             && self.is_known_stream(stream)
     }
 
@@ -142,7 +142,7 @@ impl Admitting<'_> {
         }
         let left = self.streams.is_stopped_for(stream, from)
             || self.doubts.any(from, stream)
-            || !self.damages.has_head(stream)
+            || !self.damages.head_is_whole(stream)
             || !self.is_known_stream(stream);
         left.then_some(Admission::Ignored)
     }

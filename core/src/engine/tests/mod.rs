@@ -206,9 +206,9 @@ fn open_engine_with(store: &Map, ask: Ask, models: Registry, now: Now) -> Result
     let mut values = block_on(store.get_many(&Contents::keys())).unwrap().into_iter();
     let heads = all(keys::heads());
     let end = |head: &Entry| {
-        let (stream, keys) = LogEnd::keys(head)?;
-        let rows = block_on(store.get_many(&keys)).unwrap();
-        Some((stream, LogEnd::of(stream, rows[0].as_ref(), rows[1].as_ref())))
+        let (stream, key) = LogEnd::key(head)?;
+        let rows = block_on(store.get_many(&[key])).unwrap();
+        Some((stream, LogEnd::of(stream, rows[0].as_ref())))
     };
     let found = Contents {
         ends: heads.iter().filter_map(end).collect(),
