@@ -222,8 +222,9 @@ impl Engine {
             Mend::Values(..) => {}
         }
         self.damages.forget(stream, seq..=seq);
-        // What was doubted may have been damaged here.
-        self.doubts.end_all(stream);
+        for peer in self.doubts.hear_again(stream) {
+            self.peers.compares_again(peer, stream);
+        }
         self.tell(Event::Mended(damage));
     }
 }

@@ -261,11 +261,14 @@ impl Checks {
         }
         let mut waits = false;
         for (id, place) in &self.places {
-            if let Some(peer) = able(*id, place) {
-                if can_pull || place.part != DamagedPart::Value {
-                    return Some((*id, place.clone(), peer));
-                }
-                waits = true;
+            let pulls = place.part == DamagedPart::Value && !can_pull;
+            if pulls && waits {
+                continue;
+            }
+            match able(*id, place) {
+                Some(_) if pulls => waits = true,
+                Some(peer) => return Some((*id, place.clone(), peer)),
+                None => {}
             }
         }
         self.may_ask = waits;

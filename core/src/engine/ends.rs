@@ -156,7 +156,7 @@ mod tests {
         let other = Head { stamp: super::super::made::stamp(1, B), floor_digest: [7; 32], ..head };
         assert_eq!(judged(other, |_| {}).0, Some(head), "what the log proves is put right");
         let empty = Head::start(GROUP, B);
-        assert_eq!(judged(empty, |rows| rows.clear()), (Some(empty), Some((empty, true))));
+        assert_eq!(judged(empty, Vec::clear), (Some(empty), Some((empty, true))));
         let pruned = Head { floor: 5, floor_digest: head.digest, ..head };
         assert_eq!(judged(pruned, |rows| rows.fill(None)).0, Some(pruned));
     }

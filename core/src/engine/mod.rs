@@ -459,9 +459,12 @@ impl Engine {
         frames
     }
 
-    /// How far a stream may be acknowledged.
+    /// How far a stream may be acknowledged: not at all if its head is damaged here.
     fn ack_of(&self, stream: ReplicaId) -> WireHead {
         let durable = self.context.rules.acks_are_durable || stream == self.context.me();
+        if !self.damages.head_is_whole(stream) {
+            return WireHead { stream, seq: 0, digest: [0; 32] };
+        }
         let point = if durable { self.ledger.head(stream).point() } else { self.streams.tip(stream).point() };
         WireHead { stream, seq: point.seq, digest: point.digest }
     }

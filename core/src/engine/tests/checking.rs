@@ -137,9 +137,9 @@ fn every_damaged_row_is_found_and_fetched() {
             let (before, commits) = (world.content(), commits_of(&world, stream));
             let key = keys::log(stream, seq);
             if at < gone {
-                flip(&world, &key, at)
+                flip(&world, &key, at);
             } else {
-                remove(&world, &key)
+                remove(&world, &key);
             }
             world.checks();
             let damage = Damage { stream, seq, part: DamagedPart::Row };
@@ -176,6 +176,27 @@ fn a_check_mends_what_peers_have_before_it_answers() {
     assert!(world.content() == before);
 }
 
+/// Who contradicted the damaged log here was set aside, and is heard again once that is mended.
+#[test]
+fn a_peer_that_contradicted_the_damage_is_heard_again() {
+    let mut world = relay();
+    let commits = commits_of(&world, REPLICA);
+    let own = world.own();
+    flip(&world, &keys::log(REPLICA, own.seq), 60);
+    let other = world.copy_at(own.seq - 1).tag(9, "another");
+    world.feed(B, hello(1, &[WireHead { digest: [7; 32], ..own }]));
+    world.convince(B, &[&other]);
+    let disputed = |world: &World| {
+        let streams = world.engine.report().streams;
+        streams.into_iter().find(|view| view.replica == REPLICA).unwrap().disputed
+    };
+    assert_eq!(disputed(&world), [B]);
+    world.feed(C, hello(1, &[own]));
+    world.checks();
+    world.answers(C, &commits);
+    assert_eq!((disputed(&world), world.damaged(REPLICA)), (vec![], None));
+}
+
 /// A peer's word mends nothing unless it has the digest that the log here names; then others are asked.
 #[test]
 fn what_is_not_the_row_mends_nothing() {
@@ -189,7 +210,7 @@ fn what_is_not_the_row_mends_nothing() {
     world.checks();
     let other = Author { seq: 1, digest: split_row(&commits[1].row).unwrap().0, ..Author::new(B, B_DEVICE) }
         .tag(9, "made up");
-    assert_eq!((world.answers(B, &[other.clone()]), world.checked()), (1, None), "C is asked next");
+    assert_eq!((world.answers(B, &[other]), world.checked()), (1, None), "C is asked next");
     assert_eq!(world.answers(C, &[]), 1);
     let damage = Damage { stream: B, seq: 2, part: DamagedPart::Row };
     assert_eq!(world.checked().map(|check| check.damaged), Some(vec![damage]));
@@ -225,9 +246,9 @@ fn every_damaged_value_is_found_and_fetched() {
             assert!(before.contains_key(&key), "{seq} of {stream}");
             world.feed(C, hello(1, &[world.head_of(stream)]));
             if gone {
-                remove(&world, &key)
+                remove(&world, &key);
             } else {
-                flip(&world, &key, before[&key].len() - 1)
+                flip(&world, &key, before[&key].len() - 1);
             }
             world.checks();
             let damage = Damage { stream, seq, part: DamagedPart::Value };
