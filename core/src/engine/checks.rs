@@ -6,7 +6,7 @@
 //!
 //! Owns: the walks down the logs, the places that are not mended, the one that a peer is asked for, and the one to write.
 //! Holds always: one read, one question and one write at a time; what is written has the digest that the log here names; a
-//! peer is asked once for a place until it says hello again.
+//! peer is asked once for a place until it says hello again; a place that is damaged again at once is left until then.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
@@ -54,6 +54,8 @@ pub(super) struct Place {
     end: Option<Head>,
     /// The peers that could not help.
     pub(super) tried: BTreeSet<ReplicaId>,
+    /// Whether it was mended already, and found damaged again: the medium may be broken there.
+    rests: bool,
 }
 
 /// A question to a peer.
@@ -111,6 +113,8 @@ pub(super) struct Checks {
     walks: VecDeque<Walk>,
     reads: bool,
     places: BTreeMap<PlaceId, Place>,
+    /// The places that were mended since a peer said hello.
+    mended: BTreeSet<PlaceId>,
     /// Whether a place may have a peer that was not asked for it.
     may_ask: bool,
     asked: Option<Asked>,
@@ -150,7 +154,11 @@ impl Checks {
 
     /// Asks all peers again for what is not mended.
     fn forget_tried(&mut self) {
-        self.places.values_mut().for_each(|place| place.tried.clear());
+        self.mended.clear();
+        for place in self.places.values_mut() {
+            place.tried.clear();
+            place.rests = false;
+        }
         self.may_ask = !self.places.is_empty();
     }
 
@@ -223,9 +231,10 @@ impl Checks {
     fn add(&mut self, damage: Damage, digest: Digest, previous: Option<Digest>) {
         let id = (damage.stream, damage.seq);
         if self.places.len() < PLACES_MAX || self.places.contains_key(&id) {
-            let place = Place { part: damage.part, digest, previous, end: None, tried: BTreeSet::new() };
-            self.places.insert(id, place);
-            self.may_ask = true;
+            let rests = self.mended.contains(&id);
+            let (part, tried) = (damage.part, BTreeSet::new());
+            self.places.insert(id, Place { part, digest, previous, end: None, tried, rests });
+            self.may_ask |= !rests;
         }
     }
 
@@ -260,7 +269,7 @@ impl Checks {
             return None;
         }
         let mut waits = false;
-        for (id, place) in &self.places {
+        for (id, place) in self.places.iter().filter(|(_, place)| !place.rests) {
             let pulls = place.part == DamagedPart::Value && !can_pull;
             if pulls && waits {
                 continue;
@@ -322,8 +331,10 @@ impl Checks {
 
     /// Takes note that a peer said hello: it may have by now what it had not.
     pub(super) fn greeted(&mut self, peer: ReplicaId) {
+        self.mended.clear();
         for place in self.places.values_mut() {
             place.tried.remove(&peer);
+            place.rests = false;
         }
         self.may_ask = !self.places.is_empty();
     }
@@ -368,6 +379,7 @@ impl Checks {
             Mend::Head(head) => self.walks.push_back(Walk::new(stream, head.point())),
             Mend::Values(..) => {}
         }
+        self.mended.insert((stream, seq));
         self.result.mended += 1;
         (self.news, self.may_ask) = (true, !self.places.is_empty());
         Some((Damage { stream, seq, part: place.part }, mend))

@@ -348,6 +348,29 @@ fn a_check_comes_to_an_end() {
     }
 }
 
+/// Where the medium itself is broken, the same is not fetched and written again and again.
+#[test]
+fn a_place_that_is_damaged_again_is_left() {
+    let mut world = relay();
+    let commits = commits_of(&world, B);
+    world.feed(B, hello(1, &[world.head_of(B)]));
+    flip(&world, &keys::log(B, 2), 50);
+    world.checks();
+    for session in 1..3 {
+        let [show] = world.shows(B)[..] else { panic!("B is asked") };
+        world.handle(Input::Frame(B, answer_to(&show, &commits.iter().collect::<Vec<_>>())));
+        let batch = world.up_to_write().expect("it is mended");
+        world.written(batch);
+        flip(&world, &keys::log(B, 2), 50);
+        world.settle();
+        assert_eq!(world.shows(B), []);
+        let left = world.checked().map(|check| (check.mended, check.damaged.len()));
+        assert_eq!(left, (session == 1).then_some((1, 1)));
+        assert!(world.damaged(B).is_some());
+        world.feed(B, hello(1, &[world.head_of(B)]));
+    }
+}
+
 /// A store that cannot be read fails the call, and the next one begins anew.
 #[test]
 fn a_store_that_cannot_be_read_fails_the_check() {
