@@ -1,6 +1,6 @@
 //! Opens a store: collects the app's wishes, reads the store, checks one against the other, writes a new identity.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
 use crate::clock::{Clock, SystemClock};
 use crate::driver::{Channels, Driver, OpenStore, read_clock};
-use crate::engine::{self, Ask, Contents, Rules};
+use crate::engine::{self, Ask, Contents, LogEnd, Rules};
 use crate::error::OpenError;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::limits::Limits;
@@ -18,7 +18,7 @@ use crate::member::Member;
 use crate::model::Registry;
 use crate::pages::Pages;
 use crate::projection::{Declared, Projecting};
-use crate::storage::{KeyRange, ReadError, Storage, WriteBatch};
+use crate::storage::{Entry, KeyRange, ReadError, Storage, WriteBatch};
 use crate::stored::FormatError;
 use crate::stored::keys::{self, RecordKey};
 use crate::syncable::{MODEL_BYTES_MAX, Syncable};
@@ -333,6 +333,7 @@ async fn write(storage: &impl Storage, batch: WriteBatch) -> Result<(), OpenErro
 
 async fn find(storage: &impl Storage) -> Result<Contents, NotFound> {
     let mut values = storage.get_many(&Contents::keys()).await?.into_iter();
+    let heads = Pages::new(storage, keys::heads()).all().await?;
     Ok(Contents {
         identity: values.next().flatten(),
         clock: values.next().flatten(),
@@ -340,13 +341,29 @@ async fn find(storage: &impl Storage) -> Result<Contents, NotFound> {
         any: !storage.scan(KeyRange::all(), 1).await?.is_empty(),
         models: Pages::new(storage, keys::models()).all().await?,
         projections: engine::read_projections(&Pages::new(storage, keys::projections()).all().await?)?,
-        heads: Pages::new(storage, keys::heads()).all().await?,
+        ends: ends(storage, &heads).await?,
+        heads,
         members: Pages::new(storage, RecordKey::range_of_model::<Member>()).all().await?,
         peers: Pages::new(storage, keys::peers()).all().await?,
         forks: Pages::new(storage, keys::forks()).all().await?,
         long_rows: Pages::new(storage, keys::all_long()).all().await?,
         besides: !storage.scan(keys::besides(), 1).await?.is_empty(),
     })
+}
+
+/// The most streams whose last log rows are in memory at once.
+const ENDS_AT_ONCE: usize = 16;
+
+/// Reads the ends of the logs.
+async fn ends(storage: &impl Storage, heads: &[Entry]) -> Result<BTreeMap<ReplicaId, LogEnd>, ReadError> {
+    let mut ends = BTreeMap::new();
+    for heads in heads.chunks(ENDS_AT_ONCE) {
+        let (streams, keys): (Vec<_>, Vec<_>) = heads.iter().filter_map(LogEnd::key).unzip();
+        let rows = storage.get_many(&keys).await?;
+        let found = streams.into_iter().zip(&rows);
+        ends.extend(found.map(|(stream, row)| (stream, LogEnd::of(stream, row.as_ref()))));
+    }
+    Ok(ends)
 }
 
 fn check_names(projections: &[Declared]) -> Result<(), OpenError> {

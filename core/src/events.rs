@@ -90,8 +90,13 @@ pub enum Event {
     },
     /// A place in the log of a stream is damaged in this store. From there on, this replica serves the stream to no peer;
     /// others get it from its author, and from whoever has it whole. All other streams go on. Told once for a place, and
-    /// again after this store was opened anew; [`StreamStatus::damaged`](crate::StreamStatus::damaged) shows it.
+    /// again after this store was opened anew; [`StreamStatus::damaged`](crate::StreamStatus::damaged) shows it, and
+    /// [`check_log`](crate::TransactionManager::check_log) mends it. From a damaged [head](DamagedPart::Head) the stream goes
+    /// no further here; if it is the own one, this replica commits no more until it is mended.
     Damaged(Damage),
+    /// A damaged place of this store was mended with what a peer has: see
+    /// [`check_log`](crate::TransactionManager::check_log).
+    Mended(Damage),
     /// A peer has another history of a stream and could not show it, or another member has the one that is here: its log is
     /// damaged, or the one here is. Nothing of that stream is taken from the peer any more until one of the two is opened
     /// anew, and nothing else follows from its word.
@@ -229,7 +234,7 @@ pub enum DamagedPart {
     Row,
     /// A value that it put, in its record or where it is kept for the log.
     Value,
-    /// The head of its stream.
+    /// The head of its stream, or the row that it names: the two contradict each other.
     Head,
 }
 

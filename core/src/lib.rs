@@ -137,6 +137,7 @@
 mod audit;
 mod batch;
 mod builder;
+mod check;
 mod clock;
 mod codec;
 #[cfg(any(doc, doctest))]
@@ -176,6 +177,7 @@ mod vectors;
 pub use audit::{Rule, Violation, audit};
 pub use batch::Batch;
 pub use builder::Builder;
+pub use check::LogCheck;
 pub use clock::{Clock, ClockError, Mono, Now, SystemClock, WallMs};
 pub use driver::Driver;
 pub use error::{Error, OpenError, SharedError, StopReason};

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 
+use crate::check::LogCheck;
 use crate::engine::{Commit, Ticket};
 use crate::error::{Error, StopReason};
 use crate::events::Notice;
@@ -21,6 +22,8 @@ pub(crate) enum Control {
     Release(ReplicaId, oneshot::Sender<bool>),
     /// Waits for a replica to knock; the reply says its device.
     Knock(ReplicaId, oneshot::Sender<Result<DeviceId, Error>>),
+    /// Checks the logs here.
+    CheckLog(oneshot::Sender<Result<LogCheck, Error>>),
     Shutdown,
 }
 
@@ -73,25 +76,44 @@ pub(crate) struct Waiting {
     pub(crate) _share: OwnedSemaphorePermit,
 }
 
-/// The callers that wait for replicas to knock.
+/// The callers whose calls need no write.
 #[derive(Debug, Default)]
-pub(crate) struct Knocks {
-    callers: HashMap<Ticket, oneshot::Sender<Result<DeviceId, Error>>>,
+pub(crate) struct Callers {
+    knocks: HashMap<Ticket, oneshot::Sender<Result<DeviceId, Error>>>,
+    checks: HashMap<Ticket, oneshot::Sender<Result<LogCheck, Error>>>,
     next: u64,
 }
 
-impl Knocks {
-    pub(super) fn call(&mut self, caller: oneshot::Sender<Result<DeviceId, Error>>) -> Ticket {
-        let ticket = Ticket(self.next);
+impl Callers {
+    fn ticket(&mut self) -> Ticket {
         self.next += 1;
-        self.callers.insert(ticket, caller);
+        Ticket(self.next)
+    }
+
+    /// Takes a caller that waits for a replica to knock.
+    pub(super) fn await_knock(&mut self, caller: oneshot::Sender<Result<DeviceId, Error>>) -> Ticket {
+        let ticket = self.ticket();
+        self.knocks.insert(ticket, caller);
         ticket
     }
 
-    pub(super) fn answer(&mut self, ticket: Ticket, device: Result<DeviceId, Error>) {
-        if let Some(caller) = self.callers.remove(&ticket) {
+    /// Takes a caller that waits for a check of the logs.
+    pub(super) fn await_check(&mut self, caller: oneshot::Sender<Result<LogCheck, Error>>) -> Ticket {
+        let ticket = self.ticket();
+        self.checks.insert(ticket, caller);
+        ticket
+    }
+
+    pub(super) fn knocked(&mut self, ticket: Ticket, device: Result<DeviceId, Error>) {
+        if let Some(caller) = self.knocks.remove(&ticket) {
             // The caller may no longer wait.
             let _ = caller.send(device);
+        }
+    }
+
+    pub(super) fn checked(&mut self, ticket: Ticket, result: Result<LogCheck, Error>) {
+        if let Some(caller) = self.checks.remove(&ticket) {
+            let _ = caller.send(result);
         }
     }
 }

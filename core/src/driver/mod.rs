@@ -26,7 +26,7 @@ use crate::joined::Work;
 use crate::projection::Projecting;
 use crate::storage::Storage;
 use crate::transport::{Incoming, Transport, TransportError};
-pub(crate) use channels::{Channels, Control, Knocks, OpenStore, Request, Waiting};
+pub(crate) use channels::{Callers, Channels, Control, OpenStore, Request, Waiting};
 use line::Line;
 pub(crate) use line::read_clock;
 
@@ -45,7 +45,7 @@ pub struct Driver<S: Storage> {
     line: Line,
     channels: Channels<S>,
     waiting: HashMap<Ticket, Waiting>,
-    knocks: Knocks,
+    callers: Callers,
     /// The work of joined writes whose turn has not come yet.
     joins: HashMap<Ticket, Work<S>>,
     projections: Option<Arc<dyn Projecting<S>>>,
@@ -71,7 +71,7 @@ impl<S: Storage> Driver<S> {
             line: Line { clock, transport },
             channels,
             waiting: HashMap::new(),
-            knocks: Knocks::default(),
+            callers: Callers::default(),
             joins: HashMap::new(),
             projections,
             next_ticket: 0,
@@ -102,7 +102,7 @@ impl<S: Storage> Driver<S> {
         let (mut yields, mut closed) = (false, false);
         loop {
             while let Ok(control) = self.channels.control.try_recv() {
-                answer(&mut self.engine, &self.line, &mut self.knocks, &mut self.channels.requests, control);
+                answer(&mut self.engine, &self.line, &mut self.callers, &mut self.channels.requests, control);
             }
             // Take the results of the store before any frames: an endless run of frames must not keep a write waiting.
             while let Some(Some(done)) = self.running.next().now_or_never() {
@@ -217,7 +217,7 @@ impl<S: Storage> Driver<S> {
             // No more calls come: `take_what_has_arrived` finds that out again and closes the engine.
             Arrived::Request(None) => {}
             Arrived::Control(control) => {
-                answer(&mut self.engine, &self.line, &mut self.knocks, &mut self.channels.requests, control);
+                answer(&mut self.engine, &self.line, &mut self.callers, &mut self.channels.requests, control);
             }
             Arrived::Incoming(incoming) => {
                 self.line.take(incoming, &mut self.engine, &self.channels);
@@ -248,7 +248,7 @@ impl<S: Storage> Driver<S> {
             }
         }
         self.waiting.clear();
-        self.knocks = Knocks::default();
+        self.callers = Callers::default();
         self.joins.clear();
         *notices = None;
         self.line.transport = None;
@@ -261,7 +261,7 @@ impl<S: Storage> Driver<S> {
 fn answer<T>(
     engine: &mut Engine,
     line: &Line,
-    knocks: &mut Knocks,
+    callers: &mut Callers,
     requests: &mut mpsc::UnboundedReceiver<T>,
     control: Control,
 ) {
@@ -274,8 +274,12 @@ fn answer<T>(
         }
         Control::Release(stream, reply) => drop(reply.send(engine.release_held(stream))),
         Control::Knock(replica, reply) => {
-            let ticket = knocks.call(reply);
+            let ticket = callers.await_knock(reply);
             engine.handle(line.now(), Input::AwaitKnock(ticket, replica));
+        }
+        Control::CheckLog(reply) => {
+            let ticket = callers.await_check(reply);
+            engine.handle(line.now(), Input::CheckLog(ticket));
         }
         // Closing the channel lets the calls that were sent before still be served.
         Control::Shutdown => requests.close(),

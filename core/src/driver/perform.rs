@@ -105,7 +105,11 @@ impl<S: Storage> Driver<S> {
                 Ok(())
             }
             Effect::Knocked(ticket, device) => {
-                self.knocks.answer(ticket, device);
+                self.callers.knocked(ticket, device);
+                Ok(())
+            }
+            Effect::Checked(ticket, result) => {
+                self.callers.checked(ticket, result);
                 Ok(())
             }
             Effect::Notify(notice) => {
@@ -162,7 +166,7 @@ impl<S: Storage> Driver<S> {
 
     /// Waits for `operation`, and meanwhile takes results of the store and answers managers.
     async fn while_serving<T>(&mut self, operation: impl Future<Output = T>) -> Result<T, StopReason> {
-        let Self { engine, channels, running, line, knocks, .. } = self;
+        let Self { engine, channels, running, line, callers, .. } = self;
         let mut operation = pin!(operation);
         loop {
             let (done, control) = (pin!(next_done(running)), pin!(next_control(&mut channels.control)));
@@ -170,7 +174,7 @@ impl<S: Storage> Driver<S> {
                 Either::Left((result, _)) => return Ok(result),
                 Either::Right((Either::Left((done, _)), _)) => engine.handle(line.now(), done?),
                 Either::Right((Either::Right((control, _)), _)) => {
-                    answer(engine, line, knocks, &mut channels.requests, control);
+                    answer(engine, line, callers, &mut channels.requests, control);
                 }
             }
         }

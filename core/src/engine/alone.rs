@@ -106,6 +106,7 @@ impl Alone {
             peers: Vec::new(),
             forks: Vec::new(),
             long_rows: Vec::new(),
+            ends: BTreeMap::new(),
             besides: false,
         };
         let (engine, batch) = match super::open(ask, &nothing, &Arc::new(registry), now.clone()) {

@@ -100,7 +100,8 @@ impl Engine {
 
     /// Takes note of a damaged place here. The app hears of it once.
     pub(super) fn note_damage(&mut self, damage: Damage) {
-        if self.damages.note(damage) {
+        // What was looked for may have been behind a head that was mended meanwhile.
+        if damage.seq <= self.ledger.head(damage.stream).seq && self.damages.note(damage) {
             self.marks.note(Mark::Damaged);
             self.tell(Event::Damaged(damage));
         }
@@ -135,6 +136,7 @@ impl Engine {
                     }
                 }
             },
+            Some(Reader::Check) => self.check_read(answer),
             None => {}
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::ids::ReplicaId;
+use crate::stored::Point;
 
 use super::Engine;
 use super::peer::Pace;
@@ -25,7 +26,8 @@ impl Engine {
         }
         if let Some((peer, stream)) = self.commit_to_try_again() {
             let excluded = self.all_streams_but(stream, peer);
-            return self.send_pull(peer, Kind::One, excluded);
+            self.send_pull(peer, Kind::One, excluded, None);
+            return;
         }
         let admitting = self.admitting();
         let able = self.able_peers(|stream, peer| admitting.wants(stream, peer), true);
@@ -35,9 +37,10 @@ impl Engine {
         if self.context.rules.pulls_exclude {
             excluded.extend(self.streams.left_out_for(peer));
             excluded.extend(self.doubts.of(peer));
+            excluded.extend(self.damages.heads());
             excluded.extend(self.damages.ended(peer, |stream| self.streams.tip(stream).seq));
         }
-        self.send_pull(peer, Kind::Page, excluded);
+        self.send_pull(peer, Kind::Page, excluded, None);
     }
 
     /// Asks for the page behind those that are on their way, if the link to their peer holds more.
@@ -118,18 +121,29 @@ impl Engine {
     }
 
     /// All streams of which `peer` may have commits that are missing here, but for `stream`.
-    fn all_streams_but(&self, stream: ReplicaId, peer: ReplicaId) -> Vec<ReplicaId> {
+    pub(super) fn all_streams_but(&self, stream: ReplicaId, peer: ReplicaId) -> Vec<ReplicaId> {
         let ahead = self.peers.ahead(peer).map(|(stream, _)| stream);
         let all: BTreeSet<_> =
             ahead.chain(self.streams.ids()).chain(self.members.ids()).chain([self.context.me()]).collect();
         all.into_iter().filter(|other| *other != stream).take(STREAMS_MAX).collect()
     }
 
-    /// Asks a peer for a page, or for one commit alone.
-    fn send_pull(&mut self, peer: ReplicaId, kind: Kind, excluded: Vec<ReplicaId>) {
+    /// Asks a peer for a page, or for one commit alone; returns the id of the pull. A stream that is asked for again `from`
+    /// a place is named as if no more of it were here.
+    pub(super) fn send_pull(
+        &mut self,
+        peer: ReplicaId,
+        kind: Kind,
+        excluded: Vec<ReplicaId>,
+        from: Option<(ReplicaId, Point)>,
+    ) -> u32 {
         let own = self.ledger.own().point();
         let tips = self.streams.tips().map(|(stream, tip)| (stream, tip.point()));
-        let tips = tips.chain([(self.context.me(), own)]).filter(|(_, point)| point.seq > 0);
+        let again = |stream: ReplicaId| from.is_some_and(|(other, _)| other == stream);
+        let tips = tips
+            .chain([(self.context.me(), own)])
+            .filter(|(stream, _)| !again(*stream) && self.damages.head_is_whole(*stream));
+        let tips = tips.chain(from).filter(|(_, point)| point.seq > 0);
         let mut heads: Vec<_> =
             tips.map(|(stream, point)| WireHead { stream, seq: point.seq, digest: point.digest }).collect();
         heads.sort_unstable_by_key(|head| head.stream);
@@ -137,8 +151,9 @@ impl Engine {
         let pace = self.pace(peer);
         // A single commit always fits, so a page without a budget has one.
         let budget = if kind == Kind::One { 0 } else { pace.page_bytes(limits.page_bytes_max) };
+        let (id, _) = self.puller.asks(peer, kind, budget, self.now.mono, pace.wait_ms());
         let pull = Pull {
-            id: self.puller.asks(peer, kind, budget, self.now.mono, pace.wait_ms()).0,
+            id,
             budget: crate::stored::length(budget),
             frame_bytes: crate::stored::length(limits.frame_bytes_max),
             heads: Capped(heads),
@@ -148,5 +163,6 @@ impl Engine {
             self.peers.is_asked(peer);
         }
         self.send(peer, wire::pull(self.context.group(), &pull));
+        id
     }
 }

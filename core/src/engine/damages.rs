@@ -5,7 +5,8 @@
 //!
 //! Owns: the places here, and the ends at peers. Holds always: a place is told once; there are no more of them than a cap.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use crate::events::{Damage, DamagedPart};
 use crate::ids::ReplicaId;
@@ -19,6 +20,8 @@ const PLACES_MAX: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Damages {
     here: BTreeMap<(ReplicaId, u64), DamagedPart>,
+    /// The streams whose heads are damaged: they go no further here.
+    heads: BTreeSet<ReplicaId>,
     /// By peer and stream, the first commit that the peer cannot serve.
     ends: BTreeMap<(ReplicaId, ReplicaId), u64>,
 }
@@ -26,8 +29,28 @@ pub(super) struct Damages {
 impl Damages {
     /// Takes note of a damaged place here; returns whether it is news.
     pub(super) fn note(&mut self, damage: Damage) -> bool {
+        if damage.part == DamagedPart::Head {
+            self.heads.insert(damage.stream);
+        }
         let room = self.here.len() < PLACES_MAX;
         room && self.here.insert((damage.stream, damage.seq), damage.part).is_none()
+    }
+
+    /// Whether the head of a stream is the one that its log proves.
+    pub(super) fn head_is_whole(&self, stream: ReplicaId) -> bool {
+        !self.heads.contains(&stream)
+    }
+
+    /// The streams whose heads are damaged.
+    pub(super) fn heads(&self) -> impl Iterator<Item = ReplicaId> {
+        self.heads.iter().copied()
+    }
+
+    /// Takes note that the head of a stream is the right one again, and stands at `seq`: what was missed behind it is no
+    /// damage.
+    pub(super) fn head_is_mended(&mut self, stream: ReplicaId, seq: u64) {
+        self.heads.remove(&stream);
+        self.here.retain(|(other, at), part| *other != stream || *part != DamagedPart::Head && *at <= seq);
     }
 
     /// The first damaged place of a stream here behind `seq`.
@@ -40,6 +63,15 @@ impl Damages {
     pub(super) fn first(&self, stream: ReplicaId) -> Option<Damage> {
         let all = (stream, 0)..=(stream, u64::MAX);
         self.here.range(all).next().map(|((_, seq), part)| Damage { stream, seq: *seq, part: *part })
+    }
+
+    /// Forgets the damage of places that are whole.
+    pub(super) fn forget(&mut self, stream: ReplicaId, seqs: RangeInclusive<u64>) {
+        let whole: Vec<_> =
+            self.here.range((stream, *seqs.start())..=(stream, *seqs.end())).map(|(id, _)| *id).collect();
+        for id in whole {
+            self.here.remove(&id);
+        }
     }
 
     /// Takes the word of a peer that it cannot serve a stream from the commit `seq` on.

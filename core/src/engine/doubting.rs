@@ -25,7 +25,8 @@ impl Engine {
         let rules = &self.context.rules;
         let known = if own { self.streams.has_two_histories(stream) } else { self.streams.is_forked(stream) };
         let off = if own { !rules.restores_are_noticed } else { !rules.chains_are_checked };
-        if known || off {
+        // A damaged head here contradicts everybody.
+        if known || off || !self.damages.head_is_whole(stream) {
             return;
         }
         if !rules.accusers_show {
@@ -81,6 +82,8 @@ impl Engine {
 
     /// Takes the row that a peer shows.
     pub(super) fn hear_shown(&mut self, from: ReplicaId, shown: Shown) {
+        let row = shown.row.as_ref().map(|row| (row.previous, row.entry.as_slice()));
+        self.checks.shown(from, (shown.stream, shown.seq), row);
         let Some(search) = self.doubts.search() else { return };
         if (search.stream, search.place) != (shown.stream, shown.seq) {
             return;

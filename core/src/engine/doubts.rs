@@ -268,6 +268,16 @@ impl Doubts {
         self.doubts.insert((peer, stream), Doubt::SetAside);
     }
 
+    /// Hears those again that were set aside on a stream, since the log here was the damaged one; returns them.
+    pub(super) fn hear_again(&mut self, stream: ReplicaId) -> Vec<ReplicaId> {
+        let again: Vec<_> =
+            self.set_aside_peers().filter(|(_, other)| *other == stream).map(|(peer, _)| peer).collect();
+        for peer in &again {
+            self.doubts.remove(&(*peer, stream));
+        }
+        again
+    }
+
     /// Forgets the doubts about the words of a peer: it went down, or begins anew. With `all`, also those on which it was
     /// set aside.
     pub(super) fn forget(&mut self, peer: ReplicaId, all: bool) {

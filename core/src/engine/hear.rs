@@ -46,6 +46,7 @@ impl Engine {
         self.end_late_witness();
         self.relays.forget(replica);
         self.serving.forget(replica);
+        self.checks.went_down(replica);
         self.puller.went_down(replica);
     }
 
@@ -187,6 +188,7 @@ impl Engine {
         self.hear_unheard(from, hello);
         self.hear_heads(from, &hello.heads);
         self.compare_places(from, &hello.heads);
+        self.checks.greeted(from);
     }
 
     /// Looks at what a peer once acknowledged, if its hello names less: if the stream was like that, the peer is told so.
@@ -221,7 +223,7 @@ impl Engine {
     fn hear_regressed(&mut self, from: ReplicaId, head: &WireHead) {
         // An acknowledgement covers only durable commits, so a head below it proves a restore. The peer has checked that the
         // stream was like that.
-        if self.ledger.head(head.stream).seq < head.seq {
+        if self.ledger.head(head.stream).seq < head.seq && self.damages.head_is_whole(head.stream) {
             let WireHead { stream, seq, digest } = *head;
             self.note_restored(ForkRow { stream, seq, by: from, here: None, there: digest });
         }
@@ -340,6 +342,9 @@ impl Engine {
     fn hear_page(&mut self, from: ReplicaId, head: &PageHead, commits: &Packed) {
         let (answers, timing) = self.puller.arrived(from, head.id, self.now.mono);
         self.hear_timing(from, timing);
+        if self.hear_values(from, head.id, commits) {
+            return;
+        }
         let before = self.inbox.filled();
         let (progress, all_new) = self.take_commits(from, commits);
         self.inbox.end_of_page(before);
@@ -449,7 +454,7 @@ impl Engine {
     ///
     /// The digest before a run in a live message is the one of the tip here. If that is another one than its sender says,
     /// the commits are pulled: a page shows another history by whole digests.
-    fn base_of(&self, run: &Run, stream: ReplicaId) -> Option<(DeviceId, Digest)> {
+    pub(super) fn base_of(&self, run: &Run, stream: ReplicaId) -> Option<(DeviceId, Digest)> {
         let device = run.device.or_else(|| self.admitting().device_of(stream))?;
         let digest = match run.before {
             Before::Full(digest) => digest,

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::check::LogCheck;
 use crate::error::{Error, SharedError};
 use crate::events::Notice;
 use crate::ids::{DeviceId, ReplicaId};
@@ -66,6 +67,8 @@ pub(crate) enum Input {
     Down(ReplicaId),
     /// A peer sent this frame.
     Frame(ReplicaId, Bytes),
+    /// The app wants the logs here checked.
+    CheckLog(Ticket),
     /// The app wants to add a replica, whose device it will say when it knocks.
     AwaitKnock(Ticket, ReplicaId),
     /// No peer can be reached any more.
@@ -108,6 +111,8 @@ pub(crate) enum Effect {
     Reply(Ticket, Result<(), Error>),
     /// Answer a call that asked for the device of a replica that it wants to add.
     Knocked(Ticket, Result<DeviceId, Error>),
+    /// Answer a call that asked for a check of the logs.
+    Checked(Ticket, Result<LogCheck, Error>),
     /// Tell the subscribers.
     Notify(Notice),
 }

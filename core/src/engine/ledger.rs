@@ -185,6 +185,21 @@ impl Ledger {
         }
     }
 
+    /// Takes the head that the log of a stream proves, in the place of a damaged one.
+    pub(super) fn mend(&mut self, stream: ReplicaId, head: Head) {
+        self.heads.insert(stream, head);
+        if stream == self.me {
+            self.kept_up_to = self.kept_up_to.max(head.seq);
+        } else {
+            self.moved.insert(stream);
+        }
+    }
+
+    /// Lets the next own commit rest on nothing of a stream, since its head is damaged.
+    pub(super) fn leave_out(&mut self, stream: ReplicaId) {
+        self.moved.remove(&stream);
+    }
+
     /// Asserts the invariants.
     pub(super) fn check(&self, context: &Context) {
         let high_water = self.clock.high_water();

@@ -8,7 +8,7 @@
 //! return values. No machine sees an effect, a frame or another machine. Only the engine knows them all: this file says
 //! which machine hears of an input, and which one is asked for the next effect. The other chapters of `impl Engine` are
 //! [`lane`] (jobs for the store and their results), [`hear`] (frames of peers), [`asking`] (pulls), [`answer`] (reads for
-//! peers), [`relaying`] (how far others have acknowledged), [`joining`] (replicas that want to become members), [`asked`]
+//! peers), [`checking`] (the logs here, on demand), [`relaying`] (how far others have acknowledged), [`joining`] (replicas that want to become members), [`asked`]
 //! (what the driver asks between two inputs) and [`report`] (the status for the app).
 //!
 //! | machine | owns |
@@ -31,6 +31,7 @@
 //! | [`doubts::Doubts`] | the words of peers that contradict what is here, and the search for who is right |
 //! | [`looks::Looks`] | the looks at the logs here: rows that the chain vouches for |
 //! | [`damages::Damages`] | the damaged places of the logs here, and at peers |
+//! | [`checks::Checks`] | the checks of the logs here, and what mends them |
 //! | [`serve::Serving`] | pulls to answer, places to compare |
 //! | [`rows::Rows`] | rows of peers and forks that ride on any write |
 //!
@@ -52,11 +53,14 @@ mod asked;
 mod asking;
 mod backoff;
 mod chain;
+mod checking;
+mod checks;
 mod commit;
 mod context;
 mod damages;
 mod doubting;
 mod doubts;
+mod ends;
 mod hear;
 mod io;
 mod joining;
@@ -98,6 +102,7 @@ use crate::stored::Point;
 
 use acks::{Acks, HelloReason, Hellos};
 use adding::Adding;
+use checks::Checks;
 pub(crate) use commit::{
     Action, Commit, Current, Decision, NewValue, Pen, Places, Received, Refusal, Staged, Update, Updated,
     lend_keys, take_keys_back,
@@ -105,6 +110,7 @@ pub(crate) use commit::{
 use context::Context;
 use damages::Damages;
 use doubts::Doubts;
+pub(crate) use ends::LogEnd;
 pub(crate) use io::{Answer, Effect, Input, JobId, Query, Ticket};
 use ledger::Ledger;
 use live::Live;
@@ -173,6 +179,7 @@ pub(crate) struct Engine {
     damages: Damages,
     doubts: Doubts,
     looks: Looks,
+    checks: Checks,
     rows: Rows,
     /// Both clocks, as read for the last input.
     now: Now,
@@ -202,6 +209,7 @@ impl Engine {
             Input::Up(peer) => self.came_up(peer),
             Input::Down(peer) => self.went_down(peer),
             Input::Frame(from, frame) => self.hear(from, frame),
+            Input::CheckLog(ticket) => self.check_log(ticket),
             Input::AwaitKnock(ticket, replica) => self.await_knock(ticket, replica),
             Input::Offline => {
                 let up: Vec<_> = self.peers.iter().map(|(replica, _)| replica).collect();
@@ -229,6 +237,7 @@ impl Engine {
             self.acknowledge();
             self.relay();
             self.begin_write();
+            self.go_on_with_check();
             self.pull();
             self.serve();
         }
@@ -242,7 +251,7 @@ impl Engine {
 
     /// All machines that depend on time or assert invariants. One list serves timeouts, expiry and checks, so that no
     /// machine is forgotten in one of them.
-    fn machines(&mut self) -> [&mut dyn Machine; 17] {
+    fn machines(&mut self) -> [&mut dyn Machine; 18] {
         [
             &mut self.peers,
             &mut self.streams,
@@ -260,6 +269,7 @@ impl Engine {
             &mut self.serving,
             &mut self.doubts,
             &mut self.looks,
+            &mut self.checks,
             &mut self.rows,
         ]
     }
@@ -449,9 +459,12 @@ impl Engine {
         frames
     }
 
-    /// How far a stream may be acknowledged.
+    /// How far a stream may be acknowledged: not at all if its head is damaged here.
     fn ack_of(&self, stream: ReplicaId) -> WireHead {
         let durable = self.context.rules.acks_are_durable || stream == self.context.me();
+        if !self.damages.head_is_whole(stream) {
+            return WireHead { stream, seq: 0, digest: [0; 32] };
+        }
         let point = if durable { self.ledger.head(stream).point() } else { self.streams.tip(stream).point() };
         WireHead { stream, seq: point.seq, digest: point.digest }
     }
@@ -491,7 +504,10 @@ impl Engine {
 
     /// Tells a member how far the own stream is.
     fn send_word(&mut self, to: ReplicaId) {
-        if self.hidden().is_some() || !self.members.trusts(to, &self.context) {
+        if self.hidden().is_some()
+            || !self.damages.head_is_whole(self.context.me())
+            || !self.members.trusts(to, &self.context)
+        {
             return;
         }
         let Point { seq, digest } = self.ledger.own().point();
@@ -514,7 +530,9 @@ impl Engine {
     fn heads(&self) -> Heads {
         let hidden = self.hidden();
         let heads = self.ledger.heads().iter();
-        let known = heads.filter(|(stream, head)| head.seq > 0 && Some(**stream) != hidden);
+        let known = heads.filter(|(stream, head)| {
+            head.seq > 0 && Some(**stream) != hidden && self.damages.head_is_whole(**stream)
+        });
         let heads =
             known.map(|(stream, head)| WireHead { stream: *stream, seq: head.seq, digest: head.digest });
         Capped(heads.collect())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::clock::Now;
 use crate::error::{Error, OpenError};
-use crate::events::Restored;
+use crate::events::{Damage, DamagedPart, Restored};
 use crate::hlc::HlcGenerator;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::limits::Limits;
@@ -22,9 +22,11 @@ use crate::syncable::Syncable;
 
 use super::acks::{Acks, Hellos};
 use super::adding::Adding;
+use super::checks::Checks;
 use super::context::Context;
 use super::damages::Damages;
 use super::doubts::Doubts;
+use super::ends::LogEnd;
 use super::ledger::Ledger;
 use super::live::Live;
 use super::looks::Looks;
@@ -85,6 +87,8 @@ pub(crate) struct Contents {
     pub(crate) peers: Vec<Entry>,
     pub(crate) forks: Vec<Entry>,
     pub(crate) long_rows: Vec<Entry>,
+    /// The end of the log of each stream that has a head.
+    pub(crate) ends: BTreeMap<ReplicaId, LogEnd>,
     /// Whether a value lies beside any record.
     pub(crate) besides: bool,
 }
@@ -118,7 +122,8 @@ pub(crate) fn open(
     if let Some(asked) = ask.device.filter(|asked| *asked != identity.device) {
         return Err(OpenError::OtherDevice { location, stored: identity.device, asked });
     }
-    let heads = read_heads(&found.heads).map_err(format)?;
+    let mut heads = read_heads(&found.heads).map_err(format)?;
+    let unproven = prove_heads(&mut batch, identity.group, &mut heads, &found.ends);
     let missing = |what| format(FormatError::Damaged { what });
     let own = heads.get(&identity.replica).ok_or_else(|| missing("the own head, which is missing,"))?;
     let clock = found.clock.as_deref().ok_or_else(|| missing("the clock, which is missing,"))?;
@@ -132,7 +137,8 @@ pub(crate) fn open(
     let introducer = introducer.map(|before| ask.introducer.unwrap_or(before));
     let clock = HlcGenerator::new(clock, ask.limits.max_drift_ms);
     let long_rows = read_long_rows(&found.long_rows).map_err(format)?;
-    let ledger = Ledger::opened(identity.group, heads, clock).with_long_rows(long_rows);
+    let mut ledger = Ledger::opened(identity.group, heads, clock).with_long_rows(long_rows);
+    unproven.iter().for_each(|damage| ledger.leave_out(damage.stream));
     let asked_introducer = ask.introducer;
     let mut engine = assemble(ask, identity, ledger, members, introducer, found.besides, registry, now);
     if engine.members.awaits_membership()
@@ -162,7 +168,30 @@ pub(crate) fn open(
             engine.streams.remember_fork(stream, proof);
         }
     }
+    unproven.into_iter().for_each(|damage| engine.note_damage(damage));
     Ok((engine, batch))
+}
+
+/// Compares each head with the end of its log, and puts right what that proves. Returns the heads that are not proven:
+/// their streams must not go on from there.
+fn prove_heads(
+    batch: &mut WriteBatch,
+    group: GroupId,
+    heads: &mut BTreeMap<ReplicaId, Head>,
+    ends: &BTreeMap<ReplicaId, LogEnd>,
+) -> Vec<Damage> {
+    let mut unproven = Vec::new();
+    for (stream, head) in heads {
+        match ends.get(stream).and_then(|end| end.proves(group, *stream, head)) {
+            Some(proven) if proven == *head => {}
+            Some(proven) => {
+                *head = proven;
+                batch.put(keys::head(*stream), head.to_value());
+            }
+            None => unproven.push(Damage { stream: *stream, seq: head.seq, part: DamagedPart::Head }),
+        }
+    }
+    unproven
 }
 
 /// The first opening of an empty store.
@@ -264,6 +293,7 @@ fn assemble(
         damages: Damages::default(),
         doubts: Doubts::default(),
         looks: Looks::default(),
+        checks: Checks::default(),
         rows: Rows::default(),
         last_reading: now.wall.as_ref().ok().map(|wall| (*wall, now.mono)),
         now,

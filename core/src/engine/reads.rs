@@ -15,6 +15,8 @@ pub(super) enum Reader {
     Page,
     /// A look at the log.
     Look,
+    /// A check of the logs.
+    Check,
 }
 
 /// The read lane.
@@ -61,7 +63,10 @@ impl Machine for Reads {
             let under_way = self.under_way.iter().filter(|(_, other)| *other == reader).count();
             under_way + self.waiting.iter().filter(|(other, _)| *other == reader).count()
         };
-        assert!(count(Reader::Page) <= 1 && count(Reader::Look) <= 1, "{self:?}");
+        assert!(
+            [Reader::Page, Reader::Look, Reader::Check].into_iter().all(|reader| count(reader) <= 1),
+            "{self:?}"
+        );
     }
 }
 

@@ -43,6 +43,8 @@ pub(super) enum Doing {
     ReadingBesides,
     /// Writing a folded page together with its projections.
     FoldingProjected,
+    /// Reading what a mended commit touches.
+    ReadingMend,
     /// Making or filling a projection, or paying debts of one.
     Mending,
 }
@@ -57,6 +59,8 @@ pub(super) enum Source {
     Rows,
     /// Values that lay beside records.
     Fold,
+    /// What mends a damaged place of the log.
+    Mend,
 }
 
 /// The parties that write.

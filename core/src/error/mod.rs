@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::clock::ClockError;
-use crate::events::{RecordKey, Restored};
+use crate::events::{Damage, RecordKey, Restored};
 use crate::ids::{DeviceId, ReplicaId};
 use crate::join::{StatementError, TransactionEnded};
 use crate::join_wait::JoinWait;
@@ -210,6 +210,14 @@ pub enum Error {
         "this store was restored from a backup or cloned, {0}; it can be read, but to commit, open a new store and join"
     )]
     Restored(Restored),
+
+    /// The end of this replica's own log is damaged in its store. To go on from there could make a second history, so this
+    /// replica commits nothing until [`check_log`](crate::TransactionManager::check_log) has mended it.
+    #[error(
+        "{0}; to commit, call `check_log` while a member is connected that has it, or open a new store and join; this one \
+         can be read"
+    )]
+    LogDamaged(Damage),
 
     // The app's own closure.
     /// The app's closure returned this error.

@@ -2,6 +2,7 @@
 
 use tokio::sync::oneshot;
 
+use crate::check::LogCheck;
 use crate::driver::Control;
 use crate::engine::{Commit, Staged};
 use crate::error::{Error, StopReason};
@@ -135,6 +136,36 @@ impl<S: Storage> TransactionManager<S> {
         match self.answer(answer).await {
             Some(true) => Ok(()),
             Some(false) => Err(Error::NotHeld { stream }),
+            None => Err(Error::Stopped(self.inner.stopped().await)),
+        }
+    }
+
+    /// Checks the log of this store, and mends what is damaged with what the peers have.
+    ///
+    /// Every stream is read from its head down to its floor, in reads of about 1 MiB: each row of the log against the digest
+    /// that the row behind it names, or the head, and each value against the digest in its row. The check runs beside commits
+    /// and peers, and delays none of them. What is damaged is asked of the peers that are connected, one after the other, also
+    /// what this replica has written itself. What a peer sends is taken only if it has the digest that the log here names.
+    ///
+    /// The call returns when all has been read, and no connected peer is left to be asked. What is not mended by then is in
+    /// [`LogCheck::damaged`](crate::LogCheck::damaged), and is asked for again whenever a peer says hello, until the store
+    /// is closed. [`Event::Damaged`](crate::Event::Damaged) and [`Event::Mended`](crate::Event::Mended) name each place;
+    /// [`StreamStatus::damaged`](crate::StreamStatus::damaged) says nothing of a mended place any more, and it is served again.
+    ///
+    /// The check compares the log with itself. Whether records, clock and log agree as well is the question of
+    /// [`audit`](crate::audit), which runs on a store that nobody has open.
+    ///
+    /// # Errors
+    /// [`Error::Read`] if the store could not be read, [`Error::Stopped`], [`Error::DriverNotRun`], [`Error::InsideClosure`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not take the request back: the check goes on.
+    pub async fn check_log(&self) -> Result<LogCheck, Error> {
+        self.inner.ready().await?;
+        let (reply, answer) = oneshot::channel();
+        let _ = self.inner.control.send(Control::CheckLog(reply));
+        match self.answer(answer).await {
+            Some(result) => result,
             None => Err(Error::Stopped(self.inner.stopped().await)),
         }
     }

@@ -20,6 +20,7 @@
 //! | H3, Y8, Y15 | `a_restored_store_that_wrote_other_commits_loses_nothing_anywhere`, `a_restored_store_learns_of_it_from_those_who_know_more`, `a_restored_store_that_lost_what_it_acknowledged_is_found_out` |
 //! | Y11, Y14, Y15, Y17 | `a_device_from_the_future_is_told_so_itself`, `a_full_disk_elsewhere_is_told_and_asks_for_one_commit_a_minute`, `the_original_of_a_copy_is_told_that_its_stream_has_stopped`, `the_original_goes_on_after_a_copy_of_it_was_found_out` |
 //! | C1, C6, Y4, X3 | `a_replica_that_stops_anywhere_goes_on_where_it_was` |
+//! | C19, Y15, Y16 | `a_damaged_log_harms_nobody_and_is_mended`, `a_value_that_is_gone_ends_its_own_stream_alone` |
 //! | Y14, Y20 | `a_star_says_what_has_reached_its_other_end`, `a_status_after_a_sleep_is_honest` |
 //! | Y17, Y19 | `a_joiner_says_why_it_waits_and_a_wrong_add_is_put_right`, `a_joiner_says_that_the_log_was_pruned`, `a_device_is_taken_over_only_by_a_call_that_says_so` |
 //! | B1, B2, C15 | `bad_frames_change_nothing_and_are_told`, `honest_peers_are_served_during_a_flood` |
@@ -31,6 +32,7 @@ mod catching_up;
 mod clocks;
 mod contents;
 mod crashes;
+mod damage;
 mod joining;
 mod merging;
 mod peer;
@@ -56,6 +58,7 @@ pub use clocks::{
     a_stream_from_the_future_is_held_alone_until_time_catches_up,
 };
 pub use crashes::a_replica_that_stops_anywhere_goes_on_where_it_was;
+pub use damage::{a_damaged_log_harms_nobody_and_is_mended, a_value_that_is_gone_ends_its_own_stream_alone};
 pub use joining::{
     a_device_is_taken_over_only_by_a_call_that_says_so, a_joiner_says_that_the_log_was_pruned,
     a_joiner_says_why_it_waits_and_a_wrong_add_is_put_right,
@@ -119,6 +122,8 @@ macro_rules! for_each_replication_property {
             the_original_of_a_copy_is_told_that_its_stream_has_stopped
             the_original_goes_on_after_a_copy_of_it_was_found_out
             a_replica_that_stops_anywhere_goes_on_where_it_was
+            a_damaged_log_harms_nobody_and_is_mended
+            a_value_that_is_gone_ends_its_own_stream_alone
             a_star_says_what_has_reached_its_other_end
             a_status_after_a_sleep_is_honest
             a_joiner_says_why_it_waits_and_a_wrong_add_is_put_right

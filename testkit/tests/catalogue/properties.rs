@@ -546,11 +546,16 @@ pub(crate) const PROPERTIES: &[Property] = &[
     Property {
         id: "C19",
         says: "A page never leaves with a broken chain: a damaged row harms its own stream at its own replica alone.",
-        method: "Flipped bits in every stored log row and value; peers that say what they cannot show.",
-        catches: "A relay that serves rows unchecked, so that receivers see a second history; an author that believes it.",
-        limits: "",
+        method: "Flipped bits in every stored log row, value and head; peers that say what they cannot show; a group whose relay \
+                 has a damaged log, on each store, until a check has mended it.",
+        catches: "A relay that serves rows unchecked, so that receivers see a second history; an author that believes it; a stream \
+                  that goes on from a wrong head; a check that takes what has another digest.",
+        limits: "Damage that is mended: only what a connected peer has whole, and a log below a damaged row only once that is \
+                 mended.",
         proof: Tests(&[
             "every_flipped_bit_of_a_row_is_found",
+            "what_is_not_the_row_mends_nothing",
+            "every_damaged_value_is_found_and_fetched",
             "a_lost_value_ends_its_own_stream_and_no_other",
             "a_word_that_is_not_shown_accuses_nobody",
         ]),

@@ -26,7 +26,7 @@ use bytes::Bytes;
 
 use crate::clock::{ClockError, WallMs};
 use crate::error::Error;
-use crate::events::{Notice, Restored};
+use crate::events::{Damage, Notice, Restored};
 use crate::hlc::{Hlc, HlcGenerator};
 use crate::ids::ReplicaId;
 use crate::join_wait::JoinWait;
@@ -74,6 +74,8 @@ pub(crate) enum Refusal {
     Joining(JoinWait),
     /// Its store was restored or cloned.
     Restored(Restored),
+    /// The end of its own log is damaged.
+    Damaged(Damage),
 }
 
 impl Refusal {
@@ -82,6 +84,7 @@ impl Refusal {
         match self {
             Self::Joining(wait) => Error::Joining { replica: me, wait },
             Self::Restored(restored) => Error::Restored(restored),
+            Self::Damaged(damage) => Error::LogDamaged(damage),
         }
     }
 }

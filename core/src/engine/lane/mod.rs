@@ -6,7 +6,7 @@ mod upkeep;
 use std::sync::Arc;
 
 use crate::error::{Error, SharedError, StopReason};
-use crate::events::{Event, StreamStop};
+use crate::events::{Damage, DamagedPart, Event, StreamStop};
 use crate::joined::{Joined, Undone};
 use crate::member::Member;
 use crate::storage::{BoxError, Key, ReadError, Value, WriteBatch};
@@ -43,6 +43,11 @@ impl Engine {
     pub(in crate::engine) fn refusal(&self) -> Option<Refusal> {
         if let Some(restored) = self.streams.restored() {
             return Some(Refusal::Restored(restored));
+        }
+        let me = self.context.me();
+        if !self.damages.head_is_whole(me) {
+            let (seq, part) = (self.ledger.own().seq, DamagedPart::Head);
+            return Some(Refusal::Damaged(Damage { stream: me, seq, part }));
         }
         let wait = self.join_wait().filter(|_| self.context.rules.joiner_waits)?;
         Some(Refusal::Joining(wait))
@@ -106,6 +111,7 @@ impl Engine {
             | Doing::ReadingReceived(..)
             | Doing::Receiving { .. }
             | Doing::ReadingBesides
+            | Doing::ReadingMend
             | Doing::FoldingProjected
             | Doing::Mending => {}
         }
@@ -127,13 +133,14 @@ impl Engine {
             rows: self.rows.are_urgent(),
             app: self.writes.has_calls() && !blocked && !self.is_in_suspense(),
             peers: !self.closing && !self.inbox.is_empty(),
-            upkeep: (!self.closing || blocked) && self.upkeep.waits(),
+            upkeep: (!self.closing || blocked) && (self.upkeep.waits() || self.checks.has_mend()),
             urgent: blocked,
         };
         match self.writes.turn(waiting) {
             Some(Turn::Rows) => self.write_rows(),
             Some(Turn::Peers) => self.begin_receiving(),
             Some(Turn::App) => self.begin_round(),
+            Some(Turn::Upkeep) if self.checks.has_mend() && !blocked => self.begin_mend(),
             Some(Turn::Upkeep) => self.begin_upkeep(),
             None => {}
         }
@@ -155,7 +162,7 @@ impl Engine {
             .refusing(self.refusal())
     }
 
-    fn ledger_mut(&mut self) -> &mut Ledger {
+    pub(in crate::engine) fn ledger_mut(&mut self) -> &mut Ledger {
         Arc::make_mut(&mut self.ledger)
     }
 
@@ -222,7 +229,7 @@ impl Engine {
     }
 
     /// Writes a decision, with the due rows.
-    fn write(&mut self, mut decision: Decision, source: Source) {
+    pub(in crate::engine) fn write(&mut self, mut decision: Decision, source: Source) {
         for (ticket, result) in decision.settled.drain(..) {
             self.reply(ticket, result);
         }
@@ -254,6 +261,7 @@ impl Engine {
                 self.decide_received(commits, &places, keys, values);
             }
             Doing::ReadingBesides => self.decide_fold(values),
+            Doing::ReadingMend => self.decide_mend(values),
             other => debug_assert!(false, "records were read during {other:?}"),
         }
     }
@@ -322,6 +330,7 @@ impl Engine {
             }
             (Ok(()), Source::Rows) => {}
             (Ok(()), Source::Fold) => self.page_is_folded(),
+            (result, Source::Mend) => self.mend_written(result.is_ok()),
             // Head and log are as before. The clock is not set back: a stamp is never drawn twice.
             (Err(error), Source::App) => {
                 for (ticket, _) in decision.waiting {

@@ -7,8 +7,8 @@
 //! look at the log take turns at the store.
 
 pub(super) mod page;
-mod pick;
-mod values;
+pub(super) mod pick;
+pub(super) mod values;
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -98,12 +98,12 @@ pub(super) struct Picked {
 }
 
 /// A commit as it stands in the log.
-#[derive(Debug)]
-pub(super) struct LogRow {
-    pub(super) stream: ReplicaId,
-    pub(super) seq: u64,
-    pub(super) row: Value,
-    pub(super) entry: LogEntry,
+#[derive(Clone, Debug)]
+pub(in crate::engine) struct LogRow {
+    pub(in crate::engine) stream: ReplicaId,
+    pub(in crate::engine) seq: u64,
+    pub(in crate::engine) row: Value,
+    pub(in crate::engine) entry: LogEntry,
 }
 
 /// A cursor in the log of a stream.
@@ -126,7 +126,7 @@ struct Cursor {
 
 impl LogRow {
     /// The bytes that the commit counts for in a page.
-    fn bytes(&self) -> usize {
+    pub(in crate::engine) fn bytes(&self) -> usize {
         let values = self.entry.changes.iter().filter_map(|change| change.value);
         let values = values.map(|value| value.len()).fold(0, usize::saturating_add);
         let entry = self.row.len().saturating_sub(size_of::<Digest>());

@@ -27,7 +27,7 @@ const VALUES_MAX: usize = 1024;
 
 /// Finds the values of commits.
 #[derive(Debug)]
-pub(super) struct Values {
+pub(in crate::engine) struct Values {
     chosen: Vec<Chosen>,
     phase: Phase,
     /// Whether a value must have the digest that its commit names.
@@ -49,7 +49,7 @@ enum Phase {
 
 /// A commit of the page.
 #[derive(Debug)]
-pub(super) struct Chosen {
+pub(in crate::engine) struct Chosen {
     pub(super) row: LogRow,
     /// A value for every change that has one, once the value is found.
     pub(super) values: Vec<Option<Located>>,
@@ -87,7 +87,7 @@ struct Span {
 impl Values {
     /// Begins to look for the values of `commits`. `own_kept` is this replica, and the highest of its commits with a
     /// kept value: the own stream mostly has none, and then needs no scan.
-    pub(super) fn new(commits: Vec<LogRow>, own_kept: (ReplicaId, u64), checked: bool) -> Self {
+    pub(in crate::engine) fn new(commits: Vec<LogRow>, own_kept: (ReplicaId, u64), checked: bool) -> Self {
         let open = |row: LogRow| Chosen { values: row.entry.changes.iter().map(|_| None).collect(), row };
         let chosen: Vec<_> = commits.into_iter().map(open).collect();
         let phase = Phase::Kept(spans(&chosen, own_kept));
@@ -95,7 +95,7 @@ impl Values {
     }
 
     /// The next read; `None` once all values are found.
-    pub(super) fn step(&mut self) -> Option<Query> {
+    pub(in crate::engine) fn step(&mut self) -> Option<Query> {
         loop {
             match &mut self.phase {
                 Phase::Kept(spans) => match spans.front() {
@@ -114,7 +114,7 @@ impl Values {
     }
 
     /// Takes the answer to the read.
-    pub(super) fn take(&mut self, answer: Answer) {
+    pub(in crate::engine) fn take(&mut self, answer: Answer) {
         match (&self.phase, answer) {
             (Phase::Kept(_), Answer::Entries(kept)) => self.take_kept(kept),
             (Phase::Records(_), Answer::Values(values)) => self.take_records(values),
@@ -124,7 +124,7 @@ impl Values {
     }
 
     /// The commits with their values that can be served, and the commits whose values are lost, the first of each stream.
-    pub(super) fn finish(&mut self) -> (Vec<Chosen>, Vec<(ReplicaId, u64)>) {
+    pub(in crate::engine) fn finish(&mut self) -> (Vec<Chosen>, Vec<(ReplicaId, u64)>) {
         let (lost, chosen) = (std::mem::take(&mut self.lost), std::mem::take(&mut self.chosen));
         let (mut served, mut places) = (Vec::with_capacity(chosen.len()), Vec::new());
         // The first commit of each stream that is left out.

@@ -111,6 +111,7 @@ impl Admitting<'_> {
         stream != self.context.me()
             && !self.streams.is_stopped_for(stream, peer)
             && !self.doubts.any(peer, stream)
+            && self.damages.head_is_whole(stream)
             && self.is_known_stream(stream)
     }
 
@@ -141,6 +142,7 @@ impl Admitting<'_> {
         }
         let left = self.streams.is_stopped_for(stream, from)
             || self.doubts.any(from, stream)
+            || !self.damages.head_is_whole(stream)
             || !self.is_known_stream(stream);
         left.then_some(Admission::Ignored)
     }
@@ -277,7 +279,10 @@ fn refused(seq: u64, reason: String) -> Admission {
 }
 
 /// Cuts the values of a commit where its entry says. Their digests are in the entry because it was rebuilt from them.
-fn cut_values(commit: &WireCommit, entry: &LogEntry) -> Result<Vec<Option<Bytes>>, &'static str> {
+pub(in crate::engine) fn cut_values(
+    commit: &WireCommit,
+    entry: &LogEntry,
+) -> Result<Vec<Option<Bytes>>, &'static str> {
     let mut rest = commit.values.clone();
     let mut values = Vec::with_capacity(entry.changes.len());
     for change in &entry.changes {

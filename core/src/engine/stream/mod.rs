@@ -137,6 +137,11 @@ impl Streams {
         self.end_stop(stream)
     }
 
+    /// Takes note of the right head of a stream whose head was damaged: nothing of it waits.
+    pub(super) fn mend(&mut self, stream: ReplicaId, head: &Head) {
+        self.entry(stream).tip = Tip::of(head);
+    }
+
     /// Takes note that no commit waits any more: all tips are heads.
     pub(super) fn settled(&mut self) {
         self.waiting.clear();

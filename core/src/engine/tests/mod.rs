@@ -16,6 +16,7 @@
 mod auditing;
 mod authors;
 mod bounds;
+mod checking;
 mod clocks;
 mod committing;
 mod damage;
@@ -23,6 +24,7 @@ mod failing;
 mod folding;
 mod forks;
 mod frames;
+mod heads;
 mod histories;
 mod hostile;
 mod joined;
@@ -63,9 +65,11 @@ use super::wire::{
     TooLong, WireClock, WireCommit, WireHead, WirePlace, WireRow,
 };
 use super::{
-    Action, Answer, Ask, Commit, Contents, Current, Decision, EFFECTS_MAX, Effect, Engine, Input, JobId, Pen,
-    Query, Rules, STREAMS_MAX, Staged, Ticket, Updated, lend_keys, open, read_projections, take_keys_back,
+    Action, Answer, Ask, Commit, Contents, Current, Decision, EFFECTS_MAX, Effect, Engine, Input, JobId,
+    LogEnd, Pen, Query, Rules, STREAMS_MAX, Staged, Ticket, Updated, lend_keys, open, read_projections,
+    take_keys_back,
 };
+use crate::check::LogCheck;
 use crate::clock::{ClockError, Mono, Now, WallMs};
 use crate::error::{Error, OpenError, SharedError, StopReason};
 use crate::events::{
@@ -200,14 +204,21 @@ fn models() -> Registry {
 fn open_engine_with(store: &Map, ask: Ask, models: Registry, now: Now) -> Result<Engine, OpenError> {
     let all = |range| block_on(store.scan(range, usize::MAX)).unwrap();
     let mut values = block_on(store.get_many(&Contents::keys())).unwrap().into_iter();
+    let heads = all(keys::heads());
+    let end = |head: &Entry| {
+        let (stream, key) = LogEnd::key(head)?;
+        let rows = block_on(store.get_many(&[key])).unwrap();
+        Some((stream, LogEnd::of(stream, rows[0].as_ref())))
+    };
     let found = Contents {
+        ends: heads.iter().filter_map(end).collect(),
         identity: values.next().unwrap(),
         clock: values.next().unwrap(),
         introducer: values.next().unwrap(),
         any: !all(KeyRange::all()).is_empty(),
         models: all(keys::models()),
         projections: read_projections(&all(keys::projections())).unwrap(),
-        heads: all(keys::heads()),
+        heads,
         members: all(RecordKey::range_of_model::<Member>()),
         peers: all(keys::peers()),
         forks: all(keys::forks()),

@@ -16,6 +16,8 @@ pub(super) struct World {
     pub(super) notices: Vec<Notice>,
     /// The answers to calls that asked for a device to add.
     pub(super) knocked: Vec<(u64, Result<DeviceId, Error>)>,
+    /// The answers to calls that asked for a check of the logs.
+    pub(super) checked: Vec<(u64, Result<LogCheck, Error>)>,
     pub(super) writes: Vec<WriteBatch>,
     /// The frames that were sent, each with its receiver; `None` stands for a broadcast.
     pub(super) sent: Vec<(Option<ReplicaId>, Bytes)>,
@@ -52,6 +54,7 @@ impl World {
             replies: Vec::new(),
             notices: Vec::new(),
             knocked: Vec::new(),
+            checked: Vec::new(),
             writes: Vec::new(),
             sent: Vec::new(),
             reached: Vec::new(),
@@ -137,6 +140,7 @@ impl World {
                     self.reached = to;
                 }
                 Effect::Reply(Ticket(ticket), result) => self.replies.push((ticket, result)),
+                Effect::Checked(Ticket(ticket), result) => self.checked.push((ticket, result)),
                 Effect::Knocked(Ticket(ticket), device) => self.knocked.push((ticket, device)),
                 Effect::Notify(notice) => self.notices.push(notice),
             }

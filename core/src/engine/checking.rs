@@ -1,0 +1,230 @@
+//! A chapter of the engine: checks of the logs here, and the mending of what they find.
+
+use crate::error::Error;
+use crate::events::{Damage, DamagedPart, Event};
+use crate::ids::ReplicaId;
+use crate::storage::{ReadError, Value, WriteBatch};
+use crate::stored::keys;
+use crate::stored::log::{self, chain};
+use crate::stored::{Head, LogEntry, Point, is_long, length, long_value, record};
+
+use super::checks::{Mend, Place, Step};
+use super::io::{Answer, Effect, Ticket};
+use super::pull::Kind;
+use super::reads::Reader;
+use super::stream::admission::cut_values;
+use super::wire::{self, Packed, Rebuilt, Show};
+use super::writes::{Doing, Source};
+use super::{Decision, Engine};
+
+impl Engine {
+    /// Takes a call that wants the logs here checked.
+    pub(super) fn check_log(&mut self, ticket: Ticket) {
+        self.checks.call(ticket);
+    }
+
+    /// Goes on with the check: asks for its next read, asks a peer for a damaged place, or answers the calls.
+    pub(super) fn go_on_with_check(&mut self) {
+        if self.closing {
+            return;
+        }
+        self.checks.begin(&self.ledger, |stream| self.damages.head_is_whole(stream));
+        while let Some(step) = self.checks.step(&self.ledger, self.context.me()) {
+            match step {
+                Step::Read(query) => self.reads.want(Reader::Check, query),
+                Step::Found(damage) => self.note_damage(damage),
+                Step::Sound(stream, seqs) => self.damages.forget(stream, seqs),
+            }
+        }
+        self.ask_for_damaged();
+        if self.checks.poll_news() {
+            // Peers leave out what they heard that is damaged here, until the next hello.
+            self.hellos.now();
+        }
+        if let Some((callers, result)) = self.checks.poll_end() {
+            for ticket in callers {
+                self.effects.push_back(Effect::Checked(ticket, Ok(result.clone())));
+            }
+        }
+    }
+
+    /// Takes the answer to a read of the check.
+    pub(super) fn check_read(&mut self, answer: Result<Answer, ReadError>) {
+        match answer {
+            Ok(answer) => self.checks.take(answer),
+            Err(error) => {
+                let error = std::sync::Arc::from(error.0);
+                for ticket in self.checks.fail() {
+                    let error = Error::Read(std::sync::Arc::clone(&error));
+                    self.effects.push_back(Effect::Checked(ticket, Err(error)));
+                }
+            }
+        }
+    }
+
+    /// Asks the next peer for the next damaged place: for a row by its place, for values by a pull of its commit alone.
+    fn ask_for_damaged(&mut self) {
+        let Self { checks, peers, members, context, puller, inbox, .. } = self;
+        // What peers have of a stream whose head is damaged here is not known.
+        let able = |(stream, seq): (ReplicaId, u64), place: &Place| {
+            let able = peers.iter().filter(|(replica, peer)| {
+                let has = *replica == stream
+                    || place.part == DamagedPart::Head
+                    || peer.acked_of(stream).max(peer.has_of(stream)) >= seq;
+                has && peer.is_greeted()
+                    && !place.tried.contains(replica)
+                    && members.trusts(*replica, context)
+            });
+            able.map(|(replica, _)| replica).max_by_key(|replica| *replica == stream)
+        };
+        let can_pull = puller.is_free() && inbox.has_room_for_a_page(&context.limits);
+        let Some(((stream, seq), place, peer)) = checks.choose(can_pull, able) else { return };
+        let pull = match place {
+            Place { part: DamagedPart::Value, previous: Some(digest), .. } => {
+                let excluded = self.all_streams_but(stream, peer);
+                Some(self.send_pull(
+                    peer,
+                    Kind::One,
+                    excluded,
+                    Some((stream, Point { seq: seq - 1, digest })),
+                ))
+            }
+            _ => {
+                self.send(peer, wire::show(self.context.group(), &Show { stream, seq, checked: false }));
+                None
+            }
+        };
+        self.checks.asks((stream, seq), peer, pull, self.now.mono);
+    }
+
+    /// Takes a page that was asked for the values of a commit; returns whether it is one.
+    pub(super) fn hear_values(&mut self, from: ReplicaId, pull: u32, packed: &Packed) -> bool {
+        let Some(((stream, seq), digest)) = self.checks.is_page(from, pull) else { return false };
+        let most = self.context.limits.frame_bytes_max;
+        let commits = packed.rebuild(from, most, true, |run, stream| self.base_of(run, stream));
+        let found = commits.unwrap_or_default().into_iter().find_map(|commit| match commit {
+            Rebuilt::Commit(commit) if (commit.stream, commit.seq) == (stream, seq) => Some(commit),
+            _ => None,
+        });
+        // The entry has the digests of the values that came, so values that are others make another entry.
+        let found = found.filter(|commit| chain(&commit.previous, &commit.entry) == digest);
+        self.checks.brought(found.and_then(|commit| {
+            let entry = LogEntry::parse(stream, &commit.entry).ok()?;
+            let values = cut_values(&commit, &entry).ok()?;
+            Some((entry, values))
+        }));
+        true
+    }
+
+    // --- writing ------------------------------------------------------------------------------------------------------
+
+    /// Begins to write what mends a place.
+    pub(super) fn begin_mend(&mut self) {
+        self.checks.begin_write();
+        match self.checks.mend() {
+            Some(((stream, seq), Mend::Row { previous, entry })) => {
+                let mut batch = WriteBatch::new();
+                let row = log::row(previous, entry);
+                if is_long(&row) {
+                    batch.put(keys::long(stream, seq), long_value(length(row.len())));
+                }
+                batch.put(keys::log(stream, seq), row);
+                if let Some(head) = self.head_with(stream, seq, entry) {
+                    batch.put(keys::head(stream), head.to_value());
+                }
+                self.write_mend(batch);
+            }
+            Some(((stream, _), Mend::Head(head))) => {
+                let mut batch = WriteBatch::new();
+                batch.put(keys::head(stream), head.to_value());
+                self.write_mend(batch);
+            }
+            Some(((stream, seq), Mend::Values(entry, _))) => {
+                let records = entry.changes.iter().map(|change| &change.record);
+                let kept = records.clone().map(|record| keys::kept(stream, seq, record));
+                let keys = records.map(|record| record.as_bytes().to_vec()).chain(kept).collect();
+                let job = self.writes.begin(Doing::ReadingMend);
+                self.effects.push_back(Effect::Read(job, keys));
+            }
+            None => {}
+        }
+    }
+
+    /// Puts the values of a commit where they belong, given its records and its kept values: into the record that it
+    /// wrote last, or beside the log. No other write has come between.
+    pub(super) fn decide_mend(&mut self, values: Result<Vec<Option<Value>>, ReadError>) {
+        let Ok(stored) = values else { return self.mend_written(false) };
+        let Some(((stream, seq), Mend::Values(entry, values))) = self.checks.mend() else { return };
+        let mut batch = WriteBatch::new();
+        let (records, kept) = stored.split_at(stored.len().min(entry.changes.len()));
+        let puts = entry.changes.iter().zip(values).zip(records.iter().zip(kept));
+        for ((change, value), (held, kept)) in puts {
+            let Some(value) = value else { continue };
+            let header = held.as_deref().and_then(|held| record::parse(held).ok()).map(|(header, _)| header);
+            let (key, old, new) = match header.filter(|header| header.holds(stream, seq)) {
+                Some(header) => (change.record.as_bytes().to_vec(), held, record::of(&header, value)),
+                None => (keys::kept(stream, seq, &change.record), kept, value.to_vec()),
+            };
+            if old.as_deref() != Some(&new) {
+                batch.put(key, new);
+            }
+        }
+        self.write_mend(batch);
+    }
+
+    /// The head of a stream whose last row is this one, if its head was not proven.
+    fn head_with(&self, stream: ReplicaId, seq: u64, entry: &[u8]) -> Option<Head> {
+        let head = self.ledger.head(stream);
+        let is_open = !self.damages.head_is_whole(stream) && head.seq == seq;
+        let entry = is_open.then(|| LogEntry::parse(stream, entry).ok()).flatten()?;
+        Some(Head { stamp: entry.stamp, ..head })
+    }
+
+    /// Takes note that a head is the right one: its stream goes on.
+    fn head_is_mended(&mut self, stream: ReplicaId, head: Head) {
+        self.damages.head_is_mended(stream, head.seq);
+        let before = self.streams.tip(stream).seq;
+        self.ledger_mut().mend(stream, head);
+        if stream != self.context.me() {
+            self.streams.mend(stream, &head);
+            if head.seq < before {
+                self.peers.tip_fell(stream, head.seq);
+            } else {
+                self.peers.tip_rose(stream, head.seq);
+            }
+            self.peers.all_are_useful();
+        }
+    }
+
+    fn write_mend(&mut self, batch: WriteBatch) {
+        if batch.is_empty() {
+            return self.mend_written(true);
+        }
+        let decision = Decision { batch, ..Decision::nothing(self.ledger.durable_clock()) };
+        self.write(decision, Source::Mend);
+    }
+
+    /// Takes the result of the write.
+    pub(super) fn mend_written(&mut self, ok: bool) {
+        let Some((damage, mend)) = self.checks.written(ok) else { return };
+        let Damage { stream, seq, .. } = damage;
+        match mend {
+            Mend::Row { previous, entry } => {
+                let row = log::row(&previous, &entry);
+                if is_long(&row) {
+                    self.ledger_mut().add_long_rows([(stream, seq, length(row.len()))]);
+                }
+                if let Some(head) = self.head_with(stream, seq, &entry) {
+                    self.head_is_mended(stream, head);
+                }
+            }
+            Mend::Head(head) => self.head_is_mended(stream, head),
+            Mend::Values(..) => {}
+        }
+        self.damages.forget(stream, seq..=seq);
+        for peer in self.doubts.hear_again(stream) {
+            self.peers.compares_again(peer, stream);
+        }
+        self.tell(Event::Mended(damage));
+    }
+}
