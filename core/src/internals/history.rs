@@ -74,18 +74,32 @@ pub async fn heads(storage: &dyn Storage) -> Result<Vec<(ReplicaId, u64, [u8; 32
 pub async fn history(storage: &dyn Storage) -> Result<Vec<Logged>, Error> {
     let mut commits = Vec::new();
     for (stream, ..) in heads(storage).await? {
-        for Entry { key, value } in Pages::new(storage, keys::logs(stream)).all().await? {
-            let Some(StoredKey::Log(_, seq)) = StoredKey::parse(&key) else { continue };
-            let LogEntry { device, stamp, after, changes } = LogEntry::parse(stream, split_row(&value)?.1)?;
-            let after = after.iter().map(|cause| (cause.stream, cause.seq)).collect();
-            let mut logged = Vec::with_capacity(changes.len());
-            for change in changes {
-                let delete = change.value.is_none();
-                let value = if delete { None } else { resolve(storage, stream, seq, &change.record).await? };
-                logged.push(LoggedChange { record: change.record, delete, value, epoch: change.epoch });
-            }
-            commits.push(Logged { stream, seq, device, stamp, after, changes: logged });
+        commits.extend(commits_from(storage, stream, 1).await?);
+    }
+    Ok(commits)
+}
+
+/// Reads the commits of one stream from `first` on.
+///
+/// # Errors
+/// If the store cannot be read.
+pub async fn commits_from(
+    storage: &dyn Storage,
+    stream: ReplicaId,
+    first: u64,
+) -> Result<Vec<Logged>, Error> {
+    let mut commits = Vec::new();
+    for Entry { key, value } in Pages::new(storage, keys::logs_from(stream, first)).all().await? {
+        let Some(StoredKey::Log(_, seq)) = StoredKey::parse(&key) else { continue };
+        let LogEntry { device, stamp, after, changes } = LogEntry::parse(stream, split_row(&value)?.1)?;
+        let after = after.iter().map(|cause| (cause.stream, cause.seq)).collect();
+        let mut logged = Vec::with_capacity(changes.len());
+        for change in changes {
+            let delete = change.value.is_none();
+            let value = if delete { None } else { resolve(storage, stream, seq, &change.record).await? };
+            logged.push(LoggedChange { record: change.record, delete, value, epoch: change.epoch });
         }
+        commits.push(Logged { stream, seq, device, stamp, after, changes: logged });
     }
     Ok(commits)
 }

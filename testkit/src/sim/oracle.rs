@@ -7,7 +7,7 @@ use syncline::internals::history::{self, Logged, StoredRecord};
 use syncline::{Change, ChangeKind, Hlc, RecordKey, ReplicaId, Syncable as _, audit};
 
 use super::deletes::Deletes;
-use super::models::{Note, PAIR, Place, Set};
+use super::models::{Note, PAIR, Photo, Place, Set};
 use super::store::Image;
 use super::{Failure, fail};
 
@@ -16,6 +16,8 @@ use super::{Failure, fail};
 pub(super) struct Oracle {
     /// Every commit, as it was in its author's store when it first was there.
     truth: BTreeMap<(ReplicaId, u64), Commit>,
+    /// The last commit of each author that is known.
+    known: BTreeMap<ReplicaId, u64>,
     /// What the apps were told of their values.
     told: BTreeMap<u64, Told>,
     /// The deletes of the apps.
@@ -82,6 +84,7 @@ fn serials_in(record: &RecordKey, value: &[u8]) -> BTreeSet<u64> {
     match record.model() {
         Note::SYNC_MODEL => decode::<Note>(value).map(|note| [note.serial].into()).unwrap_or_default(),
         Place::SYNC_MODEL => decode::<Place>(value).map(|place| [place.serial].into()).unwrap_or_default(),
+        Photo::SYNC_MODEL => decode::<Photo>(value).map(|photo| [photo.serial].into()).unwrap_or_default(),
         Set::SYNC_MODEL => decode::<Set>(value).map(|set| set.serials).unwrap_or_default(),
         _ => BTreeSet::new(),
     }
@@ -156,14 +159,13 @@ impl Oracle {
     /// Learns from a replica's own store which commits it has made. Has to come before any other store is judged, since
     /// the commit may be there already.
     pub(super) fn learn(&mut self, replica: ReplicaId, image: &Image) -> Result<(), Failure> {
-        let history = match block_on(history::history(image)) {
-            Ok(history) => history,
+        let known = self.known.entry(replica).or_default();
+        let made = match block_on(history::commits_from(image, replica, *known + 1)) {
+            Ok(made) => made,
             Err(error) => return fail("I1 a store is whole", format!("{replica}: {error}")),
         };
-        for commit in history.into_iter().filter(|commit| commit.stream == replica) {
-            if self.truth.contains_key(&(replica, commit.seq)) {
-                continue;
-            }
+        for commit in made {
+            *known = commit.seq;
             let before = self.truth.get(&(replica, commit.seq - 1));
             let mut causes = before.map_or_else(BTreeMap::new, |before| before.causes.clone());
             for (stream, seq) in &commit.after {
@@ -269,7 +271,7 @@ struct Folded {
 /// The fold is written down a second time here, so that a mistake of the engine is not repeated by the oracle.
 fn check_fold(view: &View, knows_sets: bool) -> Result<(), Failure> {
     let judged = |model: &str| match model {
-        Note::SYNC_MODEL | Place::SYNC_MODEL => true,
+        Note::SYNC_MODEL | Place::SYNC_MODEL | Photo::SYNC_MODEL => true,
         Set::SYNC_MODEL => knows_sets,
         _ => false,
     };

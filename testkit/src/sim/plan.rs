@@ -204,6 +204,22 @@ pub enum Action {
         /// How slow it is.
         rate: Rate,
     },
+    /// An app commits a large value.
+    Large {
+        /// The place of its process.
+        at: u8,
+        /// The id of the record.
+        id: u32,
+        /// How large the value is.
+        kib: u16,
+    },
+    /// An app makes many small commits.
+    Many {
+        /// The place of its process.
+        at: u8,
+        /// How many.
+        count: u16,
+    },
 }
 
 /// A change that an app makes to the record with this id: a put if the flag is set, otherwise a delete.

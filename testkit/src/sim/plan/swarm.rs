@@ -11,10 +11,13 @@ impl Plan {
         let mut rng = fastrand::Rng::with_seed(seed);
         let replicas = *rng.choice(&[2, 2, 3, 3, 3, 4, 5]).unwrap_or(&3);
         let ids = *rng.choice(&[1, 2, 4, 16, 500]).unwrap_or(&4);
-        let swarm = Swarm::draw(&mut rng);
+        let big = rng.u8(..) < BIG;
+        let swarm = Swarm::draw(&mut rng, big);
         // A few runs last long: what is bad stays bad for minutes, while the rest has time to agree.
         let is_long = rng.u8(0..5) == 0;
-        let (count, pauses) = if is_long {
+        let (count, pauses) = if big {
+            (rng.usize(10..30), [0, 3, 20, 200, 200, 3_000, 3_000])
+        } else if is_long {
             (rng.usize(20..50), [0, 0, 3, 200, 3_000, 60_000, 200_000])
         } else {
             (rng.usize(20..140), [0, 0, 1, 3, 20, 200, 3_000])
@@ -26,6 +29,7 @@ impl Plan {
             steps.push(Step { after_ms, action });
         }
         let page_bytes = *rng.choice(&[1, 400, 3_000, 1_000_000]).unwrap_or(&3_000);
+        let page_bytes = if big { 1_000_000 } else { page_bytes };
         let older_apps = if rng.u8(0..4) == 0 { rng.u8(..) } else { 0 };
         let tight = match rng.u8(0..6) {
             0 | 1 => u8::MAX,
@@ -35,6 +39,12 @@ impl Plan {
         Self { seed: rng.u64(..), replicas, ids, page_bytes, tight, older_apps, steps }
     }
 }
+
+/// Of 256 plans so many have streams of thousands of commits, which takes long to judge.
+const BIG: u8 = 3;
+
+/// A rare kind of step is in one of so many plans.
+const RARE: u8 = 6;
 
 /// How often each kind of step comes. A plan has a random subset of the kinds, since faults
 /// of one kind hide others: while a link is blocked, nothing can be damaged on it.
@@ -72,10 +82,12 @@ enum Kind {
     Late,
     SlowSubscriber,
     Rate,
+    Large,
+    Many,
 }
 
 impl Swarm {
-    fn draw(rng: &mut fastrand::Rng) -> Self {
+    fn draw(rng: &mut fastrand::Rng, big: bool) -> Self {
         let faults = [
             (Kind::Cancelled, 3),
             (Kind::Crash, 5),
@@ -104,6 +116,12 @@ impl Swarm {
         ];
         let mut weights = vec![(20, Kind::Commit), (8, Kind::Batch), (4, Kind::Pair)];
         weights.extend(faults.into_iter().filter(|_| rng.bool()).map(|(kind, weight)| (weight, kind)));
+        let rare = [(Kind::Large, 2)];
+        weights
+            .extend(rare.into_iter().filter(|_| rng.u8(0..RARE) == 0).map(|(kind, weight)| (weight, kind)));
+        if big {
+            weights.push((6, Kind::Many));
+        }
         Self { weights, skew_ms: *rng.choice(&[0, 50, 60_000, 1_200_000]).unwrap_or(&0) }
     }
 
@@ -188,6 +206,12 @@ impl Swarm {
                 Action::SlowSubscriber { at, event_ms: *rng.choice(&[0, 10, 2_000]).unwrap_or(&10) }
             }
             Kind::Late => Action::Late { from: other, to: at, ago: rng.u8(..) },
+            Kind::Large => Action::Large {
+                at,
+                id: rng.u32(0..ids.min(4)),
+                kib: *rng.choice(&[1, 20, 60, 300, 1_000]).unwrap_or(&20),
+            },
+            Kind::Many => Action::Many { at, count: *rng.choice(&[100, 400, 1_500]).unwrap_or(&400) },
             Kind::Rate => Action::Rate { one: at, other, rate: Rate::draw(rng) },
             Kind::Flap => Action::Flap { one: at, other, times: rng.u8(1..6) },
             Kind::Noise => {

@@ -27,6 +27,18 @@ impl World {
                     self.executor.spawn(Some(at), commit);
                 }
             }
+            Action::Large { at, id, kib } => {
+                let at = place(at);
+                if let Some(commit) = self.apps.commit_photo(at, &self.processes[at], id, kib) {
+                    self.executor.spawn(Some(at), commit);
+                }
+            }
+            Action::Many { at, count } => {
+                let at = place(at);
+                if let Some(commits) = self.apps.commit_many(at, &self.processes[at], count, self.plan.ids) {
+                    self.executor.spawn(Some(at), commits);
+                }
+            }
             Action::Crash { at, applied, down_ms } => self.crash(place(at), applied, down_ms),
             Action::Stop { at, down_ms } => self.stop(place(at), down_ms),
             Action::Fault { at, after, fault } => {

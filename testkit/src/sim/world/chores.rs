@@ -27,11 +27,12 @@ impl World {
                 let (rolled_back, timeline) = (self.processes[at].rolled_back, self.timeline.clone());
                 let (was_wrong, peace) = (Rc::clone(&self.processes[at].was_wrong), self.peace);
                 let (disks, acks) = (self.disks(), self.acks.clone());
+                let refuses = self.limits_differ && !self.converged;
                 self.executor.spawn(Some(at), async move {
                     if let Ok(status) = manager.status().await {
                         marks.set(marks.get() | status.marks);
                         let right_ms = (!was_wrong.get()).then(|| EPOCH_MS + timeline.now_ms());
-                        if let Err(failure) = check_status(&status, rolled_back, right_ms) {
+                        if let Err(failure) = check_status(&status, rolled_back, refuses, right_ms) {
                             findings.report(failure);
                         }
                         if let Err(failure) = acks.check(&status, &disks) {
@@ -123,21 +124,31 @@ fn is_held_for_long(stream: &StreamStatus) -> bool {
 }
 
 /// Checks what a replica says of itself. Only a restored replica says that it was restored, and none says that a stream
-/// is forked or refused, since no replica of a run commits a second history (H3). A clock that was always right is not
+/// is forked, since no replica of a run commits a second history, or refused, unless limits are such that some `refuses` (H3). A clock that was always right is not
 /// dragged ahead by others (H6): `right_ms` is the true time, if this clock was always right.
-fn check_status(status: &Status, rolled_back: bool, right_ms: Option<u64>) -> Result<(), Failure> {
+fn check_status(
+    status: &Status,
+    rolled_back: bool,
+    refuses: bool,
+    right_ms: Option<u64>,
+) -> Result<(), Failure> {
+    let is_wrong = |stop: &StreamStop| match stop {
+        StreamStop::Forked { .. } => true,
+        StreamStop::Refused { .. } => !refuses,
+        _ => false,
+    };
     if let Some(restored) = status.restored.filter(|_| !rolled_back) {
         return fail("H3 only what was restored is called so", format!("{}: {restored}", status.replica));
     }
     for stream in &status.streams {
-        if let Some(reason @ (StreamStop::Forked { .. } | StreamStop::Refused { .. })) = &stream.stopped {
+        if let Some(reason) = stream.stopped.as_ref().filter(|stop| is_wrong(stop)) {
             let detail = format!("{} stops {}: {reason}", status.replica, stream.replica);
             return fail("H3 honest streams are not stopped", detail);
         }
     }
     for peer in &status.peers {
         let stop = peer.refuses.as_ref().map(|refusal| &refusal.stop);
-        if let Some(reason @ (StreamStop::Forked { .. } | StreamStop::Refused { .. })) = stop {
+        if let Some(reason) = stop.filter(|stop| is_wrong(stop)) {
             let detail = format!("{} was told by {}: {reason}", status.replica, peer.replica);
             return fail("Y17 no author is told of what is not so", detail);
         }

@@ -39,6 +39,7 @@ impl Meanwhile {
         let place = |at: u8| usize::from(at) % count;
         match action {
             Action::Commit { .. } | Action::Pair { .. } | Action::Join { .. } => {}
+            Action::Large { .. } | Action::Many { .. } => {}
             Action::Backup { .. } | Action::SlowSubscriber { .. } | Action::Clock { .. } => {}
             Action::Crash { at, .. } | Action::Stop { at, .. } => self.begins((place(*at), place(*at)), now),
             Action::Pause { at, ms } => self.begins((place(*at), place(*at)), now + u64::from(*ms)),
@@ -91,9 +92,10 @@ impl World {
     pub(super) fn look_meanwhile(&mut self) -> Result<(), Failure> {
         let now = self.timeline.now_ms();
         let is_soon = self.meanwhile.noted.back().is_some_and(|(at, _)| now < at + EVERY_MS);
-        if self.meanwhile.is_off || self.peace || is_soon {
+        if self.meanwhile.is_off || self.limits_differ || self.peace || is_soon {
             return Ok(());
         }
+        self.judge(true)?;
         for (at, process) in self.processes.iter().enumerate() {
             if !process.running {
                 self.meanwhile.begins((at, at), now);

@@ -9,6 +9,7 @@ use syncline_backends::Link;
 
 use super::World;
 use super::judging::stored_heads;
+use super::processes::has_bit;
 use crate::sim::oracle::View;
 use crate::sim::plan::FAR_MS;
 use crate::sim::time::{EPOCH_MS, Wall};
@@ -31,9 +32,11 @@ impl World {
         self.network.heal();
         self.network.set_all(Link::default());
         let now = self.timeline.now_ms();
-        // Apps that do not know sets start again as a version that does, which merges the values that they had kept.
+        // Apps that do not know sets start again as a version that does, which merges the values that they had kept. So do
+        // those whose limits were too small, which take then what they had refused.
         for at in 0..self.processes.len() {
-            if !self.processes[at].knows_sets.get() {
+            let raises = self.limits_differ && has_bit(self.plan.tight, at);
+            if raises || !self.processes[at].knows_sets.get() {
                 self.kill(at);
             }
         }

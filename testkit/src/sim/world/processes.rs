@@ -14,16 +14,22 @@ use syncline::{DeviceId, Limits, ReplicaId, TransactionManager, Uuid};
 use super::telling::Ear;
 use super::{GROUP, World};
 use crate::sim::Failure;
-use crate::sim::models::{Note, Place, Set};
+use crate::sim::models::{Note, Photo, Place, Set};
 use crate::sim::plan::Plan;
 use crate::sim::store::{Image, SimDisk, SimStore};
 use crate::sim::time::{SimClock, Timeline};
 use crate::tap::{Tap, Tapped};
 
-type Manager = TransactionManager<SimStore>;
+pub(super) type Manager = TransactionManager<SimStore>;
 
 /// How long a process stays down after it has died or its driver has ended.
 const DOWN_MS: u64 = 50;
+
+/// A store is judged at least once for so many of its rows that are written.
+const ROWS_EACH: u64 = 400;
+
+/// A store that was written is judged after so long a time.
+const JUDGED_MS: u64 = 1_000;
 
 /// The process of a replica, with what outlives it: its disk, its clock, what it has sent.
 pub(super) struct Process {
@@ -56,6 +62,12 @@ pub(super) struct Process {
     pub(super) starts: u64,
     /// How many writes its disk had seen when it was judged last.
     pub(super) judged_writes: u64,
+    /// When that was.
+    judged_at: u64,
+    /// How many rows its disk had then.
+    rows: u64,
+    /// How many writes its disk had seen when the oracle learned its commits last.
+    learned_writes: u64,
     /// The heads that it had when it was judged last.
     pub(super) judged_heads: BTreeMap<ReplicaId, u64>,
     /// The records that it had when it was judged last.
@@ -92,6 +104,9 @@ impl Process {
             knows_sets: Rc::new(Cell::new(true)),
             starts: 0,
             judged_writes: 0,
+            judged_at: 0,
+            rows: 0,
+            learned_writes: 0,
             judged_heads: BTreeMap::new(),
             records: Vec::new(),
             to_compare: Cell::new(false),
@@ -99,6 +114,32 @@ impl Process {
             listen_ms: Rc::default(),
             tap: Tap::default(),
         }
+    }
+
+    /// Whether the oracle has judged its store as it is now.
+    pub(super) fn is_judged(&self) -> bool {
+        self.judged_writes == self.disk.writes()
+    }
+
+    /// Whether its store is to be judged: after each write, while it is small. To judge a large one takes long, so that is
+    /// left out until a part of it is new, or some time has passed.
+    pub(super) fn is_due(&self, now: u64) -> bool {
+        let written = self.disk.writes() - self.judged_writes;
+        written > 0 && (written * ROWS_EACH >= self.rows || now >= self.judged_at + JUDGED_MS)
+    }
+
+    /// Takes note that its store is being judged; returns what that holds.
+    pub(super) fn judging(&mut self, now: u64) -> Image {
+        let image = self.disk.image();
+        self.judged_writes = self.disk.writes();
+        (self.judged_at, self.rows) = (now, image.0.len() as u64);
+        image
+    }
+
+    /// Whether the store was written since this was called last.
+    pub(super) fn has_written(&mut self) -> bool {
+        let writes = self.disk.writes();
+        std::mem::replace(&mut self.learned_writes, writes) != writes
     }
 
     /// Its manager, while its driver runs.
@@ -151,6 +192,7 @@ impl World {
     }
 
     fn start(&mut self, at: usize) {
+        let limits = if self.is_tight(at) { tight(&self.plan) } else { wide(&self.plan) };
         let process = &mut self.processes[at];
         process.starts_at = None;
         if process.running || process.lost {
@@ -168,10 +210,11 @@ impl World {
             .seed(self.plan.seed ^ (at as u64) << 32 ^ process.starts)
             .clock(process.clock.clone())
             .transport(Tapped::new(self.network.transport(), process.tap.clone()))
-            .limits(limits(&self.plan, at))
+            .limits(limits)
             .rules(self.rules)
             .checked(true)
             .model::<Note>()
+            .model::<Photo>()
             .model::<Place>();
         if sets {
             builder = builder.model::<Set>();
@@ -232,17 +275,24 @@ impl World {
         Ok(())
     }
 
+    /// Whether the limits of the process at place `at` are as small as they may be. What is too large for them is taken
+    /// once the faults have ended, since then all have the same limits.
+    pub(super) fn is_tight(&self, at: usize) -> bool {
+        has_bit(self.plan.tight, at) && !(self.peace && self.limits_differ)
+    }
+
     pub(super) fn manager(&self, at: usize) -> Option<Manager> {
         self.processes.get(at)?.manager()
     }
 }
 
-/// The limits of the process at place `at`.
-fn limits(plan: &Plan, at: usize) -> Limits {
-    let page_bytes_max = plan.page_bytes as usize;
-    if !has_bit(plan.tight, at) {
-        return Limits { page_bytes_max, ..Limits::default() };
-    }
+/// The usual limits of a process.
+fn wide(plan: &Plan) -> Limits {
+    Limits { page_bytes_max: plan.page_bytes as usize, ..Limits::default() }
+}
+
+/// Limits that are as small as they may be.
+fn tight(plan: &Plan) -> Limits {
     Limits {
         value_bytes_max: 512,
         commit_changes_max: 16,
@@ -251,7 +301,7 @@ fn limits(plan: &Plan, at: usize) -> Limits {
         round_commits_max: 4,
         event_commits_max: 4,
         members_max: 8,
-        page_bytes_max: page_bytes_max.min(6144),
+        page_bytes_max: (plan.page_bytes as usize).min(6144),
         frame_bytes_max: 6144,
         ..Limits::default()
     }
