@@ -53,6 +53,15 @@ pub struct StoredRecord {
     pub epoch: Option<Hlc>,
 }
 
+/// Whether the row with this key is of a log, or has a value: a record, or what is kept for a log or lies beside one.
+#[must_use]
+pub fn is_content(key: &[u8]) -> bool {
+    matches!(
+        StoredKey::parse(key),
+        Some(StoredKey::Log(..) | StoredKey::Kept(..) | StoredKey::Record(..) | StoredKey::Beside(..))
+    )
+}
+
 /// Reads the sequence number and the digest of each stream's head.
 ///
 /// # Errors

@@ -220,6 +220,27 @@ pub enum Action {
         /// How many.
         count: u16,
     },
+    /// A bit of a row flips on the disk of one process, the same one in all of a run. Its app deletes nothing from then on.
+    Flip {
+        /// The place of the process.
+        at: u8,
+        /// The place of the row, among those of logs and of values.
+        row: u32,
+        /// The place of the bit.
+        bit: u32,
+    },
+    /// A process dies and never comes back, whichever it is, if another one can add joiners.
+    Lose {
+        /// The place of the process.
+        at: u8,
+    },
+    /// Another replica joins through a member.
+    JoinThrough {
+        /// The place of the member. Once that is lost, another one takes its place.
+        introducer: u8,
+        /// The place of a process on whose device the replica is; on its own, if this is `None`.
+        device_of: Option<u8>,
+    },
 }
 
 /// A change that an app makes to the record with this id: a put if the flag is set, otherwise a delete.

@@ -7,6 +7,7 @@ use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use syncline::internals::history;
 use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
 
 use super::time::Timeline;
@@ -112,6 +113,22 @@ impl SimDisk {
         let mut state = self.lock();
         state.entries = Arc::clone(&image.0);
         state.restored = true;
+    }
+
+    /// Flips a bit of a row that is of a log or has a value, and of a whole that has so many rows and bits: they are counted
+    /// round and round. Returns whether there was one.
+    pub(super) fn flip(&self, row: u32, bit: u32) -> bool {
+        let mut state = self.lock();
+        let rows: Vec<&Key> = state.entries.keys().filter(|key| history::is_content(key)).collect();
+        let Some(key) = rows.get(row as usize % rows.len().max(1)).map(|key| (*key).clone()) else {
+            return false;
+        };
+        let Some(value) = Arc::make_mut(&mut state.entries).get_mut(&key) else { return false };
+        let bit = bit as usize % (value.len() * 8).max(1);
+        if let Some(byte) = value.get_mut(bit / 8) {
+            *byte ^= 1 << (bit % 8);
+        }
+        true
     }
 
     /// Whether an earlier image was ever put back.

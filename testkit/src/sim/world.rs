@@ -2,7 +2,7 @@
 //!
 //! The world polls one task after the other and has every store that was written judged after each poll. Its parts:
 //! `actions` does what a step of the plan says, `processes` starts and ends processes, `apps` commits, `chores` adds
-//! joiners and reads statuses, `judging` asks the oracle,
+//! joiners and reads statuses, `damage` looks at a disk with a bit that flipped, `judging` asks the oracle,
 //! `meanwhile` looks at those whose links are good, `peace` ends the faults and checks what is left, `probing`
 //! looks at replicas that have converged, `telling` compares what subscribers are told with the stores, and `watching`
 //! takes what tasks find wrong.
@@ -10,6 +10,7 @@
 mod actions;
 mod apps;
 mod chores;
+mod damage;
 mod judging;
 mod meanwhile;
 mod peace;
@@ -112,8 +113,9 @@ impl World {
             peace: false,
             converged: false,
         };
-        for _ in 0..plan.replicas.clamp(1, REPLICAS_MAX) {
-            world.add_process();
+        world.add_process(None, None);
+        for _ in 1..plan.replicas.min(REPLICAS_MAX) {
+            world.add_process(Some(0), None);
         }
         world
     }
@@ -148,7 +150,7 @@ impl World {
         };
         self.converged = true;
         let peace_ms = self.timeline.now_ms() - peace_began;
-        let trusted = |at: usize| !self.processes[at].lost && !self.processes[at].rolled_back;
+        let trusted = |at: usize| !self.processes[at].lost && self.processes[at].is_sound();
         self.oracle.borrow().judge_all(&views, trusted)?;
         self.check_rest()?;
         for record in views.iter().flat_map(|view| &view.records) {

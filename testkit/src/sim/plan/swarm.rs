@@ -84,6 +84,9 @@ enum Kind {
     Rate,
     Large,
     Many,
+    Flip,
+    LoseAny,
+    JoinThrough,
 }
 
 impl Swarm {
@@ -116,7 +119,7 @@ impl Swarm {
         ];
         let mut weights = vec![(20, Kind::Commit), (8, Kind::Batch), (4, Kind::Pair)];
         weights.extend(faults.into_iter().filter(|_| rng.bool()).map(|(kind, weight)| (weight, kind)));
-        let rare = [(Kind::Large, 2)];
+        let rare = [(Kind::Large, 2), (Kind::Flip, 1), (Kind::LoseAny, 1), (Kind::JoinThrough, 3)];
         weights
             .extend(rare.into_iter().filter(|_| rng.u8(0..RARE) == 0).map(|(kind, weight)| (weight, kind)));
         if big {
@@ -212,6 +215,12 @@ impl Swarm {
                 kib: *rng.choice(&[1, 20, 60, 300, 1_000]).unwrap_or(&20),
             },
             Kind::Many => Action::Many { at, count: *rng.choice(&[100, 400, 1_500]).unwrap_or(&400) },
+            Kind::Flip => Action::Flip { at, row: rng.u32(..), bit: rng.u32(..) },
+            Kind::LoseAny => Action::Lose { at },
+            Kind::JoinThrough => {
+                let device_of = rng.bool().then_some(other);
+                Action::JoinThrough { introducer: at, device_of }
+            }
             Kind::Rate => Action::Rate { one: at, other, rate: Rate::draw(rng) },
             Kind::Flap => Action::Flap { one: at, other, times: rng.u8(1..6) },
             Kind::Noise => {

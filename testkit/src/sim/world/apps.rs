@@ -55,7 +55,8 @@ impl Apps {
                 Edit::Place(id, put) => (1, id, put),
                 Edit::Set(id, put) => (2, id, put),
             };
-            if kind == 2 && !process.knows_sets.get() {
+            // A damaged record must not be merged, and may seem to be gone already.
+            if kind == 2 && !process.knows_sets.get() || process.damaged && (kind == 2 || !put) {
                 continue;
             }
             // Only the last edit of a record counts in a commit. So take one edit of each record: the serial number of

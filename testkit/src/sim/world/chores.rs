@@ -16,11 +16,9 @@ use crate::sim::{Failure, fail};
 
 impl World {
     /// Spawns a task for each running process that checks its status and, once the faults have ended, releases streams
-    /// that are held for longer than the run lasts. Spawns another for each joiner that is not a member yet: the
-    /// founder adds it, again and again until that works.
+    /// that are held for longer than the run lasts. Spawns another for each joiner that is not a member yet: a
+    /// member adds it, again and again until that works.
     pub(super) fn do_chores(&mut self) {
-        // Any member could add joiners. The founder is the one that is never lost and never restored.
-        let founder = self.manager(0);
         for at in 0..self.processes.len() {
             if let Some(manager) = self.manager(at) {
                 let (marks, findings) = (Rc::clone(&self.marks), self.findings.clone());
@@ -28,11 +26,13 @@ impl World {
                 let (was_wrong, peace) = (Rc::clone(&self.processes[at].was_wrong), self.peace);
                 let (disks, acks) = (self.disks(), self.acks.clone());
                 let refuses = self.limits_differ && !self.converged;
+                // A damaged replica may take its own rows for the fault of others.
+                let damaged = self.processes.iter().find(|one| one.damaged).map(|one| one.id);
                 self.executor.spawn(Some(at), async move {
                     if let Ok(status) = manager.status().await {
                         marks.set(marks.get() | status.marks);
                         let right_ms = (!was_wrong.get()).then(|| EPOCH_MS + timeline.now_ms());
-                        if let Err(failure) = check_status(&status, rolled_back, refuses, right_ms) {
+                        if let Err(failure) = check_status(&status, rolled_back, damaged, refuses, right_ms) {
                             findings.report(failure);
                         }
                         if let Err(failure) = acks.check(&status, &disks) {
@@ -47,34 +47,75 @@ impl World {
                     }
                 });
             }
-            let process = &self.processes[at];
-            if let Some(founder) = founder.clone().filter(|_| !process.added.get() && process.starts > 0) {
-                let (id, added) = (process.id, Rc::clone(&process.added));
-                self.executor.spawn(Some(0), async move {
-                    if founder.add_member(id).await.is_ok() {
-                        added.set(true);
-                    }
-                });
-                self.add_by_another_too(at);
-            }
+            self.introduce(at);
         }
     }
 
-    /// In every other run, another member adds a joiner at the same time as the founder: both records must merge. That
-    /// alone makes no member, since the other one may be lost with its commit.
-    fn add_by_another_too(&mut self, at: usize) {
-        let can = |other: &usize| self.processes[*other].added.get() && !self.processes[*other].rolled_back;
-        let others: Vec<usize> = (1..self.processes.len()).filter(can).collect();
-        let turn = usize::try_from(self.timeline.now_ms() / CHORES_MS).unwrap_or(0);
-        let Some(other) = others.get(turn % others.len().max(1)).filter(|_| self.plan.seed % 2 == 1) else {
+    /// Has a joiner that is not a member yet added by its introducer. Once that is lost, or is not sound any more, another
+    /// member takes its place, also for a joiner of which not all know that it was added.
+    fn introduce(&mut self, at: usize) {
+        let adders = self.adders();
+        let process = &self.processes[at];
+        let Some(introducer) = process.introducer.filter(|_| process.starts > 0 && process.is_sound()) else {
             return;
         };
-        let (id, device) = (self.processes[at].id, self.processes[at].device);
-        if let Some(member) = self.manager(*other) {
-            self.executor.spawn(Some(*other), async move {
-                let _ = member.add_member_on(id, device).await;
-            });
+        let is_gone = |world: &Self, at: usize| world.processes[at].lost || !world.processes[at].is_sound();
+        let by = self.processes[at].added_by;
+        let process = &self.processes[at];
+        let mut others = adders.iter().filter(|one| **one != at);
+        let is_known = others.all(|one| self.processes[*one].knows(process.id));
+        if process.added.get() && is_gone(self, by) && !is_known {
+            process.added.set(false);
         }
+        if self.processes[at].added.get() || self.processes[at].lost {
+            return;
+        }
+        if is_gone(self, introducer) {
+            if let Some(next) = adders.into_iter().find(|next| *next != at) {
+                self.processes[at].introducer = Some(next);
+                // A member needs no introducer.
+                if !self.processes[at].knows(self.processes[at].id) {
+                    self.kill(at);
+                    self.processes[at].starts_at = Some(self.timeline.now_ms());
+                }
+            }
+        } else if adders.contains(&introducer) {
+            self.add(introducer, at, true);
+            self.add_by_another_too(introducer, at);
+        }
+    }
+
+    /// In every other run, another member adds a joiner at the same time as its introducer: both records must merge. That
+    /// alone makes no member, since the other one may be lost with its commit.
+    fn add_by_another_too(&mut self, introducer: usize, at: usize) {
+        let others: Vec<_> = self.adders().into_iter().filter(|other| *other != introducer).collect();
+        let turn = usize::try_from(self.timeline.now_ms() / CHORES_MS).unwrap_or(0);
+        if let Some(other) = others.get(turn % others.len().max(1)).filter(|_| self.plan.seed % 2 == 1) {
+            self.add(*other, at, false);
+        }
+    }
+
+    /// Has a member add a joiner, which counts as a member once that has worked, if it `counts`.
+    fn add(&mut self, member: usize, at: usize, counts: bool) {
+        let Some(manager) = self.manager(member) else { return };
+        let process = &mut self.processes[at];
+        let (id, device, shares_device) = (process.id, process.device, process.shares_device);
+        // One that knows itself to be a member does not knock.
+        let knocks = counts && !process.knows(id);
+        let added = Rc::clone(&process.added);
+        if counts {
+            process.added_by = member;
+        }
+        self.executor.spawn(Some(member), async move {
+            let ended = match (shares_device, knocks) {
+                (true, _) => manager.take_over(id, device).await,
+                (false, true) => manager.add_member(id).await,
+                (false, false) => manager.add_member_on(id, device).await,
+            };
+            if counts && ended.is_ok() {
+                added.set(true);
+            }
+        });
     }
 }
 
@@ -129,6 +170,7 @@ fn is_held_for_long(stream: &StreamStatus) -> bool {
 fn check_status(
     status: &Status,
     rolled_back: bool,
+    damaged: Option<ReplicaId>,
     refuses: bool,
     right_ms: Option<u64>,
 ) -> Result<(), Failure> {
@@ -140,13 +182,14 @@ fn check_status(
     if let Some(restored) = status.restored.filter(|_| !rolled_back) {
         return fail("H3 only what was restored is called so", format!("{}: {restored}", status.replica));
     }
-    for stream in &status.streams {
+    let is_damaged = damaged == Some(status.replica);
+    for stream in status.streams.iter().filter(|_| !is_damaged) {
         if let Some(reason) = stream.stopped.as_ref().filter(|stop| is_wrong(stop)) {
             let detail = format!("{} stops {}: {reason}", status.replica, stream.replica);
             return fail("H3 honest streams are not stopped", detail);
         }
     }
-    for peer in &status.peers {
+    for peer in status.peers.iter().filter(|peer| damaged != Some(peer.replica)) {
         let stop = peer.refuses.as_ref().map(|refusal| &refusal.stop);
         if let Some(reason) = stop.filter(|stop| is_wrong(stop)) {
             let detail = format!("{} was told by {}: {reason}", status.replica, peer.replica);

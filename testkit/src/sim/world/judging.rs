@@ -17,6 +17,7 @@ impl World {
     pub(super) fn judge(&mut self, in_any_case: bool) -> Result<(), Failure> {
         let now = self.timeline.now_ms();
         for process in &mut self.processes {
+            // What is in a damaged store was learned when it was written, and is not read again.
             if process.has_written() && !process.rolled_back {
                 self.oracle.borrow_mut().learn(process.id, &process.disk.image())?;
             }
@@ -26,6 +27,9 @@ impl World {
                 continue;
             }
             let image = process.judging(now);
+            if process.damaged {
+                continue;
+            }
             if process.rolled_back {
                 oracle::check_whole(process.id, &image)?;
                 continue;
@@ -43,7 +47,9 @@ impl World {
             process.records = view.records;
             process.to_compare.set(true);
         }
-        let is_judged = |id| self.processes.iter().any(|process| process.id == id && process.is_judged());
+        let is_judged = |id| {
+            self.processes.iter().any(|process| process.id == id && process.is_sound() && process.is_judged())
+        };
         self.oracle.borrow_mut().deletes.judge(is_judged)?;
         self.hear()
     }
@@ -54,11 +60,11 @@ impl World {
         for process in &self.processes {
             let heads = stored_heads(process);
             let heads: Vec<_> = heads.iter().map(|(id, seq)| format!("{:x}:{seq}", id.0.as_u128())).collect();
-            let Process { running, lost, rolled_back, .. } = process;
+            let Process { running, lost, rolled_back, damaged, .. } = process;
             let added = process.added.get();
             let id = process.id.0.as_u128();
             lines.push(format!(
-                "{id:x}: {} running {running} lost {lost} restored {rolled_back} added {added}",
+                "{id:x}: {} running {running} lost {lost} restored {rolled_back} damaged {damaged} added {added}",
                 heads.join(" ")
             ));
         }

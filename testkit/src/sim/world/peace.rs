@@ -60,10 +60,15 @@ impl World {
     }
 
     /// The stores of all replicas, once they are members and have the same commits; `None` before that. Lost and
-    /// restored replicas are left out: they need not have all commits.
+    /// restored replicas are left out: they need not have all commits. So is a joiner that nobody is left to add.
     pub(super) fn converged(&mut self) -> Result<Option<Vec<View>>, Failure> {
         let mut views = Vec::new();
-        for process in self.processes.iter().filter(|process| !process.lost && !process.rolled_back) {
+        let adders = self.adders();
+        for (at, process) in self.processes.iter().enumerate() {
+            let is_alone = !process.added.get() && adders.iter().all(|adder| *adder == at);
+            if process.lost || !process.is_sound() || is_alone {
+                continue;
+            }
             if !process.running || !process.added.get() {
                 return Ok(None);
             }
@@ -87,10 +92,11 @@ impl World {
     pub(super) fn check_rest(&mut self) -> Result<(), Failure> {
         self.check_idle_network()?;
         for at in 0..self.processes.len() {
-            match (self.processes[at].lost, self.processes[at].rolled_back) {
-                (true, _) => {}
-                (false, true) => self.check_restored(at)?,
-                (false, false) => self.check_accepted(at)?,
+            match &self.processes[at] {
+                process if process.lost => {}
+                process if process.damaged => self.check_damaged(at)?,
+                process if process.rolled_back => self.check_restored(at)?,
+                _ => self.check_accepted(at)?,
             }
         }
         self.probe()
@@ -105,8 +111,9 @@ impl World {
         let running = self.processes.iter().filter(|process| process.running).count() as u64;
         let frames = self.network.total().sent_frames - before;
         let pairs = running * running.saturating_sub(1);
-        // A restored replica asks for what it has lost, ever more rarely, and may never get it.
-        let restored = self.processes.iter().any(|process| process.rolled_back);
+        // A restored replica asks for what it has lost, ever more rarely, and may never get it. So does a damaged one, and
+        // others ask it for what it cannot serve.
+        let restored = self.processes.iter().any(|process| !process.is_sound());
         let allowed = pairs * IDLE_FRAMES_MIN..=pairs * IDLE_FRAMES_MAX;
         if !restored && !allowed.contains(&frames) {
             let detail = format!("{frames} frames in 90 s between {running} replicas that agree");
@@ -118,7 +125,7 @@ impl World {
     /// A replica all of whose commits its peers have knows of no peer that refuses them (Y17). Nothing is asked of a
     /// peer that is restored or gone.
     fn check_accepted(&mut self, at: usize) -> Result<(), Failure> {
-        let honest = self.processes.iter().filter(|other| other.running && !other.rolled_back);
+        let honest = self.processes.iter().filter(|other| other.running && other.is_sound());
         let honest: Vec<_> = honest.map(|other| other.id).collect();
         let Some(status) = self.status_of(at)? else { return Ok(()) };
         let mut refusing = status.peers.into_iter().filter(|peer| honest.contains(&peer.replica));
@@ -135,7 +142,7 @@ impl World {
     fn check_restored(&mut self, at: usize) -> Result<(), Failure> {
         let id = self.processes[at].id;
         let own = stored_heads(&self.processes[at]).get(&id).copied().unwrap_or(0);
-        let mut others = self.processes.iter().filter(|other| !other.lost && !other.rolled_back);
+        let mut others = self.processes.iter().filter(|other| !other.lost && other.is_sound());
         let known = others.any(|other| stored_heads(other).get(&id).is_some_and(|seq| *seq > own));
         let said = self.status_of(at)?.is_some_and(|status| status.restored.is_some());
         if known && !said {

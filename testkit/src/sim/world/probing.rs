@@ -38,7 +38,7 @@ impl World {
     pub(super) fn probe(&mut self) -> Result<(), Failure> {
         let honest = |at: &usize| {
             let process = &self.processes[*at];
-            process.running && !process.rolled_back && process.added.get()
+            process.running && process.is_sound() && process.added.get()
         };
         let mut all: Vec<usize> = (0..self.processes.len()).filter(honest).collect();
         self.rng.shuffle(&mut all);

@@ -15,7 +15,7 @@ use super::telling::Ear;
 use super::{GROUP, World};
 use crate::sim::Failure;
 use crate::sim::models::{Note, Photo, Place, Set};
-use crate::sim::plan::Plan;
+use crate::sim::plan::{Plan, REPLICAS_MAX};
 use crate::sim::store::{Image, SimDisk, SimStore};
 use crate::sim::time::{SimClock, Timeline};
 use crate::tap::{Tap, Tapped};
@@ -37,11 +37,18 @@ pub(super) struct Process {
     pub(super) device: DeviceId,
     pub(super) disk: SimDisk,
     pub(super) clock: SimClock,
-    introducer: Option<ReplicaId>,
+    /// The place of its introducer; `None` for the founder.
+    pub(super) introducer: Option<usize>,
+    /// Whether it is on the device of another process.
+    pub(super) shares_device: bool,
     /// Whether it is a member: the founder is, the others are once `add_member` has returned.
     pub(super) added: Rc<Cell<bool>>,
+    /// The place of the process that has added it last.
+    pub(super) added_by: usize,
     /// Set while its driver runs.
     manager: Rc<RefCell<Option<Manager>>>,
+    /// Whether its last opening has failed.
+    fails: Rc<Cell<bool>>,
     /// Set when its driver ends.
     ended: Rc<Cell<bool>>,
     pub(super) running: bool,
@@ -54,6 +61,8 @@ pub(super) struct Process {
     pub(super) backup: Option<Image>,
     /// Whether its disk was restored from a backup.
     pub(super) rolled_back: bool,
+    /// Whether a bit of its disk has flipped.
+    pub(super) damaged: bool,
     /// Whether its wall clock was ever wrong.
     pub(super) was_wrong: Rc<Cell<bool>>,
     /// Whether the app that opened its store last knows sets. Another one merges nothing before its opening has ended.
@@ -84,15 +93,18 @@ pub(super) struct Process {
 
 impl Process {
     /// The process at place `at`, with an empty disk. Without an introducer it founds the group.
-    fn new(at: usize, introducer: Option<ReplicaId>, timeline: &Timeline) -> Self {
+    fn new(at: usize, introducer: Option<usize>, shared: Option<DeviceId>, timeline: &Timeline) -> Self {
         Self {
             id: ReplicaId(Uuid::from_u128(0xa0 + at as u128)),
-            device: DeviceId(Uuid::from_u128(0xd0 + at as u128)),
+            device: shared.unwrap_or(DeviceId(Uuid::from_u128(0xd0 + at as u128))),
             disk: SimDisk::default(),
             clock: SimClock::new(timeline),
             introducer,
+            shares_device: shared.is_some(),
             added: Rc::new(Cell::new(introducer.is_none())),
+            added_by: 0,
             manager: Rc::default(),
+            fails: Rc::default(),
             ended: Rc::default(),
             running: false,
             starts_at: Some(timeline.now_ms()),
@@ -100,6 +112,7 @@ impl Process {
             lost: false,
             backup: None,
             rolled_back: false,
+            damaged: false,
             was_wrong: Rc::default(),
             knows_sets: Rc::new(Cell::new(true)),
             starts: 0,
@@ -142,6 +155,17 @@ impl Process {
         std::mem::replace(&mut self.learned_writes, writes) != writes
     }
 
+    /// Whether its store holds what was written to it.
+    pub(super) fn is_sound(&self) -> bool {
+        !self.rolled_back && !self.damaged
+    }
+
+    /// Whether it knows another one, or itself, to be a member.
+    pub(super) fn knows(&self, member: ReplicaId) -> bool {
+        let is_of = |record: &StoredRecord| record.record.id_bytes().ends_with(member.0.as_bytes());
+        self.records.iter().any(is_of)
+    }
+
     /// Its manager, while its driver runs.
     pub(super) fn manager(&self) -> Option<Manager> {
         self.manager.borrow().clone()
@@ -155,13 +179,16 @@ impl Process {
         timeline: &Timeline,
     ) -> impl Future<Output = ()> + use<> {
         let (manager, ended) = (Rc::clone(&self.manager), Rc::clone(&self.ended));
+        let fails = Rc::clone(&self.fails);
         let (disk, knows_sets, heard) =
             (self.disk.clone(), Rc::clone(&self.knows_sets), Rc::clone(&self.ear));
         let (timeline, listen_ms) = (timeline.clone(), Rc::clone(&self.listen_ms));
         async move {
+            fails.set(true);
             // An opening may fail or panic, for instance because a read or the clock fails. The next one may work.
             if let Ok(Ok((opened, driver))) = AssertUnwindSafe(builder.open()).catch_unwind().await {
                 knows_sets.set(sets);
+                fails.set(false);
                 let ear = Ear::new(&disk);
                 *heard.borrow_mut() = Some(ear.clone());
                 let listening = ear.listen(opened.events(), timeline, listen_ms);
@@ -176,9 +203,19 @@ impl Process {
 }
 
 impl World {
-    pub(super) fn add_process(&mut self) {
-        let founder = self.processes.first().map(|founder| founder.id);
-        self.processes.push(Process::new(self.processes.len(), founder, &self.timeline));
+    /// Adds a process, on a device of its own or on that of another, unless there are too many. Without an introducer it
+    /// founds the group.
+    pub(super) fn add_process(&mut self, introducer: Option<usize>, device: Option<DeviceId>) {
+        let at = self.processes.len();
+        if at < usize::from(REPLICAS_MAX) {
+            self.processes.push(Process::new(at, introducer, device, &self.timeline));
+        }
+    }
+
+    /// The places of the processes that can add joiners: sound ones that know themselves to be members.
+    pub(super) fn adders(&self) -> Vec<usize> {
+        let adds = |process: &Process| !process.lost && process.is_sound() && process.knows(process.id);
+        (0..self.processes.len()).filter(|at| adds(&self.processes[*at])).collect()
     }
 
     /// Starts the processes that are due.
@@ -192,6 +229,7 @@ impl World {
     }
 
     fn start(&mut self, at: usize) {
+        let introducer = self.processes[at].introducer.map(|one| self.processes[one].id);
         let limits = if self.is_tight(at) { tight(&self.plan) } else { wide(&self.plan) };
         let process = &mut self.processes[at];
         process.starts_at = None;
@@ -219,7 +257,7 @@ impl World {
         if sets {
             builder = builder.model::<Set>();
         }
-        builder = match process.introducer {
+        builder = match introducer {
             None => builder.found(GROUP),
             Some(introducer) => builder.join(GROUP, introducer),
         };
@@ -242,6 +280,8 @@ impl World {
         for process in &mut self.processes {
             if process.running && process.ended.get() {
                 process.running = false;
+                // A damaged store may be one that cannot be opened any more.
+                process.lost |= process.damaged && process.fails.get();
                 process.starts_at.get_or_insert(due);
             }
         }

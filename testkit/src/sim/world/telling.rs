@@ -95,6 +95,9 @@ impl World {
         for process in &self.processes {
             let ear = process.ear.borrow();
             let Some(mut heard) = ear.as_ref().map(|ear| ear.0.borrow_mut()) else { continue };
+            if process.damaged {
+                heard.new.clear();
+            }
             while let Some(told) = heard.new.pop_front() {
                 process.to_compare.set(true);
                 match told {
@@ -119,7 +122,7 @@ impl World {
         for process in &self.processes {
             let ear = process.ear.borrow();
             let Some(heard) = ear.as_ref().map(|ear| ear.0.borrow()) else { continue };
-            let waits = !process.running || process.rolled_back || process.paused_until > now;
+            let waits = !process.running || !process.is_sound() || process.paused_until > now;
             if waits || heard.busy || !process.is_judged() || !process.to_compare.replace(false) {
                 continue;
             }

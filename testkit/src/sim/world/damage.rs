@@ -1,0 +1,25 @@
+//! A process whose disk is damaged: it harms nobody else, which the oracle sees at the others, and says what it cannot serve.
+
+use super::World;
+use super::judging::stored_heads;
+use crate::sim::{Failure, fail};
+
+impl World {
+    /// A damaged replica that has commits of its own which nobody can get says that its log is damaged (C19).
+    pub(super) fn check_damaged(&mut self, at: usize) -> Result<(), Failure> {
+        let id = self.processes[at].id;
+        let own = stored_heads(&self.processes[at]).get(&id).copied().unwrap_or(0);
+        let whole =
+            self.processes.iter().filter(|other| other.running && other.is_sound() && other.added.get());
+        let has = |one: &super::processes::Process| stored_heads(one).get(&id).copied().unwrap_or(0);
+        let got = whole.map(has).max();
+        let Some(status) = self.status_of(at)? else { return Ok(()) };
+        let says = status.streams.iter().any(|stream| stream.damaged.is_some());
+        if got.is_some_and(|got| got < own) && !says {
+            let detail =
+                format!("{id} has {own} commits, others have {got:?} of them, and no damage is told of");
+            return fail("C19 damage is said", detail);
+        }
+        Ok(())
+    }
+}
