@@ -54,14 +54,8 @@ fn no_history_breaks_a_property() {
         assert!(deaths_opening > 0, "no process died while it opened");
         assert!(deaths > deaths_opening, "no process died in the middle of its work");
     }
-    // No plan gives the mark "damaged": the stores of the simulator keep what they are given. No plan gives "forked":
-    // the app of a restored store only reads in the simulator. Two histories of one stream are in the tests of the
-    // engine and in the scenarios of replication.
-    let silent: Vec<_> = (0..)
-        .zip(MARKS)
-        .filter(|(bit, mark)| marks >> bit & 1 == 0 && !["forked", "damaged"].contains(mark))
-        .collect();
-    if !cfg!(debug_assertions) {
+    let silent: Vec<_> = (0..).zip(MARKS).filter(|(bit, _)| marks >> bit & 1 == 0).collect();
+    if !cfg!(debug_assertions) && seeds() >= 400 {
         assert!(silent.is_empty(), "the corpus never saw {silent:?}");
     }
 }

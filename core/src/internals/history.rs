@@ -8,7 +8,7 @@ use crate::pages::Pages;
 use crate::storage::{Entry, Key, Storage, Value};
 use crate::stored::keys::{self, StoredKey};
 use crate::stored::log::split_row;
-use crate::stored::{FormatError, Head, LogEntry, record};
+use crate::stored::{FormatError, Head, LogEntry, digest, record};
 
 /// A commit of the log, with its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +21,12 @@ pub struct Logged {
     pub device: DeviceId,
     /// The stamp of the commit.
     pub stamp: Hlc,
-    /// The causes: other streams that had moved at the author, and up to where.
-    pub after: Vec<(ReplicaId, u64)>,
+    /// The digest of the stream before the commit.
+    pub previous: [u8; 32],
+    /// The digest of the stream with the commit.
+    pub digest: [u8; 32],
+    /// The causes: other streams that had moved at the author, up to where, and the beginning of the digest there.
+    pub after: Vec<(ReplicaId, u64, [u8; 8])>,
     /// The changes of the commit.
     pub changes: Vec<LoggedChange>,
 }
@@ -100,15 +104,25 @@ pub async fn commits_from(
     let mut commits = Vec::new();
     for Entry { key, value } in Pages::new(storage, keys::logs_from(stream, first)).all().await? {
         let Some(StoredKey::Log(_, seq)) = StoredKey::parse(&key) else { continue };
-        let LogEntry { device, stamp, after, changes } = LogEntry::parse(stream, split_row(&value)?.1)?;
-        let after = after.iter().map(|cause| (cause.stream, cause.seq)).collect();
+        let (previous, entry) = split_row(&value)?;
+        let LogEntry { device, stamp, after, changes } = LogEntry::parse(stream, entry)?;
+        let after = after.iter().map(|cause| (cause.stream, cause.seq, cause.check)).collect();
         let mut logged = Vec::with_capacity(changes.len());
         for change in changes {
             let delete = change.value.is_none();
             let value = if delete { None } else { resolve(storage, stream, seq, &change.record).await? };
             logged.push(LoggedChange { record: change.record, delete, value, epoch: change.epoch });
         }
-        commits.push(Logged { stream, seq, device, stamp, after, changes: logged });
+        commits.push(Logged {
+            stream,
+            seq,
+            device,
+            stamp,
+            previous,
+            digest: digest(&value),
+            after,
+            changes: logged,
+        });
     }
     Ok(commits)
 }

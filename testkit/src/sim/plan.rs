@@ -234,6 +234,14 @@ pub enum Action {
         /// The place of the process.
         at: u8,
     },
+    /// A process dies and comes back with the copy of its disk, and its app goes on writing: its stream may get a second
+    /// history.
+    Revive {
+        /// The place of the process.
+        at: u8,
+        /// The network is cut in two, with these replicas on one side: one bit each. It stays whole, if this is 0.
+        mask: u8,
+    },
     /// Another replica joins through a member.
     JoinThrough {
         /// The place of the member. Once that is lost, another one takes its place.

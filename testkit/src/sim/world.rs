@@ -2,7 +2,8 @@
 //!
 //! The world polls one task after the other and has every store that was written judged after each poll. Its parts:
 //! `actions` does what a step of the plan says, `processes` starts and ends processes, `apps` commits, `chores` adds
-//! joiners and reads statuses, `damage` looks at a disk with a bit that flipped, `judging` asks the oracle,
+//! joiners and reads statuses, `damage` looks at a disk with a bit that flipped, `histories` at a
+//! stream that has two, `judging` asks the oracle,
 //! `meanwhile` looks at those whose links are good, `peace` ends the faults and checks what is left, `probing`
 //! looks at replicas that have converged, `telling` compares what subscribers are told with the stores, and `watching`
 //! takes what tasks find wrong.
@@ -11,6 +12,7 @@ mod actions;
 mod apps;
 mod chores;
 mod damage;
+mod histories;
 mod judging;
 mod meanwhile;
 mod peace;
@@ -77,6 +79,8 @@ pub(super) struct World {
     busy_until_ms: u64,
     /// Whether some commits are too large for the limits of some replicas, whose streams stop there.
     limits_differ: bool,
+    /// Whether replicas have other histories of a stream, and so other commits.
+    parted: bool,
     /// Whether the faults have ended.
     peace: bool,
     /// Whether the replicas have converged since.
@@ -110,6 +114,7 @@ impl World {
             busy_until_ms: 0,
             limits_differ: plan.tight != 0
                 && plan.steps.iter().any(|step| matches!(step.action, Action::Large { .. })),
+            parted: false,
             peace: false,
             converged: false,
         };
@@ -151,7 +156,8 @@ impl World {
         self.converged = true;
         let peace_ms = self.timeline.now_ms() - peace_began;
         let trusted = |at: usize| !self.processes[at].lost && self.processes[at].is_sound();
-        self.oracle.borrow().judge_all(&views, trusted)?;
+        let author = |at: usize| trusted(at).then(|| self.processes[at].id);
+        self.oracle.borrow().judge_all(&views, self.parted, author)?;
         self.check_rest()?;
         for record in views.iter().flat_map(|view| &view.records) {
             self.digest.mix(record.record.to_string().as_bytes());

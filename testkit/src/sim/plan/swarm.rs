@@ -87,6 +87,7 @@ enum Kind {
     Flip,
     LoseAny,
     JoinThrough,
+    Revive,
 }
 
 impl Swarm {
@@ -119,9 +120,18 @@ impl Swarm {
         ];
         let mut weights = vec![(20, Kind::Commit), (8, Kind::Batch), (4, Kind::Pair)];
         weights.extend(faults.into_iter().filter(|_| rng.bool()).map(|(kind, weight)| (weight, kind)));
-        let rare = [(Kind::Large, 2), (Kind::Flip, 1), (Kind::LoseAny, 1), (Kind::JoinThrough, 3)];
+        let rare = [
+            (Kind::Large, 2),
+            (Kind::Flip, 1),
+            (Kind::LoseAny, 1),
+            (Kind::JoinThrough, 3),
+            (Kind::Revive, 4),
+        ];
         weights
             .extend(rare.into_iter().filter(|_| rng.u8(0..RARE) == 0).map(|(kind, weight)| (weight, kind)));
+        if weights.iter().any(|(_, kind)| matches!(kind, Kind::Revive)) {
+            weights.push((4, Kind::Backup));
+        }
         if big {
             weights.push((6, Kind::Many));
         }
@@ -216,6 +226,7 @@ impl Swarm {
             },
             Kind::Many => Action::Many { at, count: *rng.choice(&[100, 400, 1_500]).unwrap_or(&400) },
             Kind::Flip => Action::Flip { at, row: rng.u32(..), bit: rng.u32(..) },
+            Kind::Revive => Action::Revive { at, mask: if rng.bool() { rng.u8(..) } else { 0 } },
             Kind::LoseAny => Action::Lose { at },
             Kind::JoinThrough => {
                 let device_of = rng.bool().then_some(other);

@@ -61,7 +61,20 @@ impl World {
                     process.backup = Some(image).filter(|image| !image.0.is_empty());
                 }
             }
-            Action::Restore { at } => self.restore(place(at))?,
+            // Nobody wrote a second history in the plans that have this step, which the founder survives.
+            Action::Restore { at } if place(at) != 0 => self.restore(place(at), false)?,
+            Action::Restore { .. } => {}
+            Action::Revive { at, mask } => {
+                let at = place(at);
+                let can_go = self.adders().into_iter().any(|other| other != at);
+                let is_first = self.processes.iter().all(|process| !process.revived);
+                if can_go && is_first && self.processes[at].backup.is_some() {
+                    self.restore(at, true)?;
+                    if mask > 0 {
+                        self.partition(mask);
+                    }
+                }
+            }
             Action::Link { from, to, percent, delay_ms, blocked } => {
                 self.network.set(id(self, from), id(self, to), link(percent, delay_ms, blocked));
             }

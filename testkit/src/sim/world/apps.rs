@@ -32,9 +32,9 @@ impl Apps {
         self.committed.get()
     }
 
-    /// The manager of a process whose app writes: `None` if it is not open or was restored.
+    /// The manager of a process whose app writes: `None` if it is not open, or only reads since it was restored.
     fn writing(&self, process: &Process) -> Option<Manager> {
-        process.manager().filter(|_| !process.rolled_back)
+        process.manager().filter(|_| !process.rolled_back || process.revived)
     }
 
     /// A task that commits `edits` at the process at place `at`; `None` if it is not open or was restored.

@@ -5,7 +5,8 @@ use super::judging::stored_heads;
 use crate::sim::{Failure, fail};
 
 impl World {
-    /// A damaged replica that has commits of its own which nobody can get says that its log is damaged (C19).
+    /// A damaged replica that has commits of its own which nobody can get says so: that its log is damaged (C19), or that
+    /// they refuse it.
     pub(super) fn check_damaged(&mut self, at: usize) -> Result<(), Failure> {
         let id = self.processes[at].id;
         let own = stored_heads(&self.processes[at]).get(&id).copied().unwrap_or(0);
@@ -14,7 +15,9 @@ impl World {
         let has = |one: &super::processes::Process| stored_heads(one).get(&id).copied().unwrap_or(0);
         let got = whole.map(has).max();
         let Some(status) = self.status_of(at)? else { return Ok(()) };
-        let says = status.streams.iter().any(|stream| stream.damaged.is_some());
+        // Others may also hold what is stamped too far ahead.
+        let says = status.streams.iter().any(|stream| stream.damaged.is_some())
+            || status.peers.iter().any(|peer| peer.refuses.is_some());
         if got.is_some_and(|got| got < own) && !says {
             let detail =
                 format!("{id} has {own} commits, others have {got:?} of them, and no damage is told of");

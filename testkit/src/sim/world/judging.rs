@@ -18,7 +18,7 @@ impl World {
         let now = self.timeline.now_ms();
         for process in &mut self.processes {
             // What is in a damaged store was learned when it was written, and is not read again.
-            if process.has_written() && !process.rolled_back {
+            if process.has_written() && (!process.rolled_back || process.revived) {
                 self.oracle.borrow_mut().learn(process.id, &process.disk.image())?;
             }
         }

@@ -48,6 +48,7 @@ impl Meanwhile {
             | Action::SlowReads { at, .. }
             | Action::Flip { at, .. }
             | Action::Lose { at }
+            | Action::Revive { at, .. }
             | Action::Restore { at } => drop(self.unwell.insert(place(*at))),
             Action::Link { from, to, .. }
             | Action::Noise { from, to, .. }
@@ -93,7 +94,8 @@ impl World {
     pub(super) fn look_meanwhile(&mut self) -> Result<(), Failure> {
         let now = self.timeline.now_ms();
         let is_soon = self.meanwhile.noted.back().is_some_and(|(at, _)| now < at + EVERY_MS);
-        if self.meanwhile.is_off || self.limits_differ || self.peace || is_soon {
+        let revived = self.processes.iter().any(|process| process.revived);
+        if self.meanwhile.is_off || revived || self.limits_differ || self.peace || is_soon {
             return Ok(());
         }
         self.judge(true)?;

@@ -1,7 +1,6 @@
 //! The end of a run: the faults end, the replicas converge, and then they send each other hellos and nothing else.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use syncline::{Limits, Status};
@@ -78,14 +77,12 @@ impl World {
                 process.knows_sets.get(),
             )?);
         }
-        let Some(first) = views.first() else { return Ok(Some(views)) };
-        let heads = |view: &View| -> BTreeMap<_, _> {
-            let heads = view.heads.clone().into_iter();
-            heads.filter(|(_, (seq, _))| *seq > 0).collect()
-        };
-        let expected = heads(first);
-        let agree = views.iter().all(|view| heads(view) == expected);
-        Ok(agree.then_some(views))
+        let agree = views.iter().zip(views.iter().skip(1)).all(|(one, other)| one.has_as(other));
+        if agree {
+            return Ok(Some(views));
+        }
+        self.parted = self.has_parted(&views)?;
+        Ok(self.parted.then_some(views))
     }
 
     /// Checks what the replicas do after they have converged.
@@ -109,6 +106,10 @@ impl World {
         let before = self.network.total().sent_frames;
         self.run_until(self.timeline.now_ms() + IDLE_MS)?;
         let running = self.processes.iter().filter(|process| process.running).count() as u64;
+        // A joiner that nobody is left to add says little, and much if its introducer is there.
+        if self.processes.iter().any(|process| process.running && !process.added.get()) {
+            return Ok(());
+        }
         let frames = self.network.total().sent_frames - before;
         let pairs = running * running.saturating_sub(1);
         // A restored replica asks for what it has lost, ever more rarely, and may never get it. So does a damaged one, and
@@ -125,6 +126,9 @@ impl World {
     /// A replica all of whose commits its peers have knows of no peer that refuses them (Y17). Nothing is asked of a
     /// peer that is restored or gone.
     fn check_accepted(&mut self, at: usize) -> Result<(), Failure> {
+        if self.parted {
+            return Ok(());
+        }
         let honest = self.processes.iter().filter(|other| other.running && other.is_sound());
         let honest: Vec<_> = honest.map(|other| other.id).collect();
         let Some(status) = self.status_of(at)? else { return Ok(()) };

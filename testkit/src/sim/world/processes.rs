@@ -11,6 +11,7 @@ use futures::future::join;
 use syncline::internals::history::StoredRecord;
 use syncline::{DeviceId, Limits, ReplicaId, TransactionManager, Uuid};
 
+use super::judging::stored_heads;
 use super::telling::Ear;
 use super::{GROUP, World};
 use crate::sim::Failure;
@@ -61,6 +62,8 @@ pub(super) struct Process {
     pub(super) backup: Option<Image>,
     /// Whether its disk was restored from a backup.
     pub(super) rolled_back: bool,
+    /// Whether its app went on writing after that.
+    pub(super) revived: bool,
     /// Whether a bit of its disk has flipped.
     pub(super) damaged: bool,
     /// Whether its wall clock was ever wrong.
@@ -112,6 +115,7 @@ impl Process {
             lost: false,
             backup: None,
             rolled_back: false,
+            revived: false,
             damaged: false,
             was_wrong: Rc::default(),
             knows_sets: Rc::new(Cell::new(true)),
@@ -297,11 +301,9 @@ impl World {
     }
 
     /// Restores the disk of a process from its backup, if there is one. Its own commits that the backup lacks are lost
-    /// unless other replicas have them. From now on its app only reads: a commit would begin a second history of its
-    /// stream, and the oracle knows one history of each stream.
-    pub(super) fn restore(&mut self, at: usize) -> Result<(), Failure> {
-        // The founder is never restored: it adds joiners, which a restored replica cannot do.
-        let Some(image) = self.processes[at].backup.take().filter(|_| at != 0) else { return Ok(()) };
+    /// unless other replicas have them. From then on its app only reads, unless it `writes`.
+    pub(super) fn restore(&mut self, at: usize, writes: bool) -> Result<(), Failure> {
+        let Some(image) = self.processes[at].backup.take() else { return Ok(()) };
         self.processes[at].disk.set_applies_cut(false);
         self.kill(at);
         // Other stores may have what was committed until now, so the oracle has to learn it before the disk loses it.
@@ -310,8 +312,10 @@ impl World {
         let now = self.timeline.now_ms();
         let process = &mut self.processes[at];
         process.disk.restore(&image);
-        process.rolled_back = true;
+        (process.rolled_back, process.revived) = (true, writes);
         process.starts_at = Some(now + 10);
+        let commits = stored_heads(process).get(&id).copied().unwrap_or(0);
+        self.oracle.borrow_mut().forget(id, commits);
         Ok(())
     }
 
