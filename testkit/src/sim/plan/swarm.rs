@@ -30,6 +30,10 @@ impl Plan {
         }
         let page_bytes = *rng.choice(&[1, 400, 3_000, 1_000_000]).unwrap_or(&3_000);
         let page_bytes = if big { 1_000_000 } else { page_bytes };
+        if swarm.has_fork && replicas > 2 {
+            let at = rng.usize(0..=steps.len());
+            steps.splice(at..at, fork(&mut rng, replicas));
+        }
         let older_apps = if rng.u8(0..4) == 0 { rng.u8(..) } else { 0 };
         let tight = match rng.u8(0..6) {
             0 | 1 => u8::MAX,
@@ -46,10 +50,30 @@ const BIG: u8 = 3;
 /// A rare kind of step is in one of so many plans.
 const RARE: u8 = 6;
 
+/// Steps that give a stream two histories, and bring each to another replica: chance alone does that rarely.
+fn fork(rng: &mut fastrand::Rng, replicas: u8) -> Vec<Step> {
+    let at = rng.u8(0..replicas);
+    let other = (at + rng.u8(1..replicas)) % replicas;
+    let commit = || Action::Commit { at, edits: vec![Edit::Note(0, true)], cancelled: None };
+    let steps = [
+        (3_000, Action::Heal),
+        (3_000, Action::Backup { at }),
+        (0, Action::Partition { mask: 1 << other }),
+        (200, commit()),
+        (3_000, Action::Revive { at, mask: 1 << at | 1 << other }),
+        (3_000, commit()),
+        (3_000, commit()),
+        (3_000, Action::Heal),
+    ];
+    steps.into_iter().map(|(after_ms, action)| Step { after_ms, action }).collect()
+}
+
 /// How often each kind of step comes. A plan has a random subset of the kinds, since faults
 /// of one kind hide others: while a link is blocked, nothing can be damaged on it.
 struct Swarm {
     weights: Vec<(u32, Kind)>,
+    /// Whether a store that was put back goes on writing.
+    has_fork: bool,
     skew_ms: i64,
 }
 
@@ -129,13 +153,14 @@ impl Swarm {
         ];
         weights
             .extend(rare.into_iter().filter(|_| rng.u8(0..RARE) == 0).map(|(kind, weight)| (weight, kind)));
-        if weights.iter().any(|(_, kind)| matches!(kind, Kind::Revive)) {
+        let has_fork = weights.iter().any(|(_, kind)| matches!(kind, Kind::Revive));
+        if has_fork {
             weights.push((4, Kind::Backup));
         }
         if big {
             weights.push((6, Kind::Many));
         }
-        Self { weights, skew_ms: *rng.choice(&[0, 50, 60_000, 1_200_000]).unwrap_or(&0) }
+        Self { weights, has_fork, skew_ms: *rng.choice(&[0, 50, 60_000, 1_200_000]).unwrap_or(&0) }
     }
 
     fn action(&self, rng: &mut fastrand::Rng, replicas: u8, ids: u32) -> Action {
