@@ -149,7 +149,7 @@ impl World {
                 break views;
             }
             if self.timeline.now_ms() > self.holds_until_ms().max(peace_began) + PEACE_MS {
-                return fail("Y1 peers converge", self.explain());
+                return fail("Y1 peers converge", format!("{}\n{}", self.explain(), self.explain_stops()?));
             }
             pause = (pause * 2).min(10_000);
         };

@@ -32,7 +32,7 @@ impl World {
                     |is: fn(&Process) -> bool| self.processes.iter().find(|one| is(one)).map(|one| one.id);
                 let expected = Expected {
                     rolled_back: self.processes[at].rolled_back,
-                    refuses: self.limits_differ && !self.converged,
+                    refuses: self.limits_differ,
                     damaged: which(|one| one.damaged),
                     revived: which(|one| one.revived),
                     right_ms: None,

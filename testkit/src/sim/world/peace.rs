@@ -155,6 +155,25 @@ impl World {
         Ok(())
     }
 
+    /// Says what each replica tells of its streams that do not go on.
+    pub(super) fn explain_stops(&mut self) -> Result<String, Failure> {
+        let mut lines = Vec::new();
+        for at in 0..self.processes.len() {
+            let Some(status) = self.status_of(at)? else { continue };
+            let id = status.replica.0.as_u128();
+            lines.extend(status.restored.map(|restored| format!("{id:x}: {restored}")));
+            for stream in &status.streams {
+                let of = stream.replica.0.as_u128();
+                lines.extend(stream.stopped.iter().map(|stop| format!("{id:x} of {of:x}: {stop}")));
+                lines.extend(stream.damaged.iter().map(|damage| format!("{id:x} of {of:x}: {damage}")));
+                lines.extend(
+                    stream.disputed.iter().map(|peer| format!("{id:x} of {of:x}: disputed by {peer}")),
+                );
+            }
+        }
+        Ok(lines.join("\n"))
+    }
+
     /// The status of a replica; `None` if it does not run.
     pub(super) fn status_of(&mut self, at: usize) -> Result<Option<Status>, Failure> {
         let Some(manager) = self.manager(at) else { return Ok(None) };
