@@ -2,6 +2,7 @@
 
 use super::World;
 use super::judging::stored_heads;
+use super::processes::Process;
 use crate::sim::{Failure, fail};
 
 impl World {
@@ -10,11 +11,11 @@ impl World {
     pub(super) fn check_damaged(&mut self, at: usize) -> Result<(), Failure> {
         let id = self.processes[at].id;
         let own = stored_heads(&self.processes[at]).get(&id).copied().unwrap_or(0);
-        let whole =
-            self.processes.iter().filter(|other| other.running && other.is_sound() && other.added.get());
-        let has = |one: &super::processes::Process| stored_heads(one).get(&id).copied().unwrap_or(0);
-        let got = whole.map(has).max();
         let Some(status) = self.status_of(at)? else { return Ok(()) };
+        // Those who do not know each other to be members do not talk.
+        let hears = |other: &&Process| status.members.contains(&other.id) && other.knows(id);
+        let whole = self.processes.iter().filter(|other| other.running && other.is_sound()).filter(hears);
+        let got = whole.map(|other| stored_heads(other).get(&id).copied().unwrap_or(0)).max();
         // Others may also hold what is stamped too far ahead.
         let says = status.streams.iter().any(|stream| stream.damaged.is_some())
             || status.peers.iter().any(|peer| peer.refuses.is_some());

@@ -8,7 +8,7 @@ use syncline_backends::Link;
 
 use super::World;
 use super::judging::stored_heads;
-use super::processes::has_bit;
+use super::processes::{Process, has_bit};
 use crate::sim::oracle::View;
 use crate::sim::plan::FAR_MS;
 use crate::sim::time::{EPOCH_MS, Wall};
@@ -146,9 +146,15 @@ impl World {
     fn check_restored(&mut self, at: usize) -> Result<(), Failure> {
         let id = self.processes[at].id;
         let own = stored_heads(&self.processes[at]).get(&id).copied().unwrap_or(0);
-        let mut others = self.processes.iter().filter(|other| !other.lost && other.is_sound());
-        let known = others.any(|other| stored_heads(other).get(&id).is_some_and(|seq| *seq > own));
-        let said = self.status_of(at)?.is_some_and(|status| status.restored.is_some());
+        let status = self.status_of(at)?;
+        // Those whom it does not know to be members do not talk to it.
+        let hears = |other: &Process| {
+            status.as_ref().is_some_and(|status| status.members.contains(&other.id)) && other.knows(id)
+        };
+        let others = self.processes.iter().filter(|other| !other.lost && other.is_sound());
+        let mut heard = others.filter(|other| hears(other));
+        let known = heard.any(|other| stored_heads(other).get(&id).is_some_and(|seq| *seq > own));
+        let said = status.is_none_or(|status| status.restored.is_some());
         if known && !said {
             return fail("Y15 a restored store is noticed", format!("{id} has {own} of its commits"));
         }
