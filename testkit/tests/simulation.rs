@@ -6,6 +6,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use syncline::internals::{MARKS, Rules};
 use syncline_testkit::seed;
 use syncline_testkit::sim::{Plan, check, run};
@@ -17,7 +20,7 @@ fn seeds() -> u64 {
     text.map_or(usual, |text| text.parse().expect("SYNCLINE_SIM_SEEDS is a number"))
 }
 
-/// C1, C4, C6, C7, C9, C11, C12, C13, C14, Y1 to Y4, Y9 to Y11, Y14, Y15, Y17, Y20 to Y22, H2, H3, H6, I1 to I7, I12; see
+/// C1, C4, C6, C7, C9, C11, C12, C13, C14, C19, Y1 to Y4, Y9 to Y11, Y14, Y15, Y17, Y20 to Y22, H2, H3, H6, I1 to I7, I12; see
 /// the oracle.
 #[test]
 fn no_history_breaks_a_property() {
@@ -54,14 +57,8 @@ fn no_history_breaks_a_property() {
         assert!(deaths_opening > 0, "no process died while it opened");
         assert!(deaths > deaths_opening, "no process died in the middle of its work");
     }
-    // No plan gives the mark "damaged": the stores of the simulator keep what they are given. No plan gives "forked":
-    // the app of a restored store only reads in the simulator. Two histories of one stream are in the tests of the
-    // engine and in the scenarios of replication.
-    let silent: Vec<_> = (0..)
-        .zip(MARKS)
-        .filter(|(bit, mark)| marks >> bit & 1 == 0 && !["forked", "damaged"].contains(mark))
-        .collect();
-    if !cfg!(debug_assertions) {
+    let silent: Vec<_> = (0..).zip(MARKS).filter(|(bit, _)| marks >> bit & 1 == 0).collect();
+    if !cfg!(debug_assertions) && seeds() >= 400 {
         assert!(silent.is_empty(), "the corpus never saw {silent:?}");
     }
 }
@@ -91,21 +88,76 @@ fn plans_that_failed_once_pass() {
     assert!(played > 0);
 }
 
-/// If a rule is switched off, some history breaks a property. Some rules matter only against a hostile peer or two
-/// histories of one stream: tests of the engine switch those off, with such a history written out.
+/// The engine test that shows what breaks without a rule, with the history written out: such a rule matters against a
+/// hostile peer, in a group without a transport, or for how fast a link is used. All other rules are broken by a plan.
+const WRITTEN_OUT: [(&str, &str); 12] = [
+    ("prune", "every_history_leaves_a_whole_store"),
+    ("groups_are_checked", "a_frame_of_a_stranger_or_of_another_group_changes_nothing"),
+    ("peers_are_members", "a_frame_of_a_stranger_or_of_another_group_changes_nothing"),
+    ("authors_are_members", "a_frame_of_a_stranger_or_of_another_group_changes_nothing"),
+    ("devices_are_checked", "c15_a_commit_cannot_speak_for_another_device"),
+    ("ends_are_checked", "values_must_be_what_their_commit_says"),
+    ("acks_of_restored_are_void", "no_acknowledgement_of_a_restored_store_counts"),
+    ("pulls_exclude", "a_stopped_stream_keeps_nobody_from_a_page"),
+    ("served_rows_are_checked", "no_row_is_served_for_which_the_chain_does_not_vouch"),
+    ("accusers_show", "a_damaged_row_of_a_peer_tells_nobody_that_it_was_restored"),
+    ("pages_follow_the_link", "a_page_that_is_coming_is_waited_for"),
+    ("live_follows", "a_live_commit_goes_to_whom_nothing_before_it_is_missing"),
+];
+
+/// A rule that no plan breaks has a test of the engine that switches it off.
+#[test]
+fn each_rule_that_no_plan_breaks_has_its_history_written_out() {
+    let mut folders = vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../core/src/engine"))];
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                sources.push(std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    for (rule, test) in WRITTEN_OUT {
+        let name = format!("fn {test}(");
+        let after = sources.iter().find_map(|source| source.split_once(&name)).map(|(_, after)| after);
+        let after = after.unwrap_or_else(|| panic!("{rule}: there is no test `{test}`"));
+        let body = after.split("#[test]").next().unwrap_or(after);
+        assert!(body.contains(rule), "`{test}` does not switch `{rule}` off");
+    }
+}
+
+/// If a rule is switched off, some history breaks a property. No rule is forgotten: all fields of [`Rules`] are switched
+/// off here, or have a test in [`WRITTEN_OUT`] that does it.
 #[test]
 fn without_a_rule_some_history_breaks() {
     macro_rules! without {
-        ($($rule:ident)*) => { [$((stringify!($rule), Rules { $rule: false, ..Rules::ALL })),*] };
+        ($($rule:ident)*) => {{
+            // Does not compile without one of the fields.
+            let Rules { $($rule: _),* } = Rules::ALL;
+            [$((stringify!($rule), Rules { $rule: false, ..Rules::ALL })),*]
+        }};
     }
     let rules = without!(
-        streams_have_no_holes causes_come_first drift_is_held clock_follows higher_stamp_wins
-        epochs_are_kept_apart values_are_kept unmerged_lies_beside joiner_waits restores_are_noticed
-        acks_are_durable
+        prune groups_are_checked peers_are_members authors_are_members devices_are_checked streams_have_no_holes
+        chains_are_checked causes_come_first causes_are_compared ends_are_checked drift_is_held clock_follows
+        higher_stamp_wins epochs_are_kept_apart values_are_kept unmerged_lies_beside joiner_waits
+        restores_are_noticed acks_of_restored_are_void acks_are_durable pulls_exclude served_rows_are_checked
+        accusers_show pages_follow_the_link live_follows
     );
+    let written_out: BTreeMap<_, _> = WRITTEN_OUT.into_iter().collect();
+    let mut unbroken = Vec::new();
     for (name, rules) in rules {
+        if written_out.contains_key(name) {
+            continue;
+        }
         let broken = (1..400).find_map(|seed| Some((seed, run(&Plan::generate(seed), rules).err()?)));
-        let (seed, failure) = broken.unwrap_or_else(|| panic!("nothing breaks without `{name}`"));
-        println!("without {name}: seed {seed}: {}", failure.property);
+        match broken {
+            Some((seed, failure)) => println!("without {name}: seed {seed}: {}", failure.property),
+            None => unbroken.push(name),
+        }
     }
+    assert!(unbroken.is_empty(), "nothing breaks without {unbroken:?}");
 }

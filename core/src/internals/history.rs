@@ -8,7 +8,7 @@ use crate::pages::Pages;
 use crate::storage::{Entry, Key, Storage, Value};
 use crate::stored::keys::{self, StoredKey};
 use crate::stored::log::split_row;
-use crate::stored::{FormatError, Head, LogEntry, record};
+use crate::stored::{FormatError, Head, LogEntry, digest, record};
 
 /// A commit of the log, with its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +21,12 @@ pub struct Logged {
     pub device: DeviceId,
     /// The stamp of the commit.
     pub stamp: Hlc,
-    /// The causes: other streams that had moved at the author, and up to where.
-    pub after: Vec<(ReplicaId, u64)>,
+    /// The digest of the stream before the commit.
+    pub previous: [u8; 32],
+    /// The digest of the stream with the commit.
+    pub digest: [u8; 32],
+    /// The causes: other streams that had moved at the author, up to where, and the beginning of the digest there.
+    pub after: Vec<(ReplicaId, u64, [u8; 8])>,
     /// The changes of the commit.
     pub changes: Vec<LoggedChange>,
 }
@@ -53,6 +57,15 @@ pub struct StoredRecord {
     pub epoch: Option<Hlc>,
 }
 
+/// Whether the row with this key is of a log, or has a value: a record, or what is kept for a log or lies beside one.
+#[must_use]
+pub fn is_content(key: &[u8]) -> bool {
+    matches!(
+        StoredKey::parse(key),
+        Some(StoredKey::Log(..) | StoredKey::Kept(..) | StoredKey::Record(..) | StoredKey::Beside(..))
+    )
+}
+
 /// Reads the sequence number and the digest of each stream's head.
 ///
 /// # Errors
@@ -74,18 +87,42 @@ pub async fn heads(storage: &dyn Storage) -> Result<Vec<(ReplicaId, u64, [u8; 32
 pub async fn history(storage: &dyn Storage) -> Result<Vec<Logged>, Error> {
     let mut commits = Vec::new();
     for (stream, ..) in heads(storage).await? {
-        for Entry { key, value } in Pages::new(storage, keys::logs(stream)).all().await? {
-            let Some(StoredKey::Log(_, seq)) = StoredKey::parse(&key) else { continue };
-            let LogEntry { device, stamp, after, changes } = LogEntry::parse(stream, split_row(&value)?.1)?;
-            let after = after.iter().map(|cause| (cause.stream, cause.seq)).collect();
-            let mut logged = Vec::with_capacity(changes.len());
-            for change in changes {
-                let delete = change.value.is_none();
-                let value = if delete { None } else { resolve(storage, stream, seq, &change.record).await? };
-                logged.push(LoggedChange { record: change.record, delete, value, epoch: change.epoch });
-            }
-            commits.push(Logged { stream, seq, device, stamp, after, changes: logged });
+        commits.extend(commits_from(storage, stream, 1).await?);
+    }
+    Ok(commits)
+}
+
+/// Reads the commits of one stream from `first` on.
+///
+/// # Errors
+/// If the store cannot be read.
+pub async fn commits_from(
+    storage: &dyn Storage,
+    stream: ReplicaId,
+    first: u64,
+) -> Result<Vec<Logged>, Error> {
+    let mut commits = Vec::new();
+    for Entry { key, value } in Pages::new(storage, keys::logs_from(stream, first)).all().await? {
+        let Some(StoredKey::Log(_, seq)) = StoredKey::parse(&key) else { continue };
+        let (previous, entry) = split_row(&value)?;
+        let LogEntry { device, stamp, after, changes } = LogEntry::parse(stream, entry)?;
+        let after = after.iter().map(|cause| (cause.stream, cause.seq, cause.check)).collect();
+        let mut logged = Vec::with_capacity(changes.len());
+        for change in changes {
+            let delete = change.value.is_none();
+            let value = if delete { None } else { resolve(storage, stream, seq, &change.record).await? };
+            logged.push(LoggedChange { record: change.record, delete, value, epoch: change.epoch });
         }
+        commits.push(Logged {
+            stream,
+            seq,
+            device,
+            stamp,
+            previous,
+            digest: digest(&value),
+            after,
+            changes: logged,
+        });
     }
     Ok(commits)
 }

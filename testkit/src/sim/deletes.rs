@@ -109,9 +109,11 @@ impl Deletes {
     }
 
     /// A delete of which the app was told that it is made was made, or had nothing to delete (C1). One that failed is
-    /// nowhere (C12): no replica makes more deletes of a record than its app asked for.
-    pub(super) fn judge(&mut self) -> Result<(), Failure> {
-        let lost = self.requests.values().find(|one| one.outcome == Outcome::Committed && !one.holds);
+    /// nowhere (C12): no replica makes more deletes of a record than its app asked for. A replica whose store is not judged
+    /// as it is now is left out.
+    pub(super) fn judge(&mut self, is_judged: impl Fn(ReplicaId) -> bool) -> Result<(), Failure> {
+        let told = |one: &&Request| one.outcome == Outcome::Committed && is_judged(one.replica);
+        let lost = self.requests.values().filter(told).find(|one| !one.holds);
         if let Some(Request { replica, name, since, .. }) = lost {
             let detail =
                 format!("{replica} said that {name:?} is deleted, which it was not since commit {since}");
@@ -122,7 +124,8 @@ impl Deletes {
             let detail = format!("{replica} made {made} deletes of {name:?}; {failed} of {asked} failed");
             return fail("C12 a failed commit is nowhere", detail);
         }
-        self.requests.retain(|_, request| request.outcome == Outcome::Open);
+        self.requests
+            .retain(|_, one| one.outcome == Outcome::Open || one.outcome == Outcome::Committed && !one.holds);
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! Judges what the stores of a run hold. It reads their logs and records, and asks no engine.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::executor::block_on;
@@ -7,15 +8,18 @@ use syncline::internals::history::{self, Logged, StoredRecord};
 use syncline::{Change, ChangeKind, Hlc, RecordKey, ReplicaId, Syncable as _, audit};
 
 use super::deletes::Deletes;
-use super::models::{Note, PAIR, Place, Set};
+use super::models::{Note, PAIR, Photo, Place, Set};
 use super::store::Image;
 use super::{Failure, fail};
 
 /// What is known of the commits of all apps.
 #[derive(Default)]
 pub(super) struct Oracle {
-    /// Every commit, as it was in its author's store when it first was there.
-    truth: BTreeMap<(ReplicaId, u64), Commit>,
+    /// Every commit, as it was in its author's store when it first was there. A store that was put back may begin a second
+    /// history, with another commit in the same place.
+    truth: BTreeMap<(ReplicaId, u64), Vec<Commit>>,
+    /// The last commit of each author that is known.
+    known: BTreeMap<ReplicaId, u64>,
     /// What the apps were told of their values.
     told: BTreeMap<u64, Told>,
     /// The deletes of the apps.
@@ -25,8 +29,8 @@ pub(super) struct Oracle {
 /// A commit.
 struct Commit {
     logged: Logged,
-    /// How far its author had seen each stream when it committed.
-    causes: BTreeMap<ReplicaId, u64>,
+    /// How far its author had seen each stream when it committed, and the beginning of the digest there.
+    causes: BTreeMap<ReplicaId, (u64, [u8; 8])>,
 }
 
 /// What is known of a value that an app puts.
@@ -66,7 +70,33 @@ impl View {
         })
     }
 
-    fn serials(&self) -> BTreeSet<u64> {
+    /// Whether two stores have the same commits.
+    pub(super) fn has_as(&self, other: &Self) -> bool {
+        let heads = |view: &Self| -> BTreeMap<_, _> {
+            view.heads.clone().into_iter().filter(|(_, (seq, _))| *seq > 0).collect()
+        };
+        heads(self) == heads(other)
+    }
+
+    /// A commit that the store lacks, or has another one in the place of, of those that are named.
+    fn lacks(&self, causes: &BTreeMap<ReplicaId, (u64, [u8; 8])>) -> Option<(ReplicaId, u64)> {
+        let has = |stream: &ReplicaId, seq: u64, check: &[u8; 8]| {
+            let (head, digest) = self.heads.get(stream).copied().unwrap_or_default();
+            match head.cmp(&seq) {
+                Ordering::Less => false,
+                Ordering::Equal => seq == 0 || digest.starts_with(check),
+                // Commits stand by stream and number.
+                Ordering::Greater => self
+                    .history
+                    .binary_search_by_key(&(*stream, seq), |commit| (commit.stream, commit.seq))
+                    .is_ok_and(|at| self.history[at].digest.starts_with(check)),
+            }
+        };
+        let lacked = causes.iter().find(|(stream, (seq, check))| !has(stream, *seq, check));
+        lacked.map(|(stream, (seq, _))| (*stream, *seq))
+    }
+
+    pub(super) fn serials(&self) -> BTreeSet<u64> {
         let changes = self.history.iter().flat_map(|commit| &commit.changes);
         let values = changes.filter_map(|change| Some((&change.record, change.value.as_deref()?)));
         values.flat_map(|(record, value)| serials_in(record, value)).collect()
@@ -82,6 +112,7 @@ fn serials_in(record: &RecordKey, value: &[u8]) -> BTreeSet<u64> {
     match record.model() {
         Note::SYNC_MODEL => decode::<Note>(value).map(|note| [note.serial].into()).unwrap_or_default(),
         Place::SYNC_MODEL => decode::<Place>(value).map(|place| [place.serial].into()).unwrap_or_default(),
+        Photo::SYNC_MODEL => decode::<Photo>(value).map(|photo| [photo.serial].into()).unwrap_or_default(),
         Set::SYNC_MODEL => decode::<Set>(value).map(|set| set.serials).unwrap_or_default(),
         _ => BTreeSet::new(),
     }
@@ -111,7 +142,8 @@ impl Oracle {
     ) {
         for (stream, seq) in after.iter().filter(|(stream, _)| **stream != replica) {
             let first = before.get(stream).copied().unwrap_or(0) + 1;
-            for (_, commit) in self.truth.range((*stream, first)..(*stream, seq + 1)) {
+            let reached = self.truth.range((*stream, first)..(*stream, seq + 1));
+            for commit in reached.flat_map(|(_, commits)| commits) {
                 self.deletes.reached(replica, &commit.logged);
             }
         }
@@ -129,18 +161,17 @@ impl Oracle {
             Err(error) => return fail("I1 a store is whole", format!("{replica}: {error}")),
         };
         self.compare_with_truth(&view)?;
-        for (stream, (seq, _)) in &view.heads {
-            let Some(commit) = self.truth.get(&(*stream, *seq)) else { continue };
-            for (cause, needed) in &commit.causes {
-                let here = view.heads.get(cause).map_or(0, |(seq, _)| *seq);
-                if here < *needed {
-                    return fail(
-                        "I7 causes come before effects",
-                        format!(
-                            "{replica} has {stream} up to {seq}, which saw {cause} up to {needed}, but that up to {here} only"
-                        ),
-                    );
-                }
+        for (stream, (seq, digest)) in &view.heads {
+            let Some(commit) = self.commit(*stream, *seq, digest) else { continue };
+            if let Some((cause, needed)) = view.lacks(&commit.causes) {
+                let here = view.heads.get(&cause).map_or(0, |(seq, _)| *seq);
+                return fail(
+                    "I7 causes come before effects",
+                    format!(
+                        "{replica} has {stream} up to {seq}, which saw {cause} up to {needed}, but that up to {here} only, or \
+                         another history of it"
+                    ),
+                );
             }
         }
         check_fold(&view, knows_sets)?;
@@ -156,30 +187,61 @@ impl Oracle {
     /// Learns from a replica's own store which commits it has made. Has to come before any other store is judged, since
     /// the commit may be there already.
     pub(super) fn learn(&mut self, replica: ReplicaId, image: &Image) -> Result<(), Failure> {
-        let history = match block_on(history::history(image)) {
-            Ok(history) => history,
+        let known = self.known.entry(replica).or_default();
+        let made = match block_on(history::commits_from(image, replica, *known + 1)) {
+            Ok(made) => made,
             Err(error) => return fail("I1 a store is whole", format!("{replica}: {error}")),
         };
-        for commit in history.into_iter().filter(|commit| commit.stream == replica) {
-            if self.truth.contains_key(&(replica, commit.seq)) {
-                continue;
-            }
-            let before = self.truth.get(&(replica, commit.seq - 1));
+        for commit in made {
+            *known = commit.seq;
+            let mut before = self.truth.get(&(replica, commit.seq - 1)).into_iter().flatten();
+            let before = before.find(|before| before.logged.digest == commit.previous);
             let mut causes = before.map_or_else(BTreeMap::new, |before| before.causes.clone());
-            for (stream, seq) in &commit.after {
-                let known = causes.entry(*stream).or_insert(0);
-                *known = (*known).max(*seq);
+            for (stream, seq, check) in &commit.after {
+                let known = causes.entry(*stream).or_insert((0, [0; 8]));
+                if *seq > known.0 {
+                    *known = (*seq, *check);
+                }
             }
             self.deletes.learn(&commit);
-            self.truth.insert((replica, commit.seq), Commit { logged: commit, causes });
+            self.truth.entry((replica, commit.seq)).or_default().push(Commit { logged: commit, causes });
         }
         Ok(())
+    }
+
+    /// Takes note that the store of a replica was put back, and has so many of its commits: whatever comes behind them is
+    /// learned anew.
+    pub(super) fn forget(&mut self, replica: ReplicaId, commits: u64) {
+        self.known.insert(replica, commits);
+    }
+
+    /// The commit of a stream after which the stream has this digest.
+    fn commit(&self, stream: ReplicaId, seq: u64, digest: &[u8; 32]) -> Option<&Commit> {
+        self.truth.get(&(stream, seq))?.iter().find(|commit| commit.logged.digest == *digest)
+    }
+
+    /// Whether a commit of this stream and place rests on a commit of `author`, in any history.
+    pub(super) fn rests_on(&self, stream: ReplicaId, seq: u64, author: ReplicaId) -> bool {
+        let mut commits = self.truth.get(&(stream, seq)).into_iter().flatten();
+        commits.any(|commit| commit.causes.contains_key(&author))
+    }
+
+    /// Whether a store has everything on which a commit rests that may follow what it has of a stream; `None` if no store
+    /// ever had such a commit.
+    pub(super) fn can_go_on(&self, view: &View, stream: ReplicaId) -> Option<bool> {
+        let (seq, digest) = view.heads.get(&stream).copied().unwrap_or_default();
+        let mut next = self.truth.get(&(stream, seq + 1)).into_iter().flatten();
+        let next = next.find(|next| seq == 0 || next.logged.previous == digest)?;
+        Some(view.lacks(&next.causes).is_none())
     }
 
     /// Every commit was durable in its author's store first, and is what it was there.
     fn compare_with_truth(&self, view: &View) -> Result<(), Failure> {
         for commit in &view.history {
-            let Some(truth) = self.truth.get(&(commit.stream, commit.seq)) else {
+            let truth = self.truth.get(&(commit.stream, commit.seq)).and_then(|commits| {
+                commits.iter().find(|one| one.logged.digest == commit.digest).or(commits.first())
+            });
+            let Some(truth) = truth else {
                 return fail(
                     "I3 nothing is told before it is durable",
                     format!(
@@ -200,7 +262,8 @@ impl Oracle {
 
     /// A change that a subscriber was told of is one of the commit that it names, and from that commit's device (C4).
     pub(super) fn check_told(&self, replica: ReplicaId, told: &Change) -> Result<(), Failure> {
-        let Some(commit) = self.truth.get(&(told.stamp.replica(), told.seq)) else {
+        let commits = self.truth.get(&(told.stamp.replica(), told.seq)).into_iter().flatten();
+        let Some(commit) = commits.max_by_key(|commit| commit.logged.stamp == told.stamp) else {
             return fail("C4 what is told is so", format!("{replica}: {told:?} is of no commit"));
         };
         let Logged { stamp, device, changes, .. } = &commit.logged;
@@ -214,18 +277,23 @@ impl Oracle {
 
     /// The highest time that a commit is stamped with, of those before `far`.
     pub(super) fn latest_wall(&self, far: u64) -> u64 {
-        let walls = self.truth.values().map(|commit| commit.logged.stamp.wall().get());
+        let walls = self.truth.values().flatten().map(|commit| commit.logged.stamp.wall().get());
         walls.filter(|wall| *wall < far).max().unwrap_or(0)
     }
 
-    /// Judges stores that have converged: they have the same commits, so they must have the same records (I6), and no
-    /// value may be missing of which an app was told that it is committed (I12). That holds only for `trusted` authors:
-    /// of a lost or restored replica, commits may have been lost with its disk.
-    pub(super) fn judge_all(&self, views: &[View], trusted: impl Fn(usize) -> bool) -> Result<(), Failure> {
-        let Some(first) = views.first() else { return Ok(()) };
+    /// Judges stores that have converged: those that have the same commits must have the same records (I6), and no value
+    /// may be missing of which an app was told that it is committed (I12): everywhere, or in the store of its author alone if
+    /// the histories of a stream have `parted` the stores. That holds only for authors that are `trusted`, with the place of
+    /// their view: of a lost or restored replica, commits may have been lost with its disk.
+    pub(super) fn judge_all(
+        &self,
+        views: &[View],
+        parted: bool,
+        trusted: impl Fn(usize) -> Option<ReplicaId>,
+    ) -> Result<(), Failure> {
         for view in views {
-            let one: BTreeMap<_, _> = state(view);
-            let other = state(first);
+            let Some(first) = views.iter().find(|first| first.has_as(view)) else { continue };
+            let (one, other) = (state(view), state(first));
             if let Some((record, value)) =
                 one.iter().chain(&other).find(|(record, _)| one.get(*record) != other.get(*record))
             {
@@ -235,10 +303,11 @@ impl Oracle {
                 );
             }
         }
-        let there = first.serials();
-        for (serial, told) in &self.told {
-            let missing = told.outcome == Outcome::Committed && !there.contains(serial);
-            if missing && trusted(told.author) {
+        let there: BTreeMap<_, _> = views.iter().map(|view| (view.replica, view.serials())).collect();
+        for (serial, told) in self.told.iter().filter(|(_, told)| told.outcome == Outcome::Committed) {
+            let Some(author) = trusted(told.author) else { continue };
+            let of = there.get(&author).filter(|_| parted).or(there.values().next());
+            if of.is_some_and(|there| !there.contains(serial)) {
                 return fail("I12 what was committed is everywhere", format!("serial {serial} is missing"));
             }
         }
@@ -269,7 +338,7 @@ struct Folded {
 /// The fold is written down a second time here, so that a mistake of the engine is not repeated by the oracle.
 fn check_fold(view: &View, knows_sets: bool) -> Result<(), Failure> {
     let judged = |model: &str| match model {
-        Note::SYNC_MODEL | Place::SYNC_MODEL => true,
+        Note::SYNC_MODEL | Place::SYNC_MODEL | Photo::SYNC_MODEL => true,
         Set::SYNC_MODEL => knows_sets,
         _ => false,
     };

@@ -204,6 +204,51 @@ pub enum Action {
         /// How slow it is.
         rate: Rate,
     },
+    /// An app commits a large value.
+    Large {
+        /// The place of its process.
+        at: u8,
+        /// The id of the record.
+        id: u32,
+        /// How large the value is.
+        kib: u16,
+    },
+    /// An app makes many small commits.
+    Many {
+        /// The place of its process.
+        at: u8,
+        /// How many.
+        count: u16,
+    },
+    /// A bit of a row flips on the disk of one process, the same one in all of a run. Its app deletes nothing from then on.
+    Flip {
+        /// The place of the process.
+        at: u8,
+        /// The place of the row, among those of logs and of values.
+        row: u32,
+        /// The place of the bit.
+        bit: u32,
+    },
+    /// A process dies and never comes back, whichever it is, if another one can add joiners.
+    Lose {
+        /// The place of the process.
+        at: u8,
+    },
+    /// A process dies and comes back with the copy of its disk, and its app goes on writing: its stream may get a second
+    /// history.
+    Revive {
+        /// The place of the process.
+        at: u8,
+        /// The network is cut in two, with these replicas on one side: one bit each. It stays whole, if this is 0.
+        mask: u8,
+    },
+    /// Another replica joins through a member.
+    JoinThrough {
+        /// The place of the member. Once that is lost, another one takes its place.
+        introducer: u8,
+        /// The place of a process on whose device the replica is; on its own, if this is `None`.
+        device_of: Option<u8>,
+    },
 }
 
 /// A change that an app makes to the record with this id: a put if the flag is set, otherwise a delete.

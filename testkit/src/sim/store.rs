@@ -7,6 +7,7 @@ use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use syncline::internals::history;
 use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
 
 use super::time::Timeline;
@@ -17,7 +18,8 @@ pub(super) struct SimDisk(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    entries: BTreeMap<Key, Value>,
+    /// Shared with the images of the disk, so that to take one costs nothing.
+    entries: Arc<BTreeMap<Key, Value>>,
     /// How many operations come before the fault, and the fault.
     fault: Option<(u32, StoreFault)>,
     /// Whether the process has died in an operation of the store since `take_death` was called last.
@@ -103,14 +105,30 @@ impl SimDisk {
 
     /// Copies what is on the disk, as a store that can only be read.
     pub(super) fn image(&self) -> Image {
-        Image(self.lock().entries.clone())
+        Image(Arc::clone(&self.lock().entries))
     }
 
     /// Puts an earlier image back.
     pub(super) fn restore(&self, image: &Image) {
         let mut state = self.lock();
-        state.entries.clone_from(&image.0);
+        state.entries = Arc::clone(&image.0);
         state.restored = true;
+    }
+
+    /// Flips a bit of a row that is of a log or has a value, and of a whole that has so many rows and bits: they are counted
+    /// round and round. Returns whether there was one.
+    pub(super) fn flip(&self, row: u32, bit: u32) -> bool {
+        let mut state = self.lock();
+        let rows: Vec<&Key> = state.entries.keys().filter(|key| history::is_content(key)).collect();
+        let Some(key) = rows.get(row as usize % rows.len().max(1)).map(|key| (*key).clone()) else {
+            return false;
+        };
+        let Some(value) = Arc::make_mut(&mut state.entries).get_mut(&key) else { return false };
+        let bit = bit as usize % (value.len() * 8).max(1);
+        if let Some(byte) = value.get_mut(bit / 8) {
+            *byte ^= 1 << (bit % 8);
+        }
+        true
     }
 
     /// Whether an earlier image was ever put back.
@@ -137,11 +155,12 @@ impl SimDisk {
     fn apply(&self, batch: WriteBatch) {
         let mut state = self.lock();
         state.writes += 1;
+        let entries = Arc::make_mut(&mut state.entries);
         for op in batch {
             match op {
-                WriteOp::Put { key, value } => drop(state.entries.insert(key, value)),
-                WriteOp::Delete { key } => drop(state.entries.remove(&key)),
-                WriteOp::DeleteRange { range } => state.entries.retain(|key, _| !range.contains(key)),
+                WriteOp::Put { key, value } => drop(entries.insert(key, value)),
+                WriteOp::Delete { key } => drop(entries.remove(&key)),
+                WriteOp::DeleteRange { range } => entries.retain(|key, _| !range.contains(key)),
             }
         }
     }
@@ -259,7 +278,7 @@ fn scan(entries: &BTreeMap<Key, Value>, range: &KeyRange, limit: usize) -> Vec<E
 
 /// A copy of a disk. It can be read like a store, and not written.
 #[derive(Clone, Default)]
-pub(super) struct Image(pub(super) BTreeMap<Key, Value>);
+pub(super) struct Image(pub(super) Arc<BTreeMap<Key, Value>>);
 
 #[async_trait]
 impl Storage for Image {

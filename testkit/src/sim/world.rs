@@ -2,7 +2,8 @@
 //!
 //! The world polls one task after the other and has every store that was written judged after each poll. Its parts:
 //! `actions` does what a step of the plan says, `processes` starts and ends processes, `apps` commits, `chores` adds
-//! joiners and reads statuses, `judging` asks the oracle,
+//! joiners and reads statuses, `damage` looks at a disk with a bit that flipped, `histories` at a
+//! stream that has two, `judging` asks the oracle,
 //! `meanwhile` looks at those whose links are good, `peace` ends the faults and checks what is left, `probing`
 //! looks at replicas that have converged, `telling` compares what subscribers are told with the stores, and `watching`
 //! takes what tasks find wrong.
@@ -10,6 +11,8 @@
 mod actions;
 mod apps;
 mod chores;
+mod damage;
+mod histories;
 mod judging;
 mod meanwhile;
 mod peace;
@@ -32,7 +35,7 @@ use self::processes::Process;
 use self::watching::Findings;
 use super::executor::Executor;
 use super::oracle::Oracle;
-use super::plan::{Plan, REPLICAS_MAX};
+use super::plan::{Action, Plan, REPLICAS_MAX};
 use super::time::{SimClock, Timeline};
 use super::{Failure, PEACE_MS, Report, fail};
 
@@ -74,6 +77,10 @@ pub(super) struct World {
     meanwhile: Meanwhile,
     /// Until when chores are done often: a while after the last step.
     busy_until_ms: u64,
+    /// Whether some commits are too large for the limits of some replicas, whose streams stop there.
+    limits_differ: bool,
+    /// Whether replicas have other histories of a stream, and so other commits.
+    parted: bool,
     /// Whether the faults have ended.
     peace: bool,
     /// Whether the replicas have converged since.
@@ -105,11 +112,15 @@ impl World {
             acks: AcksSeen::default(),
             meanwhile: Meanwhile::new(&plan.steps),
             busy_until_ms: 0,
+            limits_differ: plan.tight != 0
+                && plan.steps.iter().any(|step| matches!(step.action, Action::Large { .. })),
+            parted: false,
             peace: false,
             converged: false,
         };
-        for _ in 0..plan.replicas.clamp(1, REPLICAS_MAX) {
-            world.add_process();
+        world.add_process(None, None);
+        for _ in 1..plan.replicas.min(REPLICAS_MAX) {
+            world.add_process(Some(0), None);
         }
         world
     }
@@ -138,14 +149,15 @@ impl World {
                 break views;
             }
             if self.timeline.now_ms() > self.holds_until_ms().max(peace_began) + PEACE_MS {
-                return fail("Y1 peers converge", self.explain());
+                return fail("Y1 peers converge", format!("{}\n{}", self.explain(), self.explain_stops()?));
             }
             pause = (pause * 2).min(10_000);
         };
         self.converged = true;
         let peace_ms = self.timeline.now_ms() - peace_began;
-        let trusted = |at: usize| !self.processes[at].lost && !self.processes[at].rolled_back;
-        self.oracle.borrow().judge_all(&views, trusted)?;
+        let trusted = |at: usize| !self.processes[at].lost && self.processes[at].is_sound();
+        let author = |at: usize| trusted(at).then(|| self.processes[at].id);
+        self.oracle.borrow().judge_all(&views, self.parted, author)?;
         self.check_rest()?;
         for record in views.iter().flat_map(|view| &view.records) {
             self.digest.mix(record.record.to_string().as_bytes());
@@ -210,7 +222,7 @@ impl World {
                 return fail("nobody runs in circles", self.explain());
             }
             self.restart_ended();
-            self.judge()?;
+            self.judge(false)?;
         }
     }
 }

@@ -11,10 +11,13 @@ impl Plan {
         let mut rng = fastrand::Rng::with_seed(seed);
         let replicas = *rng.choice(&[2, 2, 3, 3, 3, 4, 5]).unwrap_or(&3);
         let ids = *rng.choice(&[1, 2, 4, 16, 500]).unwrap_or(&4);
-        let swarm = Swarm::draw(&mut rng);
+        let big = rng.u8(..) < BIG;
+        let swarm = Swarm::draw(&mut rng, big);
         // A few runs last long: what is bad stays bad for minutes, while the rest has time to agree.
         let is_long = rng.u8(0..5) == 0;
-        let (count, pauses) = if is_long {
+        let (count, pauses) = if big {
+            (rng.usize(10..30), [0, 3, 20, 200, 200, 3_000, 3_000])
+        } else if is_long {
             (rng.usize(20..50), [0, 0, 3, 200, 3_000, 60_000, 200_000])
         } else {
             (rng.usize(20..140), [0, 0, 1, 3, 20, 200, 3_000])
@@ -26,6 +29,11 @@ impl Plan {
             steps.push(Step { after_ms, action });
         }
         let page_bytes = *rng.choice(&[1, 400, 3_000, 1_000_000]).unwrap_or(&3_000);
+        let page_bytes = if big { 1_000_000 } else { page_bytes };
+        if swarm.has_fork && replicas > 2 {
+            let at = rng.usize(0..=steps.len());
+            steps.splice(at..at, fork(&mut rng, replicas));
+        }
         let older_apps = if rng.u8(0..4) == 0 { rng.u8(..) } else { 0 };
         let tight = match rng.u8(0..6) {
             0 | 1 => u8::MAX,
@@ -36,10 +44,36 @@ impl Plan {
     }
 }
 
+/// Of 256 plans so many have streams of thousands of commits, which takes long to judge.
+const BIG: u8 = 3;
+
+/// A rare kind of step is in one of so many plans.
+const RARE: u8 = 6;
+
+/// Steps that give a stream two histories, and bring each to another replica: chance alone does that rarely.
+fn fork(rng: &mut fastrand::Rng, replicas: u8) -> Vec<Step> {
+    let at = rng.u8(0..replicas);
+    let other = (at + rng.u8(1..replicas)) % replicas;
+    let commit = || Action::Commit { at, edits: vec![Edit::Note(0, true)], cancelled: None };
+    let steps = [
+        (3_000, Action::Heal),
+        (3_000, Action::Backup { at }),
+        (0, Action::Partition { mask: 1 << other }),
+        (200, commit()),
+        (3_000, Action::Revive { at, mask: 1 << at | 1 << other }),
+        (3_000, commit()),
+        (3_000, commit()),
+        (3_000, Action::Heal),
+    ];
+    steps.into_iter().map(|(after_ms, action)| Step { after_ms, action }).collect()
+}
+
 /// How often each kind of step comes. A plan has a random subset of the kinds, since faults
 /// of one kind hide others: while a link is blocked, nothing can be damaged on it.
 struct Swarm {
     weights: Vec<(u32, Kind)>,
+    /// Whether a store that was put back goes on writing.
+    has_fork: bool,
     skew_ms: i64,
 }
 
@@ -72,10 +106,16 @@ enum Kind {
     Late,
     SlowSubscriber,
     Rate,
+    Large,
+    Many,
+    Flip,
+    LoseAny,
+    JoinThrough,
+    Revive,
 }
 
 impl Swarm {
-    fn draw(rng: &mut fastrand::Rng) -> Self {
+    fn draw(rng: &mut fastrand::Rng, big: bool) -> Self {
         let faults = [
             (Kind::Cancelled, 3),
             (Kind::Crash, 5),
@@ -104,7 +144,23 @@ impl Swarm {
         ];
         let mut weights = vec![(20, Kind::Commit), (8, Kind::Batch), (4, Kind::Pair)];
         weights.extend(faults.into_iter().filter(|_| rng.bool()).map(|(kind, weight)| (weight, kind)));
-        Self { weights, skew_ms: *rng.choice(&[0, 50, 60_000, 1_200_000]).unwrap_or(&0) }
+        let rare = [
+            (Kind::Large, 2),
+            (Kind::Flip, 1),
+            (Kind::LoseAny, 1),
+            (Kind::JoinThrough, 3),
+            (Kind::Revive, 4),
+        ];
+        weights
+            .extend(rare.into_iter().filter(|_| rng.u8(0..RARE) == 0).map(|(kind, weight)| (weight, kind)));
+        let has_fork = weights.iter().any(|(_, kind)| matches!(kind, Kind::Revive));
+        if has_fork {
+            weights.push((4, Kind::Backup));
+        }
+        if big {
+            weights.push((6, Kind::Many));
+        }
+        Self { weights, has_fork, skew_ms: *rng.choice(&[0, 50, 60_000, 1_200_000]).unwrap_or(&0) }
     }
 
     fn action(&self, rng: &mut fastrand::Rng, replicas: u8, ids: u32) -> Action {
@@ -188,6 +244,19 @@ impl Swarm {
                 Action::SlowSubscriber { at, event_ms: *rng.choice(&[0, 10, 2_000]).unwrap_or(&10) }
             }
             Kind::Late => Action::Late { from: other, to: at, ago: rng.u8(..) },
+            Kind::Large => Action::Large {
+                at,
+                id: rng.u32(0..ids.min(4)),
+                kib: *rng.choice(&[1, 20, 60, 300, 1_000]).unwrap_or(&20),
+            },
+            Kind::Many => Action::Many { at, count: *rng.choice(&[100, 400, 1_500]).unwrap_or(&400) },
+            Kind::Flip => Action::Flip { at, row: rng.u32(..), bit: rng.u32(..) },
+            Kind::Revive => Action::Revive { at, mask: if rng.bool() { rng.u8(..) } else { 0 } },
+            Kind::LoseAny => Action::Lose { at },
+            Kind::JoinThrough => {
+                let device_of = rng.bool().then_some(other);
+                Action::JoinThrough { introducer: at, device_of }
+            }
             Kind::Rate => Action::Rate { one: at, other, rate: Rate::draw(rng) },
             Kind::Flap => Action::Flap { one: at, other, times: rng.u8(1..6) },
             Kind::Noise => {

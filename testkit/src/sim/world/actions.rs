@@ -6,7 +6,7 @@ use syncline_backends::Link;
 use super::processes::has_bit;
 use super::{GROUP, World};
 use crate::sim::Failure;
-use crate::sim::plan::{Action, REPLICAS_MAX};
+use crate::sim::plan::Action;
 
 impl World {
     /// Does what a step says.
@@ -27,6 +27,18 @@ impl World {
                     self.executor.spawn(Some(at), commit);
                 }
             }
+            Action::Large { at, id, kib } => {
+                let at = place(at);
+                if let Some(commit) = self.apps.commit_photo(at, &self.processes[at], id, kib) {
+                    self.executor.spawn(Some(at), commit);
+                }
+            }
+            Action::Many { at, count } => {
+                let at = place(at);
+                if let Some(commits) = self.apps.commit_many(at, &self.processes[at], count, self.plan.ids) {
+                    self.executor.spawn(Some(at), commits);
+                }
+            }
             Action::Crash { at, applied, down_ms } => self.crash(place(at), applied, down_ms),
             Action::Stop { at, down_ms } => self.stop(place(at), down_ms),
             Action::Fault { at, after, fault } => {
@@ -44,12 +56,25 @@ impl World {
             }
             Action::Backup { at } => {
                 let process = &mut self.processes[place(at)];
-                if process.starts > 0 && !process.rolled_back {
+                if process.starts > 0 && process.is_sound() {
                     let image = process.disk.image();
                     process.backup = Some(image).filter(|image| !image.0.is_empty());
                 }
             }
-            Action::Restore { at } => self.restore(place(at))?,
+            // Nobody wrote a second history in the plans that have this step, which the founder survives.
+            Action::Restore { at } if place(at) != 0 => self.restore(place(at), false)?,
+            Action::Restore { .. } => {}
+            Action::Revive { at, mask } => {
+                let at = place(at);
+                let can_go = self.adders().into_iter().any(|other| other != at);
+                let is_first = self.processes.iter().all(|process| !process.revived);
+                if can_go && is_first && self.processes[at].backup.is_some() {
+                    self.restore(at, true)?;
+                    if mask > 0 {
+                        self.partition(mask);
+                    }
+                }
+            }
             Action::Link { from, to, percent, delay_ms, blocked } => {
                 self.network.set(id(self, from), id(self, to), link(percent, delay_ms, blocked));
             }
@@ -94,16 +119,18 @@ impl World {
                 let until = self.timeline.now_ms() + u64::from(ms);
                 self.processes[place(at)].paused_until = until;
             }
-            Action::Join { .. } => {
-                if count < usize::from(REPLICAS_MAX) {
-                    self.add_process();
-                }
+            Action::Join { .. } => self.add_process(Some(0), None),
+            Action::JoinThrough { introducer, device_of } => {
+                let device = device_of.map(|one| self.processes[place(one)].device);
+                self.add_process(Some(place(introducer)), device);
             }
+            Action::Lose { at } => self.lose(place(at)),
+            Action::Flip { at, row, bit } => self.flip(place(at), row, bit),
         }
         Ok(())
     }
 
-    /// Kills a process, for `down_ms` or for ever. The founder always comes back, since it adds the joiners.
+    /// Kills a process, for `down_ms` or for ever. The founder always comes back: see [`lose`](Self::lose).
     fn crash(&mut self, at: usize, applied: bool, down_ms: Option<u32>) {
         self.processes[at].disk.set_applies_cut(applied);
         self.kill(at);
@@ -115,6 +142,24 @@ impl World {
                 process.lost = at != 0;
                 process.starts_at = (at == 0).then_some(now);
             }
+        }
+    }
+
+    /// Kills a process for ever, if another one can add joiners.
+    fn lose(&mut self, at: usize) {
+        if self.adders().into_iter().any(|other| other != at) {
+            self.kill(at);
+            self.processes[at].lost = true;
+        }
+    }
+
+    /// Flips a bit on the disk of a process, if no other one is damaged.
+    fn flip(&mut self, at: usize, row: u32, bit: u32) {
+        let others = self.processes.iter().enumerate();
+        let is_first = others.filter(|(other, _)| *other != at).all(|(_, other)| !other.damaged);
+        let can_go = self.adders().into_iter().any(|other| other != at);
+        if is_first && can_go && self.processes[at].disk.flip(row, bit) {
+            self.processes[at].damaged = true;
         }
     }
 

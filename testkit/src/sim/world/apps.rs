@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::rc::Rc;
 
+use futures::future::join_all;
 use syncline::Error;
 
-use super::processes::Process;
+use super::processes::{Manager, Process};
 use crate::sim::deletes::Name;
-use crate::sim::models::{Note, PAIR, Place, Set};
+use crate::sim::models::{Note, PAIR, Photo, Place, Set};
 use crate::sim::oracle::{Oracle, Outcome, Told};
 use crate::sim::plan::Edit;
 
@@ -31,6 +32,11 @@ impl Apps {
         self.committed.get()
     }
 
+    /// The manager of a process whose app writes: `None` if it is not open, or only reads since it was restored.
+    fn writing(&self, process: &Process) -> Option<Manager> {
+        process.manager().filter(|_| !process.rolled_back || process.revived)
+    }
+
     /// A task that commits `edits` at the process at place `at`; `None` if it is not open or was restored.
     pub(super) fn commit(
         &mut self,
@@ -38,10 +44,7 @@ impl Apps {
         process: &Process,
         edits: Vec<Edit>,
     ) -> Option<impl Future<Output = ()> + use<>> {
-        if process.rolled_back {
-            return None;
-        }
-        let manager = process.manager()?;
+        let manager = self.writing(process)?;
         let device = process.device;
         let (mut serials, mut deletes) = (Vec::new(), Vec::new());
         let mut named = BTreeSet::new();
@@ -52,7 +55,8 @@ impl Apps {
                 Edit::Place(id, put) => (1, id, put),
                 Edit::Set(id, put) => (2, id, put),
             };
-            if kind == 2 && !process.knows_sets.get() {
+            // A damaged record must not be merged, and may seem to be gone already.
+            if kind == 2 && !process.knows_sets.get() || process.damaged && (kind == 2 || !put) {
                 continue;
             }
             // Only the last edit of a record counts in a commit. So take one edit of each record: the serial number of
@@ -97,10 +101,7 @@ impl Apps {
         at: usize,
         process: &Process,
     ) -> Option<impl Future<Output = ()> + use<>> {
-        if process.rolled_back {
-            return None;
-        }
-        let manager = process.manager()?;
+        let manager = self.writing(process)?;
         let serial = self.next_serial(at);
         let told = self.teller(vec![serial], Vec::new());
         Some(async move {
@@ -109,6 +110,44 @@ impl Apps {
             });
             told(put.await);
         })
+    }
+
+    /// A task that commits a photo of `kib` KiB; `None` as for [`commit`](Self::commit).
+    pub(super) fn commit_photo(
+        &mut self,
+        at: usize,
+        process: &Process,
+        id: u32,
+        kib: u16,
+    ) -> Option<impl Future<Output = ()> + use<>> {
+        let manager = self.writing(process)?;
+        let serial = self.next_serial(at);
+        let told = self.teller(vec![serial], Vec::new());
+        let photo = Photo::of(id, serial, kib);
+        Some(async move { told(manager.commit_batch(|batch| Ok(batch.put(&photo)?)).await) })
+    }
+
+    /// A task that makes `count` commits of a note each, as fast as they are taken; `None` as for
+    /// [`commit`](Self::commit).
+    pub(super) fn commit_many(
+        &mut self,
+        at: usize,
+        process: &Process,
+        count: u16,
+        ids: u32,
+    ) -> Option<impl Future<Output = ()> + use<>> {
+        let manager = self.writing(process)?;
+        let commits: Vec<_> = (0..u32::from(count))
+            .map(|turn| {
+                let (manager, serial) = (manager.clone(), self.next_serial(at));
+                let told = self.teller(vec![serial], Vec::new());
+                async move {
+                    let note = Note { id: turn % ids.max(1), serial };
+                    told(manager.commit_batch(|batch| Ok(batch.put(&note)?)).await);
+                }
+            })
+            .collect();
+        Some(async move { drop(join_all(commits).await) })
     }
 
     fn next_serial(&mut self, author: usize) -> u64 {

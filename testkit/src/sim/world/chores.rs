@@ -8,7 +8,9 @@ use futures::executor::block_on;
 use syncline::internals::history;
 use syncline::{Limits, ReplicaId, Status, StreamStatus, StreamStop};
 
+use super::processes::Process;
 use super::{CHORES_MS, World};
+use crate::sim::oracle::Oracle;
 use crate::sim::plan::FAR_MS;
 use crate::sim::store::SimDisk;
 use crate::sim::time::EPOCH_MS;
@@ -16,22 +18,31 @@ use crate::sim::{Failure, fail};
 
 impl World {
     /// Spawns a task for each running process that checks its status and, once the faults have ended, releases streams
-    /// that are held for longer than the run lasts. Spawns another for each joiner that is not a member yet: the
-    /// founder adds it, again and again until that works.
+    /// that are held for longer than the run lasts. Spawns another for each joiner that is not a member yet: a
+    /// member adds it, again and again until that works.
     pub(super) fn do_chores(&mut self) {
-        // Any member could add joiners. The founder is the one that is never lost and never restored.
-        let founder = self.manager(0);
         for at in 0..self.processes.len() {
             if let Some(manager) = self.manager(at) {
                 let (marks, findings) = (Rc::clone(&self.marks), self.findings.clone());
-                let (rolled_back, timeline) = (self.processes[at].rolled_back, self.timeline.clone());
+                let timeline = self.timeline.clone();
                 let (was_wrong, peace) = (Rc::clone(&self.processes[at].was_wrong), self.peace);
                 let (disks, acks) = (self.disks(), self.acks.clone());
+                let oracle = Rc::clone(&self.oracle);
+                let which =
+                    |is: fn(&Process) -> bool| self.processes.iter().find(|one| is(one)).map(|one| one.id);
+                let expected = Expected {
+                    rolled_back: self.processes[at].rolled_back,
+                    refuses: self.limits_differ,
+                    damaged: which(|one| one.damaged),
+                    revived: which(|one| one.revived),
+                    right_ms: None,
+                };
                 self.executor.spawn(Some(at), async move {
                     if let Ok(status) = manager.status().await {
                         marks.set(marks.get() | status.marks);
                         let right_ms = (!was_wrong.get()).then(|| EPOCH_MS + timeline.now_ms());
-                        if let Err(failure) = check_status(&status, rolled_back, right_ms) {
+                        let expected = Expected { right_ms, ..expected };
+                        if let Err(failure) = expected.check(&status, &oracle.borrow()) {
                             findings.report(failure);
                         }
                         if let Err(failure) = acks.check(&status, &disks) {
@@ -46,34 +57,69 @@ impl World {
                     }
                 });
             }
-            let process = &self.processes[at];
-            if let Some(founder) = founder.clone().filter(|_| !process.added.get() && process.starts > 0) {
-                let (id, added) = (process.id, Rc::clone(&process.added));
-                self.executor.spawn(Some(0), async move {
-                    if founder.add_member(id).await.is_ok() {
-                        added.set(true);
-                    }
-                });
-                self.add_by_another_too(at);
-            }
+            self.introduce(at);
         }
     }
 
-    /// In every other run, another member adds a joiner at the same time as the founder: both records must merge. That
-    /// alone makes no member, since the other one may be lost with its commit.
-    fn add_by_another_too(&mut self, at: usize) {
-        let can = |other: &usize| self.processes[*other].added.get() && !self.processes[*other].rolled_back;
-        let others: Vec<usize> = (1..self.processes.len()).filter(can).collect();
-        let turn = usize::try_from(self.timeline.now_ms() / CHORES_MS).unwrap_or(0);
-        let Some(other) = others.get(turn % others.len().max(1)).filter(|_| self.plan.seed % 2 == 1) else {
+    /// Has a joiner that is not a member yet added by its introducer. Once that is lost, or is not sound any more, another
+    /// member takes its place. A member whose adder is gone is added by all who do not know it.
+    fn introduce(&mut self, at: usize) {
+        let process = &self.processes[at];
+        let Some(introducer) = process.introducer.filter(|_| process.starts > 0) else { return };
+        if process.lost || !process.is_sound() {
             return;
-        };
-        let (id, device) = (self.processes[at].id, self.processes[at].device);
-        if let Some(member) = self.manager(*other) {
-            self.executor.spawn(Some(*other), async move {
-                let _ = member.add_member_on(id, device).await;
-            });
         }
+        let is_gone = |at: usize| self.processes[at].lost || !self.processes[at].is_sound();
+        let others: Vec<_> = self.adders().into_iter().filter(|other| *other != at).collect();
+        let knows = process.knows(process.id);
+        if knows && (is_gone(introducer) || is_gone(process.added_by)) {
+            let strangers = others.into_iter().filter(|other| !self.processes[*other].knows(process.id));
+            let strangers: Vec<_> = strangers.collect();
+            process.added.set(strangers.is_empty());
+            strangers.into_iter().for_each(|stranger| self.add(stranger, at, false));
+        } else if is_gone(introducer) {
+            process.added.set(false);
+            if let Some(next) = others.first() {
+                self.kill(at);
+                self.processes[at].introducer = Some(*next);
+                self.processes[at].starts_at = Some(self.timeline.now_ms());
+            }
+        } else if !process.added.get() && self.adders().contains(&introducer) {
+            self.add(introducer, at, true);
+            self.add_by_another_too(introducer, at);
+        }
+    }
+
+    /// In every other run, another member adds a joiner at the same time as its introducer: both records must merge. That
+    /// alone makes no member, since the other one may be lost with its commit.
+    fn add_by_another_too(&mut self, introducer: usize, at: usize) {
+        let others: Vec<_> = self.adders().into_iter().filter(|other| *other != introducer).collect();
+        let turn = usize::try_from(self.timeline.now_ms() / CHORES_MS).unwrap_or(0);
+        if let Some(other) = others.get(turn % others.len().max(1)).filter(|_| self.plan.seed % 2 == 1) {
+            self.add(*other, at, false);
+        }
+    }
+
+    /// Has a member add a joiner, which counts as a member once that has worked, if it `counts`.
+    fn add(&mut self, member: usize, at: usize, counts: bool) {
+        let Some(manager) = self.manager(member) else { return };
+        let process = &mut self.processes[at];
+        let (id, device, shares_device) = (process.id, process.device, process.shares_device);
+
+        let added = Rc::clone(&process.added);
+        if counts {
+            process.added_by = member;
+        }
+        self.executor.spawn(Some(member), async move {
+            let ended = match (shares_device, counts) {
+                (true, _) => manager.take_over(id, device).await,
+                (false, true) => manager.add_member(id).await,
+                (false, false) => manager.add_member_on(id, device).await,
+            };
+            if counts && ended.is_ok() {
+                added.set(true);
+            }
+        });
     }
 }
 
@@ -122,29 +168,63 @@ fn is_held_for_long(stream: &StreamStatus) -> bool {
     matches!(stream.stopped, Some(StreamStop::Held { stamp, .. }) if stamp.wall().get() > far_ms)
 }
 
-/// Checks what a replica says of itself. Only a restored replica says that it was restored, and none says that a stream
-/// is forked or refused, since no replica of a run commits a second history (H3). A clock that was always right is not
-/// dragged ahead by others (H6): `right_ms` is the true time, if this clock was always right.
-fn check_status(status: &Status, rolled_back: bool, right_ms: Option<u64>) -> Result<(), Failure> {
-    if let Some(restored) = status.restored.filter(|_| !rolled_back) {
-        return fail("H3 only what was restored is called so", format!("{}: {restored}", status.replica));
-    }
-    for stream in &status.streams {
-        if let Some(reason @ (StreamStop::Forked { .. } | StreamStop::Refused { .. })) = &stream.stopped {
-            let detail = format!("{} stops {}: {reason}", status.replica, stream.replica);
-            return fail("H3 honest streams are not stopped", detail);
+/// What the status of a replica may say.
+struct Expected {
+    /// Whether its disk was put back.
+    rolled_back: bool,
+    /// Whether limits are such that some commits are refused.
+    refuses: bool,
+    /// The replica that is damaged, and may take its own rows for the fault of others.
+    damaged: Option<ReplicaId>,
+    /// The replica whose stream may have two histories.
+    revived: Option<ReplicaId>,
+    /// The true time, if the clock of the replica was always right.
+    right_ms: Option<u64>,
+}
+
+impl Expected {
+    /// Whether a stop is one that no honest stream has.
+    fn is_wrong(&self, stream: ReplicaId, stop: &StreamStop, oracle: &Oracle) -> bool {
+        let is_revived = self.revived == Some(stream);
+        match stop {
+            StreamStop::Forked { .. } => !is_revived,
+            StreamStop::Refused { seq, .. } => {
+                let rests = self.revived.is_some_and(|revived| oracle.rests_on(stream, *seq, revived));
+                !self.refuses && !is_revived && !rests
+            }
+            _ => false,
         }
     }
-    for peer in &status.peers {
-        let stop = peer.refuses.as_ref().map(|refusal| &refusal.stop);
-        if let Some(reason @ (StreamStop::Forked { .. } | StreamStop::Refused { .. })) = stop {
-            let detail = format!("{} was told by {}: {reason}", status.replica, peer.replica);
-            return fail("Y17 no author is told of what is not so", detail);
+
+    /// Checks what a replica says of itself. Only a restored replica says that it was restored, and none says that a stream
+    /// is forked or refused, unless it has two histories or is too large (H3). A clock that was always right is not dragged
+    /// ahead by others (H6).
+    fn check(&self, status: &Status, oracle: &Oracle) -> Result<(), Failure> {
+        if let Some(restored) = status.restored.filter(|_| !self.rolled_back) {
+            return fail("H3 only what was restored is called so", format!("{}: {restored}", status.replica));
         }
+        let is_damaged = self.damaged == Some(status.replica);
+        for stream in status.streams.iter().filter(|_| !is_damaged) {
+            let stop = stream.stopped.as_ref();
+            if let Some(reason) = stop.filter(|stop| self.is_wrong(stream.replica, stop, oracle)) {
+                let detail = format!("{} stops {}: {reason}", status.replica, stream.replica);
+                return fail("H3 honest streams are not stopped", detail);
+            }
+        }
+        for peer in status.peers.iter().filter(|peer| self.damaged != Some(peer.replica)) {
+            let stop = peer.refuses.as_ref().map(|refusal| &refusal.stop);
+            if let Some(reason) = stop.filter(|stop| self.is_wrong(status.replica, stop, oracle)) {
+                let detail = format!("{} was told by {}: {reason}", status.replica, peer.replica);
+                return fail("Y17 no author is told of what is not so", detail);
+            }
+        }
+        let ahead = self.right_ms.map(|now| status.clock.wall().get().saturating_sub(now));
+        if let Some(ahead) = ahead.filter(|ahead| *ahead > Limits::default().max_drift_ms) {
+            return fail(
+                "H6 no clock is dragged ahead",
+                format!("{} stands {ahead} ms ahead", status.replica),
+            );
+        }
+        Ok(())
     }
-    let ahead = right_ms.map(|now| status.clock.wall().get().saturating_sub(now)).unwrap_or_default();
-    if ahead > Limits::default().max_drift_ms {
-        return fail("H6 no clock is dragged ahead", format!("{} stands {ahead} ms ahead", status.replica));
-    }
-    Ok(())
 }

@@ -11,25 +11,29 @@ use super::processes::Process;
 use crate::sim::{Failure, fail, oracle};
 
 impl World {
-    /// Judges every store that was written since it was judged last. The oracle learns the commits of all of them
-    /// first, since one may have what another has just committed. A restored store must only be whole: it may lack what
-    /// it had.
-    pub(super) fn judge(&mut self) -> Result<(), Failure> {
-        let mut written = Vec::new();
+    /// Judges every store that was written since it was judged last, and is due or is to be judged in any case. The oracle
+    /// learns the commits of all of them first, since one may have what another has just committed. A restored store must
+    /// only be whole: it may lack what it had.
+    pub(super) fn judge(&mut self, in_any_case: bool) -> Result<(), Failure> {
+        let now = self.timeline.now_ms();
         for process in &mut self.processes {
-            let writes = process.disk.writes();
-            if std::mem::replace(&mut process.judged_writes, writes) == writes {
-                continue;
-            }
-            let image = process.disk.image();
-            if process.rolled_back {
-                oracle::check_whole(process.id, &image)?;
-            } else {
-                self.oracle.borrow_mut().learn(process.id, &image)?;
-                written.push((process, image));
+            // What is in a damaged store was learned when it was written, and is not read again.
+            if process.has_written() && (!process.rolled_back || process.revived) {
+                self.oracle.borrow_mut().learn(process.id, &process.disk.image())?;
             }
         }
-        for (process, image) in written {
+        for process in &mut self.processes {
+            if process.is_judged() || !in_any_case && !process.is_due(now) {
+                continue;
+            }
+            let image = process.judging(now);
+            if process.damaged {
+                continue;
+            }
+            if process.rolled_back {
+                oracle::check_whole(process.id, &image)?;
+                continue;
+            }
             let view = self.oracle.borrow().judge(process.id, &image, process.knows_sets.get())?;
             let heads = view.heads.iter().map(|(stream, (seq, _))| (*stream, *seq)).collect();
             let before = std::mem::replace(&mut process.judged_heads, heads);
@@ -43,7 +47,10 @@ impl World {
             process.records = view.records;
             process.to_compare.set(true);
         }
-        self.oracle.borrow_mut().deletes.judge()?;
+        let is_judged = |id| {
+            self.processes.iter().any(|process| process.id == id && process.is_sound() && process.is_judged())
+        };
+        self.oracle.borrow_mut().deletes.judge(is_judged)?;
         self.hear()
     }
 
@@ -53,11 +60,11 @@ impl World {
         for process in &self.processes {
             let heads = stored_heads(process);
             let heads: Vec<_> = heads.iter().map(|(id, seq)| format!("{:x}:{seq}", id.0.as_u128())).collect();
-            let Process { running, lost, rolled_back, .. } = process;
+            let Process { running, lost, rolled_back, damaged, .. } = process;
             let added = process.added.get();
             let id = process.id.0.as_u128();
             lines.push(format!(
-                "{id:x}: {} running {running} lost {lost} restored {rolled_back} added {added}",
+                "{id:x}: {} running {running} lost {lost} restored {rolled_back} damaged {damaged} added {added}",
                 heads.join(" ")
             ));
         }

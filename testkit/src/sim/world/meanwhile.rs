@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use syncline::ReplicaId;
 
 use super::World;
-use super::processes::Process;
 use crate::sim::plan::{Action, Step};
 use crate::sim::{Failure, PEACE_MS, fail};
 
@@ -39,6 +38,7 @@ impl Meanwhile {
         let place = |at: u8| usize::from(at) % count;
         match action {
             Action::Commit { .. } | Action::Pair { .. } | Action::Join { .. } => {}
+            Action::Large { .. } | Action::Many { .. } | Action::JoinThrough { .. } => {}
             Action::Backup { .. } | Action::SlowSubscriber { .. } | Action::Clock { .. } => {}
             Action::Crash { at, .. } | Action::Stop { at, .. } => self.begins((place(*at), place(*at)), now),
             Action::Pause { at, ms } => self.begins((place(*at), place(*at)), now + u64::from(*ms)),
@@ -46,6 +46,9 @@ impl Meanwhile {
             | Action::Full { at, .. }
             | Action::Slow { at, .. }
             | Action::SlowReads { at, .. }
+            | Action::Flip { at, .. }
+            | Action::Lose { at }
+            | Action::Revive { at, .. }
             | Action::Restore { at } => drop(self.unwell.insert(place(*at))),
             Action::Link { from, to, .. }
             | Action::Noise { from, to, .. }
@@ -91,16 +94,18 @@ impl World {
     pub(super) fn look_meanwhile(&mut self) -> Result<(), Failure> {
         let now = self.timeline.now_ms();
         let is_soon = self.meanwhile.noted.back().is_some_and(|(at, _)| now < at + EVERY_MS);
-        if self.meanwhile.is_off || self.peace || is_soon {
+        let revived = self.processes.iter().any(|process| process.revived);
+        if self.meanwhile.is_off || revived || self.limits_differ || self.peace || is_soon {
             return Ok(());
         }
+        self.judge(true)?;
         for (at, process) in self.processes.iter().enumerate() {
             if !process.running {
                 self.meanwhile.begins((at, at), now);
             }
             // A replica is served by those alone that it knows to be members, and is one as it knows itself.
             for (other, peer) in self.processes.iter().enumerate() {
-                if !knows(process, peer.id) {
+                if !process.knows(peer.id) {
                     self.meanwhile.begins(pair(at, other), now);
                 }
             }
@@ -134,9 +139,4 @@ impl World {
         }
         Ok(())
     }
-}
-
-/// Whether a replica knows another one, or itself, to be a member.
-fn knows(process: &Process, member: ReplicaId) -> bool {
-    process.records.iter().any(|record| record.record.id_bytes().ends_with(member.0.as_bytes()))
 }

@@ -1,7 +1,6 @@
 //! The end of a run: the faults end, the replicas converge, and then they send each other hellos and nothing else.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use syncline::{Limits, Status};
@@ -9,6 +8,7 @@ use syncline_backends::Link;
 
 use super::World;
 use super::judging::stored_heads;
+use super::processes::{Process, has_bit};
 use crate::sim::oracle::View;
 use crate::sim::plan::FAR_MS;
 use crate::sim::time::{EPOCH_MS, Wall};
@@ -31,9 +31,11 @@ impl World {
         self.network.heal();
         self.network.set_all(Link::default());
         let now = self.timeline.now_ms();
-        // Apps that do not know sets start again as a version that does, which merges the values that they had kept.
+        // Apps that do not know sets start again as a version that does, which merges the values that they had kept. So do
+        // those whose limits were too small, which take then what they had refused.
         for at in 0..self.processes.len() {
-            if !self.processes[at].knows_sets.get() {
+            let raises = self.limits_differ && has_bit(self.plan.tight, at);
+            if raises || !self.processes[at].knows_sets.get() {
                 self.kill(at);
             }
         }
@@ -57,10 +59,15 @@ impl World {
     }
 
     /// The stores of all replicas, once they are members and have the same commits; `None` before that. Lost and
-    /// restored replicas are left out: they need not have all commits.
+    /// restored replicas are left out: they need not have all commits. So is a joiner that nobody is left to add.
     pub(super) fn converged(&mut self) -> Result<Option<Vec<View>>, Failure> {
         let mut views = Vec::new();
-        for process in self.processes.iter().filter(|process| !process.lost && !process.rolled_back) {
+        let adders = self.adders();
+        for (at, process) in self.processes.iter().enumerate() {
+            let is_alone = !process.added.get() && adders.iter().all(|adder| *adder == at);
+            if process.lost || !process.is_sound() || is_alone {
+                continue;
+            }
             if !process.running || !process.added.get() {
                 return Ok(None);
             }
@@ -70,24 +77,23 @@ impl World {
                 process.knows_sets.get(),
             )?);
         }
-        let Some(first) = views.first() else { return Ok(Some(views)) };
-        let heads = |view: &View| -> BTreeMap<_, _> {
-            let heads = view.heads.clone().into_iter();
-            heads.filter(|(_, (seq, _))| *seq > 0).collect()
-        };
-        let expected = heads(first);
-        let agree = views.iter().all(|view| heads(view) == expected);
-        Ok(agree.then_some(views))
+        let agree = views.iter().zip(views.iter().skip(1)).all(|(one, other)| one.has_as(other));
+        if agree {
+            return Ok(Some(views));
+        }
+        self.parted = self.has_parted(&views)?;
+        Ok(self.parted.then_some(views))
     }
 
     /// Checks what the replicas do after they have converged.
     pub(super) fn check_rest(&mut self) -> Result<(), Failure> {
         self.check_idle_network()?;
         for at in 0..self.processes.len() {
-            match (self.processes[at].lost, self.processes[at].rolled_back) {
-                (true, _) => {}
-                (false, true) => self.check_restored(at)?,
-                (false, false) => self.check_accepted(at)?,
+            match &self.processes[at] {
+                process if process.lost => {}
+                process if process.damaged => self.check_damaged(at)?,
+                process if process.rolled_back => self.check_restored(at)?,
+                _ => self.check_accepted(at)?,
             }
         }
         self.probe()
@@ -100,10 +106,15 @@ impl World {
         let before = self.network.total().sent_frames;
         self.run_until(self.timeline.now_ms() + IDLE_MS)?;
         let running = self.processes.iter().filter(|process| process.running).count() as u64;
+        // A joiner that nobody is left to add says little, and much if its introducer is there.
+        if self.processes.iter().any(|process| process.running && !process.added.get()) {
+            return Ok(());
+        }
         let frames = self.network.total().sent_frames - before;
         let pairs = running * running.saturating_sub(1);
-        // A restored replica asks for what it has lost, ever more rarely, and may never get it.
-        let restored = self.processes.iter().any(|process| process.rolled_back);
+        // A restored replica asks for what it has lost, ever more rarely, and may never get it. So does a damaged one, and
+        // others ask it for what it cannot serve.
+        let restored = self.processes.iter().any(|process| !process.is_sound());
         let allowed = pairs * IDLE_FRAMES_MIN..=pairs * IDLE_FRAMES_MAX;
         if !restored && !allowed.contains(&frames) {
             let detail = format!("{frames} frames in 90 s between {running} replicas that agree");
@@ -115,7 +126,10 @@ impl World {
     /// A replica all of whose commits its peers have knows of no peer that refuses them (Y17). Nothing is asked of a
     /// peer that is restored or gone.
     fn check_accepted(&mut self, at: usize) -> Result<(), Failure> {
-        let honest = self.processes.iter().filter(|other| other.running && !other.rolled_back);
+        if self.parted {
+            return Ok(());
+        }
+        let honest = self.processes.iter().filter(|other| other.running && other.is_sound());
         let honest: Vec<_> = honest.map(|other| other.id).collect();
         let Some(status) = self.status_of(at)? else { return Ok(()) };
         let mut refusing = status.peers.into_iter().filter(|peer| honest.contains(&peer.replica));
@@ -132,13 +146,38 @@ impl World {
     fn check_restored(&mut self, at: usize) -> Result<(), Failure> {
         let id = self.processes[at].id;
         let own = stored_heads(&self.processes[at]).get(&id).copied().unwrap_or(0);
-        let mut others = self.processes.iter().filter(|other| !other.lost && !other.rolled_back);
-        let known = others.any(|other| stored_heads(other).get(&id).is_some_and(|seq| *seq > own));
-        let said = self.status_of(at)?.is_some_and(|status| status.restored.is_some());
+        let status = self.status_of(at)?;
+        // Those whom it does not know to be members do not talk to it.
+        let hears = |other: &Process| {
+            status.as_ref().is_some_and(|status| status.members.contains(&other.id)) && other.knows(id)
+        };
+        let others = self.processes.iter().filter(|other| !other.lost && other.is_sound());
+        let mut heard = others.filter(|other| hears(other));
+        let known = heard.any(|other| stored_heads(other).get(&id).is_some_and(|seq| *seq > own));
+        let said = status.is_none_or(|status| status.restored.is_some());
         if known && !said {
             return fail("Y15 a restored store is noticed", format!("{id} has {own} of its commits"));
         }
         Ok(())
+    }
+
+    /// Says what each replica tells of its streams that do not go on.
+    pub(super) fn explain_stops(&mut self) -> Result<String, Failure> {
+        let mut lines = Vec::new();
+        for at in 0..self.processes.len() {
+            let Some(status) = self.status_of(at)? else { continue };
+            let id = status.replica.0.as_u128();
+            lines.extend(status.restored.map(|restored| format!("{id:x}: {restored}")));
+            for stream in &status.streams {
+                let of = stream.replica.0.as_u128();
+                lines.extend(stream.stopped.iter().map(|stop| format!("{id:x} of {of:x}: {stop}")));
+                lines.extend(stream.damaged.iter().map(|damage| format!("{id:x} of {of:x}: {damage}")));
+                lines.extend(
+                    stream.disputed.iter().map(|peer| format!("{id:x} of {of:x}: disputed by {peer}")),
+                );
+            }
+        }
+        Ok(lines.join("\n"))
     }
 
     /// The status of a replica; `None` if it does not run.

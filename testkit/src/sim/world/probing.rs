@@ -36,9 +36,12 @@ const PROBE: u32 = 1_000_003;
 impl World {
     /// Lets one replica after the other commit, and lets frames to a second one be lost.
     pub(super) fn probe(&mut self) -> Result<(), Failure> {
+        if self.parted {
+            return Ok(());
+        }
         let honest = |at: &usize| {
             let process = &self.processes[*at];
-            process.running && !process.rolled_back && process.added.get()
+            process.running && process.is_sound() && process.added.get()
         };
         let mut all: Vec<usize> = (0..self.processes.len()).filter(honest).collect();
         self.rng.shuffle(&mut all);

@@ -11,19 +11,26 @@ use futures::future::join;
 use syncline::internals::history::StoredRecord;
 use syncline::{DeviceId, Limits, ReplicaId, TransactionManager, Uuid};
 
+use super::judging::stored_heads;
 use super::telling::Ear;
 use super::{GROUP, World};
 use crate::sim::Failure;
-use crate::sim::models::{Note, Place, Set};
-use crate::sim::plan::Plan;
+use crate::sim::models::{Note, Photo, Place, Set};
+use crate::sim::plan::{Plan, REPLICAS_MAX};
 use crate::sim::store::{Image, SimDisk, SimStore};
 use crate::sim::time::{SimClock, Timeline};
 use crate::tap::{Tap, Tapped};
 
-type Manager = TransactionManager<SimStore>;
+pub(super) type Manager = TransactionManager<SimStore>;
 
 /// How long a process stays down after it has died or its driver has ended.
 const DOWN_MS: u64 = 50;
+
+/// A store is judged at least once for so many of its rows that are written.
+const ROWS_EACH: u64 = 400;
+
+/// A store that was written is judged after so long a time.
+const JUDGED_MS: u64 = 1_000;
 
 /// The process of a replica, with what outlives it: its disk, its clock, what it has sent.
 pub(super) struct Process {
@@ -31,11 +38,18 @@ pub(super) struct Process {
     pub(super) device: DeviceId,
     pub(super) disk: SimDisk,
     pub(super) clock: SimClock,
-    introducer: Option<ReplicaId>,
+    /// The place of its introducer; `None` for the founder.
+    pub(super) introducer: Option<usize>,
+    /// Whether it is on the device of another process.
+    pub(super) shares_device: bool,
     /// Whether it is a member: the founder is, the others are once `add_member` has returned.
     pub(super) added: Rc<Cell<bool>>,
+    /// The place of the process that has added it last.
+    pub(super) added_by: usize,
     /// Set while its driver runs.
     manager: Rc<RefCell<Option<Manager>>>,
+    /// Whether its last opening has failed.
+    fails: Rc<Cell<bool>>,
     /// Set when its driver ends.
     ended: Rc<Cell<bool>>,
     pub(super) running: bool,
@@ -48,6 +62,10 @@ pub(super) struct Process {
     pub(super) backup: Option<Image>,
     /// Whether its disk was restored from a backup.
     pub(super) rolled_back: bool,
+    /// Whether its app went on writing after that.
+    pub(super) revived: bool,
+    /// Whether a bit of its disk has flipped.
+    pub(super) damaged: bool,
     /// Whether its wall clock was ever wrong.
     pub(super) was_wrong: Rc<Cell<bool>>,
     /// Whether the app that opened its store last knows sets. Another one merges nothing before its opening has ended.
@@ -56,6 +74,12 @@ pub(super) struct Process {
     pub(super) starts: u64,
     /// How many writes its disk had seen when it was judged last.
     pub(super) judged_writes: u64,
+    /// When that was.
+    judged_at: u64,
+    /// How many rows its disk had then.
+    rows: u64,
+    /// How many writes its disk had seen when the oracle learned its commits last.
+    learned_writes: u64,
     /// The heads that it had when it was judged last.
     pub(super) judged_heads: BTreeMap<ReplicaId, u64>,
     /// The records that it had when it was judged last.
@@ -72,15 +96,18 @@ pub(super) struct Process {
 
 impl Process {
     /// The process at place `at`, with an empty disk. Without an introducer it founds the group.
-    fn new(at: usize, introducer: Option<ReplicaId>, timeline: &Timeline) -> Self {
+    fn new(at: usize, introducer: Option<usize>, shared: Option<DeviceId>, timeline: &Timeline) -> Self {
         Self {
             id: ReplicaId(Uuid::from_u128(0xa0 + at as u128)),
-            device: DeviceId(Uuid::from_u128(0xd0 + at as u128)),
+            device: shared.unwrap_or(DeviceId(Uuid::from_u128(0xd0 + at as u128))),
             disk: SimDisk::default(),
             clock: SimClock::new(timeline),
             introducer,
+            shares_device: shared.is_some(),
             added: Rc::new(Cell::new(introducer.is_none())),
+            added_by: 0,
             manager: Rc::default(),
+            fails: Rc::default(),
             ended: Rc::default(),
             running: false,
             starts_at: Some(timeline.now_ms()),
@@ -88,10 +115,15 @@ impl Process {
             lost: false,
             backup: None,
             rolled_back: false,
+            revived: false,
+            damaged: false,
             was_wrong: Rc::default(),
             knows_sets: Rc::new(Cell::new(true)),
             starts: 0,
             judged_writes: 0,
+            judged_at: 0,
+            rows: 0,
+            learned_writes: 0,
             judged_heads: BTreeMap::new(),
             records: Vec::new(),
             to_compare: Cell::new(false),
@@ -99,6 +131,43 @@ impl Process {
             listen_ms: Rc::default(),
             tap: Tap::default(),
         }
+    }
+
+    /// Whether the oracle has judged its store as it is now.
+    pub(super) fn is_judged(&self) -> bool {
+        self.judged_writes == self.disk.writes()
+    }
+
+    /// Whether its store is to be judged: after each write, while it is small. To judge a large one takes long, so that is
+    /// left out until a part of it is new, or some time has passed.
+    pub(super) fn is_due(&self, now: u64) -> bool {
+        let written = self.disk.writes() - self.judged_writes;
+        written > 0 && (written * ROWS_EACH >= self.rows || now >= self.judged_at + JUDGED_MS)
+    }
+
+    /// Takes note that its store is being judged; returns what that holds.
+    pub(super) fn judging(&mut self, now: u64) -> Image {
+        let image = self.disk.image();
+        self.judged_writes = self.disk.writes();
+        (self.judged_at, self.rows) = (now, image.0.len() as u64);
+        image
+    }
+
+    /// Whether the store was written since this was called last.
+    pub(super) fn has_written(&mut self) -> bool {
+        let writes = self.disk.writes();
+        std::mem::replace(&mut self.learned_writes, writes) != writes
+    }
+
+    /// Whether its store holds what was written to it.
+    pub(super) fn is_sound(&self) -> bool {
+        !self.rolled_back && !self.damaged
+    }
+
+    /// Whether it knows another one, or itself, to be a member.
+    pub(super) fn knows(&self, member: ReplicaId) -> bool {
+        let is_of = |record: &StoredRecord| record.record.id_bytes().ends_with(member.0.as_bytes());
+        self.records.iter().any(is_of)
     }
 
     /// Its manager, while its driver runs.
@@ -114,13 +183,16 @@ impl Process {
         timeline: &Timeline,
     ) -> impl Future<Output = ()> + use<> {
         let (manager, ended) = (Rc::clone(&self.manager), Rc::clone(&self.ended));
+        let fails = Rc::clone(&self.fails);
         let (disk, knows_sets, heard) =
             (self.disk.clone(), Rc::clone(&self.knows_sets), Rc::clone(&self.ear));
         let (timeline, listen_ms) = (timeline.clone(), Rc::clone(&self.listen_ms));
         async move {
+            fails.set(true);
             // An opening may fail or panic, for instance because a read or the clock fails. The next one may work.
             if let Ok(Ok((opened, driver))) = AssertUnwindSafe(builder.open()).catch_unwind().await {
                 knows_sets.set(sets);
+                fails.set(false);
                 let ear = Ear::new(&disk);
                 *heard.borrow_mut() = Some(ear.clone());
                 let listening = ear.listen(opened.events(), timeline, listen_ms);
@@ -135,9 +207,19 @@ impl Process {
 }
 
 impl World {
-    pub(super) fn add_process(&mut self) {
-        let founder = self.processes.first().map(|founder| founder.id);
-        self.processes.push(Process::new(self.processes.len(), founder, &self.timeline));
+    /// Adds a process, on a device of its own or on that of another, unless there are too many. Without an introducer it
+    /// founds the group.
+    pub(super) fn add_process(&mut self, introducer: Option<usize>, device: Option<DeviceId>) {
+        let at = self.processes.len();
+        if at < usize::from(REPLICAS_MAX) {
+            self.processes.push(Process::new(at, introducer, device, &self.timeline));
+        }
+    }
+
+    /// The places of the processes that can add joiners: sound ones that know themselves to be members.
+    pub(super) fn adders(&self) -> Vec<usize> {
+        let adds = |process: &Process| !process.lost && process.is_sound() && process.knows(process.id);
+        (0..self.processes.len()).filter(|at| adds(&self.processes[*at])).collect()
     }
 
     /// Starts the processes that are due.
@@ -151,6 +233,8 @@ impl World {
     }
 
     fn start(&mut self, at: usize) {
+        let introducer = self.processes[at].introducer.map(|one| self.processes[one].id);
+        let limits = if self.is_tight(at) { tight(&self.plan) } else { wide(&self.plan) };
         let process = &mut self.processes[at];
         process.starts_at = None;
         if process.running || process.lost {
@@ -168,15 +252,16 @@ impl World {
             .seed(self.plan.seed ^ (at as u64) << 32 ^ process.starts)
             .clock(process.clock.clone())
             .transport(Tapped::new(self.network.transport(), process.tap.clone()))
-            .limits(limits(&self.plan, at))
+            .limits(limits)
             .rules(self.rules)
             .checked(true)
             .model::<Note>()
+            .model::<Photo>()
             .model::<Place>();
         if sets {
             builder = builder.model::<Set>();
         }
-        builder = match process.introducer {
+        builder = match introducer {
             None => builder.found(GROUP),
             Some(introducer) => builder.join(GROUP, introducer),
         };
@@ -199,6 +284,8 @@ impl World {
         for process in &mut self.processes {
             if process.running && process.ended.get() {
                 process.running = false;
+                // A damaged store may be one that cannot be opened any more.
+                process.lost |= process.damaged && process.fails.get();
                 process.starts_at.get_or_insert(due);
             }
         }
@@ -214,11 +301,9 @@ impl World {
     }
 
     /// Restores the disk of a process from its backup, if there is one. Its own commits that the backup lacks are lost
-    /// unless other replicas have them. From now on its app only reads: a commit would begin a second history of its
-    /// stream, and the oracle knows one history of each stream.
-    pub(super) fn restore(&mut self, at: usize) -> Result<(), Failure> {
-        // The founder is never restored: it adds joiners, which a restored replica cannot do.
-        let Some(image) = self.processes[at].backup.take().filter(|_| at != 0) else { return Ok(()) };
+    /// unless other replicas have them. From then on its app only reads, unless it `writes`.
+    pub(super) fn restore(&mut self, at: usize, writes: bool) -> Result<(), Failure> {
+        let Some(image) = self.processes[at].backup.take() else { return Ok(()) };
         self.processes[at].disk.set_applies_cut(false);
         self.kill(at);
         // Other stores may have what was committed until now, so the oracle has to learn it before the disk loses it.
@@ -227,9 +312,17 @@ impl World {
         let now = self.timeline.now_ms();
         let process = &mut self.processes[at];
         process.disk.restore(&image);
-        process.rolled_back = true;
+        (process.rolled_back, process.revived) = (true, writes);
         process.starts_at = Some(now + 10);
+        let commits = stored_heads(process).get(&id).copied().unwrap_or(0);
+        self.oracle.borrow_mut().forget(id, commits);
         Ok(())
+    }
+
+    /// Whether the limits of the process at place `at` are as small as they may be. What is too large for them is taken
+    /// once the faults have ended, since then all have the same limits.
+    pub(super) fn is_tight(&self, at: usize) -> bool {
+        has_bit(self.plan.tight, at) && !(self.peace && self.limits_differ)
     }
 
     pub(super) fn manager(&self, at: usize) -> Option<Manager> {
@@ -237,12 +330,13 @@ impl World {
     }
 }
 
-/// The limits of the process at place `at`.
-fn limits(plan: &Plan, at: usize) -> Limits {
-    let page_bytes_max = plan.page_bytes as usize;
-    if !has_bit(plan.tight, at) {
-        return Limits { page_bytes_max, ..Limits::default() };
-    }
+/// The usual limits of a process.
+fn wide(plan: &Plan) -> Limits {
+    Limits { page_bytes_max: plan.page_bytes as usize, ..Limits::default() }
+}
+
+/// Limits that are as small as they may be.
+fn tight(plan: &Plan) -> Limits {
     Limits {
         value_bytes_max: 512,
         commit_changes_max: 16,
@@ -251,7 +345,7 @@ fn limits(plan: &Plan, at: usize) -> Limits {
         round_commits_max: 4,
         event_commits_max: 4,
         members_max: 8,
-        page_bytes_max: page_bytes_max.min(6144),
+        page_bytes_max: (plan.page_bytes as usize).min(6144),
         frame_bytes_max: 6144,
         ..Limits::default()
     }

@@ -10,7 +10,7 @@ use syncline::{Change, ChangeKind, Event, Events, Hlc, Lagged, RecordKey, Replic
 
 use super::World;
 use super::processes::Process;
-use crate::sim::models::{Note, Place, Set};
+use crate::sim::models::{Note, Photo, Place, Set};
 use crate::sim::store::SimDisk;
 use crate::sim::time::Timeline;
 use crate::sim::{Failure, fail};
@@ -95,6 +95,9 @@ impl World {
         for process in &self.processes {
             let ear = process.ear.borrow();
             let Some(mut heard) = ear.as_ref().map(|ear| ear.0.borrow_mut()) else { continue };
+            if process.damaged {
+                heard.new.clear();
+            }
             while let Some(told) = heard.new.pop_front() {
                 process.to_compare.set(true);
                 match told {
@@ -119,8 +122,8 @@ impl World {
         for process in &self.processes {
             let ear = process.ear.borrow();
             let Some(heard) = ear.as_ref().map(|ear| ear.0.borrow()) else { continue };
-            let waits = !process.running || process.rolled_back || process.paused_until > now;
-            if waits || heard.busy || !process.to_compare.replace(false) {
+            let waits = !process.running || !process.is_sound() || process.paused_until > now;
+            if waits || heard.busy || !process.is_judged() || !process.to_compare.replace(false) {
                 continue;
             }
             compare(process, &heard)?;
@@ -138,7 +141,8 @@ fn compare(process: &Process, heard: &Heard) -> Result<(), Failure> {
     for record in process.records.iter().filter(there) {
         count += 1;
         let told = heard.records.get(&record.record);
-        let by_stamp = matches!(record.record.model(), Note::SYNC_MODEL | Place::SYNC_MODEL);
+        let by_stamp =
+            matches!(record.record.model(), Note::SYNC_MODEL | Place::SYNC_MODEL | Photo::SYNC_MODEL);
         if told.is_none_or(|stamp| by_stamp && *stamp != record.stamp) {
             let detail = format!("{} has {record:?}, of which it was told {told:?}", process.id);
             return fail("C4 every change is told", detail);
