@@ -15,8 +15,11 @@ use crate::replica::app::drain;
 const LOG: u8 = 0x06;
 const KEPT: u8 = 0x07;
 
-/// A field of a log row, as people call it, and its place in a row that puts a note.
-const FIELDS: [(&str, fn(&[u8]) -> usize); 5] = [
+/// The place of a field in a log row that puts a note.
+type Place = fn(&[u8]) -> usize;
+
+/// The kinds of fields of a log row.
+const FIELDS: [(&str, Place); 5] = [
     ("the digest before it", |_| 3),
     ("the counter of the stamp", |_| 32 + 1 + 16 + 7),
     ("the operation", |row| {
