@@ -15,11 +15,11 @@ use crate::replica::app::drain;
 const LOG: u8 = 0x06;
 const KEPT: u8 = 0x07;
 
-/// Where a field begins in a log row.
-type Field = fn(&[u8]) -> usize;
+/// The place of a field in a log row that puts a note.
+type Place = fn(&[u8]) -> usize;
 
-/// A field of a log row, as people call it, and its place in a row that puts a note.
-const FIELDS: [(&str, Field); 5] = [
+/// The kinds of fields of a log row.
+const FIELDS: [(&str, Place); 5] = [
     ("the digest before it", |_| 3),
     ("the counter of the stamp", |_| 32 + 1 + 16 + 7),
     ("the operation", |row| {

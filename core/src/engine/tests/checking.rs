@@ -271,12 +271,18 @@ fn what_is_not_the_value_mends_nothing() {
     flip(&world, &key, 1);
     let damaged = world.content();
     world.feed(C, hello(1, &[world.head_of(B)]));
-    world.checks();
-    let mut made_up = commits.clone();
-    made_up[0].values[2] ^= 1;
-    assert_eq!(world.answers(C, &made_up), 1);
-    assert_eq!(world.checked().unwrap().damaged, [Damage { stream: B, seq: 1, part: DamagedPart::Value }]);
-    assert!(world.content() == damaged);
+    let mut other_value = commits[0].clone();
+    other_value.values[2] ^= 1;
+    let another = Author::new(B, B_DEVICE).tag(1, "another");
+    for made_up in [other_value, another] {
+        world.checks();
+        assert_eq!(world.answers(C, &[made_up]), 1);
+        assert_eq!(
+            world.checked().unwrap().damaged,
+            [Damage { stream: B, seq: 1, part: DamagedPart::Value }]
+        );
+        assert!(world.content() == damaged);
+    }
 }
 
 /// All lost values of a log are named, not the first alone, and a damaged row hides none above it.
