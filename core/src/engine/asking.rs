@@ -106,13 +106,17 @@ impl Engine {
         if !self.streams.any_tried_again() {
             return None;
         }
+        let turn = self.rng.usize(..);
         let admitting = self.admitting();
         let wanted = |stream, peer| admitting.wants_one(stream, peer);
         let able = self.able_peers(wanted, false);
-        let mut streams =
-            able.iter().map(|peer| (*peer, self.peers.missing(*peer).find(|stream| wanted(*stream, *peer))));
+        let streams =
+            able.iter().flat_map(|peer| self.peers.missing(*peer).filter(|stream| wanted(*stream, *peer)));
+        let streams: Vec<_> = streams.collect::<BTreeSet<_>>().into_iter().collect();
+        // Any of the streams may be next: in another history than the one that was refused, the commit of one may rest on that
+        // of another one, without which no peer sends it.
+        let stream = *streams.get(turn % streams.len().max(1))?;
         // Take the peers of one stream alone: the puller chooses among them.
-        let stream = streams.find_map(|(_, stream)| stream)?;
         let able = able.iter().copied().filter(|peer| {
             wanted(stream, *peer) && self.peers.missing(*peer).any(|missing| missing == stream)
         });

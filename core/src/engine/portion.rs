@@ -75,7 +75,7 @@ impl Portion {
 
     /// Learns how long a light write of the app takes: the lightest of the last ones counts.
     fn learn_own(&mut self, ms: u64) {
-        self.own_ms = Some(self.own_ms.map_or(ms, |own_ms| ms.min(own_ms + own_ms / 8 + 1)));
+        self.own_ms = Some(self.own_ms.map_or(ms, |own_ms| ms.min(own_ms + own_ms / 2 + 1)));
     }
 
     /// Learns which weight fits from a received write. One write may take long for any reason, so it halves or doubles
