@@ -5,8 +5,9 @@
 //! the peer is. Below a damaged row nothing is known, so the walk of its stream goes on once the row is mended.
 //!
 //! Owns: the walks down the logs, the places that are not mended, the one that a peer is asked for, and the one to write.
-//! Holds always: one read, one question and one write at a time; what is written has the digest that the log here names; a
-//! peer is asked once for a place until it says hello again; a place that is damaged again at once is left until then.
+//! Holds always: one read, one question and one write at a time; no peer is asked while logs are read; what is written has
+//! the digest that the log here names; a peer is asked once for a place until it says hello again, and a silent one once in
+//! a run; a place that is damaged again at once is left until the next hello.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
@@ -118,6 +119,8 @@ pub(super) struct Checks {
     /// Whether a place may have a peer that was not asked for it.
     may_ask: bool,
     asked: Option<Asked>,
+    /// The peers that did not answer since the run began.
+    silent: BTreeSet<ReplicaId>,
     /// The place to write, the peer that brought what mends it, if one did, and that.
     mend: Option<(PlaceId, Option<ReplicaId>, Mend)>,
     writes: bool,
@@ -131,17 +134,15 @@ impl Checks {
         self.waiting.push(ticket);
     }
 
-    /// Begins a run for the calls that wait, if none is under way.
+    /// Begins a run for the calls that wait, if nothing is under way.
     pub(super) fn begin(&mut self, ledger: &Ledger, head_is_whole: impl Fn(ReplicaId) -> bool) {
-        if self.waiting.is_empty()
-            || !self.callers.is_empty()
-            || !self.walks.is_empty()
-            || !self.ends.is_empty()
-        {
+        let asks = self.asked.is_some() || self.mend.is_some();
+        if self.waiting.is_empty() || !self.callers.is_empty() || self.is_reading() || asks {
             return;
         }
         self.callers = std::mem::take(&mut self.waiting);
         self.result = LogCheck::default();
+        self.silent.clear();
         self.forget_tried();
         for (stream, head) in ledger.heads() {
             if head_is_whole(*stream) {
@@ -150,6 +151,11 @@ impl Checks {
                 self.ends.push_back(ends::Search::new(*stream, head));
             }
         }
+    }
+
+    /// Whether logs are being read.
+    fn is_reading(&self) -> bool {
+        !self.ends.is_empty() || !self.walks.is_empty()
     }
 
     /// Asks all peers again for what is not mended.
@@ -232,7 +238,7 @@ impl Checks {
         let id = (damage.stream, damage.seq);
         if self.places.len() < PLACES_MAX || self.places.contains_key(&id) {
             let rests = self.mended.contains(&id);
-            let (part, tried) = (damage.part, BTreeSet::new());
+            let (part, tried) = (damage.part, self.silent.clone());
             self.places.insert(id, Place { part, digest, previous, end: None, tried, rests });
             self.may_ask |= !rests;
         }
@@ -259,13 +265,14 @@ impl Checks {
     // --- asking peers -------------------------------------------------------------------------------------------------
 
     /// The next place to ask a peer for: one that `able` names as the best of those that were not tried. Places whose
-    /// values are missing wait while nothing can be pulled.
+    /// values are missing wait while nothing can be pulled, and all wait while logs are read: what was read before a
+    /// place is mended is no longer so behind it.
     pub(super) fn choose(
         &mut self,
         can_pull: bool,
         able: impl Fn(PlaceId, &Place) -> Option<ReplicaId>,
     ) -> Option<(PlaceId, Place, ReplicaId)> {
-        if !self.may_ask || self.asked.is_some() || self.mend.is_some() {
+        if !self.may_ask || self.is_reading() || self.asked.is_some() || self.mend.is_some() {
             return None;
         }
         let mut waits = false;
@@ -329,8 +336,13 @@ impl Checks {
         self.may_ask = true;
     }
 
-    /// Takes note that a peer said hello: it may have by now what it had not.
+    /// Takes note that a peer said hello: it may have by now what it had not. A peer that is silent but for its hellos keeps
+    /// no run from its end.
     pub(super) fn greeted(&mut self, peer: ReplicaId) {
+        if !self.callers.is_empty() && self.silent.contains(&peer) {
+            return;
+        }
+        self.silent.remove(&peer);
         self.mended.clear();
         for place in self.places.values_mut() {
             place.tried.remove(&peer);
@@ -389,11 +401,7 @@ impl Checks {
 
     /// Whether nothing is under way and no peer is left to be asked.
     fn is_at_rest(&self) -> bool {
-        self.ends.is_empty()
-            && self.walks.is_empty()
-            && !self.may_ask
-            && self.asked.is_none()
-            && self.mend.is_none()
+        !self.is_reading() && !self.may_ask && self.asked.is_none() && self.mend.is_none()
     }
 
     /// Whether peers are to be told that something was mended.
@@ -541,7 +549,9 @@ impl Machine for Checks {
 
     fn expire(&mut self, now: Mono) {
         if let Some(asked) = self.asked.take_if(|asked| asked.deadline <= now) {
-            self.was_tried(asked.place, asked.peer);
+            self.silent.insert(asked.peer);
+            self.places.values_mut().for_each(|place| _ = place.tried.insert(asked.peer));
+            self.may_ask = true;
         }
     }
 

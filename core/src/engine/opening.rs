@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use crate::clock::Now;
+use crate::clock::{Now, WallMs};
 use crate::error::{Error, OpenError};
 use crate::events::{Damage, DamagedPart, Restored};
-use crate::hlc::HlcGenerator;
+use crate::hlc::{Hlc, HlcGenerator};
 use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::limits::Limits;
 use crate::member::Member;
@@ -188,7 +188,11 @@ fn prove_heads(
                 *head = proven;
                 batch.put(keys::head(*stream), head.to_value());
             }
-            None => unproven.push(Damage { stream: *stream, seq: head.seq, part: DamagedPart::Head }),
+            None => {
+                // A stamp that is damaged too must not move the clock: it never goes back.
+                head.stamp = Hlc::new(WallMs::MIN, 0, *stream);
+                unproven.push(Damage { stream: *stream, seq: head.seq, part: DamagedPart::Head });
+            }
         }
     }
     unproven

@@ -405,3 +405,70 @@ fn a_later_call_has_a_check_of_its_own() {
         world.checked.drain(..).map(|(ticket, result)| (ticket, result.unwrap().damaged.len())).collect();
     assert_eq!(damaged, [(900, 0), (901, 1)]);
 }
+
+impl World {
+    /// Asks for a check, and performs effects up to a read of it; returns that read, if it comes, and what it finds.
+    pub(super) fn checks_up_to(
+        &mut self,
+        is_it: impl Fn(&Query) -> bool,
+    ) -> Option<(JobId, Result<Answer, ReadError>)> {
+        self.handle(Input::CheckLog(Ticket(901)));
+        while let Some(effect) = self.engine.next_effect() {
+            match effect {
+                Effect::Find(job, query) => {
+                    let found = is_it(&query);
+                    let answer = self.find(query);
+                    if found {
+                        return Some((job, answer));
+                    }
+                    self.handle(Input::Found(job, answer));
+                }
+                Effect::Send(to, frame) => self.sent.push((Some(to), frame)),
+                other => panic!("{other:?} comes before the read"),
+            }
+        }
+        None
+    }
+}
+
+/// What a check read of a place before it was mended is no damage.
+#[test]
+fn a_place_that_is_mended_is_not_found_damaged_by_an_earlier_read() {
+    let mut world = relay();
+    let (before, commits) = (world.content(), commits_of(&world, B));
+    let key = keys::kept(B, 1, &RecordKey::new::<Tag>(&1));
+    flip(&world, &key, 1);
+    world.checks();
+    assert_eq!(world.checked().map(|check| check.damaged.len()), Some(1), "nobody is there to be asked");
+    world.feed(C, hello(1, &[world.head_of(B)]));
+    let read = world.checks_up_to(|query| matches!(query, Query::Get(keys) if keys.contains(&key)));
+    assert_eq!(world.answers(C, &commits), 1);
+    read.into_iter().for_each(|(job, answer)| world.handle(Input::Found(job, answer)));
+    world.settle();
+    assert!(world.content() == before);
+    assert_eq!((world.checked().map(|check| check.damaged), world.damaged(B)), (Some(vec![]), None));
+}
+
+/// A peer that says hello and answers nothing is not asked place by place, again and again.
+#[test]
+fn a_peer_that_is_silent_but_for_its_hellos_keeps_no_check_from_its_end() {
+    let mut world = relay();
+    let commits = commits_of(&world, B);
+    let head = world.head_of(B);
+    for stream in [B, REPLICA] {
+        flip(&world, &keys::log(stream, 2), 50);
+    }
+    let greet = |world: &mut World| world.feed(C, hello(1, &[head, world.own()]));
+    greet(&mut world);
+    world.checks();
+    let waited = (0..8).take_while(|_| {
+        world.pass(25_000);
+        greet(&mut world);
+        world.checked.is_empty()
+    });
+    assert_eq!(waited.count(), 2, "it is given the time of one answer");
+    assert_eq!(world.checked().map(|check| check.damaged.len()), Some(2));
+    world.sent.clear();
+    greet(&mut world);
+    assert_eq!((world.answers(C, &commits), world.damaged(B)), (2, None), "at the hello behind it");
+}

@@ -157,3 +157,50 @@ fn only_the_log_or_a_peer_mends_a_head() {
         }
     }
 }
+
+/// A check that looks for the end of a log while a peer mends its head does not set the head back: the next commit would
+/// take the place of one that was told to be durable.
+#[test]
+fn a_head_that_was_mended_and_has_moved_is_not_set_back() {
+    let (mut world, commits) = relay(REPLICA);
+    let seq = head_of(&world, REPLICA).seq;
+    flipped(&mut world, &keys::head(REPLICA), DIGEST.0 + 5);
+    world.handle(Input::CheckLog(Ticket(900)));
+    world.settle();
+    assert_eq!(world.checked.pop().expect("nobody is asked").1.unwrap().damaged.len(), 1);
+    world.feed(B, hello(1, &[head_of(&world, REPLICA)]));
+    let [show] = world.shows(B)[..] else { panic!("B is asked") };
+    let at = |seq| keys::log(REPLICA, seq);
+    let read = world.checks_up_to(|query| {
+        matches!(query, Query::Scan(range, _) if range.contains(&at(seq + 1)) && !range.contains(&at(seq)))
+    });
+    world.feed(B, answer_to(&show, &commits.iter().collect::<Vec<_>>()));
+    world.submit(vec![tag(9, "a")]);
+    let batch = world.up_to_write().expect("the head is mended");
+    read.into_iter().for_each(|(job, answer)| world.handle(Input::Found(job, answer)));
+    assert_eq!(world.up_to_write(), None, "one write at a time");
+    world.written(batch);
+    world.settle();
+    world.commit(vec![tag(9, "b")]).unwrap();
+    assert_eq!((head_of(&world, REPLICA), world.own().seq), (world.own(), seq + 2));
+    assert_eq!(world.checked.pop().expect("a result").1.unwrap().damaged, []);
+    assert_eq!(world.audit(), []);
+}
+
+/// A stamp that nothing proves is not taken for the time: the clock would stay far ahead, and no peer would take a commit.
+#[test]
+fn the_stamp_of_an_unproven_head_moves_no_clock() {
+    for stream in [REPLICA, B] {
+        let (mut world, commits) = relay(stream);
+        world.store.0.lock().unwrap().get_mut(&keys::head(stream)).unwrap()[STAMP.0] ^= 0x40;
+        flipped(&mut world, &keys::head(stream), DIGEST.0 + 5);
+        world.feed(C, hello(1, &[head_of(&world, stream)]));
+        world.handle(Input::CheckLog(Ticket(900)));
+        world.settle();
+        world.convince(C, &commits.iter().collect::<Vec<_>>());
+        assert_eq!(damaged(&world, stream), None);
+        world.commit(vec![tag(8, "more")]).unwrap();
+        assert!(world.head().stamp.wall().get() < 10_000, "{stream}: {}", world.head().stamp);
+        assert_eq!(world.audit(), []);
+    }
+}
