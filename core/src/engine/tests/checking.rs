@@ -463,12 +463,12 @@ fn a_peer_that_is_silent_but_for_its_hellos_keeps_no_check_from_its_end() {
     world.checks();
     let waited = (0..8).take_while(|_| {
         world.pass(25_000);
+        world.sent.clear();
         greet(&mut world);
         world.checked.is_empty()
     });
     assert_eq!(waited.count(), 2, "it is given the time of one answer");
     assert_eq!(world.checked().map(|check| check.damaged.len()), Some(2));
-    world.sent.clear();
-    greet(&mut world);
-    assert_eq!((world.answers(C, &commits), world.damaged(B)), (2, None), "at the hello behind it");
+    assert!(world.answers(C, &commits) > 0, "it is asked again at the hello behind the check");
+    assert_eq!(world.damaged(B), None);
 }
