@@ -9,6 +9,15 @@
 //! over those at its end, and lead to the items themselves.
 
 /// [`add_member`]: crate::TransactionManager::add_member
+/// [`check_log`]: crate::TransactionManager::check_log
+/// [`Error::LogDamaged`]: crate::Error::LogDamaged
+/// [`Event::Accepted`]: crate::Event::Accepted
+/// [`Event::Damaged`]: crate::Event::Damaged
+/// [`Event::Disputed`]: crate::Event::Disputed
+/// [`Event::Refused`]: crate::Event::Refused
+/// [`PeerStatus::ahead_ms`]: crate::PeerStatus::ahead_ms
+/// [`PeerStatus::refuses`]: crate::PeerStatus::refuses
+/// [`Status::ahead_ms`]: crate::Status::ahead_ms
 /// [`Error::Restored`]: crate::Error::Restored
 /// [`Event::Knocks`]: crate::Event::Knocks
 /// [`Event::Restored`]: crate::Event::Restored

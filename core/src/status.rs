@@ -77,7 +77,8 @@ pub struct StreamStatus {
     /// Why the stream stopped here; `None` if it goes on.
     pub stopped: Option<StreamStop>,
     /// The first place at which the log of the stream was found damaged in this store since it was opened. From there on
-    /// the stream is served to no peer.
+    /// the stream is served to no peer. If its part is the head, the stream goes no further here; if it is the own stream,
+    /// nothing is committed: [`Error::LogDamaged`](crate::Error::LogDamaged).
     pub damaged: Option<Damage>,
     /// The peers that said that they have another history of the stream, and were set aside: see
     /// [`Event::Disputed`](crate::Event::Disputed).

@@ -41,7 +41,9 @@ use crate::shared::panics::contain;
 /// the locks and the shared memory that WAL needs. A database with several names (hard links) is refused; symbolic
 /// links are followed.
 ///
-/// SQLite has no checksums, so a byte of a value that has changed on the medium goes unnoticed.
+/// SQLite has no checksums, so a byte of a value that has changed on the medium goes unnoticed by it. The log has digests of
+/// its own, which are compared when it is served and by
+/// [`check_log`](syncline::TransactionManager::check_log).
 ///
 /// # Errors
 /// A write that met an I/O error, a damaged page or a lack of memory is [`WriteError::Unknown`], and after that the

@@ -76,7 +76,8 @@ impl Engine {
             let coming = Coming { id, bytes: crate::stored::length(frame.len()) };
             self.send(to, wire::coming(self.context.group(), &coming));
         }
-        self.send(to, frame);
+        // No acknowledgement rides on a page: it could make the frame longer than the puller takes.
+        self.effects.push_back(Effect::Send(to, frame));
         let me = self.context.me();
         let own = end.as_ref().filter(|end| !end.leaves_out(me)).map(|end| end.seq_of(me));
         self.peers.is_sent_page(to, own, more);

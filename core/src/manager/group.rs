@@ -147,7 +147,8 @@ impl<S: Storage> TransactionManager<S> {
     /// and peers, and delays none of them. What is damaged is asked of the peers that are connected, one after the other, also
     /// what this replica has written itself. What a peer sends is taken only if it has the digest that the log here names.
     ///
-    /// The call returns when all has been read, and no connected peer is left to be asked. What is not mended by then is in
+    /// The call returns when all has been read, and no connected peer is left to be asked; a peer that does not answer delays
+    /// it by 60 s once. What is not mended by then is in
     /// [`LogCheck::damaged`](crate::LogCheck::damaged), and is asked for again whenever a peer says hello, until the store
     /// is closed. [`Event::Damaged`](crate::Event::Damaged) and [`Event::Mended`](crate::Event::Mended) name each place;
     /// [`StreamStatus::damaged`](crate::StreamStatus::damaged) says nothing of a mended place any more, and it is served again.
