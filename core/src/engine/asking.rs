@@ -6,7 +6,7 @@ use crate::ids::ReplicaId;
 use crate::stored::Point;
 
 use super::Engine;
-use super::peer::Pace;
+use super::peer::{Pace, Peer};
 use super::pull::{Answers, Kind};
 use super::serve::PULLS_MAX;
 use super::wire::{self, Capped, Pull, PullOn, STREAMS_MAX, WireHead};
@@ -52,7 +52,7 @@ impl Engine {
             return;
         }
         let budget = pace.page_bytes(self.context.limits.page_bytes_max);
-        let (id, behind) = self.puller.asks(peer, Kind::On, budget, self.now.mono, pace.wait_ms());
+        let (id, behind) = self.puller.asks(peer, Kind::On, budget, self.now.mono, pace.wait_ms(), false);
         let pull = PullOn { id, behind, budget: crate::stored::length(budget) };
         self.send(peer, wire::pull_on(self.context.group(), &pull));
     }
@@ -155,7 +155,8 @@ impl Engine {
         let pace = self.pace(peer);
         // A single commit always fits, so a page without a budget has one.
         let budget = if kind == Kind::One { 0 } else { pace.page_bytes(limits.page_bytes_max) };
-        let (id, _) = self.puller.asks(peer, kind, budget, self.now.mono, pace.wait_ms());
+        let silent = self.peers.get(peer).is_some_and(Peer::was_silent);
+        let (id, _) = self.puller.asks(peer, kind, budget, self.now.mono, pace.wait_ms(), silent);
         let pull = Pull {
             id,
             budget: crate::stored::length(budget),

@@ -7,7 +7,8 @@
 //! said it has, rests for a while, and another one is asked.
 //!
 //! A page that comes too late is an answer all the same: it teaches how slow the link is. A peer that has said that a page
-//! is coming is asked for nothing else until that page is here, or is given up. Others are asked meanwhile if it takes long.
+//! is coming is asked for nothing else until that page is here, or is given up. Others are asked meanwhile if it takes long,
+//! or if there is no sign of an answer for a while: a peer that has died unnoticed keeps nobody from the others.
 //!
 //! Owns: the pages on their way, the peer that was of no use last, the pause after the store failed. Holds always: all
 //! pages on their way are of one peer, and each goes on from the one before it.
@@ -22,6 +23,9 @@ use super::backoff::{Backoff, after};
 
 /// How long a page that is coming keeps other peers from being asked.
 const PATIENCE_MS: u64 = 60_000;
+/// A pull without any sign of an answer keeps other peers from being asked for such a part of the time after which its peer
+/// counts as silent: that is a round trip, and 2.5 s.
+const SIGN_SHARE: u64 = 4;
 
 /// Asks for missing commits, page by page.
 #[derive(Debug)]
@@ -51,6 +55,9 @@ struct Asked {
     at: Mono,
     budget: usize,
     kind: Kind,
+    /// Until when other peers are not asked, though there is no sign of an answer. One that waits for the page before it
+    /// has none.
+    patient_until: Option<Mono>,
     /// When the word came that the page is coming, and how many bytes it has.
     coming: Option<(Mono, u64)>,
     /// The page rests on commits that are not here any more. It is still waited for, and its peer is not blamed for
@@ -111,9 +118,9 @@ impl Asked {
         (self.kind != Kind::On).then(|| now.since(self.at))
     }
 
-    /// Until when the page keeps other peers from being asked, if it is coming.
+    /// Until when the page keeps other peers from being asked, if not until it counts as lost.
     fn patience(&self) -> Option<Mono> {
-        self.coming.map(|(at, _)| after(at, PATIENCE_MS))
+        self.coming.map_or(self.patient_until, |(at, _)| Some(after(at, PATIENCE_MS)))
     }
 
     fn answers(&self) -> Answers {
@@ -174,7 +181,7 @@ impl Puller {
     }
 
     /// Asks a peer for a page that has so many bytes at most, and whose first sign may take so long; returns the id of
-    /// the pull, and that of the pull before it.
+    /// the pull, and that of the pull before it. If the peer was `silent` the last time, others are asked at once.
     pub(super) fn asks(
         &mut self,
         peer: ReplicaId,
@@ -182,6 +189,7 @@ impl Puller {
         budget: usize,
         now: Mono,
         wait_ms: u64,
+        silent: bool,
     ) -> (u32, u32) {
         let behind = self.last_id;
         debug_assert_eq!(self.on_the_way.is_empty(), kind != Kind::On, "one run at a time: {self:?}");
@@ -190,7 +198,18 @@ impl Puller {
             self.deadline = after(now, wait_ms);
         }
         let (id, coming) = (self.last_id, None);
-        self.on_the_way.push_back(Asked { peer, id, at: now, budget, kind, coming, void: false });
+        let patience_ms = if silent { 1 } else { wait_ms / SIGN_SHARE };
+        let patient_until = (kind != Kind::On).then(|| after(now, patience_ms));
+        self.on_the_way.push_back(Asked {
+            peer,
+            id,
+            at: now,
+            budget,
+            kind,
+            patient_until,
+            coming,
+            void: false,
+        });
         (id, behind)
     }
 
@@ -222,9 +241,11 @@ impl Puller {
 
     /// Waits no longer than so long after the pull, since the link was found to be faster than was assumed.
     pub(super) fn waits_at_most(&mut self, peer: ReplicaId, now: Mono, ms: u64) {
-        let first = self.on_the_way.front().filter(|asked| asked.peer == peer && asked.coming.is_none());
+        let first = self.on_the_way.front_mut().filter(|asked| asked.peer == peer && asked.coming.is_none());
         if let Some(asked) = first {
-            self.deadline = self.deadline.min(after(asked.at, ms)).max(after(now, 1));
+            let at_most = |until: Mono, ms| until.min(after(asked.at, ms)).max(after(now, 1));
+            self.deadline = at_most(self.deadline, ms);
+            asked.patient_until = asked.patient_until.map(|until| at_most(until, ms / SIGN_SHARE));
         }
     }
 
@@ -304,10 +325,8 @@ impl Puller {
 
 impl Machine for Puller {
     fn next_timeout(&self) -> Option<Mono> {
-        let page = self
-            .on_the_way
-            .front()
-            .map(|asked| asked.patience().map_or(self.deadline, |at| at.min(self.deadline)));
+        let until = |asked: &Asked| asked.patience().map_or(self.deadline, |at| at.min(self.deadline));
+        let page = self.on_the_way.front().map(until);
         let sending = self.late.values().filter_map(|late| late.sending);
         sending.chain(page).chain(self.store_backoff.until()).min()
     }
@@ -325,7 +344,7 @@ impl Machine for Puller {
             self.late.insert(asked.peer, Late { asked, sending: None });
             (self.useless, self.silent) = (Some(asked.peer), Some(asked.peer));
         } else if asked.patience().is_some_and(|until| until <= now) {
-            // Its peer is still sending. Nobody is to blame, but all others have waited long enough.
+            // Its peer may still send. Nobody is to blame, but all others have waited long enough.
             self.on_the_way.clear();
             self.late.insert(asked.peer, Late { asked, sending: Some(self.deadline) });
         }
@@ -351,7 +370,7 @@ mod tests {
     }
 
     fn asks(puller: &mut Puller, peer: ReplicaId, kind: Kind, at: u64) -> u32 {
-        puller.asks(peer, kind, 1_000, Mono(at), 10_000).0
+        puller.asks(peer, kind, 1_000, Mono(at), 10_000, false).0
     }
 
     fn answers(puller: &mut Puller, peer: ReplicaId, id: u32, at: u64) -> Answers {
@@ -471,12 +490,41 @@ mod tests {
         let mut puller = new();
         asks(&mut puller, A, Kind::Page, 0);
         puller.waits_at_most(B, Mono(5), 10);
-        assert_eq!(puller.next_timeout(), Some(Mono(10_000)), "another link");
+        assert_eq!(
+            (puller.next_timeout(), puller.deadline),
+            (Some(Mono(2_500)), Mono(10_000)),
+            "another link"
+        );
         puller.waits_at_most(A, Mono(5), 3_000);
         puller.waits_at_most(A, Mono(5), 20_000);
-        assert_eq!(puller.next_timeout(), Some(Mono(3_000)));
+        assert_eq!((puller.next_timeout(), puller.deadline), (Some(Mono(750)), Mono(3_000)));
         puller.waits_at_most(A, Mono(500), 10);
         assert_eq!(puller.next_timeout(), Some(Mono(501)), "a moment that has come is no moment to wait for");
+    }
+
+    /// A process that has died may count as up for long. Others must not wait for it, and it is not asked again before it
+    /// counts as silent.
+    #[test]
+    fn others_are_asked_while_there_is_no_sign_of_a_peer() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        for (silent, patience_ms) in [(false, 2_500), (true, 1)] {
+            let mut puller = new();
+            let (id, _) = puller.asks(A, Kind::Page, 1_000, Mono(0), 10_000, silent);
+            puller.expire(Mono(patience_ms - 1));
+            assert!(!puller.is_free());
+            puller.expire(Mono(patience_ms));
+            assert!(puller.is_free() && puller.poll_silent().is_none(), "nobody is to blame");
+            assert_eq!(puller.choose(vec![A], &mut rng), None, "it may still answer");
+            assert_eq!(puller.choose(vec![A, B], &mut rng), Some(B));
+            assert_eq!(puller.next_timeout(), Some(Mono(10_000)));
+            let mut late = new();
+            asks(&mut late, A, Kind::Page, 0);
+            late.expire(Mono(2_500));
+            late.expire(Mono(10_000));
+            assert_eq!(late.poll_silent(), Some(A));
+            assert_eq!(answers(&mut puller, A, id, 9_000), Answers::Late);
+            assert_eq!(puller.choose(vec![A], &mut rng), Some(A));
+        }
     }
 
     #[test]
@@ -486,7 +534,7 @@ mod tests {
         assert_eq!(puller.goes_on(), None, "nobody said that there is more");
         puller.run(A, true);
         assert_eq!(puller.goes_on(), Some((A, 1, 1_000)));
-        let (second, behind) = puller.asks(A, Kind::On, 500, Mono(1), 10_000);
+        let (second, behind) = puller.asks(A, Kind::On, 500, Mono(1), 10_000, false);
         assert_eq!((behind, puller.goes_on()), (first, Some((A, 2, 1_500))));
         puller.check();
         assert_eq!(answers(&mut puller, A, first, 5), Answers::Asked);

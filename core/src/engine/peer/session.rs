@@ -99,6 +99,11 @@ pub(in crate::engine) struct Peer {
 }
 
 impl Peer {
+    /// Whether it did not answer the last pull.
+    pub(in crate::engine) fn was_silent(&self) -> bool {
+        self.silent
+    }
+
     pub(in crate::engine) fn is_up(&self) -> bool {
         self.link != Link::Down
     }

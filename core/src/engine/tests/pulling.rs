@@ -15,14 +15,16 @@ fn y14_whoever_does_not_answer_is_left_alone_for_a_while() {
     world.feed(C, hello(1, &[b.head()]));
     let first = world.pulls();
     let [(asked, _)] = &first[..] else { panic!("one page is on its way, not {first:?}") };
-    world.pass(29_000);
-    assert!(world.pulls().is_empty());
+    world.pass(7_000);
+    assert!(world.pulls().is_empty(), "nothing is known of the link: a round trip may take 5 s");
     world.pass(1_000);
     let second = world.pulls();
     let [(other, pull)] = &second[..] else { panic!("another peer is asked: {second:?}") };
     assert_ne!(asked, other);
     world.feed(*other, page_of(answer(pull, false), &[&made]));
-    assert_eq!(world.seq_of(B), 1);
+    assert_eq!((world.seq_of(B), world.backs_off(*asked)), (1, false));
+    world.pass(22_000);
+    assert!(world.backs_off(*asked), "it has not answered for half a minute");
     world.pass(60_000);
     assert!(world.pulls().is_empty(), "nothing is missing, so it is silent");
 }

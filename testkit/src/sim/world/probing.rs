@@ -14,8 +14,8 @@ use crate::sim::{Failure, fail};
 const LIVE_MS: u64 = 1_000;
 
 /// How long it takes at most until a commit that was lost is here, once its author says anything. A peer that is more than
-/// a page behind is told of more every 2 s.
-const LOST_COMMIT_MS: u64 = 2_000 + LIVE_MS;
+/// a page behind is told of more every 2 s, and a pull whose answer was lost keeps others from being asked for 2.5 s.
+const LOST_COMMIT_MS: u64 = 2_500 + LIVE_MS;
 
 /// A lost pull is noticed within this time: 10 s and four round trips, where a slow link has been known to take 15 s.
 const LOST_PULL_MS: u64 = 75_000;
