@@ -1,4 +1,4 @@
-//! What a check of the log has found.
+//! The result of a check of the log.
 
 use crate::events::Damage;
 

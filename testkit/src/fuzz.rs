@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 use futures::executor::block_on;
 use futures::future::join;
 use syncline::internals::fuzz;
-use syncline::{Incoming, ReplicaId, TransactionManager, Transport as _, Uuid, audit};
+use syncline::{Driver, Incoming, ReplicaId, TransactionManager, Transport as _, Uuid, audit};
 use syncline_backends::{MemoryDisk, MemoryNetwork, MemoryStorage};
 
 use crate::StepClock;
@@ -25,6 +25,26 @@ pub fn commit(bytes: &[u8]) {
 
 const PEER: ReplicaId = ReplicaId(Uuid::from_u128(0xbad));
 
+/// Opens a replica that founds the group.
+async fn open(
+    storage: MemoryStorage,
+    replica: ReplicaId,
+    network: &MemoryNetwork,
+    clock: &StepClock,
+) -> (TransactionManager<MemoryStorage>, Driver<MemoryStorage>) {
+    let opened = TransactionManager::builder(storage)
+        .device(DEVICE)
+        .found(GROUP)
+        .replica(replica)
+        .seed(1)
+        .clock(clock.clone())
+        .transport(network.transport())
+        .model::<Note>()
+        .model::<Place>()
+        .open();
+    opened.await.expect("it opens")
+}
+
 /// Feeds the bytes to a whole replica, as frames of a member. Each frame begins with a byte for its kind and two for
 /// its length. It is sealed with a checksum that fits; a frame of kind 0 is sent as it is. The store must stay whole,
 /// and the replica must go on.
@@ -37,17 +57,7 @@ pub fn replica(bytes: &[u8]) {
     block_on(async {
         let peer = network.transport();
         peer.attach(PEER).await.expect("nobody else has this id");
-        let opened = TransactionManager::builder(MemoryStorage::open(&disk))
-            .device(DEVICE)
-            .found(GROUP)
-            .replica(REPLICA)
-            .seed(1)
-            .clock(clock.clone())
-            .transport(network.transport())
-            .model::<Note>()
-            .model::<Place>()
-            .open();
-        let (library, driver) = opened.await.expect("it opens");
+        let (library, driver) = open(MemoryStorage::open(&disk), REPLICA, &network, &clock).await;
         let work = async {
             library.take_over(PEER, DEVICE).await.expect("a member is added");
             for frame in frames(bytes) {
@@ -87,17 +97,7 @@ pub fn as_input(frame: &[u8]) -> Vec<u8> {
 pub fn what_a_member_sends() -> Vec<Vec<u8>> {
     let (network, clock, mut sent) = (MemoryNetwork::new(), StepClock::at(START_MS), Vec::new());
     block_on(async {
-        let opened = TransactionManager::builder(MemoryStorage::new())
-            .device(DEVICE)
-            .found(GROUP)
-            .replica(PEER)
-            .seed(1)
-            .clock(clock.clone())
-            .transport(network.transport())
-            .model::<Note>()
-            .model::<Place>()
-            .open();
-        let (library, driver) = opened.await.expect("it opens");
+        let (library, driver) = open(MemoryStorage::new(), PEER, &network, &clock).await;
         let other = network.transport();
         other.attach(REPLICA).await.expect("nobody else has this id");
         let work = async {

@@ -32,7 +32,7 @@ const GROUP: GroupId = GroupId(Uuid::from_u128(0xf));
 fn replica<S: Storage>(
     store: S,
     replica: ReplicaId,
-    network: &MemoryNetwork,
+    transport: impl Transport + 'static,
     clock: &StepClock,
 ) -> Builder<S> {
     TransactionManager::builder(store)
@@ -40,7 +40,7 @@ fn replica<S: Storage>(
         .replica(replica)
         .model::<Note>()
         .clock(clock.clone())
-        .transport(network.transport())
+        .transport(transport)
 }
 
 /// Lets the drivers run and time pass until `condition` holds.
@@ -64,10 +64,11 @@ fn what_comes_during_a_write_is_checked_meanwhile_and_shares_the_next_one() {
     const COMMITS: u32 = 10;
     let (network, clock, gate) = (MemoryNetwork::builder().build(), StepClock::at(1_000_000), Gate::new());
     block_on(async {
-        let a = replica(MemoryStorage::new(), A, &network, &clock).found(GROUP).open();
+        let a = replica(MemoryStorage::new(), A, network.transport(), &clock).found(GROUP).open();
         let (a, driver_of_a) = a.await.unwrap();
         let store = Gated::writes(MemoryStorage::new(), gate.clone());
-        let (b, driver_of_b) = replica(store, B, &network, &clock).join(GROUP, A).open().await.unwrap();
+        let (b, driver_of_b) =
+            replica(store, B, network.transport(), &clock).join(GROUP, A).open().await.unwrap();
         let app = async {
             a.take_over(B, DEVICE).await.unwrap();
             until("B is a member", &clock, async || b.status().await.unwrap().joining.is_none()).await;
@@ -102,8 +103,9 @@ fn peers_are_served_during_a_write() {
     let (network, clock, gate) = (MemoryNetwork::builder().build(), StepClock::at(1_000_000), Gate::new());
     block_on(async {
         let store = Gated::writes(MemoryStorage::new(), gate.clone());
-        let (a, driver_of_a) = replica(store, A, &network, &clock).found(GROUP).open().await.unwrap();
-        let b = replica(MemoryStorage::new(), B, &network, &clock).join(GROUP, A).open();
+        let (a, driver_of_a) =
+            replica(store, A, network.transport(), &clock).found(GROUP).open().await.unwrap();
+        let b = replica(MemoryStorage::new(), B, network.transport(), &clock).join(GROUP, A).open();
         let (b, driver_of_b) = b.await.unwrap();
         let app = async {
             a.take_over(B, DEVICE).await.unwrap();
@@ -174,14 +176,8 @@ impl Transport for Insatiable {
 fn pulls_that_never_end_keep_nobody_from_running_during_a_write() {
     let (clock, gate, peer) = (StepClock::at(1_000_000), Gate::new(), Arc::new(Insatiable::default()));
     block_on(async {
-        let builder = TransactionManager::builder(Gated::writes(MemoryStorage::new(), gate.clone()))
-            .device(DEVICE)
-            .replica(A)
-            .model::<Note>()
-            .clock(clock.clone())
-            .transport(Arc::clone(&peer) as Arc<dyn Transport>)
-            .found(GROUP);
-        let (a, driver) = builder.open().await.unwrap();
+        let store = Gated::writes(MemoryStorage::new(), gate.clone());
+        let (a, driver) = replica(store, A, Arc::clone(&peer), &clock).found(GROUP).open().await.unwrap();
         let app = async {
             a.take_over(B, DEVICE).await.unwrap();
             gate.close();
@@ -283,14 +279,8 @@ fn timers_fire_while_frames_never_stop_coming() {
         sent: Mutex::default(),
     });
     block_on(async {
-        let builder = TransactionManager::builder(MemoryStorage::new())
-            .device(DEVICE)
-            .replica(A)
-            .model::<Note>()
-            .clock(clock.clone())
-            .transport(Arc::clone(&peer) as Arc<dyn Transport>)
-            .found(GROUP);
-        let (a, driver) = builder.open().await.unwrap();
+        let opened = replica(MemoryStorage::new(), A, Arc::clone(&peer), &clock).found(GROUP).open();
+        let (a, driver) = opened.await.unwrap();
         let app = async {
             a.take_over(B, DEVICE).await.unwrap();
             peer.is_member.store(true, Ordering::Relaxed);

@@ -131,7 +131,7 @@ fn depth_is_bounded_in_both_directions() {
     assert_eq!(decode::<Tree>(&[1; 60_000]), Err(CodecError::Depth));
 }
 
-/// What is written is read, and what is read was written: the same bound on both sides, and in every version.
+/// The bound of depth is the same for what is written and what is read, and in every version.
 #[test]
 fn the_deepest_value_that_is_written_is_read() {
     let deepest = (1..200).take_while(|depth| encode(&nested(*depth), Vec::new()).is_ok()).last().unwrap();

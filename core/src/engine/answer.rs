@@ -101,7 +101,7 @@ impl Engine {
 
     /// Takes note of a damaged place here. The app hears of it once.
     pub(super) fn note_damage(&mut self, damage: Damage) {
-        // What was looked for may have been behind a head that was mended meanwhile.
+        // A look may have found the damage behind a head that was mended meanwhile.
         if damage.seq <= self.ledger.head(damage.stream).seq && self.damages.note(damage) {
             self.marks.note(Mark::Damaged);
             self.tell(Event::Damaged(damage));

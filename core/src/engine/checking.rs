@@ -65,7 +65,7 @@ impl Engine {
     /// Asks the next peer for the next damaged place: for a row by its place, for values by a pull of its commit alone.
     fn ask_for_damaged(&mut self) {
         let Self { checks, peers, members, context, puller, inbox, .. } = self;
-        // What peers have of a stream whose head is damaged here is not known.
+        // A stream whose head is damaged here may go any length at peers.
         let able = |(stream, seq): (ReplicaId, u64), place: &Place| {
             let able = peers.iter().filter(|(replica, peer)| {
                 let has = *replica == stream

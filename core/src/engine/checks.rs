@@ -28,13 +28,10 @@ use super::backoff::after;
 use super::ends;
 use super::io::{Answer, Query, Ticket};
 use super::ledger::Ledger;
+use super::reads::{READ_BYTES_MAX, READ_ROWS_MAX};
 use super::serve::pick::LogRow;
 use super::serve::values::Values;
 
-/// The most bytes that one read may take, unless a single row or the values of a single commit are longer, and the most
-/// rows.
-const READ_BYTES_MAX: usize = 1 << 20;
-const READ_ROWS_MAX: u64 = 256;
 /// How long a peer may take to answer. Links of long delay are the reason for so much.
 const ANSWER_MS: u64 = 60_000;
 /// The most damaged places that are remembered. Further ones are found by the next check.
@@ -69,7 +66,7 @@ pub(super) struct Asked {
     deadline: Mono,
 }
 
-/// What mends a place.
+/// The content that mends a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Mend {
     Row { previous: Digest, entry: Vec<u8> },
@@ -449,7 +446,7 @@ impl Walk {
         if self.next.seq <= floor {
             return None;
         }
-        let mut rows = READ_ROWS_MAX.min(self.next.seq - floor);
+        let mut rows = (READ_ROWS_MAX as u64).min(self.next.seq - floor);
         let first = |rows| self.next.seq + 1 - rows;
         let fit = |rows: u64| ledger.rows_within(self.stream, first(rows), READ_BYTES_MAX) as u64 >= rows;
         while rows > 1 && !fit(rows) {

@@ -15,10 +15,7 @@ use crate::stored::{Digest, Head, LogEntry};
 
 use super::io::{Answer, Query};
 use super::ledger::Ledger;
-
-/// The most bytes that one read may take, unless a single row is longer, and the most rows.
-const READ_BYTES_MAX: usize = 1 << 20;
-const READ_ROWS_MAX: usize = 256;
+use super::reads::{READ_BYTES_MAX, READ_ROWS_MAX};
 
 /// The end of a log, as it was found at the place of its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,10 +17,7 @@ use super::Machine;
 use super::chain::{ChainReader, ChainRow};
 use super::io::{Answer, Query};
 use super::ledger::Ledger;
-
-/// The most bytes that one read of a look may take, unless a single row is longer, and the most rows.
-const READ_BYTES_MAX: usize = 1 << 20;
-const READ_ROWS_MAX: usize = 256;
+use super::reads::{READ_BYTES_MAX, READ_ROWS_MAX};
 
 /// The most places of one peer that wait to be compared. A hello has one for each stream of which the peer has less; those
 /// that find no room come with a later hello.

@@ -8,8 +8,9 @@
 //! return values. No machine sees an effect, a frame or another machine. Only the engine knows them all: this file says
 //! which machine hears of an input, and which one is asked for the next effect. The other chapters of `impl Engine` are
 //! [`lane`] (jobs for the store and their results), [`hear`] (frames of peers), [`asking`] (pulls), [`answer`] (reads for
-//! peers), [`checking`] (the logs here, on demand), [`relaying`] (how far others have acknowledged), [`joining`] (replicas that want to become members), [`asked`]
-//! (what the driver asks between two inputs) and [`report`] (the status for the app).
+//! peers), [`checking`] (the logs here, on demand), [`relaying`] (how far others have acknowledged), [`joining`] (replicas
+//! that want to become members), [`asked`] (what the driver asks between two inputs) and [`report`] (the status for the
+//! app).
 //!
 //! | machine | owns |
 //! |---|---|

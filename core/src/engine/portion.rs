@@ -21,6 +21,9 @@ const OWN_TIMES: u64 = 10;
 const COMMITS_MS: u64 = 10_000;
 /// The weight of a received write before one was measured.
 const FIRST_WEIGHT: u64 = 512 * 1024;
+/// The weight that a received write may have however long writes take: some commits of one record. Otherwise a store whose
+/// received writes take long whatever they hold would get one commit at a time.
+const LEAST_WEIGHT: u64 = 16 * 1024;
 
 /// How much of the inbox one write takes.
 #[derive(Debug, Default)]
@@ -86,7 +89,7 @@ impl Portion {
         let fits = weight.saturating_mul(most_ms - own_ms) / ms.saturating_sub(own_ms).max(1);
         let before = self.fits.unwrap_or(if ms > most_ms { fits } else { FIRST_WEIGHT });
         self.fits = Some(if ms > most_ms {
-            fits.clamp(before / 2, before).max(1)
+            fits.clamp(before / 2, before).max(LEAST_WEIGHT)
         } else {
             // A light write that is quick does not say that a heavier one would be slow.
             before.max(fits.min(before.saturating_mul(2)))
@@ -202,6 +205,20 @@ mod tests {
             let least = fixed_us / 1000 * (OWN_TIMES - 2);
             assert!(times.iter().all(|ms| *ms >= least), "{fixed_us}: {times:?}");
         }
+    }
+
+    /// A store may take long for received writes alone, as for a projection of them.
+    #[test]
+    fn a_received_write_has_a_least_weight() {
+        let mut store = Store::of(1_000, 100);
+        store.settled();
+        for _ in 0..40 {
+            store.commit(LIGHT);
+            store.fixed_us = 200_000;
+            store.receive();
+            store.fixed_us = 1_000;
+        }
+        assert_eq!(store.receive().0, 16_384, "not one commit at a time");
     }
 
     /// An app that commits a lot at once, now and then, does not make its light commits wait longer.

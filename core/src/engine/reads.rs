@@ -1,4 +1,4 @@
-//! The read lane: reads for peers, beside the writes, one at a time.
+//! The read lane: reads for peers and for checks, beside the writes, one at a time.
 //!
 //! Owns: the reads that wait, each with its reader, and the read under way. Holds always: at most one read is under
 //! way; each reader has at most one in the lane, so the readers take turns.
@@ -8,7 +8,11 @@ use std::collections::VecDeque;
 use super::Machine;
 use super::io::{JobId, Query};
 
-/// The purpose of a read for a peer.
+/// The most bytes that one read of a log may take, unless a single row is longer, and the most rows.
+pub(super) const READ_BYTES_MAX: usize = 1 << 20;
+pub(super) const READ_ROWS_MAX: usize = 256;
+
+/// The purpose of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reader {
     /// A page that answers a pull.

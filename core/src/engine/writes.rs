@@ -59,7 +59,7 @@ pub(super) enum Source {
     Rows,
     /// Values that lay beside records.
     Fold,
-    /// What mends a damaged place of the log.
+    /// Rows and values that mend the log.
     Mend,
 }
 

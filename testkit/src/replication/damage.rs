@@ -41,7 +41,7 @@ async fn damage<F: Fixture>(disk: &F, range: KeyRange, change: impl FnOnce(Vec<u
     store.write(batch).await.expect("it is written");
 }
 
-/// What `peer` says of the stream of `author`.
+/// The status of the stream of `author` at `peer`.
 async fn stream_of<F: Fixture>(peer: &Peer<F>, author: &Peer<F>) -> StreamStatus {
     let streams = peer.status().await.unwrap().streams;
     streams.into_iter().find(|stream| stream.replica == author.id).expect("a member has a stream")

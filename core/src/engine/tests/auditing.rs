@@ -122,7 +122,7 @@ fn the_audit_compares_the_stamp_of_a_head_with_the_one_of_its_commit() {
     assert_eq!(with_stamp(later(1)), [Rule::Chain]);
 }
 
-/// Nothing else tells that a delete is missing: it has no value that could be looked for.
+/// A delete that is missing is told by nothing else: it has no value that could be looked for.
 #[test]
 fn the_audit_notices_a_record_that_a_delete_did_not_reach() {
     let mut world = World::unpruned();

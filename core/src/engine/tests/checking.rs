@@ -176,7 +176,7 @@ fn a_check_mends_what_peers_have_before_it_answers() {
     assert!(world.content() == before);
 }
 
-/// Who contradicted the damaged log here was set aside, and is heard again once that is mended.
+/// A peer that was set aside, since it contradicted the damaged log here, is heard again once that is mended.
 #[test]
 fn a_peer_that_contradicted_the_damage_is_heard_again() {
     let mut world = relay();
@@ -215,7 +215,7 @@ fn what_is_not_the_row_mends_nothing() {
     let damage = Damage { stream: B, seq: 2, part: DamagedPart::Row };
     assert_eq!(world.checked().map(|check| check.damaged), Some(vec![damage]));
     assert!(world.content() == damaged);
-    // What comes unasked mends nothing either.
+    // A row that comes unasked mends nothing either.
     let row =
         WireRow { previous: split_row(&commits[1].row).unwrap().0, entry: commits[1].row[32..].to_vec() };
     world.feed(C, wire::shown(GROUP, &Shown { stream: B, seq: 2, head: 0, row: Some(row) }));
@@ -431,7 +431,7 @@ impl World {
     }
 }
 
-/// What a check read of a place before it was mended is no damage.
+/// A place that a check has read before it was mended is no damage.
 #[test]
 fn a_place_that_is_mended_is_not_found_damaged_by_an_earlier_read() {
     let mut world = relay();

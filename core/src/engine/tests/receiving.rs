@@ -230,7 +230,8 @@ fn received_writes_are_short_while_the_app_commits() {
         world.handle(Input::Up(B));
         let mut b = Author::new(B, B_DEVICE);
         let mut receive = |world: &mut World| {
-            let made: Vec<_> = (0..40).map(|id| b.tag(id, "a")).collect();
+            let name = "a".repeat(5_000);
+            let made: Vec<_> = (0..40).map(|id| b.tag(id, &name)).collect();
             world.handle(Input::Frame(B, live(&made.iter().collect::<Vec<_>>())));
             let mut sizes = Vec::new();
             while let Some(effect) = world.engine.next_effect() {

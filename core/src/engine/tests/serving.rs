@@ -53,6 +53,26 @@ fn a_page_reads_hardly_more_rows_than_it_sends() {
     assert!(world.scanned <= page.len() + 32, "{} rows for {} commits", world.scanned, page.len());
 }
 
+/// An acknowledgement that rode on a page could make it longer than the puller takes: the page would be lost, again and
+/// again.
+#[test]
+fn no_acknowledgement_rides_on_a_page() {
+    let mut world = World::connected(Rules::ALL);
+    world.handle(Input::Down(C));
+    let mut b = Author::new(B, B_DEVICE);
+    world.feed(B, live(&[&b.tag(1, "a")]));
+    world.pass(12);
+    world.sent.clear();
+    world.feed(B, wire::pull(GROUP, &pull_all()));
+    let [(_, page)] = &world.sent[..] else { panic!("the page, and nothing yet that acknowledges") };
+    let messages: Vec<_> = Messages::new(page.clone(), Some(GROUP), usize::MAX).unwrap().collect();
+    assert!(matches!(messages[..], [Ok(Message::Page(..))]), "{messages:?}");
+    world.pass(1_000);
+    let acks =
+        |(_, message): &(_, Message)| matches!(message, Message::Ack(heads) if heads.0.contains(&b.head()));
+    assert!(world.said().iter().any(acks));
+}
+
 /// One commit with many changes does not make the pages behind it take a read for each commit: neither at once, nor after
 /// the store was opened again.
 #[test]

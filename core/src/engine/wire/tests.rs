@@ -97,7 +97,7 @@ fn examples() -> Vec<(Message, Bytes)> {
     let on = PullOn { id: 10, behind: 9, budget: 300 };
     let places = Capped(vec![WirePlace { stream: replica(8), seq: 300 }]);
     let show_ = Show { stream: replica(8), seq: 300, checked: true };
-    let row = WireRow { previous: [0xbb; 32], entry: b"entry".to_vec() };
+    let row = WireRow { previous: [0xbb; 32], entry: Author::new(B).note(1, "shown").raw().to_vec() };
     let shown_ = Shown { stream: replica(8), seq: 300, head: 301, row: Some(row) };
     let (_, live, page, page_head) = commits();
     vec![
@@ -202,6 +202,8 @@ fn y13_golden_bytes() {
         &[9; 130],
     ]
     .concat();
+    let shown = Author::new(B).note(1, "shown");
+    let entry: &[u8] = shown.raw();
     let bodies = [
         (
             HELLO,
@@ -228,7 +230,7 @@ fn y13_golden_bytes() {
         (SHOW, [&[16][..], &8u128.to_be_bytes(), &[0xac, 2, 1]].concat()),
         (
             SHOWN,
-            [&[16][..], &8u128.to_be_bytes(), &[0xac, 2, 0xad, 2, 1], &[0xbb; 32], b"\x05entry"].concat(),
+            [&[16][..], &8u128.to_be_bytes(), &[0xac, 2, 0xad, 2, 1], &[0xbb; 32], &[78], entry].concat(),
         ),
     ];
     for ((message, bytes), (kind, body)) in examples().into_iter().zip(bodies) {

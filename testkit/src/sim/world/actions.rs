@@ -61,7 +61,7 @@ impl World {
                     process.backup = Some(image).filter(|image| !image.0.is_empty());
                 }
             }
-            // Nobody wrote a second history in the plans that have this step, which the founder survives.
+            // A plan with this step has one history of each stream, and its founder survives.
             Action::Restore { at } if place(at) != 0 => self.restore(place(at), false)?,
             Action::Restore { .. } => {}
             Action::Revive { at, mask } => {

@@ -168,7 +168,7 @@ fn is_held_for_long(stream: &StreamStatus) -> bool {
     matches!(stream.stopped, Some(StreamStop::Held { stamp, .. }) if stamp.wall().get() > far_ms)
 }
 
-/// What the status of a replica may say.
+/// The words that are right in the status of a replica.
 struct Expected {
     /// Whether its disk was put back.
     rolled_back: bool,
