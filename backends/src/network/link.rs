@@ -30,8 +30,8 @@ pub struct Link {
     /// How many bytes pass in a second; without a number, any. Frames then leave one behind the other, and each takes its
     /// delay once its last byte has left. A frame that the link loses takes its time all the same. 0 counts as 1.
     pub bytes_a_second: Option<u64>,
-    /// How many bytes may wait to leave, if the link has a rate. A frame that finds no room is dropped, as the contract
-    /// of a transport allows; one that finds nothing waiting is taken, however long it is.
+    /// How many bytes wait to leave when the queue is full, if the link has a rate. A frame that finds it full is dropped, as
+    /// the contract of a transport allows; any other is taken, however long it is.
     pub queue_bytes_max: usize,
     /// Whether every frame is lost, and neither replica is told.
     pub blocked: bool,

@@ -23,7 +23,8 @@ impl Wire {
         let now_us = now.0.saturating_mul(1000);
         let waits_us = self.busy_until_us.saturating_sub(now_us);
         let waiting = u128::from(waits_us) * rate / 1_000_000;
-        if waiting > 0 && waiting + bytes > link.queue_bytes_max as u128 {
+        // A long frame must get through behind a short one that was sent with it.
+        if waiting > 0 && waiting >= link.queue_bytes_max as u128 {
             return None;
         }
         let takes_us = u64::try_from((bytes * 1_000_000).div_ceil(rate)).unwrap_or(u64::MAX);
@@ -54,7 +55,7 @@ mod tests {
         assert_eq!(wire.take(Mono(0), 1, &link), None);
         assert_eq!(wire.take(Mono(450), 50, &link), Some(Mono(550)), "50 wait, and 50 come");
         assert_eq!(wire.take(Mono(450), 1, &link), None);
-        assert_eq!(wire.take(Mono(451), 1, &link), Some(Mono(551)));
+        assert_eq!(wire.take(Mono(451), 500, &link), Some(Mono(1_050)), "99 wait: there is room for a frame");
     }
 
     #[test]

@@ -53,16 +53,16 @@ fn a_full_queue_drops_what_comes_and_counts_it() {
     let clock = ManualClock::at(0);
     let network = MemoryNetwork::builder().clock(clock.clone()).build();
     let [a, b] = ends(&network, [A, B]);
-    network.set(A, B, Link { queue_bytes_max: 20, ..slow() });
+    network.set(A, B, Link { queue_bytes_max: 16, ..slow() });
     for n in 0..4 {
         now(a.send(B, numbered(n))).unwrap();
     }
-    assert_eq!(network.traffic(A, B).dropped_frames, 2, "two of eight bytes fit into 20");
+    assert_eq!(network.traffic(A, B).dropped_frames, 2, "two of eight bytes fill 16");
     clock.advance(8);
     now(a.send(B, numbered(4))).unwrap();
     assert_eq!(numbers(&bytes_from(A, &b)), [0, 1, 4]);
     now(a.send(B, Bytes::from(vec![0; 100]))).unwrap();
-    assert_eq!(bytes_from(A, &b).len(), 1, "a frame that finds nothing waiting is taken");
+    assert_eq!(bytes_from(A, &b).len(), 1, "a frame that finds the queue not full is taken");
     let traffic = network.traffic(A, B);
     assert_eq!((traffic.sent_frames, traffic.sent_bytes, traffic.dropped_frames), (6, 140, 2));
 }

@@ -79,6 +79,8 @@ pub(super) struct World {
     busy_until_ms: u64,
     /// Whether some commits are too large for the limits of some replicas, whose streams stop there.
     limits_differ: bool,
+    /// How long a page may still be on its way once the faults have ended.
+    longest_page_ms: u64,
     /// Whether replicas have other histories of a stream, and so other commits.
     parted: bool,
     /// Whether the faults have ended.
@@ -114,6 +116,7 @@ impl World {
             busy_until_ms: 0,
             limits_differ: plan.tight != 0
                 && plan.steps.iter().any(|step| matches!(step.action, Action::Large { .. })),
+            longest_page_ms: plan.longest_page_ms(),
             parted: false,
             peace: false,
             converged: false,
@@ -142,13 +145,13 @@ impl World {
         self.run_until(self.timeline.now_ms() + 1_000)?;
         self.make_peace();
         let peace_began = self.timeline.now_ms();
-        let mut pause = 100;
+        let (faults_end, mut pause) = (peace_began + self.longest_page_ms, 100);
         let views = loop {
             self.run_until(self.timeline.now_ms() + pause)?;
             if let Some(views) = self.converged()? {
                 break views;
             }
-            if self.timeline.now_ms() > self.holds_until_ms().max(peace_began) + PEACE_MS {
+            if self.timeline.now_ms() > self.holds_until_ms().max(faults_end) + PEACE_MS {
                 return fail("Y1 peers converge", format!("{}\n{}", self.explain(), self.explain_stops()?));
             }
             pause = (pause * 2).min(10_000);

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use syncline_backends::Link;
 
+use super::{Action, Plan};
+
 /// How slow the way between two replicas is, the same in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rate {
@@ -12,6 +14,24 @@ pub struct Rate {
     pub round_trip_ms: u16,
     /// How many bytes wait to leave. More are dropped.
     pub queue_bytes: u32,
+}
+
+impl Plan {
+    /// How long the largest value of the plan is on its way at most, on the slowest link: one that leaves just before the
+    /// faults end arrives so much later, and is not sent twice.
+    pub(in crate::sim) fn longest_page_ms(&self) -> u64 {
+        let actions = || self.steps.iter().map(|step| &step.action);
+        let bytes = actions().filter_map(|action| match action {
+            Action::Large { kib, .. } => Some(u64::from(*kib) * 1024),
+            _ => None,
+        });
+        let rate = actions().filter_map(|action| match action {
+            Action::Rate { rate, .. } => Some(u64::from(rate.bytes_a_second)),
+            _ => None,
+        });
+        let (bytes, rate) = (bytes.max().unwrap_or(0), rate.min());
+        rate.map_or(0, |rate| bytes * 1_000 / rate.max(1))
+    }
 }
 
 impl Rate {
