@@ -40,6 +40,12 @@ pub(in crate::engine) struct Filled {
     bytes: usize,
 }
 
+/// The most bytes of pages that are asked for ahead of what was written: enough for a round trip of 200 ms to a store that
+/// writes 40 MB a second.
+const AHEAD_BYTES_MAX: usize = 8 << 20;
+/// The most bytes of a received write: a larger one would be hardly faster, and occupy memory twice over.
+const WRITE_BYTES_MAX: usize = 8 << 20;
+
 impl Inbox {
     pub(in crate::engine) fn len(&self) -> usize {
         self.commits.len()
@@ -63,7 +69,7 @@ impl Inbox {
     /// Whether so many pages would find room, if they all came before anything is written.
     pub(in crate::engine) fn has_room_for_pages(&self, pages: usize, limits: &Limits) -> bool {
         let page = self.last_page.max(limits.page_bytes_max);
-        self.bytes.saturating_add(page.saturating_mul(pages)) <= limits.frame_bytes_max
+        self.bytes.saturating_add(page.saturating_mul(pages)) <= limits.frame_bytes_max.min(AHEAD_BYTES_MAX)
     }
 
     /// Whether there is room for one more commit. An empty inbox has room for any.
@@ -119,7 +125,7 @@ impl Inbox {
     /// one.
     pub(in crate::engine) fn take(&mut self, limits: &Limits, weight_max: usize) -> Vec<Received> {
         let (mut changes, mut bytes) = (0, 0);
-        let bytes_max = weight_max.min(limits.frame_bytes_max);
+        let bytes_max = weight_max.min(limits.frame_bytes_max).min(WRITE_BYTES_MAX);
         let is_alone = |commit: &Received| self.alone.contains(&(commit.stream, commit.seq));
         let most = match self.commits.front() {
             Some(first) if self.one_by_one > 0 || is_alone(first) => 1,
@@ -258,6 +264,9 @@ mod tests {
             assert_eq!(taken.len(), count, "{weight_max} bytes");
         }
         assert!(Inbox::default().take(&Limits::default(), usize::MAX).is_empty());
+        let large = commits(&[WRITE_BYTES_MAX / 3; 4]);
+        let taken = filled(large).take(&Limits::default(), usize::MAX);
+        assert_eq!(taken.len(), 2, "a write has a bound, whatever a frame may have");
     }
 
     #[test]
@@ -382,6 +391,13 @@ mod tests {
         assert!(!inbox.has_room_for_a_page(&limits), "three wait, and the last page had two");
         inbox.take(&Limits { event_commits_max: 1, ..Limits::default() }, usize::MAX);
         assert!(inbox.has_room_for_a_page(&limits), "two of them, as many as the last page had");
+        let ahead = AHEAD_BYTES_MAX / Limits::default().page_bytes_max;
+        let has_room = |pages, limits: &Limits| Inbox::default().has_room_for_pages(pages, limits);
+        assert!(has_room(ahead, &Limits::default()) && !has_room(ahead + 1, &Limits::default()));
+        assert!(
+            !has_room(2, &Limits { frame_bytes_max: 2 * weight - 3, ..limits.clone() }),
+            "nor more than a frame"
+        );
         let small = Limits { frame_bytes_max: 4 * weight - 1, ..limits };
         assert!(!inbox.has_room_for_a_page(&small), "half a frame is the most");
     }
