@@ -4,12 +4,13 @@ use crate::error::Error;
 use crate::events::{Damage, DamagedPart, Event};
 use crate::ids::ReplicaId;
 use crate::storage::{ReadError, Value, WriteBatch};
-use crate::stored::keys;
+use crate::stored::keys::{self, RecordKey};
 use crate::stored::log::{self, chain};
-use crate::stored::{Head, LogEntry, Point, is_long, length, long_value, record};
+use crate::stored::{Head, LogEntry, Point, is_long, length, long_value};
 
 use super::checks::{Mend, Place, Step};
 use super::io::{Answer, Effect, Ticket};
+use super::mender::Mender;
 use super::pull::Kind;
 use super::reads::Reader;
 use super::stream::admission::cut_values;
@@ -143,32 +144,34 @@ impl Engine {
                 let records = entry.changes.iter().map(|change| &change.record);
                 let kept = records.clone().map(|record| keys::kept(stream, seq, record));
                 let keys = records.map(|record| record.as_bytes().to_vec()).chain(kept).collect();
-                let job = self.writes.begin(Doing::ReadingMend);
+                let job = self.writes.begin(Doing::ReadingMend(Vec::new()));
                 self.effects.push_back(Effect::Read(job, keys));
             }
             None => {}
         }
     }
 
-    /// Puts the values of a commit where they belong, given its records and its kept values: into the record that it
-    /// wrote last, or beside the log. No other write has come between.
-    pub(super) fn decide_mend(&mut self, values: Result<Vec<Option<Value>>, ReadError>) {
-        let Ok(stored) = values else { return self.mend_written(false) };
-        let Some(((stream, seq), Mend::Values(entry, values))) = self.checks.mend() else { return };
-        let mut batch = WriteBatch::new();
-        let (records, kept) = stored.split_at(stored.len().min(entry.changes.len()));
-        let puts = entry.changes.iter().zip(values).zip(records.iter().zip(kept));
-        for ((change, value), (held, kept)) in puts {
-            let Some(value) = value else { continue };
-            let header = held.as_deref().and_then(|held| record::parse(held).ok()).map(|(header, _)| header);
-            let (key, old, new) = match header.filter(|header| header.holds(stream, seq)) {
-                Some(header) => (change.record.as_bytes().to_vec(), held, record::of(&header, value)),
-                None => (keys::kept(stream, seq, &change.record), kept, value.to_vec()),
-            };
-            if old.as_deref() != Some(&new) {
-                batch.put(key, new);
-            }
+    /// Takes what a mended commit touches: its records and its kept values, `found`; and behind that the log rows of the
+    /// commits of which its records say that they are. No other write has come between.
+    pub(super) fn decide_mend(
+        &mut self,
+        mut found: Vec<Option<Value>>,
+        values: Result<Vec<Option<Value>>, ReadError>,
+    ) {
+        let Ok(mut values) = values else { return self.mend_written(false) };
+        let Some(((stream, seq), Mend::Values(entry, brought))) = self.checks.mend() else { return };
+        let is_first = found.is_empty();
+        if is_first {
+            std::mem::swap(&mut found, &mut values);
         }
+        let mender = Mender { stream, seq, entry, brought, found: &found, ledger: &self.ledger };
+        let dots = mender.dots();
+        if is_first && !dots.is_empty() {
+            let keys = dots.into_iter().map(|(stream, seq)| keys::log(stream, seq)).collect();
+            let job = self.writes.begin(Doing::ReadingMend(found));
+            return self.effects.push_back(Effect::Read(job, keys));
+        }
+        let batch = mender.batch(dots.into_iter().zip(values).collect());
         self.write_mend(batch);
     }
 
@@ -199,6 +202,13 @@ impl Engine {
     fn write_mend(&mut self, batch: WriteBatch) {
         if batch.is_empty() {
             return self.mend_written(true);
+        }
+        let is_projected =
+            |key| RecordKey::from_bytes(key).is_some_and(|key| self.context.is_projected(&key));
+        if batch.puts().any(|(key, _)| is_projected(key)) {
+            // What a projection made of the damaged value is wrong too.
+            let job = self.writes.begin(Doing::MendingProjected);
+            return self.effects.push_back(Effect::WriteProjected(job, batch));
         }
         let decision = Decision { batch, ..Decision::nothing(self.ledger.durable_clock()) };
         self.write(decision, Source::Mend);

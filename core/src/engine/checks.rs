@@ -30,7 +30,7 @@ use super::io::{Answer, Query, Ticket};
 use super::ledger::Ledger;
 use super::reads::{READ_BYTES_MAX, READ_ROWS_MAX};
 use super::serve::pick::LogRow;
-use super::serve::values::Values;
+use super::serve::values::{Care, Values};
 
 /// How long a peer may take to answer. Links of long delay are the reason for so much.
 const ANSWER_MS: u64 = 60_000;
@@ -501,7 +501,7 @@ impl Walk {
             }
             group.extend(self.rows.pop_front());
         }
-        let values = Values::new(group.clone(), own_kept, true);
+        let values = Values::new(group.clone(), own_kept, Care::Records);
         self.group = Some((group, values));
     }
 

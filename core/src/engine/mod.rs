@@ -70,6 +70,7 @@ mod ledger;
 mod live;
 mod looks;
 mod members;
+mod mender;
 mod opening;
 mod peer;
 mod portion;
@@ -204,7 +205,7 @@ impl Engine {
             Input::Scanned(job, rows) => self.besides_read(job, rows),
             Input::Written(job, result) => self.written(job, result),
             Input::Joined(job, result) => self.joined(job, result),
-            Input::Projected(job, result) => self.fold_projected(job, result),
+            Input::Projected(job, result) => self.projected(job, result),
             Input::Mended(job, mended) => self.mended(job, mended),
             Input::Found(job, answer) => self.found(job, answer),
             Input::Up(peer) => self.came_up(peer),

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use crate::events::RecordKey;
 use crate::ids::ReplicaId;
 use crate::limits::Limits;
+use crate::storage::Value;
 
 use super::Machine;
 use super::commit::{Commit, Decision, Places, Received};
@@ -43,8 +44,10 @@ pub(super) enum Doing {
     ReadingBesides,
     /// Writing a folded page together with its projections.
     FoldingProjected,
-    /// Reading what a mended commit touches.
-    ReadingMend,
+    /// Reading what a mended commit touches; and then, with that, what says whether its records are whole.
+    ReadingMend(Vec<Option<Value>>),
+    /// Writing the values of a mended commit together with their projections.
+    MendingProjected,
     /// Making or filling a projection, or paying debts of one.
     Mending,
 }

@@ -153,8 +153,9 @@ impl<S: Storage> TransactionManager<S> {
     /// is closed. [`Event::Damaged`](crate::Event::Damaged) and [`Event::Mended`](crate::Event::Mended) name each place;
     /// [`StreamStatus::damaged`](crate::StreamStatus::damaged) says nothing of a mended place any more, and it is served again.
     ///
-    /// The check compares the log with itself. Whether records, clock and log agree as well is the question of
-    /// [`audit`](crate::audit), which runs on a store that nobody has open.
+    /// A record that a commit wrote last is checked with the value of that commit, and made again if it is damaged; its
+    /// projections follow. Whether all records and the log agree is the question of [`audit`](crate::audit), which runs on a
+    /// store that nobody has open: a check does not notice a damaged record that was merged of several values.
     ///
     /// # Errors
     /// [`Error::Read`] if the store could not be read, [`Error::Stopped`], [`Error::DriverNotRun`], [`Error::InsideClosure`].

@@ -5,7 +5,7 @@
 
 use std::io::Write;
 
-use super::{FORMAT, FormatError, Reader};
+use super::{FORMAT, FormatError, Reader, Reference};
 use crate::hlc::Hlc;
 use crate::ids::ReplicaId;
 use crate::storage::Value;
@@ -73,6 +73,26 @@ impl Header {
             // Writing cannot fail: every record begins with room for the whole header.
             let _ = room.write_all(field);
         }
+    }
+
+    /// The header of a record that has nothing but one change, of the commit `seq`.
+    pub(crate) fn of(change: &Reference, stamp: Hlc, seq: u64) -> Self {
+        let Reference { value, epoch, .. } = change;
+        let (tombstone, schema) = (value.is_none(), value.map_or(0, |value| value.schema));
+        Self { tombstone, schema, stamp, seq, merge: epoch.map(Merged::plain) }
+    }
+
+    /// Whether a record that knows of the change of which `change` is the header can have this header: it is that one, or
+    /// the record is of a later change. A put that its record does not hold is kept, so it has no record.
+    pub(crate) fn fits(&self, change: &Self) -> bool {
+        if (self.stamp.replica(), self.seq) != (change.stamp.replica(), change.seq) {
+            return change.tombstone && self.rank() > change.rank();
+        }
+        if self.merge.is_some_and(|merge| merge.mixed) {
+            return change.tombstone && self.rank() == change.rank();
+        }
+        let merge = self.merge.map(|merge| Merged { beside: false, ..merge });
+        Self { merge, ..*self } == *change
     }
 
     /// Whether the record holds the value that the commit `seq` of `replica` put.

@@ -137,17 +137,9 @@ impl Pen {
         (change, value): (&Reference, Option<&[u8]>),
         (stored, at): (&mut Stored<'_>, usize),
     ) -> Result<Option<ChangeKind>, Error> {
-        let Reference { record: key, value: reference, epoch } = change;
-        let new = Arrival {
-            header: Header {
-                tombstone: reference.is_none(),
-                schema: reference.map_or(0, |value| value.schema),
-                stamp: commit.entry.stamp,
-                seq: commit.seq,
-                merge: epoch.map(Merged::plain),
-            },
-            value: value.unwrap_or_default(),
-        };
+        let key = &change.record;
+        let header = Header::of(change, commit.entry.stamp, commit.seq);
+        let new = Arrival { header, value: value.unwrap_or_default() };
         let before = draft.before(key, stored.before(at)?);
         let visible = before.filter(|old| !old.header.tombstone);
         let verdict = before.map_or(Verdict::Replace, |old| self.verdict(key, old, &new));

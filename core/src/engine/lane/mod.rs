@@ -111,7 +111,8 @@ impl Engine {
             | Doing::ReadingReceived(..)
             | Doing::Receiving { .. }
             | Doing::ReadingBesides
-            | Doing::ReadingMend
+            | Doing::ReadingMend(_)
+            | Doing::MendingProjected
             | Doing::FoldingProjected
             | Doing::Mending => {}
         }
@@ -261,7 +262,7 @@ impl Engine {
                 self.decide_received(commits, &places, keys, values);
             }
             Doing::ReadingBesides => self.decide_fold(values),
-            Doing::ReadingMend => self.decide_mend(values),
+            Doing::ReadingMend(found) => self.decide_mend(found, values),
             other => debug_assert!(false, "records were read during {other:?}"),
         }
     }

@@ -71,17 +71,19 @@ impl Engine {
         }
     }
 
-    /// Takes the result of a page that was written with its projections: it is durable, or certainly undone.
-    pub(in crate::engine) fn fold_projected(&mut self, job: JobId, result: Result<Settled, Error>) {
+    /// Takes the result of a write that was made with its projections: it is durable, or certainly undone.
+    pub(in crate::engine) fn projected(&mut self, job: JobId, result: Result<Settled, Error>) {
         let ended = self.writes.end(job);
-        debug_assert!(matches!(ended, Doing::FoldingProjected), "a page was folded during {ended:?}");
-        match result {
-            Ok(settled) => {
-                self.effects.extend(settled.notices.into_iter().map(Effect::Notify));
-                self.upkeep.projected(settled.owes);
-                self.page_is_folded();
-            }
-            Err(_) => self.upkeep.fold_failed(self.now.mono, &mut self.rng),
+        let ok = result.is_ok();
+        if let Ok(settled) = result {
+            self.effects.extend(settled.notices.into_iter().map(Effect::Notify));
+            self.upkeep.projected(settled.owes);
+        }
+        match ended {
+            Doing::MendingProjected => self.mend_written(ok),
+            Doing::FoldingProjected if ok => self.page_is_folded(),
+            Doing::FoldingProjected => self.upkeep.fold_failed(self.now.mono, &mut self.rng),
+            other => debug_assert!(false, "a write with projections ended during {other:?}"),
         }
     }
 

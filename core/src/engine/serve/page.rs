@@ -19,7 +19,7 @@ use super::super::ledger::Ledger;
 use super::super::wire::{CommitParts, CommitsWriter, PageHead};
 use super::Ask;
 use super::pick::{Edge, Picked, Picker};
-use super::values::{Chosen, Located, Values};
+use super::values::{Care, Chosen, Located, Values};
 
 /// A page that is being put together.
 #[derive(Debug)]
@@ -28,8 +28,8 @@ pub(in crate::engine) struct Page {
     id: u32,
     /// This replica, and the highest of its commits with a kept value.
     own_kept: (ReplicaId, u64),
-    /// Whether what is served must be undamaged.
-    checked: bool,
+    /// How closely the values are looked at.
+    care: Care,
     stage: Stage,
     /// Where the page ends, once its commits are picked.
     end: Option<Edge>,
@@ -76,8 +76,8 @@ impl Page {
     ) -> Self {
         let own_kept = (context.me(), ledger.kept_up_to());
         let stage = Stage::Picking(Picker::new(begin, budget, hidden, ledger, damages, context));
-        let checked = context.rules.served_rows_are_checked;
-        Self { to, id, own_kept, checked, stage, end: None, failed: false }
+        let care = if context.rules.served_rows_are_checked { Care::Values } else { Care::Nothing };
+        Self { to, id, own_kept, care, stage, end: None, failed: false }
     }
 
     /// The next read; `None` once the page is complete.
@@ -91,7 +91,7 @@ impl Page {
             }
             self.end = Some(picker.end());
             let mut picked = picker.finish();
-            let values = Values::new(std::mem::take(&mut picked.commits), self.own_kept, self.checked);
+            let values = Values::new(std::mem::take(&mut picked.commits), self.own_kept, self.care);
             self.stage = Stage::Finding(values, picked);
         }
         match &mut self.stage {

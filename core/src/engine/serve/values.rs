@@ -6,7 +6,8 @@
 //! move a value from its record to a kept row, and put a longer one in its place: then the kept rows are read once
 //! more. So a page takes few large reads, and no more memory beyond its room than one write puts into records.
 //!
-//! A value counts as found only with the digest that its commit names. A commit whose value is found nowhere, or is
+//! A value counts as found only with the digest that its commit names; a check of the log wants its record as the commit
+//! wrote it, too. A commit whose value is found nowhere, or is
 //! damaged, ends its own stream in the page, and with it all that rests on it. Everything else is served.
 //!
 //! Owns: the commits of the page with their values, and the values that are still to be read. Holds always: each value
@@ -17,23 +18,36 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::ids::ReplicaId;
 use crate::storage::{Entry, Key, KeyRange, Value};
 use crate::stored::keys::{self, StoredKey};
-use crate::stored::{digest, record};
+use crate::stored::record::{self, Header};
+use crate::stored::{Reference, digest};
 
 use super::super::io::{Answer, Query};
 use super::pick::LogRow;
 
 /// The most values that are read at once.
 const VALUES_MAX: usize = 1024;
+/// The most records of deletes that are read at once: a later commit may have put a value there, of any length.
+const DELETES_MAX: usize = 16;
 
 /// Finds the values of commits.
 #[derive(Debug)]
 pub(in crate::engine) struct Values {
     chosen: Vec<Chosen>,
     phase: Phase,
-    /// Whether a value must have the digest that its commit names.
-    checked: bool,
+    care: Care,
     /// The commits of which a value was found nowhere: their indexes among all of them.
     lost: BTreeSet<usize>,
+}
+
+/// How closely what is found is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::engine) enum Care {
+    /// Not at all.
+    Nothing,
+    /// A value must have the digest that its commit names.
+    Values,
+    /// The record that holds it must be the one that the commit wrote, too, and that of a delete must be no earlier one.
+    Records,
 }
 
 /// The kind of the next read.
@@ -87,15 +101,20 @@ struct Span {
 impl Values {
     /// Begins to look for the values of `commits`. `own_kept` is this replica, and the highest of its commits with a
     /// kept value: the own stream mostly has none, and then needs no scan.
-    pub(in crate::engine) fn new(commits: Vec<LogRow>, own_kept: (ReplicaId, u64), checked: bool) -> Self {
+    pub(in crate::engine) fn new(commits: Vec<LogRow>, own_kept: (ReplicaId, u64), care: Care) -> Self {
         let open = |row: LogRow| Chosen { values: row.entry.changes.iter().map(|_| None).collect(), row };
         let chosen: Vec<_> = commits.into_iter().map(open).collect();
         let phase = Phase::Kept(spans(&chosen, own_kept));
-        Self { chosen, phase, checked, lost: BTreeSet::new() }
+        Self { chosen, phase, care, lost: BTreeSet::new() }
     }
 
     /// The next read; `None` once all values are found.
     pub(in crate::engine) fn step(&mut self) -> Option<Query> {
+        let chosen = &self.chosen;
+        let is_delete = |(commit, change): &Want| {
+            let change = chosen.get(*commit).and_then(|chosen| chosen.row.entry.changes.get(*change));
+            change.is_some_and(|change| change.value.is_none())
+        };
         loop {
             match &mut self.phase {
                 Phase::Kept(spans) => match spans.front() {
@@ -103,12 +122,14 @@ impl Values {
                     None => self.phase = Phase::Records(Wants::new(self.open())),
                 },
                 Phase::Records(wants) => {
-                    if wants.ask() {
+                    if wants.ask(is_delete) {
                         return Some(Query::Get(self.record_keys()));
                     }
                     self.phase = Phase::KeptMeanwhile(Wants::new(std::mem::take(&mut wants.missed)));
                 }
-                Phase::KeptMeanwhile(wants) => return wants.ask().then(|| Query::Get(self.kept_keys())),
+                Phase::KeptMeanwhile(wants) => {
+                    return wants.ask(is_delete).then(|| Query::Get(self.kept_keys()));
+                }
             }
         }
     }
@@ -160,7 +181,7 @@ impl Values {
             let Some(chosen) = chosen else { continue };
             let changes = &chosen.row.entry.changes;
             let Ok(change) = changes.binary_search_by(|change| change.record.cmp(&record)) else { continue };
-            chosen.take(change, Located { bytes: value, at: 0 }, self.checked);
+            chosen.take(change, Located { bytes: value, at: 0 }, self.care);
         }
         match last {
             Some(last) => span.rest = std::mem::replace(&mut span.rest, KeyRange::all()).after(&last),
@@ -174,7 +195,9 @@ impl Values {
     fn open(&self) -> VecDeque<Want> {
         let places = self.chosen.iter().enumerate().flat_map(|(at, chosen)| {
             let changes = chosen.row.entry.changes.iter().zip(&chosen.values).enumerate();
-            let open = changes.filter(|(_, (change, value))| change.value.is_some() && value.is_none());
+            let deletes = self.care == Care::Records;
+            let open = changes
+                .filter(move |(_, (change, value))| (deletes || change.value.is_some()) && value.is_none());
             open.map(move |(change, _)| (at, change))
         });
         places.collect()
@@ -205,11 +228,19 @@ impl Values {
         let Phase::Records(wants) = &mut self.phase else { return };
         for ((commit, change), value) in std::mem::take(&mut wants.asked).into_iter().zip(values) {
             let Some(chosen) = self.chosen.get_mut(commit) else { continue };
-            let holds = |bytes: &Value| {
-                record::parse(bytes).is_ok_and(|(header, _)| header.holds(chosen.row.stream, chosen.row.seq))
+            let LogRow { stream, seq, entry, .. } = &chosen.row;
+            let Some(named) = entry.changes.get(change) else { continue };
+            let fits = |header: &Header| match self.care {
+                Care::Records => header.fits(&Header::of(named, entry.stamp, *seq)),
+                Care::Nothing | Care::Values => header.holds(*stream, *seq),
             };
-            let located = value.filter(holds).map(|bytes| Located { at: record::value_at(&bytes), bytes });
-            if !located.is_some_and(|located| chosen.take(change, located, self.checked)) {
+            let value = value.filter(|bytes| record::parse(bytes).is_ok_and(|(header, _)| fits(&header)));
+            if let (Reference { value: None, .. }, Some(_)) = (named, &value) {
+                // A delete has no value to look for in its record.
+                continue;
+            }
+            let located = value.map(|bytes| Located { at: record::value_at(&bytes), bytes });
+            if !located.is_some_and(|located| chosen.take(change, located, self.care)) {
                 wants.missed.push_back((commit, change));
             }
         }
@@ -222,7 +253,7 @@ impl Values {
         for ((commit, change), value) in std::mem::take(&mut wants.asked).into_iter().zip(values) {
             let Some(chosen) = self.chosen.get_mut(commit) else { continue };
             let located = value.map(|bytes| Located { bytes, at: 0 });
-            if !located.is_some_and(|located| chosen.take(change, located, self.checked)) {
+            if !located.is_some_and(|located| chosen.take(change, located, self.care)) {
                 self.lost.insert(commit);
                 // No later commit of its stream is served, so none of their values is needed.
                 let stream = chosen.row.stream;
@@ -237,11 +268,11 @@ impl Values {
 
 impl Chosen {
     /// Takes a value of one of its changes; returns whether it is the one that the commit names.
-    fn take(&mut self, change: usize, located: Located, checked: bool) -> bool {
+    fn take(&mut self, change: usize, located: Located, care: Care) -> bool {
         let named = self.row.entry.changes.get(change).and_then(|change| change.value);
         let (Some(named), Some(slot)) = (named, self.values.get_mut(change)) else { return false };
         let bytes = located.bytes.get(located.at..).unwrap_or_default();
-        let is_named = !checked || bytes.len() == named.len() && digest(bytes) == named.digest;
+        let is_named = care == Care::Nothing || bytes.len() == named.len() && digest(bytes) == named.digest;
         if is_named {
             *slot = Some(located);
         }
@@ -255,8 +286,13 @@ impl Wants {
     }
 
     /// Asks for as many values as one read may have; `false` if none is left.
-    fn ask(&mut self) -> bool {
-        let count = self.waiting.len().min(VALUES_MAX);
+    fn ask(&mut self, is_delete: impl Fn(&Want) -> bool) -> bool {
+        let mut deletes = 0;
+        let fitting = self.waiting.iter().take(VALUES_MAX).take_while(|want| {
+            deletes += usize::from(is_delete(want));
+            deletes <= DELETES_MAX
+        });
+        let count = fitting.count();
         self.asked = self.waiting.drain(..count).collect();
         count > 0
     }

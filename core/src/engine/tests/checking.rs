@@ -5,17 +5,17 @@
 use super::*;
 
 /// The log rows and the values of a store, and the records.
-fn flip(world: &World, key: &Key, at: usize) {
+pub(super) fn flip(world: &World, key: &Key, at: usize) {
     let mut map = world.store.0.lock().unwrap();
     map.get_mut(key).unwrap()[at] ^= 1 << (at % 8);
 }
 
-fn remove(world: &World, key: &Key) {
+pub(super) fn remove(world: &World, key: &Key) {
     world.store.0.lock().unwrap().remove(key).unwrap();
 }
 
 /// The commits of a log here, as a peer has them that has all.
-fn commits_of(world: &World, stream: ReplicaId) -> Vec<Made> {
+pub(super) fn commits_of(world: &World, stream: ReplicaId) -> Vec<Made> {
     let rows = block_on(world.store.scan(keys::logs(stream), usize::MAX)).unwrap();
     let made = rows.into_iter().zip(1..).map(|(Entry { value: row, .. }, seq)| {
         let entry = LogEntry::parse(stream, split_row(&row).unwrap().1).unwrap();
@@ -31,7 +31,7 @@ fn commits_of(world: &World, stream: ReplicaId) -> Vec<Made> {
 }
 
 /// A replica with commits of its own, four of B and one of C, of which some values are kept.
-fn relay() -> World {
+pub(super) fn relay() -> World {
     let mut world = World::connected(Rules::ALL);
     let mut b = Author::new(B, B_DEVICE);
     let made =
@@ -48,18 +48,18 @@ fn relay() -> World {
 
 impl World {
     /// Asks for a check of the logs.
-    fn checks(&mut self) {
+    pub(super) fn checks(&mut self) {
         self.handle(Input::CheckLog(Ticket(900)));
         self.settle();
     }
 
     /// The result of the check, once it has one.
-    fn checked(&mut self) -> Option<LogCheck> {
+    pub(super) fn checked(&mut self) -> Option<LogCheck> {
         self.checked.pop().map(|(_, result)| result.unwrap())
     }
 
     /// Lets a peer answer all that it is asked for, with these commits; returns how often it was asked.
-    fn answers(&mut self, peer: ReplicaId, commits: &[Made]) -> usize {
+    pub(super) fn answers(&mut self, peer: ReplicaId, commits: &[Made]) -> usize {
         let mut asked = 0;
         loop {
             let shows = self.shows(peer);
@@ -91,7 +91,7 @@ impl World {
     }
 
     /// The pulls that a peer was sent since the last time.
-    fn pulls_to(&mut self, peer: ReplicaId) -> Vec<Pull> {
+    pub(super) fn pulls_to(&mut self, peer: ReplicaId) -> Vec<Pull> {
         let mut pulls = Vec::new();
         self.sent.retain(|(to, frame)| {
             let mut messages = Messages::new(frame.clone(), Some(GROUP), usize::MAX).unwrap();
@@ -104,11 +104,11 @@ impl World {
         pulls
     }
 
-    fn damaged(&self, stream: ReplicaId) -> Option<Damage> {
+    pub(super) fn damaged(&self, stream: ReplicaId) -> Option<Damage> {
         self.engine.report().streams.into_iter().find(|view| view.replica == stream).unwrap().damaged
     }
 
-    fn head_of(&self, stream: ReplicaId) -> WireHead {
+    pub(super) fn head_of(&self, stream: ReplicaId) -> WireHead {
         let head = Head::parse(stream, &self.get(keys::head(stream)).unwrap()).unwrap();
         WireHead { stream, seq: head.seq, digest: head.digest }
     }

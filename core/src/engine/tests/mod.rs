@@ -11,6 +11,7 @@
 //! | commits of others | [`receiving`], [`refusing_store`], [`merging`], [`folding`], [`waiting_for_folds`] |
 //! | frames and commits that are not taken | [`membership`], [`frames`], [`sizes`], [`bounds`], [`hostile`] |
 //! | streams that stop | [`forks`], [`stops`], [`restores`], [`refusals`], [`damage`] |
+//! | checks of the logs here, and what they mend | [`checking`], [`mending`] |
 //! | peers that ask and answer | [`pulling`], [`serving`], [`joining`], [`knocking`], [`relaying`], [`slow_links`] |
 
 mod auditing;
@@ -32,6 +33,7 @@ mod joining;
 mod keeping;
 mod knocking;
 mod membership;
+mod mending;
 mod merging;
 mod opening;
 mod peek;

@@ -81,7 +81,7 @@ fn find(
     store: &mut Store,
     mut meanwhile: impl FnMut(&mut Store, &str),
 ) -> Found {
-    let mut values = Values::new(rows(commits), own_kept, true);
+    let mut values = Values::new(rows(commits), own_kept, Care::Values);
     let mut reads = Vec::new();
     while let Some(query) = values.step() {
         let read = name(&query);
