@@ -127,7 +127,13 @@ pub(crate) fn open(
     let missing = |what| format(FormatError::Damaged { what });
     let own = heads.get(&identity.replica).ok_or_else(|| missing("the own head, which is missing,"))?;
     let clock = found.clock.as_deref().ok_or_else(|| missing("the clock, which is missing,"))?;
-    let clock = clock_from_value(identity.replica, clock).map_err(format)?.max(own.stamp);
+    let clock = clock_from_value(identity.replica, clock).map_err(format)?;
+    let follows = ask.rules.clock_follows;
+    let seen = heads
+        .values()
+        .map(|head| head.stamp)
+        .filter(|stamp| follows || stamp.replica() == own.stamp.replica());
+    let clock = prove_clock(&mut batch, clock, seen, unproven.is_empty(), ask.limits.max_drift_ms);
     let members = read_members(&found.members).map_err(format)?;
     let seen = read_models(&found.models).map_err(format)?;
     note_models(&mut batch, registry, &seen, &location)?;
@@ -196,6 +202,25 @@ fn prove_heads(
         }
     }
     unproven
+}
+
+/// Compares the clock with the stamps of the heads, and puts it right. Whatever was issued or seen is in a head: so a clock
+/// below them is damaged, and so is one that is far above, if all heads are whole.
+fn prove_clock(
+    batch: &mut WriteBatch,
+    stored: Hlc,
+    heads: impl Iterator<Item = Hlc>,
+    all_are_whole: bool,
+    max_drift_ms: u64,
+) -> Hlc {
+    let time = |stamp: Hlc| Hlc::new(stamp.wall(), stamp.counter(), stored.replica());
+    let seen = heads.map(time).max().unwrap_or(stored);
+    let is_far_above = stored.wall() > seen.wall().saturating_add(max_drift_ms);
+    let clock = if is_far_above && all_are_whole { seen } else { stored.max(seen) };
+    if clock != stored {
+        batch.put(keys::clock(), clock_value(clock));
+    }
+    clock
 }
 
 /// The first opening of an empty store.

@@ -192,3 +192,30 @@ fn a_joiner_is_of_the_group_that_its_app_names() {
         Ask { group: Some(GroupId(Uuid::from_u128(1))), introducer: Some(B), ..networked(Rules::ALL) };
     assert!(matches!(open_engine(&world.store, other, now(1)), Err(OpenError::OtherGroup { .. })));
 }
+
+/// C19: the stamps of the log are in the heads, so a damaged clock neither stamps a commit below what it knows of nor, for
+/// good, far in the future.
+#[test]
+fn a_damaged_clock_is_put_right() {
+    const WALL: u64 = 1_700_000_000_000;
+    let mut whole = World::connected(Rules::ALL);
+    whole.now = now(WALL);
+    let mut b = Author { wall: WALL + 5_000, ..Author::new(B, B_DEVICE) };
+    whole.feed(B, live(&[&b.tag(1, "b")]));
+    let before = whole.content();
+    let Some(WriteOp::Put { .. }) = whole.writes.last().and_then(|batch| batch.ops().last()) else {
+        panic!("a write ends with the clock")
+    };
+    let theirs = whole.drawn();
+    for bit in 0..64 {
+        let mut world = World::connected(Rules::ALL);
+        *world.store.0.lock().unwrap() = before.clone();
+        world.store.0.lock().unwrap().get_mut(&keys::clock()).unwrap()[1 + bit / 8] ^= 0x80 >> (bit % 8);
+        world.reopen_at(networked(Rules::ALL), now(WALL + 1_000));
+        assert_eq!(world.audit(), [], "bit {bit}");
+        world.commit(vec![tag(1, "a")]).unwrap();
+        let stamp = world.logged(world.own().seq).stamp;
+        let ahead_ms = stamp.wall().get() - theirs.wall().get();
+        assert!(stamp > theirs && ahead_ms <= Limits::default().max_drift_ms, "bit {bit}: {stamp}");
+    }
+}
