@@ -221,6 +221,7 @@ impl fmt::Display for Damage {
             DamagedPart::Row => "its log row, or the one behind it, is damaged or missing",
             DamagedPart::Value => "one of its values is damaged or missing",
             DamagedPart::Head => "the head of its stream is damaged, or its log row is",
+            DamagedPart::Floor => "the log of its stream begins behind it, and said that it begins elsewhere",
         };
         write!(f, "the log here is damaged at commit {seq} of {stream}: {part}")
     }
@@ -236,6 +237,8 @@ pub enum DamagedPart {
     Value,
     /// The head of its stream, or the row that it names: the two contradict each other.
     Head,
+    /// The place behind which the log of its stream begins here, and its digest. The log proves where it begins.
+    Floor,
 }
 
 /// The proof that a stream has two histories: who showed it, and both digests.

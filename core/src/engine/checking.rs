@@ -35,7 +35,14 @@ impl Engine {
                 Step::Read(query) => self.reads.want(Reader::Check, query),
                 Step::Found(damage) => self.note_damage(damage),
                 Step::Sound(stream, seqs) => self.damages.forget(stream, seqs),
+                // A wrong floor ends no stream.
+                Step::Begins(stream, Point { seq, .. }) => {
+                    self.tell(Event::Damaged(Damage { stream, seq, part: DamagedPart::Floor }));
+                }
             }
+        }
+        if self.checks.has_mend() {
+            self.begin_write();
         }
         self.ask_for_damaged();
         if self.checks.poll_news() {
@@ -140,6 +147,11 @@ impl Engine {
                 batch.put(keys::head(stream), head.to_value());
                 self.write_mend(batch);
             }
+            Some(((stream, _), Mend::Floor(point))) => {
+                let mut batch = WriteBatch::new();
+                batch.put(keys::head(stream), self.ledger.begins_at(stream, *point).to_value());
+                self.write_mend(batch);
+            }
             Some(((stream, seq), Mend::Values(entry, _))) => {
                 let records = entry.changes.iter().map(|change| &change.record);
                 let kept = records.clone().map(|record| keys::kept(stream, seq, record));
@@ -216,7 +228,9 @@ impl Engine {
 
     /// Takes the result of the write.
     pub(super) fn mend_written(&mut self, ok: bool) {
-        let Some((damage, mend)) = self.checks.written(ok) else { return };
+        let Some((damage, mend)) = self.checks.written(ok, |stream| self.ledger.head(stream).floor) else {
+            return;
+        };
         let Damage { stream, seq, .. } = damage;
         match mend {
             Mend::Row { previous, entry } => {
@@ -229,6 +243,11 @@ impl Engine {
                 }
             }
             Mend::Head(head) => self.head_is_mended(stream, head),
+            Mend::Floor(point) => {
+                let head = self.ledger.begins_at(stream, point);
+                self.ledger_mut().put_right(head, stream);
+                return self.tell(Event::Mended(damage));
+            }
             Mend::Values(..) => {}
         }
         self.damages.forget(stream, seq..=seq);

@@ -69,8 +69,13 @@ pub(super) struct Asked {
 /// The content that mends a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Mend {
-    Row { previous: Digest, entry: Vec<u8> },
+    Row {
+        previous: Digest,
+        entry: Vec<u8>,
+    },
     Head(Head),
+    /// The place behind which the log begins.
+    Floor(Point),
     Values(LogEntry, Vec<Option<Bytes>>),
 }
 
@@ -82,6 +87,8 @@ pub(super) enum Step {
     Found(Damage),
     /// These commits are whole.
     Sound(ReplicaId, RangeInclusive<u64>),
+    /// The log of a stream begins behind this place, and the head says otherwise.
+    Begins(ReplicaId, Point),
 }
 
 /// A walk down the log of a stream.
@@ -98,6 +105,11 @@ struct Walk {
     group: Option<(Vec<LogRow>, Values)>,
     /// The damaged row at which the walk has ended.
     damaged: Option<Point>,
+    /// Whether no row is there at all.
+    is_missing: bool,
+    /// The floor when the walk began: pruning moves it meanwhile.
+    floor: u64,
+    ended: bool,
 }
 
 /// The checks of the logs here.
@@ -140,10 +152,11 @@ impl Checks {
         self.callers = std::mem::take(&mut self.waiting);
         self.result = LogCheck::default();
         self.silent.clear();
+        self.places.retain(|_, place| place.part != DamagedPart::Floor);
         self.forget_tried();
         for (stream, head) in ledger.heads() {
             if head_is_whole(*stream) {
-                self.walks.push_back(Walk::new(*stream, head.point()));
+                self.walks.push_back(Walk::new(*stream, head.point(), head.floor));
             } else {
                 self.ends.push_back(ends::Search::new(*stream, head));
             }
@@ -167,7 +180,8 @@ impl Checks {
 
     /// The next step, if no read is under way.
     pub(super) fn step(&mut self, ledger: &Ledger, kept_of: ReplicaId) -> Option<Step> {
-        if self.reads {
+        // What was found is written before the walks go on.
+        if self.reads || self.mend.is_some() {
             return None;
         }
         if let Some(search) = self.ends.front_mut() {
@@ -199,6 +213,11 @@ impl Checks {
                     self.add(*damage, digest, previous);
                 }
             }
+            Some(Step::Begins(stream, point)) => {
+                let damage = Damage { stream: *stream, seq: point.seq, part: DamagedPart::Floor };
+                self.add(damage, point.digest, None);
+                self.mend = Some(((*stream, point.seq), None, Mend::Floor(*point)));
+            }
             None => {}
         }
         match step {
@@ -212,7 +231,7 @@ impl Checks {
 
     /// Takes the end of a log whose head is damaged. Where the log does not prove the head, a peer is asked.
     fn end_search(&mut self, ledger: &Ledger, kept_of: ReplicaId) -> Option<Step> {
-        if self.asked.is_some() || self.mend.is_some() {
+        if self.asked.is_some() {
             return None;
         }
         if let Some(search) = self.ends.pop_front() {
@@ -273,7 +292,8 @@ impl Checks {
             return None;
         }
         let mut waits = false;
-        for (id, place) in self.places.iter().filter(|(_, place)| !place.rests) {
+        let asks = |place: &Place| !place.rests && place.part != DamagedPart::Floor;
+        for (id, place) in self.places.iter().filter(|(_, place)| asks(place)) {
             let pulls = place.part == DamagedPart::Value && !can_pull;
             if pulls && waits {
                 continue;
@@ -372,7 +392,7 @@ impl Checks {
     }
 
     /// Takes note of how the write ended; returns what was mended. The walk of a stream goes on behind its mended row.
-    pub(super) fn written(&mut self, ok: bool) -> Option<(Damage, Mend)> {
+    pub(super) fn written(&mut self, ok: bool, floor: impl Fn(ReplicaId) -> u64) -> Option<(Damage, Mend)> {
         self.writes = false;
         let ((stream, seq), peer, mend) = self.mend.take()?;
         if !ok {
@@ -383,10 +403,10 @@ impl Checks {
         let place = self.places.remove(&(stream, seq))?;
         match &mend {
             Mend::Row { .. } => {
-                self.walks.push_back(Walk::new(stream, Point { seq, digest: place.digest }));
+                self.walks.push_back(Walk::new(stream, Point { seq, digest: place.digest }, floor(stream)));
             }
-            Mend::Head(head) => self.walks.push_back(Walk::new(stream, head.point())),
-            Mend::Values(..) => {}
+            Mend::Head(head) => self.walks.push_back(Walk::new(stream, head.point(), head.floor)),
+            Mend::Floor(_) | Mend::Values(..) => {}
         }
         self.mended.insert((stream, seq));
         self.result.mended += 1;
@@ -418,8 +438,18 @@ impl Checks {
 }
 
 impl Walk {
-    fn new(stream: ReplicaId, next: Point) -> Self {
-        Self { stream, next, first: 0, rows: VecDeque::new(), group: None, damaged: None }
+    fn new(stream: ReplicaId, next: Point, floor: u64) -> Self {
+        Self {
+            stream,
+            next,
+            first: 0,
+            rows: VecDeque::new(),
+            group: None,
+            damaged: None,
+            is_missing: false,
+            floor,
+            ended: false,
+        }
     }
 
     fn step(&mut self, ledger: &Ledger, kept_of: ReplicaId) -> Option<Step> {
@@ -435,17 +465,27 @@ impl Walk {
             }
             self.begin_group((kept_of, ledger.kept_up_to()));
         }
-        let floor = ledger.head(self.stream).floor;
-        if let Some(point) = self.damaged {
-            let is_new = point.seq > floor && self.next.seq == point.seq;
-            // The walk has ended: it is said once.
-            self.next.seq = 0;
-            let (stream, seq) = (self.stream, point.seq);
-            return is_new.then_some(Step::Found(Damage { stream, seq, part: DamagedPart::Row }));
-        }
-        if self.next.seq <= floor {
+        let Head { floor, floor_digest, .. } = ledger.head(self.stream);
+        if self.ended {
             return None;
         }
+        if let Some(point) = self.damaged {
+            self.ended = true;
+            if self.is_missing && (point.seq <= self.floor || point.digest == floor_digest) {
+                return self.begins_at(point, floor);
+            }
+            let damage = Damage { stream: self.stream, seq: point.seq, part: DamagedPart::Row };
+            return (point.seq > floor || floor == self.floor).then_some(Step::Found(damage));
+        }
+        if self.next.seq <= floor {
+            // Below a wrong floor the log goes on.
+            let is_floor = self.next.digest == floor_digest;
+            if is_floor || self.next.seq == 0 || floor != self.floor {
+                self.ended = true;
+                return self.begins_at(self.next, floor).filter(|_| !is_floor || self.next.seq != floor);
+            }
+        }
+        let floor = if self.next.seq > floor { floor } else { 0 };
         let mut rows = (READ_ROWS_MAX as u64).min(self.next.seq - floor);
         let first = |rows| self.next.seq + 1 - rows;
         let fit = |rows: u64| ledger.rows_within(self.stream, first(rows), READ_BYTES_MAX) as u64 >= rows;
@@ -455,6 +495,11 @@ impl Walk {
         self.first = first(rows);
         let limit = usize::try_from(rows).unwrap_or(usize::MAX);
         Some(Step::Read(Query::Scan(keys::logs_from(self.stream, self.first), limit)))
+    }
+
+    /// The log begins behind this place, unless the floor is another one by now: then it was pruned meanwhile.
+    fn begins_at(&self, point: Point, floor: u64) -> Option<Step> {
+        (floor == self.floor).then_some(Step::Begins(self.stream, point))
     }
 
     fn take(&mut self, answer: Answer) {
@@ -481,6 +526,7 @@ impl Walk {
                 split_row(&row).ok().filter(|(before, entry)| chain(before, entry) == self.next.digest);
             let Some((previous, entry)) = whole else {
                 self.damaged = Some(self.next);
+                self.is_missing = row.is_empty();
                 return;
             };
             // An entry that only a later version can read is whole all the same; its values are left.

@@ -48,8 +48,10 @@ impl LogEnd {
             head.floor_digest = chain_start(group, stream);
         }
         // A log without rows has its head at the floor.
-        let at_floor = Some((head.floor_digest, None)).filter(|_| head.seq == head.floor);
-        let (digest, stamp) = at_floor.or(self.row)?;
+        if (head.seq, head.digest) == (head.floor, head.floor_digest) {
+            return Some(head);
+        }
+        let (digest, stamp) = self.row?;
         let stamp = stamp.unwrap_or(head.stamp);
         (digest == head.digest).then_some(Head { stamp, ..head })
     }

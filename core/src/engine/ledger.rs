@@ -13,7 +13,7 @@ use crate::clock::Now;
 use crate::hlc::{Hlc, HlcGenerator};
 use crate::ids::{GroupId, ReplicaId};
 use crate::stored::log::digest_check;
-use crate::stored::{Cause, Head};
+use crate::stored::{Cause, Head, Point};
 
 use super::context::Context;
 
@@ -193,6 +193,17 @@ impl Ledger {
         } else {
             self.moved.insert(stream);
         }
+    }
+
+    /// The head of a stream whose log begins behind `floor`.
+    pub(super) fn begins_at(&self, stream: ReplicaId, floor: Point) -> Head {
+        Head { floor: floor.seq, floor_digest: floor.digest, ..self.head(stream) }
+    }
+
+    /// Takes a head that goes no further than the one here.
+    pub(super) fn put_right(&mut self, head: Head, stream: ReplicaId) {
+        debug_assert_eq!(head.point(), self.head(stream).point(), "the place of a head is another matter");
+        self.heads.insert(stream, head);
     }
 
     /// Lets the next own commit rest on nothing of a stream, since its head is damaged.

@@ -121,3 +121,60 @@ fn projections_follow_what_is_mended() {
     assert_eq!((projected, undone), (vec![key.clone()], 1));
     assert_eq!(world.get(key.clone()).as_ref(), before.get(&key));
 }
+
+/// The fields of a stored head that say where the log begins.
+const FLOOR: usize = 49;
+const FLOOR_DIGEST: usize = 57;
+
+/// A floor that is too high hides a part of the log from all who need it. The log itself says where it begins.
+#[test]
+fn a_damaged_floor_is_put_right() {
+    for at in [(FLOOR + 7, 0), (FLOOR + 7, 1), (FLOOR + 7, 2), (FLOOR_DIGEST, 3), (FLOOR_DIGEST + 31, 7)] {
+        let mut world = relay();
+        let before = world.content();
+        let edit = |world: &World| {
+            world.store.0.lock().unwrap().get_mut(&keys::head(B)).unwrap()[at.0] ^= 1 << at.1;
+        };
+        edit(&world);
+        world.reopen(networked(Rules::ALL));
+        world.handle(Input::Up(C));
+        world.settle();
+        world.checks();
+        let result = world.checked().unwrap();
+        assert!(world.content() == before && result.damaged.is_empty(), "{at:?}");
+        assert_eq!(result.commits, world.own().seq + 5, "{at:?}");
+        let (head, page) = world.page(C, &[], 1 << 20);
+        assert_eq!((head.pruned, page.len() as u64), (false, world.own().seq + 5), "{at:?}");
+        assert_eq!(world.audit(), []);
+    }
+}
+
+/// The same of a log of which all but the end was pruned; also if the floor seems to be the head.
+#[test]
+fn a_damaged_floor_of_a_pruned_log_is_put_right() {
+    let pruned = || {
+        let mut world = World::new(Rules::ALL);
+        (0..5).for_each(|n| world.commit(vec![tag(n, "a")]).unwrap());
+        let head = world.head();
+        assert_eq!((head.seq, head.floor), (6, 5));
+        world
+    };
+    // 5 is 0b101.
+    for (at, bit) in
+        [(FLOOR + 7, 0), (FLOOR + 7, 1), (FLOOR + 7, 2), (FLOOR_DIGEST, 3), (FLOOR_DIGEST + 31, 7)]
+    {
+        let mut world = pruned();
+        let before = world.content();
+        world.store.0.lock().unwrap().get_mut(&keys::head(REPLICA)).unwrap()[at] ^= 1 << bit;
+        if Head::parse(REPLICA, &world.get(keys::head(REPLICA)).unwrap()).is_err() {
+            continue;
+        }
+        world.reopen(ask(Rules::ALL));
+        world.settle();
+        world.checks();
+        assert_eq!(world.checked().map(|check| check.damaged), Some(vec![]), "{at} {bit}");
+        assert!(world.content() == before, "{at} {bit}");
+        world.commit(vec![tag(9, "a")]).unwrap();
+        assert_eq!(world.audit(), []);
+    }
+}
