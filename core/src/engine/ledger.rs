@@ -73,6 +73,12 @@ impl Ledger {
             .map(|(seq, _)| *seq)
     }
 
+    /// The most bytes that a log row has.
+    pub(crate) fn row_bytes(&self, stream: ReplicaId, seq: u64) -> usize {
+        let long = self.long_rows.get(&stream).and_then(|rows| rows.get(&seq)).copied();
+        usize::try_from(long.unwrap_or_else(|| self.head(stream).row_bytes_max)).unwrap_or(usize::MAX)
+    }
+
     /// How many log rows of a stream from `first` on have at most `bytes` together, whatever they hold; at least one.
     pub(crate) fn rows_within(&self, stream: ReplicaId, first: u64, bytes: usize) -> usize {
         let as_bytes = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);

@@ -8,7 +8,7 @@
 //! or in the same write; otherwise it stands in the log row behind the cause, which is read with the records, and so is the
 //! row of the cause, which must have that digest: a damaged row shows no other history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::ReplicaId;
 use crate::storage::{Key, Value};
@@ -53,15 +53,31 @@ fn place(ledger: &Ledger, cause: &Cause) -> Place {
     }
 }
 
-/// The keys of the log rows that say which digests the causes of `commits` have here.
+/// The places of the log rows that say which digests the causes of a commit have here.
+fn rows_of(ledger: &Ledger, commit: &Received) -> impl Iterator<Item = (ReplicaId, u64)> {
+    let causes = commit.entry.after.iter().filter(|cause| matches!(place(ledger, cause), Place::Row));
+    causes.flat_map(|cause| [0, 1].map(|behind| (cause.stream, cause.seq.saturating_add(behind))))
+}
+
+fn all_rows(context: &Context, ledger: &Ledger, commits: &[Received]) -> BTreeSet<(ReplicaId, u64)> {
+    let compared = if context.rules.causes_are_compared { commits } else { &[] };
+    compared.iter().flat_map(|commit| rows_of(ledger, commit)).collect()
+}
+
+/// The keys of the log rows that say which digests the causes of `commits` have here, each once.
 pub(in crate::engine) fn rows(context: &Context, ledger: &Ledger, commits: &[Received]) -> Vec<Key> {
-    if !context.rules.causes_are_compared {
-        return Vec::new();
-    }
-    let causes = commits.iter().flat_map(|commit| &commit.entry.after);
-    let rows = causes.filter(|cause| matches!(place(ledger, cause), Place::Row));
-    rows.flat_map(|cause| [0, 1].map(|behind| keys::log(cause.stream, cause.seq.saturating_add(behind))))
-        .collect()
+    all_rows(context, ledger, commits).into_iter().map(|(stream, seq)| keys::log(stream, seq)).collect()
+}
+
+/// How many of `commits` may share a write, so that these rows have no more than `bytes`; at least one.
+pub(in crate::engine) fn fitting(ledger: &Ledger, commits: &[Received], bytes: usize) -> usize {
+    let (mut known, mut read) = (BTreeSet::new(), 0_usize);
+    let fits = |commit: &&Received| {
+        let rows = rows_of(ledger, commit).filter(|row| known.insert(*row));
+        read = rows.map(|(stream, seq)| ledger.row_bytes(stream, seq)).fold(read, usize::saturating_add);
+        read <= bytes
+    };
+    commits.iter().take_while(fits).count().max(1)
 }
 
 /// The first of `commits` that rests on another history, given the rows at the keys of [`rows`].
@@ -74,7 +90,7 @@ pub(super) fn first_elsewhere(
     if !context.rules.causes_are_compared {
         return None;
     }
-    let mut rows = rows.into_iter();
+    let rows: BTreeMap<_, _> = all_rows(context, ledger, commits).into_iter().zip(rows).collect();
     let causes = commits.iter().flat_map(|commit| &commit.entry.after);
     let any_in_write = causes.into_iter().any(|cause| matches!(place(ledger, cause), Place::InWrite));
     let mut in_write = BTreeMap::new();
@@ -84,8 +100,8 @@ pub(super) fn first_elsewhere(
                 Place::Known(digest) => Some(digest),
                 Place::InWrite => in_write.get(&(cause.stream, cause.seq)).copied(),
                 Place::Row => {
-                    let (row, behind) = (rows.next().flatten(), rows.next().flatten());
-                    digest_between(row.as_deref(), behind.as_deref())
+                    let row = |seq: u64| rows.get(&(cause.stream, seq)).and_then(Option::as_deref);
+                    digest_between(row(cause.seq), row(cause.seq.saturating_add(1)))
                 }
                 Place::Pruned => None,
             };

@@ -7,6 +7,7 @@ use crate::ids::ReplicaId;
 use crate::storage::{Key, ReadError, Value};
 
 use super::super::commit::causes;
+use super::super::reads::READ_BYTES_MAX;
 use super::super::writes::{Doing, Source};
 use super::super::{Effect, Engine, Mark, Places, Received, lend_keys, take_keys_back};
 
@@ -15,6 +16,8 @@ impl Engine {
     pub(super) fn begin_receiving(&mut self) {
         let weight_max = self.portion.weight_max(self.writes.has_calls());
         let mut commits = self.inbox.take(&self.context.limits, weight_max);
+        let fitting = causes::fitting(&self.ledger, &commits, READ_BYTES_MAX);
+        self.inbox.put_back(commits.split_off(fitting.min(commits.len())));
         let Some(first) = commits.first() else { return };
         self.portion.begin(commits.iter().map(Received::weight).sum(), self.now.mono);
         let mut records =

@@ -110,3 +110,39 @@ fn b4_a_flood_is_answered_once() {
     world.feed(B, many);
     assert!(world.events().iter().any(|event| matches!(event, Event::FrameRejected { .. })));
 }
+
+/// The rows of the causes of received commits are read, each once, and no more bytes of them than one read may have, unless
+/// a single commit needs more.
+#[test]
+fn the_rows_of_causes_are_read_within_bounds() {
+    let mut world = World::connected(Rules::ALL);
+    let (mut b, mut c) = (Author::new(B, B_DEVICE), Author::new(C, C_DEVICE));
+    let mut places = Vec::new();
+    for _ in 0..12 {
+        let many = (0..4_000).map(|id| tagged(id, "a")).collect();
+        world.feed(B, live(&[&b.commit(&[], many)]));
+        places.push(b.head());
+    }
+    let long = world.get(keys::log(B, 1)).unwrap().len();
+    let rests: Vec<_> = (0..40).map(|n| c.commit(&[places[n % 11]], vec![tagged(9_000, "c")])).collect();
+    world.handle(Input::Frame(C, live(&rests.iter().collect::<Vec<_>>())));
+    let mut most = 0;
+    while let Some(effect) = world.engine.next_effect() {
+        match effect {
+            Effect::Read(job, keys) => {
+                let rows =
+                    keys.iter().filter(|key| matches!(StoredKey::parse(key), Some(StoredKey::Log(..))));
+                most = most.max(rows.count() * long);
+                let values = block_on(world.store.get_many(&keys));
+                world.handle(Input::Read(job, keys, values));
+            }
+            Effect::Write(job, batch) => {
+                block_on(world.store.write(batch)).unwrap();
+                world.handle(Input::Written(job, Ok(())));
+            }
+            _ => {}
+        }
+    }
+    assert_eq!((world.seq_of(C), world.audit()), (40, vec![]));
+    assert!(long > 100_000 && most <= (1 << 20) + 2 * long, "{most} bytes, of rows of {long}");
+}
