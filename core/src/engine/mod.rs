@@ -140,6 +140,9 @@ use writes::{Call, Writes};
 
 /// The most streams of a group.
 pub(crate) const STREAMS_MAX: usize = wire::STREAMS_MAX;
+/// The longest frame on which an acknowledgement rides. What limit a peer has is not known, so no frame that it takes may
+/// become too long for it.
+const RIDE_BYTES_MAX: usize = 4 * 1024;
 /// The most effects that may wait when a frame is taken: memory stays bounded while the store is busy.
 const EFFECTS_MAX: usize = 64;
 
@@ -444,7 +447,7 @@ impl Engine {
     /// tells: so nobody gets another frame for it.
     fn with_acks(&mut self, to: Vec<ReplicaId>, frame: Bytes) -> Vec<(Vec<ReplicaId>, Bytes)> {
         let acks = self.acks.riding(self.now.mono).map(|moved| self.acks_of(moved)).unwrap_or_default();
-        let room = self.context.limits.frame_bytes_max.saturating_sub(frame.len());
+        let room = RIDE_BYTES_MAX.saturating_sub(frame.len());
         let ride =
             |(peers, ack): &(Vec<_>, Bytes)| ack.len() <= room && peers.iter().all(|peer| to.contains(peer));
         if acks.is_empty() || !acks.iter().all(ride) {

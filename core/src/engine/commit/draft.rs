@@ -60,6 +60,7 @@ impl Draft {
             heads: BTreeMap::new(),
             decision: Decision {
                 batch: WriteBatch::new(),
+                undecided: Vec::new(),
                 settled: Vec::new(),
                 waiting: Vec::new(),
                 notices: Vec::new(),

@@ -48,10 +48,15 @@ struct Evaluated {
     changes: Result<Vec<Effective>, Error>,
     /// Whether this rests on durable records alone, and not on earlier commits of the round.
     durable: bool,
+    /// The bytes of the ids and values of the changes.
+    bytes: usize,
 }
 
 impl Pen {
     /// Decides a round, given the values of the records that it names, each at its place.
+    ///
+    /// An update may make a value of any length, so the round ends once it has as many bytes as one commit may have; the
+    /// rest is in [`Decision::undecided`].
     pub(crate) fn decide(
         &mut self,
         round: Vec<(Ticket, Commit)>,
@@ -61,13 +66,17 @@ impl Pen {
     ) -> Decision {
         let mut draft = self.begin_round();
         let mut frame = self.connected.then(|| CommitsWriter::live(self.context.group(), self.me()));
-        let (mut stored, mut at) = (Stored::new(values, places), 0);
-        for (ticket, commit) in round {
+        let (mut stored, mut at, mut written) = (Stored::new(values, places), 0, 0_usize);
+        let mut round = round.into_iter();
+        while written < self.context.limits.commit_bytes_max
+            && let Some((ticket, commit)) = round.next()
+        {
             // Count every change, also those of a commit that fails at its first one: otherwise the next commit would
             // be decided on the values of this one.
             let first = at;
             at += commit.changes.len();
-            let Evaluated { changes, durable } = self.evaluate(&draft, commit, &stored, first);
+            let Evaluated { changes, durable, bytes } = self.evaluate(&draft, commit, &stored, first);
+            written = written.saturating_add(bytes);
             let (result, waits) = match changes {
                 Ok(changes) if changes.is_empty() => (Ok(()), !durable),
                 Ok(changes) => match self.stamp() {
@@ -82,6 +91,7 @@ impl Pen {
             let answers = if waits { &mut draft.decision.waiting } else { &mut draft.decision.settled };
             answers.push((ticket, result));
         }
+        draft.decision.undecided = round.collect();
         self.end_round(draft, frame)
     }
 
@@ -227,16 +237,16 @@ impl Pen {
                     effective.push(change);
                 }
                 Ok(None) => {}
-                Err(error) => return Evaluated { changes: Err(error), durable },
+                Err(error) => return Evaluated { changes: Err(error), durable, bytes: 0 },
             }
         }
         // A value may have grown in an update or a merge since the commit was staged. Check its size again: every
         // commit must fit a frame.
         if bytes > self.context.limits.commit_bytes_most() {
             let limit = Limit { name: "commit_bytes_max", max: self.context.limits.commit_bytes_max };
-            return Evaluated { changes: Err(Error::TooLarge { size: bytes, limit }), durable };
+            return Evaluated { changes: Err(Error::TooLarge { size: bytes, limit }), durable, bytes: 0 };
         }
-        Evaluated { changes: Ok(effective), durable }
+        Evaluated { changes: Ok(effective), durable, bytes }
     }
 
     /// The effect of one change; `None` if it changes nothing.

@@ -237,6 +237,8 @@ pub(crate) struct NewValue {
 pub(crate) struct Decision {
     /// The rows to write; none if no commit changes anything.
     pub(crate) batch: WriteBatch,
+    /// The commits of a round for which there was no room in the write.
+    pub(crate) undecided: Vec<(Ticket, Commit)>,
     /// Calls to answer at once, since their answers do not depend on the write.
     pub(crate) settled: Vec<(Ticket, Result<(), Error>)>,
     /// Calls to answer once the write is durable, each with its answer. A failure that rests on an earlier commit of

@@ -285,8 +285,9 @@ impl Engine {
                     return self.writes.put_back(round);
                 }
                 let mut pen = self.pen();
-                let decision = pen.decide(round, values, places, None);
+                let mut decision = pen.decide(round, values, places, None);
                 self.used(pen);
+                self.writes.put_back(std::mem::take(&mut decision.undecided));
                 self.write(decision, Source::App);
             }
             Err(error) => {
@@ -367,6 +368,7 @@ impl Engine {
                     self.portion.durable(self.now.mono);
                     let (pen, mut decision) = *joined;
                     self.used(pen);
+                    self.writes.put_back(std::mem::take(&mut decision.undecided));
                     for (ticket, result) in decision.settled.drain(..) {
                         self.reply(ticket, result);
                     }

@@ -345,3 +345,60 @@ fn a_commit_that_grew_is_refused_above_the_limit_and_taken_at_it() {
         assert_eq!(result.as_ref().is_err_and(named), !taken, "{result:?}");
     }
 }
+
+/// A frame that a peer takes must not become too long for it by what rides on it: what limit the peer has, nobody knows.
+#[test]
+fn no_acknowledgement_rides_on_a_long_frame() {
+    for (bytes, rides) in [(100, true), (8_000, false)] {
+        let mut world = World::connected(Rules::ALL);
+        for peer in [B, C] {
+            world.feed(peer, hello(1, &[world.own()]));
+        }
+        let mut b = Author::new(B, B_DEVICE);
+        world.feed(B, live(&[&b.tag(1, "theirs")]));
+        world.pass(12);
+        world.sent.clear();
+        world.commit(vec![tag(2, &"x".repeat(bytes))]).unwrap();
+        let frames = world.sent.drain(..).map(|(_, frame)| {
+            let messages = Messages::new(frame, Some(GROUP), usize::MAX).unwrap();
+            messages.map(Result::unwrap).collect::<Vec<_>>()
+        });
+        let live =
+            frames.filter(|messages| messages.iter().any(|message| matches!(message, Message::Live(_))));
+        let most = live.map(|messages| messages.len()).max();
+        assert_eq!(most, Some(1 + usize::from(rides)), "{bytes} bytes");
+    }
+}
+
+/// How long the value of an update is, nobody knows before it is decided. What finds no room in a write forms the next one,
+/// and each update sees the one before it.
+#[test]
+fn the_bytes_of_one_write_are_bounded_also_for_updates() {
+    let limits = Limits { commit_bytes_max: 10_000, ..Limits::default() };
+    let mut world = World::limited(limits);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let tickets = (0..30_u8).map(|n| {
+        let seen = Arc::clone(&seen);
+        let update = move |current: Option<Current<'_>>| {
+            let before = current.map(|current| model::decode::<Tag>(&1, current).unwrap().name);
+            seen.lock().unwrap().push(before.map_or(0, |name| name.as_bytes()[0]));
+            let name = char::from(b'A' + n).to_string().repeat(3_000);
+            model::encode(&Tag { id: 1, name }, usize::MAX).map(Updated::Put)
+        };
+        let (record, action) = (RecordKey::new::<Tag>(&1), Action::Update(Box::new(update)));
+        world.submit(vec![Staged { record, action, own_merge: false }])
+    });
+    let tickets: Vec<_> = tickets.collect();
+    let (mut writes, mut most) = (0, 0);
+    while let Some(batch) = world.up_to_write() {
+        writes += 1;
+        most = most.max(batch.puts().map(|(_, value)| value.len()).sum::<usize>());
+        world.written(batch);
+    }
+    assert!(most < 2 * 10_000 && writes <= 10, "{most} bytes in one of {writes} writes");
+    let order: Vec<_> = (0..30).map(|n| if n == 0 { 0 } else { b'A' + n - 1 }).collect();
+    assert_eq!(*seen.lock().unwrap(), order);
+    let replied: Vec<_> = world.replies.iter().map(|(ticket, result)| (*ticket, result.is_ok())).collect();
+    assert_eq!(replied, tickets.into_iter().map(|ticket| (ticket, true)).collect::<Vec<_>>());
+    assert_eq!(world.audit(), []);
+}
