@@ -33,7 +33,7 @@ impl Engine {
     /// Tells the app if this replica waits for another reason than it was told.
     pub(super) fn tell_of_joining(&mut self) {
         let wait = self.join_wait();
-        if self.members.waits_for(wait)
+        if self.members.waits_for(wait, self.now.mono)
             && let Some(wait) = wait
         {
             self.tell(Event::Joining(wait));

@@ -5,11 +5,16 @@
 
 use std::collections::BTreeMap;
 
+use crate::clock::Mono;
 use crate::ids::{DeviceId, ReplicaId};
 use crate::join_wait::JoinWait;
 use crate::member::Member;
 
 use super::context::Context;
+
+/// The most changes of a wait that are told within [`TELLS_MS`].
+const TELLS_MAX: u32 = 16;
+const TELLS_MS: u64 = 10_000;
 
 /// The members of the group.
 #[derive(Debug)]
@@ -19,6 +24,8 @@ pub(super) struct Members {
     introducer: Option<ReplicaId>,
     /// The wait of this replica as its app knows it: whether it waits, and for what. `None` at the opening.
     told: Option<Option<JoinWait>>,
+    /// When the app heard of the first of the last changes, and how many these were.
+    tells: (Mono, u32),
     me: ReplicaId,
     device: DeviceId,
 }
@@ -31,7 +38,7 @@ impl Members {
         introducer: Option<ReplicaId>,
     ) -> Self {
         let (me, device) = (context.me(), context.identity.device);
-        let mut all = Self { members, introducer, told: None, me, device };
+        let mut all = Self { members, introducer, told: None, tells: (Mono(0), 0), me, device };
         if all.is_member() {
             all.introducer = None;
         }
@@ -57,8 +64,27 @@ impl Members {
 
     /// Takes note of what this replica waits for, if it does; returns whether the app is to hear of that. At the opening
     /// nothing has happened yet, so there is nothing to tell.
-    pub(super) fn waits_for(&mut self, wait: Option<JoinWait>) -> bool {
-        self.told.replace(wait).is_some_and(|before| before != wait && wait.is_some())
+    ///
+    /// The introducer may say now this and now that: what it says after some changes within a short time is told later.
+    pub(super) fn waits_for(&mut self, wait: Option<JoinWait>, now: Mono) -> bool {
+        let Some(before) = self.told else {
+            self.told = Some(wait);
+            return false;
+        };
+        let is_news = before != wait && wait.is_some();
+        if is_news {
+            match &mut self.tells {
+                (since, count) if now.since(*since) < TELLS_MS => {
+                    if *count >= TELLS_MAX {
+                        return false;
+                    }
+                    *count += 1;
+                }
+                tells => *tells = (now, 1),
+            }
+        }
+        self.told = Some(wait);
+        is_news
     }
 
     /// Whether this replica waits for its own member record.
@@ -201,7 +227,7 @@ mod tests {
             None,
             Some(JoinWait::NoTransport),
         ];
-        let told: Vec<_> = waits.into_iter().map(|wait| members.waits_for(wait)).collect();
+        let told: Vec<_> = waits.into_iter().map(|wait| members.waits_for(wait, Mono(0))).collect();
         assert_eq!(told, [false, true, false, false, true]);
     }
 

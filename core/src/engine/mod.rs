@@ -464,10 +464,11 @@ impl Engine {
         frames
     }
 
-    /// How far a stream may be acknowledged: not at all if its head is damaged here.
+    /// How far a stream may be acknowledged: not at all if its head is damaged here, or if it is the own one and has two
+    /// histories.
     fn ack_of(&self, stream: ReplicaId) -> WireHead {
         let durable = self.context.rules.acks_are_durable || stream == self.context.me();
-        if !self.damages.head_is_whole(stream) {
+        if !self.damages.head_is_whole(stream) || self.hidden() == Some(stream) {
             return WireHead { stream, seq: 0, digest: [0; 32] };
         }
         let point = if durable { self.ledger.head(stream).point() } else { self.streams.tip(stream).point() };

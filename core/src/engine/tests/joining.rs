@@ -205,3 +205,22 @@ fn b1_a_joiner_takes_no_more_streams_than_a_group_has() {
         assert!(heads.max(stops) <= STREAMS_MAX, "{heads} streams, {stops} of them stopped");
     }
 }
+
+/// An introducer that says now this and now that floods no app; the app hears of the last of it all the same.
+#[test]
+fn an_introducer_that_cannot_decide_floods_nobody() {
+    let mut world = World::asking(Ask { introducer: Some(B), ..networked(Rules::ALL) });
+    world.settle();
+    world.handle(Input::Up(B));
+    world.settle();
+    let mut count = 0;
+    for n in 0..500 {
+        let word = if n % 2 == 0 { wire::other_group(GROUP) } else { hello(1, &[]) };
+        world.feed(B, word);
+        count += told(&mut world).len();
+    }
+    assert!(count <= 20, "{count} events");
+    world.feed(B, wire::stranger(GROUP));
+    (0..20).for_each(|_| world.pass(1_000));
+    assert_eq!(told(&mut world).pop(), Some(Event::Joining(JoinWait::NotAdded { introducer: B })));
+}

@@ -405,3 +405,25 @@ fn y15_a_page_that_was_begun_before_the_proof_hides_the_own_stream() {
         assert!(streams.contains(&C), "{streams:?}");
     }
 }
+
+/// What is left to be said of the own stream is not said once it has a second history.
+#[test]
+fn an_acknowledgement_of_a_second_history_that_waits_is_not_sent() {
+    let mut world = World::limited(Limits { frame_bytes_max: 400, ..Limits::default() });
+    let own = world.own();
+    let more = world.copy_at(own.seq).tag(9, "more");
+    world.commit(vec![tag(1, &"x".repeat(500))]).unwrap();
+    world.feed(B, hello(1, &[WireHead { digest: [7; 32], ..world.own() }]));
+    world.convince(B, &[&more]);
+    assert!(world.events().iter().any(|event| matches!(event, Event::Restored(_))));
+    world.said();
+    world.pass(1_000);
+    for (to, message) in world.said() {
+        let heads = match &message {
+            Message::Ack(heads) => &heads.0,
+            Message::Hello(hello) => &hello.heads.0,
+            _ => continue,
+        };
+        assert!(heads.iter().all(|head| head.stream != REPLICA), "{to:?}: {message:?}");
+    }
+}
