@@ -95,7 +95,7 @@ fn projections_follow_what_is_mended() {
                 Input::Frame(C, hello(2, &[world.head_of(B)]))
             }
             Effect::WriteProjected(job, batch) => {
-                projected.extend(batch.puts().into_iter().map(|(key, _)| key.to_vec()));
+                projected.extend(batch.puts().map(|(key, _)| key.to_vec()));
                 block_on(world.store.write(batch)).unwrap();
                 Input::Projected(job, Ok(Settled::default()))
             }
