@@ -111,7 +111,9 @@ impl Engine {
     /// Takes the word of a peer that it cannot serve streams from some places on.
     pub(super) fn hear_damaged(&mut self, from: ReplicaId, places: &Capped<WirePlace, STREAMS_MAX>) {
         for place in &places.0 {
-            self.damages.ends_at(from, place.stream, place.seq);
+            if self.admitting().is_known_stream(place.stream) {
+                self.damages.ends_at(from, place.stream, place.seq);
+            }
         }
     }
 

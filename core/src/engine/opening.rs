@@ -158,7 +158,11 @@ pub(crate) fn open(
     })
     .map_err(format)?
     {
-        engine.peers.remember(replica, peer_from_value(value).map_err(format)?);
+        let mut acked = peer_from_value(value).map_err(format)?;
+        // Nobody has what was not committed. An acknowledgement never falls, so a damaged one would stand for ever.
+        let own = engine.ledger.own().seq;
+        acked.retain(|stream, point| *stream != identity.replica || point.seq <= own);
+        engine.peers.remember(replica, acked);
     }
     for (stream, value) in named(&found.forks, "a fork's key", |key| match key {
         StoredKey::Fork(replica) => Some(replica),

@@ -423,3 +423,14 @@ fn a_doubted_own_stream_is_shown_to_nobody() {
     world.feed(B, answer_to(&asked[0], &[]));
     assert!(matches!(&shown(&mut world)[..], [Some(_)]), "once nothing was shown, the stream is whole");
 }
+
+/// The words of one peer on streams that nobody knows keep no word of another peer out.
+#[test]
+fn a_peer_that_names_streams_of_nobody_as_damaged_silences_no_other() {
+    let mut world = relay();
+    let place = |n: u32| WirePlace { stream: ReplicaId(Uuid::from_u128(1 << 64 | u128::from(n))), seq: 1 };
+    let places = (0..u32::try_from(STREAMS_MAX).unwrap()).map(place).collect();
+    world.feed(C, wire::damaged_places(GROUP, &Capped(places)));
+    world.feed(B, wire::damaged_places(GROUP, &Capped(vec![WirePlace { stream: C, seq: 2 }])));
+    assert!(world.cannot_serve(B, C, 2));
+}

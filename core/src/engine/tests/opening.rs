@@ -219,3 +219,22 @@ fn a_damaged_clock_is_put_right() {
         assert!(stamp > theirs && ahead_ms <= Limits::default().max_drift_ms, "bit {bit}: {stamp}");
     }
 }
+
+/// C19: a peer cannot have acknowledged what was never committed. What a damaged row says must not stand for ever: an
+/// acknowledgement never falls.
+#[test]
+fn no_acknowledgement_is_remembered_of_commits_that_are_not_here() {
+    let mut world = World::connected(Rules::ALL);
+    world.commit(vec![tag(1, "a")]).unwrap();
+    let own = world.own();
+    for (seq, remembered) in [(own.seq, own.seq), (own.seq + 1, 0), (own.seq + (1 << 40), 0)] {
+        let point = crate::stored::Point { seq, digest: own.digest };
+        let row = crate::stored::peer_value(&BTreeMap::from([(REPLICA, point)]));
+        world.store.0.lock().unwrap().insert(keys::peer(B), row);
+        world.reopen(networked(Rules::ALL));
+        assert_eq!(world.peer(B).acknowledged, remembered, "{seq}");
+        world.handle(Input::Up(B));
+        world.feed(B, hello(1, &[own]));
+        assert_eq!(world.peer(B).acknowledged, own.seq, "{seq}");
+    }
+}

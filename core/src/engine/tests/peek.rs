@@ -107,6 +107,11 @@ impl World {
         self.engine.looks.comparisons()
     }
 
+    /// Whether a peer said that it cannot serve this commit.
+    pub(super) fn cannot_serve(&self, peer: ReplicaId, stream: ReplicaId, seq: u64) -> bool {
+        self.engine.damages.has_ended(peer, stream, seq - 1)
+    }
+
     /// The effects that were not performed yet.
     pub(super) fn waiting_effects(&self) -> Vec<&Effect> {
         self.engine.effects.iter().collect()
