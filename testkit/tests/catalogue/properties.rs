@@ -546,8 +546,8 @@ pub(crate) const PROPERTIES: &[Property] = &[
     Property {
         id: "C19",
         says: "A page never leaves with a broken chain: a damaged row harms its own stream at its own replica alone.",
-        method: "Flipped bits in every stored log row, value and head; peers that say what they cannot show; a group whose relay \
-                 has a damaged log, on each store, until a check has mended it.",
+        method: "Flipped bits in every stored log row, value, record and head, and in the clock; peers that say what they cannot \
+                 show; a group whose relay has a damaged log, on each store, until a check has mended it.",
         catches: "A relay that serves rows unchecked, so that receivers see a second history; an author that believes it; a stream \
                   that goes on from a wrong head; a check that takes what has another digest.",
         limits: "Damage that is mended: only what a connected peer has whole, and a log below a damaged row only once that is \
@@ -558,6 +558,9 @@ pub(crate) const PROPERTIES: &[Property] = &[
             "every_damaged_value_is_found_and_fetched",
             "a_lost_value_ends_its_own_stream_and_no_other",
             "a_word_that_is_not_shown_accuses_nobody",
+            "a_damaged_record_is_made_again",
+            "a_damaged_floor_is_put_right",
+            "a_damaged_clock_is_put_right",
         ]),
     },
     Property {
