@@ -33,7 +33,7 @@ pub struct Link {
     /// How many bytes wait to leave when the queue is full, if the link has a rate. A frame that finds it full is dropped, as
     /// the contract of a transport allows; any other is taken, however long it is.
     pub queue_bytes_max: usize,
-    /// Whether every frame is lost, and neither replica is told.
+    /// Whether every frame is lost, and neither replica is told. Such a frame takes no time.
     pub blocked: bool,
 }
 

@@ -79,6 +79,19 @@ fn a_frame_that_is_lost_has_taken_its_time() {
     assert_eq!((now(b.receive()).unwrap(), clock.mono()), (frame(A, 2), Mono(16)));
 }
 
+/// What is sent into a partition piles up nowhere: once it ends, frames pass as on a free link.
+#[test]
+fn a_frame_that_is_blocked_takes_no_time() {
+    let clock = ManualClock::at(0);
+    let network = MemoryNetwork::builder().clock(clock.clone()).build();
+    let [a, b] = ends(&network, [A, B]);
+    network.set(A, B, Link { blocked: true, ..slow() });
+    now(a.send(B, Bytes::from(vec![0; 5_000]))).unwrap();
+    network.set(A, B, slow());
+    now(a.send(B, numbered(1))).unwrap();
+    assert_eq!((now(b.receive()).unwrap(), clock.mono()), (frame(A, 1), Mono(8)));
+}
+
 #[test]
 fn a_new_connection_begins_with_a_free_wire() {
     let clock = ManualClock::at(0);

@@ -54,6 +54,10 @@ impl Engine {
                 self.effects.push_back(Effect::Checked(ticket, Ok(result.clone())));
             }
         }
+        // A call may have waited for a walk behind a mended row, which no other call waits for.
+        if self.checks.may_begin() {
+            self.go_on_with_check();
+        }
     }
 
     /// Takes the answer to a read of the check.

@@ -143,10 +143,15 @@ impl Checks {
         self.waiting.push(ticket);
     }
 
-    /// Begins a run for the calls that wait, if nothing is under way.
-    pub(super) fn begin(&mut self, ledger: &Ledger, head_is_whole: impl Fn(ReplicaId) -> bool) {
+    /// Whether calls wait for a run that may begin now, since nothing is under way.
+    pub(super) fn may_begin(&self) -> bool {
         let asks = self.asked.is_some() || self.mend.is_some();
-        if self.waiting.is_empty() || !self.callers.is_empty() || self.is_reading() || asks {
+        !self.waiting.is_empty() && self.callers.is_empty() && !self.is_reading() && !asks
+    }
+
+    /// Begins a run for the calls that wait, if it may begin.
+    pub(super) fn begin(&mut self, ledger: &Ledger, head_is_whole: impl Fn(ReplicaId) -> bool) {
+        if !self.may_begin() {
             return;
         }
         self.callers = std::mem::take(&mut self.waiting);

@@ -232,17 +232,17 @@ impl Engine {
     /// The order matters. Owed hellos go out before the pull: a peer can detect that our store was rolled back only
     /// while our heads are still low. A write begins only when no effect is left, so that its round takes all calls
     /// that have arrived. The pull comes after the write, since a write makes room in the inbox: the next page arrives
-    /// while this write runs.
+    /// while this write runs. A check comes before hellos and writes, since it may find that one of them is due.
     pub(crate) fn next_effect(&mut self) -> Option<Effect> {
         if self.effects.is_empty() {
             self.resume_streams();
             self.tell_of_joining();
+            self.go_on_with_check();
             self.say_hellos();
             self.pay_what_is_owed();
             self.acknowledge();
             self.relay();
             self.begin_write();
-            self.go_on_with_check();
             self.pull();
             self.serve();
         }
@@ -284,7 +284,7 @@ impl Engine {
         for machine in self.machines() {
             machine.check();
         }
-        self.ledger.check(&self.context);
+        self.ledger.check(&self.context, |stream| self.damages.head_is_whole(stream));
         self.members.check();
         self.streams.check_against(&self.ledger, &self.context);
         self.peers.check_index(self.context.me(), |stream| self.streams.tip(stream).seq);

@@ -543,6 +543,23 @@ mod tests {
         assert!(puller.is_free());
     }
 
+    /// It waits for the page before it, which may take long: that says nothing about the peer.
+    #[test]
+    fn a_page_behind_one_that_took_its_time_is_waited_for() {
+        let mut puller = new();
+        puller.run(A, true);
+        let [first, second] = [Kind::Page, Kind::On].map(|kind| asks(&mut puller, A, kind, 0));
+        puller.coming(A, first, 500_000, Mono(1_000)).expect("it was asked for");
+        puller.waits(A, Mono(1_000), 60_000);
+        puller.expire(Mono(20_000));
+        assert_eq!(answers(&mut puller, A, first, 20_000), Answers::Asked);
+        puller.waits_anew(Mono(20_000), 10_000);
+        assert_eq!(puller.next_timeout(), Some(Mono(30_000)));
+        puller.expire(Mono(29_999));
+        assert!(!puller.is_free());
+        assert_eq!(answers(&mut puller, A, second, 29_999), Answers::AskedOn);
+    }
+
     #[test]
     fn a_run_ends_with_a_page_that_is_lost_or_has_nothing_behind_it() {
         let run = || {

@@ -499,3 +499,191 @@ impl World {
         said.filter_map(|(to, message)| (to == Some(peer)).then_some(message)).collect()
     }
 }
+
+/// A peer may have been silent since it was asleep. The next check asks it again, and need not wait for its hello.
+#[test]
+fn a_peer_that_was_silent_is_asked_by_the_next_check() {
+    let mut world = relay();
+    let commits = commits_of(&world, B);
+    world.feed(B, hello(1, &[world.head_of(B)]));
+    flip(&world, &keys::log(B, 2), 50);
+    world.checks();
+    world.pass(60_000);
+    assert_eq!(world.checked().map(|check| check.damaged.len()), Some(1));
+    world.sent.clear();
+    world.checks();
+    assert_eq!(world.answers(B, &commits), 1);
+    assert_eq!(world.checked().map(|check| (check.mended, check.damaged)), Some((1, vec![])));
+}
+
+/// A check says what it found itself. What was mended since the one before, and what one that failed had found, is no part
+/// of it.
+#[test]
+fn a_check_counts_what_it_found_itself() {
+    let mut world = relay();
+    let (commits, own) = (commits_of(&world, B), world.own().seq);
+    flip(&world, &keys::log(B, 2), 50);
+    world.checks();
+    assert_eq!(world.checked().map(|check| (check.mended, check.damaged.len())), Some((0, 1)));
+    world.feed(B, hello(1, &[world.head_of(B)]));
+    assert_eq!((world.answers(B, &commits), world.damaged(B)), (1, None));
+    let whole = LogCheck { commits: own + 5, mended: 0, damaged: vec![] };
+    world.checks();
+    assert_eq!(world.checked(), Some(whole.clone()));
+    let (job, _) = world
+        .checks_up_to(
+            |query| matches!(query, Query::Scan(range, _) if range.contains(&keys::log(REPLICA, 1))),
+        )
+        .expect("the own log is read");
+    world.handle(Input::Found(job, Err(ReadError("no".into()))));
+    world.settle();
+    world.checked.clear();
+    world.checks();
+    assert_eq!(world.checked(), Some(whole));
+}
+
+impl World {
+    /// Checks the logs; returns how many bytes each read found.
+    fn read_by_a_check(&mut self) -> Vec<usize> {
+        self.handle(Input::CheckLog(Ticket(902)));
+        let mut read = Vec::new();
+        while let Some(effect) = self.engine.next_effect() {
+            match effect {
+                Effect::Find(job, query) => {
+                    let answer = self.find(query);
+                    read.push(match &answer {
+                        Ok(Answer::Entries(rows)) => rows.iter().map(|row| row.value.len()).sum(),
+                        Ok(Answer::Values(values)) => values.iter().flatten().map(Vec::len).sum(),
+                        Err(error) => panic!("{error:?}"),
+                    });
+                    self.handle(Input::Found(job, answer));
+                }
+                Effect::Write(job, batch) => {
+                    block_on(self.store.write(batch)).unwrap();
+                    self.handle(Input::Written(job, Ok(())));
+                }
+                Effect::Checked(Ticket(ticket), result) => self.checked.push((ticket, result)),
+                _ => {}
+            }
+        }
+        read
+    }
+}
+
+/// However long its rows and its values are, a log is checked a mebibyte at a time. So is one whose end is looked for.
+#[test]
+fn a_check_reads_no_more_at_once_than_memory_has_room_for() {
+    let long_values: fn(u32) -> Vec<Staged> = |n| vec![tag(n, &"a".repeat(200_000))];
+    let long_rows: fn(u32) -> Vec<Staged> = |n| (0..2_000).map(|id| tag(id, &n.to_string())).collect();
+    for (what, make, wrong_head) in
+        [("values", long_values, false), ("rows", long_rows, false), ("rows", long_rows, true)]
+    {
+        let mut world = World::connected(Rules::ALL);
+        (0..16).for_each(|n| world.commit(make(n)).unwrap());
+        let rows = block_on(world.store.scan(keys::logs(REPLICA), usize::MAX)).unwrap();
+        let bytes = rows.iter().map(|row| row.value.len()).sum::<usize>();
+        assert!(what == "values" || bytes > 5 << 18, "{bytes}");
+        if wrong_head {
+            flip(&world, &keys::head(REPLICA), 8);
+            world.reopen(networked(Rules::ALL));
+        }
+        let read = world.read_by_a_check();
+        assert!(read.iter().all(|bytes| *bytes <= (1 << 20) + 4_096), "{what} {wrong_head}: {read:?}");
+        let result = world.checked().unwrap();
+        assert_eq!((result.commits, result.damaged), (rows.len() as u64, vec![]), "{what} {wrong_head}");
+    }
+}
+
+/// A replica that is alone prunes its log at each commit. What is pruned while a check reads is no damage.
+#[test]
+fn what_is_pruned_while_a_check_reads_is_no_damage() {
+    for at in 0..4 {
+        let mut world = World::new(Rules::ALL);
+        for name in ["a", "b"] {
+            world.commit(vec![tag(1, name)]).unwrap();
+        }
+        world.handle(Input::CheckLog(Ticket(902)));
+        let mut reads = 0;
+        while let Some(effect) = world.engine.next_effect() {
+            match effect {
+                Effect::Find(job, query) => {
+                    if reads == at {
+                        world.commit(vec![tag(1, "c")]).unwrap();
+                    }
+                    reads += 1;
+                    let answer = world.find(query);
+                    world.handle(Input::Found(job, answer));
+                }
+                Effect::Checked(Ticket(ticket), result) => world.checked.push((ticket, result)),
+                Effect::Notify(notice) => world.notices.push(notice),
+                _ => {}
+            }
+        }
+        let damaged = |event: &Event| matches!(event, Event::Damaged(_));
+        assert_eq!((world.checked().unwrap().damaged, world.damaged(REPLICA)), (vec![], None), "read {at}");
+        assert!(reads > 0 && !world.events().iter().any(damaged), "read {at}");
+    }
+}
+
+/// A value is asked for with a pull, which must not come between a page and the pages that go on from it.
+#[test]
+fn no_value_is_asked_for_while_a_page_is_on_its_way() {
+    let mut world = relay();
+    let commits = commits_of(&world, B);
+    flip(&world, &keys::kept(B, 1, &RecordKey::new::<Tag>(&1)), 1);
+    let head = world.head_of(B);
+    let mut b = Author { seq: head.seq, digest: head.digest, wall: 1_100, ..Author::new(B, B_DEVICE) };
+    let next = b.tag(9, "next");
+    world.feed(B, hello(1, &[b.head()]));
+    let [(peer, pull)] = &world.pulls()[..] else { panic!("B has more") };
+    world.feed(C, hello(1, &[head]));
+    world.checks();
+    assert_eq!((world.checked(), world.pulls()), (None, vec![]), "the page comes first");
+    world.feed(*peer, page_of(answer(pull, false), &[&next]));
+    assert_eq!(world.seq_of(B), b.seq);
+    let asked = world.answers(B, &commits) + world.answers(C, &commits);
+    assert_eq!((asked, world.checked().map(|check| check.damaged)), (1, Some(vec![])));
+}
+
+/// Peers leave out what they heard that is damaged here, until the next hello: so one is said as soon as all is mended, and
+/// not with the next input or half a minute later.
+#[test]
+fn peers_hear_at_once_that_a_log_was_mended() {
+    for (seq, waits) in (1..=4).flat_map(|seq| [(seq, true), (seq, false)]) {
+        let mut world = relay();
+        let (commits, head) = (commits_of(&world, B), world.head_of(B));
+        if waits {
+            world.feed(B, hello(1, &[head]));
+        }
+        flip(&world, &keys::log(B, seq), 50);
+        world.checks();
+        world.feed(B, hello(1, &[head]));
+        assert_eq!(world.answers(B, &commits), 1);
+        let hellos = |said: Vec<(Option<ReplicaId>, Message)>| {
+            let to_c = said.into_iter().filter(|(to, _)| *to == Some(C));
+            to_c.filter(|(_, message)| matches!(message, Message::Hello(_))).count()
+        };
+        assert_eq!(hellos(world.said()), 1, "{seq} {waits}");
+    }
+}
+
+/// The walk behind a mended row goes on for no call. One that comes meanwhile waits for its end, and for nothing else.
+#[test]
+fn a_call_that_comes_while_a_mended_log_is_read_is_answered() {
+    let mut world = relay();
+    let (commits, own) = (commits_of(&world, B), world.own().seq);
+    flip(&world, &keys::log(B, 3), 50);
+    world.checks();
+    world.checked.clear();
+    world.feed(B, hello(1, &[world.head_of(B)]));
+    let [show] = world.shows(B)[..] else { panic!("B is asked") };
+    world.handle(Input::Frame(B, answer_to(&show, &commits.iter().collect::<Vec<_>>())));
+    let batch = world.up_to_write().expect("it is mended");
+    world.written(batch);
+    world.handle(Input::CheckLog(Ticket(903)));
+    for peer in [B, C] {
+        world.handle(Input::Down(peer));
+    }
+    world.settle();
+    assert_eq!(world.checked(), Some(LogCheck { commits: own + 5, mended: 0, damaged: vec![] }));
+}

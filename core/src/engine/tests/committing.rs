@@ -302,6 +302,119 @@ fn an_acknowledgement_rides_on_a_commit() {
     }
 }
 
+/// Members are told of different streams. A commit that does not go to all of them takes none of it along: those whom it
+/// does not reach would hear with the next hello.
+#[test]
+fn an_acknowledgement_that_cannot_ride_to_all_is_said_to_all() {
+    let others = [0xd0, 0xe0].map(|id| (ReplicaId(Uuid::from_u128(id)), DeviceId(Uuid::from_u128(id))));
+    for all in [true, false] {
+        let mut world = World::connected(Rules::ALL);
+        for (replica, device) in others {
+            world.commit(vec![Staged { own_merge: true, ..put(&Member::new(replica, device)) }]).unwrap();
+            world.handle(Input::Up(replica));
+        }
+        let (mut b, mut e) = (Author::new(B, B_DEVICE), Author::new(others[1].0, others[1].1));
+        world.pass(1_000);
+        let own = world.own();
+        let level: Vec<_> = [B, C].into_iter().chain(others.iter().map(|(replica, _)| *replica)).collect();
+        level.iter().for_each(|peer| world.feed(*peer, hello(1, &[own])));
+        if !all {
+            // The last one asks for what it lost, so it gets no live commit.
+            world.feed(others[0].0, wire::pull(GROUP, &Pull { budget: 1, ..pull_all() }));
+        }
+        world.pass(1_000);
+        for made in [b.tag(1, "b"), e.tag(2, "e")] {
+            world.feed(made.stream, live(&[&made]));
+        }
+        world.pass(12);
+        world.sent.clear();
+        world.submit(vec![tag(3, "mine")]);
+        let mut acked = BTreeMap::<_, BTreeSet<_>>::new();
+        let mut live = BTreeSet::new();
+        let mut hear = |world: &mut World| {
+            while let Some(effect) = world.engine.next_effect() {
+                let (to, frame) = match effect {
+                    Effect::Read(job, keys) => {
+                        let values = block_on(world.store.get_many(&keys));
+                        world.handle(Input::Read(job, keys, values));
+                        continue;
+                    }
+                    Effect::Write(job, batch) => {
+                        block_on(world.store.write(batch)).unwrap();
+                        world.handle(Input::Written(job, Ok(())));
+                        continue;
+                    }
+                    Effect::Send(to, frame) => (vec![to], frame),
+                    Effect::Broadcast(to, frame) => (to, frame),
+                    _ => continue,
+                };
+                for message in Messages::new(frame, Some(GROUP), usize::MAX).unwrap() {
+                    match message.unwrap() {
+                        Message::Ack(heads) => to.iter().for_each(|peer| {
+                            acked.entry(*peer).or_default().extend(heads.0.iter().map(|head| head.stream));
+                        }),
+                        Message::Live(_) => live.extend(to.iter().copied()),
+                        _ => {}
+                    }
+                }
+            }
+        };
+        hear(&mut world);
+        world.now.mono = Mono(world.now.mono.0 + 30);
+        world.handle(Input::Tick);
+        hear(&mut world);
+        assert_eq!(live.len(), if all { 4 } else { 3 });
+        for (peer, streams) in [
+            (B, vec![B, e.stream]),
+            (C, vec![B, e.stream]),
+            (others[0].0, vec![B]),
+            (others[1].0, vec![e.stream]),
+        ] {
+            let told = acked.get(&peer).cloned().unwrap_or_default();
+            assert!(streams.iter().all(|stream| told.contains(stream)), "{peer}, all: {all}: {told:?}");
+        }
+    }
+}
+
+/// A frame that an acknowledgement made too long would be refused, and the commit in it lost.
+#[test]
+fn an_acknowledgement_rides_only_where_it_finds_room() {
+    const FRAME_BYTES: usize = 1_000;
+    let mut world = World::limited(Limits { frame_bytes_max: FRAME_BYTES, ..Limits::default() });
+    let mut authors = vec![Author::new(B, B_DEVICE), Author::new(C, C_DEVICE)];
+    for id in 0xd0..0xd8 {
+        let (replica, device) = (ReplicaId(Uuid::from_u128(id)), DeviceId(Uuid::from_u128(id)));
+        world.commit(vec![Staged { own_merge: true, ..put(&Member::new(replica, device)) }]).unwrap();
+        world.handle(Input::Up(replica));
+        authors.push(Author::new(replica, device));
+    }
+    let (mut rode, mut rng) = (Vec::new(), fastrand::Rng::with_seed(7));
+    for long in (0..480).step_by(10) {
+        let own = world.own();
+        for author in &mut authors {
+            world.feed(author.stream, hello(1, &[own]));
+            author.wall = world.now.mono.0;
+        }
+        world.pass(1_000);
+        for author in &mut authors {
+            let made = author.tag(1, "theirs");
+            world.feed(made.stream, live(&[&made]));
+        }
+        world.pass(12);
+        world.sent.clear();
+        // No frame squeezes it.
+        let name: String = (0..long).map(|_| rng.alphanumeric()).collect();
+        world.commit(vec![tag(2, &name)]).unwrap();
+        let longest = world.sent.iter().map(|(_, frame)| frame.len()).max();
+        assert!(longest.is_some_and(|bytes| bytes <= FRAME_BYTES), "{long}: {longest:?}");
+        let said = world.said();
+        let any = |is_it: fn(&Message) -> bool| said.iter().any(|(_, message)| is_it(message));
+        assert!(any(|message| matches!(message, Message::Live(_))), "{long}");
+        rode.push(any(|message| matches!(message, Message::Ack(_))));
+    }
+    assert!(rode[0] && !rode[47] && rode.is_sorted_by(|one, next| one >= next), "{rode:?}");
+}
+
 /// The pen of a joined write that began without a peer makes no frame.
 #[test]
 fn a_peer_that_comes_up_during_a_joined_write_hears_that_there_is_something_to_pull() {

@@ -201,3 +201,17 @@ fn the_stamp_of_an_unproven_head_moves_no_clock() {
         assert_eq!(world.audit(), []);
     }
 }
+
+/// A replica that is alone has nothing else to read or to hear: its head is put right all the same.
+#[test]
+fn a_wrong_head_of_the_only_log_is_put_right() {
+    let mut world = World::asking(networked(Rules::ALL));
+    (0..3).for_each(|id| world.commit(vec![tag(id, "a")]).unwrap());
+    let before = world.content();
+    flipped(&mut world, &keys::head(REPLICA), SEQ.0 + 7);
+    world.handle(Input::CheckLog(Ticket(900)));
+    world.settle();
+    let check = world.checked.pop().expect("a result").1.unwrap();
+    assert_eq!((check.mended, check.damaged), (1, vec![]));
+    assert!(world.content() == before && world.commit(vec![tag(9, "b")]).is_ok());
+}

@@ -42,6 +42,18 @@ impl World {
         (commits.len(), Input::Joined(job, Ok(Box::new((*pen, decision)))))
     }
 
+    /// Applies commits of the app in a transaction, with the pen that was lent for it; returns the input with which the write
+    /// ends.
+    pub(super) fn round(&mut self, effect: Effect) -> Input {
+        let Effect::Round(job, mut round, mut pen) = effect else { panic!("{effect:?} is no round") };
+        let (keys, places) = lend_keys(&mut round);
+        let values = block_on(self.store.get_many(&keys)).unwrap();
+        take_keys_back(&mut round, keys, &places);
+        let mut decision = pen.decide(round, values, &places, None);
+        block_on(self.store.write(std::mem::take(&mut decision.batch))).unwrap();
+        Input::Joined(job, Ok(Box::new((*pen, decision))))
+    }
+
     /// The input with which the write that is open ends, joined or not.
     pub(super) fn end_of_write(&mut self, result: Result<(), SharedError>) -> Input {
         let (job, joined) = self.open.take().expect("a write is open");

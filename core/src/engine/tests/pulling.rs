@@ -29,6 +29,28 @@ fn y14_whoever_does_not_answer_is_left_alone_for_a_while() {
     assert!(world.pulls().is_empty(), "nothing is missing, so it is silent");
 }
 
+/// Otherwise every page would come twice for ever, once a peer was late once.
+#[test]
+fn a_peer_that_answers_again_has_its_time_again() {
+    let mut world = World::connected(Rules::ALL);
+    world.handle(Input::Down(C));
+    let mut b = Author::new(B, B_DEVICE);
+    let made = [b.tag(1, "a"), b.tag(2, "b")];
+    world.said();
+    world.feed(B, hello(1, &[b.head()]));
+    let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked") };
+    world.pass(30_000);
+    assert!(world.backs_off(B), "it was silent");
+    world.feed(B, page_of(answer(pull, true), &[&made[0]]));
+    let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked again") };
+    world.handle(Input::Up(C));
+    world.feed(C, hello(1, &[b.head()]));
+    world.pass(2_000);
+    assert_eq!(world.pulls(), [], "C is not asked before B had its time");
+    world.feed(B, page_of(answer(pull, false), &[&made[1]]));
+    assert_eq!(world.seq_of(B), 2);
+}
+
 /// A link that carried frames one way only has healed: the pause of a peer that could not answer ends with it.
 #[test]
 fn a_peer_that_did_not_hear_is_asked_again_once_it_hears() {

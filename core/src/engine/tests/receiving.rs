@@ -220,46 +220,65 @@ fn received_writes_are_worth_the_flush_of_a_slow_store() {
     assert_eq!(sizes.into_iter().find(|size| *size > 0), Some(40));
 }
 
+impl World {
+    /// Lets a store that takes so long for each write, and 10 ms for each commit in it, do its work; returns how many
+    /// commits each received write had.
+    fn receives_slowly(&mut self, write_ms: u64) -> Vec<usize> {
+        let mut sizes = Vec::new();
+        while let Some(effect) = self.engine.next_effect() {
+            let (commits, input) = match effect {
+                Effect::Receive(..) => self.receive(effect),
+                Effect::Round(..) => (0, self.round(effect)),
+                Effect::Read(job, keys) => {
+                    let values = block_on(self.store.get_many(&keys));
+                    self.handle(Input::Read(job, keys, values));
+                    continue;
+                }
+                Effect::Write(job, batch) => {
+                    let commits = logged_in(&batch).iter().filter(|stream| **stream != REPLICA).count();
+                    block_on(self.store.write(batch)).unwrap();
+                    (commits, Input::Written(job, Ok(())))
+                }
+                Effect::Mend(job) => {
+                    let next = crate::projection::Next::Done;
+                    let mended = crate::projection::Mended { told: None, next };
+                    self.handle(Input::Mended(job, mended));
+                    continue;
+                }
+                _ => continue,
+            };
+            sizes.extend((commits > 0).then_some(commits));
+            self.now.mono = Mono(self.now.mono.0 + write_ms + 10 * commits as u64);
+            self.handle(input);
+        }
+        sizes
+    }
+
+    /// Opens the store again as an app that projects these records, and connects B.
+    fn projects(&mut self, projected: Vec<KeyRange>) {
+        self.reopen(Ask { projected, ..networked(Rules::ALL) });
+        self.handle(Input::Up(B));
+    }
+}
+
+/// 40 commits of 5,000 bytes each.
+fn forty(b: &mut Author) -> Bytes {
+    let name = "a".repeat(5_000);
+    let made: Vec<_> = (0..40).map(|id| b.tag(id, &name)).collect();
+    live(&made.iter().collect::<Vec<_>>())
+}
+
 /// A commit of the app waits for the received write under way, so these are short while the app commits: whether the
 /// records are projected or not. Method: a store that takes 10 ms for each commit.
 #[test]
 fn received_writes_are_short_while_the_app_commits() {
     for projected in [vec![], vec![RecordKey::range_of_model::<Tag>()]] {
         let mut world = World::connected(Rules::ALL);
-        world.reopen(Ask { projected, ..networked(Rules::ALL) });
-        world.handle(Input::Up(B));
+        world.projects(projected);
         let mut b = Author::new(B, B_DEVICE);
         let mut receive = |world: &mut World| {
-            let name = "a".repeat(5_000);
-            let made: Vec<_> = (0..40).map(|id| b.tag(id, &name)).collect();
-            world.handle(Input::Frame(B, live(&made.iter().collect::<Vec<_>>())));
-            let mut sizes = Vec::new();
-            while let Some(effect) = world.engine.next_effect() {
-                let (commits, input) = match effect {
-                    Effect::Receive(..) => world.receive(effect),
-                    Effect::Read(job, keys) => {
-                        let values = block_on(world.store.get_many(&keys));
-                        (0, Input::Read(job, keys, values))
-                    }
-                    Effect::Write(job, batch) => {
-                        let commits = logged_in(&batch).len();
-                        block_on(world.store.write(batch)).unwrap();
-                        (commits, Input::Written(job, Ok(())))
-                    }
-                    Effect::Mend(job) => (
-                        0,
-                        Input::Mended(
-                            job,
-                            crate::projection::Mended { told: None, next: crate::projection::Next::Done },
-                        ),
-                    ),
-                    _ => continue,
-                };
-                sizes.extend((commits > 0).then_some(commits));
-                world.now.mono = Mono(world.now.mono.0 + 10 * commits as u64);
-                world.handle(input);
-            }
-            sizes
+            world.handle(Input::Frame(B, forty(&mut b)));
+            world.receives_slowly(0)
         };
         assert_eq!(receive(&mut world), [40]);
         assert_eq!(receive(&mut world), [40], "the app does not commit");
@@ -270,6 +289,23 @@ fn received_writes_are_short_while_the_app_commits() {
         assert!(sizes.iter().all(|commits| (5..=9).contains(commits)), "{sizes:?}");
         world.now.mono = Mono(world.now.mono.0 + 10_000);
         assert_eq!(receive(&mut world), [40], "the app commits no longer");
+    }
+}
+
+/// Where the app's own commits show that every write takes long, received writes are not made short for nothing: whether
+/// the records are projected or not. Method: a store that takes 60 ms for each write besides.
+#[test]
+fn received_writes_are_long_where_every_write_is() {
+    for projected in [vec![], vec![RecordKey::range_of_model::<Tag>()]] {
+        let mut world = World::connected(Rules::ALL);
+        world.projects(projected);
+        let mut b = Author::new(B, B_DEVICE);
+        for n in 0..10 {
+            world.submit(vec![tag(100 + n, "mine")]);
+            assert_eq!(world.receives_slowly(60), []);
+            world.handle(Input::Frame(B, forty(&mut b)));
+            assert_eq!(world.receives_slowly(60), [40], "round {n}");
+        }
     }
 }
 

@@ -177,6 +177,37 @@ fn pages_are_asked_for_behind_those_on_their_way() {
     assert!(!world.backs_off(B), "nobody is to blame");
 }
 
+/// Y16: the page behind one has its time from there on: as much as it may take to come, and as its bytes take on the link. A
+/// peer that is as slow as it was measured to be is not blamed, and not asked twice for the same.
+#[test]
+fn the_page_behind_one_has_its_own_time() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    let made: Vec<_> = (0..6).map(|n| b.tag(n, "some name")).collect();
+    world.said();
+    world.feed(B, hello(1, &[b.head()]));
+    let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked") };
+    world.pass(8_000);
+    world.said();
+    world.feed(B, wire::coming(GROUP, &wire::Coming { id: pull.id, bytes: 6_000 }));
+    world.pass(1_000);
+    world.feed(B, page_of(answer(pull, true), &[&made[0]]));
+    let said = world.said();
+    let pulls = said.iter().filter(|(_, message)| matches!(message, Message::Pull(_) | Message::PullOn(_)));
+    let asked: Vec<_> = pulls.collect();
+    let [(_, Message::Pull(pull)), (_, Message::PullOn(on))] = asked[..] else { panic!("{asked:?}") };
+    // A round trip of 8 s gives a page 42 s to show itself. Its bytes take 8 s more, of which twice as much is given.
+    world.pass(10_000);
+    world.feed(B, page_of(answer(pull, true), &[&made[1]]));
+    world.said();
+    for _ in 0..50 {
+        world.pass(1_000);
+        assert_eq!((world.pulls(), world.backs_off(B)), (vec![], false));
+    }
+    world.feed(B, page_of(PageHead { id: on.id, ..answer(pull, false) }, &[&made[2]]));
+    assert_eq!((world.seq_of(B), world.backs_off(B)), (3, false));
+}
+
 /// The other side of that: a page goes on where the one before it ended, also while the puller does not have that one; and
 /// one that goes on from nothing is empty.
 #[test]
