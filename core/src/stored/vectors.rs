@@ -14,7 +14,7 @@ use crate::hlc::Hlc;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::member::Member;
 use crate::model;
-use crate::vectors::compare;
+use crate::vectors::{compare, list};
 
 const GROUP: GroupId = GroupId(Uuid::from_u128(0x99));
 const DEVICE: DeviceId = DeviceId(Uuid::from_u128(0xd));
@@ -38,6 +38,7 @@ fn y13_keys_are_those_of_the_vectors() {
         ("fork", keys::fork(A), StoredKey::Fork(A)),
         ("head", keys::head(A), StoredKey::Head(A)),
         ("peer", keys::peer(B), StoredKey::Peer(B)),
+        ("long", keys::long(A, 300), StoredKey::Long(A, 300)),
         ("log", keys::log(A, 300), StoredKey::Log(A, 300)),
         ("kept", keys::kept(A, 300, &shared), StoredKey::Kept(A, 300, shared.clone())),
         ("beside", keys::beside(&shared, B, 300), StoredKey::Beside(shared.clone(), B, 300)),
@@ -50,6 +51,29 @@ fn y13_keys_are_those_of_the_vectors() {
     for (name, _, parsed) in all {
         assert_eq!(StoredKey::parse(&vectors[name]), Some(parsed), "{name}");
     }
+    let record = "1 shared record, models like \"tag\"; 1 length of the name; 3 \"tag\"; 4 id: 1";
+    let fields = [
+        ("identity", "1 small row; 5 \"store\"".to_owned()),
+        ("clock", "1 small row; 5 \"clock\"".to_owned()),
+        ("model", "1 small row; 5 \"model\"; 3 name: \"tag\"".to_owned()),
+        ("projection", "1 small row; 10 \"projection\"; 5 name: \"names\"".to_owned()),
+        ("introducer", "1 small row; 10 \"introducer\"".to_owned()),
+        ("fork", "1 small row; 4 \"fork\"; 16 stream".to_owned()),
+        ("head", "1 head; 16 stream".to_owned()),
+        ("peer", "1 peer; 16 replica".to_owned()),
+        ("long", "1 long; 16 stream; 8 commit 300".to_owned()),
+        ("log", "1 log; 16 stream; 8 commit 300".to_owned()),
+        ("kept", format!("1 kept; 16 stream; 8 commit 300; {record}")),
+        ("beside", format!("1 beside; 4 length of the record's key; {record}; 16 stream; 8 commit 300")),
+        ("debt", format!("1 debt; 1 length of the name; 5 projection: \"names\"; {record}")),
+        ("shared_record", record.to_owned()),
+        (
+            "owned_record",
+            "1 owned record, models like \"place\"; 1 length of the name; 5 \"place\"; 16 owner, a device; 4 id: 1"
+                .to_owned(),
+        ),
+    ];
+    list("keys-fields.txt", &vectors, &fields);
 }
 
 #[test]
@@ -86,6 +110,7 @@ fn y13_rows_are_those_of_the_vectors() {
         ("head_of_no_commit", Head::start(GROUP, A).to_value()),
         ("head", head.to_value()),
         ("peer", peer_value(&acked)),
+        ("long", long_value(5_000)),
         ("log", log.finish()),
         ("record", record::of(&header(false, None), b"value")),
         ("record_merged", record::of(&header(false, merged), b"value")),
@@ -117,5 +142,57 @@ fn y13_rows_are_those_of_the_vectors() {
     assert!(record::parse(of("tombstone")).unwrap().0.tombstone);
     assert_eq!(debt_from_value(of("debt")), Ok("no parent".to_owned()));
     assert_eq!(model::decode_bytes::<Member>(of("member")).unwrap(), Member::new(B, DEVICE));
+    assert_eq!(long_from_value(of("long")), Ok(5_000));
     assert!(model::decode_bytes::<Member>(of("member_of_a_newer_state")).is_ok());
+    list("rows-fields.txt", &vectors, &fields_of_rows());
+}
+
+/// The fields of the rows, for those who read no Rust.
+fn fields_of_rows() -> Vec<(&'static str, String)> {
+    let projection = "1 format; 4 version of the projection: 2; 2 schema of its model: 3";
+    let fork =
+        "1 format; 16 stream that proves it; 8 at commit 300; 16 replica that showed it; 32 digest there";
+    let head = "32 digest; 8 floor: 0; 32 digest at the floor, where the stream begins; 4 length of the longest log row: 0";
+    let record = "2 schema: 3; 8 time of the stamp; 16 replica of the stamp; 8 commit 300";
+    let value = "2 schema: 3; 4 length of the value: 300; 32 digest of the value";
+    let log = [
+        "32 digest before the commit; 1 format; 16 device; 8 time; 2 one cause",
+        "16 cause: stream; 8 cause: up to commit 300; 8 cause: beginning of its digest; 4 five changes",
+        "1 flags: it puts, own merge, in the first epoch; 1 length of the model's name; 3 \"set\"; 2 length of the id; 1 id: \"a\"",
+        value,
+        "1 flags: it puts, own merge, an epoch follows, the model before; 2 length of the id; 1 id: \"b\"; 24 epoch",
+        value,
+        "1 flags: it deletes, own merge, the model before; 2 length of the id; 1 id: \"c\"",
+        "1 flags: it puts; 1 length of the model's name; 3 \"tag\"; 2 length of the id; 2 id: \"id\"",
+        value,
+        "1 flags: it deletes, device-owned; 1 length of the model's name; 5 \"place\"; 2 length of the id; 1 id: \"x\"",
+    ];
+    let member = "17 length and replica; 17 length and device; 1 corrections: 0; 1 time of the add: 0; 1 other adds: none";
+    vec![
+        ("identity", "1 format; 16 group; 16 device; 16 replica".to_owned()),
+        ("clock", "1 format; 8 time".to_owned()),
+        ("model", "1 format; 1 shared, with its own merge; 2 schema: 3".to_owned()),
+        ("projection_complete", format!("{projection}; 1 it has all records")),
+        (
+            "projection_until",
+            format!("{projection}; 1 it is being rebuilt; 3 key of the last record that it has: \"key\""),
+        ),
+        ("introducer", "1 format; 16 introducer".to_owned()),
+        ("fork", format!("{fork}; 32 digest here")),
+        ("fork_of_what_is_not_here", fork.to_owned()),
+        ("head_of_no_commit", format!("1 format; 8 commits: none; 8 time: none; {head}")),
+        ("head", format!("1 format; 8 last commit: 300; 8 time of its stamp; {head}")),
+        ("peer", "1 format; 16 has of this stream; 8 up to commit 300; 32 with this digest".to_owned()),
+        ("long", "1 format; 4 length of the log row: 5,000".to_owned()),
+        ("log", log.join(";")),
+        ("record", format!("1 format; 1 no flags; {record}; 5 value")),
+        (
+            "record_merged",
+            format!("1 format; 1 flags: own merge, mixed, values lie beside it; {record}; 24 epoch; 5 value"),
+        ),
+        ("tombstone", format!("1 format; 1 flags: tombstone; {record}").replace("schema: 3", "schema: none")),
+        ("debt", "1 format; 9 error: \"no parent\"".to_owned()),
+        ("member", format!("{member}; 1 state: active")),
+        ("member_of_a_newer_state", format!("{member}; 1 a state that only a later version knows")),
+    ]
 }

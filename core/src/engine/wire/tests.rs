@@ -296,6 +296,106 @@ fn y13_messages_are_those_of_the_vectors() {
         "{later:?}"
     );
     assert_eq!(read(&vectors["of_a_kind_that_is_not_known"]), []);
+    crate::vectors::list("messages-fields.txt", &vectors, &fields_of_messages());
+}
+
+/// The fields of the messages, for those who read no Rust. A number is a varint unless the frame has it.
+fn fields_of_messages() -> Vec<(&'static str, String)> {
+    let frame = "4 magic: \"SYNL\"; 2 version of the protocol; 1 kind; 4 length of the body";
+    let sum = "8 checksum";
+    let of_group = |fields: &str| format!("{frame}; 16 group; {sum}{fields}");
+    let of = |fields: &str| format!("{frame}; {sum}; {fields}");
+    let head = "17 length and stream; 2 up to commit 300; 32 digest there";
+    let heads = format!("1 two heads; {head}; {head}");
+    let words = "1 one relayed word; 17 length and stream of a member; 2 it has acknowledged 300 commits; 1 it was restored";
+    let clocks = "1 session: 7; 2 features: 300; 1 restored: yes; 3 wall clock: 300; 1 timer: 5; 2 timer of the receiver: 6";
+    let run = "32 digest before the run; 8 beginning of the digest after it";
+    let live = "1 one run; 1 flags: the sender's own stream; 1 first commit: 1; 8 beginning of the digest before the run; 8 beginning of the digest after it; 1 a commit of run 0";
+    let cause_of_c = "1 up to commit 1; 8 beginning of its digest: zeros";
+    let page = [
+        "1 number of the pull: 9; 1 more: yes; 1 pruned: no; 1 a commit is too long",
+        "17 its length and stream; 1 its number: 6; 2 its bytes: 300; 1 not compressed; 1 two runs",
+        "1 flags: the sender's own stream, the device is named; 16 device; 1 first commit: 1",
+        run,
+        "1 flags: the device is named; 16 stream; 16 device; 1 first commit: 1",
+        run,
+        "1 a commit of run 0; 1 two changes; 2 milliseconds: 1,000; 1 counter; 1 no causes",
+        "1 flags: it deletes; 1 a new model; 1 length of its name; 4 \"note\"; 1 length of the id; 1 id: 7",
+        "1 flags: it puts, the model before; 1 length of the id; 1 id: 8; 1 schema: 1; 1 length of the value; 5 value: \"eight\"",
+        "1 a commit of run 1; 1 one change; 1 milliseconds: the same; 1 counter; 1 one cause; 1 cause: the stream of run 0",
+        cause_of_c,
+        "1 flags: it puts; 1 the first model that was named; 1 length of the id; 1 id: 1; 1 schema: 1; 1 length of the value; 2 value: \"hi\"",
+        "1 a commit of run 1; 1 two changes; 2 milliseconds: 1,001 more; 1 counter; 1 two causes; 1 cause: the stream of run 0",
+        cause_of_c,
+        "1 cause: a stream without a run; 16 stream; 2 up to commit 300; 8 beginning of its digest: zeros",
+        "1 flags: it puts, own merge, an epoch follows; 1 a new model; 1 length of its name; 3 \"set\"; 1 length of the id; 1 id: \"s\"",
+        "24 epoch; 1 schema: 1; 2 length of the value: 130",
+        "1 flags: it deletes; 1 the first model that was named; 1 length of the id; 1 id: 2; 130 value of the first change",
+    ];
+    let live_of_b = [
+        live,
+        "1 one change; 2 milliseconds: 1,000; 1 counter; 1 one cause; 1 cause: a stream without a run; 16 stream",
+        cause_of_c,
+        "1 flags: it puts; 1 a new model; 1 length of its name; 4 \"note\"; 1 length of the id; 1 id: 1; 1 schema: 1; 1 length of the value; 2 value: \"hi\"",
+    ];
+    let shown = [
+        "17 length and stream; 2 commit 300; 2 the chain was checked up to commit 301; 1 the row is here",
+        "32 digest before it; 1 length of the entry: 78; 1 format; 16 device; 8 time; 2 no causes; 4 one change",
+        "1 flags: it puts; 1 length of the model's name; 4 \"note\"; 2 length of the id; 1 id: 1",
+        "2 schema: 1; 4 length of the value: 5; 32 digest of the value",
+    ];
+    vec![
+        (
+            "hello",
+            of_group(&format!(
+                "; {clocks}; 1 no joiner; 1 one member is not heard; 17 length and stream; {words}; {heads}"
+            )),
+        ),
+        ("stranger", of_group("")),
+        (
+            "pull",
+            of(&format!(
+                "1 number of the pull: 9; 3 budget: 1,048,576; 2 longest frame: 300; {heads}; 1 one excluded stream; 17 length and stream"
+            )),
+        ),
+        ("page", of(&page.join(";"))),
+        ("live", of(&live_of_b.join(";"))),
+        ("ack", of(&heads)),
+        ("regressed", of(head)),
+        ("stopped_held", of("2 at commit 300; 1 reason: held; 3 stamp: 300; 1 no wall clock; 1 no text")),
+        (
+            "stopped_refused",
+            of(
+                "1 at commit 2; 1 reason: refused; 1 no stamp; 3 wall clock: 300; 1 length of the text; 2 text: \"no\"",
+            ),
+        ),
+        ("other_group", of_group("")),
+        ("relayed", of(words)),
+        (
+            "hello_of_a_joiner",
+            of_group(&format!(
+                "; {clocks}; 18 a joiner, length and device; 1 all are heard; 1 no relayed words; 1 no heads"
+            )),
+        ),
+        ("coming", of("1 number of the pull: 9; 2 bytes of the frame of the page: 300")),
+        ("pull_on", of("1 number of the pull: 10; 1 it goes on from pull 9; 2 budget: 300")),
+        ("damaged", of("1 one place; 17 length and stream; 2 from commit 300 on")),
+        ("show", of("17 length and stream; 2 commit 300; 1 check the chain behind it: yes")),
+        ("shown", of(&shown.join(";"))),
+        (
+            "page_compressed",
+            of(
+                "1 number of the pull: 1; 1 more: no; 1 pruned: no; 1 none is too long; 2 length without compression: 2,301; 255 LZ4 block of runs and commits",
+            ),
+        ),
+        (
+            "live_of_a_later_entry",
+            of(&format!(
+                "{live}; 1 it stands as it is; 1 length of the entry; 6 entry; 1 length of the values; 5 values: \"value\""
+            )),
+        ),
+        ("of_a_kind_that_is_not_known", of("5 body, which is skipped")),
+    ]
 }
 
 /// A page of values that repeat themselves is less than half as long on its way, and the same at its end. A live message
