@@ -253,6 +253,10 @@ impl Engine {
             let behind = head.stream == me && head.seq > ours.seq;
             if behind || differs {
                 self.doubt(from, head.stream, head.seq);
+                if !self.damages.head_is_whole(head.stream) {
+                    // The head here is the wrong one. Once it is mended, the peer has more than the log here.
+                    self.note_has(from, head.stream, head.seq);
+                }
                 continue;
             }
             self.note_has(from, head.stream, head.seq);

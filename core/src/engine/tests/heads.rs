@@ -117,6 +117,30 @@ fn no_stream_goes_on_from_a_wrong_head() {
     }
 }
 
+/// A peer that really has as many commits as a wrong head says is asked for them once the head is mended, and not only after its
+/// next hello.
+#[test]
+fn a_peer_that_has_what_a_wrong_head_said_is_asked_once_it_is_mended() {
+    let mut world = World::connected(Rules::ALL);
+    let mut b = Author::new(B, B_DEVICE);
+    for id in 1..=4 {
+        world.feed(B, live(&[&b.tag(id, "a")]));
+    }
+    // The lowest bit of the sequence number: 4 becomes 5.
+    flipped(&mut world, &keys::head(B), 8);
+    let fifth = b.tag(5, "b");
+    world.feed(B, hello(2, &[b.head()]));
+    assert_eq!((world.pulls().len(), damaged(&world, B)), (0, Some(DamagedPart::Head)));
+    world.handle(Input::CheckLog(Ticket(900)));
+    world.settle();
+    assert_eq!(world.checked.pop().expect("a result").1.unwrap().mended, 1, "the log proves its end");
+    let pulls = world.pulls();
+    let [(B, pull)] = &pulls[..] else { panic!("{pulls:?}") };
+    let page = page_of(answer(pull, false), &[&fifth]);
+    world.feed(B, page);
+    assert_eq!((world.seq_of(B), world.audit()), (5, vec![]));
+}
+
 /// A field of a head that its digest and its row prove needs nobody: it is put right at the opening.
 #[test]
 fn what_the_log_proves_is_put_right_at_the_opening() {
