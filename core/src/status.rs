@@ -105,7 +105,8 @@ pub struct PeerStatus {
     /// meets, if one other member meets both.
     ///
     /// The word of another member is hearsay: it is shown here, and the library relies on it nowhere. It may come half a
-    /// minute late if a message is lost.
+    /// minute late if a message is lost, and it is not shown once this store is known to be
+    /// [restored](Status::restored).
     pub acknowledged: u64,
     /// How many commits the peer is known to have that are missing here: 0 if this replica is as far as the peer.
     pub missing: u64,

@@ -49,12 +49,14 @@ impl Engine {
         };
         let mut ahead: Vec<_> = self.peers.iter().filter_map(|(_, peer)| peer.ahead_ms(&self.now)).collect();
         ahead.sort_unstable();
-        let unknown = Peer::default();
+        let (unknown, restored) = (Peer::default(), self.streams.restored());
         let peers: BTreeSet<_> = self.members.ids().chain(self.peers.iter().map(|(peer, _)| peer)).collect();
         let peers = peers.into_iter().filter(|replica| *replica != self.context.me()).map(|replica| {
             let peer = self.peers.get(replica).unwrap_or(&unknown);
             let word = self.word_on(replica);
-            let relayed = if word.restored || peer.is_restored() { 0 } else { word.seq };
+            // A relayed word is a number without a digest: of a store that was restored it may mean what that has lost.
+            let counts = !(word.restored || peer.is_restored() || restored.is_some());
+            let relayed = if counts { word.seq } else { 0 };
             PeerStatus {
                 replica,
                 connected: peer.is_up(),
@@ -76,7 +78,7 @@ impl Engine {
             replica: self.me(),
             members: self.members.ids().collect(),
             joining: self.join_wait(),
-            restored: self.streams.restored(),
+            restored,
             commits: own.seq,
             pruned: own.floor,
             clock: self.ledger.durable_clock(),

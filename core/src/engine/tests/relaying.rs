@@ -192,6 +192,25 @@ fn a_word_of_others_is_shown_and_counts_for_nothing() {
     assert_eq!((world.peer(C).acknowledged, world.peer(C).restored), (0, true));
 }
 
+/// Y20: a relayed word has no digest. Of a store that was restored it is about the commits that this has lost, whatever stands in
+/// their places now.
+#[test]
+fn no_word_of_others_counts_for_a_restored_store() {
+    let mut world = World::connected(Rules::ALL);
+    world.handle(Input::Down(C));
+    world.commit(vec![tag(1, "a")]).unwrap();
+    let own = world.own();
+    world.feed(B, hello(1, &[]));
+    world.feed(B, wire::relayed(GROUP, &Capped(vec![word(C, own.seq)])));
+    assert_eq!(world.peer(C).acknowledged, own.seq);
+    let mut copy = world.copy_at(own.seq - 1);
+    let other = copy.tag(9, "before the backup was put back");
+    world.feed(B, hello(1, &[copy.head()]));
+    world.convince(B, &[&other]);
+    assert!(world.engine.report().restored.is_some());
+    assert_eq!(world.peer(C).acknowledged, 0);
+}
+
 /// Otherwise a peer could have any number of words kept here.
 #[test]
 fn a_word_on_a_stranger_is_not_kept_until_it_is_a_member() {
