@@ -32,8 +32,13 @@ impl Damages {
         if damage.part == DamagedPart::Head {
             self.heads.insert(damage.stream);
         }
-        let room = self.here.len() < PLACES_MAX;
-        room && self.here.insert((damage.stream, damage.seq), damage.part).is_none()
+        let (id, room) = ((damage.stream, damage.seq), self.here.len() < PLACES_MAX);
+        let is_news = room && !self.here.contains_key(&id);
+        // A place keeps the part that was told of it: whoever asks for a head must not find a row.
+        if is_news {
+            self.here.insert(id, damage.part);
+        }
+        is_news
     }
 
     /// Whether the head of a stream is the one that its log proves.
@@ -121,6 +126,9 @@ mod tests {
             assert_eq!(damages.first_behind(B, has), ends, "behind {has}");
         }
         assert_eq!((damages.first(C), damages.first_behind(C, 0)), (None, None));
+        let head = Damage { part: DamagedPart::Head, ..row(C, 7) };
+        assert!(damages.note(head) && !damages.note(row(C, 7)));
+        assert_eq!(damages.first(C), Some(head), "what is told of a place stays");
     }
 
     #[test]
