@@ -46,7 +46,7 @@
 //! | `stop`, `resume` | event, warn and info | `stream`, `reason` | [`Event::Stopped`], [`Event::Resumed`] |
 //! | `projection` | event, debug; warn with debts or a failure | `name`, `state`, `debts` | [`Event::Projection`] |
 //! | `peer up`, `peer down` | event, info | `peer` | the transport says so |
-//! | `event` | event, debug; warn for what somebody must mend: refused, restored, failed, lost | `event` | every other [`Event`] |
+//! | `event` | event, debug; warn for what somebody must mend: refused, restored, damaged, disputed, failed, lost; info for the end of it: accepted, mended | `event` | every other [`Event`] |
 //!
 //! # Words
 //!

@@ -61,9 +61,14 @@ pub(super) fn notice(me: ReplicaId, notice: &[Event]) {
             }
             Event::Refused { .. }
             | Event::Restored(_)
+            | Event::Damaged(_)
+            | Event::Disputed { .. }
             | Event::ReceiveFailed { .. }
             | Event::TransportLost { .. } => {
                 warn!(target: "syncline", replica = %me, event = ?event, "event");
+            }
+            Event::Accepted { .. } | Event::Mended(_) => {
+                info!(target: "syncline", replica = %me, event = ?event, "event");
             }
             other => debug!(target: "syncline", replica = %me, event = ?other, "event"),
         }
