@@ -67,7 +67,8 @@ pub(crate) fn length<N: TryFrom<usize>>(len: usize) -> N {
 pub enum FormatError {
     /// The row was written by another version of the library.
     #[error(
-        "{what} has format {found}, this version reads format {known}; open the store with a newer version of the app"
+        "{what} has format {found}, this version reads format {known}; open the store with a newer version of the app, and if \
+         none has written it, it is damaged"
     )]
     Version {
         /// The kind of the row.
@@ -78,7 +79,10 @@ pub enum FormatError {
         known: u8,
     },
     /// The row is damaged: cut short, too long or out of range.
-    #[error("{what} is damaged; restore the store from a backup or another device")]
+    #[error(
+        "{what} is damaged; `check_log` mends logs and values with what peers have, otherwise join with a new store; a backup \
+         helps only a replica that never had a peer"
+    )]
     Damaged {
         /// The kind of the row.
         what: &'static str,
