@@ -188,6 +188,13 @@ impl<S: Storage> Builder<S> {
     /// Reads the store and checks it against the app's wishes. The first opening writes the identity, and founds the
     /// group unless the replica joins one.
     ///
+    /// The head of each stream is compared with the last row of its log, which is one read for each stream. A head or a row
+    /// that is damaged does not fail the opening: its stream goes no further here, which is in the
+    /// [status](crate::StreamStatus::damaged), and an [event](crate::Event::Damaged) once the driver is run. If the stream is
+    /// the own one, commits fail with [`Error::LogDamaged`](crate::Error::LogDamaged).
+    /// [`check_log`](TransactionManager::check_log) mends it. Damage inside of a log is found when it is served, or by
+    /// `check_log`. What cannot be read at all, such as an identity or a member record, is [`OpenError::Format`].
+    ///
     /// Returns the manager, which is cheap to clone, and the driver, whose
     /// [`run`](crate::Driver::run) the app spawns.
     ///

@@ -78,7 +78,8 @@ pub enum Event {
     /// This replica has become a member, at last or again: from now on it commits, and serves its peers.
     Joined,
     /// A frame was refused. The event is told for the first such frame of a peer and then ever more rarely, so that a
-    /// flood of frames does not drown the other events.
+    /// flood of frames does not drown the other events. Some refused frames are no fault: a new member may send the first
+    /// ones before its member record has arrived here.
     FrameRejected {
         /// The replica that sent it.
         from: ReplicaId,
@@ -92,10 +93,13 @@ pub enum Event {
     /// others get it from its author, and from whoever has it whole. All other streams go on. Told once for a place, and
     /// again after this store was opened anew; [`StreamStatus::damaged`](crate::StreamStatus::damaged) shows it, and
     /// [`check_log`](crate::TransactionManager::check_log) mends it. From a damaged [head](DamagedPart::Head) the stream goes
-    /// no further here; if it is the own one, this replica commits no more until it is mended.
+    /// no further here, and what rests on it waits; if it is the own one, this replica commits no more until it is mended,
+    /// and commits of others wait that were made after it.
     Damaged(Damage),
     /// A damaged place of this store was mended with what a peer has: see
-    /// [`check_log`](crate::TransactionManager::check_log).
+    /// [`check_log`](crate::TransactionManager::check_log). The place may be one behind the one that was told as damaged,
+    /// since whoever serves a row cannot tell whether it or the [row behind it](DamagedPart::Row) is damaged. What is
+    /// damaged now is in the [status](crate::StreamStatus::damaged).
     Mended(Damage),
     /// A peer has another history of a stream and could not show it, or another member has the one that is here: its log is
     /// damaged, or the one here is. Nothing of that stream is taken from the peer any more until one of the two is opened
@@ -289,6 +293,10 @@ impl fmt::Display for Refusal {
 }
 
 /// The proof that a replica's store was restored from a backup, or cloned.
+///
+/// To go on, the app opens a new store, which joins the group: on the old device by
+/// [`take_over`](crate::TransactionManager::take_over), so that it may change what that owns. Records that the old store
+/// alone has, since it committed after it was put back and before a peer was heard, can be read there and committed again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Restored {

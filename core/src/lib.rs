@@ -84,6 +84,8 @@
 //! | log entry | a commit as every replica stores it: causes, and changes with the digest of each value |
 //! | digest | a BLAKE3 hash: of a value, or of a stream up to one of its commits |
 //! | head | sequence number, stamp and digest of the last commit of a stream in the store |
+//! | damaged | of a row of a log, a value or a head: other bytes than those whose digest is named, or none, [`Damage`]. From there on the stream is served to nobody |
+//! | mended | of what was damaged: it has the bytes of its digest again, which a peer has sent, [`Event::Mended`] |
 //! | floor | the sequence number up to which a stream's log has been *pruned*, that is deleted |
 //! | stable | the sequence number that every member has acknowledged |
 //! | kept | of a value: in a row of its own, since a log entry needs it and its record holds it no more |
@@ -116,6 +118,9 @@
 //! | refusal | the word of a peer that it takes no more of the own stream, [`Refusal`] |
 //! | held | of a stream: stopped, since its next stamp is too far ahead of physical time; the app may *release* it |
 //! | fork | a second history of a stream, which stops the stream for good |
+//! | doubt | the open question whether a stream has a second history, since a peer named another digest than the one here |
+//! | to show | to send the row of a commit, so that its receiver can check it: a peer that is doubted must, [`Fork`] |
+//! | disputed | of a stream: a peer has another history of it and could not show it, so nothing of it is taken from that peer, [`Event::Disputed`] |
 //! | restored | of a store: put back from a backup, or cloned. It commits no more, [`Restored`] |
 //!
 //! | the engine | |

@@ -76,9 +76,10 @@ pub struct StreamStatus {
     pub pruned: u64,
     /// Why the stream stopped here; `None` if it goes on.
     pub stopped: Option<StreamStop>,
-    /// The first place at which the log of the stream was found damaged in this store since it was opened. From there on
-    /// the stream is served to no peer. If its part is the head, the stream goes no further here; if it is the own stream,
-    /// nothing is committed: [`Error::LogDamaged`](crate::Error::LogDamaged).
+    /// The first place at which the log of the stream was found damaged in this store since it was opened, and that was not
+    /// mended. From there on the stream is served to no peer. If its part is the head, the stream goes no further here; if it
+    /// is the own stream, nothing is committed: [`Error::LogDamaged`](crate::Error::LogDamaged). A damaged head may stand
+    /// behind a row that is damaged too.
     pub damaged: Option<Damage>,
     /// The peers that said that they have another history of the stream, and were set aside: see
     /// [`Event::Disputed`](crate::Event::Disputed).
@@ -98,7 +99,8 @@ pub struct PeerStatus {
     /// [`heard`](PeerStatus::heard) says how fresh that word is.
     pub connected: bool,
     /// How long ago this replica heard the peer, by the timer, which counts the time that a device sleeps. `None` if that
-    /// was not since the store was opened. A peer that is connected is heard every 40 s at least.
+    /// was not since the store was opened. A peer that is connected is heard every 40 s at least, unless
+    /// a long commit of its takes a slow link for longer.
     pub heard: Option<Duration>,
     /// How many of this replica's commits the peer has acknowledged as durable there: what it said itself, or what
     /// another member says that it said, whichever is more. So it has an answer for a member that this replica never
