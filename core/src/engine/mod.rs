@@ -447,7 +447,7 @@ impl Engine {
     /// tells: so nobody gets another frame for it.
     fn with_acks(&mut self, to: Vec<ReplicaId>, frame: Bytes) -> Vec<(Vec<ReplicaId>, Bytes)> {
         let acks = self.acks.riding(self.now.mono).map(|moved| self.acks_of(moved)).unwrap_or_default();
-        let room = RIDE_BYTES_MAX.saturating_sub(frame.len());
+        let room = RIDE_BYTES_MAX.min(self.context.limits.frame_bytes_max).saturating_sub(frame.len());
         let ride =
             |(peers, ack): &(Vec<_>, Bytes)| ack.len() <= room && peers.iter().all(|peer| to.contains(peer));
         if acks.is_empty() || !acks.iter().all(ride) {
