@@ -17,12 +17,15 @@
 //! assert!(report.commits > 0);
 //! ```
 
+mod app;
 mod deletes;
 mod executor;
+mod joined;
 mod models;
 mod oracle;
 mod plan;
 mod store;
+mod tables;
 mod time;
 mod world;
 
@@ -30,8 +33,10 @@ use std::fmt;
 
 use syncline::internals::Rules;
 
-pub use plan::{Action, Edit, Plan, Rate, Step};
+pub use app::{KINDS, Version};
+pub use plan::{Action, Edit, Failing, Plan, Rate, Step};
 pub use store::StoreFault;
+pub use tables::Trouble;
 pub use time::Wall;
 
 /// How long replicas have, in virtual time, to converge after the last fault: two rounds of hellos, and the longest pause
@@ -57,6 +62,8 @@ pub struct Report {
     pub peace_ms: u64,
     /// The marks that any engine has set, as bits of [`MARKS`](syncline::internals::MARKS).
     pub marks: u32,
+    /// The kinds of things that the apps have met, as bits of [`KINDS`].
+    pub kinds: u32,
 }
 
 /// A property that does not hold.
