@@ -1,6 +1,6 @@
 //! Reads the rows of a store without the engine, for tests that judge them.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::error::Error;
 use crate::events::RecordKey;
@@ -10,7 +10,7 @@ use crate::pages::Pages;
 use crate::storage::{Entry, Key, KeyRange, Storage, Value};
 use crate::stored::keys::{self, StoredKey};
 use crate::stored::log::split_row;
-use crate::stored::{FormatError, Head, LogEntry, Progress, ProjectionRow, digest, record};
+use crate::stored::{FormatError, Head, LogEntry, Progress, ProjectionRow, debt_from_value, digest, record};
 
 /// A commit of the log, with its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,8 +72,8 @@ pub struct StoredProjection {
     pub version: u32,
     /// The schema of its model at that time.
     pub schema: u16,
-    /// The records that it could not take.
-    pub debts: BTreeSet<RecordKey>,
+    /// The records that it could not take, and why.
+    pub debts: BTreeMap<RecordKey, String>,
     progress: Progress,
 }
 
@@ -220,10 +220,10 @@ pub async fn projections(storage: &dyn Storage) -> Result<Vec<StoredProjection>,
         let ProjectionRow { version, schema, progress } = ProjectionRow::parse(&value)?;
         let debts = Pages::new(storage, keys::debts_of(&name)).all().await?;
         let debts = debts.iter().filter_map(|debt| match StoredKey::parse(&debt.key) {
-            Some(StoredKey::Debt(_, record)) => Some(record),
+            Some(StoredKey::Debt(_, record)) => Some(debt_from_value(&debt.value).map(|why| (record, why))),
             _ => None,
         });
-        let debts = debts.collect();
+        let debts = debts.collect::<Result<_, _>>()?;
         projections.push(StoredProjection { name, version, schema, debts, progress });
     }
     Ok(projections)

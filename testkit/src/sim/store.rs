@@ -17,6 +17,12 @@ use syncline::{
 use super::tables::{Rows, Tables};
 use super::time::Timeline;
 
+/// The error of an operation that fails.
+pub(super) const STORE_FAILS: &str = "the store fails";
+
+/// The error of a write to a full disk.
+pub(super) const STORE_IS_FULL: &str = "the disk is full";
+
 /// The disk of a process. It outlives the stores that are opened on it; clones share it.
 #[derive(Clone, Default)]
 pub(super) struct SimDisk(Arc<Mutex<State>>);
@@ -33,6 +39,8 @@ struct State {
     joins: u64,
     /// Whether a joined write was cut off whose job was done.
     cut_joins: bool,
+    /// Whether an operation ever failed.
+    failed: bool,
     /// How many operations come before the fault, and the fault.
     fault: Option<(u32, StoreFault)>,
     /// Whether the process has died in an operation of the store since `take_death` was called last.
@@ -89,6 +97,11 @@ impl SimDisk {
         self.lock().cut_joins
     }
 
+    /// Whether an operation ever failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.lock().failed
+    }
+
     /// Makes an operation fail, after so many others.
     pub(super) fn fail(&self, after: u32, fault: StoreFault) {
         self.lock().fault = Some((after, fault));
@@ -100,7 +113,9 @@ impl SimDisk {
     }
 
     pub(super) fn set_full(&self, full: bool) {
-        self.lock().full = full;
+        let mut state = self.lock();
+        state.full = full;
+        state.failed |= full;
     }
 
     pub(super) fn set_applies_cut(&self, applies: bool) {
@@ -168,6 +183,7 @@ impl SimDisk {
             state.fault = Some((after - 1, fault));
             return None;
         }
+        state.failed = true;
         if let StoreFault::Death { applied, again, every } = fault {
             (state.died, state.applies_cut) = (true, applied);
             let next = |again| (u32::from(every), StoreFault::Death { applied: !applied, again, every });
@@ -250,7 +266,7 @@ impl JoinStorage for SimStore {
             (fault, state.full, state.joins.is_multiple_of(2))
         };
         if fails_early && fault == Some(StoreFault::Error) {
-            return Err(WriteError::rejected("the store fails"));
+            return Err(WriteError::rejected(STORE_FAILS));
         }
         let changes = self.run(job).map_err(WriteError::Rejected)?;
         self.end_write(changes, fault, full).await
@@ -293,12 +309,12 @@ impl SimStore {
         let Some(changes) = cut.changes.take() else { return Ok(()) };
         let is_join = changes.rows.is_some();
         match fault {
-            None if full => Err(WriteError::rejected("the disk is full")),
+            None if full => Err(WriteError::rejected(STORE_IS_FULL)),
             None => {
                 self.disk.apply(changes);
                 Ok(())
             }
-            Some(StoreFault::Error) => Err(WriteError::rejected("the store fails")),
+            Some(StoreFault::Error) => Err(WriteError::rejected(STORE_FAILS)),
             Some(StoreFault::Unknown { applied }) => {
                 if applied {
                     self.disk.apply(changes);
@@ -397,7 +413,7 @@ impl SimStore {
 /// How a read fails. If its process dies in the middle of it, it never returns.
 async fn failed_read(fault: StoreFault) -> ReadError {
     match fault {
-        StoreFault::Error | StoreFault::Unknown { .. } => ReadError::new("the store fails"),
+        StoreFault::Error | StoreFault::Unknown { .. } => ReadError::new(STORE_FAILS),
         StoreFault::Panic { .. } => resume_unwind(Box::new("the store panics")),
         StoreFault::Death { .. } => pending().await,
     }

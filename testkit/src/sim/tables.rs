@@ -11,7 +11,7 @@ use syncline::internals::history::{StoredProjection, StoredRecord};
 use syncline::{BoxError, Projection, Syncable as _};
 
 use super::models::{APP_PANICS, AnySet, Note, Set, is_ill, serials_of_set};
-use super::store::SimStore;
+use super::store::{STORE_FAILS, STORE_IS_FULL, SimStore};
 
 /// A table of an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +52,9 @@ impl Tables {
     }
 }
 
+/// The error of a projection that fails.
+const PROJECTION_FAILS: &str = "the projection fails";
+
 /// How the projections of an app fail for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Trouble {
@@ -85,7 +88,7 @@ impl Troubled {
             resume_unwind(Box::new(APP_PANICS));
         }
         if any_ill && self.is(Trouble::Error) || self.is(Trouble::Everywhere) {
-            return Err("the projection fails".into());
+            return Err(PROJECTION_FAILS.into());
         }
         Ok(())
     }
@@ -151,7 +154,8 @@ impl<M: AnySet> Projection<SimStore> for SetsTable<M> {
     }
 }
 
-/// Checks that a projection has the rows of its records, as far as it is, less its debts, and no others (C18).
+/// Checks that a projection has the rows of its records, as far as it is, less its debts, and no others (C18). A debt is of
+/// what the app or the store has reported: a record of a newer schema, for one, is none.
 pub(super) fn check(
     projection: &StoredProjection,
     records: &[StoredRecord],
@@ -162,6 +166,11 @@ pub(super) fn check(
         "sets" => (Table::Sets, Set::SYNC_MODEL),
         _ => return Ok(()),
     };
+    let reasons = [PROJECTION_FAILS, APP_PANICS, STORE_FAILS, STORE_IS_FULL];
+    let is_strange = |why: &str| !reasons.iter().any(|reason| why.contains(reason));
+    if let Some((record, why)) = projection.debts.iter().find(|(_, why)| is_strange(why)) {
+        return Err(format!("the projection {} owes {record}: {why}", projection.name));
+    }
     let mut expected = BTreeMap::new();
     let mut free = BTreeSet::new();
     for record in records.iter().filter(|record| record.record.model() == model) {
@@ -169,7 +178,7 @@ pub(super) fn check(
         let Some(id) = record.record.id::<Set>().or_else(|| record.record.id::<Note>()).map(u64::from) else {
             continue;
         };
-        if projection.debts.contains(&record.record) {
+        if projection.debts.contains_key(&record.record) {
             free.insert(id);
         } else if projection.covers(&record.record) && record.schema <= projection.schema {
             // The app leaves a record of a newer schema out.

@@ -108,7 +108,7 @@ impl World {
             executor: Executor::default(),
             rng: fastrand::Rng::with_seed(plan.seed),
             processes: Vec::new(),
-            apps: Apps::new(&oracle, &kinds, plan),
+            apps: Apps::new(&oracle, &kinds),
             oracle,
             findings: Findings::default(),
             marks: Rc::default(),

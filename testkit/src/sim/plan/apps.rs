@@ -5,8 +5,8 @@ use crate::sim::app::Version;
 use crate::sim::models::SCHEMA_MAX;
 use crate::sim::tables::Trouble;
 
-/// One in so many plans has steps of apps.
-const APPS: u8 = 2;
+/// Of ten plans so many have steps of apps.
+const APPS: u8 = 4;
 
 /// Which kinds of steps a plan has.
 struct Kinds {
@@ -29,7 +29,7 @@ impl Kinds {
 /// They are drawn apart from the others, so that the other steps of a seed stay as they are.
 pub(super) fn add_steps(seed: u64, replicas: u8, ids: u32, steps: &mut Vec<Step>) {
     let mut rng = fastrand::Rng::with_seed(seed ^ 0x6170_7073);
-    if rng.u8(0..APPS) > 0 {
+    if rng.u8(0..10) >= APPS {
         return;
     }
     let kinds = Kinds::draw(&mut rng);
@@ -62,8 +62,18 @@ pub(super) fn add_steps(seed: u64, replicas: u8, ids: u32, steps: &mut Vec<Step>
         }
         for _ in 0..rng.usize(1..6) {
             let (at, schema, ill) = (rng.u8(0..replicas), rng.u16(1..=SCHEMA_MAX), rng.u8(0..3) == 0);
-            let projects = if kinds.projects { rng.u32(0..3) } else { 0 };
+            let projects = *rng.choice(&[0, 1, 1, 2]).unwrap_or(&0);
+            let projects = if kinds.projects { projects } else { 0 };
             add(&mut rng, false, Action::Update { at, to: Version { schema, ill, projects } });
+        }
+    }
+    if kinds.projects {
+        let first = rng.u8(0..replicas);
+        for at in 0..replicas {
+            if at == first || rng.bool() {
+                let to = Version { schema: 1, ill: false, projects: 1 };
+                add(&mut rng, true, Action::Update { at, to });
+            }
         }
     }
     if kinds.troubles {
@@ -78,16 +88,17 @@ pub(super) fn add_steps(seed: u64, replicas: u8, ids: u32, steps: &mut Vec<Step>
         ];
         for _ in 0..rng.usize(1..6) {
             let (at, trouble) = (rng.u8(0..replicas), *rng.choice(&troubles).unwrap_or(&None));
-            add(&mut rng, false, Action::Trouble { at, trouble });
-        }
-    }
-    if kinds.projects {
-        let first = rng.u8(0..replicas);
-        for at in 0..replicas {
-            if at == first || rng.bool() {
-                let to = Version { schema: 1, ill: false, projects: 1 };
-                add(&mut rng, true, Action::Update { at, to });
-            }
+            let trouble = Step { after_ms: 0, action: Action::Trouble { at, trouble } };
+            let place = rng.usize(0..=steps.len());
+            // Commits that come during a write share the next one, in which some are refused and others are not.
+            let burst = if rng.bool() { 6 } else { 0 };
+            let slow = (burst > 0).then_some(Step { after_ms: 0, action: Action::Slow { at, write_ms: 5 } });
+            let commit = |rng: &mut fastrand::Rng| {
+                let edits = vec![edit_of(rng, 0, ids)];
+                Step { after_ms: 0, action: Action::Commit { at, edits, cancelled: None } }
+            };
+            let burst: Vec<_> = (0..burst).map(|_| commit(&mut rng)).collect();
+            steps.splice(place..place, std::iter::once(trouble).chain(slow).chain(burst));
         }
     }
 }

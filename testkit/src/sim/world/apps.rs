@@ -13,29 +13,20 @@ use crate::sim::app::{Kind, Kinds, with_set};
 use crate::sim::deletes::Name;
 use crate::sim::models::{AnySet as _, Note, PAIR, Photo, Place};
 use crate::sim::oracle::{Oracle, Outcome, Told};
-use crate::sim::plan::{Action, Edit, Plan};
+use crate::sim::plan::Edit;
 
 /// The apps of all processes. They count the values that they put, so that each has a serial number of its own.
 pub(super) struct Apps {
     pub(super) oracle: Rc<RefCell<Oracle>>,
     pub(super) kinds: Kinds,
-    /// Whether any store may fail.
-    pub(super) store_fails: bool,
     committed: Rc<Cell<u64>>,
     last_serial: u64,
 }
 
 impl Apps {
     /// Apps that tell `oracle` how their commits end.
-    pub(super) fn new(oracle: &Rc<RefCell<Oracle>>, kinds: &Kinds, plan: &Plan) -> Self {
-        let fails = |action: &Action| matches!(action, Action::Fault { .. } | Action::Full { .. });
-        Self {
-            oracle: Rc::clone(oracle),
-            kinds: kinds.clone(),
-            store_fails: plan.steps.iter().any(|step| fails(&step.action)),
-            committed: Rc::default(),
-            last_serial: 0,
-        }
+    pub(super) fn new(oracle: &Rc<RefCell<Oracle>>, kinds: &Kinds) -> Self {
+        Self { oracle: Rc::clone(oracle), kinds: kinds.clone(), committed: Rc::default(), last_serial: 0 }
     }
 
     /// How many commits returned `Ok`.

@@ -27,11 +27,11 @@ fn fail_so(failing: Option<Failing>) -> Result<(), BoxError> {
 }
 
 /// Checks how a call has ended whose code failed as the plan says, if it `ran` to that place: with an error, and with the
-/// one that the documentation names unless the store may fail too.
+/// one that the documentation names unless the store has failed too.
 fn check_failed<T>(
     failing: Failing,
     ran: bool,
-    store_fails: bool,
+    store_failed: bool,
     result: &Result<T, Error>,
 ) -> Result<(), Failure> {
     let named = match failing {
@@ -40,13 +40,13 @@ fn check_failed<T>(
     };
     let is_right = match result {
         Ok(_) => false,
-        Err(_) => !ran || store_fails || named,
+        Err(_) => !ran || store_failed || named,
     };
     if is_right {
         return Ok(());
     }
     let told = result.as_ref().map(|_| ());
-    fail("X5 an error of the app fails its own call", format!("code that failed by {failing:?} got {told:?}"))
+    fail("C1 an error of the app fails its own call", format!("code that failed by {failing:?} got {told:?}"))
 }
 
 impl Apps {
@@ -71,7 +71,7 @@ impl Apps {
         self.oracle.borrow_mut().joined.ask(replica, serial, edit.is_some());
         let told = self.teller(edit.map(|_| serial).into_iter().collect(), Vec::new());
         let (oracle, kinds, findings) = (self.oracle.clone(), self.kinds.clone(), findings.clone());
-        let store_fails = self.store_fails;
+        let disk = process.disk.clone();
         Some(async move {
             let ran = Arc::new(AtomicBool::new(false));
             let runs = Arc::clone(&ran);
@@ -89,7 +89,7 @@ impl Apps {
                 })
                 .await;
             if let Some(failing) = failing {
-                if let Err(failure) = check_failed(failing, ran.load(Relaxed), store_fails, &result) {
+                if let Err(failure) = check_failed(failing, ran.load(Relaxed), disk.has_failed(), &result) {
                     findings.report(failure);
                 }
                 kinds.note(Kind::JoinedFailed);
@@ -113,7 +113,7 @@ impl Apps {
         let manager = self.writing(process)?;
         let serial = self.next_serial(at);
         let told = self.teller(vec![serial], Vec::new());
-        let (kinds, findings, store_fails) = (self.kinds.clone(), findings.clone(), self.store_fails);
+        let (kinds, findings, disk) = (self.kinds.clone(), findings.clone(), process.disk.clone());
         Some(async move {
             let ran = Arc::new(AtomicBool::new(false));
             let runs = Arc::clone(&ran);
@@ -125,7 +125,7 @@ impl Apps {
             let result = manager.change::<Note, _>(id, change).await;
             if let Some(failing) = failing {
                 let ran = ran.load(Relaxed);
-                if let Err(failure) = check_failed(failing, ran, store_fails, &result) {
+                if let Err(failure) = check_failed(failing, ran, disk.has_failed(), &result) {
                     findings.report(failure);
                 }
                 if ran {

@@ -216,7 +216,7 @@ impl Process {
                 if let (Err(StopReason::Panicked(panic)), ()) = join(driver.run(), listening).await
                     && panic.contains(APP_PANICS)
                 {
-                    let property = "X5 an error of the app fails its own call";
+                    let property = "C1 an error of the app fails its own call";
                     findings.report(Failure { property, detail: format!("{id}: {panic}"), at_ms: 0 });
                 }
             }
