@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use syncline::{DeviceId, Syncable};
 
-/// Defines a model of each kind. The caller says what the records hold: texts make a scenario easy to read, the
-/// simulator needs numbers by which it finds the commit of a value.
+/// Defines a model of each kind without a merge of its own. The caller says what the records hold: texts make a scenario
+/// easy to read, the simulator needs numbers by which it finds the commit of a value.
 macro_rules! models {
-    ($content:ident: $Content:ty, $Merged:ident($merged:tt) of $items:ident: $Item:ty) => {
+    ($content:ident: $Content:ty) => {
         /// A shared record: the higher stamp wins.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Syncable)]
         #[sync(model = "note")]
@@ -27,28 +27,28 @@ macro_rules! models {
             pub(crate) device_id: DeviceId,
             pub(crate) $content: $Content,
         }
-
-        /// A shared record with its own merge, the union of its items.
-        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Syncable)]
-        #[sync(model = $merged, merge = Self::union)]
-        pub(crate) struct $Merged {
-            #[sync(id)]
-            pub(crate) id: u32,
-            pub(crate) $items: BTreeSet<$Item>,
-        }
-
-        impl $Merged {
-            fn union(mut self, other: Self) -> Self {
-                self.$items.extend(other.$items);
-                self
-            }
-        }
     };
 }
 
 pub(crate) use models;
 
-models!(text: String, Basket("basket") of items: u32);
+models!(text: String);
+
+/// A shared record with its own merge, the union of its items.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Syncable)]
+#[sync(model = "basket", merge = Self::union)]
+pub(crate) struct Basket {
+    #[sync(id)]
+    pub(crate) id: u32,
+    pub(crate) items: BTreeSet<u32>,
+}
+
+impl Basket {
+    fn union(mut self, other: Self) -> Self {
+        self.items.extend(other.items);
+        self
+    }
+}
 
 pub(crate) fn note(id: u32, text: impl Into<String>) -> Note {
     Note { id, text: text.into() }

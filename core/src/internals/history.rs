@@ -1,14 +1,16 @@
 //! Reads the rows of a store without the engine, for tests that judge them.
 
+use std::collections::BTreeMap;
+
 use crate::error::Error;
 use crate::events::RecordKey;
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, ReplicaId};
 use crate::pages::Pages;
-use crate::storage::{Entry, Key, Storage, Value};
+use crate::storage::{Entry, Key, KeyRange, Storage, Value};
 use crate::stored::keys::{self, StoredKey};
 use crate::stored::log::split_row;
-use crate::stored::{FormatError, Head, LogEntry, digest, record};
+use crate::stored::{FormatError, Head, LogEntry, Progress, ProjectionRow, debt_from_value, digest, record};
 
 /// A commit of the log, with its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,11 +42,13 @@ pub struct LoggedChange {
     pub delete: bool,
     /// The value that the change puts; `None` for a delete, or if the value is missing in the store.
     pub value: Option<Value>,
+    /// The schema of the value; 0 for a delete.
+    pub schema: u16,
     /// The epoch, if the model brings its own merge.
     pub epoch: Option<Hlc>,
 }
 
-/// A record of a store.
+/// A record of a store, or a value that lies beside one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredRecord {
     /// The record's name.
@@ -53,8 +57,38 @@ pub struct StoredRecord {
     pub stamp: Hlc,
     /// The value; `None` for a tombstone.
     pub value: Option<Value>,
+    /// The schema of the value; 0 for a tombstone.
+    pub schema: u16,
     /// The epoch, if the model brings its own merge.
     pub epoch: Option<Hlc>,
+}
+
+/// How far a projection of a store is, and what it owes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredProjection {
+    /// The name of the projection.
+    pub name: String,
+    /// The version of the projection that made its tables.
+    pub version: u32,
+    /// The schema of its model at that time.
+    pub schema: u16,
+    /// The records that it could not take, and why.
+    pub debts: BTreeMap<RecordKey, String>,
+    progress: Progress,
+}
+
+impl StoredProjection {
+    /// Whether the projection has all records, less its debts.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.progress == Progress::Complete
+    }
+
+    /// Whether the projection has got as far as this record.
+    #[must_use]
+    pub fn covers(&self, record: &RecordKey) -> bool {
+        self.progress.covers(record.as_bytes())
+    }
 }
 
 /// Whether the row with this key is of a log, or has a value: a record, or what is kept for a log or lies beside one.
@@ -111,7 +145,8 @@ pub async fn commits_from(
         for change in changes {
             let delete = change.value.is_none();
             let value = if delete { None } else { resolve(storage, stream, seq, &change.record).await? };
-            logged.push(LoggedChange { record: change.record, delete, value, epoch: change.epoch });
+            let schema = change.value.map_or(0, |value| value.schema);
+            logged.push(LoggedChange { record: change.record, delete, value, schema, epoch: change.epoch });
         }
         commits.push(Logged {
             stream,
@@ -149,13 +184,47 @@ async fn resolve(
 /// # Errors
 /// If the store cannot be read.
 pub async fn records(storage: &dyn Storage) -> Result<Vec<StoredRecord>, Error> {
-    let mut records = Vec::new();
-    for Entry { key, value } in Pages::new(storage, keys::records()).all().await? {
-        let Some(StoredKey::Record(record)) = StoredKey::parse(&key) else { continue };
+    stored(storage, keys::records()).await
+}
+
+/// Reads every value that lies beside a record, in the order of the records.
+///
+/// # Errors
+/// If the store cannot be read.
+pub async fn besides(storage: &dyn Storage) -> Result<Vec<StoredRecord>, Error> {
+    stored(storage, keys::besides()).await
+}
+
+async fn stored(storage: &dyn Storage, range: KeyRange) -> Result<Vec<StoredRecord>, Error> {
+    let mut found = Vec::new();
+    for Entry { key, value } in Pages::new(storage, range).all().await? {
+        let Some(StoredKey::Record(record) | StoredKey::Beside(record, ..)) = StoredKey::parse(&key) else {
+            continue;
+        };
         let (header, value) = record::parse(&value)?;
         let value = (!header.tombstone).then(|| value.to_vec());
         let epoch = header.merge.map(|merge| merge.epoch);
-        records.push(StoredRecord { record, stamp: header.stamp, value, epoch });
+        found.push(StoredRecord { record, stamp: header.stamp, value, schema: header.schema, epoch });
     }
-    Ok(records)
+    Ok(found)
+}
+
+/// Reads how far each projection is.
+///
+/// # Errors
+/// If the store cannot be read.
+pub async fn projections(storage: &dyn Storage) -> Result<Vec<StoredProjection>, Error> {
+    let mut projections = Vec::new();
+    for Entry { key, value } in Pages::new(storage, keys::projections()).all().await? {
+        let Some(StoredKey::Projection(name)) = StoredKey::parse(&key) else { continue };
+        let ProjectionRow { version, schema, progress } = ProjectionRow::parse(&value)?;
+        let debts = Pages::new(storage, keys::debts_of(&name)).all().await?;
+        let debts = debts.iter().filter_map(|debt| match StoredKey::parse(&debt.key) {
+            Some(StoredKey::Debt(_, record)) => Some(debt_from_value(&debt.value).map(|why| (record, why))),
+            _ => None,
+        });
+        let debts = debts.collect::<Result<_, _>>()?;
+        projections.push(StoredProjection { name, version, schema, debts, progress });
+    }
+    Ok(projections)
 }

@@ -1,11 +1,13 @@
 //! A simulator: whole replicas, with their real drivers and engines, over stores, a network and clocks that fail as a
 //! plan says, in virtual time and one step at a time.
 //!
-//! A [`Plan`] is drawn from a seed and kept as data: the commits of the apps, the crashes of processes, the faults of
-//! stores, links and clocks. [`run`] plays it. After each step an oracle judges every store that was written, from the
-//! logs of the stores alone: the store is whole, its records are what its commits make of them, no commit is there
-//! without its causes, no commit is there in part, and nothing is there that was never committed. Then the faults end,
-//! and within [`PEACE_MS`] every replica must have every commit of which an app was told that it is made.
+//! A [`Plan`] is drawn from a seed and kept as data: the commits of the apps, their code that fails, their other versions,
+//! the crashes of processes, the faults of stores, links and clocks. [`run`] plays it. After each step an oracle judges
+//! every store that was written, from the rows of the stores alone: the store is whole, its records are what its commits
+//! make of them, no commit is there without its causes, no commit is there in part, nothing is there that was never
+//! committed, the rows of an app are there with the commits that were made beside them, and a projection is its records
+//! less its debts. Then the faults end, and within [`PEACE_MS`] every replica must have every commit of which an app was
+//! told that it is made. At rest no projection owes anything, and no value waits to be merged.
 //!
 //! A run is a function of its plan: the same plan gives the same [digest](Report::digest). A plan that fails can be
 //! [shortened](shrink), and is printed as one line that [`Plan::parse`] reads.
@@ -17,12 +19,15 @@
 //! assert!(report.commits > 0);
 //! ```
 
+mod app;
 mod deletes;
 mod executor;
+mod joined;
 mod models;
 mod oracle;
 mod plan;
 mod store;
+mod tables;
 mod time;
 mod world;
 
@@ -30,8 +35,10 @@ use std::fmt;
 
 use syncline::internals::Rules;
 
-pub use plan::{Action, Edit, Plan, Rate, Step};
+pub use app::{KINDS, Version};
+pub use plan::{Action, Edit, Failing, Plan, Rate, Step};
 pub use store::StoreFault;
+pub use tables::Trouble;
 pub use time::Wall;
 
 /// How long replicas have, in virtual time, to converge after the last fault: two rounds of hellos, and the longest pause
@@ -57,6 +64,8 @@ pub struct Report {
     pub peace_ms: u64,
     /// The marks that any engine has set, as bits of [`MARKS`](syncline::internals::MARKS).
     pub marks: u32,
+    /// The kinds of things that the apps have met, as bits of [`KINDS`].
+    pub kinds: u32,
 }
 
 /// A property that does not hold.

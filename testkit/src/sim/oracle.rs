@@ -2,14 +2,17 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures::executor::block_on;
-use syncline::internals::history::{self, Logged, StoredRecord};
+use syncline::internals::history::{self, Logged, StoredProjection, StoredRecord};
 use syncline::{Change, ChangeKind, Hlc, RecordKey, ReplicaId, Syncable as _, audit};
 
 use super::deletes::Deletes;
-use super::models::{Note, PAIR, Photo, Place, Set};
+use super::joined::JoinedWrites;
+use super::models::{Note, PAIR, Photo, Place, Set, serials_of_set};
 use super::store::Image;
+use super::tables::{self, Rows};
 use super::{Failure, fail};
 
 /// What is known of the commits of all apps.
@@ -24,6 +27,8 @@ pub(super) struct Oracle {
     told: BTreeMap<u64, Told>,
     /// The deletes of the apps.
     pub(super) deletes: Deletes,
+    /// The rows of the apps.
+    pub(super) joined: JoinedWrites,
 }
 
 /// A commit.
@@ -57,16 +62,23 @@ pub(super) struct View {
     pub(super) heads: BTreeMap<ReplicaId, (u64, [u8; 32])>,
     history: Vec<Logged>,
     pub(super) records: Vec<StoredRecord>,
+    /// The values that lie beside records.
+    pub(super) besides: Vec<StoredRecord>,
+    pub(super) projections: Vec<StoredProjection>,
+    rows: Arc<Rows>,
 }
 
 impl View {
-    fn of(replica: ReplicaId, image: &Image) -> Result<Self, syncline::Error> {
+    pub(super) fn of(replica: ReplicaId, image: &Image) -> Result<Self, syncline::Error> {
         let heads = block_on(history::heads(image))?;
         Ok(Self {
             replica,
             heads: heads.into_iter().map(|(stream, seq, digest)| (stream, (seq, digest))).collect(),
             history: block_on(history::history(image))?,
             records: block_on(history::records(image))?,
+            besides: block_on(history::besides(image))?,
+            projections: block_on(history::projections(image))?,
+            rows: Arc::clone(&image.1),
         })
     }
 
@@ -97,23 +109,49 @@ impl View {
     }
 
     pub(super) fn serials(&self) -> BTreeSet<u64> {
-        let changes = self.history.iter().flat_map(|commit| &commit.changes);
-        let values = changes.filter_map(|change| Some((&change.record, change.value.as_deref()?)));
-        values.flat_map(|(record, value)| serials_in(record, value)).collect()
+        self.history.iter().flat_map(serials_of).collect()
+    }
+
+    /// The serial numbers that the replica's own commits put.
+    fn own_serials(&self) -> BTreeSet<u64> {
+        let own = self.history.iter().filter(|commit| commit.stream == self.replica);
+        own.flat_map(serials_of).collect()
+    }
+
+    /// The serial numbers of the sets that lie beside a record; `None` if one is of another epoch than the record, or is
+    /// not of the schema that it says.
+    fn beside(&self, record: &StoredRecord) -> Option<BTreeSet<u64>> {
+        let mut serials = BTreeSet::new();
+        for beside in self.besides.iter().filter(|beside| beside.record == record.record) {
+            let value = beside.value.as_deref().filter(|_| beside.epoch == record.epoch)?;
+            serials.extend(serials_of_set(beside.schema, value)?);
+        }
+        Some(serials)
     }
 }
 
-/// The values of all records, as a reader sees them.
-fn state(view: &View) -> BTreeMap<&RecordKey, Option<&[u8]>> {
-    view.records.iter().map(|record| (&record.record, record.value.as_deref())).collect()
+/// The values of all records, as a reader sees them: a set by its numbers, whatever version of the app wrote it.
+fn state(view: &View) -> BTreeMap<&RecordKey, Option<Vec<u8>>> {
+    let value = |record: &StoredRecord| {
+        let value = record.value.clone()?;
+        let set = (record.record.model() == Set::SYNC_MODEL).then(|| serials_of_set(record.schema, &value));
+        Some(set.flatten().map_or(value, |set| set.into_iter().flat_map(u64::to_be_bytes).collect()))
+    };
+    view.records.iter().map(|record| (&record.record, value(record))).collect()
 }
 
-fn serials_in(record: &RecordKey, value: &[u8]) -> BTreeSet<u64> {
+/// The serial numbers that a commit puts.
+fn serials_of(commit: &Logged) -> impl Iterator<Item = u64> + use<'_> {
+    let values = commit.changes.iter().filter_map(|change| Some((change, change.value.as_deref()?)));
+    values.flat_map(|(change, value)| serials_in(&change.record, change.schema, value))
+}
+
+fn serials_in(record: &RecordKey, schema: u16, value: &[u8]) -> BTreeSet<u64> {
     match record.model() {
         Note::SYNC_MODEL => decode::<Note>(value).map(|note| [note.serial].into()).unwrap_or_default(),
         Place::SYNC_MODEL => decode::<Place>(value).map(|place| [place.serial].into()).unwrap_or_default(),
         Photo::SYNC_MODEL => decode::<Photo>(value).map(|photo| [photo.serial].into()).unwrap_or_default(),
-        Set::SYNC_MODEL => decode::<Set>(value).map(|set| set.serials).unwrap_or_default(),
+        Set::SYNC_MODEL => serials_of_set(schema, value).unwrap_or_default(),
         _ => BTreeSet::new(),
     }
 }
@@ -151,10 +189,11 @@ impl Oracle {
 
     /// Judges one store at any moment: it is whole (I1), it holds nothing that was not committed (I3, Y3, C12), its
     /// records are what its commits make of them (Y2), it has the causes of every commit (I7), and no commit in part
-    /// (C13).
+    /// (C13). The rows of its app are there with the commits that were made beside them (C1), and those of projections are
+    /// what its records come to (C18).
     ///
-    /// Sets are left out of Y2 unless the app `knows_sets`: such an app keeps their values unmerged, beside each other.
-    pub(super) fn judge(&self, replica: ReplicaId, image: &Image, knows_sets: bool) -> Result<View, Failure> {
+    /// The values of sets that an app cannot merge yet lie beside each other: all of them together are what was put.
+    pub(super) fn judge(&self, replica: ReplicaId, image: &Image) -> Result<View, Failure> {
         check_whole(replica, image)?;
         let view = match View::of(replica, image) {
             Ok(view) => view,
@@ -174,8 +213,13 @@ impl Oracle {
                 );
             }
         }
-        check_fold(&view, knows_sets)?;
+        check_fold(&view)?;
         check_pair(&view)?;
+        check_tables(replica, &view.projections, &view.records, &view.rows)?;
+        if let Err(detail) = self.joined.check(replica, &view.rows, &view.own_serials()) {
+            let property = "C1 a row of the app and its commit are there together";
+            return fail(property, format!("{replica}: {detail}"));
+        }
         for serial in view.serials() {
             if self.told.get(&serial).is_some_and(|told| told.outcome == Outcome::Failed) {
                 return fail("C12 a failed commit is nowhere", format!("{replica} has serial {serial}"));
@@ -326,6 +370,28 @@ pub(super) fn check_whole(replica: ReplicaId, image: &Image) -> Result<(), Failu
     }
 }
 
+/// The projections of a store have its records, whatever those are (C18).
+pub(super) fn check_projections(replica: ReplicaId, image: &Image) -> Result<(), Failure> {
+    let read = || {
+        Ok::<_, syncline::Error>((block_on(history::projections(image))?, block_on(history::records(image))?))
+    };
+    match read() {
+        Ok((projections, records)) => check_tables(replica, &projections, &records, &image.1),
+        Err(error) => fail("I1 a store is whole", format!("{replica}: {error}")),
+    }
+}
+
+fn check_tables(
+    replica: ReplicaId,
+    projections: &[StoredProjection],
+    records: &[StoredRecord],
+    rows: &Rows,
+) -> Result<(), Failure> {
+    let checked = projections.iter().try_for_each(|projection| tables::check(projection, records, rows));
+    let property = "C18 a projection is its records less its debts";
+    checked.or_else(|detail| fail(property, format!("{replica}: {detail}")))
+}
+
 /// What the commits of a log make of one record.
 #[derive(Default)]
 struct Folded {
@@ -339,12 +405,9 @@ struct Folded {
 /// union.
 ///
 /// The fold is written down a second time here, so that a mistake of the engine is not repeated by the oracle.
-fn check_fold(view: &View, knows_sets: bool) -> Result<(), Failure> {
-    let judged = |model: &str| match model {
-        Note::SYNC_MODEL | Place::SYNC_MODEL | Photo::SYNC_MODEL => true,
-        Set::SYNC_MODEL => knows_sets,
-        _ => false,
-    };
+fn check_fold(view: &View) -> Result<(), Failure> {
+    let models = [Note::SYNC_MODEL, Place::SYNC_MODEL, Photo::SYNC_MODEL, Set::SYNC_MODEL];
+    let judged = |model: &str| models.contains(&model);
     let mut folded = BTreeMap::<RecordKey, Folded>::new();
     for commit in &view.history {
         for change in &commit.changes {
@@ -359,7 +422,8 @@ fn check_fold(view: &View, knows_sets: bool) -> Result<(), Failure> {
                     }
                 }
                 Some(epoch) => {
-                    let set = change.value.as_deref().and_then(decode::<Set>).map(|set| set.serials);
+                    let set = change.value.as_deref();
+                    let set = set.and_then(|set| serials_of_set(change.schema, set));
                     match &mut fold.united {
                         Some((highest, _)) if *highest > epoch => {}
                         Some((highest, known)) if *highest == epoch => match (known, set) {
@@ -386,9 +450,13 @@ fn check_fold(view: &View, knows_sets: bool) -> Result<(), Failure> {
             return differs(format!("{value:?} of {stamp}"));
         }
         if let Some((epoch, set)) = &fold.united {
-            let found = record.and_then(|record| record.value.as_deref()).and_then(decode::<Set>);
-            let same_epoch = record.is_some_and(|record| record.epoch == Some(*epoch));
-            if !same_epoch || found.map(|set| set.serials) != *set {
+            let found = record.filter(|record| record.epoch == Some(*epoch)).and_then(|record| {
+                let own = record.value.as_deref().map(|value| serials_of_set(record.schema, value));
+                let (own, beside) = (own.map_or(Some(None), |own| own.map(Some))?, view.beside(record)?);
+                // A tombstone has nothing beside it.
+                Some(own.map(|own| &own | &beside).or(Some(beside).filter(|beside| !beside.is_empty())))
+            });
+            if found.as_ref() != Some(set) {
                 return differs(format!("{set:?} of epoch {epoch}"));
             }
         }

@@ -1,11 +1,14 @@
 //! What happens in a run, as data, so that it can be shortened, printed and repeated.
 
+mod apps;
 mod rates;
 mod swarm;
 
 use serde::{Deserialize, Serialize};
 
+use super::app::Version;
 use super::store::StoreFault;
+use super::tables::Trouble;
 use super::time::Wall;
 pub use rates::Rate;
 
@@ -249,6 +252,47 @@ pub enum Action {
         /// The place of a process on whose device the replica is; on its own, if this is `None`.
         device_of: Option<u8>,
     },
+    /// An app writes a row of its own in one transaction with a change of a record.
+    Joined {
+        /// The place of its process.
+        at: u8,
+        /// The change, always a put; only the row is written, if this is `None`.
+        edit: Option<Edit>,
+        /// How the code of the app fails once it has done both; not at all, if this is `None`.
+        failing: Option<Failing>,
+    },
+    /// An app changes a note as its own code says that is given the note.
+    Change {
+        /// The place of its process.
+        at: u8,
+        /// The id of the note.
+        id: u32,
+        /// How the code of the app fails; not at all, if this is `None`.
+        failing: Option<Failing>,
+    },
+    /// A process dies and comes back with another version of its app.
+    Update {
+        /// The place of the process.
+        at: u8,
+        /// The version.
+        to: Version,
+    },
+    /// The projections of an app fail from now on, or no more.
+    Trouble {
+        /// The place of its process.
+        at: u8,
+        /// How they fail.
+        trouble: Option<Trouble>,
+    },
+}
+
+/// How code of an app fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Failing {
+    /// It returns an error.
+    Error,
+    /// It panics.
+    Panic,
 }
 
 /// A change that an app makes to the record with this id: a put if the flag is set, otherwise a delete.

@@ -1,16 +1,27 @@
 //! A store in memory whose operations take time, fail, and are cut off by crashes, as the plan says.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::ops::Bound;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use syncline::internals::history;
-use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
+use syncline::{
+    Attempt, BoxError, Entry, JoinJob, JoinStorage, JoinTx, Key, KeyRange, ReadError, Storage, Value,
+    WriteBatch, WriteError, WriteOp,
+};
 
+use super::tables::{Rows, Tables};
 use super::time::Timeline;
+
+/// The error of an operation that fails.
+pub(super) const STORE_FAILS: &str = "the store fails";
+
+/// The error of a write to a full disk.
+pub(super) const STORE_IS_FULL: &str = "the disk is full";
 
 /// The disk of a process. It outlives the stores that are opened on it; clones share it.
 #[derive(Clone, Default)]
@@ -20,6 +31,16 @@ pub(super) struct SimDisk(Arc<Mutex<State>>);
 struct State {
     /// Shared with the images of the disk, so that to take one costs nothing.
     entries: Arc<BTreeMap<Key, Value>>,
+    /// The rows of the app, which are shared as the entries are.
+    rows: Arc<Rows>,
+    /// Whether the store can undo a part of a transaction.
+    undoes: bool,
+    /// Counts the joined writes: the count says whether one that fails does so before its job or behind it.
+    joins: u64,
+    /// Whether a joined write was cut off whose job was done.
+    cut_joins: bool,
+    /// Whether an operation ever failed.
+    failed: bool,
     /// How many operations come before the fault, and the fault.
     fault: Option<(u32, StoreFault)>,
     /// Whether the process has died in an operation of the store since `take_death` was called last.
@@ -66,6 +87,21 @@ impl SimDisk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Sets whether the store can undo a part of a transaction.
+    pub(super) fn set_undoes(&self, undoes: bool) {
+        self.lock().undoes = undoes;
+    }
+
+    /// Whether a joined write was cut off whose job was done.
+    pub(super) fn has_cut_joins(&self) -> bool {
+        self.lock().cut_joins
+    }
+
+    /// Whether an operation ever failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.lock().failed
+    }
+
     /// Makes an operation fail, after so many others.
     pub(super) fn fail(&self, after: u32, fault: StoreFault) {
         self.lock().fault = Some((after, fault));
@@ -77,7 +113,9 @@ impl SimDisk {
     }
 
     pub(super) fn set_full(&self, full: bool) {
-        self.lock().full = full;
+        let mut state = self.lock();
+        state.full = full;
+        state.failed |= full;
     }
 
     pub(super) fn set_applies_cut(&self, applies: bool) {
@@ -105,13 +143,14 @@ impl SimDisk {
 
     /// Copies what is on the disk, as a store that can only be read.
     pub(super) fn image(&self) -> Image {
-        Image(Arc::clone(&self.lock().entries))
+        let state = self.lock();
+        Image(Arc::clone(&state.entries), Arc::clone(&state.rows))
     }
 
     /// Puts an earlier image back.
     pub(super) fn restore(&self, image: &Image) {
         let mut state = self.lock();
-        state.entries = Arc::clone(&image.0);
+        (state.entries, state.rows) = (Arc::clone(&image.0), Arc::clone(&image.1));
         state.restored = true;
     }
 
@@ -144,6 +183,7 @@ impl SimDisk {
             state.fault = Some((after - 1, fault));
             return None;
         }
+        state.failed = true;
         if let StoreFault::Death { applied, again, every } = fault {
             (state.died, state.applies_cut) = (true, applied);
             let next = |again| (u32::from(every), StoreFault::Death { applied: !applied, again, every });
@@ -152,8 +192,11 @@ impl SimDisk {
         Some(fault)
     }
 
-    fn apply(&self, batch: WriteBatch) {
+    fn apply(&self, Changes { batch, rows }: Changes) {
         let mut state = self.lock();
+        if let Some(rows) = rows {
+            state.rows = rows;
+        }
         state.writes += 1;
         let entries = Arc::make_mut(&mut state.entries);
         for op in batch {
@@ -172,17 +215,25 @@ pub(super) struct SimStore {
     pub(super) timeline: Timeline,
 }
 
-/// A write that is not applied yet. If it is dropped with its batch, a crash has cut the write off.
+/// The changes of a write.
+struct Changes {
+    batch: WriteBatch,
+    /// The rows of the app as a joined write leaves them.
+    rows: Option<Arc<Rows>>,
+}
+
+/// A write that is not applied yet. If it is dropped with its changes, a crash has cut the write off.
 struct Cut {
     disk: SimDisk,
-    batch: Option<WriteBatch>,
+    changes: Option<Changes>,
 }
 
 impl Drop for Cut {
     fn drop(&mut self) {
-        let applies = self.disk.lock().applies_cut;
-        if let Some(batch) = self.batch.take().filter(|_| applies) {
-            self.disk.apply(batch);
+        let Some(changes) = self.changes.take() else { return };
+        self.disk.lock().cut_joins |= changes.rows.is_some();
+        if self.disk.lock().applies_cut {
+            self.disk.apply(changes);
         }
     }
 }
@@ -198,40 +249,141 @@ impl Storage for SimStore {
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
-        let mut cut = Cut { disk: self.disk.clone(), batch: Some(batch) };
-        let (fault, ms, full) = {
+        let (fault, full) = (self.disk.strike(), self.disk.lock().full);
+        self.end_write(Changes { batch, rows: None }, fault, full).await
+    }
+}
+
+#[async_trait]
+impl JoinStorage for SimStore {
+    type Tx<'t> = SimTx;
+
+    async fn join(&self, job: JoinJob<Self>) -> Result<(), WriteError> {
+        let (fault, full, fails_early) = {
             let fault = self.disk.strike();
-            let state = self.disk.lock();
-            (fault, state.write_ms, state.full)
+            let mut state = self.disk.lock();
+            state.joins += 1;
+            (fault, state.full, state.joins.is_multiple_of(2))
         };
+        if fails_early && fault == Some(StoreFault::Error) {
+            return Err(WriteError::rejected(STORE_FAILS));
+        }
+        let changes = self.run(job).map_err(WriteError::Rejected)?;
+        self.end_write(changes, fault, full).await
+    }
+}
+
+impl SimStore {
+    /// Runs a job in a transaction, and returns the changes that it leaves.
+    fn run(&self, job: JoinJob<Self>) -> Result<Changes, BoxError> {
+        let (rows, undoes) = {
+            let state = self.disk.lock();
+            (Arc::clone(&state.rows), state.undoes)
+        };
+        let tables = Tables(RefCell::new(rows));
+        let tx = SimTx { disk: self.disk.clone(), pending: RefCell::default(), tables, undoes };
+        let done = catch_unwind(AssertUnwindSafe(|| job(&tx)));
+        done.unwrap_or_else(|_| Err("the job panicked".into()))?;
+        let mut batch = WriteBatch::new();
+        for (key, value) in tx.pending.into_inner() {
+            match value {
+                Some(value) => batch.put(key, value),
+                None => batch.delete(key),
+            }
+        }
+        Ok(Changes { batch, rows: Some(tx.tables.0.into_inner()) })
+    }
+
+    /// Applies the changes of a write, or fails as the fault says.
+    async fn end_write(
+        &self,
+        changes: Changes,
+        fault: Option<StoreFault>,
+        full: bool,
+    ) -> Result<(), WriteError> {
+        let mut cut = Cut { disk: self.disk.clone(), changes: Some(changes) };
+        let ms = self.disk.lock().write_ms;
         if ms > 0 {
             self.timeline.sleep(ms).await;
         }
-        let Some(batch) = cut.batch.take() else { return Ok(()) };
+        let Some(changes) = cut.changes.take() else { return Ok(()) };
+        let is_join = changes.rows.is_some();
         match fault {
-            None if full => Err(WriteError::rejected("the disk is full")),
+            None if full => Err(WriteError::rejected(STORE_IS_FULL)),
             None => {
-                self.disk.apply(batch);
+                self.disk.apply(changes);
                 Ok(())
             }
-            Some(StoreFault::Error) => Err(WriteError::rejected("the store fails")),
+            Some(StoreFault::Error) => Err(WriteError::rejected(STORE_FAILS)),
             Some(StoreFault::Unknown { applied }) => {
                 if applied {
-                    self.disk.apply(batch);
+                    self.disk.apply(changes);
                 }
                 Err(WriteError::unknown("the store does not know"))
             }
             Some(StoreFault::Panic { applied }) => {
                 if applied {
-                    self.disk.apply(batch);
+                    self.disk.apply(changes);
                 }
                 resume_unwind(Box::new("the store panics"))
             }
             Some(StoreFault::Death { applied, .. }) => {
+                self.disk.lock().cut_joins |= is_join;
                 if applied {
-                    self.disk.apply(batch);
+                    self.disk.apply(changes);
                 }
                 pending().await
+            }
+        }
+    }
+}
+
+/// A transaction of a store. No write is made beside it, so it holds what it changes alone.
+pub(super) struct SimTx {
+    disk: SimDisk,
+    pending: RefCell<BTreeMap<Key, Option<Value>>>,
+    tables: Tables,
+    undoes: bool,
+}
+
+impl JoinTx for SimTx {
+    type Native = Tables;
+
+    fn native(&self) -> &Tables {
+        &self.tables
+    }
+
+    fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
+        let (pending, state) = (self.pending.borrow(), self.disk.lock());
+        let value = |key| pending.get(key).cloned().unwrap_or_else(|| state.entries.get(key).cloned());
+        Ok(keys.iter().map(value).collect())
+    }
+
+    fn apply(&self, batch: &WriteBatch) -> Result<(), BoxError> {
+        let mut pending = self.pending.borrow_mut();
+        for op in batch.ops() {
+            match op {
+                WriteOp::Put { key, value } => drop(pending.insert(key.clone(), Some(value.clone()))),
+                WriteOp::Delete { key } => drop(pending.insert(key.clone(), None)),
+                WriteOp::DeleteRange { range } => {
+                    let there = scan(&self.disk.lock().entries, range, usize::MAX);
+                    let there = there.into_iter().map(|entry| (entry.key, None));
+                    pending.retain(|key, _| !range.contains(key));
+                    pending.extend(there);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn attempt(&self, part: &mut dyn FnMut() -> Result<(), BoxError>) -> Attempt {
+        let before = self.undoes.then(|| (self.pending.borrow().clone(), self.tables.0.borrow().clone()));
+        match (part(), before) {
+            (Ok(()), _) => Attempt::Done,
+            (Err(error), None) => Attempt::Spoiled(error),
+            (Err(error), Some(before)) => {
+                (*self.pending.borrow_mut(), *self.tables.0.borrow_mut()) = before;
+                Attempt::Undone(error)
             }
         }
     }
@@ -261,7 +413,7 @@ impl SimStore {
 /// How a read fails. If its process dies in the middle of it, it never returns.
 async fn failed_read(fault: StoreFault) -> ReadError {
     match fault {
-        StoreFault::Error | StoreFault::Unknown { .. } => ReadError::new("the store fails"),
+        StoreFault::Error | StoreFault::Unknown { .. } => ReadError::new(STORE_FAILS),
         StoreFault::Panic { .. } => resume_unwind(Box::new("the store panics")),
         StoreFault::Death { .. } => pending().await,
     }
@@ -278,7 +430,7 @@ fn scan(entries: &BTreeMap<Key, Value>, range: &KeyRange, limit: usize) -> Vec<E
 
 /// A copy of a disk. It can be read like a store, and not written.
 #[derive(Clone, Default)]
-pub(super) struct Image(pub(super) Arc<BTreeMap<Key, Value>>);
+pub(super) struct Image(pub(super) Arc<BTreeMap<Key, Value>>, pub(super) Arc<Rows>);
 
 #[async_trait]
 impl Storage for Image {

@@ -1,7 +1,8 @@
 //! A run of a plan: processes that come and go, the network between them, and one time for all.
 //!
 //! The world polls one task after the other and has every store that was written judged after each poll. Its parts:
-//! `actions` does what a step of the plan says, `processes` starts and ends processes, `apps` commits, `chores` adds
+//! `actions` does what a step of the plan says, `processes` starts and ends processes, `apps` commits, `calls` makes the
+//! calls that run code of the app, `tables` looks at apps at rest, `chores` adds
 //! joiners and reads statuses, `damage` looks at a disk with a bit that flipped, `histories` at a
 //! stream that has two, `judging` asks the oracle,
 //! `meanwhile` looks at those whose links are good, `peace` ends the faults and checks what is left, `probing`
@@ -10,6 +11,7 @@
 
 mod actions;
 mod apps;
+mod calls;
 mod chores;
 mod damage;
 mod histories;
@@ -18,6 +20,7 @@ mod meanwhile;
 mod peace;
 mod probing;
 mod processes;
+mod tables;
 mod telling;
 mod watching;
 
@@ -33,6 +36,7 @@ use self::chores::AcksSeen;
 use self::meanwhile::Meanwhile;
 use self::processes::Process;
 use self::watching::Findings;
+use super::app::{Kind, Kinds};
 use super::executor::Executor;
 use super::oracle::Oracle;
 use super::plan::{Action, Plan, REPLICAS_MAX};
@@ -68,6 +72,7 @@ pub(super) struct World {
     findings: Findings,
     /// The marks that any engine has set, as bits of [`MARKS`](syncline::internals::MARKS).
     marks: Rc<Cell<u32>>,
+    kinds: Kinds,
     polls: u64,
     deaths: u64,
     deaths_opening: u64,
@@ -94,6 +99,7 @@ impl World {
         let timeline = Timeline::default();
         let network = MemoryNetwork::builder().seed(plan.seed).clock(SimClock::new(&timeline)).build();
         let oracle = Rc::<RefCell<Oracle>>::default();
+        let kinds = Kinds::default();
         let mut world = Self {
             plan: plan.clone(),
             rules,
@@ -102,10 +108,11 @@ impl World {
             executor: Executor::default(),
             rng: fastrand::Rng::with_seed(plan.seed),
             processes: Vec::new(),
-            apps: Apps::new(&oracle),
+            apps: Apps::new(&oracle, &kinds),
             oracle,
             findings: Findings::default(),
             marks: Rc::default(),
+            kinds,
             polls: 0,
             deaths: 0,
             deaths_opening: 0,
@@ -166,6 +173,9 @@ impl World {
             self.digest.mix(record.record.to_string().as_bytes());
             self.digest.mix(record.value.as_deref().unwrap_or(b"deleted"));
         }
+        if self.processes.iter().any(|process| process.disk.has_cut_joins()) {
+            self.kinds.note(Kind::JoinedCut);
+        }
         Ok(Report {
             digest: self.digest.0,
             commits: self.apps.committed(),
@@ -175,6 +185,7 @@ impl World {
             frames: self.network.total().sent_frames,
             peace_ms,
             marks: self.marks.get(),
+            kinds: self.kinds.bits(),
         })
     }
 

@@ -1,6 +1,6 @@
 //! Draws a plan: first the kinds of faults that it has at all and how often each comes, then its steps.
 
-use super::{Action, Edit, FAR_MS, Plan, REPLICAS_MAX, Rate, Step};
+use super::{Action, Edit, FAR_MS, Plan, REPLICAS_MAX, Rate, Step, apps};
 use crate::sim::store::StoreFault;
 use crate::sim::time::Wall;
 
@@ -34,6 +34,7 @@ impl Plan {
             let at = rng.usize(0..=steps.len());
             steps.splice(at..at, fork(&mut rng, replicas));
         }
+        apps::add_steps(seed, replicas, ids, &mut steps);
         let older_apps = if rng.u8(0..4) == 0 { rng.u8(..) } else { 0 };
         let tight = match rng.u8(0..6) {
             0 | 1 => u8::MAX,

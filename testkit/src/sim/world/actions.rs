@@ -39,6 +39,23 @@ impl World {
                     self.executor.spawn(Some(at), commits);
                 }
             }
+            Action::Joined { at, edit, failing } => {
+                let (at, findings) = (place(at), &self.findings);
+                if let Some(call) = self.apps.joined(at, &self.processes[at], edit, failing, findings) {
+                    self.executor.spawn(Some(at), call);
+                }
+            }
+            Action::Change { at, id, failing } => {
+                let (at, findings) = (place(at), &self.findings);
+                if let Some(call) = self.apps.change(at, &self.processes[at], id, failing, findings) {
+                    self.executor.spawn(Some(at), call);
+                }
+            }
+            Action::Update { at, to } => {
+                self.processes[place(at)].app.update(to);
+                self.crash(place(at), false, Some(0));
+            }
+            Action::Trouble { at, trouble } => self.processes[place(at)].app.troubled.set(trouble),
             Action::Crash { at, applied, down_ms } => self.crash(place(at), applied, down_ms),
             Action::Stop { at, down_ms } => self.stop(place(at), down_ms),
             Action::Fault { at, after, fault } => {

@@ -9,22 +9,24 @@ use futures::future::join_all;
 use syncline::Error;
 
 use super::processes::{Manager, Process};
+use crate::sim::app::{Kind, Kinds, with_set};
 use crate::sim::deletes::Name;
-use crate::sim::models::{Note, PAIR, Photo, Place, Set};
+use crate::sim::models::{AnySet as _, Note, PAIR, Photo, Place};
 use crate::sim::oracle::{Oracle, Outcome, Told};
 use crate::sim::plan::Edit;
 
 /// The apps of all processes. They count the values that they put, so that each has a serial number of its own.
 pub(super) struct Apps {
-    oracle: Rc<RefCell<Oracle>>,
+    pub(super) oracle: Rc<RefCell<Oracle>>,
+    pub(super) kinds: Kinds,
     committed: Rc<Cell<u64>>,
     last_serial: u64,
 }
 
 impl Apps {
     /// Apps that tell `oracle` how their commits end.
-    pub(super) fn new(oracle: &Rc<RefCell<Oracle>>) -> Self {
-        Self { oracle: Rc::clone(oracle), committed: Rc::default(), last_serial: 0 }
+    pub(super) fn new(oracle: &Rc<RefCell<Oracle>>, kinds: &Kinds) -> Self {
+        Self { oracle: Rc::clone(oracle), kinds: kinds.clone(), committed: Rc::default(), last_serial: 0 }
     }
 
     /// How many commits returned `Ok`.
@@ -33,7 +35,7 @@ impl Apps {
     }
 
     /// The manager of a process whose app writes: `None` if it is not open, or only reads since it was restored.
-    fn writing(&self, process: &Process) -> Option<Manager> {
+    pub(super) fn writing(&self, process: &Process) -> Option<Manager> {
         process.manager().filter(|_| !process.rolled_back || process.revived)
     }
 
@@ -45,7 +47,7 @@ impl Apps {
         edits: Vec<Edit>,
     ) -> Option<impl Future<Output = ()> + use<>> {
         let manager = self.writing(process)?;
-        let device = process.device;
+        let (device, version) = (process.device, process.app.version);
         let (mut serials, mut deletes) = (Vec::new(), Vec::new());
         let mut named = BTreeSet::new();
         let mut staged = Vec::new();
@@ -56,7 +58,7 @@ impl Apps {
                 Edit::Set(id, put) => (2, id, put),
             };
             // A damaged record must not be merged, and may seem to be gone already.
-            if kind == 2 && !process.knows_sets.get() || process.damaged && (kind == 2 || !put) {
+            if kind == 2 && !process.commits_sets() || process.damaged && !put {
                 continue;
             }
             // Only the last edit of a record counts in a commit. So take one edit of each record: the serial number of
@@ -83,9 +85,11 @@ impl Apps {
                             }
                             (Edit::Place(id, _), None) => batch.delete::<Place>((device, id))?,
                             (Edit::Set(id, _), Some(serial)) => {
-                                batch.put(&Set { id, serials: [serial].into() })?;
+                                with_set!(version, S => batch.put(&S::of(id, serial))?);
                             }
-                            (Edit::Set(id, _), None) => batch.delete::<Set>(id)?,
+                            (Edit::Set(id, _), None) => {
+                                with_set!(version, S => batch.delete::<S>(id)?);
+                            }
                         }
                     }
                     Ok(())
@@ -150,7 +154,13 @@ impl Apps {
         Some(async move { drop(join_all(commits).await) })
     }
 
-    fn next_serial(&mut self, author: usize) -> u64 {
+    /// A serial number of a row alone, which no value has.
+    pub(super) fn next_row(&mut self) -> u64 {
+        self.last_serial += 1;
+        self.last_serial
+    }
+
+    pub(super) fn next_serial(&mut self, author: usize) -> u64 {
         self.last_serial += 1;
         let told = Told { author, outcome: Outcome::Open };
         self.oracle.borrow_mut().expect(self.last_serial, told);
@@ -168,15 +178,28 @@ impl Apps {
         self.oracle.borrow_mut().deletes.ask(process.id, name, commits, &process.records)
     }
 
+    /// What an app knows from the result of a call.
+    pub(super) fn outcome<T>(result: &Result<T, Error>) -> Outcome {
+        match result {
+            Ok(_) => Outcome::Committed,
+            Err(Error::Unknown(_)) => Outcome::Open,
+            Err(_) => Outcome::Failed,
+        }
+    }
+
     /// Tells the oracle how the commit of these values and deletes has ended.
-    fn teller(&self, serials: Vec<u64>, deletes: Vec<u64>) -> impl FnOnce(Result<(), Error>) + use<> {
+    pub(super) fn teller(
+        &self,
+        serials: Vec<u64>,
+        deletes: Vec<u64>,
+    ) -> impl FnOnce(Result<(), Error>) + use<> {
         let (oracle, committed) = (Rc::clone(&self.oracle), Rc::clone(&self.committed));
+        let kinds = self.kinds.clone();
         move |result| {
-            let outcome = match result {
-                Ok(()) => Outcome::Committed,
-                Err(Error::Unknown(_)) => Outcome::Open,
-                Err(_) => Outcome::Failed,
-            };
+            if matches!(result, Err(Error::Projection { .. })) {
+                kinds.note(Kind::Refused);
+            }
+            let outcome = Self::outcome(&result);
             if outcome == Outcome::Committed {
                 committed.set(committed.get() + 1);
             }

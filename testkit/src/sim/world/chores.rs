@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use futures::executor::block_on;
-use syncline::internals::history;
+use syncline::internals::{MARKS, history};
 use syncline::{Limits, ReplicaId, Status, StreamStatus, StreamStop};
 
 use super::processes::Process;
@@ -27,11 +27,13 @@ impl World {
                 let timeline = self.timeline.clone();
                 let (was_wrong, peace) = (Rc::clone(&self.processes[at].was_wrong), self.peace);
                 let (disks, acks) = (self.disks(), self.acks.clone());
+                let disk = self.processes[at].disk.clone();
                 let oracle = Rc::clone(&self.oracle);
                 let which =
                     |is: fn(&Process) -> bool| self.processes.iter().find(|one| is(one)).map(|one| one.id);
                 let expected = Expected {
                     rolled_back: self.processes[at].rolled_back,
+                    store_fails: !self.processes[at].is_sound(),
                     refuses: self.limits_differ,
                     damaged: which(|one| one.damaged),
                     revived: which(|one| one.revived),
@@ -41,7 +43,8 @@ impl World {
                     if let Ok(status) = manager.status().await {
                         marks.set(marks.get() | status.marks);
                         let right_ms = (!was_wrong.get()).then(|| EPOCH_MS + timeline.now_ms());
-                        let expected = Expected { right_ms, ..expected };
+                        let store_fails = expected.store_fails || disk.has_failed();
+                        let expected = Expected { right_ms, store_fails, ..expected };
                         if let Err(failure) = expected.check(&status, &oracle.borrow()) {
                             findings.report(failure);
                         }
@@ -172,6 +175,8 @@ fn is_held_for_long(stream: &StreamStatus) -> bool {
 struct Expected {
     /// Whether its disk was put back.
     rolled_back: bool,
+    /// Whether its store has failed, or may not hold what was written to it.
+    store_fails: bool,
     /// Whether limits are such that some commits are refused.
     refuses: bool,
     /// The replica that is damaged, and may take its own rows for the fault of others.
@@ -197,11 +202,16 @@ impl Expected {
     }
 
     /// Checks what a replica says of itself. Only a restored replica says that it was restored, and none says that a stream
-    /// is forked or refused, unless it has two histories or is too large (H3). A clock that was always right is not dragged
-    /// ahead by others (H6).
+    /// is forked or refused, unless it has two histories or is too large (H3). Nothing but a store keeps a received commit from
+    /// being applied (C18). A clock that was always right is not dragged ahead by others (H6).
     fn check(&self, status: &Status, oracle: &Oracle) -> Result<(), Failure> {
         if let Some(restored) = status.restored.filter(|_| !self.rolled_back) {
             return fail("H3 only what was restored is called so", format!("{}: {restored}", status.replica));
+        }
+        let failed = MARKS.iter().position(|mark| *mark == "receive failed");
+        if !self.store_fails && failed.is_none_or(|bit| status.marks >> bit & 1 == 1) {
+            let detail = format!("{} could not apply a commit, and its store works", status.replica);
+            return fail("C18 records go on whatever a projection says", detail);
         }
         let is_damaged = self.damaged == Some(status.replica);
         for stream in status.streams.iter().filter(|_| !is_damaged) {

@@ -22,7 +22,8 @@ impl World {
                 self.oracle.borrow_mut().learn(process.id, &process.disk.image())?;
             }
         }
-        for process in &mut self.processes {
+        for at in 0..self.processes.len() {
+            let process = &mut self.processes[at];
             if process.is_judged() || !in_any_case && !process.is_due(now) {
                 continue;
             }
@@ -32,9 +33,10 @@ impl World {
             }
             if process.rolled_back {
                 oracle::check_whole(process.id, &image)?;
+                oracle::check_projections(process.id, &image)?;
                 continue;
             }
-            let view = self.oracle.borrow().judge(process.id, &image, process.knows_sets.get())?;
+            let view = self.oracle.borrow().judge(process.id, &image)?;
             let heads = view.heads.iter().map(|(stream, (seq, _))| (*stream, *seq)).collect();
             let before = std::mem::replace(&mut process.judged_heads, heads);
             let lost = before.iter().find(|(stream, seq)| process.judged_heads.get(*stream) < Some(*seq));
@@ -44,8 +46,9 @@ impl World {
             }
             self.oracle.borrow_mut().has_reached(process.id, &before, &process.judged_heads);
             self.oracle.borrow_mut().deletes.see(process.id, &view.records);
-            process.records = view.records;
             process.to_compare.set(true);
+            self.note_kinds(at, &view);
+            self.processes[at].records = view.records;
         }
         let is_judged = |id| {
             self.processes.iter().any(|process| process.id == id && process.is_sound() && process.is_judged())

@@ -39,8 +39,11 @@ impl Meanwhile {
         match action {
             Action::Commit { .. } | Action::Pair { .. } | Action::Join { .. } => {}
             Action::Large { .. } | Action::Many { .. } | Action::JoinThrough { .. } => {}
+            Action::Joined { .. } | Action::Change { .. } | Action::Trouble { .. } => {}
             Action::Backup { .. } | Action::SlowSubscriber { .. } | Action::Clock { .. } => {}
-            Action::Crash { at, .. } | Action::Stop { at, .. } => self.begins((place(*at), place(*at)), now),
+            Action::Crash { at, .. } | Action::Stop { at, .. } | Action::Update { at, .. } => {
+                self.begins((place(*at), place(*at)), now);
+            }
             Action::Pause { at, ms } => self.begins((place(*at), place(*at)), now + u64::from(*ms)),
             Action::Fault { at, .. }
             | Action::Full { at, .. }

@@ -9,6 +9,7 @@ use syncline_backends::Link;
 use super::World;
 use super::judging::stored_heads;
 use super::processes::{Process, has_bit};
+use crate::sim::app::Version;
 use crate::sim::oracle::View;
 use crate::sim::plan::FAR_MS;
 use crate::sim::time::{EPOCH_MS, Wall};
@@ -31,11 +32,16 @@ impl World {
         self.network.heal();
         self.network.set_all(Link::default());
         let now = self.timeline.now_ms();
-        // Apps that do not know sets start again as a version that does, which merges the values that they had kept. So do
-        // those whose limits were too small, which take then what they had refused.
+        // Apps that do not know sets, know an older schema or cannot merge all of them start again as a version that can,
+        // which merges the values that they had kept. So do those whose limits were too small, which take then what they had refused.
+        let newest = self.processes.iter().map(|process| process.app.version.schema).max().unwrap_or(1);
         for at in 0..self.processes.len() {
+            let app = &mut self.processes[at].app;
+            app.troubled.set(None);
+            let updates = app.version.ill || app.version.schema < newest;
+            app.update(Version { schema: newest, ill: false, ..app.version });
             let raises = self.limits_differ && has_bit(self.plan.tight, at);
-            if raises || !self.processes[at].knows_sets.get() {
+            if raises || updates || !self.processes[at].knows_sets.get() {
                 self.kill(at);
             }
         }
@@ -71,11 +77,7 @@ impl World {
             if !process.running || !process.added.get() {
                 return Ok(None);
             }
-            views.push(self.oracle.borrow().judge(
-                process.id,
-                &process.disk.image(),
-                process.knows_sets.get(),
-            )?);
+            views.push(self.oracle.borrow().judge(process.id, &process.disk.image())?);
         }
         let agree = views.iter().zip(views.iter().skip(1)).all(|(one, other)| one.has_as(other));
         if agree {
@@ -93,7 +95,10 @@ impl World {
                 process if process.lost => {}
                 process if process.damaged => self.check_damaged(at)?,
                 process if process.rolled_back => self.check_restored(at)?,
-                _ => self.check_accepted(at)?,
+                _ => {
+                    self.check_accepted(at)?;
+                    self.check_app(at)?;
+                }
             }
         }
         self.probe()

@@ -9,13 +9,15 @@ use std::rc::Rc;
 use futures::FutureExt as _;
 use futures::future::join;
 use syncline::internals::history::StoredRecord;
-use syncline::{DeviceId, Limits, ReplicaId, TransactionManager, Uuid};
+use syncline::{DeviceId, Limits, ReplicaId, StopReason, TransactionManager, Uuid};
 
 use super::judging::stored_heads;
 use super::telling::Ear;
+use super::watching::Findings;
 use super::{GROUP, World};
 use crate::sim::Failure;
-use crate::sim::models::{Note, Photo, Place, Set};
+use crate::sim::app::App;
+use crate::sim::models::APP_PANICS;
 use crate::sim::plan::{Plan, REPLICAS_MAX};
 use crate::sim::store::{Image, SimDisk, SimStore};
 use crate::sim::time::{SimClock, Timeline};
@@ -70,6 +72,10 @@ pub(super) struct Process {
     pub(super) was_wrong: Rc<Cell<bool>>,
     /// Whether the app that opened its store last knows sets. Another one merges nothing before its opening has ended.
     pub(super) knows_sets: Rc<Cell<bool>>,
+    /// Its app.
+    pub(super) app: App,
+    /// How many debts its projections had when it was judged last.
+    pub(super) debts: usize,
     /// How many times it was started.
     pub(super) starts: u64,
     /// How many writes its disk had seen when it was judged last.
@@ -119,6 +125,8 @@ impl Process {
             damaged: false,
             was_wrong: Rc::default(),
             knows_sets: Rc::new(Cell::new(true)),
+            app: App::default(),
+            debts: 0,
             starts: 0,
             judged_writes: 0,
             judged_at: 0,
@@ -164,6 +172,11 @@ impl Process {
         !self.rolled_back && !self.damaged
     }
 
+    /// Whether its app may commit sets. A damaged record must not be merged.
+    pub(super) fn commits_sets(&self) -> bool {
+        self.knows_sets.get() && !self.damaged
+    }
+
     /// Whether it knows another one, or itself, to be a member.
     pub(super) fn knows(&self, member: ReplicaId) -> bool {
         let is_of = |record: &StoredRecord| record.record.id_bytes().ends_with(member.0.as_bytes());
@@ -181,12 +194,14 @@ impl Process {
         builder: syncline::Builder<SimStore>,
         sets: bool,
         timeline: &Timeline,
+        findings: &Findings,
     ) -> impl Future<Output = ()> + use<> {
         let (manager, ended) = (Rc::clone(&self.manager), Rc::clone(&self.ended));
         let fails = Rc::clone(&self.fails);
         let (disk, knows_sets, heard) =
             (self.disk.clone(), Rc::clone(&self.knows_sets), Rc::clone(&self.ear));
         let (timeline, listen_ms) = (timeline.clone(), Rc::clone(&self.listen_ms));
+        let (findings, id) = (findings.clone(), self.id);
         async move {
             fails.set(true);
             // An opening may fail or panic, for instance because a read or the clock fails. The next one may work.
@@ -197,8 +212,13 @@ impl Process {
                 *heard.borrow_mut() = Some(ear.clone());
                 let listening = ear.listen(opened.events(), timeline, listen_ms);
                 *manager.borrow_mut() = Some(opened);
-                // The process starts again, whatever the driver has ended for.
-                let _ = join(driver.run(), listening).await;
+                // The process starts again, whatever the driver has ended for. That is no code of its app.
+                if let (Err(StopReason::Panicked(panic)), ()) = join(driver.run(), listening).await
+                    && panic.contains(APP_PANICS)
+                {
+                    let property = "C1 an error of the app fails its own call";
+                    findings.report(Failure { property, detail: format!("{id}: {panic}"), at_ms: 0 });
+                }
             }
             *manager.borrow_mut() = None;
             ended.set(true);
@@ -212,7 +232,10 @@ impl World {
     pub(super) fn add_process(&mut self, introducer: Option<usize>, device: Option<DeviceId>) {
         let at = self.processes.len();
         if at < usize::from(REPLICAS_MAX) {
-            self.processes.push(Process::new(at, introducer, device, &self.timeline));
+            let process = Process::new(at, introducer, device, &self.timeline);
+            // Some stores can undo a part of a transaction, others only all of it.
+            process.disk.set_undoes(has_bit(self.plan.seed.to_le_bytes()[0], at));
+            self.processes.push(process);
         }
     }
 
@@ -254,18 +277,13 @@ impl World {
             .transport(Tapped::new(self.network.transport(), process.tap.clone()))
             .limits(limits)
             .rules(self.rules)
-            .checked(true)
-            .model::<Note>()
-            .model::<Photo>()
-            .model::<Place>();
-        if sets {
-            builder = builder.model::<Set>();
-        }
+            .checked(true);
+        builder = process.app.register(builder, sets);
         builder = match introducer {
             None => builder.found(GROUP),
             Some(introducer) => builder.join(GROUP, introducer),
         };
-        let life = process.live(builder, sets, &self.timeline);
+        let life = process.live(builder, sets, &self.timeline, &self.findings);
         self.executor.spawn(Some(at), life);
     }
 
