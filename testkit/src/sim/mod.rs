@@ -36,7 +36,7 @@ use std::fmt;
 use syncline::internals::Rules;
 
 pub use app::{KINDS, Version};
-pub use plan::{Action, Edit, Failing, Plan, Rate, Step};
+pub use plan::{Action, Edit, Failing, Plan, Rate, Sizes, Step};
 pub use store::StoreFault;
 pub use tables::Trouble;
 pub use time::Wall;
@@ -62,6 +62,8 @@ pub struct Report {
     pub frames: u64,
     /// How long the replicas took to converge after the last fault, in virtual time.
     pub peace_ms: u64,
+    /// How long the answer to a pull took that was lost at the end, after the link was good again; 0 if there was none.
+    pub lost_pull_ms: u64,
     /// The marks that any engine has set, as bits of [`MARKS`](syncline::internals::MARKS).
     pub marks: u32,
     /// The kinds of things that the apps have met, as bits of [`KINDS`].

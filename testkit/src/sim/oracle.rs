@@ -23,6 +23,8 @@ pub(super) struct Oracle {
     truth: BTreeMap<(ReplicaId, u64), Vec<Commit>>,
     /// The last commit of each author that is known.
     known: BTreeMap<ReplicaId, u64>,
+    /// How many of its commits each store had that was put back, and whose app went on writing.
+    put_back: BTreeMap<ReplicaId, u64>,
     /// What the apps were told of their values.
     told: BTreeMap<u64, Told>,
     /// The deletes of the apps.
@@ -35,7 +37,19 @@ pub(super) struct Oracle {
 struct Commit {
     logged: Logged,
     /// How far its author had seen each stream when it committed, and the beginning of the digest there.
-    causes: BTreeMap<ReplicaId, (u64, [u8; 8])>,
+    causes: Causes,
+}
+
+/// Streams, up to where, and the beginning of the digest there.
+type Causes = BTreeMap<ReplicaId, (u64, [u8; 8])>;
+
+/// Why a replica may stop a stream that others have more of.
+#[derive(Default)]
+pub(super) struct Excuses {
+    /// The replicas that say of a stream that it has two histories, with the stream.
+    pub(super) forked: BTreeSet<(ReplicaId, ReplicaId)>,
+    /// The largest value that each replica takes.
+    pub(super) value_bytes_max: BTreeMap<ReplicaId, usize>,
 }
 
 /// What is known of a value that an app puts.
@@ -90,22 +104,31 @@ impl View {
         heads(self) == heads(other)
     }
 
-    /// A commit that the store lacks, or has another one in the place of, of those that are named.
-    fn lacks(&self, causes: &BTreeMap<ReplicaId, (u64, [u8; 8])>) -> Option<(ReplicaId, u64)> {
+    /// The commits that the store lacks, or has others in the place of, of those that are named.
+    fn lacks(&self, causes: &Causes) -> impl Iterator<Item = (ReplicaId, u64)> {
         let has = |stream: &ReplicaId, seq: u64, check: &[u8; 8]| {
-            let (head, digest) = self.heads.get(stream).copied().unwrap_or_default();
+            let (head, digest) = self.head(*stream);
             match head.cmp(&seq) {
                 Ordering::Less => false,
                 Ordering::Equal => seq == 0 || digest.starts_with(check),
-                // Commits stand by stream and number.
-                Ordering::Greater => self
-                    .history
-                    .binary_search_by_key(&(*stream, seq), |commit| (commit.stream, commit.seq))
-                    .is_ok_and(|at| self.history[at].digest.starts_with(check)),
+                Ordering::Greater => {
+                    self.logged(*stream, seq).is_some_and(|commit| commit.digest.starts_with(check))
+                }
             }
         };
-        let lacked = causes.iter().find(|(stream, (seq, check))| !has(stream, *seq, check));
+        let lacked = causes.iter().filter(move |(stream, (seq, check))| !has(stream, *seq, check));
         lacked.map(|(stream, (seq, _))| (*stream, *seq))
+    }
+
+    fn head(&self, stream: ReplicaId) -> (u64, [u8; 32]) {
+        self.heads.get(&stream).copied().unwrap_or_default()
+    }
+
+    /// A commit of the store. They stand by stream and number.
+    fn logged(&self, stream: ReplicaId, seq: u64) -> Option<&Logged> {
+        let at =
+            self.history.binary_search_by_key(&(stream, seq), |commit| (commit.stream, commit.seq)).ok()?;
+        self.history.get(at)
     }
 
     pub(super) fn serials(&self) -> BTreeSet<u64> {
@@ -202,7 +225,7 @@ impl Oracle {
         self.compare_with_truth(&view)?;
         for (stream, (seq, digest)) in &view.heads {
             let Some(commit) = self.commit(*stream, *seq, digest) else { continue };
-            if let Some((cause, needed)) = view.lacks(&commit.causes) {
+            if let Some((cause, needed)) = view.lacks(&commit.causes).next() {
                 let here = view.heads.get(&cause).map_or(0, |(seq, _)| *seq);
                 return fail(
                     "I7 causes come before effects",
@@ -254,9 +277,12 @@ impl Oracle {
     }
 
     /// Takes note that the store of a replica was put back, and has so many of its commits: whatever comes behind them is
-    /// learned anew.
-    pub(super) fn forget(&mut self, replica: ReplicaId, commits: u64) {
+    /// learned anew. If its app `writes`, its stream may get a second history.
+    pub(super) fn forget(&mut self, replica: ReplicaId, commits: u64, writes: bool) {
         self.known.insert(replica, commits);
+        if writes {
+            self.put_back.insert(replica, commits);
+        }
     }
 
     /// The commit of a stream after which the stream has this digest.
@@ -264,19 +290,60 @@ impl Oracle {
         self.truth.get(&(stream, seq))?.iter().find(|commit| commit.logged.digest == *digest)
     }
 
-    /// Whether a commit of this stream and place rests on a commit of `author`, in any history.
-    pub(super) fn rests_on(&self, stream: ReplicaId, seq: u64, author: ReplicaId) -> bool {
+    /// Whether a commit of this stream and place rests on a commit that is of one of two histories.
+    pub(super) fn rests_on_fork(&self, stream: ReplicaId, seq: u64) -> bool {
+        let is_forked = |(cause, (seq, _)): (&ReplicaId, &(u64, [u8; 8]))| {
+            self.fork_of(*cause).is_some_and(|fork| *seq >= fork)
+        };
         let mut commits = self.truth.get(&(stream, seq)).into_iter().flatten();
-        commits.any(|commit| commit.causes.contains_key(&author))
+        commits.any(|commit| commit.causes.iter().any(is_forked))
     }
 
-    /// Whether a store has everything on which a commit rests that may follow what it has of a stream; `None` if no store
-    /// ever had such a commit.
-    pub(super) fn can_go_on(&self, view: &View, stream: ReplicaId) -> Option<bool> {
-        let (seq, digest) = view.heads.get(&stream).copied().unwrap_or_default();
-        let mut next = self.truth.get(&(stream, seq + 1)).into_iter().flatten();
-        let next = next.find(|next| seq == 0 || next.logged.previous == digest)?;
-        Some(view.lacks(&next.causes).is_none())
+    /// The first place at which a stream may have two histories, since its store was put back and its app went on writing.
+    pub(super) fn fork_of(&self, stream: ReplicaId) -> Option<u64> {
+        self.put_back.get(&stream).map(|commits| commits + 1)
+    }
+
+    /// Whether a commit of this stream and place has a larger value than this.
+    pub(super) fn is_larger(&self, stream: ReplicaId, seq: u64, value_bytes_max: usize) -> bool {
+        self.truth
+            .get(&(stream, seq))
+            .into_iter()
+            .flatten()
+            .any(|commit| largest(&commit.logged) > value_bytes_max)
+    }
+
+    /// Whether a store may lack what another one has of a stream: its next commit is too large for it, or of another history
+    /// than what is here, or rests on what it may lack.
+    pub(super) fn may_lack(&self, view: &View, other: &View, stream: ReplicaId, excuses: &Excuses) -> bool {
+        self.may_stop(view, other, stream, excuses, &mut BTreeSet::new())
+    }
+
+    fn may_stop(
+        &self,
+        view: &View,
+        other: &View,
+        stream: ReplicaId,
+        excuses: &Excuses,
+        seen: &mut BTreeSet<ReplicaId>,
+    ) -> bool {
+        if !seen.insert(stream) {
+            return false;
+        }
+        let has_fork = self.fork_of(stream).is_some();
+        let (seq, digest) = view.head(stream);
+        // What is here is as long: then it is another history.
+        let Some(next) = other.logged(stream, seq + 1) else { return has_fork };
+        if has_fork
+            && (excuses.forked.contains(&(view.replica, stream)) || seq > 0 && next.previous != digest)
+        {
+            return true;
+        }
+        if excuses.value_bytes_max.get(&view.replica).is_some_and(|max| largest(next) > *max) {
+            return true;
+        }
+        let Some(next) = self.commit(stream, seq + 1, &next.digest) else { return false };
+        view.lacks(&next.causes).any(|(cause, _)| self.may_stop(view, other, cause, excuses, seen))
     }
 
     /// Every commit was durable in its author's store first, and is what it was there.
@@ -329,13 +396,13 @@ impl Oracle {
     }
 
     /// Judges stores that have converged: those that have the same commits must have the same records (I6), and no value
-    /// may be missing of which an app was told that it is committed (I12): everywhere, or in the store of its author alone if
-    /// the histories of a stream have `parted` the stores. That holds only for authors that are `trusted`, with the place of
-    /// their view: of a lost or restored replica, commits may have been lost with its disk.
+    /// may be missing of which an app was told that it is committed (I12), but where `excuses` allow it. That holds only for
+    /// authors that are `trusted`, with the place of their view: of a lost or restored replica, commits may have been lost
+    /// with its disk.
     pub(super) fn judge_all(
         &self,
         views: &[View],
-        parted: bool,
+        excuses: &Excuses,
         trusted: impl Fn(usize) -> Option<ReplicaId>,
     ) -> Result<(), Failure> {
         for view in views {
@@ -353,17 +420,29 @@ impl Oracle {
         let there: BTreeMap<_, _> = views.iter().map(|view| (view.replica, view.serials())).collect();
         for (serial, told) in self.told.iter().filter(|(_, told)| told.outcome == Outcome::Committed) {
             let Some(author) = trusted(told.author) else { continue };
-            let of = there.get(&author).filter(|_| parted).or(there.values().next());
-            if of.is_some_and(|there| !there.contains(serial)) {
-                return fail("I12 what was committed is everywhere", format!("serial {serial} is missing"));
+            let of = views.iter().find(|view| view.replica == author);
+            let lacks = |view: &&View| !there.get(&view.replica).is_some_and(|there| there.contains(serial));
+            let without = views.iter().find(|view| {
+                let is_excused =
+                    |of: &View| of.replica != view.replica && self.may_lack(view, of, author, excuses);
+                lacks(view) && !of.is_some_and(is_excused)
+            });
+            if let Some(view) = without {
+                let detail = format!("{} lacks serial {serial} of {author}", view.replica);
+                return fail("I12 what was committed is everywhere", detail);
             }
         }
         Ok(())
     }
 }
 
+/// The bytes of the largest value of a commit.
+fn largest(commit: &Logged) -> usize {
+    commit.changes.iter().filter_map(|change| Some(change.value.as_ref()?.len())).max().unwrap_or(0)
+}
+
 /// A store passes the audit, whatever it holds (I1).
-pub(super) fn check_whole(replica: ReplicaId, image: &Image) -> Result<(), Failure> {
+fn check_whole(replica: ReplicaId, image: &Image) -> Result<(), Failure> {
     match block_on(audit(image)).first() {
         Some(violation) => fail("I1 a store is whole", format!("{replica}: {violation}")),
         None => Ok(()),

@@ -1,7 +1,9 @@
 //! What happens in a run, as data, so that it can be shortened, printed and repeated.
 
 mod apps;
+mod crowd;
 mod rates;
+mod sizes;
 mod swarm;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +13,7 @@ use super::store::StoreFault;
 use super::tables::Trouble;
 use super::time::Wall;
 pub use rates::Rate;
+pub use sizes::Sizes;
 
 /// A whole run: how many replicas there are, and what happens to them, step by step.
 ///
@@ -284,6 +287,13 @@ pub enum Action {
         /// How they fail.
         trouble: Option<Trouble>,
     },
+    /// A process dies and comes back with other limits.
+    Limits {
+        /// The place of the process.
+        at: u8,
+        /// Its limits.
+        sizes: Sizes,
+    },
 }
 
 /// How code of an app fails.
@@ -309,10 +319,25 @@ pub enum Edit {
 /// How far ahead a clock may be set: so far that no run waits until time has caught up with it.
 pub(super) const FAR_MS: i64 = 10 * 365 * 24 * 3600 * 1000;
 
-/// The most replicas of a run.
+/// The most replicas of a run, unless it begins with more.
 pub(super) const REPLICAS_MAX: u8 = 7;
 
 impl Plan {
+    /// The most processes of the run.
+    pub(super) fn places_max(&self) -> usize {
+        usize::from(self.replicas.max(REPLICAS_MAX))
+    }
+
+    /// Whether some commits are too large for the limits of some replicas, whose streams stop there.
+    pub(super) fn limits_differ(&self) -> bool {
+        let has = |is: fn(&Action) -> bool| self.steps.iter().any(|step| is(&step.action));
+        let is_small = |action: &Action| match action {
+            Action::Limits { sizes, .. } => matches!(sizes, Sizes::Small | Sizes::SmallValues),
+            _ => false,
+        };
+        (self.tight != 0 || has(is_small)) && has(|action| matches!(action, Action::Large { .. }))
+    }
+
     /// Writes the plan in one line, for [`Plan::parse`].
     #[must_use]
     pub fn to_line(&self) -> String {

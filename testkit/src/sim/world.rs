@@ -39,7 +39,7 @@ use self::watching::Findings;
 use super::app::{Kind, Kinds};
 use super::executor::Executor;
 use super::oracle::Oracle;
-use super::plan::{Action, Plan, REPLICAS_MAX};
+use super::plan::Plan;
 use super::time::{SimClock, Timeline};
 use super::{Failure, PEACE_MS, Report, fail};
 
@@ -84,9 +84,13 @@ pub(super) struct World {
     busy_until_ms: u64,
     /// Whether some commits are too large for the limits of some replicas, whose streams stop there.
     limits_differ: bool,
+    /// Whether a link was ever slow or bad.
+    has_slow_links: bool,
     /// How long a page may still be on its way once the faults have ended.
     longest_page_ms: u64,
-    /// Whether replicas have other histories of a stream, and so other commits.
+    /// How long a pull was lost in a probe; 0 if that was not tried.
+    lost_pull_ms: u64,
+    /// Whether the replicas, once they converged, had not all commits: some are too large or of another history.
     parted: bool,
     /// Whether the faults have ended.
     peace: bool,
@@ -121,15 +125,16 @@ impl World {
             acks: AcksSeen::default(),
             meanwhile: Meanwhile::new(&plan.steps),
             busy_until_ms: 0,
-            limits_differ: plan.tight != 0
-                && plan.steps.iter().any(|step| matches!(step.action, Action::Large { .. })),
+            limits_differ: plan.limits_differ(),
+            has_slow_links: plan.has_slow_links(),
             longest_page_ms: plan.longest_page_ms(),
+            lost_pull_ms: 0,
             parted: false,
             peace: false,
             converged: false,
         };
         world.add_process(None, None);
-        for _ in 1..plan.replicas.min(REPLICAS_MAX) {
+        for _ in 1..plan.replicas {
             world.add_process(Some(0), None);
         }
         world
@@ -165,9 +170,10 @@ impl World {
         };
         self.converged = true;
         let peace_ms = self.timeline.now_ms() - peace_began;
+        let excuses = self.excuses()?;
         let trusted = |at: usize| !self.processes[at].lost && self.processes[at].is_sound();
         let author = |at: usize| trusted(at).then(|| self.processes[at].id);
-        self.oracle.borrow().judge_all(&views, self.parted, author)?;
+        self.oracle.borrow().judge_all(&views, &excuses, author)?;
         self.check_rest()?;
         for record in views.iter().flat_map(|view| &view.records) {
             self.digest.mix(record.record.to_string().as_bytes());
@@ -184,6 +190,7 @@ impl World {
             deaths_opening: self.deaths_opening,
             frames: self.network.total().sent_frames,
             peace_ms,
+            lost_pull_ms: self.lost_pull_ms,
             marks: self.marks.get(),
             kinds: self.kinds.bits(),
         })

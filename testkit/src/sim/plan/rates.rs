@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use syncline_backends::Link;
 
-use super::{Action, Plan};
+use super::{Action, Plan, Step};
 
 /// How slow the way between two replicas is, the same in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,12 @@ pub struct Rate {
 }
 
 impl Plan {
+    /// Whether a link is slow or bad at some time.
+    pub(in crate::sim) fn has_slow_links(&self) -> bool {
+        let is_bad = |step: &Step| matches!(step.action, Action::Link { .. } | Action::Rate { .. });
+        self.steps.iter().any(is_bad)
+    }
+
     /// How long the largest value of the plan is on its way at most, on the slowest link: one that leaves just before the
     /// faults end arrives so much later, and is not sent twice.
     pub(in crate::sim) fn longest_page_ms(&self) -> u64 {

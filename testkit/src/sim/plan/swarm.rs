@@ -1,6 +1,7 @@
 //! Draws a plan: first the kinds of faults that it has at all and how often each comes, then its steps.
 
-use super::{Action, Edit, FAR_MS, Plan, REPLICAS_MAX, Rate, Step, apps};
+use super::crowd::CROWD_EVERY;
+use super::{Action, Edit, FAR_MS, Plan, REPLICAS_MAX, Rate, Sizes, Step, apps};
 use crate::sim::store::StoreFault;
 use crate::sim::time::Wall;
 
@@ -8,6 +9,9 @@ impl Plan {
     /// Draws the plan of a seed.
     #[must_use]
     pub fn generate(seed: u64) -> Self {
+        if seed.is_multiple_of(CROWD_EVERY) {
+            return Self::crowd(seed);
+        }
         let mut rng = fastrand::Rng::with_seed(seed);
         let replicas = *rng.choice(&[2, 2, 3, 3, 3, 4, 5]).unwrap_or(&3);
         let ids = *rng.choice(&[1, 2, 4, 16, 500]).unwrap_or(&4);
@@ -113,6 +117,7 @@ enum Kind {
     LoseAny,
     JoinThrough,
     Revive,
+    Limits,
 }
 
 impl Swarm {
@@ -151,6 +156,7 @@ impl Swarm {
             (Kind::LoseAny, 1),
             (Kind::JoinThrough, 3),
             (Kind::Revive, 4),
+            (Kind::Limits, 4),
         ];
         weights
             .extend(rare.into_iter().filter(|_| rng.u8(0..RARE) == 0).map(|(kind, weight)| (weight, kind)));
@@ -253,6 +259,10 @@ impl Swarm {
             Kind::Many => Action::Many { at, count: *rng.choice(&[100, 400, 1_500]).unwrap_or(&400) },
             Kind::Flip => Action::Flip { at, row: rng.u32(..), bit: rng.u32(..) },
             Kind::Revive => Action::Revive { at, mask: if rng.bool() { rng.u8(..) } else { 0 } },
+            Kind::Limits => {
+                let sizes = [Sizes::Usual, Sizes::Small, Sizes::SmallValues, Sizes::FewMembers, Sizes::Wrong];
+                Action::Limits { at, sizes: *rng.choice(&sizes).unwrap_or(&Sizes::Usual) }
+            }
             Kind::LoseAny => Action::Lose { at },
             Kind::JoinThrough => {
                 let device_of = rng.bool().then_some(other);

@@ -142,6 +142,10 @@ impl World {
                 self.add_process(Some(place(introducer)), device);
             }
             Action::Lose { at } => self.lose(place(at)),
+            Action::Limits { at, sizes } => {
+                self.processes[place(at)].sizes = sizes;
+                self.crash(place(at), true, Some(10));
+            }
             Action::Flip { at, row, bit } => self.flip(place(at), row, bit),
         }
         Ok(())

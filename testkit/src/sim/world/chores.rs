@@ -34,9 +34,10 @@ impl World {
                 let expected = Expected {
                     rolled_back: self.processes[at].rolled_back,
                     store_fails: !self.processes[at].is_sound(),
-                    refuses: self.limits_differ,
+                    value_bytes_least: self
+                        .limits_differ
+                        .then(|| self.processes.iter().map(|one| (one.id, one.value_bytes_least)).collect()),
                     damaged: which(|one| one.damaged),
-                    revived: which(|one| one.revived),
                     right_ms: None,
                 };
                 self.executor.spawn(Some(at), async move {
@@ -177,25 +178,24 @@ struct Expected {
     rolled_back: bool,
     /// Whether its store has failed, or may not hold what was written to it.
     store_fails: bool,
-    /// Whether limits are such that some commits are refused.
-    refuses: bool,
+    /// The smallest values that each replica ever took, if limits are such that some commits are refused.
+    value_bytes_least: Option<BTreeMap<ReplicaId, usize>>,
     /// The replica that is damaged, and may take its own rows for the fault of others.
     damaged: Option<ReplicaId>,
-    /// The replica whose stream may have two histories.
-    revived: Option<ReplicaId>,
     /// The true time, if the clock of the replica was always right.
     right_ms: Option<u64>,
 }
 
 impl Expected {
-    /// Whether a stop is one that no honest stream has.
-    fn is_wrong(&self, stream: ReplicaId, stop: &StreamStop, oracle: &Oracle) -> bool {
-        let is_revived = self.revived == Some(stream);
+    /// Whether a stop by a replica is one that no honest stream has.
+    fn is_wrong(&self, by: ReplicaId, stream: ReplicaId, stop: &StreamStop, oracle: &Oracle) -> bool {
+        let is_forked = oracle.fork_of(stream).is_some();
         match stop {
-            StreamStop::Forked { .. } => !is_revived,
+            StreamStop::Forked { .. } => !is_forked,
             StreamStop::Refused { seq, .. } => {
-                let rests = self.revived.is_some_and(|revived| oracle.rests_on(stream, *seq, revived));
-                !self.refuses && !is_revived && !rests
+                let rests = oracle.rests_on_fork(stream, *seq);
+                let least = self.value_bytes_least.as_ref().and_then(|least| least.get(&by));
+                !is_forked && !rests && !least.is_some_and(|least| oracle.is_larger(stream, *seq, *least))
             }
             _ => false,
         }
@@ -216,14 +216,18 @@ impl Expected {
         let is_damaged = self.damaged == Some(status.replica);
         for stream in status.streams.iter().filter(|_| !is_damaged) {
             let stop = stream.stopped.as_ref();
-            if let Some(reason) = stop.filter(|stop| self.is_wrong(stream.replica, stop, oracle)) {
+            if let Some(reason) =
+                stop.filter(|stop| self.is_wrong(status.replica, stream.replica, stop, oracle))
+            {
                 let detail = format!("{} stops {}: {reason}", status.replica, stream.replica);
                 return fail("H3 honest streams are not stopped", detail);
             }
         }
         for peer in status.peers.iter().filter(|peer| self.damaged != Some(peer.replica)) {
             let stop = peer.refuses.as_ref().map(|refusal| &refusal.stop);
-            if let Some(reason) = stop.filter(|stop| self.is_wrong(status.replica, stop, oracle)) {
+            if let Some(reason) =
+                stop.filter(|stop| self.is_wrong(peer.replica, status.replica, stop, oracle))
+            {
                 let detail = format!("{} was told by {}: {reason}", status.replica, peer.replica);
                 return fail("Y17 no author is told of what is not so", detail);
             }

@@ -9,10 +9,6 @@ impl World {
     /// A damaged replica that has commits of its own which nobody can get says so: that its log is damaged (C19), or that
     /// they refuse it.
     pub(super) fn check_damaged(&mut self, at: usize) -> Result<(), Failure> {
-        // Where a stream has two histories, others may lack what rests on the other one, and say nothing.
-        if self.processes.iter().any(|process| process.revived) {
-            return Ok(());
-        }
         let id = self.processes[at].id;
         let own = stored_heads(&self.processes[at]).get(&id).copied().unwrap_or(0);
         let Some(status) = self.status_of(at)? else { return Ok(()) };
@@ -23,7 +19,10 @@ impl World {
         // Others may also hold what is stamped too far ahead.
         let says = status.streams.iter().any(|stream| stream.damaged.is_some())
             || status.peers.iter().any(|peer| peer.refuses.is_some());
-        if got.is_some_and(|got| got < own) && !says {
+        // Where a stream has two histories, others may lack the other one and what rests on it, and say nothing.
+        let oracle = self.oracle.borrow();
+        let may_lack = |got: u64| oracle.fork_of(id).is_some() || oracle.rests_on_fork(id, got + 1);
+        if got.is_some_and(|got| got < own && !may_lack(got)) && !says {
             let detail =
                 format!("{id} has {own} commits, others have {got:?} of them, and no damage is told of");
             return fail("C19 damage is said", detail);

@@ -8,14 +8,16 @@ use syncline::internals::{MARKS, history};
 
 use super::World;
 use super::processes::Process;
+use crate::sim::plan::REPLICAS_MAX;
 use crate::sim::{Failure, fail, oracle};
 
 impl World {
     /// Judges every store that was written since it was judged last, and is due or is to be judged in any case. The oracle
-    /// learns the commits of all of them first, since one may have what another has just committed. A restored store must
-    /// only be whole: it may lack what it had.
+    /// learns the commits of all of them first, since one may have what another has just committed. A restored store may
+    /// lack what it had.
     pub(super) fn judge(&mut self, in_any_case: bool) -> Result<(), Failure> {
         let now = self.timeline.now_ms();
+        let in_a_crowd = self.plan.replicas > REPLICAS_MAX;
         for process in &mut self.processes {
             // What is in a damaged store was learned when it was written, and is not read again.
             if process.has_written() && (!process.rolled_back || process.revived) {
@@ -24,19 +26,18 @@ impl World {
         }
         for at in 0..self.processes.len() {
             let process = &mut self.processes[at];
-            if process.is_judged() || !in_any_case && !process.is_due(now) {
+            if process.is_judged() || !in_any_case && !process.is_due(now, in_a_crowd) {
                 continue;
             }
             let image = process.judging(now);
             if process.damaged {
                 continue;
             }
+            let view = self.oracle.borrow().judge(process.id, &image)?;
             if process.rolled_back {
-                oracle::check_whole(process.id, &image)?;
                 oracle::check_projections(process.id, &image)?;
                 continue;
             }
-            let view = self.oracle.borrow().judge(process.id, &image)?;
             let heads = view.heads.iter().map(|(stream, (seq, _))| (*stream, *seq)).collect();
             let before = std::mem::replace(&mut process.judged_heads, heads);
             let lost = before.iter().find(|(stream, seq)| process.judged_heads.get(*stream) < Some(*seq));

@@ -41,7 +41,10 @@ impl Meanwhile {
             Action::Large { .. } | Action::Many { .. } | Action::JoinThrough { .. } => {}
             Action::Joined { .. } | Action::Change { .. } | Action::Trouble { .. } => {}
             Action::Backup { .. } | Action::SlowSubscriber { .. } | Action::Clock { .. } => {}
-            Action::Crash { at, .. } | Action::Stop { at, .. } | Action::Update { at, .. } => {
+            Action::Crash { at, .. }
+            | Action::Stop { at, .. }
+            | Action::Update { at, .. }
+            | Action::Limits { at, .. } => {
                 self.begins((place(*at), place(*at)), now);
             }
             Action::Pause { at, ms } => self.begins((place(*at), place(*at)), now + u64::from(*ms)),
@@ -51,8 +54,14 @@ impl Meanwhile {
             | Action::SlowReads { at, .. }
             | Action::Flip { at, .. }
             | Action::Lose { at }
-            | Action::Revive { at, .. }
             | Action::Restore { at } => drop(self.unwell.insert(place(*at))),
+            // It may take no effect, or its mask cuts the network in two.
+            Action::Revive { at, mask } => {
+                self.unwell.insert(place(*at));
+                if *mask > 0 {
+                    self.part(count);
+                }
+            }
             Action::Link { from, to, .. }
             | Action::Noise { from, to, .. }
             | Action::Late { from, to, .. } => {
@@ -63,15 +72,18 @@ impl Meanwhile {
             | Action::Rate { one, other, .. } => {
                 self.apart.insert(pair(place(*one), place(*other)));
             }
-            Action::Partition { .. } => {
-                self.apart.extend((0..count).flat_map(|one| (0..one).map(move |other| pair(one, other))));
-            }
+            Action::Partition { .. } => self.part(count),
             Action::Heal => {
                 for pair in std::mem::take(&mut self.apart) {
                     self.begins(pair, now);
                 }
             }
         }
+    }
+
+    /// Takes note that nobody may hear anybody.
+    fn part(&mut self, count: usize) {
+        self.apart.extend((0..count).flat_map(|one| (0..one).map(move |other| pair(one, other))));
     }
 
     fn begins(&mut self, who: (usize, usize), at: u64) {
@@ -97,8 +109,7 @@ impl World {
     pub(super) fn look_meanwhile(&mut self) -> Result<(), Failure> {
         let now = self.timeline.now_ms();
         let is_soon = self.meanwhile.noted.back().is_some_and(|(at, _)| now < at + EVERY_MS);
-        let revived = self.processes.iter().any(|process| process.revived);
-        if self.meanwhile.is_off || revived || self.limits_differ || self.peace || is_soon {
+        if self.meanwhile.is_off || self.peace || is_soon {
             return Ok(());
         }
         self.judge(true)?;
@@ -123,21 +134,26 @@ impl World {
         let Some((then, heads)) = self.meanwhile.noted.front().filter(|(at, _)| at + PEACE_MS <= now) else {
             return Ok(());
         };
+        let (then, mut late) = (*then, Vec::new());
         for (other, had) in heads.iter().enumerate() {
             for (one, process) in self.processes.iter().enumerate() {
-                if one == other || !self.meanwhile.are_well(one, other, *then) {
+                if one == other || !self.meanwhile.are_well(one, other, then) {
                     continue;
                 }
                 let lacks =
                     |(stream, seq): &(&ReplicaId, &u64)| process.judged_heads.get(stream) < Some(*seq);
-                if let Some((stream, seq)) = had.iter().filter(|(_, seq)| **seq > 0).find(lacks) {
-                    let (one, other) = (process.id, self.processes[other].id);
-                    let detail = format!(
-                        "{one} lacks commit {seq} of {stream}, which {other} had at {then} ms\n{}",
-                        self.explain()
-                    );
-                    return fail("Y22 those who hear each other converge meanwhile", detail);
-                }
+                let lacked = had.iter().filter(|(_, seq)| **seq > 0).filter(lacks);
+                late.extend(lacked.map(|(stream, seq)| (one, other, *stream, *seq)));
+            }
+        }
+        for (one, other, stream, seq) in late {
+            if self.find_unexcused(&[one], other, stream)?.is_some() {
+                let (one, other) = (self.processes[one].id, self.processes[other].id);
+                let detail = format!(
+                    "{one} lacks commit {seq} of {stream}, which {other} had at {then} ms\n{}",
+                    self.explain()
+                );
+                return fail("Y22 those who hear each other converge meanwhile", detail);
             }
         }
         Ok(())

@@ -1,17 +1,18 @@
 //! The end of a run: the faults end, the replicas converge, and then they send each other hellos and nothing else.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use syncline::{Limits, Status};
+use syncline::{Limits, Refusal, ReplicaId, Status};
 use syncline_backends::Link;
 
 use super::World;
 use super::judging::stored_heads;
-use super::processes::{Process, has_bit};
+use super::processes::Process;
 use crate::sim::app::Version;
 use crate::sim::oracle::View;
-use crate::sim::plan::FAR_MS;
+use crate::sim::plan::{FAR_MS, Sizes};
 use crate::sim::time::{EPOCH_MS, Wall};
 use crate::sim::{Failure, fail};
 
@@ -33,14 +34,22 @@ impl World {
         self.network.set_all(Link::default());
         let now = self.timeline.now_ms();
         // Apps that do not know sets, know an older schema or cannot merge all of them start again as a version that can,
-        // which merges the values that they had kept. So do those whose limits were too small, which take then what they had refused.
+        // which merges the values that they had kept. So do those whose limits were too small, in every other run: they take
+        // then what they had refused.
         let newest = self.processes.iter().map(|process| process.app.version.schema).max().unwrap_or(1);
         for at in 0..self.processes.len() {
             let app = &mut self.processes[at].app;
             app.troubled.set(None);
             let updates = app.version.ill || app.version.schema < newest;
             app.update(Version { schema: newest, ill: false, ..app.version });
-            let raises = self.limits_differ && has_bit(self.plan.tight, at);
+            let raises = match self.processes[at].sizes {
+                Sizes::Small | Sizes::SmallValues => self.limits_differ && self.plan.seed & 2 == 0,
+                Sizes::FewMembers => true,
+                Sizes::Usual | Sizes::Wrong => false,
+            };
+            if raises {
+                self.processes[at].sizes = Sizes::Usual;
+            }
             if raises || updates || !self.processes[at].knows_sets.get() {
                 self.kill(at);
             }
@@ -80,11 +89,12 @@ impl World {
             views.push(self.oracle.borrow().judge(process.id, &process.disk.image())?);
         }
         let agree = views.iter().zip(views.iter().skip(1)).all(|(one, other)| one.has_as(other));
+        self.parted = false;
         if agree {
             return Ok(Some(views));
         }
-        self.parted = self.has_parted(&views)?;
-        Ok(self.parted.then_some(views))
+        self.parted = true;
+        Ok(self.has_parted(&views)?.then_some(views))
     }
 
     /// Checks what the replicas do after they have converged.
@@ -118,10 +128,10 @@ impl World {
         let frames = self.network.total().sent_frames - before;
         let pairs = running * running.saturating_sub(1);
         // A restored replica asks for what it has lost, ever more rarely, and may never get it. So does a damaged one, and
-        // others ask it for what it cannot serve.
+        // others ask it for what it cannot serve. Nor may all get what is too large for some.
         let restored = self.processes.iter().any(|process| !process.is_sound());
         let allowed = pairs * IDLE_FRAMES_MIN..=pairs * IDLE_FRAMES_MAX;
-        if !restored && !allowed.contains(&frames) {
+        if !restored && !self.parted && !allowed.contains(&frames) {
             let detail = format!("{frames} frames in 90 s between {running} replicas that agree");
             return fail("Y14 an idle network is silent but for hellos", detail);
         }
@@ -131,14 +141,20 @@ impl World {
     /// A replica all of whose commits its peers have knows of no peer that refuses them (Y17). Nothing is asked of a
     /// peer that is restored or gone.
     fn check_accepted(&mut self, at: usize) -> Result<(), Failure> {
-        if self.parted {
-            return Ok(());
-        }
         let honest = self.processes.iter().filter(|other| other.running && other.is_sound());
-        let honest: Vec<_> = honest.map(|other| other.id).collect();
+        let honest: BTreeMap<_, _> = honest.map(|other| (other.id, other.limits.value_bytes_max)).collect();
         let Some(status) = self.status_of(at)? else { return Ok(()) };
-        let mut refusing = status.peers.into_iter().filter(|peer| honest.contains(&peer.replica));
-        match refusing.find_map(|peer| Some((peer.replica, peer.refuses?))) {
+        let oracle = self.oracle.borrow();
+        let is_so = |by: ReplicaId, refusal: &Refusal| {
+            let seq = refusal.stop.seq();
+            honest
+                .get(&by)
+                .is_none_or(|max| self.limits_differ && oracle.is_larger(status.replica, seq, *max))
+                || oracle.rests_on_fork(status.replica, seq)
+        };
+        let mut refusing =
+            status.peers.iter().filter_map(|peer| Some((peer.replica, peer.refuses.as_ref()?)));
+        match refusing.find(|(by, refusal)| !is_so(*by, refusal)) {
             Some((by, refusal)) => {
                 let detail = format!("{} is refused by {by}: {refusal}", self.processes[at].id);
                 fail("Y17 a refusal ends with its commit", detail)

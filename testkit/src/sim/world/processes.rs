@@ -9,7 +9,7 @@ use std::rc::Rc;
 use futures::FutureExt as _;
 use futures::future::join;
 use syncline::internals::history::StoredRecord;
-use syncline::{DeviceId, Limits, ReplicaId, StopReason, TransactionManager, Uuid};
+use syncline::{DeviceId, Limits, OpenError, ReplicaId, StopReason, TransactionManager, Uuid};
 
 use super::judging::stored_heads;
 use super::telling::Ear;
@@ -18,7 +18,7 @@ use super::{GROUP, World};
 use crate::sim::Failure;
 use crate::sim::app::App;
 use crate::sim::models::APP_PANICS;
-use crate::sim::plan::{Plan, REPLICAS_MAX};
+use crate::sim::plan::{REPLICAS_MAX, Sizes};
 use crate::sim::store::{Image, SimDisk, SimStore};
 use crate::sim::time::{SimClock, Timeline};
 use crate::tap::{Tap, Tapped};
@@ -33,6 +33,9 @@ const ROWS_EACH: u64 = 400;
 
 /// A store that was written is judged after so long a time.
 const JUDGED_MS: u64 = 1_000;
+
+/// The same in a large group, where all stores are written for each commit.
+const JUDGED_IN_A_CROWD_MS: u64 = 10_000;
 
 /// The process of a replica, with what outlives it: its disk, its clock, what it has sent.
 pub(super) struct Process {
@@ -68,6 +71,12 @@ pub(super) struct Process {
     pub(super) revived: bool,
     /// Whether a bit of its disk has flipped.
     pub(super) damaged: bool,
+    /// The limits of its next life.
+    pub(super) sizes: Sizes,
+    /// The limits of its life.
+    pub(super) limits: Limits,
+    /// The smallest values that it ever took.
+    pub(super) value_bytes_least: usize,
     /// Whether its wall clock was ever wrong.
     pub(super) was_wrong: Rc<Cell<bool>>,
     /// Whether the app that opened its store last knows sets. Another one merges nothing before its opening has ended.
@@ -123,6 +132,9 @@ impl Process {
             rolled_back: false,
             revived: false,
             damaged: false,
+            sizes: Sizes::Usual,
+            limits: Limits::default(),
+            value_bytes_least: Limits::default().value_bytes_max,
             was_wrong: Rc::default(),
             knows_sets: Rc::new(Cell::new(true)),
             app: App::default(),
@@ -148,8 +160,11 @@ impl Process {
 
     /// Whether its store is to be judged: after each write, while it is small. To judge a large one takes long, so that is
     /// left out until a part of it is new, or some time has passed.
-    pub(super) fn is_due(&self, now: u64) -> bool {
+    pub(super) fn is_due(&self, now: u64, in_a_crowd: bool) -> bool {
         let written = self.disk.writes() - self.judged_writes;
+        if in_a_crowd {
+            return written > 0 && now >= self.judged_at + JUDGED_IN_A_CROWD_MS;
+        }
         written > 0 && (written * ROWS_EACH >= self.rows || now >= self.judged_at + JUDGED_MS)
     }
 
@@ -186,6 +201,24 @@ impl Process {
     /// Its manager, while its driver runs.
     pub(super) fn manager(&self) -> Option<Manager> {
         self.manager.borrow().clone()
+    }
+
+    /// Opens the store with limits that contradict each other, which fails with a typed error and writes nothing.
+    fn is_refused(
+        &self,
+        builder: syncline::Builder<SimStore>,
+        findings: Findings,
+    ) -> impl Future<Output = ()> + use<> {
+        let (id, disk, ended) = (self.id, self.disk.clone(), Rc::clone(&self.ended));
+        async move {
+            let writes = disk.writes();
+            let opened = builder.open().await.map(drop);
+            if !matches!(opened, Err(OpenError::Limits { .. })) || disk.writes() != writes {
+                let detail = format!("{id} opens with wrong limits: {opened:?}");
+                findings.report(Failure { property: "C16 wrong limits are refused", detail, at_ms: 0 });
+            }
+            ended.set(true);
+        }
     }
 
     /// One life of the process: opens its store as `builder` says and runs the driver until that ends.
@@ -231,8 +264,9 @@ impl World {
     /// founds the group.
     pub(super) fn add_process(&mut self, introducer: Option<usize>, device: Option<DeviceId>) {
         let at = self.processes.len();
-        if at < usize::from(REPLICAS_MAX) {
-            let process = Process::new(at, introducer, device, &self.timeline);
+        if at < self.plan.places_max() {
+            let mut process = Process::new(at, introducer, device, &self.timeline);
+            process.sizes = if has_bit(self.plan.tight, at) { Sizes::Small } else { Sizes::Usual };
             // Some stores can undo a part of a transaction, others only all of it.
             process.disk.set_undoes(has_bit(self.plan.seed.to_le_bytes()[0], at));
             self.processes.push(process);
@@ -257,7 +291,7 @@ impl World {
 
     fn start(&mut self, at: usize) {
         let introducer = self.processes[at].introducer.map(|one| self.processes[one].id);
-        let limits = if self.is_tight(at) { tight(&self.plan) } else { wide(&self.plan) };
+        let limits = self.processes[at].sizes.limits(&self.plan);
         let process = &mut self.processes[at];
         process.starts_at = None;
         if process.running || process.lost {
@@ -265,6 +299,13 @@ impl World {
         }
         process.running = true;
         process.starts += 1;
+        let are_wrong = process.sizes == Sizes::Wrong;
+        if are_wrong {
+            process.sizes = Sizes::Usual;
+        } else {
+            process.value_bytes_least = process.value_bytes_least.min(limits.value_bytes_max);
+            process.limits = limits.clone();
+        }
         process.ear.take();
         process.ended.set(false);
         let sets = self.peace || !has_bit(self.plan.older_apps, at);
@@ -277,14 +318,19 @@ impl World {
             .transport(Tapped::new(self.network.transport(), process.tap.clone()))
             .limits(limits)
             .rules(self.rules)
-            .checked(true);
+            .checked(at < usize::from(REPLICAS_MAX));
         builder = process.app.register(builder, sets);
         builder = match introducer {
             None => builder.found(GROUP),
             Some(introducer) => builder.join(GROUP, introducer),
         };
-        let life = process.live(builder, sets, &self.timeline, &self.findings);
-        self.executor.spawn(Some(at), life);
+        if are_wrong {
+            let refused = process.is_refused(builder, self.findings.clone());
+            self.executor.spawn(Some(at), refused);
+        } else {
+            let life = process.live(builder, sets, &self.timeline, &self.findings);
+            self.executor.spawn(Some(at), life);
+        }
     }
 
     /// Sets the time at which processes start again that died in an operation of their store, or whose driver has
@@ -333,39 +379,12 @@ impl World {
         (process.rolled_back, process.revived) = (true, writes);
         process.starts_at = Some(now + 10);
         let commits = stored_heads(process).get(&id).copied().unwrap_or(0);
-        self.oracle.borrow_mut().forget(id, commits);
+        self.oracle.borrow_mut().forget(id, commits, writes);
         Ok(())
-    }
-
-    /// Whether the limits of the process at place `at` are as small as they may be. What is too large for them is taken
-    /// once the faults have ended, since then all have the same limits.
-    pub(super) fn is_tight(&self, at: usize) -> bool {
-        has_bit(self.plan.tight, at) && !(self.peace && self.limits_differ)
     }
 
     pub(super) fn manager(&self, at: usize) -> Option<Manager> {
         self.processes.get(at)?.manager()
-    }
-}
-
-/// The usual limits of a process.
-fn wide(plan: &Plan) -> Limits {
-    Limits { page_bytes_max: plan.page_bytes as usize, ..Limits::default() }
-}
-
-/// Limits that are as small as they may be.
-fn tight(plan: &Plan) -> Limits {
-    Limits {
-        value_bytes_max: 512,
-        commit_changes_max: 16,
-        commit_bytes_max: 2048,
-        queue_bytes_max: 8192,
-        round_commits_max: 4,
-        event_commits_max: 4,
-        members_max: 8,
-        page_bytes_max: (plan.page_bytes as usize).min(6144),
-        frame_bytes_max: 6144,
-        ..Limits::default()
     }
 }
 
