@@ -96,6 +96,7 @@ pub(super) struct Photo {
     #[sync(id)]
     pub(super) id: u32,
     pub(super) serial: u64,
+    #[serde(with = "serde_bytes")]
     pub(super) pixels: Vec<u8>,
 }
 

@@ -173,7 +173,10 @@ fn serials_in(record: &RecordKey, schema: u16, value: &[u8]) -> BTreeSet<u64> {
     match record.model() {
         Note::SYNC_MODEL => decode::<Note>(value).map(|note| [note.serial].into()).unwrap_or_default(),
         Place::SYNC_MODEL => decode::<Place>(value).map(|place| [place.serial].into()).unwrap_or_default(),
-        Photo::SYNC_MODEL => decode::<Photo>(value).map(|photo| [photo.serial].into()).unwrap_or_default(),
+        // The pixels come last, and are not read: they are large.
+        Photo::SYNC_MODEL => {
+            decode::<(u32, u64)>(value).map(|(_, serial)| [serial].into()).unwrap_or_default()
+        }
         Set::SYNC_MODEL => serials_of_set(schema, value).unwrap_or_default(),
         _ => BTreeSet::new(),
     }
