@@ -31,6 +31,14 @@ impl JoinedWrites {
         }
     }
 
+    /// Takes note that the store of a replica was put back: of what its app was told, the store may have nothing any more. It
+    /// has no row without its commit all the same.
+    pub(super) fn put_back(&mut self, replica: ReplicaId) {
+        let of_replica = self.0.range_mut((replica, 0)..=(replica, u64::MAX));
+        let told = of_replica.map(|(_, write)| write).filter(|write| write.outcome == Outcome::Committed);
+        told.for_each(|write| write.outcome = Outcome::Open);
+    }
+
     /// The app's rows of a replica whose own commits put these `serials` are those that belong to them, those that it was
     /// told are written, and none that failed.
     pub(super) fn check(

@@ -283,6 +283,7 @@ impl Oracle {
     /// learned anew. If its app `writes`, its stream may get a second history.
     pub(super) fn forget(&mut self, replica: ReplicaId, commits: u64, writes: bool) {
         self.known.insert(replica, commits);
+        self.joined.put_back(replica);
         if writes {
             self.put_back.insert(replica, commits);
         }
