@@ -115,10 +115,10 @@ impl<S: Storage> Driver<S> {
                     // commits then form one round instead of a round of one and a round of all others.
                     Yield::default().await;
                 }
-                closed = self.take_what_has_arrived();
-                if closed {
-                    self.engine.close();
-                }
+                closed |= self.take_what_has_arrived();
+            }
+            if closed {
+                self.engine.close();
             }
             if self.engine.is_between_effects() {
                 // Yield after frames: an endless run of them must not keep other tasks from running, the store's too.
@@ -138,7 +138,7 @@ impl<S: Storage> Driver<S> {
             if closed && self.engine.is_idle() && !self.engine.has_calls() {
                 return Ok(());
             }
-            self.wait().await?;
+            closed |= self.wait(closed).await?;
         }
     }
 
@@ -183,8 +183,9 @@ impl<S: Storage> Driver<S> {
         true
     }
 
-    /// Waits for the next thing to happen: a result of the store, a call, a request, a frame or a deadline.
-    async fn wait(&mut self) -> Result<(), StopReason> {
+    /// Waits for the next thing to happen: a result of the store, a call, a request, a frame or a deadline. Returns whether
+    /// it has found that no more calls come.
+    async fn wait(&mut self, closed: bool) -> Result<bool, StopReason> {
         enum Arrived<S> {
             Done(Result<Input, StopReason>),
             Request(Option<(Request<S>, Waiting)>),
@@ -196,9 +197,10 @@ impl<S: Storage> Driver<S> {
             let Channels { requests, control, .. } = &mut self.channels;
             let done = next_done(&mut self.running).map(Arrived::Done);
             // Leave calls in the channel while a write is under way: together they form the next round.
-            let idle = self.engine.is_idle();
+            // A channel that is closed says so at once, again and again: no deadline would be reached beside it.
+            let takes = self.engine.is_idle() && !closed;
             let requests =
-                async { if idle { Arrived::Request(requests.recv().await) } else { pending().await } };
+                async { if takes { Arrived::Request(requests.recv().await) } else { pending().await } };
             let control = next_control(control).map(Arrived::Control);
             let incoming = self.line.receive(self.engine.has_room()).map(Arrived::Incoming);
             let timeout = self.engine.next_timeout();
@@ -214,8 +216,7 @@ impl<S: Storage> Driver<S> {
         match arrived {
             Arrived::Done(input) => self.engine.handle(self.line.now(), input?),
             Arrived::Request(Some((request, waiting))) => self.take(request, waiting),
-            // No more calls come: `take_what_has_arrived` finds that out again and closes the engine.
-            Arrived::Request(None) => {}
+            Arrived::Request(None) => return Ok(true),
             Arrived::Control(control) => {
                 answer(&mut self.engine, &self.line, &mut self.callers, &mut self.channels.requests, control);
             }
@@ -228,7 +229,7 @@ impl<S: Storage> Driver<S> {
             }
             Arrived::Time => self.engine.handle(self.line.now(), Input::Tick),
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Answers every caller, then closes the store. Callers return to the app only once the store is closed, so that
