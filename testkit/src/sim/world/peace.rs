@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use syncline::{Limits, Refusal, ReplicaId, Status};
+use syncline::{JoinWait, Limits, Refusal, ReplicaId, Status};
 use syncline_backends::Link;
 
 use super::World;
@@ -168,9 +168,18 @@ impl World {
         let id = self.processes[at].id;
         let own = stored_heads(&self.processes[at]).get(&id).copied().unwrap_or(0);
         let status = self.status_of(at)?;
-        // Those whom it does not know to be members do not talk to it.
+        // Those whom it does not know to be members do not talk to it. If its disk is of a time before it was a member, it
+        // listens to its introducer alone, which may be lost.
+        let introducer = self.processes[at].introducer.map(|one| self.processes[one].id);
+        let listens = |status: &Status, to| match status.joining {
+            None | Some(JoinWait::OtherDevice { .. }) => true,
+            Some(_) => introducer == Some(to),
+        };
         let hears = |other: &Process| {
-            status.as_ref().is_some_and(|status| status.members.contains(&other.id)) && other.knows(id)
+            let to = other.id;
+            let is_heard =
+                status.as_ref().is_some_and(|status| status.members.contains(&to) && listens(status, to));
+            is_heard && other.knows(id)
         };
         let others = self.processes.iter().filter(|other| !other.lost && other.is_sound());
         let mut heard = others.filter(|other| hears(other));
