@@ -79,7 +79,7 @@ fn a_frame_that_is_lost_has_taken_its_time() {
     assert_eq!((now(b.receive()).unwrap(), clock.mono()), (frame(A, 2), Mono(16)));
 }
 
-/// What is sent into a partition piles up nowhere: once it ends, frames pass as on a free link.
+/// Frames that are sent into a partition pile up nowhere: once it ends, others pass as on a free link.
 #[test]
 fn a_frame_that_is_blocked_takes_no_time() {
     let clock = ManualClock::at(0);

@@ -226,7 +226,7 @@ impl Engine {
         let is_projected =
             |key| RecordKey::from_bytes(key).is_some_and(|key| self.context.is_projected(&key));
         if batch.puts().any(|(key, _)| is_projected(key)) {
-            // What a projection made of the damaged value is wrong too.
+            // A projection has made something of the damaged value, which is wrong too.
             let job = self.writes.begin(Doing::MendingProjected);
             return self.effects.push_back(Effect::WriteProjected(job, batch));
         }
@@ -253,7 +253,7 @@ impl Engine {
             Mend::Head(head) => self.head_is_mended(stream, head),
             Mend::Floor(point) => {
                 let head = self.ledger.begins_at(stream, point);
-                self.ledger_mut().put_right(head, stream);
+                self.ledger_mut().mend(stream, head);
                 return self.tell(Event::Mended(damage));
             }
             Mend::Values(..) => {}

@@ -185,7 +185,7 @@ impl Checks {
 
     /// The next step, if no read is under way.
     pub(super) fn step(&mut self, ledger: &Ledger, kept_of: ReplicaId) -> Option<Step> {
-        // What was found is written before the walks go on.
+        // The walks go on once the mend is written: behind it they read what it has written.
         if self.reads || self.mend.is_some() {
             return None;
         }

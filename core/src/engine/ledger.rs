@@ -206,12 +206,6 @@ impl Ledger {
         Head { floor: floor.seq, floor_digest: floor.digest, ..self.head(stream) }
     }
 
-    /// Takes a head that goes no further than the one here.
-    pub(super) fn put_right(&mut self, head: Head, stream: ReplicaId) {
-        debug_assert_eq!(head.point(), self.head(stream).point(), "the place of a head is another matter");
-        self.heads.insert(stream, head);
-    }
-
     /// Lets the next own commit rest on nothing of a stream, since its head is damaged.
     pub(super) fn leave_out(&mut self, stream: ReplicaId) {
         self.moved.remove(&stream);

@@ -20,7 +20,7 @@ use super::ledger::Ledger;
 /// Names a commit.
 type Dot = (ReplicaId, u64);
 
-/// What there is to mend the values of a commit with.
+/// A commit whose values are mended, with all that is here of them.
 pub(super) struct Mender<'a> {
     pub(super) stream: ReplicaId,
     pub(super) seq: u64,
@@ -127,7 +127,7 @@ fn is_of(header: &Header, entry: &LogEntry, change: &Reference) -> bool {
     let Some(named) = named.and_then(|at| entry.changes.get(at)) else { return false };
     let alone = Header::of(named, entry.stamp, header.seq);
     match header.merge {
-        // What was merged of several values has the stamp of the last of them.
+        // A record that was merged of several values has the stamp of the last of them.
         Some(merge) if merge.mixed => alone.stamp == header.stamp,
         _ => header.fits(&alone),
     }

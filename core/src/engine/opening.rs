@@ -125,14 +125,12 @@ pub(crate) fn open(
     let mut heads = read_heads(&found.heads).map_err(format)?;
     let unproven = prove_heads(&mut batch, identity.group, &mut heads, &found.ends);
     let missing = |what| format(FormatError::Damaged { what });
-    let own = heads.get(&identity.replica).ok_or_else(|| missing("the own head, which is missing,"))?;
+    heads.get(&identity.replica).ok_or_else(|| missing("the own head, which is missing,"))?;
     let clock = found.clock.as_deref().ok_or_else(|| missing("the clock, which is missing,"))?;
     let clock = clock_from_value(identity.replica, clock).map_err(format)?;
     let follows = ask.rules.clock_follows;
-    let seen = heads
-        .values()
-        .map(|head| head.stamp)
-        .filter(|stamp| follows || stamp.replica() == own.stamp.replica());
+    let seen =
+        heads.values().map(|head| head.stamp).filter(|stamp| follows || stamp.replica() == identity.replica);
     let clock = prove_clock(&mut batch, clock, seen, unproven.is_empty(), ask.limits.max_drift_ms);
     let members = read_members(&found.members).map_err(format)?;
     let seen = read_models(&found.models).map_err(format)?;
@@ -159,7 +157,7 @@ pub(crate) fn open(
     .map_err(format)?
     {
         let mut acked = peer_from_value(value).map_err(format)?;
-        // Nobody has what was not committed. An acknowledgement never falls, so a damaged one would stand for ever.
+        // An acknowledgement of commits that do not exist is damaged. It would stand for ever, since none ever falls.
         let own = engine.ledger.own().seq;
         acked.retain(|stream, point| *stream != identity.replica || point.seq <= own);
         engine.peers.remember(replica, acked);

@@ -543,7 +543,7 @@ mod tests {
         assert!(puller.is_free());
     }
 
-    /// It waits for the page before it, which may take long: that says nothing about the peer.
+    /// A page behind another waits for that one, which may take long: its time says nothing about the peer.
     #[test]
     fn a_page_behind_one_that_took_its_time_is_waited_for() {
         let mut puller = new();

@@ -336,7 +336,7 @@ impl Oracle {
         }
         let has_fork = self.fork_of(stream).is_some();
         let (seq, digest) = view.head(stream);
-        // What is here is as long: then it is another history.
+        // A head here that is as long is of another history.
         let Some(next) = other.logged(stream, seq + 1) else { return has_fork };
         if has_fork
             && (excuses.forked.contains(&(view.replica, stream)) || seq > 0 && next.previous != digest)
@@ -454,16 +454,6 @@ fn check_whole(replica: ReplicaId, image: &Image) -> Result<(), Failure> {
 }
 
 /// The projections of a store have its records, whatever those are (C18).
-pub(super) fn check_projections(replica: ReplicaId, image: &Image) -> Result<(), Failure> {
-    let read = || {
-        Ok::<_, syncline::Error>((block_on(history::projections(image))?, block_on(history::records(image))?))
-    };
-    match read() {
-        Ok((projections, records)) => check_tables(replica, &projections, &records, &image.1),
-        Err(error) => fail("I1 a store is whole", format!("{replica}: {error}")),
-    }
-}
-
 fn check_tables(
     replica: ReplicaId,
     projections: &[StoredProjection],

@@ -299,9 +299,9 @@ pub enum Action {
 /// How code of an app fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Failing {
-    /// It returns an error.
+    /// The code returns an error.
     Error,
-    /// It panics.
+    /// The code panics.
     Panic,
 }
 

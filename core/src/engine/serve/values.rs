@@ -7,8 +7,8 @@
 //! more. So a page takes few large reads, and no more memory beyond its room than one write puts into records.
 //!
 //! A value counts as found only with the digest that its commit names; a check of the log wants its record as the commit
-//! wrote it, too. A commit whose value is found nowhere, or is
-//! damaged, ends its own stream in the page, and with it all that rests on it. Everything else is served.
+//! wrote it, too. A commit whose value is found nowhere, or is damaged, ends its own stream in the page, and with it all
+//! that rests on it. Everything else is served.
 //!
 //! Owns: the commits of the page with their values, and the values that are still to be read. Holds always: each value
 //! is asked for at most once in each phase; no commit is served whose value is lost, nor one that rests on it.
@@ -40,7 +40,7 @@ pub(in crate::engine) struct Values {
 }
 
 /// How closely what is found is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum Care {
     /// Not at all.
     Nothing,

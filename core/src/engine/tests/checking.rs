@@ -493,7 +493,7 @@ fn an_author_that_was_asked_for_a_value_again_hears_how_much_is_here() {
 }
 
 impl World {
-    /// What a peer alone was told since the last time.
+    /// The messages to a peer alone since the last time.
     fn said_to(&mut self, peer: ReplicaId) -> Vec<Message> {
         let said = self.said().into_iter();
         said.filter_map(|(to, message)| (to == Some(peer)).then_some(message)).collect()

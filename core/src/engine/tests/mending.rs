@@ -67,7 +67,7 @@ fn a_record_of_another_commit_stays() {
     assert!(world.content() == before);
 }
 
-/// What a projection made of a damaged value is made again of the right one, in the same transaction.
+/// A row that a projection made of a damaged value is made again of the right one, in the same transaction.
 #[test]
 fn projections_follow_what_is_mended() {
     let mut world = relay();
@@ -91,7 +91,7 @@ fn projections_follow_what_is_mended() {
                 undone += 1;
                 let error = Error::Panicked { message: "it cannot".into() };
                 world.handle(Input::Projected(job, Err(error)));
-                // What was not mended is asked for again at the next hello.
+                // A place that was not mended is asked for again at the next hello.
                 Input::Frame(C, hello(2, &[world.head_of(B)]))
             }
             Effect::WriteProjected(job, batch) => {

@@ -406,7 +406,7 @@ fn y15_a_page_that_was_begun_before_the_proof_hides_the_own_stream() {
     }
 }
 
-/// What is left to be said of the own stream is not said once it has a second history.
+/// An acknowledgement of the own stream that waits is not said any more once the stream has a second history.
 #[test]
 fn an_acknowledgement_of_a_second_history_that_waits_is_not_sent() {
     let mut world = World::limited(Limits { frame_bytes_max: 400, ..Limits::default() });

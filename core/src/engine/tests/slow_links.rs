@@ -128,15 +128,31 @@ fn a_page_that_is_coming_is_waited_for() {
     }
 }
 
+/// Says hello as `b`, which has commits; returns the pull that asks for them.
+fn asked_by_hello(world: &mut World, b: &Author) -> Pull {
+    world.said();
+    world.feed(B, hello(1, &[b.head()]));
+    let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked") };
+    pull.clone()
+}
+
+/// The pull, and the one that goes on from it, which were sent since the last time.
+fn pull_and_next(world: &mut World) -> (Pull, wire::PullOn) {
+    let asked = world.said().into_iter().map(|(_, message)| message);
+    let mut asked = asked.filter(|message| matches!(message, Message::Pull(_) | Message::PullOn(_)));
+    match (asked.next(), asked.next(), asked.next()) {
+        (Some(Message::Pull(pull)), Some(Message::PullOn(on)), None) => (pull, on),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Y16: a late page is an answer: it ends the pause of its peer, and the next page is asked for at once.
 #[test]
 fn a_page_that_comes_late_is_an_answer() {
     let mut world = World::connected(Rules::ALL);
     let mut b = Author::new(B, B_DEVICE);
     let made = [b.tag(1, "a"), b.tag(2, "b")];
-    world.said();
-    world.feed(B, hello(1, &[b.head()]));
-    let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked") };
+    let pull = &asked_by_hello(&mut world, &b);
     world.pass(30_000);
     assert!(world.backs_off(B) && world.pulls().is_empty());
     world.feed(B, page_of(answer(pull, true), &[&made[0]]));
@@ -154,17 +170,12 @@ fn pages_are_asked_for_behind_those_on_their_way() {
     let mut b = Author::new(B, B_DEVICE);
     let made: Vec<_> = (0..6).map(|n| b.tag(n, "some name")).collect();
     let coming = |id| wire::coming(GROUP, &wire::Coming { id, bytes: 6_000 });
-    world.said();
-    world.feed(B, hello(1, &[b.head()]));
-    let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked") };
+    let pull = &asked_by_hello(&mut world, &b);
     world.pass(10_000);
     world.feed(B, coming(pull.id));
     world.pass(1_000);
     world.feed(B, page_of(answer(pull, true), &[&made[0]]));
-    let said = world.said();
-    let pulls = said.iter().filter(|(_, message)| matches!(message, Message::Pull(_) | Message::PullOn(_)));
-    let asked: Vec<_> = pulls.collect();
-    let [(_, Message::Pull(pull)), (_, Message::PullOn(on))] = asked[..] else { panic!("{asked:?}") };
+    let (pull, on) = &pull_and_next(&mut world);
     assert_eq!((on.behind, on.id), (pull.id, pull.id.wrapping_add(1)));
     // The pages come one behind the other; nothing is asked for from the heads on until they have.
     world.feed(B, page_of(answer(pull, true), &[&made[1], &made[2]]));
@@ -184,18 +195,13 @@ fn the_page_behind_one_has_its_own_time() {
     let mut world = World::connected(Rules::ALL);
     let mut b = Author::new(B, B_DEVICE);
     let made: Vec<_> = (0..6).map(|n| b.tag(n, "some name")).collect();
-    world.said();
-    world.feed(B, hello(1, &[b.head()]));
-    let [(B, pull)] = &world.pulls()[..] else { panic!("B is asked") };
+    let pull = &asked_by_hello(&mut world, &b);
     world.pass(8_000);
     world.said();
     world.feed(B, wire::coming(GROUP, &wire::Coming { id: pull.id, bytes: 6_000 }));
     world.pass(1_000);
     world.feed(B, page_of(answer(pull, true), &[&made[0]]));
-    let said = world.said();
-    let pulls = said.iter().filter(|(_, message)| matches!(message, Message::Pull(_) | Message::PullOn(_)));
-    let asked: Vec<_> = pulls.collect();
-    let [(_, Message::Pull(pull)), (_, Message::PullOn(on))] = asked[..] else { panic!("{asked:?}") };
+    let (pull, on) = &pull_and_next(&mut world);
     // A round trip of 8 s gives a page 42 s to show itself. Its bytes take 8 s more, of which twice as much is given.
     world.pass(10_000);
     world.feed(B, page_of(answer(pull, true), &[&made[1]]));

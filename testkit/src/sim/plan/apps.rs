@@ -26,7 +26,7 @@ impl Kinds {
 
 /// Adds steps of apps to those of the plan with this seed.
 ///
-/// They are drawn apart from the others, so that the other steps of a seed stay as they are.
+/// These steps are drawn apart from the others, so that the other steps of a seed stay as they are.
 pub(super) fn add_steps(seed: u64, replicas: u8, ids: u32, steps: &mut Vec<Step>) {
     let mut rng = fastrand::Rng::with_seed(seed ^ 0x6170_7073);
     if rng.u8(0..10) >= APPS {

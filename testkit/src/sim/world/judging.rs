@@ -9,7 +9,7 @@ use syncline::internals::{MARKS, history};
 use super::World;
 use super::processes::Process;
 use crate::sim::plan::REPLICAS_MAX;
-use crate::sim::{Failure, fail, oracle};
+use crate::sim::{Failure, fail};
 
 impl World {
     /// Judges every store that was written since it was judged last, and is due or is to be judged in any case. The oracle
@@ -35,7 +35,6 @@ impl World {
             }
             let view = self.oracle.borrow().judge(process.id, &image)?;
             if process.rolled_back {
-                oracle::check_projections(process.id, &image)?;
                 continue;
             }
             let heads = view.heads.iter().map(|(stream, (seq, _))| (*stream, *seq)).collect();
