@@ -14,7 +14,7 @@ use super::mender::Mender;
 use super::pull::Kind;
 use super::reads::Reader;
 use super::stream::admission::cut_values;
-use super::wire::{self, Capped, Packed, Rebuilt, Show};
+use super::wire::{self, Packed, Rebuilt, Show};
 use super::writes::{Doing, Source};
 use super::{Decision, Engine};
 
@@ -125,10 +125,6 @@ impl Engine {
             let values = cut_values(&commit, &entry).ok()?;
             Some((entry, values))
         }));
-        if stream == from {
-            // The pull said that all behind the commit is missing here, so its author would send nothing live.
-            self.send(from, wire::ack(self.context.group(), &Capped(vec![self.ack_of(stream)])));
-        }
         true
     }
 

@@ -28,32 +28,43 @@ pub(super) struct Following {
     told_at: Option<Mono>,
     /// Whether the peer is to be told once more, when that is due: there is more than it was told of.
     tells_again: bool,
-    /// Whether the last page said that there is more, or is being made: the peer asks again by itself.
-    pulls: bool,
+    /// The peer asks again by itself as long as it has no more than this: the last page ended here and said that there is
+    /// more, or it is being made for a peer that has so much.
+    pulls: Option<u64>,
+    /// Whether the last pull named less than the peer had said before: it came late, or asks for a commit again. Its page
+    /// says nothing of what the peer will do.
+    is_late: bool,
 }
 
 impl Following {
     /// Takes the word of the peer that it has the stream up to `seq`.
     pub(super) fn has(&mut self, seq: u64) {
         self.has = self.has.max(Some(seq));
+        self.pulls.take_if(|upto| seq > *upto);
     }
 
     /// Takes the word of the peer that it has the stream up to `seq` and asks for what is behind: whatever was sent of it
-    /// may be lost.
+    /// may be lost. What a peer has once said to have, it does not lack later.
     pub(super) fn lacks_behind(&mut self, seq: u64) {
-        (self.has, self.sent, self.pulls, self.tells_again) = (Some(seq), None, true, false);
+        self.is_late = self.has.is_some_and(|has| has > seq);
+        if !self.is_late {
+            (self.has, self.sent, self.pulls, self.tells_again) = (Some(seq), None, Some(seq), false);
+        }
     }
 
     /// Takes note that a page goes to the peer, which ends at `upto` and says whether there is `more`.
     pub(super) fn page(&mut self, upto: u64, more: bool) {
+        if self.is_late {
+            return;
+        }
         let after = self.sent.map_or(self.has.unwrap_or(0), |(after, _)| after);
-        (self.sent, self.pulls, self.told) = (Some((after, upto)), more, self.told.max(upto));
+        (self.sent, self.pulls, self.told) = (Some((after, upto)), more.then_some(upto), self.told.max(upto));
         self.paged = upto;
     }
 
     /// Takes note that the page that the peer waits for has less than it could have.
     pub(super) fn page_failed(&mut self) {
-        self.pulls = false;
+        self.pulls = None;
     }
 
     /// Whether the peer has all commits up to `before`, or was sent them, and those up to `floor` not live: as long as
@@ -76,7 +87,7 @@ impl Following {
     /// Whether the peer is to be told that there is more than it was told of.
     pub(super) fn wants_word(&self, now: Mono) -> bool {
         let again = self.told_at.is_none_or(|at| after(at, TOLD_AGAIN_MS) <= now);
-        !self.pulls && (again || self.has.unwrap_or(0) >= self.told)
+        self.pulls.is_none() && (again || self.has.unwrap_or(0) >= self.told)
     }
 
     /// Takes note that there is more than the peer was told of, which it does not have to be told now.
@@ -87,7 +98,7 @@ impl Following {
     /// When the peer is to be told once more.
     pub(super) fn tells_again_at(&self) -> Option<Mono> {
         let at = self.told_at.map(|at| after(at, TOLD_AGAIN_MS));
-        at.filter(|_| self.tells_again && !self.pulls)
+        at.filter(|_| self.tells_again && self.pulls.is_none())
     }
 
     /// Takes note that the peer is told that the stream goes up to `seq`.
@@ -159,6 +170,27 @@ mod tests {
         assert!(!peer.wants_word(Mono(u64::MAX)), "it will ask");
         peer.page_failed();
         assert!(peer.wants_word(Mono(u64::MAX)));
+    }
+
+    /// The network may bring a pull twice, and the second time late; and a check asks for a commit again.
+    #[test]
+    fn a_pull_of_what_a_peer_has_long_had_says_nothing() {
+        let mut peer = Following::default();
+        peer.lacks_behind(1);
+        peer.page(2, true);
+        peer.has(3);
+        peer.live(3, 4);
+        peer.lacks_behind(1);
+        peer.page(2, true);
+        assert!(peer.is_level(4, 3), "commits go to it live");
+        assert!(peer.wants_word(Mono(0)), "it does not ask by itself");
+        peer.lacks_behind(3);
+        peer.page(4, true);
+        assert!(!peer.wants_word(Mono(0)), "it asks");
+        peer.has(4);
+        assert!(!peer.wants_word(Mono(0)), "for what is behind the page");
+        peer.has(5);
+        assert!(peer.wants_word(Mono(0)), "which it has got otherwise");
     }
 
     /// A word costs a slow link a frame, so none is said of commits that are on their way, or that the peer asks for.

@@ -473,33 +473,6 @@ fn a_peer_that_is_silent_but_for_its_hellos_keeps_no_check_from_its_end() {
     assert_eq!(world.damaged(B), None);
 }
 
-/// A pull of one commit again says that all behind it is missing here. Its author would send no commits live from then on.
-#[test]
-fn an_author_that_was_asked_for_a_value_again_hears_how_much_is_here() {
-    let commits = commits_of(&relay(), B);
-    for has_it in [false, true] {
-        let mut world = relay();
-        remove(&world, &keys::kept(B, 1, &RecordKey::new::<Tag>(&1)));
-        world.feed(B, hello(1, &[world.head_of(B)]));
-        world.checks();
-        let [pull] = &world.pulls_to(B)[..] else { panic!("B is asked") };
-        world.said();
-        let page = if has_it { vec![&commits[0]] } else { vec![] };
-        world.feed(B, page_of(answer(pull, true), &page));
-        let head = world.head_of(B);
-        let hears = |message: &Message| matches!(message, Message::Ack(heads) if heads.0.contains(&head));
-        assert!(world.said_to(B).iter().any(hears), "{has_it}");
-    }
-}
-
-impl World {
-    /// The messages to a peer alone since the last time.
-    fn said_to(&mut self, peer: ReplicaId) -> Vec<Message> {
-        let said = self.said().into_iter();
-        said.filter_map(|(to, message)| (to == Some(peer)).then_some(message)).collect()
-    }
-}
-
 /// A peer may have been silent since it was asleep. The next check asks it again, and need not wait for its hello.
 #[test]
 fn a_peer_that_was_silent_is_asked_by_the_next_check() {
