@@ -50,6 +50,9 @@ pub(super) struct Excuses {
     pub(super) forked: BTreeSet<(ReplicaId, ReplicaId)>,
     /// The largest value that each replica takes.
     pub(super) value_bytes_max: BTreeMap<ReplicaId, usize>,
+    /// The joiners that say that they wait to be added, and that a stream has two histories: the commit that adds them
+    /// may rest on the other one. Those who have the same history as they do not know them.
+    pub(super) waiting: BTreeSet<ReplicaId>,
 }
 
 /// What is known of a value that an app puts.
@@ -320,7 +323,8 @@ impl Oracle {
     /// Whether a store may lack what another one has of a stream: its next commit is too large for it, or of another history
     /// than what is here, or rests on what it may lack.
     pub(super) fn may_lack(&self, view: &View, other: &View, stream: ReplicaId, excuses: &Excuses) -> bool {
-        self.may_stop(view, other, stream, excuses, &mut BTreeSet::new())
+        excuses.waiting.contains(&view.replica)
+            || self.may_stop(view, other, stream, excuses, &mut BTreeSet::new())
     }
 
     fn may_stop(

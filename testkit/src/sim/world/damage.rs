@@ -6,8 +6,8 @@ use super::processes::Process;
 use crate::sim::{Failure, fail};
 
 impl World {
-    /// A damaged replica that has commits of its own which nobody can get says so: that its log is damaged (C19), or that
-    /// they refuse it.
+    /// A damaged replica that has commits of its own which nobody can get says so: that its log is damaged (C19), that
+    /// they refuse it, or that it was restored: then it does not offer its own stream.
     pub(super) fn check_damaged(&mut self, at: usize) -> Result<(), Failure> {
         let id = self.processes[at].id;
         let own = stored_heads(&self.processes[at]).get(&id).copied().unwrap_or(0);
@@ -18,7 +18,8 @@ impl World {
         let got = whole.map(|other| stored_heads(other).get(&id).copied().unwrap_or(0)).max();
         // Others may also hold what is stamped too far ahead.
         let says = status.streams.iter().any(|stream| stream.damaged.is_some())
-            || status.peers.iter().any(|peer| peer.refuses.is_some());
+            || status.peers.iter().any(|peer| peer.refuses.is_some())
+            || status.restored.is_some();
         // Where a stream has two histories, others may lack the other one and what rests on it, and say nothing.
         let oracle = self.oracle.borrow();
         let may_lack = |got: u64| oracle.fork_of(id).is_some() || oracle.rests_on_fork(id, got + 1);

@@ -72,6 +72,9 @@ impl World {
             let mut streams = status.streams.iter().filter(|one| one.replica == revived);
             if streams.any(|one| matches!(one.stopped, Some(StreamStop::Forked { .. }))) {
                 excuses.forked.insert((status.replica, revived));
+                if status.joining.is_some() {
+                    excuses.waiting.insert(status.replica);
+                }
             }
         }
         Ok(excuses)
