@@ -73,9 +73,12 @@ impl Pace {
         bytes.saturating_mul(2_000) / self.rate.unwrap_or(RATE).max(RATE_BELIEVED)
     }
 
-    /// Takes note that a round trip took no longer than this.
+    /// Takes note that a round trip took no longer than this. A peer answers a hello with its next one, so a bound above
+    /// what is known or assumed says nothing.
     pub(in crate::engine) fn took_at_most(&mut self, ms: u64) {
-        self.round_trip_ms = Some(self.round_trip_ms.map_or(ms, |known| known.min(ms)));
+        if ms < self.round_trip_ms.unwrap_or(ROUND_TRIP_MS) {
+            self.round_trip_ms = Some(ms);
+        }
     }
 
     /// Takes a round trip that was measured.
@@ -151,6 +154,8 @@ mod tests {
     fn the_wait_follows_the_round_trip_and_the_rate() {
         let mut pace = Pace::default();
         assert_eq!((pace.wait_ms(), pace.transfer_ms(1_000_000)), (30_000, 1_000_000));
+        pace.took_at_most(42_000);
+        assert_eq!(pace.wait_ms(), 30_000, "a bound above what is assumed");
         pace.took_at_most(40);
         pace.took_at_most(29_000);
         assert_eq!(pace.wait_ms(), 10_160, "a hello that was sent late proves nothing");
