@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::log::chain_start;
-use super::{Digest, FORMAT, FormatError, Reader, length};
+use super::log::{DigestCheck, chain_start, digest_check};
+use super::{Digest, FORMAT, FormatError, Reader, digest, length};
 use crate::clock::WallMs;
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::storage::{Key, Value};
 
-/// The identity of a store. It is written when the store is created and never changes.
+/// The identity of a store. It is written when the store is created and never changes. Nothing else in the store says the
+/// same, so the row has a check of its own: one flipped bit would make a member of another group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) group: GroupId,
@@ -21,7 +22,10 @@ impl Identity {
     const WHAT: &str = "the store";
 
     pub(crate) fn to_value(self) -> Value {
-        [&[FORMAT], &self.group.as_bytes()[..], self.device.as_bytes(), self.replica.as_bytes()].concat()
+        let row =
+            [&[FORMAT], &self.group.as_bytes()[..], self.device.as_bytes(), self.replica.as_bytes()].concat();
+        let check = digest_check(&digest(&row));
+        [row, check.to_vec()].concat()
     }
 
     pub(crate) fn parse(value: &[u8]) -> Result<Self, FormatError> {
@@ -29,8 +33,13 @@ impl Identity {
         let group = GroupId::from_bytes(reader.array()?);
         let device = DeviceId::from_bytes(reader.array()?);
         let replica = ReplicaId::from_bytes(reader.array()?);
+        let _check: DigestCheck = reader.array()?;
         reader.end()?;
-        Ok(Self { group, device, replica })
+        let identity = Self { group, device, replica };
+        if identity.to_value() != value {
+            return Err(FormatError::Damaged { what: Self::WHAT });
+        }
+        Ok(identity)
     }
 }
 
@@ -341,8 +350,14 @@ mod tests {
         golden.extend(1u128.to_be_bytes());
         golden.extend(2u128.to_be_bytes());
         golden.extend(1..=16);
+        golden.extend(&blake3::hash(&golden).as_bytes()[..8]);
         assert_eq!(identity.to_value(), golden);
         assert_eq!(Identity::parse(&golden).unwrap(), identity);
+        for bit in 0..golden.len() * 8 {
+            let mut flipped = golden.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(Identity::parse(&flipped).is_err(), "bit {bit}");
+        }
 
         let golden = [1, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88];
         assert_eq!(clock_value(stamp()), golden);

@@ -169,7 +169,7 @@ fn fields_of_rows() -> Vec<(&'static str, String)> {
     ];
     let member = "17 length and replica; 17 length and device; 1 corrections: 0; 1 time of the add: 0; 1 other adds: none";
     vec![
-        ("identity", "1 format; 16 group; 16 device; 16 replica".to_owned()),
+        ("identity", "1 format; 16 group; 16 device; 16 replica; 8 check".to_owned()),
         ("clock", "1 format; 8 time".to_owned()),
         ("model", "1 format; 1 shared, with its own merge; 2 schema: 3".to_owned()),
         ("projection_complete", format!("{projection}; 1 it has all records")),

@@ -74,12 +74,16 @@ impl World {
     }
 
     /// The stores of all replicas, once they are members, have the same commits and have merged them; `None` before that. Lost and
-    /// restored replicas are left out: they need not have all commits. So is a joiner that nobody is left to add.
+    /// restored replicas are left out: they need not have all commits. So is a joiner that nobody is left to add, or whose
+    /// introducer cannot take the commit that makes it a member itself.
     pub(super) fn converged(&mut self) -> Result<Option<Vec<View>>, Failure> {
         let mut views = Vec::new();
         let adders = self.adders();
         for (at, process) in self.processes.iter().enumerate() {
-            let is_alone = !process.added.get() && adders.iter().all(|adder| *adder == at);
+            let waits_for_ever =
+                process.introducer.is_some_and(|one| self.limits_differ && !adders.contains(&one));
+            let is_alone =
+                !process.added.get() && (waits_for_ever || adders.iter().all(|adder| *adder == at));
             if process.lost || !process.is_sound() || is_alone {
                 continue;
             }
