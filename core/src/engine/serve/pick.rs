@@ -262,6 +262,10 @@ impl Picker {
             let Some(row) = cursor.front() else { break };
             let rests = |cause: &Cause| self.end.seq_of(cause.stream) >= cause.seq;
             if !row.entry.after.iter().all(rests) {
+                if cursor.rows.is_empty() {
+                    // The row behind it must vouch for it first: the cause may be what is damaged.
+                    return self.read(at, ledger);
+                }
                 // The commit rests on a stream that was left out, and so do all later commits of its stream.
                 cursor.ended = true;
                 continue;

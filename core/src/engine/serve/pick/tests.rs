@@ -308,6 +308,20 @@ fn no_row_is_served_for_which_the_chain_does_not_vouch() {
     assert!(harm > 100, "without the rule {harm} of them are served");
 }
 
+/// A commit whose causes the puller lacks is left out without a word. A row that names causes which nobody has is damaged.
+#[test]
+fn a_damaged_cause_is_told_however_few_rows_are_read() {
+    let (b, _, mut logs) = logs();
+    // The seq of the only cause stands behind digest, format, device, time, count and stream.
+    let seq_at = 32 + 1 + 16 + 8 + 2 + 16;
+    logs.rows.get_mut(&keys::log(C, 2)).unwrap()[seq_at] ^= 1;
+    let heads = vec![at(&b.head, B), WireHead { stream: C, seq: 1, digest: logs.digest_before(C, 2) }];
+    for budget in [1, 1 << 20] {
+        let picked = logs.pick(Pull { budget, heads: Capped(heads.clone()), ..pull_all() });
+        assert_eq!((places(&picked), picked.damaged), (vec![], vec![(C, 2)]), "{budget}");
+    }
+}
+
 #[test]
 fn nothing_is_read_from_a_damaged_place_on_that_is_known() {
     let (_, logs) = long_stream(9);
