@@ -190,7 +190,7 @@ fn a_key_or_value_that_is_too_large_is_rejected_and_the_store_goes_on() {
     let mut batch = put("beside", "it");
     batch.put(vec![7; 4097], *b"");
     let error = write(&store, &batch).unwrap_err();
-    assert!(matches!(error, WriteError::Rejected(_)), "{error}");
+    assert!(matches!(error, WriteError::TooLarge(_)), "{error}");
     assert!(error.to_string().contains("a key may have 4096 bytes"), "{error}");
     assert_eq!(content(&store).unwrap(), model);
     // To read or to delete a key that is too large is no error: it is not there.

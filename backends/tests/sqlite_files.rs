@@ -412,7 +412,7 @@ fn a_size_that_sqlite_refuses_is_rejected_before_anything_begins() {
     let mut batch = put("small", "value");
     batch.put(*b"large", vec![0; 1_000_000_000]);
     let error = write(&store, &batch).unwrap_err();
-    assert!(matches!(error, WriteError::Rejected(_)), "{error}");
+    assert!(matches!(error, WriteError::TooLarge(_)), "{error}");
     assert!(error.to_string().contains("too large"), "{error}");
     drop(batch);
     write(&store, &put("small", "value")).unwrap();

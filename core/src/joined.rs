@@ -345,7 +345,7 @@ fn judge<T>(joined: Result<(), WriteError>, slot: &Slot<T>) -> Result<Result<T, 
             Some(Ok(done)) => Ok(Ok(done)),
             _ => Err(StopReason::Unknown(Arc::from(BoxError::from(COMMITTED_A_FAILURE)))),
         },
-        Err(WriteError::Rejected(error)) => Ok(Err(match outcome {
+        Err(WriteError::Rejected(error) | WriteError::TooLarge(error)) => Ok(Err(match outcome {
             Some(Err(spoiled @ Halt::Spoiled { .. })) => spoiled,
             Some(Err(_)) if error.is::<TransactionEnded>() => Halt::Error(TransactionEnded.into()),
             Some(Err(own)) => error.downcast().map_or(own, |error| Halt::Error(Error::Statement(*error))),

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 /// An error of a store, of a clock or of the app.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
-/// A key: any bytes, or none.
+/// A key: at least one byte, and any bytes.
 pub type Key = Vec<u8>;
 
 /// A value: any bytes, or none. An empty value is not an absent one.
@@ -29,7 +29,18 @@ pub struct Entry {
 /// An ordered byte keyspace with atomic, durable batches.
 ///
 /// The caller never has two writes in flight; reads run beside a write. If the caller drops the future of a `write`,
-/// the next write must start only after the dropped one has ended, applied or not.
+/// the next write must start only after the dropped one has ended, applied or not: that order is the duty of the store,
+/// since a caller that dropped the future cannot know when the write ends.
+///
+/// # What may block
+/// Methods are called on the threads of the app's executor. A read of a few hundred entries may run inline, where the
+/// engine is embedded; a longer one and a write should run on a thread of the store's own, since a flush takes
+/// milliseconds. A read must not wait for a write that is under way, unless the engine has no other way to keep
+/// `reads_see_last_write`.
+///
+/// # Drop
+/// Dropping the store waits until the writes that were sent have ended and the engine is closed, so that the same place
+/// can be opened again at once. Reads whose futures were dropped must not keep it longer than a moment.
 ///
 /// # Contract
 /// One property each in `syncline-testkit`, under the same name:
@@ -53,9 +64,9 @@ pub struct Entry {
 ///   does not wait for the first.
 /// - `cancel_is_all_or_nothing`: a future dropped at any point leaves all of its batch or nothing of it, and the
 ///   store usable.
-/// - `empty_is_not_absent`: an empty value, and a value under the empty key, are values like any other.
+/// - `empty_is_not_absent`: an empty value is a value like any other. The empty key is never used.
 /// - `sizes_are_kept`: keys and values of every size the store accepts come back as they went in; a size it does
-///   not accept is [`WriteError::Rejected`]. Keys of 2 KiB and values of 1 MiB, the default
+///   not accept is [`WriteError::TooLarge`]. Keys of 2 KiB and values of 1 MiB, the default
 ///   [`Limits`](crate::Limits) and what surrounds them, must be accepted.
 /// - `reopening_changes_nothing`: the store has the same entries, however often it is reopened.
 #[async_trait]
@@ -108,10 +119,16 @@ impl ReadError {
 /// The error of a write, by what the caller may do next.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The batch was certainly not applied, and the store goes on: retry or report.
+    /// The batch was certainly not applied, and the store goes on. It may succeed later: retry or report.
     #[error("the store rejected the write, nothing of it was applied: {0}")]
     Rejected(#[source] BoxError),
-    /// The batch was perhaps applied: reopen the store and look. Until then it may refuse every call.
+    /// The batch was certainly not applied, and never will be, since it has something larger than the store takes. The
+    /// store goes on.
+    #[error("the write is too large for the store, nothing of it was applied: {0}")]
+    TooLarge(#[source] BoxError),
+    /// The batch was perhaps applied: reopen the store and look. Until then it must refuse every write, and may refuse
+    /// every call. After a failed write or sync of a file this is the only honest answer: the system may have dropped
+    /// what it could not write, and say nothing the next time.
     #[error("the store cannot tell whether the write was applied, reopen it: {0}")]
     Unknown(#[source] BoxError),
     /// The batch was certainly not applied, since another owner took over: stop.
@@ -123,6 +140,11 @@ impl WriteError {
     /// Makes a [`WriteError::Rejected`] of `error`.
     pub fn rejected(error: impl Into<BoxError>) -> Self {
         Self::Rejected(error.into())
+    }
+
+    /// Makes a [`WriteError::TooLarge`] of `error`.
+    pub fn too_large(error: impl Into<BoxError>) -> Self {
+        Self::TooLarge(error.into())
     }
 
     /// Makes a [`WriteError::Unknown`] of `error`.

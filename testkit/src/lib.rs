@@ -80,7 +80,7 @@
 //! the property, the step, and what was found:
 //!
 //! ```text
-//! scan_is_ordered: nasty keys, "".., limit 2: found [""="", "\x80"="value 11"], expected [""="", "\x00"="value 1"]
+//! scan_is_ordered: nasty keys, "".., limit 1: found ["\x80"="value 10"], expected ["\x00"=""]
 //! ```
 //!
 //! Every run plays the same sequences. `SYNCLINE_SEED=7 cargo test` plays others; a failure prints the seed and the

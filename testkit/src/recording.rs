@@ -50,6 +50,8 @@ pub enum TraceOutcome {
     ReadError,
     /// With [`WriteError::Rejected`].
     Rejected,
+    /// With [`WriteError::TooLarge`].
+    TooLarge,
     /// With [`WriteError::Unknown`].
     Unknown,
     /// With [`WriteError::Fenced`].
@@ -227,6 +229,7 @@ impl<S: JoinStorage> JoinStorage for Recording<S> {
 const fn outcome(error: &WriteError) -> TraceOutcome {
     match error {
         WriteError::Rejected(_) => TraceOutcome::Rejected,
+        WriteError::TooLarge(_) => TraceOutcome::TooLarge,
         WriteError::Unknown(_) => TraceOutcome::Unknown,
         WriteError::Fenced => TraceOutcome::Fenced,
     }

@@ -238,7 +238,7 @@ fn check_sizes(batch: &WriteBatch) -> Result<(), WriteError> {
         if let WriteOp::Put { key, value } = op
             && (key.len() > KEY_BYTES_MAX || value.len() > VALUE_BYTES_MAX)
         {
-            return Err(WriteError::rejected(format!(
+            return Err(WriteError::too_large(format!(
                 "keys of at most {KEY_BYTES_MAX} bytes and values of at most {VALUE_BYTES_MAX}, not {} and {}",
                 key.len(),
                 value.len()

@@ -15,7 +15,7 @@ use crate::shared::open_store::OpenStore;
 /// The app may keep tables of its own in the file. The names of the store's tables begin with `syncline/`.
 ///
 /// # Errors
-/// A write that is too large for redb is [`WriteError::Rejected`]; every other failure of redb is
+/// A write that is too large for redb is [`WriteError::TooLarge`]; every other failure of redb is
 /// [`WriteError::Unknown`]. After such a failure, and after a read that failed, the store refuses every call until it
 /// is dropped and opened again: redb may hold wrong pages in memory. What it wrote to the file before stays valid.
 ///
@@ -57,7 +57,7 @@ impl Storage for RedbStorage {
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
         // Checked before the write begins, so that a size that does not fit is certainly rejected.
-        SIZES.check(&batch).map_err(WriteError::rejected)?;
+        SIZES.check(&batch).map_err(WriteError::too_large)?;
         self.store.write(move |store| store.write(|engine| engine.write(&batch))).await
     }
 

@@ -23,7 +23,7 @@ use crate::shared::open_store::OpenStore;
 /// its log only in part, and may keep half of a batch if it fails to read its own file in the middle of that batch.
 ///
 /// The directory must hold nothing else. A key has at most 4 KiB, a value at most 1 GiB; a larger one is
-/// [`WriteError::Rejected`].
+/// [`WriteError::TooLarge`].
 ///
 /// # Reads beside a write
 /// sled shows a batch row by row, and before it is durable. So a write keeps reads out from its first row until its
@@ -31,7 +31,7 @@ use crate::shared::open_store::OpenStore;
 /// next write, and the reads after that write.
 ///
 /// # Errors
-/// A write that is too large is [`WriteError::Rejected`]; every failure of sled is [`WriteError::Unknown`]. After such
+/// A write that is too large is [`WriteError::TooLarge`]; every failure of sled is [`WriteError::Unknown`]. After such
 /// a failure, and after a read that failed, the store refuses every call until it is dropped and opened again: sled may
 /// hold wrong pages in memory.
 ///
@@ -77,7 +77,7 @@ impl Storage for SledStorage {
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
         // Checked before the write begins, so that a size that does not fit is certainly rejected.
-        SIZES.check(&batch).map_err(WriteError::rejected)?;
+        SIZES.check(&batch).map_err(WriteError::too_large)?;
         let (gate, rows) = (Arc::clone(&self.gate), batch.ops().len());
         let written = self.store.write(move |store| {
             // Held until the batch is durable: otherwise a crash could take away what a read has seen. Held around the

@@ -46,11 +46,11 @@ use crate::shared::panics::contain;
 /// [`check_log`](syncline::TransactionManager::check_log).
 ///
 /// # Errors
-/// A write that met an I/O error, a damaged page or a lack of memory is [`WriteError::Unknown`], and after that the
-/// store refuses every call until it is dropped and opened again. The same holds for a join if one of the store's own
-/// statements met such a failure; a failure of the app's statements is returned to the job. Every other failure, such
-/// as a full disk or a lock that another connection holds, is [`WriteError::Rejected`] once the transaction has been
-/// rolled back.
+/// A write that is too large for SQLite is [`WriteError::TooLarge`]. One that met an I/O error, a damaged page or a lack
+/// of memory is [`WriteError::Unknown`], and after that the store refuses every call until it is dropped and opened
+/// again. The same holds for a join if one of the store's own statements met such a failure; a failure of the app's
+/// statements is returned to the job. Every other failure, such as a full disk or a lock that another connection holds,
+/// is [`WriteError::Rejected`] once the transaction has been rolled back.
 ///
 /// # Cancel safety
 /// A write whose future is dropped runs to its end, and the next write comes after it.
@@ -121,7 +121,7 @@ impl Storage for SqliteStorage {
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
         // Checked before the write begins, so that a size that does not fit is certainly rejected.
-        SIZES.check(&batch).map_err(WriteError::rejected)?;
+        SIZES.check(&batch).map_err(WriteError::too_large)?;
         self.send(move |engine| engine.write(&batch)).await
     }
 

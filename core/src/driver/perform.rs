@@ -40,7 +40,9 @@ impl<S: Storage> Driver<S> {
             Effect::Write(job, batch) => self.begin(span, async move {
                 match open.store.write(batch).await {
                     Ok(()) => Ok(Input::Written(job, Ok(()))),
-                    Err(WriteError::Rejected(error)) => Ok(Input::Written(job, Err(Arc::from(error)))),
+                    Err(WriteError::Rejected(error) | WriteError::TooLarge(error)) => {
+                        Ok(Input::Written(job, Err(Arc::from(error))))
+                    }
                     Err(WriteError::Unknown(error)) => Err(StopReason::Unknown(Arc::from(error))),
                     Err(WriteError::Fenced) => Err(StopReason::Fenced),
                 }

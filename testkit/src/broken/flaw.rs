@@ -165,8 +165,6 @@ flaws! {
         EmptyReadsAbsent,
         /// Putting an empty value deletes.
         EmptyPutDeletes,
-        /// A put under the empty key is lost.
-        LosesEmptyKey,
     }
     sizes_are_kept {
         /// Values are cut at 64 KiB.
@@ -175,6 +173,8 @@ flaws! {
         CutsKeys,
         /// A key that is too large has an unknown outcome.
         OversizeIsUnknown,
+        /// A key that is too large is rejected, as if it could be written later.
+        OversizeMaySucceedLater,
         /// Operations beyond the first thousand of a batch are lost.
         CutsBatches,
     }

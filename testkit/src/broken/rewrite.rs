@@ -84,7 +84,6 @@ impl Broken {
             (Flaw::EmptyPutDeletes, WriteOp::Put { key, value }) if value.is_empty() => {
                 vec![WriteOp::Delete { key }]
             }
-            (Flaw::LosesEmptyKey, WriteOp::Put { key, .. }) if key.is_empty() => Vec::new(),
             (Flaw::CutsValues, WriteOp::Put { key, mut value }) => {
                 value.truncate(64 * 1024);
                 vec![WriteOp::Put { key, value }]

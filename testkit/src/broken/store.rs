@@ -276,7 +276,11 @@ impl Storage for Broken {
                 Ok(())
             }
             Flaw::OversizeIsUnknown => self.store.write(batch).await.map_err(|error| match error {
-                WriteError::Rejected(error) => WriteError::Unknown(error),
+                WriteError::TooLarge(error) => WriteError::Unknown(error),
+                other => other,
+            }),
+            Flaw::OversizeMaySucceedLater => self.store.write(batch).await.map_err(|error| match error {
+                WriteError::TooLarge(error) => WriteError::Rejected(error),
                 other => other,
             }),
             _ => {

@@ -26,7 +26,7 @@ pub async fn reads_keep_request_order<F: Fixture>(fixture: &F) {
     let sorted: Vec<Key> = NASTY_KEYS.iter().map(|key| key.to_vec()).collect();
     let backward = sorted.iter().rev().cloned().collect();
     let repeated = sorted.iter().flat_map(|key| [key.clone(), key.clone()]).collect();
-    // Steps of seven through sixteen keys meet all of them, neither upwards nor downwards.
+    // Steps of seven through fifteen keys meet all of them, neither upwards nor downwards.
     let many = (0..MANY).map(|index| sorted[index * 7 % sorted.len()].clone()).collect();
     for (order, keys) in [
         ("no keys", Vec::new()),

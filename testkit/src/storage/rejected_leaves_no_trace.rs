@@ -26,8 +26,8 @@ pub async fn rejected_leaves_no_trace<F: Fixture>(fixture: &F) {
         let batch = ending_in(vec![b'k'; key_bytes], vec![b'v'; value_bytes]);
         match subject.try_write(batch).await {
             Outcome::Ok => {}
-            Outcome::Rejected => expect_no_trace(&mut subject, &step, &state, 1).await,
-            other => subject.fail(step, format_args!("a size that is not accepted is Rejected, not {other}")),
+            Outcome::TooLarge => expect_no_trace(&mut subject, &step, &state, 1).await,
+            other => subject.fail(step, format_args!("a size that is not accepted is TooLarge, not {other}")),
         }
     }
     subject.write("clearing the store", replacing(&SortedMap::new())).await;

@@ -4,9 +4,8 @@ use syncline::{Key, KeyRange, Value, WriteBatch};
 
 use crate::sorted_map::SortedMap;
 
-/// Keys at the edges of the order of bytes: empty, smallest, largest, around the sign bit, prefixes of each other.
-pub(crate) const NASTY_KEYS: [&[u8]; 16] = [
-    b"",
+/// Keys at the edges of the order of bytes: smallest, largest, around the sign bit, prefixes of each other.
+pub(crate) const NASTY_KEYS: [&[u8]; 15] = [
     b"\x00",
     b"\x00\x00",
     b"\x00\xff",

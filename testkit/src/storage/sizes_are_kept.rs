@@ -95,9 +95,9 @@ async fn put<F: Fixture>(subject: &Subject<'_, F>, kept: &mut SortedMap, key: Ke
             kept.insert(key.clone(), value.clone());
             Some(value)
         }
-        Outcome::Rejected if key.len() > MUST_KEEP_KEY_BYTES || value.len() > MUST_KEEP_VALUE_BYTES => None,
-        Outcome::Rejected => subject.fail(step, "a size that every store must keep is rejected"),
-        other => subject.fail(step, format_args!("a size that is not accepted is Rejected, not {other}")),
+        Outcome::TooLarge if key.len() > MUST_KEEP_KEY_BYTES || value.len() > MUST_KEEP_VALUE_BYTES => None,
+        Outcome::TooLarge => subject.fail(step, "a size that every store must keep is refused"),
+        other => subject.fail(step, format_args!("a size that is not accepted is TooLarge, not {other}")),
     };
     if subject.get(&step, &key).await != found {
         subject.fail(step, "it did not come back as it went in");

@@ -187,6 +187,7 @@ impl<'f, F: Fixture> Subject<'f, F> {
 pub(crate) enum Outcome {
     Ok,
     Rejected,
+    TooLarge,
     Unknown,
     Fenced,
     Panicked,
@@ -197,6 +198,7 @@ impl Outcome {
         match result {
             Ok(()) => Self::Ok,
             Err(WriteError::Rejected(_)) => Self::Rejected,
+            Err(WriteError::TooLarge(_)) => Self::TooLarge,
             Err(WriteError::Unknown(_)) => Self::Unknown,
             Err(WriteError::Fenced) => Self::Fenced,
         }
@@ -208,6 +210,7 @@ impl Display for Outcome {
         f.write_str(match self {
             Self::Ok => "Ok",
             Self::Rejected => "Rejected",
+            Self::TooLarge => "TooLarge",
             Self::Unknown => "Unknown",
             Self::Fenced => "Fenced",
             Self::Panicked => "a panic",

@@ -265,23 +265,23 @@ pub(crate) const PROPERTIES: &[Property] = &[
         id: "S12",
         says: "Scans are in the order of unsigned bytes, within every kind of bound and up to their limit. A range that ends \
                before it starts is empty.",
-        method: "Keys such as the empty one, `00`, `00 00`, `ff` and `ff ff`, against a sorted map.",
+        method: "Keys such as `00`, `00 00`, `ff` and `ff ff`, against a sorted map.",
         catches: "Hash order; signed comparison; an end that is included; a prefix that overflows at `ff`.",
         limits: "There are no reverse scans.",
         proof: Tests(&["scan_is_ordered", "a_range_that_ends_before_it_starts_is_empty"]),
     },
     Property {
         id: "S13",
-        says: "An empty key is a key, and an empty value is not an absent one.",
-        method: "Both, written and read.",
+        says: "An empty value is not an absent one.",
+        method: "Empty and full values, written, read and deleted.",
         catches: "An empty value that is read as nothing.",
-        limits: "",
+        limits: "There is no empty key: the library never uses one.",
         proof: Tests(&["empty_is_not_absent"]),
     },
     Property {
         id: "S14",
         says: "A key or value that is accepted comes back as it was, around every edge of lengths and pages up to 16 MiB. What is \
-               too large for the store is rejected before anything begins.",
+               too large for the store is refused before anything begins.",
         method: "Sizes at 0, 1, 511 to 513, 4095 to 4097, 64 KiB, 1 MiB and 16 MiB.",
         catches: "A value that is cut off; an error that comes with the commit only.",
         limits: "",
