@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
+use syncline::{
+    Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, WriteBatch, WriteError, WriteOp,
+};
 
 /// Entries in memory. A real store keeps them in a file, and flushes the file before `write` returns.
 #[derive(Default)]
@@ -30,10 +32,9 @@ impl Storage for MapStorage {
         Ok(keys.iter().map(|key| entries.get(key).cloned()).collect())
     }
 
-    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+    async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
         let entries = self.entries();
-        let found = entries.iter().filter(|(key, _)| range.contains(key)).take(limit);
-        Ok(found.map(|(key, value)| Entry { key: key.clone(), value: value.clone() }).collect())
+        Ok(ScanPage::of(entries.iter().filter(|(key, _)| range.contains(key)), limit))
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
@@ -56,7 +57,7 @@ fn main() {
     batch.put(*b"hello", *b"world");
     futures::executor::block_on(async {
         store.write(batch).await?;
-        let entries = store.scan(KeyRange::all(), 10).await?;
+        let entries = store.scan(KeyRange::all(), ScanLimit::entries(10)).await?.entries;
         println!("{entries:?}");
         Ok::<(), Box<dyn std::error::Error>>(())
     })

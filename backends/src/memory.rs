@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use async_trait::async_trait;
-use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
+use syncline::{
+    Key, KeyRange, ReadError, ScanLimit, ScanMeter, ScanPage, Storage, Value, Visitor, WriteBatch,
+    WriteError, WriteOp,
+};
 
 use crate::bounds::bounds;
 
@@ -97,13 +100,20 @@ impl Storage for MemoryStorage {
         Ok(keys.iter().map(|key| content.entries.get(key).cloned()).collect())
     }
 
-    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
-        let content = self.disk.read();
+    async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
         if range.is_empty() {
-            return Ok(Vec::new());
+            return Ok(ScanPage::default());
         }
-        let entries = content.entries.range::<[u8], _>(bounds(&range)).take(limit);
-        Ok(entries.map(|(key, value)| Entry { key: key.clone(), value: value.clone() }).collect())
+        Ok(ScanPage::of(self.disk.read().entries.range::<[u8], _>(bounds(&range)), limit))
+    }
+
+    async fn visit(&self, range: KeyRange, limit: ScanLimit, each: Visitor<'_>) -> Result<bool, ReadError> {
+        if range.is_empty() {
+            return Ok(false);
+        }
+        let (content, mut meter) = (self.disk.read(), ScanMeter::new(limit));
+        let mut entries = content.entries.range::<[u8], _>(bounds(&range));
+        Ok(entries.any(|(key, value)| !meter.takes(key, value) || each(key, value).is_break()))
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {

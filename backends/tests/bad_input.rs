@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
 use syncline::{
-    BoxError, ClockError, DeviceId, Entry, Error, GroupId, KeyRange, Limits, OpenError, Storage, Syncable,
-    TransactionManager, Uuid, WallMs, WriteBatch,
+    BoxError, ClockError, DeviceId, Entry, Error, GroupId, KeyRange, Limits, OpenError, ScanLimit, ScanPage,
+    Storage, Syncable, TransactionManager, Uuid, WallMs, WriteBatch,
 };
 use syncline_backends::MemoryStorage;
 use syncline_testkit::ManualClock;
@@ -116,7 +116,7 @@ async fn world() -> World {
 }
 
 async fn content(store: &MemoryStorage) -> Vec<Entry> {
-    store.scan(KeyRange::all(), usize::MAX).await.unwrap()
+    store.scan(KeyRange::all(), ScanLimit::NONE).await.unwrap().entries
 }
 
 #[tokio::test]
@@ -428,7 +428,7 @@ impl Storage for Named {
         self.0.get_many(keys).await
     }
 
-    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, syncline::ReadError> {
+    async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, syncline::ReadError> {
         self.0.scan(range, limit).await
     }
 

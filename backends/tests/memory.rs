@@ -13,7 +13,7 @@ mod support;
 
 use futures::executor::block_on;
 use support::{content, put, states, write};
-use syncline::{KeyRange, Storage, WriteBatch, WriteError};
+use syncline::{KeyRange, ScanLimit, ScanPage, Storage, WriteBatch, WriteError};
 use syncline_backends::{MemoryDisk, MemoryStorage};
 
 #[test]
@@ -47,7 +47,7 @@ fn a_range_that_ends_before_it_starts_is_empty() {
     batch.delete_range(KeyRange::new("b", "b"));
     write(&store, &batch).unwrap();
     assert_eq!(content(&store).unwrap().len(), 1);
-    assert_eq!(block_on(store.scan(KeyRange::new("c", "a"), usize::MAX)).unwrap(), []);
+    assert_eq!(block_on(store.scan(KeyRange::new("c", "a"), ScanLimit::NONE)).unwrap(), ScanPage::default());
 }
 
 #[test]

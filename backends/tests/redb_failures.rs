@@ -19,7 +19,7 @@ use futures::FutureExt;
 use futures::executor::block_on;
 use support::crash_disk::{CrashDisk, Fault, How, Kind, PowerCuts};
 use support::{Model, Rng, content, put, states, write};
-use syncline::{Key, KeyRange, Storage, WriteBatch, WriteError};
+use syncline::{Key, KeyRange, ScanLimit, ScanPage, Storage, WriteBatch, WriteError};
 use syncline_backends::redb::RedbBuilder;
 use syncline_backends::{OpenStoreError, RedbStorage};
 
@@ -126,7 +126,7 @@ fn assert_refuses(store: &RedbStorage, context: &str) {
     for _ in 0..2 {
         let error = block_on(store.get_many(&[b"key".to_vec()])).unwrap_err();
         assert!(error.to_string().contains(ADVICE), "{context}: {error}");
-        let error = block_on(store.scan(KeyRange::all(), 1)).unwrap_err();
+        let error = block_on(store.scan(KeyRange::all(), ScanLimit::entries(1))).unwrap_err();
         assert!(error.to_string().contains(ADVICE), "{context}: {error}");
         // Last: a write that redb itself refuses would end the store too.
         let error = write(store, &put("key", "value")).unwrap_err();
@@ -287,9 +287,9 @@ fn a_range_that_ends_before_it_starts_is_empty() {
     }
     write(&store, &batch).unwrap();
     assert_eq!(content(&store).unwrap().len(), 4);
-    for limit in [10, usize::MAX] {
+    for limit in [ScanLimit::entries(10), ScanLimit::NONE] {
         for (start, end) in [("c", "b"), ("b", "b"), ("zz", "a"), ("a", "")] {
-            assert_eq!(block_on(store.scan(KeyRange::new(start, end), limit)).unwrap(), []);
+            assert_eq!(block_on(store.scan(KeyRange::new(start, end), limit)).unwrap(), ScanPage::default());
         }
     }
 }
@@ -358,7 +358,7 @@ fn a_dropped_store_waits_for_a_scan_that_nobody_waits_for() {
     let disk = CrashDisk::default();
     let (store, _) = uncached(&disk);
     let barrier = disk.hold_next(Kind::Read);
-    let mut scanning = store.scan(KeyRange::all(), usize::MAX);
+    let mut scanning = store.scan(KeyRange::all(), ScanLimit::NONE);
     assert!((&mut scanning).now_or_never().is_none());
     barrier.wait();
     // The scan is now in the middle of a read, on another thread.
@@ -398,7 +398,7 @@ fn a_dropped_store_runs_the_writes_that_were_sent_although_it_stops_its_scans() 
     let disk = CrashDisk::default();
     let (store, mut model) = uncached(&disk);
     let reading = disk.hold_next(Kind::Read);
-    let mut scanning = store.scan(KeyRange::all(), usize::MAX);
+    let mut scanning = store.scan(KeyRange::all(), ScanLimit::NONE);
     assert!((&mut scanning).now_or_never().is_none());
     reading.wait();
     drop(scanning);

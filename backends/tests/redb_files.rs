@@ -25,7 +25,7 @@ use support::files::{
     other_process,
 };
 use support::{Model, Rng, content, put, states, write};
-use syncline::{KeyRange, Storage, WriteBatch};
+use syncline::{KeyRange, ScanLimit, Storage, WriteBatch};
 use syncline_backends::{OpenStoreError, RedbStorage};
 use tempfile::TempDir;
 
@@ -64,7 +64,7 @@ fn a_dropped_store_frees_its_file_at_once() {
     for round in 0_u8..20 {
         let store = RedbStorage::open(&path).unwrap();
         assert_eq!(content(&store).unwrap().len(), model.len() + usize::from(round));
-        drop(store.scan(KeyRange::all(), usize::MAX).now_or_never());
+        drop(store.scan(KeyRange::all(), ScanLimit::NONE).now_or_never());
         let mut batch = WriteBatch::new();
         batch.put([200, round], *b"sent and dropped");
         drop(store.write(batch).now_or_never());

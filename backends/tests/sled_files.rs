@@ -23,7 +23,7 @@ use support::files::{
     REFUSED, WROTE, assert_already_open, be_the_other_process, fill, is_corrupt, other_process,
 };
 use support::{Model, Rng, apply, content, put, write};
-use syncline::{KeyRange, Storage, WriteBatch, WriteError};
+use syncline::{KeyRange, ScanLimit, Storage, WriteBatch, WriteError};
 use syncline_backends::{OpenStoreError, SledStorage};
 use tempfile::TempDir;
 
@@ -102,7 +102,7 @@ fn a_dropped_store_frees_its_directory_at_once() {
     for round in 0_u8..100 {
         let store = SledStorage::open(&path).unwrap();
         assert_eq!(content(&store).unwrap().len(), model.len() + usize::from(round));
-        drop(store.scan(KeyRange::all(), usize::MAX).now_or_never());
+        drop(store.scan(KeyRange::all(), ScanLimit::NONE).now_or_never());
         let mut batch = WriteBatch::new();
         batch.put([200, round], *b"sent and dropped");
         drop(store.write(batch).now_or_never());

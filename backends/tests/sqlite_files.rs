@@ -24,7 +24,7 @@ use support::files::{
     other_process,
 };
 use support::{Model, Rng, content, put, write};
-use syncline::{KeyRange, Storage, WriteBatch, WriteError};
+use syncline::{KeyRange, ScanLimit, Storage, WriteBatch, WriteError};
 use syncline_backends::sqlite::rusqlite::{self, Connection, OpenFlags};
 use syncline_backends::{OpenStoreError, SqliteStorage};
 use tempfile::TempDir;
@@ -108,7 +108,7 @@ fn a_dropped_store_frees_its_file_at_once() {
         let store = SqliteStorage::open(&path).unwrap();
         let keys: Vec<_> = (0..round).map(|round| vec![200, round]).collect();
         assert!(block_on(store.get_many(&keys)).unwrap().iter().all(Option::is_some));
-        drop(store.scan(KeyRange::all(), usize::MAX).now_or_never());
+        drop(store.scan(KeyRange::all(), ScanLimit::NONE).now_or_never());
         let mut batch = WriteBatch::new();
         batch.put([200, round], *b"sent and dropped");
         drop(store.write(batch).now_or_never());
@@ -427,7 +427,7 @@ fn a_read_after_a_foreign_fault_says_so_and_the_next_one_reads() {
     let app = Connection::open(&path).unwrap();
     app.execute_batch("ALTER TABLE syncline_records RENAME TO elsewhere").unwrap();
     block_on(store.get_many(&[b"key".to_vec()])).unwrap_err();
-    block_on(store.scan(KeyRange::all(), 10)).unwrap_err();
+    block_on(store.scan(KeyRange::all(), ScanLimit::NONE)).unwrap_err();
     assert!(matches!(write(&store, &put("key", "other")), Err(WriteError::Rejected(_))));
     app.execute_batch("ALTER TABLE elsewhere RENAME TO syncline_records").unwrap();
     assert_eq!(content(&store).unwrap().len(), 1);

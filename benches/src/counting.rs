@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError};
+use syncline::{
+    Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, Visitor, WriteBatch, WriteError,
+};
 
 /// How often a store was written.
 #[derive(Clone, Debug, Default)]
@@ -40,8 +42,12 @@ impl<S: Storage> Storage for Counting<S> {
         self.store.get_many(keys).await
     }
 
-    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+    async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
         self.store.scan(range, limit).await
+    }
+
+    async fn visit(&self, range: KeyRange, limit: ScanLimit, each: Visitor<'_>) -> Result<bool, ReadError> {
+        self.store.visit(range, limit, each).await
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {

@@ -16,7 +16,7 @@ use crate::limits::Limits;
 use crate::manager::{Inner, TransactionManager};
 use crate::member::Member;
 use crate::model::Registry;
-use crate::pages::Pages;
+use crate::pages::{Pages, is_empty};
 use crate::projection::{Declared, Projecting};
 use crate::storage::{Entry, KeyRange, ReadError, Storage, WriteBatch};
 use crate::stored::FormatError;
@@ -345,7 +345,7 @@ async fn find(storage: &impl Storage) -> Result<Contents, NotFound> {
         identity: values.next().flatten(),
         clock: values.next().flatten(),
         introducer: values.next().flatten(),
-        any: !storage.scan(KeyRange::all(), 1).await?.is_empty(),
+        any: !is_empty(storage, KeyRange::all()).await?,
         models: Pages::new(storage, keys::models()).all().await?,
         projections: engine::read_projections(&Pages::new(storage, keys::projections()).all().await?)?,
         ends: ends(storage, &heads).await?,
@@ -353,8 +353,7 @@ async fn find(storage: &impl Storage) -> Result<Contents, NotFound> {
         members: Pages::new(storage, RecordKey::range_of_model::<Member>()).all().await?,
         peers: Pages::new(storage, keys::peers()).all().await?,
         forks: Pages::new(storage, keys::forks()).all().await?,
-        long_rows: Pages::new(storage, keys::all_long()).all().await?,
-        besides: !storage.scan(keys::besides(), 1).await?.is_empty(),
+        besides: !is_empty(storage, keys::besides()).await?,
     })
 }
 

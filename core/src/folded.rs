@@ -13,7 +13,7 @@ use crate::events::RecordKey;
 use crate::manager::Inner;
 use crate::model::Registry;
 use crate::pages::Pages;
-use crate::storage::{Entry, Key, KeyRange, ReadError, Storage, Value};
+use crate::storage::{Entry, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value};
 use crate::stored::keys;
 use crate::stored::record::{self, Header};
 use crate::tournament::combine_all;
@@ -48,23 +48,23 @@ impl<S: Storage> Inner<S> {
         }
     }
 
-    /// Reads the first `limit` entries of a range of records, all from one consistent state, with the values beside
-    /// them merged in.
-    pub(crate) async fn read_page(&self, range: &KeyRange, limit: usize) -> Result<Vec<Entry>, Error> {
+    /// Reads the first entries of a range of records, as far as the limit allows, all from one consistent state, with the
+    /// values beside them merged in.
+    pub(crate) async fn read_page(&self, range: &KeyRange, limit: ScanLimit) -> Result<ScanPage, Error> {
         loop {
             let folding = self.folding.load(Acquire);
             let open = self.store().await?;
-            let mut entries = open.store.scan(range.clone(), limit).await?;
+            let mut page = open.store.scan(range.clone(), limit).await?;
             let is_open = |entry: &Entry| self.models().can_fold(&entry.key, &entry.value);
-            if !folding || !entries.iter().any(is_open) {
-                return Ok(entries);
+            if !folding || !page.entries.iter().any(is_open) {
+                return Ok(page);
             }
-            let before = entries.clone();
-            for Entry { key, value } in &mut entries {
+            let before = page.clone();
+            for Entry { key, value } in &mut page.entries {
                 fold(&open.store, self.models(), key, value).await?;
             }
             if open.store.scan(range.clone(), limit).await? == before {
-                return Ok(entries);
+                return Ok(page);
             }
         }
     }
@@ -164,11 +164,10 @@ mod tests {
             Ok(values)
         }
 
-        async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
             let rows = self.rows.lock().unwrap().clone();
             self.was_read();
-            let found = rows.into_iter().filter(|(key, _)| range.contains(key)).take(limit);
-            Ok(found.map(|(key, value)| Entry { key, value }).collect())
+            Ok(ScanPage::of(rows.iter().filter(|(key, _)| range.contains(key)), limit))
         }
 
         async fn write(&self, _: WriteBatch) -> Result<(), WriteError> {
@@ -206,7 +205,8 @@ mod tests {
     }
 
     fn by_page(inner: &Inner<FoldsMeanwhile>) -> Value {
-        block_on(inner.read_page(&RecordKey::range_of_model::<Bag>(), 10)).unwrap().remove(0).value
+        let range = RecordKey::range_of_model::<Bag>();
+        block_on(inner.read_page(&range, ScanLimit::entries(10))).unwrap().entries.remove(0).value
     }
 
     /// The items of the bag, as the app reads them.

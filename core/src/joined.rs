@@ -222,9 +222,8 @@ pub(crate) fn receive<S: JoinStorage>(
     projections: Arc<Projections<S>>,
 ) -> Work<S> {
     Box::new(move |store, pen| {
-        let (mut keys, places) = engine::lend_keys(&mut commits);
+        let (keys, places) = engine::lend_keys(&mut commits);
         engine::take_keys_back(&mut commits, keys.clone(), &places);
-        keys.extend(pen.cause_rows(&commits));
         let (all, commits, me) = (Arc::clone(&projections), Arc::new(commits), pen.me());
         let job = move |tx: &S::Tx<'_>, put_off: &PutOff| -> Result<_, Halt> {
             let mut pen = pen.clone();

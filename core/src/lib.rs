@@ -202,7 +202,8 @@ pub use model::{decode_bytes as decode, encode_bytes as encode};
 pub use projection::{Debt, Projection, ProjectionState, ProjectionStatus};
 pub use status::{PeerStatus, Status, StreamStatus};
 pub use storage::{
-    BoxError, Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp,
+    BoxError, Entry, Key, KeyRange, ReadError, ScanLimit, ScanMeter, ScanPage, Storage, Value, Visitor,
+    WriteBatch, WriteError, WriteOp,
 };
 pub use stored::FormatError;
 pub use syncable::{DeviceOwned, MODEL_BYTES_MAX, Ownership, RecordId, Shared, SyncId, Syncable};

@@ -11,7 +11,8 @@ use futures::stream::unfold;
 use crate::error::Error;
 use crate::events::RecordKey;
 use crate::manager::{Inner, read_record};
-use crate::storage::{Entry, KeyRange, Storage};
+use crate::pages::PAGE;
+use crate::storage::{Entry, KeyRange, ScanLimit, Storage};
 use crate::stored::FormatError;
 use crate::syncable::{RecordId, Syncable};
 
@@ -52,7 +53,8 @@ impl<M: Syncable, S: Storage> List<M, S> {
         self
     }
 
-    /// Sets how many records a page holds at most: 256 unless set, at least 1. Memory holds one page at a time.
+    /// Sets how many records a page holds at most: 256 unless set, at least 1. A page of large records has fewer: its
+    /// records have 4 MiB, or one record has more. Memory holds one page at a time.
     #[must_use]
     pub fn page_size(mut self, records: usize) -> Self {
         self.page_size = records.max(1);
@@ -102,14 +104,14 @@ impl<M: Syncable, S: Storage> List<M, S> {
         if self.rest.is_empty() {
             return Ok(None);
         }
-        let entries = self.inner.read_page(&self.rest, self.page_size).await?;
-        match entries.last() {
-            Some(last) if entries.len() == self.page_size => {
+        let page = self.inner.read_page(&self.rest, ScanLimit { entries: self.page_size, ..PAGE }).await?;
+        match page.entries.last() {
+            Some(last) if page.more => {
                 self.rest = std::mem::replace(&mut self.rest, KeyRange::all()).after(&last.key);
             }
             _ => self.rest.end = Some(self.rest.start.clone()),
         }
-        Ok(Some(entries))
+        Ok(Some(page.entries))
     }
 
     /// Returns the records one by one, in their order.

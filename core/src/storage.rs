@@ -4,6 +4,7 @@
 //! tear, count and simulate it. `syncline-testkit` has one test per bullet of [the contract](Storage).
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -25,6 +26,100 @@ pub struct Entry {
     /// The value under the key.
     pub value: Value,
 }
+
+/// How much one scan returns at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScanLimit {
+    /// The most entries.
+    pub entries: usize,
+    /// The most bytes of keys and values. A first entry that is longer is returned all the same, alone.
+    pub bytes: usize,
+}
+
+impl ScanLimit {
+    /// No limit.
+    pub const NONE: Self = Self { entries: usize::MAX, bytes: usize::MAX };
+
+    /// A limit of so many entries, whatever bytes they have.
+    #[must_use]
+    pub const fn entries(entries: usize) -> Self {
+        Self { entries, ..Self::NONE }
+    }
+}
+
+/// The answer of a scan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScanPage {
+    /// The entries, ascending by unsigned bytes.
+    pub entries: Vec<Entry>,
+    /// Whether the range may have entries behind these. If not, these are all.
+    pub more: bool,
+}
+
+impl ScanPage {
+    /// Fills a page with the first of `entries`, as far as the limit allows: for stores that hold their entries in a map.
+    pub fn of<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        entries: impl IntoIterator<Item = (K, V)>,
+        limit: ScanLimit,
+    ) -> Self {
+        let (mut meter, mut page) = (ScanMeter::new(limit), Self::default());
+        for (key, value) in entries {
+            let (key, value) = (key.as_ref(), value.as_ref());
+            if !meter.takes(key, value) {
+                page.more = true;
+                break;
+            }
+            page.entries.push(Entry { key: key.to_vec(), value: value.to_vec() });
+        }
+        page
+    }
+}
+
+/// Fills the answer of a scan up to its limit, for stores whose engine gives one entry after the other.
+///
+/// ```
+/// use syncline::{ScanLimit, ScanMeter};
+///
+/// let mut meter = ScanMeter::new(ScanLimit { entries: 2, bytes: 10 });
+/// assert!(meter.takes(b"the first", b"fits always"));
+/// assert!(!meter.takes(b"a", b"b"), "there are more bytes than the limit says already");
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct ScanMeter {
+    limit: ScanLimit,
+    entries: usize,
+    bytes: usize,
+}
+
+impl ScanMeter {
+    /// A meter that has counted nothing.
+    #[must_use]
+    pub const fn new(limit: ScanLimit) -> Self {
+        Self { limit, entries: 0, bytes: 0 }
+    }
+
+    /// Counts an entry; `false` if it goes beyond the limit, so that the scan ends before it, with more to come.
+    pub const fn takes(&mut self, key: &[u8], value: &[u8]) -> bool {
+        let entries = self.entries.saturating_add(1);
+        let bytes = self.bytes.saturating_add(key.len()).saturating_add(value.len());
+        let fits = entries <= self.limit.entries && (entries == 1 || bytes <= self.limit.bytes);
+        if fits {
+            (self.entries, self.bytes) = (entries, bytes);
+        }
+        fits
+    }
+
+    /// Whether no further entry fits, so that the next one need not be read. Whether there is one is not known then.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.entries >= self.limit.entries
+    }
+}
+
+/// Sees the entries of a [visit](Storage::visit), a key and its value each, and says whether to go on.
+///
+/// It may panic, and then `visit` panics with the same. It must not call the store, which may be locked meanwhile.
+pub type Visitor<'v> = &'v mut (dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + Send);
 
 /// An ordered byte keyspace with atomic, durable batches.
 ///
@@ -49,8 +144,12 @@ pub struct Entry {
 ///   read has seen, every later read sees. A read that could not read everything is a [`ReadError`].
 /// - `reads_are_never_torn`: a read sees whole batches only, also while a write runs.
 /// - `reads_keep_request_order`: `get_many` answers in the order of its keys, repeated keys included.
-/// - `scan_is_ordered`: ascending by unsigned bytes, from the start (included) to the end (excluded), at most
-///   `limit` entries, none missing in between. A range whose end is not above its start is empty.
+/// - `scan_is_ordered`: ascending by unsigned bytes, from the start (included) to the end (excluded), at most as much as
+///   the limit says, none missing in between. A scan may end early, which a remote store will want; it then says that
+///   there is more, and has one entry at least. If it says that there is no more, there is none. A range whose end is not
+///   above its start is empty.
+/// - `visit_is_a_scan`: [`visit`](Storage::visit) shows what a scan returns, until it is told to stop; a visitor that
+///   panics harms nothing but its visit.
 /// - `later_ops_win`: the operations of a batch take effect in their order.
 /// - `delete_range_stays_inside`: a `DeleteRange` deletes every key of its range and no other.
 /// - `write_is_atomic`: after any error, panic or crash, and after the store was dropped at any point, all of a
@@ -80,14 +179,35 @@ pub trait Storage: Send + Sync + 'static {
     /// Dropping the future has no effect.
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError>;
 
-    /// Returns the first `limit` entries of `range`, ascending by unsigned bytes, from one consistent state.
+    /// Returns the first entries of `range`, as far as `limit` allows, ascending by unsigned bytes, from one consistent
+    /// state.
     ///
     /// # Errors
-    /// [`ReadError`] if the store could not read all of it: a short answer would look like the end of the range.
+    /// [`ReadError`] if the store could not read.
     ///
     /// # Cancel safety
     /// Dropping the future has no effect.
-    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError>;
+    async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError>;
+
+    /// Shows `each` the entries that a [`scan`](Storage::scan) of the same range and limit would return; returns whether
+    /// there may be more.
+    ///
+    /// This is for stores that can lend the bytes of their entries: then nothing is copied. The default scans. A visit
+    /// runs on the caller's thread, so callers keep its limit small.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store could not read. Some entries may have been shown before.
+    ///
+    /// # Panics
+    /// If `each` panics. The store goes on.
+    ///
+    /// # Cancel safety
+    /// Dropping the future has no effect but that the visit ends.
+    async fn visit(&self, range: KeyRange, limit: ScanLimit, each: Visitor<'_>) -> Result<bool, ReadError> {
+        let page = self.scan(range, limit).await?;
+        let stopped = page.entries.iter().any(|entry| each(&entry.key, &entry.value).is_break());
+        Ok(stopped || page.more)
+    }
 
     /// Applies `batch` whole and returns once it is durable.
     ///
@@ -310,8 +430,17 @@ macro_rules! storage_behind_a_pointer {
                 (**self).get_many(keys).await
             }
 
-            async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+            async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
                 (**self).scan(range, limit).await
+            }
+
+            async fn visit(
+                &self,
+                range: KeyRange,
+                limit: ScanLimit,
+                each: Visitor<'_>,
+            ) -> Result<bool, ReadError> {
+                (**self).visit(range, limit, each).await
             }
 
             async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {

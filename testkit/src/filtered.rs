@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use syncline::{
-    Attempt, BoxError, Entry, JoinJob, JoinStorage, JoinTx, Key, KeyRange, ReadError, Storage, Value,
-    WriteBatch, WriteError, WriteOp,
+    Attempt, BoxError, JoinJob, JoinStorage, JoinTx, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage,
+    Value, Visitor, WriteBatch, WriteError, WriteOp,
 };
 
 use crate::{Reference, ReferenceRows, ReferenceTx};
@@ -48,8 +48,12 @@ impl<S: Storage> Storage for Filtered<S> {
         self.inner.get_many(keys).await
     }
 
-    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+    async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
         self.inner.scan(range, limit).await
+    }
+
+    async fn visit(&self, range: KeyRange, limit: ScanLimit, each: Visitor<'_>) -> Result<bool, ReadError> {
+        self.inner.visit(range, limit, each).await
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
@@ -113,6 +117,8 @@ impl fmt::Debug for FilteredTx<'_> {
 
 #[cfg(test)]
 mod tests {
+    use syncline::Entry;
+
     use super::*;
     use crate::{Disk, Fixture as _, block_on};
 
@@ -125,13 +131,13 @@ mod tests {
             batch.put(*b"log/1", *b"entry");
             batch.put(*b"record/1", *b"value");
             store.write(batch).await.unwrap();
-            let entries = store.scan(KeyRange::all(), 9).await.unwrap();
+            let entries = store.scan(KeyRange::all(), ScanLimit::NONE).await.unwrap().entries;
             assert_eq!(entries, [Entry { key: b"record/1".to_vec(), value: b"value".to_vec() }]);
             let mut batch = WriteBatch::new();
             batch.put(*b"log/2", *b"entry");
             batch.put(*b"record/1", *b"joined");
             store.join(Box::new(move |tx| tx.apply(&batch))).await.unwrap();
-            let entries = store.scan(KeyRange::all(), 9).await.unwrap();
+            let entries = store.scan(KeyRange::all(), ScanLimit::NONE).await.unwrap().entries;
             assert_eq!(entries, [Entry { key: b"record/1".to_vec(), value: b"joined".to_vec() }]);
         });
     }

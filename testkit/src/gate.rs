@@ -6,7 +6,8 @@ use std::task::{Poll, Waker};
 
 use async_trait::async_trait;
 use syncline::{
-    Entry, JoinJob, JoinStorage, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError,
+    JoinJob, JoinStorage, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, Visitor, WriteBatch,
+    WriteError,
 };
 
 /// The handle that opens and closes a [`Gated`] store. Clones share one gate, which starts open.
@@ -96,9 +97,14 @@ impl<S: Storage> Storage for Gated<S> {
         self.inner.get_many(keys).await
     }
 
-    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+    async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
         self.pass(true).await;
         self.inner.scan(range, limit).await
+    }
+
+    async fn visit(&self, range: KeyRange, limit: ScanLimit, each: Visitor<'_>) -> Result<bool, ReadError> {
+        self.pass(true).await;
+        self.inner.visit(range, limit, each).await
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {

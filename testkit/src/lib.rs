@@ -16,7 +16,9 @@
 //! use std::sync::{Arc, Mutex};
 //!
 //! use async_trait::async_trait;
-//! use syncline::{BoxError, Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
+//! use syncline::{
+//!     BoxError, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, WriteBatch, WriteError, WriteOp,
+//! };
 //! use syncline_testkit::{Fixture, storage_tests};
 //!
 //! #[derive(Clone, Default)]
@@ -49,10 +51,9 @@
 //!         Ok(keys.iter().map(|key| entries.get(key).cloned()).collect())
 //!     }
 //!
-//!     async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+//!     async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
 //!         let entries = self.0.entries.lock().unwrap();
-//!         let found = entries.iter().filter(|(key, _)| range.contains(key)).take(limit);
-//!         Ok(found.map(|(key, value)| Entry { key: key.clone(), value: value.clone() }).collect())
+//!         Ok(ScanPage::of(entries.iter().filter(|(key, _)| range.contains(key)), limit))
 //!     }
 //!
 //!     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
@@ -75,7 +76,7 @@
 //! # }
 //! ```
 //!
-//! `cargo test` then prints `map::write_is_atomic ... ok` and fifteen more lines: one [property](storage) for each
+//! `cargo test` then prints `map::write_is_atomic ... ok` and sixteen more lines: one [property](storage) for each
 //! bullet of the contract, under its name, and one that plays random sequences against a sorted map. A failure names
 //! the property, the step, and what was found:
 //!

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use syncline::{
-    Entry, JoinJob, JoinStorage, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError,
+    JoinJob, JoinStorage, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, WriteBatch,
+    WriteError,
 };
 
 /// One line of a [`Trace`].
@@ -34,7 +35,7 @@ pub enum Request {
     /// `get_many` of these keys.
     GetMany(Vec<Key>),
     /// `scan` of this range, up to this limit.
-    Scan(KeyRange, usize),
+    Scan(KeyRange, ScanLimit),
     /// `write` of this batch.
     Write(WriteBatch),
     /// `join` of a job. What the job does inside its transaction is not recorded.
@@ -191,7 +192,7 @@ impl<S: Storage> Storage for Recording<S> {
         running.end(self.inner.get_many(keys).await, |_| TraceOutcome::ReadError)
     }
 
-    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+    async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
         let running = self.start(Request::Scan(range.clone(), limit));
         running.end(self.inner.scan(range, limit).await, |_| TraceOutcome::ReadError)
     }

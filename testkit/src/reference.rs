@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures::lock::Mutex as AsyncMutex;
-use syncline::{BoxError, Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
+use syncline::{
+    BoxError, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, WriteBatch, WriteError, WriteOp,
+};
 
 pub use join::{ReferenceRows, ReferenceTx};
 pub(crate) use join::{Rows, run_job};
@@ -180,15 +182,15 @@ impl Storage for Reference {
         Ok(values)
     }
 
-    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+    async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
         self.readable()?;
         give_way().await;
         let mut image = self.disk.image();
-        let entries = sorted_map::scan(&image.entries, &range, limit);
-        for _ in &entries {
+        let page = sorted_map::page(&image.entries, &range, limit);
+        for _ in &page.entries {
             image.operate().map_err(ReadError)?;
         }
-        Ok(entries)
+        Ok(page)
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use syncline::{Entry, Key, KeyRange, Value, WriteBatch, WriteOp};
+use syncline::{Entry, Key, KeyRange, ScanLimit, ScanPage, Value, WriteBatch, WriteOp};
 
 /// The state of a store.
 pub(crate) type SortedMap = BTreeMap<Key, Value>;
@@ -37,6 +37,11 @@ pub(crate) fn scan(map: &SortedMap, range: &KeyRange, limit: usize) -> Vec<Entry
         .take(limit)
         .map(|(key, value)| Entry { key: key.clone(), value: value.clone() })
         .collect()
+}
+
+/// The page of `range` that is the longest which the limit allows.
+pub(crate) fn page(map: &SortedMap, range: &KeyRange, limit: ScanLimit) -> ScanPage {
+    ScanPage::of(map.range(range.start.clone()..).take_while(|(key, _)| range.contains(key)), limit)
 }
 
 /// The state that has these entries.

@@ -26,8 +26,8 @@ use futures::future::{join3, poll_fn};
 use serde::{Deserialize, Serialize};
 use syncline::internals::{Rules, fuzz};
 use syncline::{
-    BoxError, Builder, DeviceId, Entry, GroupId, Incoming, KeyRange, Native, Projection, ReplicaId, Storage,
-    Syncable, TransactionManager, Transport, TransportError, Uuid, WallMs,
+    BoxError, Builder, DeviceId, Entry, GroupId, Incoming, KeyRange, Native, Projection, ReplicaId,
+    ScanLimit, Storage, Syncable, TransactionManager, Transport, TransportError, Uuid, WallMs,
 };
 use syncline_backends::{MemoryNetwork, MemoryTransport};
 use syncline_testkit::{Disk, Fixture, Reference, StepClock};
@@ -377,7 +377,8 @@ fn live() -> Life {
 
         let mut rows = BTreeMap::new();
         for ((letter, _), disk) in REPLICAS.iter().zip(&disks) {
-            let entries = disk.open().await.unwrap().scan(KeyRange::all(), 1000).await.unwrap();
+            let entries =
+                disk.open().await.unwrap().scan(KeyRange::all(), ScanLimit::NONE).await.unwrap().entries;
             let entries = entries.into_iter().map(|Entry { key, value }| (key, value));
             rows.insert((*letter).to_owned(), entries.collect());
         }

@@ -14,12 +14,12 @@ use ::redb::{
     Database, Error, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition,
     TableError, TableHandle, WriteTransaction,
 };
-use syncline::{Entry, Key, KeyRange, Value, WriteBatch, WriteOp};
+use syncline::{Key, KeyRange, Value, WriteBatch, WriteOp};
 
 use crate::bounds::bounds;
 use crate::shared::closing::Closing;
 use crate::shared::errors::NotRead;
-use crate::shared::open_store::SCAN_INLINE_ENTRIES_MAX;
+use crate::shared::show::Show;
 use crate::shared::sizes::SizeLimits;
 
 /// The sizes up to which redb stores keys and values.
@@ -39,27 +39,25 @@ pub(super) fn get_many(transaction: &ReadTransaction, keys: &[Key]) -> Result<Ve
     keys.iter().map(|key| tables.get(key)).collect()
 }
 
-/// Returns the first `limit` entries of `range`, which must not be empty.
-pub(super) fn scan(
+/// Shows the entries of `range`, which must not be empty; returns whether there may be more than were shown.
+pub(super) fn visit(
     transaction: &ReadTransaction,
     range: &KeyRange,
-    limit: usize,
+    show: &mut Show<'_>,
     closing: &Closing,
-) -> Result<Vec<Entry>, NotRead> {
-    let mut entries = Vec::with_capacity(limit.min(SCAN_INLINE_ENTRIES_MAX));
+) -> Result<bool, NotRead> {
     for table in reading_of(transaction, range)? {
-        for entry in table.range::<&[u8]>(bounds(range))?.take(limit - entries.len()) {
+        for entry in table.range::<&[u8]>(bounds(range))? {
             if closing.has_begun() {
                 return Err(NotRead::Closing);
             }
             let (key, value) = entry?;
-            entries.push(Entry { key: key.value().to_vec(), value: value.value().to_vec() });
-        }
-        if entries.len() >= limit {
-            break;
+            if show.entry(key.value(), value.value()).is_break() {
+                return Ok(true);
+            }
         }
     }
-    Ok(entries)
+    Ok(false)
 }
 
 /// Applies `batch` in the transaction. It becomes durable with the commit.

@@ -2,13 +2,16 @@
 
 use ::redb::{Database, Error, ReadableDatabase, WriteTransaction};
 use async_trait::async_trait;
-use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError};
+use syncline::{
+    Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, Visitor, WriteBatch, WriteError,
+};
 
 use super::errors::in_doubt;
 use super::layout::{self, SIZES};
 use crate::shared::closing::Closing;
 use crate::shared::errors::{NotRead, NotWritten};
-use crate::shared::open_store::OpenStore;
+use crate::shared::open_store::{OpenStore, Shared};
+use crate::shared::show::{self, Show};
 
 /// A store in one redb file.
 ///
@@ -49,10 +52,15 @@ impl Storage for RedbStorage {
         self.store.read(|engine| Ok(layout::get_many(&engine.database.begin_read()?, keys)?))
     }
 
-    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
-        self.store
-            .scan(limit, move |store| store.read(|engine| engine.scan(&range, limit, store.closing())))
-            .await
+    async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
+        let scan = move |store: &Shared<Engine>| {
+            store.read(|engine| show::page(limit, |show| engine.visit(&range, show, store.closing())))
+        };
+        self.store.scan(limit, scan).await
+    }
+
+    async fn visit(&self, range: KeyRange, limit: ScanLimit, each: Visitor<'_>) -> Result<bool, ReadError> {
+        self.store.visit(limit, each, |engine, show, closing| engine.visit(&range, show, closing))
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
@@ -67,11 +75,11 @@ impl Storage for RedbStorage {
 }
 
 impl Engine {
-    fn scan(&self, range: &KeyRange, limit: usize, closing: &Closing) -> Result<Vec<Entry>, NotRead> {
+    fn visit(&self, range: &KeyRange, show: &mut Show<'_>, closing: &Closing) -> Result<bool, NotRead> {
         if range.is_empty() {
-            return Ok(Vec::new());
+            return Ok(false);
         }
-        layout::scan(&self.database.begin_read()?, range, limit, closing)
+        layout::visit(&self.database.begin_read()?, range, show, closing)
     }
 
     fn write(&self, batch: &WriteBatch) -> Result<(), NotWritten> {

@@ -20,5 +20,6 @@ pub(crate) mod health;
 pub(crate) mod lock;
 pub(crate) mod open_store;
 pub(crate) mod panics;
+pub(crate) mod show;
 pub(crate) mod sizes;
 pub(crate) mod worker;

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use syncline::{Entry, ReadError, WriteError};
+use syncline::{ReadError, ScanLimit, ScanPage, Visitor, WriteError};
 
 use super::closing::{AwaitClosed, Closing, StillOpen};
 use super::errors::{NotRead, NotWritten};
 use super::health::{Failed, Health};
 use super::panics::contain;
+use super::show::Show;
 use super::worker::{Idle, Worker};
 use crate::OpenStoreError;
 
@@ -39,7 +40,9 @@ pub(crate) struct Shared<E> {
 ///
 /// To hand a scan to another thread and back, and to free on one thread what the other one allocated, costs as much as
 /// a scan of this length.
-pub(crate) const SCAN_INLINE_ENTRIES_MAX: usize = 256;
+const SCAN_INLINE_ENTRIES_MAX: usize = 256;
+/// The same in bytes.
+const SCAN_INLINE_BYTES_MAX: usize = 4 << 20;
 
 impl<E: Send + Sync + 'static> OpenStore<E> {
     /// Opens the store at `path` on `engine`, and starts its writing thread under the name `thread`.
@@ -91,13 +94,25 @@ impl<E: Send + Sync + 'static> OpenStore<E> {
         self.shared.read(work)
     }
 
-    /// Runs `work`, a scan of at most `limit` entries: on the caller's thread if it is short, on the `blocking` pool
-    /// otherwise.
-    pub(crate) async fn scan<W>(&self, limit: usize, work: W) -> Result<Vec<Entry>, ReadError>
+    /// Runs `work`, a visit, on the caller's thread.
+    pub(crate) fn visit(
+        &self,
+        limit: ScanLimit,
+        each: Visitor<'_>,
+        work: impl FnOnce(&E, &mut Show<'_>, &Closing) -> Result<bool, NotRead>,
+    ) -> Result<bool, ReadError> {
+        let mut show = Show::new(limit, each);
+        let more = self.shared.read(|engine| work(engine, &mut show, &self.shared.closing));
+        show.end();
+        more
+    }
+
+    /// Runs `work`, a scan: on the caller's thread if `limit` makes it short, on the `blocking` pool otherwise.
+    pub(crate) async fn scan<W>(&self, limit: ScanLimit, work: W) -> Result<ScanPage, ReadError>
     where
-        W: FnOnce(&Shared<E>) -> Result<Vec<Entry>, ReadError> + Send + 'static,
+        W: FnOnce(&Shared<E>) -> Result<ScanPage, ReadError> + Send + 'static,
     {
-        if limit <= SCAN_INLINE_ENTRIES_MAX {
+        if limit.entries <= SCAN_INLINE_ENTRIES_MAX && limit.bytes <= SCAN_INLINE_BYTES_MAX {
             return work(&self.shared);
         }
         let shared = Arc::clone(&self.shared);
@@ -213,10 +228,10 @@ mod tests {
             tells.send(of_scan.closing().has_begun()).unwrap();
             // Time for the store to be gone too early, if it would.
             (0..10_000).for_each(|_| std::thread::yield_now());
-            Ok(Vec::new())
+            Ok(ScanPage::default())
         };
         {
-            let mut scan = Box::pin(store.scan(usize::MAX, work));
+            let mut scan = Box::pin(store.scan(ScanLimit::NONE, work));
             assert!(scan.as_mut().now_or_never().is_none());
             begun.recv().unwrap();
         }

@@ -9,16 +9,18 @@
 //! [`WHOLE`]; for a value above [`PIECE_BYTES`] it is the length of the value and [`IN_PIECES`]. The key of a piece is
 //! [`PIECE`], the key with its length, and the number of the piece.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ::sled::{Batch, Db, IVec};
-use syncline::{Entry, Key, KeyRange, Value, WriteBatch, WriteOp};
+use syncline::{Key, KeyRange, Value, WriteBatch, WriteOp};
 
 use crate::bounds::bounds;
 use crate::shared::closing::Closing;
 use crate::shared::errors::NotRead;
+use crate::shared::show::Show;
 use crate::shared::sizes::SizeLimits;
 
 /// The rows of an open database.
@@ -150,29 +152,30 @@ impl Rows {
 
     fn get(&self, key: &[u8]) -> Result<Option<Value>, RowError> {
         let row = self.database.0.get(row_key(key))?;
-        row.map(|row| self.value(key, &row)).transpose()
+        row.map(|row| Ok(self.value(key, &row)?.into_owned())).transpose()
     }
 
-    /// Returns the first `limit` entries of `range`.
-    pub(super) fn scan(
+    /// Shows the entries of `range`; returns whether there may be more than were shown.
+    pub(super) fn visit(
         &self,
         range: &KeyRange,
-        limit: usize,
+        show: &mut Show<'_>,
         closing: &Closing,
-    ) -> Result<Vec<Entry>, NotRead> {
-        let mut entries = Vec::new();
+    ) -> Result<bool, NotRead> {
         if range.is_empty() {
-            return Ok(entries);
+            return Ok(false);
         }
-        for row in self.database.0.range(row_keys(range)).take(limit) {
+        for row in self.database.0.range(row_keys(range)) {
             if closing.has_begun() {
                 return Err(NotRead::Closing);
             }
             let (key, row) = row.map_err(RowError::from)?;
             let key = key_of(&key)?;
-            entries.push(Entry { value: self.value(key, &row)?, key: key.to_vec() });
+            if show.entry(key, &self.value(key, &row)?).is_break() {
+                return Ok(true);
+            }
         }
-        Ok(entries)
+        Ok(false)
     }
 
     /// Returns the rows that `batch` changes. Only the writing thread calls this, and must then apply the rows:
@@ -219,17 +222,21 @@ impl Rows {
     }
 
     /// The value of `key`, whose row is `row`.
-    fn value(&self, key: &[u8], row: &IVec) -> Result<Value, RowError> {
+    fn value<'r>(&self, key: &[u8], row: &'r IVec) -> Result<Cow<'r, [u8]>, RowError> {
         let (tag, value) = row.split_last().ok_or(RowError::Damaged)?;
         if *tag == WHOLE {
-            return Ok(value.to_vec());
+            return Ok(value.into());
         }
         let mut value = Vec::new();
         for number in 0..pieces(row)? {
             let piece = self.database.0.get(piece_key(key, number))?;
             value.extend_from_slice(&piece.ok_or(RowError::Damaged)?);
         }
-        if length_in_pieces(row)? == Some(value.len() as u64) { Ok(value) } else { Err(RowError::Damaged) }
+        if length_in_pieces(row)? == Some(value.len() as u64) {
+            Ok(value.into())
+        } else {
+            Err(RowError::Damaged)
+        }
     }
 }
 

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError};
+use syncline::{
+    Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, Visitor, WriteBatch, WriteError,
+};
 use tokio::sync::RwLock;
 
 use super::files::{Directory, Log};
 use super::layout::{Rows, SIZES};
 use crate::shared::errors::NotWritten;
-use crate::shared::open_store::OpenStore;
+use crate::shared::open_store::{OpenStore, Shared};
+use crate::shared::show;
 
 /// A store in one sled directory. **Experimental**: choose another store for data that you cannot lose.
 ///
@@ -65,14 +68,18 @@ impl Storage for SledStorage {
         self.store.read(|engine| Ok(engine.rows.get_many(keys)?))
     }
 
-    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+    async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
         let gate = Arc::clone(&self.gate).read_owned().await;
-        self.store
-            .scan(limit, move |store| {
-                let _gate = gate;
-                store.read(|engine| engine.rows.scan(&range, limit, store.closing()))
-            })
-            .await
+        let scan = move |store: &Shared<Engine>| {
+            let _gate = gate;
+            store.read(|engine| show::page(limit, |show| engine.rows.visit(&range, show, store.closing())))
+        };
+        self.store.scan(limit, scan).await
+    }
+
+    async fn visit(&self, range: KeyRange, limit: ScanLimit, each: Visitor<'_>) -> Result<bool, ReadError> {
+        let _gate = self.gate.read().await;
+        self.store.visit(limit, each, |engine, show, closing| engine.rows.visit(&range, show, closing))
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
@@ -215,7 +222,7 @@ mod tests {
             assert!(matches!(error, WriteError::Unknown(_)), "{error}");
             broken.store(false, Ordering::SeqCst);
             block_on(store.get_many(&[b"doubtful".to_vec()])).unwrap_err();
-            block_on(store.scan(KeyRange::all(), 1)).unwrap_err();
+            block_on(store.scan(KeyRange::all(), ScanLimit::entries(1))).unwrap_err();
             let error = block_on(store.write(put("another", "one"))).unwrap_err();
             assert!(matches!(error, WriteError::Unknown(_)), "{error}");
             drop(store);

@@ -11,10 +11,11 @@
 //! instead of 7.
 
 use rusqlite::{Connection, OptionalExtension, Result};
-use syncline::{Entry, Key, KeyRange, Value, WriteBatch, WriteOp};
+use syncline::{Key, KeyRange, Value, WriteBatch, WriteOp};
 
 use crate::shared::closing::Closing;
 use crate::shared::errors::NotRead;
+use crate::shared::show::Show;
 use crate::shared::sizes::SizeLimits;
 
 /// The largest row that SQLite stores, unless it was built with a smaller limit.
@@ -58,41 +59,43 @@ pub(super) fn get_many(connection: &Connection, keys: &[Key]) -> Result<Vec<Opti
         .collect()
 }
 
-/// Returns the first `limit` entries of `range`, from one state. Must not be called in a transaction.
-pub(super) fn scan(
+/// Shows the entries of `range`, from one state; returns whether there may be more than were shown. Must not be called in
+/// a transaction.
+pub(super) fn visit(
     connection: &Connection,
     range: &KeyRange,
-    limit: usize,
+    show: &mut Show<'_>,
     closing: &Closing,
-) -> Result<Vec<Entry>, NotRead> {
-    let read = || read_tables(connection, range, limit, closing);
+) -> Result<bool, NotRead> {
+    let mut read = || visit_tables(connection, range, show, closing);
     // A single statement reads one state by itself.
     if is_in_one_table(range) { read() } else { in_one_state(connection, read) }
 }
 
-fn read_tables(
+fn visit_tables(
     connection: &Connection,
     range: &KeyRange,
-    limit: usize,
+    show: &mut Show<'_>,
     closing: &Closing,
-) -> Result<Vec<Entry>, NotRead> {
-    let mut entries = Vec::new();
+) -> Result<bool, NotRead> {
     for (table, part) in parts(range) {
-        let rows_max = i64::try_from(limit - entries.len()).unwrap_or(i64::MAX);
         let mut statement =
             connection.prepare_cached(if part.end.is_some() { table.scan } else { table.scan_to_the_end })?;
         let mut rows = match &part.end {
-            Some(end) => statement.query((&part.start, end, rows_max))?,
-            None => statement.query((&part.start, rows_max))?,
+            Some(end) => statement.query((&part.start, end))?,
+            None => statement.query((&part.start,))?,
         };
         while let Some(row) = rows.next()? {
             if closing.has_begun() {
                 return Err(NotRead::Closing);
             }
-            entries.push(Entry { key: row.get(0)?, value: row.get(1)? });
+            let blob = |at| row.get_ref(at)?.as_blob().map_err(rusqlite::Error::from);
+            if show.entry(blob(0)?, blob(1)?).is_break() {
+                return Ok(true);
+            }
         }
     }
-    Ok(entries)
+    Ok(false)
 }
 
 /// Whether the store has no entry.
@@ -219,13 +222,13 @@ macro_rules! table {
                 "SELECT key, value FROM main.",
                 $name,
                 $by_key,
-                " WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT ?3"
+                " WHERE key >= ?1 AND key < ?2 ORDER BY key"
             ),
             scan_to_the_end: concat!(
                 "SELECT key, value FROM main.",
                 $name,
                 $by_key,
-                " WHERE key >= ?1 ORDER BY key LIMIT ?2"
+                " WHERE key >= ?1 ORDER BY key"
             ),
             // `REPLACE` would delete the row, run the app's triggers for that, and append another row.
             put: concat!(
@@ -265,7 +268,10 @@ const RECORDS_START: &[u8] = &[0x10];
 
 #[cfg(test)]
 mod tests {
+    use syncline::ScanLimit;
+
     use super::*;
+    use crate::shared::show;
 
     #[test]
     fn a_range_is_parted_where_the_tables_meet() {
@@ -328,8 +334,9 @@ mod tests {
         };
         reader.authorizer(Some(between)).unwrap();
         for expected in [b"old", b"new"] {
-            let found = scan(&reader, &KeyRange::all(), 10, &Closing::default()).ok().unwrap();
-            let values: Vec<_> = found.iter().map(|entry| entry.value.as_slice()).collect();
+            let visit = |show: &mut Show<'_>| visit(&reader, &KeyRange::all(), show, &Closing::default());
+            let found = show::page(ScanLimit::entries(10), visit).ok().unwrap();
+            let values: Vec<_> = found.entries.iter().map(|entry| entry.value.as_slice()).collect();
             assert_eq!(values, [expected, expected]);
         }
     }

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use rusqlite::Connection;
-use syncline::{Entry, JoinTx, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError};
+use syncline::{
+    JoinTx, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, Visitor, WriteBatch, WriteError,
+};
 
 use super::builder::Options;
 use super::errors::not_applied;
@@ -15,8 +17,9 @@ use super::writer::{Writer, log_bytes};
 use super::{SqliteTx, connection};
 use crate::shared::closing::Closing;
 use crate::shared::errors::{NotRead, NotWritten};
-use crate::shared::open_store::OpenStore;
+use crate::shared::open_store::{OpenStore, Shared};
 use crate::shared::panics::contain;
+use crate::shared::show::{self, Show};
 
 /// A store in one SQLite database.
 ///
@@ -113,10 +116,15 @@ impl Storage for SqliteStorage {
         self.store.read(|engine| engine.get_many(keys, may_use_writer))
     }
 
-    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
-        self.store
-            .scan(limit, move |store| store.read(|engine| engine.scan(&range, limit, store.closing())))
-            .await
+    async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
+        let scan = move |store: &Shared<Engine>| {
+            store.read(|engine| show::page(limit, |show| engine.visit(&range, show, store.closing())))
+        };
+        self.store.scan(limit, scan).await
+    }
+
+    async fn visit(&self, range: KeyRange, limit: ScanLimit, each: Visitor<'_>) -> Result<bool, ReadError> {
+        self.store.visit(limit, each, |engine, show, closing| engine.visit(&range, show, closing))
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
@@ -162,11 +170,11 @@ impl Engine {
         self.read(|connection| Ok(read(connection)?))
     }
 
-    fn scan(&self, range: &KeyRange, limit: usize, closing: &Closing) -> Result<Vec<Entry>, NotRead> {
+    fn visit(&self, range: &KeyRange, show: &mut Show<'_>, closing: &Closing) -> Result<bool, NotRead> {
         if range.is_empty() {
-            return Ok(Vec::new());
+            return Ok(false);
         }
-        self.read(|connection| layout::scan(connection, range, limit, closing))
+        self.read(|connection| layout::visit(connection, range, show, closing))
     }
 
     /// Runs `work` on a connection that no other read uses. A panic there ends only this read: the connection is

@@ -8,7 +8,7 @@ pub(crate) mod files;
 use std::collections::BTreeMap;
 
 use futures::executor::block_on;
-use syncline::{Key, KeyRange, Storage, Value, WriteBatch, WriteOp};
+use syncline::{Key, KeyRange, ScanLimit, Storage, Value, WriteBatch, WriteOp};
 
 /// The entries that a store should have.
 pub(crate) type Model = BTreeMap<Key, Value>;
@@ -36,7 +36,7 @@ pub(crate) fn apply(model: &mut Model, batch: &WriteBatch) {
 
 /// All entries of `store`.
 pub(crate) fn content(store: &impl Storage) -> Result<Model, syncline::ReadError> {
-    let entries = block_on(store.scan(KeyRange::all(), usize::MAX))?;
+    let entries = block_on(store.scan(KeyRange::all(), ScanLimit::NONE))?.entries;
     Ok(entries.into_iter().map(|entry| (entry.key, entry.value)).collect())
 }
 

@@ -9,7 +9,7 @@ use crate::pages::PAGE_ENTRIES;
 use crate::storage::{Entry, Key, ReadError};
 use crate::stored::keys::{self, StoredKey};
 use crate::stored::log::{chain, chain_start, digest_check, split_row};
-use crate::stored::{Cause, Digest, Head, LogEntry, Reference, ValueRef, digest, is_long, record};
+use crate::stored::{Cause, Digest, Head, LogEntry, Reference, ValueRef, digest, record};
 
 impl Audit<'_> {
     pub(super) async fn check_log(&mut self, replica: ReplicaId, head: Head) -> Result<(), ReadError> {
@@ -33,17 +33,6 @@ impl Audit<'_> {
                 let row = split_row(value)
                     .and_then(|(previous, entry)| Ok((previous, entry, LogEntry::parse(replica, entry)?)));
                 let row = self.note(row, format_args!("log entry {seq} of {replica}"));
-                // The length of a long row, as its reader knows it before the row is read.
-                let known = self.long_rows.remove(&(replica, seq));
-                let bytes = u32::try_from(value.len()).unwrap_or(u32::MAX);
-                let is_known = match known {
-                    Some(known) => is_long(value) && known == bytes,
-                    None => !is_long(value) && bytes <= head.row_bytes_max,
-                };
-                if !is_known {
-                    let detail = format!("{replica}: commit {seq} has another length than is known of it");
-                    self.report(Rule::LogIsWhole, detail);
-                }
                 let digest = match &row {
                     Some((previous, entry, _)) => {
                         if *previous != at.1 {

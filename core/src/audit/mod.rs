@@ -10,12 +10,12 @@ use crate::hlc::Hlc;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::member::Member;
 use crate::model;
-use crate::pages::Pages;
+use crate::pages::{Pages, is_empty};
 use crate::storage::{Entry, Key, KeyRange, ReadError, Storage};
 use crate::stored::keys::{self, RecordKey, StoredKey};
 use crate::stored::{
     ForkRow, Head, Identity, ModelSeen, ProjectionRow, clock_from_value, debt_from_value,
-    introducer_from_value, long_from_value, peer_from_value, record,
+    introducer_from_value, peer_from_value, record,
 };
 
 /// A rule that a store breaks.
@@ -80,7 +80,6 @@ pub async fn audit(storage: &dyn Storage) -> Vec<Violation> {
         clock: None,
         named: BTreeMap::new(),
         members: BTreeMap::new(),
-        long_rows: BTreeMap::new(),
         violations: Vec::new(),
     };
     if let Err(error) = audit.run().await {
@@ -98,24 +97,18 @@ struct Audit<'a> {
     named: BTreeMap<ReplicaId, u64>,
     /// The record of each member.
     members: BTreeMap<ReplicaId, Member>,
-    /// The long log rows that the store knows, with their lengths.
-    long_rows: BTreeMap<(ReplicaId, u64), u32>,
     violations: Vec<Violation>,
 }
 
 impl<'a> Audit<'a> {
     async fn run(&mut self) -> Result<(), ReadError> {
-        if self.storage.scan(KeyRange::all(), 1).await?.is_empty() {
+        if is_empty(self.storage, KeyRange::all()).await? {
             return Ok(());
         }
         self.check_meta().await?;
         self.check_keys().await?;
         for (replica, head) in self.heads.clone() {
             self.check_log(replica, head).await?;
-        }
-        for ((replica, seq), bytes) in std::mem::take(&mut self.long_rows) {
-            let detail = format!("{replica}: commit {seq} should have a log entry of {bytes} bytes");
-            self.report(Rule::LogIsWhole, detail);
         }
         self.check_records().await?;
         self.check_kept().await?;
@@ -223,12 +216,6 @@ impl<'a> Audit<'a> {
                             self.note(Head::parse(replica, value), format_args!("the head of {replica}"))
                         {
                             self.heads.insert(replica, head);
-                        }
-                    }
-                    Some(StoredKey::Long(replica, seq)) => {
-                        let what = format_args!("the length of log entry {seq} of {replica}");
-                        if let Some(bytes) = self.note(long_from_value(value), what) {
-                            self.long_rows.insert((replica, seq), bytes);
                         }
                     }
                     Some(StoredKey::Record(record)) => {

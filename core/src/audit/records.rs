@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Audit, Rule};
 use crate::ids::ReplicaId;
+use crate::pages::is_empty;
 use crate::storage::{Entry, ReadError, Storage};
 use crate::stored::keys::{self, RecordKey, StoredKey};
 use crate::stored::log::split_row;
@@ -17,7 +18,7 @@ impl Audit<'_> {
         while let Some(page) = pages.next().await? {
             for (record, header) in parsed(&page) {
                 let beside = header.merge.is_some_and(|merge| merge.beside);
-                if beside && self.storage.scan(keys::besides_of(&record), 1).await?.is_empty() {
+                if beside && is_empty(self.storage, keys::besides_of(&record)).await? {
                     let detail = format!("record {record} says that values lie beside it, and none do");
                     self.report(Rule::BesideBelongs, detail);
                 }

@@ -80,7 +80,7 @@ impl<S: Storage> Driver<S> {
             }
             Effect::Find(job, query) => self.begin(span, async move {
                 let answer = match query {
-                    Query::Scan(range, limit) => open.store.scan(range, limit).await.map(Answer::Entries),
+                    Query::Scan(range, limit) => open.store.scan(range, limit).await.map(Answer::Page),
                     Query::Get(keys) => open.store.get_many(&keys).await.map(Answer::Values),
                 };
                 Ok(Input::Found(job, answer))

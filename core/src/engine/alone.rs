@@ -20,7 +20,7 @@ use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::limits::Limits;
 use crate::member::Member;
 use crate::model::{self, Registry};
-use crate::storage::{Entry, Key, Value, WriteBatch, WriteOp};
+use crate::storage::{Key, KeyRange, ScanLimit, ScanPage, Value, WriteBatch, WriteOp};
 use crate::stored::log::{LogRowWriter, chain, chain_start, split_row};
 use crate::stored::{Digest, LogEntry, ValueRef, digest};
 use crate::syncable::{Shared, Syncable};
@@ -105,7 +105,6 @@ impl Alone {
             members: Vec::new(),
             peers: Vec::new(),
             forks: Vec::new(),
-            long_rows: Vec::new(),
             ends: BTreeMap::new(),
             besides: false,
         };
@@ -260,12 +259,9 @@ impl Alone {
                 }
                 Effect::Find(job, Query::Get(keys)) => Input::Found(job, Ok(Answer::Values(self.get(&keys)))),
                 Effect::Find(job, Query::Scan(range, limit)) => {
-                    let found = self.store.range(range.start..).take(limit);
-                    let inside = found.take_while(|(key, _)| range.end.as_ref().is_none_or(|end| *key < end));
-                    let entry =
-                        |(key, value): (&Key, &Value)| Entry { key: key.clone(), value: value.clone() };
-                    Input::Found(job, Ok(Answer::Entries(inside.map(entry).collect())))
+                    Input::Found(job, Ok(Answer::Page(self.scan(range, limit))))
                 }
+                Effect::Scan(job, range, limit) => Input::Scanned(job, Ok(self.scan(range, limit))),
                 Effect::Send(_, frame) => {
                     self.page = frame.len();
                     continue;
@@ -278,6 +274,12 @@ impl Alone {
 
     fn get(&self, keys: &[Key]) -> Vec<Option<Value>> {
         keys.iter().map(|key| self.store.get(key).cloned()).collect()
+    }
+
+    fn scan(&self, range: KeyRange, limit: ScanLimit) -> ScanPage {
+        let found = self.store.range(range.start..);
+        let inside = found.take_while(|(key, _)| range.end.as_ref().is_none_or(|end| *key < end));
+        ScanPage::of(inside, limit)
     }
 
     fn write(&mut self, batch: WriteBatch) {

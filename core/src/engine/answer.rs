@@ -44,7 +44,7 @@ impl Engine {
 
     /// Goes on with a page: asks for its next read, or sends it.
     pub(super) fn go_on_with_page(&mut self, mut page: Box<Page>) {
-        if let Some(query) = page.step(&self.ledger) {
+        if let Some(query) = page.step() {
             self.reads.want(Reader::Page, query);
             return self.serving.page_reads(page);
         }
@@ -90,7 +90,7 @@ impl Engine {
 
     /// Goes on with a look at the log: asks for its next read, or takes its result and begins the next one.
     fn go_on_with_look(&mut self) {
-        while let Some(step) = self.looks.step(&self.ledger) {
+        while let Some(step) = self.looks.step() {
             match step {
                 Ok(query) => return self.reads.want(Reader::Look, query),
                 Err(looked) => self.looked(&looked),

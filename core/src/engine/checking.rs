@@ -6,7 +6,7 @@ use crate::ids::ReplicaId;
 use crate::storage::{ReadError, Value, WriteBatch};
 use crate::stored::keys::{self, RecordKey};
 use crate::stored::log::{self, chain};
-use crate::stored::{Head, LogEntry, Point, is_long, length, long_value};
+use crate::stored::{Head, LogEntry, Point};
 
 use super::checks::{Mend, Place, Step};
 use super::io::{Answer, Effect, Ticket};
@@ -136,11 +136,7 @@ impl Engine {
         match self.checks.mend() {
             Some(((stream, seq), Mend::Row { previous, entry })) => {
                 let mut batch = WriteBatch::new();
-                let row = log::row(previous, entry);
-                if is_long(&row) {
-                    batch.put(keys::long(stream, seq), long_value(length(row.len())));
-                }
-                batch.put(keys::log(stream, seq), row);
+                batch.put(keys::log(stream, seq), log::row(previous, entry));
                 if let Some(head) = self.head_with(stream, seq, entry) {
                     batch.put(keys::head(stream), head.to_value());
                 }
@@ -237,11 +233,7 @@ impl Engine {
         };
         let Damage { stream, seq, .. } = damage;
         match mend {
-            Mend::Row { previous, entry } => {
-                let row = log::row(&previous, &entry);
-                if is_long(&row) {
-                    self.ledger_mut().add_long_rows([(stream, seq, length(row.len()))]);
-                }
+            Mend::Row { entry, .. } => {
                 if let Some(head) = self.head_with(stream, seq, &entry) {
                     self.head_is_mended(stream, head);
                 }

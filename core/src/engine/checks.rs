@@ -18,7 +18,7 @@ use crate::check::LogCheck;
 use crate::clock::Mono;
 use crate::events::{Damage, DamagedPart};
 use crate::ids::ReplicaId;
-use crate::storage::{Entry, Value};
+use crate::storage::{Entry, ScanLimit, ScanPage, Value};
 use crate::stored::keys::{self, StoredKey};
 use crate::stored::log::{chain, split_row};
 use crate::stored::{Digest, Head, LogEntry, Point};
@@ -28,7 +28,7 @@ use super::backoff::after;
 use super::ends;
 use super::io::{Answer, Query, Ticket};
 use super::ledger::Ledger;
-use super::reads::{READ_BYTES_MAX, READ_ROWS_MAX};
+use super::reads::{READ, READ_BYTES_MAX, READ_ROWS_MAX};
 use super::serve::pick::LogRow;
 use super::serve::values::{Care, Values};
 
@@ -99,6 +99,8 @@ struct Walk {
     next: Point,
     /// The first row of the read under way.
     first: u64,
+    /// How many rows are read at once: as many as fitted the last time, and a few more.
+    block: u64,
     /// Rows that are whole, and whose values were not looked at yet, in the order of the log.
     rows: VecDeque<LogRow>,
     /// The values of the rows that were taken of these.
@@ -190,7 +192,7 @@ impl Checks {
             return None;
         }
         if let Some(search) = self.ends.front_mut() {
-            return match search.step(ledger) {
+            return match search.step() {
                 Some(query) => {
                     self.reads = true;
                     Some(Step::Read(query))
@@ -448,6 +450,7 @@ impl Walk {
             stream,
             next,
             first: 0,
+            block: READ_ROWS_MAX as u64,
             rows: VecDeque::new(),
             group: None,
             damaged: None,
@@ -491,14 +494,9 @@ impl Walk {
             }
         }
         let floor = if self.next.seq > floor { floor } else { 0 };
-        let mut rows = (READ_ROWS_MAX as u64).min(self.next.seq - floor);
-        let first = |rows| self.next.seq + 1 - rows;
-        let fit = |rows: u64| ledger.rows_within(self.stream, first(rows), READ_BYTES_MAX) as u64 >= rows;
-        while rows > 1 && !fit(rows) {
-            rows /= 2;
-        }
-        self.first = first(rows);
-        let limit = usize::try_from(rows).unwrap_or(usize::MAX);
+        let rows = self.block.clamp(1, self.next.seq - floor);
+        self.first = self.next.seq + 1 - rows;
+        let limit = ScanLimit { entries: usize::try_from(rows).unwrap_or(usize::MAX), ..READ };
         Some(Step::Read(Query::Scan(keys::logs_from(self.stream, self.first), limit)))
     }
 
@@ -510,21 +508,27 @@ impl Walk {
     fn take(&mut self, answer: Answer) {
         match (&mut self.group, answer) {
             (Some((_, values)), answer) => values.take(answer),
-            (None, Answer::Entries(rows)) => self.take_rows(rows),
+            (None, Answer::Page(page)) => self.take_rows(page),
             (None, answer) => debug_assert!(false, "{answer:?} while rows are read"),
         }
     }
 
     /// Takes the rows of a read, the last one first.
-    fn take_rows(&mut self, rows: Vec<Entry>) {
+    fn take_rows(&mut self, page: ScanPage) {
         let mut found: BTreeMap<u64, Value> = BTreeMap::new();
-        for Entry { key, value } in rows {
+        for Entry { key, value } in page.entries {
             if let Some(StoredKey::Log(stream, seq)) = StoredKey::parse(&key)
                 && stream == self.stream
             {
                 found.insert(seq, value);
             }
         }
+        if let Some(last) = found.keys().last().filter(|last| page.more && **last < self.next.seq) {
+            // The read was cut off before the row to begin with: read fewer, so that they fit.
+            self.block = self.next.seq - last;
+            return;
+        }
+        self.block = (READ_ROWS_MAX as u64).min(self.block * 2);
         for seq in (self.first..=self.next.seq).rev() {
             let row = found.remove(&seq).unwrap_or_default();
             let whole =

@@ -14,8 +14,7 @@ use crate::stored::log::{chain, chain_start, split_row};
 use crate::stored::{Digest, Head, LogEntry};
 
 use super::io::{Answer, Query};
-use super::ledger::Ledger;
-use super::reads::{READ_BYTES_MAX, READ_ROWS_MAX};
+use super::reads::READ;
 
 /// The end of a log, as it was found at the place of its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +62,6 @@ pub(super) struct Search {
     stream: ReplicaId,
     /// The head as the rows that were read make it.
     end: Head,
-    asked: usize,
     /// Whether a row was met that does not follow.
     broken: bool,
     done: bool,
@@ -72,7 +70,7 @@ pub(super) struct Search {
 impl Search {
     pub(super) fn new(stream: ReplicaId, head: &Head) -> Self {
         let end = Head { seq: head.floor, digest: head.floor_digest, ..*head };
-        Self { stream, end, asked: 0, broken: false, done: false }
+        Self { stream, end, broken: false, done: false }
     }
 
     pub(super) const fn stream(&self) -> ReplicaId {
@@ -80,19 +78,18 @@ impl Search {
     }
 
     /// The next read; `None` once the end is found.
-    pub(super) fn step(&mut self, ledger: &Ledger) -> Option<Query> {
+    pub(super) fn step(&self) -> Option<Query> {
         if self.done {
             return None;
         }
         let next = self.end.seq + 1;
-        self.asked = ledger.rows_within(self.stream, next, READ_BYTES_MAX).min(READ_ROWS_MAX);
-        Some(Query::Scan(keys::logs_from(self.stream, next), self.asked))
+        Some(Query::Scan(keys::logs_from(self.stream, next), READ))
     }
 
     pub(super) fn take(&mut self, answer: Answer) {
-        let Answer::Entries(rows) = answer else { return debug_assert!(false, "{answer:?} are no rows") };
-        self.done = rows.len() < self.asked;
-        for Entry { key, value } in rows {
+        let Answer::Page(page) = answer else { return debug_assert!(false, "{answer:?} are no rows") };
+        self.done = !page.more;
+        for Entry { key, value } in page.entries {
             let is_next = StoredKey::parse(&key) == Some(StoredKey::Log(self.stream, self.end.seq + 1));
             let read = || {
                 let (previous, entry) = split_row(&value).ok()?;
@@ -103,7 +100,7 @@ impl Search {
                 (self.broken, self.done) = (true, true);
                 return;
             };
-            self.end = self.end.next(stamp, digest, &value);
+            self.end = self.end.next(stamp, digest);
         }
     }
 
@@ -118,8 +115,9 @@ impl Search {
 
 #[cfg(test)]
 mod tests {
-    use super::super::made::{Author, B, GROUP, ledger};
+    use super::super::made::{Author, B, GROUP};
     use super::*;
+    use crate::storage::ScanPage;
 
     /// Whether a head of a log of five rows is proven, and what the search for its end finds.
     fn judged(head: Head, damage: impl Fn(&mut Vec<Option<Value>>)) -> (Option<Head>, Option<(Head, bool)>) {
@@ -131,13 +129,12 @@ mod tests {
             rows.get(at).and_then(Option::as_ref)
         };
         let proven = LogEnd::of(B, row(head.seq)).proves(GROUP, B, &head);
-        let (mut search, ledger) = (Search::new(B, &head), ledger([(B, head)]));
-        while let Some(query) = search.step(&ledger) {
+        let mut search = Search::new(B, &head);
+        while let Some(query) = search.step() {
             let Query::Scan(range, limit) = query else { panic!("{query:?} reads no rows") };
-            let entries =
-                (1..=9).filter_map(|seq| Some(Entry { key: keys::log(B, seq), value: row(seq)?.clone() }));
-            let found = entries.filter(|entry| range.contains(&entry.key)).take(limit).collect();
-            search.take(Answer::Entries(found));
+            let entries = (1..=9).filter_map(|seq| Some((keys::log(B, seq), row(seq)?)));
+            let found = entries.filter(|(key, _)| range.contains(key));
+            search.take(Answer::Page(ScanPage::of(found, limit)));
         }
         (proven, search.end(&head))
     }

@@ -8,7 +8,7 @@ use crate::events::Notice;
 use crate::ids::{DeviceId, ReplicaId};
 use crate::joined::Joined;
 use crate::projection::{Mended, Settled};
-use crate::storage::{Entry, Key, KeyRange, ReadError, Value, WriteBatch};
+use crate::storage::{Key, KeyRange, ReadError, ScanLimit, ScanPage, Value, WriteBatch};
 
 use super::commit::{Commit, Pen, Received};
 
@@ -24,7 +24,7 @@ pub(crate) struct JobId(pub(crate) u64);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Query {
     /// The first entries of a range.
-    Scan(KeyRange, usize),
+    Scan(KeyRange, ScanLimit),
     /// The values of keys.
     Get(Vec<Key>),
 }
@@ -32,8 +32,8 @@ pub(crate) enum Query {
 /// The answer to a [`Query`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// The entries of a scan.
-    Entries(Vec<Entry>),
+    /// The page of a scan.
+    Page(ScanPage),
     /// The values of the keys, in their order.
     Values(Vec<Option<Value>>),
 }
@@ -47,8 +47,8 @@ pub(crate) enum Input {
     Join(Ticket),
     /// The keys of the last [`Effect::Read`], and their values in the same order.
     Read(JobId, Vec<Key>, Result<Vec<Option<Value>>, ReadError>),
-    /// The entries that the last [`Effect::Scan`] found.
-    Scanned(JobId, Result<Vec<Entry>, ReadError>),
+    /// The page that the last [`Effect::Scan`] found.
+    Scanned(JobId, Result<ScanPage, ReadError>),
     /// The last [`Effect::Write`] is durable, or certainly not applied. Any other result is no input: the driver drops
     /// the engine, and the app reopens the store.
     Written(JobId, Result<(), SharedError>),
@@ -86,7 +86,7 @@ pub(crate) enum Effect {
     /// Read these keys, then tell [`Input::Read`], with the keys: they are lent, not copied.
     Read(JobId, Vec<Key>),
     /// Read the first entries of a range, then tell [`Input::Scanned`].
-    Scan(JobId, KeyRange, usize),
+    Scan(JobId, KeyRange, ScanLimit),
     /// Write this, then tell [`Input::Written`].
     Write(JobId, WriteBatch),
     /// Commit and project this round in one native transaction, then tell [`Input::Joined`].

@@ -28,8 +28,6 @@ pub(crate) struct Ledger {
     durable_clock: Hlc,
     /// The streams of others that moved since the last own commit: the next own commit rests on them.
     moved: BTreeSet<ReplicaId>,
-    /// The lengths of the long log rows, by stream and sequence number.
-    long_rows: BTreeMap<ReplicaId, BTreeMap<u64, u32>>,
     /// No kept value of the own stream stands above this sequence number, so pruning need not look there.
     kept_up_to: u64,
 }
@@ -48,57 +46,7 @@ impl Ledger {
         let me = durable_clock.replica();
         let kept_up_to = heads.get(&me).map_or(0, |head| head.seq);
         let moved = heads.keys().copied().filter(|stream| *stream != me).collect();
-        Self { group, me, heads, clock, durable_clock, moved, long_rows: BTreeMap::new(), kept_up_to }
-    }
-
-    /// The ledger with these long log rows, each with its stream, its sequence number and its length.
-    pub(super) fn with_long_rows(mut self, rows: impl IntoIterator<Item = (ReplicaId, u64, u32)>) -> Self {
-        self.add_long_rows(rows);
-        self
-    }
-
-    /// Takes note of long log rows that are durable.
-    pub(super) fn add_long_rows(&mut self, rows: impl IntoIterator<Item = (ReplicaId, u64, u32)>) {
-        for (stream, seq, bytes) in rows {
-            self.long_rows.entry(stream).or_default().insert(seq, bytes);
-        }
-    }
-
-    /// The long log rows of a stream up to `floor`.
-    pub(crate) fn long_rows_up_to(&self, stream: ReplicaId, floor: u64) -> impl Iterator<Item = u64> + '_ {
-        self.long_rows
-            .get(&stream)
-            .into_iter()
-            .flat_map(move |rows| rows.range(..=floor))
-            .map(|(seq, _)| *seq)
-    }
-
-    /// The most bytes that a log row has.
-    pub(crate) fn row_bytes(&self, stream: ReplicaId, seq: u64) -> usize {
-        let long = self.long_rows.get(&stream).and_then(|rows| rows.get(&seq)).copied();
-        usize::try_from(long.unwrap_or_else(|| self.head(stream).row_bytes_max)).unwrap_or(usize::MAX)
-    }
-
-    /// How many log rows of a stream from `first` on have at most `bytes` together, whatever they hold; at least one.
-    pub(crate) fn rows_within(&self, stream: ReplicaId, first: u64, bytes: usize) -> usize {
-        let as_bytes = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
-        let head = self.head(stream);
-        let short = as_bytes(head.row_bytes_max).max(1);
-        let (mut next, mut left, mut rows) = (first, bytes, 0);
-        let long_rows = self.long_rows.get(&stream).into_iter().flat_map(|rows| rows.range(first..));
-        // The head ends the log: no row is behind it.
-        for (seq, bytes) in
-            long_rows.map(|(seq, bytes)| (*seq, as_bytes(*bytes))).chain([(head.seq + 1, usize::MAX)])
-        {
-            let between = usize::try_from(seq.saturating_sub(next)).unwrap_or(usize::MAX);
-            let fit = between.min(left / short);
-            (rows, left) = (rows + fit, left - fit * short);
-            if fit < between || bytes > left {
-                break;
-            }
-            (rows, left, next) = (rows + 1, left - bytes, seq + 1);
-        }
-        rows.max(1)
+        Self { group, me, heads, clock, durable_clock, moved, kept_up_to }
     }
 
     /// The head of a stream; the start of the stream if no commit of it is here.
@@ -183,11 +131,6 @@ impl Ledger {
                 self.moved.insert(stream);
             }
             self.heads.insert(stream, head);
-            if head.floor > before.floor
-                && let Some(rows) = self.long_rows.get_mut(&stream)
-            {
-                *rows = rows.split_off(&(head.floor + 1));
-            }
         }
     }
 
@@ -211,8 +154,8 @@ impl Ledger {
         self.moved.remove(&stream);
     }
 
-    /// Asserts the invariants. A head that is damaged may be any other one than that of its log.
-    pub(super) fn check(&self, context: &Context, head_is_whole: impl Fn(ReplicaId) -> bool) {
+    /// Asserts the invariants.
+    pub(super) fn check(&self, context: &Context) {
         let high_water = self.clock.high_water();
         assert!(self.durable_clock <= high_water, "what is durable was drawn");
         for (stream, head) in &self.heads {
@@ -225,12 +168,6 @@ impl Ledger {
             let time = |stamp: Hlc| (stamp.wall(), stamp.counter());
             let covered = time(head.stamp) <= time(high_water) || !context.rules.clock_follows;
             assert!(covered, "{stream}: the clock {high_water} is behind {}", head.stamp);
-        }
-        for (stream, rows) in &self.long_rows {
-            let Head { seq, floor, .. } = self.head(*stream);
-            let inside = rows.keys().all(|row| (floor + 1..=seq).contains(row));
-            let inside = inside || !head_is_whole(*stream);
-            assert!(inside, "{stream}: {rows:?} are no rows of {floor}..={seq}");
         }
         assert!(!self.moved.contains(&self.me), "a commit rests on those before it without saying so");
     }
@@ -272,7 +209,7 @@ mod tests {
         ledger.apply(vec![(C, head(C, 2))], stamp(5, ME));
         assert_eq!(ledger.causes(), [cause(C, 2)], "the last commit of each stream");
         let mut empty = super::super::made::ledger([(B, head(B, 0))]);
-        empty.check(&context(), |_| true);
+        empty.check(&context());
         assert_eq!(empty.causes(), [], "a stream without a commit is nothing to rest on");
         assert_eq!((empty.begin_own_stream().seq, empty.causes()), (0, vec![]));
     }
@@ -286,47 +223,6 @@ mod tests {
         assert!(ledger.clock().clone().stamp(now(9).wall.unwrap()).unwrap() > drawn);
         let back = complaint(|| ledger.take_back(some().clock, 0));
         assert!(back.is_some_and(|back| back.contains("never sets the clock back")));
-    }
-
-    #[test]
-    fn as_many_rows_are_read_as_are_known_to_fit() {
-        let some = || {
-            let of_b = Head { row_bytes_max: 100, ..head(B, 20) };
-            ledger([(ME, head(ME, 3)), (B, of_b)]).with_long_rows([
-                (B, 5, 5_000),
-                (B, 6, 9_000),
-                (B, 20, 7_000),
-            ])
-        };
-        for (first, bytes, rows) in [
-            (1, 0, 1),
-            (1, 250, 2),
-            (1, 400, 4),
-            (1, 5_399, 4),
-            (1, 5_400, 5),
-            (1, 14_399, 5),
-            (1, 14_400, 6),
-            (1, 14_750, 9),
-            (5, 0, 1),
-            (5, 14_000, 2),
-            (6, 9_100, 2),
-            (7, 1_300, 13),
-            (7, 1_000_000, 14),
-            (20, 10, 1),
-            (1, 1_000_000, 20),
-        ] {
-            assert_eq!(some().rows_within(B, first, bytes), rows, "{bytes} bytes from {first} on");
-        }
-        assert_eq!(some().rows_within(ME, 1, 2), 2, "rows of unknown length have one byte");
-        let mut pruned = some();
-        pruned.apply(vec![(B, Head { seq: 21, floor: 5, ..head(B, 20) })], stamp(20, ME));
-        assert_eq!(pruned.long_rows_up_to(B, 99).collect::<Vec<_>>(), [6, 20]);
-        pruned.check(&context(), |_| true);
-        pruned.add_long_rows([(B, 5, 5_000)]);
-        assert!(
-            complaint(|| pruned.check(&context(), |_| true))
-                .is_some_and(|found| found.contains("are no rows"))
-        );
     }
 
     /// A crash takes back what was drawn and not stored.
@@ -387,17 +283,17 @@ mod tests {
             ("what is durable was drawn", |ledger| ledger.durable_clock = stamp(6, ME)),
             ("without saying so", |ledger| _ = ledger.moved.insert(ME)),
         ];
-        some().check(&context(), |_| true);
+        some().check(&context());
         for (says, broken) in breaks {
             let mut ledger = some();
             broken(&mut ledger);
-            let complaint = complaint(|| ledger.check(&context(), |_| true));
+            let complaint = complaint(|| ledger.check(&context()));
             assert!(complaint.as_ref().is_some_and(|found| found.contains(says)), "{says}: {complaint:?}");
         }
         let mut context = context();
         context.rules.clock_follows = false;
         let mut ledger = some();
         ledger.heads.insert(B, head(B, 6));
-        ledger.check(&context, |_| true);
+        ledger.check(&context);
     }
 }

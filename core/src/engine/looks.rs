@@ -11,13 +11,14 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::ids::ReplicaId;
+use crate::storage::ScanLimit;
 use crate::stored::{Digest, Head, keys};
 
 use super::Machine;
 use super::chain::{ChainReader, ChainRow};
 use super::io::{Answer, Query};
 use super::ledger::Ledger;
-use super::reads::{READ_BYTES_MAX, READ_ROWS_MAX};
+use super::reads::{READ, READ_ROWS_MAX};
 
 /// The most places of one peer that wait to be compared. A hello has one for each stream of which the peer has less; those
 /// that find no room come with a later hello.
@@ -82,7 +83,6 @@ struct Look {
     purpose: Purpose,
     place: Place,
     chain: ChainReader,
-    asked: usize,
     row: Option<LookedRow>,
     damaged: Option<u64>,
 }
@@ -92,26 +92,25 @@ impl Look {
         // A row that is not here, or was pruned, is not looked for.
         let next = if place.seq > head.floor { place.seq } else { u64::MAX };
         let chain = ChainReader::new(place.stream, head.point(), next, true);
-        Self { purpose, place, chain, asked: 0, row: None, damaged: None }
+        Self { purpose, place, chain, row: None, damaged: None }
     }
 
-    fn step(&mut self, ledger: &Ledger) -> Option<Query> {
+    fn step(&self) -> Option<Query> {
         let (next, head) = (self.chain.next(), self.chain.head().seq);
         if self.damaged.is_some() || next > head || self.is_proven() {
             return None;
         }
         let left = usize::try_from(head - next + 1).unwrap_or(usize::MAX);
-        let fit = || ledger.rows_within(self.place.stream, next, READ_BYTES_MAX).min(READ_ROWS_MAX);
-        let most = if self.place.walks { fit() } else { 2 };
-        self.asked = left.min(most);
-        Some(Query::Scan(keys::logs_from(self.place.stream, next), self.asked))
+        let most = if self.place.walks { READ_ROWS_MAX } else { 2 };
+        let limit = ScanLimit { entries: left.min(most), ..READ };
+        Some(Query::Scan(keys::logs_from(self.place.stream, next), limit))
     }
 
     fn take(&mut self, answer: Answer) {
-        let Answer::Entries(rows) = answer else { return debug_assert!(false, "{answer:?} are no rows") };
-        let found = rows.len();
-        let damaged = rows.iter().find_map(|row| self.add(&row.key, &row.value).err());
-        self.damaged = damaged.or((found < self.asked).then(|| self.chain.damaged()));
+        let Answer::Page(page) = answer else { return debug_assert!(false, "{answer:?} are no rows") };
+        let damaged = page.entries.iter().find_map(|row| self.add(&row.key, &row.value).err());
+        let ends = || !page.more && self.chain.next() <= self.chain.head().seq;
+        self.damaged = damaged.or_else(|| ends().then(|| self.chain.damaged()));
         if self.damaged.is_some_and(|seq| seq <= self.place.seq) {
             self.row = None;
         }
@@ -203,8 +202,8 @@ impl Looks {
     }
 
     /// The next read of the look under way; or its result, which ends it.
-    pub(super) fn step(&mut self, ledger: &Ledger) -> Option<Result<Query, Box<Looked>>> {
-        let query = self.under_way.as_mut()?.step(ledger);
+    pub(super) fn step(&mut self) -> Option<Result<Query, Box<Looked>>> {
+        let query = self.under_way.as_ref()?.step();
         match query {
             Some(query) => Some(Ok(query)),
             None => self.under_way.take().map(|look| Err(Box::new(look.finish()))),
@@ -244,7 +243,7 @@ impl Machine for Looks {
 mod tests {
     use super::super::made::{Author, B, C, ledger};
     use super::*;
-    use crate::storage::{Entry, Value};
+    use crate::storage::{ScanPage, Value};
     use crate::stored::log;
 
     /// A log of `B` with these commits, and its head.
@@ -265,15 +264,12 @@ mod tests {
         let ledger = ledger([(B, *head)]);
         assert!(looks.begin(&ledger));
         loop {
-            match looks.step(&ledger).unwrap() {
+            match looks.step().unwrap() {
                 Err(looked) => return (*looked, read),
                 Ok(Query::Scan(range, limit)) => {
-                    let found = rows.iter().filter(|(key, _)| range.contains(key)).take(limit);
-                    let entry =
-                        |(key, value): (&Vec<u8>, &Value)| Entry { key: key.clone(), value: value.clone() };
-                    let found: Vec<_> = found.map(entry).collect();
-                    read += found.len();
-                    looks.take(Answer::Entries(found));
+                    let page = ScanPage::of(rows.iter().filter(|(key, _)| range.contains(key)), limit);
+                    read += page.entries.len();
+                    looks.take(Answer::Page(page));
                 }
                 Ok(query) => panic!("{query:?} reads no rows"),
             }
@@ -335,19 +331,34 @@ mod tests {
     #[test]
     fn a_read_of_a_walk_has_as_many_rows_as_fit() {
         let (_, head) = log_of(300);
-        let long = u32::try_from(READ_BYTES_MAX).unwrap();
-        for (long_rows, walks, rows) in [
-            (vec![], true, READ_ROWS_MAX),
-            (vec![(B, 1, long)], true, 1),
-            (vec![(B, 8, long)], true, 7),
-            (vec![(B, 300, long)], true, READ_ROWS_MAX),
-            (vec![], false, 2),
-        ] {
-            let ledger = ledger([(B, head)]).with_long_rows(long_rows);
+        let ledger = ledger([(B, head)]);
+        for (walks, limit) in [(true, READ), (false, ScanLimit { entries: 2, ..READ })] {
             let mut looks = Looks::default();
             looks.want(Purpose::Search, place(1, walks));
             assert!(looks.begin(&ledger));
-            assert_eq!(looks.step(&ledger), Some(Ok(Query::Scan(keys::logs_from(B, 1), rows))));
+            assert_eq!(looks.step(), Some(Ok(Query::Scan(keys::logs_from(B, 1), limit))));
+        }
+    }
+
+    /// A store may cut any read short. What comes then is read on, and is no damage.
+    #[test]
+    fn a_read_that_is_cut_short_is_read_on() {
+        let (rows, head) = log_of(9);
+        for (seq, walks) in [(1, true), (4, false), (9, true)] {
+            let (mut looks, ledger) = (Looks::default(), ledger([(B, head)]));
+            looks.want(Purpose::Search, place(seq, walks));
+            assert!(looks.begin(&ledger));
+            let looked = loop {
+                match looks.step().unwrap() {
+                    Err(looked) => break looked,
+                    Ok(Query::Scan(range, _)) => {
+                        let rows = rows.iter().filter(|(key, _)| range.contains(key));
+                        looks.take(Answer::Page(ScanPage::of(rows, ScanLimit::entries(1))));
+                    }
+                    Ok(query) => panic!("{query:?} reads no rows"),
+                }
+            };
+            assert!(looked.sound().is_some(), "{seq}");
         }
     }
 
@@ -365,7 +376,7 @@ mod tests {
         let ledger = ledger([]);
         while looks.begin(&ledger) {
             assert!(!looks.begin(&ledger), "one at a time");
-            if let Some(Err(looked)) = looks.step(&ledger) {
+            if let Some(Err(looked)) = looks.step() {
                 done.push((looked.purpose, looked.place.seq));
             }
         }
@@ -391,7 +402,7 @@ mod tests {
         let ledger = ledger([]);
         for _ in 0..4 {
             assert!(looks.begin(&ledger));
-            match looks.step(&ledger) {
+            match looks.step() {
                 Some(Err(looked)) => turns.push(looked.purpose),
                 other => panic!("{other:?}"),
             }

@@ -171,7 +171,7 @@ impl Author {
         }
         let row = row.finish();
         let digest = chain(&self.head.digest, split_row(&row).unwrap().1);
-        self.head = self.head.next(stamp, digest, &row);
+        self.head = self.head.next(stamp, digest);
         let values = writes.into_iter().map(|(_, value, _)| value.map(Bytes::from)).collect();
         Made { stream: self.stream, seq: self.head.seq, row, values }
     }

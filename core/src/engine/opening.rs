@@ -16,7 +16,7 @@ use crate::storage::{Entry, Key, KeyRange, Value, WriteBatch};
 use crate::stored::keys::{self, RecordKey, StoredKey};
 use crate::stored::{
     ForkRow, FormatError, Head, Identity, ModelSeen, ProjectionRow, clock_from_value, clock_value,
-    introducer_from_value, introducer_value, long_from_value, peer_from_value, record,
+    introducer_from_value, introducer_value, peer_from_value, record,
 };
 use crate::syncable::Syncable;
 
@@ -86,7 +86,6 @@ pub(crate) struct Contents {
     pub(crate) members: Vec<Entry>,
     pub(crate) peers: Vec<Entry>,
     pub(crate) forks: Vec<Entry>,
-    pub(crate) long_rows: Vec<Entry>,
     /// The end of the log of each stream that has a head.
     pub(crate) ends: BTreeMap<ReplicaId, LogEnd>,
     /// Whether a value lies beside any record.
@@ -140,8 +139,7 @@ pub(crate) fn open(
     // The app may name another introducer: the first one may be gone for good.
     let introducer = introducer.map(|before| ask.introducer.unwrap_or(before));
     let clock = HlcGenerator::new(clock, ask.limits.max_drift_ms);
-    let long_rows = read_long_rows(&found.long_rows).map_err(format)?;
-    let mut ledger = Ledger::opened(identity.group, heads, clock).with_long_rows(long_rows);
+    let mut ledger = Ledger::opened(identity.group, heads, clock);
     unproven.iter().for_each(|damage| ledger.leave_out(damage.stream));
     let asked_introducer = ask.introducer;
     let mut engine = assemble(ask, identity, ledger, members, introducer, found.besides, registry, now);
@@ -267,7 +265,6 @@ fn create(
         batch = decision.batch;
         let ledger = Arc::make_mut(&mut engine.ledger);
         ledger.apply(decision.heads, decision.clock);
-        ledger.add_long_rows(decision.long_rows);
     }
     batch.put(keys::identity(), identity.to_value());
     note_models(&mut batch, registry, &BTreeMap::new(), &location)?;
@@ -417,16 +414,6 @@ fn read_heads(entries: &[Entry]) -> Result<BTreeMap<ReplicaId, Head>, FormatErro
         _ => None,
     })?;
     heads.into_iter().map(|(replica, value)| Ok((replica, Head::parse(replica, value)?))).collect()
-}
-
-fn read_long_rows(entries: &[Entry]) -> Result<Vec<(ReplicaId, u64, u32)>, FormatError> {
-    let rows = entries.iter().map(|Entry { key, value }| {
-        let Some(StoredKey::Long(replica, seq)) = StoredKey::parse(key) else {
-            return Err(FormatError::Damaged { what: "the key of a long log row" });
-        };
-        Ok((replica, seq, long_from_value(value)?))
-    });
-    rows.collect()
 }
 
 fn read_models(entries: &[Entry]) -> Result<BTreeMap<String, ModelSeen>, FormatError> {

@@ -5,12 +5,16 @@
 
 use std::collections::VecDeque;
 
+use crate::storage::ScanLimit;
+
 use super::Machine;
 use super::io::{JobId, Query};
 
-/// The most bytes that one read of a log may take, unless a single row is longer, and the most rows.
+/// The most bytes that one read may take, unless a single entry is longer, and the most entries.
 pub(super) const READ_BYTES_MAX: usize = 1 << 20;
 pub(super) const READ_ROWS_MAX: usize = 256;
+/// The most that one read of a log may take.
+pub(super) const READ: ScanLimit = ScanLimit { entries: READ_ROWS_MAX, bytes: READ_BYTES_MAX };
 
 /// The purpose of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

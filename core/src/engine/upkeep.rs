@@ -14,9 +14,8 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::clock::Mono;
 use crate::events::RecordKey;
-use crate::pages::{PAGE_ENTRIES, Reach};
 use crate::projection::Next;
-use crate::storage::{Entry, Key, KeyRange};
+use crate::storage::{Entry, Key, KeyRange, ScanPage};
 use crate::stored::keys::{self, StoredKey};
 
 use super::Machine;
@@ -56,8 +55,6 @@ struct Fold {
     from: Ranges,
     /// Whether the page is of records for which a commit waits.
     is_urgent: bool,
-    /// How many rows the next scan reads.
-    reach: Reach,
     page: Vec<Besides>,
     bytes: usize,
     values: usize,
@@ -88,7 +85,7 @@ struct Ranges {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Read these rows.
-    Scan(KeyRange, usize),
+    Scan(KeyRange),
     /// Read these records, then fold the page.
     Read(Vec<Key>),
     /// No value lies beside a record that this version of the app could merge.
@@ -152,9 +149,9 @@ impl Upkeep {
     }
 
     /// Takes the rows of a [`Step::Scan`].
-    pub(super) fn take_rows(&mut self, rows: Vec<Entry>, context: &Context) {
+    pub(super) fn take_rows(&mut self, page: ScanPage, context: &Context) {
         if let Some(fold) = &mut self.fold {
-            fold.take(rows, context);
+            fold.take(page, context);
         }
     }
 
@@ -233,7 +230,6 @@ impl Fold {
             from: ranges.clone(),
             ranges,
             is_urgent: false,
-            reach: Reach::new(PAGE_ENTRIES),
             page: Vec::new(),
             bytes: 0,
             values: 0,
@@ -259,9 +255,8 @@ impl Fold {
         if self.is_urgent && self.ranges.urgent.is_empty() && self.page.is_empty() {
             self.is_urgent = false;
         }
-        let rows = self.reach.entries();
         if let Some(range) = self.range().filter(|range| !range.is_empty()) {
-            return Step::Scan(range.clone(), rows);
+            return Step::Scan(range.clone());
         }
         if self.page.is_empty() {
             return Step::Done;
@@ -288,10 +283,8 @@ impl Fold {
     }
 
     /// Takes the rows of a scan. A value that cannot be merged, or is damaged, stays where it lies.
-    fn take(&mut self, rows: Vec<Entry>, context: &Context) {
-        let at_end = rows.len() < self.reach.entries();
-        self.reach.found(&rows);
-        for Entry { key, value } in rows {
+    fn take(&mut self, page: ScanPage, context: &Context) {
+        for Entry { key, value } in page.entries {
             let Some(StoredKey::Beside(record, ..)) = StoredKey::parse(&key) else {
                 self.go_on_after(&key);
                 continue;
@@ -321,7 +314,7 @@ impl Fold {
                 }
             }
         }
-        if at_end {
+        if !page.more {
             self.end_range();
         }
     }

@@ -12,7 +12,7 @@ use crate::limits::Limits;
 use crate::storage::Value;
 
 use super::Machine;
-use super::commit::{Commit, Decision, Places, Received};
+use super::commit::{Causes, Commit, Decision, Digests, Places, Received};
 use super::io::{JobId, Ticket};
 
 /// A call of the app.
@@ -36,8 +36,10 @@ pub(super) enum Doing {
     /// A joined write of a round whose records are projected: its calls, and its commits if the round has several. If
     /// the write fails, they are tried again, each alone.
     JoiningRound(Vec<Ticket>, Vec<(Ticket, Commit)>),
-    /// Reading the records of commits of others.
-    ReadingReceived(Vec<Received>, Places),
+    /// Reading the digests of the causes of commits of others.
+    ReadingCauses(Vec<Received>, Causes),
+    /// Reading the records of commits of others, with these digests of their causes.
+    ReadingReceived(Vec<Received>, Places, Digests),
     /// Applying commits of others in a native transaction: the place of the first of them, and their count.
     Receiving { stream: ReplicaId, seq: u64, count: usize },
     /// Reading the values beside records, or the records of a page.

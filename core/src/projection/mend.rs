@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::error::{Error, OpenError, StopReason};
 use crate::join::{JoinStorage, JoinTx};
 use crate::joined::{self, Halt};
-use crate::pages::{PAGE_ENTRIES, Pages};
-use crate::storage::{Entry, Key, ReadError, Value, WriteBatch, WriteError};
+use crate::pages::{PAGE, Pages};
+use crate::storage::{Entry, Key, ReadError, ScanLimit, ScanPage, Value, WriteBatch, WriteError};
 use crate::stored::keys::{self, StoredKey};
 use crate::stored::{FormatError, Progress, ProjectionRow, debt_from_value};
 
@@ -42,7 +42,7 @@ pub(super) struct Mending {
 const TELL_EVERY_RECORDS: u64 = 10_000;
 
 /// How many debts are tried in one step.
-const DEBTS_AT_ONCE: usize = 64;
+const DEBTS_AT_ONCE: ScanLimit = ScanLimit { entries: 64, ..PAGE };
 
 /// A page of which no record is taken is taken back and tried again, if it has this many records: a table may be locked,
 /// or lack the rows of another projection, and making a debt of every record would only make work.
@@ -280,8 +280,8 @@ impl<S: JoinStorage> Projections<S> {
             Some(Progress::Until(key)) if !key.is_empty() => projection.range().clone().after(&key),
             Some(Progress::Until(_)) | None => projection.range().clone(),
         };
-        let page = store.scan(range, PAGE_ENTRIES).await?;
-        let last = page.last().filter(|_| page.len() >= PAGE_ENTRIES).map(|entry| entry.key.clone());
+        let ScanPage { entries: page, more } = store.scan(range, PAGE).await?;
+        let last = page.last().filter(|_| more).map(|entry| entry.key.clone());
         let (records, completes) = (page.len(), last.is_none());
         let mut batch = WriteBatch::new();
         batch.put(
@@ -335,7 +335,8 @@ impl<S: JoinStorage> Projections<S> {
             None => range,
         };
         let Ok(page) = store.scan(range, DEBTS_AT_ONCE).await else { return Ok(Next::Later) };
-        let last = page.last().filter(|_| page.len() == DEBTS_AT_ONCE).map(|entry| entry.key.clone());
+        let ScanPage { entries: page, more } = page;
+        let last = page.last().filter(|_| more).map(|entry| entry.key.clone());
         let mut owing = Vec::with_capacity(page.len());
         if let Some(each) = self.state().each.get_mut(at) {
             // The debts that were shown may all be paid: then another one is shown, and the app is told.

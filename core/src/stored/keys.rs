@@ -10,7 +10,6 @@ use crate::syncable::{MODEL_BYTES_MAX, Ownership, RecordId, SyncId, Syncable};
 const META: u8 = 0x01;
 const HEAD: u8 = 0x02;
 const PEER: u8 = 0x03;
-const LONG: u8 = 0x05;
 const LOG: u8 = 0x06;
 const KEPT: u8 = 0x07;
 const BESIDE: u8 = 0x08;
@@ -217,7 +216,6 @@ pub(crate) enum StoredKey {
     Introducer,
     Fork(ReplicaId),
     Peer(ReplicaId),
-    Long(ReplicaId, u64),
     Log(ReplicaId, u64),
     Kept(ReplicaId, u64, RecordKey),
     Beside(RecordKey, ReplicaId, u64),
@@ -261,13 +259,12 @@ impl StoredKey {
                 RecordKey::from_bytes(record).map(|record| Self::Debt(name.into(), record))
             }
             SHARED..RECORDS_END => RecordKey::from_bytes(key).map(Self::Record),
-            LONG | LOG | KEPT => {
+            LOG | KEPT => {
                 let (replica, rest) = rest.split_first_chunk::<16>()?;
                 let (seq, rest) = rest.split_first_chunk::<8>()?;
                 let (replica, seq) = (ReplicaId::from_bytes(*replica), u64::from_be_bytes(*seq));
                 match kind {
                     KEPT => RecordKey::from_bytes(rest).map(|record| Self::Kept(replica, seq, record)),
-                    LONG => rest.is_empty().then_some(Self::Long(replica, seq)),
                     _ => rest.is_empty().then_some(Self::Log(replica, seq)),
                 }
             }
@@ -381,16 +378,6 @@ pub(crate) fn heads() -> KeyRange {
 
 pub(crate) fn records() -> KeyRange {
     KeyRange::new([SHARED], [RECORDS_END])
-}
-
-/// The key of the row that says how long the log row of a commit is.
-pub(crate) fn long(replica: ReplicaId, seq: u64) -> Key {
-    [&[LONG], &replica.as_bytes()[..], &seq.to_be_bytes()].concat()
-}
-
-/// The range of these rows, of all streams.
-pub(crate) fn all_long() -> KeyRange {
-    KeyRange::prefix([LONG])
 }
 
 pub(crate) fn log(replica: ReplicaId, seq: u64) -> Key {

@@ -11,7 +11,6 @@
 //! | `02 replica` | [`Head`]: the stream's last commit here, and its floor |
 //! | `03 replica` | [`Point`]s: how far a peer has acknowledged each stream |
 //! | `10..70 model id`, `70..d0 model owner id` | [record](record): stamp, dot, schema, flags, value |
-//! | `05 replica seq` | long: the length of a long log row |
 //! | `06 replica seq` | the digest before a commit, and the [`LogEntry`]: the commit as its author made it, each change as a reference |
 //! | `07 replica seq record-key` | kept: a value that a log entry needs and that its record does not hold |
 //! | `08 length record-key replica seq` | beside: a record whose value this version of the app cannot merge yet |
@@ -34,8 +33,7 @@ mod vectors;
 pub(crate) use log::{Cause, LogEntry, Reference, ValueRef};
 pub(crate) use rows::{
     ForkRow, Head, Identity, ModelSeen, Point, Progress, ProjectionRow, clock_from_value, clock_value,
-    debt_from_value, debt_value, introducer_from_value, introducer_value, is_long, long_from_value,
-    long_value, peer_from_value, peer_value,
+    debt_from_value, debt_value, introducer_from_value, introducer_value, peer_from_value, peer_value,
 };
 
 /// The format byte, with which every stored value begins. A log row has it behind its digest, a kept value has none.

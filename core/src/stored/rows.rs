@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::log::{DigestCheck, chain_start, digest_check};
-use super::{Digest, FORMAT, FormatError, Reader, digest, length};
+use super::{Digest, FORMAT, FormatError, Reader, digest};
 use crate::clock::WallMs;
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
@@ -235,29 +235,6 @@ pub(crate) fn debt_from_value(value: &[u8]) -> Result<String, FormatError> {
     String::from_utf8(error).map_err(|_| FormatError::Damaged { what })
 }
 
-/// The bytes up to which a log row is a short one. The length of each longer row is stored beside it, so that a reader
-/// knows it before the row is read.
-///
-/// A longer row has tens of changes, so what is stored and known of it is nothing beside the row itself.
-const LONG_ROW_BYTES: usize = 4096;
-
-pub(crate) fn is_long(row: &[u8]) -> bool {
-    row.len() > LONG_ROW_BYTES
-}
-
-/// Makes the row that says that a log row has so many bytes.
-pub(crate) fn long_value(bytes: u32) -> Value {
-    [&[FORMAT], &bytes.to_be_bytes()[..]].concat()
-}
-
-/// Reads that row.
-pub(crate) fn long_from_value(value: &[u8]) -> Result<u32, FormatError> {
-    let mut reader = Reader::new("the length of a log row", value)?;
-    let bytes = reader.u32()?;
-    reader.end()?;
-    Ok(bytes)
-}
-
 /// The head of a stream: its last commit here, and how far its log has been pruned here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
@@ -269,9 +246,6 @@ pub(crate) struct Head {
     pub(crate) floor: u64,
     /// The digest of the stream at the floor.
     pub(crate) floor_digest: Digest,
-    /// The length of the longest log row that the stream ever had here, but for the [long](LONG_ROW_BYTES) ones, by which
-    /// a reader knows how many rows fit.
-    pub(crate) row_bytes_max: u32,
 }
 
 impl Head {
@@ -280,7 +254,7 @@ impl Head {
     /// The head of a stream of `group` without commits.
     pub(crate) fn start(group: GroupId, replica: ReplicaId) -> Self {
         let (stamp, digest) = (Hlc::new(WallMs::MIN, 0, replica), chain_start(group, replica));
-        Self { seq: 0, stamp, digest, floor: 0, floor_digest: digest, row_bytes_max: 0 }
+        Self { seq: 0, stamp, digest, floor: 0, floor_digest: digest }
     }
 
     /// The place of the last commit in the stream.
@@ -288,10 +262,9 @@ impl Head {
         Point { seq: self.seq, digest: self.digest }
     }
 
-    /// The head after the commit that `row` logs.
-    pub(crate) fn next(&self, stamp: Hlc, digest: Digest, row: &[u8]) -> Self {
-        let row_bytes = if is_long(row) { 0 } else { length(row.len()) };
-        Self { seq: self.seq + 1, stamp, digest, row_bytes_max: self.row_bytes_max.max(row_bytes), ..*self }
+    /// The head after the next commit.
+    pub(crate) fn next(&self, stamp: Hlc, digest: Digest) -> Self {
+        Self { seq: self.seq + 1, stamp, digest, ..*self }
     }
 
     pub(crate) fn to_value(self) -> Value {
@@ -302,7 +275,6 @@ impl Head {
             &self.digest,
             &self.floor.to_be_bytes(),
             &self.floor_digest,
-            &self.row_bytes_max.to_be_bytes(),
         ]
         .concat()
     }
@@ -315,13 +287,12 @@ impl Head {
         let digest = reader.array()?;
         let floor = reader.u64()?;
         let floor_digest = reader.array()?;
-        let row_bytes_max = reader.u32()?;
         // Refuse the highest number: no commit could follow it, so no stream ever reaches it.
         if floor > seq || seq == u64::MAX {
             return Err(reader.damaged());
         }
         reader.end()?;
-        Ok(Self { seq, stamp, digest, floor, floor_digest, row_bytes_max })
+        Ok(Self { seq, stamp, digest, floor, floor_digest })
     }
 }
 
@@ -391,8 +362,6 @@ mod tests {
         let golden: Vec<u8> = (1..=1).chain(1..=16).collect();
         assert_eq!(introducer_value(replica()), golden);
         assert_eq!(introducer_from_value(&golden).unwrap(), replica());
-        assert_eq!(long_value(0x0102_0304), [1, 1, 2, 3, 4]);
-        assert_eq!(long_from_value(&[1, 1, 2, 3, 4]).unwrap(), 0x0102_0304);
         assert_eq!(debt_value("no parent"), b"\x01no parent");
         assert_eq!(debt_from_value(b"\x01no parent").unwrap(), "no parent");
 
@@ -406,13 +375,11 @@ mod tests {
         assert_eq!(ProjectionRow::parse(golden).unwrap(), row);
 
         let (digest, floor_digest) = ([0xaa; 32], [0xbb; 32]);
-        let head =
-            Head { seq: 9, stamp: stamp(), digest, floor: 8, floor_digest, row_bytes_max: 0x0102_0304 };
+        let head = Head { seq: 9, stamp: stamp(), digest, floor: 8, floor_digest };
         let mut golden = vec![1, 0, 0, 0, 0, 0, 0, 0, 9, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88];
         golden.extend([0xaa; 32]);
         golden.extend([0, 0, 0, 0, 0, 0, 0, 8]);
         golden.extend([0xbb; 32]);
-        golden.extend([1, 2, 3, 4]);
         assert_eq!(head.to_value(), golden);
         assert_eq!(Head::parse(replica(), &golden).unwrap(), head);
     }
@@ -439,20 +406,8 @@ mod tests {
         for value in [&[][..], &[1], &[1, 0], &[1; 100]] {
             assert!(Identity::parse(value).is_err() && clock_from_value(replica(), value).is_err());
             assert!(ModelSeen::parse(value).is_err() && Head::parse(replica(), value).is_err());
-            assert!(ProjectionRow::parse(value).is_err() && long_from_value(value).is_err());
+            assert!(ProjectionRow::parse(value).is_err());
         }
-    }
-
-    /// A reader reserves memory by this length before it reads any row, so a shorter row must not take its place.
-    #[test]
-    fn a_head_keeps_the_length_of_the_longest_short_row() {
-        let mut head = Head::start(GroupId(Uuid::nil()), replica());
-        let lengths = [100, 40, LONG_ROW_BYTES + 1, 300, 7, LONG_ROW_BYTES, 90].map(|bytes| {
-            head = head.next(stamp(), [0xaa; 32], &vec![0; bytes]);
-            head.row_bytes_max
-        });
-        assert_eq!(lengths, [100, 100, 100, 300, 300, 4096, 4096]);
-        assert_eq!(head.seq, 7);
     }
 
     /// The last record of a page was filled with it: a commit that changes the record must be projected by itself.

@@ -38,7 +38,6 @@ fn y13_keys_are_those_of_the_vectors() {
         ("fork", keys::fork(A), StoredKey::Fork(A)),
         ("head", keys::head(A), StoredKey::Head(A)),
         ("peer", keys::peer(B), StoredKey::Peer(B)),
-        ("long", keys::long(A, 300), StoredKey::Long(A, 300)),
         ("log", keys::log(A, 300), StoredKey::Log(A, 300)),
         ("kept", keys::kept(A, 300, &shared), StoredKey::Kept(A, 300, shared.clone())),
         ("beside", keys::beside(&shared, B, 300), StoredKey::Beside(shared.clone(), B, 300)),
@@ -61,7 +60,6 @@ fn y13_keys_are_those_of_the_vectors() {
         ("fork", "1 small row; 4 \"fork\"; 16 stream".to_owned()),
         ("head", "1 head; 16 stream".to_owned()),
         ("peer", "1 peer; 16 replica".to_owned()),
-        ("long", "1 long; 16 stream; 8 commit 300".to_owned()),
         ("log", "1 log; 16 stream; 8 commit 300".to_owned()),
         ("kept", format!("1 kept; 16 stream; 8 commit 300; {record}")),
         ("beside", format!("1 beside; 4 length of the record's key; {record}; 16 stream; 8 commit 300")),
@@ -110,7 +108,6 @@ fn y13_rows_are_those_of_the_vectors() {
         ("head_of_no_commit", Head::start(GROUP, A).to_value()),
         ("head", head.to_value()),
         ("peer", peer_value(&acked)),
-        ("long", long_value(5_000)),
         ("log", log.finish()),
         ("record", record::of(&header(false, None), b"value")),
         ("record_merged", record::of(&header(false, merged), b"value")),
@@ -142,7 +139,6 @@ fn y13_rows_are_those_of_the_vectors() {
     assert!(record::parse(of("tombstone")).unwrap().0.tombstone);
     assert_eq!(debt_from_value(of("debt")), Ok("no parent".to_owned()));
     assert_eq!(model::decode_bytes::<Member>(of("member")).unwrap(), Member::new(B, DEVICE));
-    assert_eq!(long_from_value(of("long")), Ok(5_000));
     assert!(model::decode_bytes::<Member>(of("member_of_a_newer_state")).is_ok());
     list("rows-fields.txt", &vectors, &fields_of_rows());
 }
@@ -152,7 +148,7 @@ fn fields_of_rows() -> Vec<(&'static str, String)> {
     let projection = "1 format; 4 version of the projection: 2; 2 schema of its model: 3";
     let fork =
         "1 format; 16 stream that proves it; 8 at commit 300; 16 replica that showed it; 32 digest there";
-    let head = "32 digest; 8 floor: 0; 32 digest at the floor, where the stream begins; 4 length of the longest log row: 0";
+    let head = "32 digest; 8 floor: 0; 32 digest at the floor, where the stream begins";
     let record = "2 schema: 3; 8 time of the stamp; 16 replica of the stamp; 8 commit 300";
     let value = "2 schema: 3; 4 length of the value: 300; 32 digest of the value";
     let log = [
@@ -183,7 +179,6 @@ fn fields_of_rows() -> Vec<(&'static str, String)> {
         ("head_of_no_commit", format!("1 format; 8 commits: none; 8 time: none; {head}")),
         ("head", format!("1 format; 8 last commit: 300; 8 time of its stamp; {head}")),
         ("peer", "1 format; 16 has of this stream; 8 up to commit 300; 32 with this digest".to_owned()),
-        ("long", "1 format; 4 length of the log row: 5,000".to_owned()),
         ("log", log.join(";")),
         ("record", format!("1 format; 1 no flags; {record}; 5 value")),
         (

@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-use syncline::{Entry, Error, Key, KeyRange, ReadError, Storage, TransactionManager, Value, WriteBatch, WriteError};
+use syncline::{Error, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, TransactionManager, Value, WriteBatch, WriteError};
 
 /// A store of three methods, as most are.
 struct Plain;
@@ -10,8 +10,8 @@ impl Storage for Plain {
         Ok(Vec::new())
     }
 
-    async fn scan(&self, _: KeyRange, _: usize) -> Result<Vec<Entry>, ReadError> {
-        Ok(Vec::new())
+    async fn scan(&self, _: KeyRange, _: ScanLimit) -> Result<ScanPage, ReadError> {
+        Ok(ScanPage::default())
     }
 
     async fn write(&self, _: WriteBatch) -> Result<(), WriteError> {

@@ -85,8 +85,28 @@ flaws! {
         ScanLimitIsOneMore,
         /// A limit of zero is taken for no limit.
         ScanLimitZeroIsNone,
+        /// The limit of bytes is ignored.
+        ScanIgnoresBytes,
+        /// A scan whose first entry is longer than the limit of bytes returns nothing.
+        ScanOfLongEntryIsEmpty,
+        /// A scan that the limit cuts off says that there is no more.
+        ShortScanSaysEnd,
         /// A scan that meets an error returns the entries that it has read before.
         ScanStopsAtError,
+    }
+    visit_is_a_scan {
+        /// A visit shows the beginning of each value.
+        VisitCutsValues,
+        /// A visit has no limit.
+        VisitIgnoresLimit,
+        /// A visitor that says stop is shown the next entry.
+        VisitGoesOn,
+        /// A visit that was stopped says that there is no more.
+        StoppedVisitSaysEnd,
+        /// A visit that the limit cuts off says that there is no more.
+        VisitSaysEnd,
+        /// A panic of the visitor leaves the lock behind.
+        VisitorPanicKeepsLock,
     }
     later_ops_win {
         /// Of two puts of a key in one batch, the first one counts.

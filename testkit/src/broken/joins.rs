@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use syncline::{
-    Attempt, BoxError, Entry, JoinJob, JoinStorage, JoinTx, Key, KeyRange, ReadError, Storage,
+    Attempt, BoxError, JoinJob, JoinStorage, JoinTx, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage,
     TransactionEnded, Value, WriteBatch, WriteError,
 };
 
@@ -190,7 +190,7 @@ impl Storage for BrokenJoins {
         self.store.get_many(keys).await
     }
 
-    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+    async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
         self.store.scan(range, limit).await
     }
 

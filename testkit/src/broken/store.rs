@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 
 use async_trait::async_trait;
-use syncline::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
+use syncline::{
+    Entry, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, Visitor, WriteBatch, WriteError,
+    WriteOp,
+};
 
 use super::disk::Notes;
 use super::{Flaw, lock};
@@ -87,18 +90,18 @@ impl Storage for Broken {
         self.store.get_many(keys).await
     }
 
-    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+    async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
         self.note_read();
         let backward = range.end.as_ref().is_some_and(|end| *end < range.start);
         match self.flaw {
             Flaw::PublishesLate => {
                 if let Some(before) = lock(&self.state).hidden.take() {
-                    return Ok(sorted_map::scan(&before, &range, limit));
+                    return Ok(sorted_map::page(&before, &range, limit));
                 }
             }
             Flaw::UnknownShowsPrefix => {
                 if let Some(shown) = &lock(&self.state).hidden {
-                    return Ok(sorted_map::scan(shown, &range, limit));
+                    return Ok(sorted_map::page(shown, &range, limit));
                 }
             }
             Flaw::ScansPageByPage => return self.scan_pages(range, limit).await,
@@ -125,24 +128,67 @@ impl Storage for Broken {
                 let end = range.end.or(Some(vec![0xFF]));
                 return self.store.scan(KeyRange { start: range.start, end }, limit).await;
             }
-            Flaw::ScanIgnoresLimit => return self.store.scan(range, usize::MAX).await,
-            Flaw::ScanLimitIsOneMore => return self.store.scan(range, limit.saturating_add(1)).await,
-            Flaw::ScanLimitZeroIsNone if limit == 0 => return self.store.scan(range, usize::MAX).await,
+            Flaw::ScanIgnoresLimit => {
+                return self.store.scan(range, ScanLimit { entries: usize::MAX, ..limit }).await;
+            }
+            Flaw::ScanLimitIsOneMore => {
+                let entries = limit.entries.saturating_add(1);
+                return self.store.scan(range, ScanLimit { entries, ..limit }).await;
+            }
+            Flaw::ScanLimitZeroIsNone if limit.entries == 0 => {
+                return self.store.scan(range, ScanLimit::NONE).await;
+            }
+            Flaw::ScanIgnoresBytes => {
+                return self.store.scan(range, ScanLimit { bytes: usize::MAX, ..limit }).await;
+            }
+            Flaw::ScanOfLongEntryIsEmpty => {
+                let page = self.store.scan(range, limit).await?;
+                let bytes = page.entries.first().map_or(0, |entry| entry.key.len() + entry.value.len());
+                return Ok(if bytes > limit.bytes {
+                    ScanPage { entries: Vec::new(), more: true }
+                } else {
+                    page
+                });
+            }
+            Flaw::ShortScanSaysEnd => {
+                return Ok(ScanPage { more: false, ..self.store.scan(range, limit).await? });
+            }
             Flaw::ScanStopsAtError => {
                 let found = self.store.scan(range.clone(), limit).await;
-                let half =
-                    |entries: &mut SortedMap| sorted_map::scan(entries, &range, limit.min(entries.len() / 2));
+                let half = |entries: &mut SortedMap| {
+                    let half = ScanLimit::entries(limit.entries.min(entries.len() / 2));
+                    ScanPage { more: false, ..sorted_map::page(entries, &range, half) }
+                };
                 return Ok(found.unwrap_or_else(|_| self.disk.edit(half)));
             }
             Flaw::CancelledReadKeepsLock => {
                 let cancelled = OnDrop::new(|| lock(&self.state).locked = true);
-                let entries = self.store.scan(range, limit).await;
+                let page = self.store.scan(range, limit).await;
                 cancelled.disarm();
-                return entries;
+                return page;
             }
             _ => {}
         }
         self.store.scan(range, limit).await
+    }
+
+    async fn visit(&self, range: KeyRange, limit: ScanLimit, each: Visitor<'_>) -> Result<bool, ReadError> {
+        if self.flaw == Flaw::VisitorPanicKeepsLock && lock(&self.state).locked {
+            return Err(ReadError::new("the store is locked"));
+        }
+        let limit = if self.flaw == Flaw::VisitIgnoresLimit { ScanLimit::NONE } else { limit };
+        let page = self.scan(range, limit).await?;
+        let panicked = OnDrop::new(|| lock(&self.state).locked = self.flaw == Flaw::VisitorPanicKeepsLock);
+        for Entry { key, value } in &page.entries {
+            let value =
+                if self.flaw == Flaw::VisitCutsValues { value.get(..1).unwrap_or(value) } else { value };
+            if each(key, value).is_break() && self.flaw != Flaw::VisitGoesOn {
+                panicked.disarm();
+                return Ok(self.flaw != Flaw::StoppedVisitSaysEnd);
+            }
+        }
+        panicked.disarm();
+        Ok(page.more && self.flaw != Flaw::VisitSaysEnd)
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
@@ -315,28 +361,31 @@ impl Broken {
             .collect())
     }
 
-    async fn scan_pages(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+    async fn scan_pages(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
         const PAGE: usize = 3;
-        let (mut entries, mut rest) = (Vec::new(), range);
-        while entries.len() < limit {
-            let page = self.store.scan(rest.clone(), PAGE.min(limit - entries.len())).await?;
-            let Some(last) = page.last() else { break };
+        let (mut found, mut rest) = (ScanPage { entries: Vec::new(), more: true }, range);
+        while found.more && found.entries.len() < limit.entries {
+            let most = ScanLimit { entries: PAGE.min(limit.entries - found.entries.len()), ..limit };
+            let page = self.store.scan(rest.clone(), most).await?;
+            found.more = page.more;
+            let Some(last) = page.entries.last() else { break };
             rest = rest.after(&last.key);
-            entries.extend(page);
+            found.entries.extend(page.entries);
         }
-        Ok(entries)
+        Ok(found)
     }
 
     async fn scan_sorted<K: Ord>(
         &self,
         range: KeyRange,
-        limit: usize,
+        limit: ScanLimit,
         order: impl Fn(&[u8]) -> K,
-    ) -> Result<Vec<Entry>, ReadError> {
-        let mut entries = self.store.scan(range, usize::MAX).await?;
-        entries.sort_by_cached_key(|entry| order(&entry.key));
-        entries.truncate(limit);
-        Ok(entries)
+    ) -> Result<ScanPage, ReadError> {
+        let mut page = self.store.scan(range, ScanLimit::NONE).await?;
+        page.entries.sort_by_cached_key(|entry| order(&entry.key));
+        page.more = page.entries.len() > limit.entries;
+        page.entries.truncate(limit.entries);
+        Ok(page)
     }
 
     fn note_read(&self) {

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use syncline::{
-    Entry, JoinJob, JoinStorage, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError,
+    JoinJob, JoinStorage, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, Visitor, WriteBatch,
+    WriteError,
 };
 
 use super::{FaultKind, Faults, Operation};
@@ -79,8 +80,12 @@ impl<S: Storage> Storage for Faulty<S> {
         self.read(self.inner.get_many(keys)).await
     }
 
-    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+    async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
         self.read(self.inner.scan(range, limit)).await
+    }
+
+    async fn visit(&self, range: KeyRange, limit: ScanLimit, each: Visitor<'_>) -> Result<bool, ReadError> {
+        self.read(self.inner.visit(range, limit, each)).await
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
@@ -279,7 +284,7 @@ mod tests {
             assert_eq!(read, [true, false, false]);
             assert_eq!((faults.reads(), faults.writes(), faults.operations()), (3, 3, 6));
             faults.disarm();
-            assert!(store.scan(KeyRange::all(), 1).await.is_ok() && !faults.fired());
+            assert!(store.scan(KeyRange::all(), ScanLimit::entries(1)).await.is_ok() && !faults.fired());
         });
     }
 

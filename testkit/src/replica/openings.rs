@@ -2,8 +2,8 @@
 
 use futures::future::join;
 use syncline::{
-    ClockError, DeviceId, Entry, GroupId, KeyRange, OpenError, ReplicaId, Storage as _, TransactionManager,
-    Uuid,
+    ClockError, DeviceId, Entry, GroupId, KeyRange, OpenError, ReplicaId, ScanLimit, Storage as _,
+    TransactionManager, Uuid,
 };
 
 use super::app::{DEVICE, GROUP, START_MS, ask, assert_whole, open_store, run, run_on};
@@ -96,7 +96,7 @@ pub async fn a_contradiction_leaves_the_store_untouched<F: Fixture>(fixture: &F)
 }
 
 async fn content<F: Fixture>(fixture: &F) -> Vec<Entry> {
-    open_store(fixture).await.scan(KeyRange::all(), usize::MAX).await.unwrap()
+    open_store(fixture).await.scan(KeyRange::all(), ScanLimit::NONE).await.unwrap().entries
 }
 
 /// The model of `Place`, which is device-owned, as a shared one.

@@ -1,7 +1,9 @@
 //! A store whose medium has flipped a bit in its log: nobody else is harmed, and the peers mend it.
 
 use futures::future::join;
-use syncline::{Damage, DamagedPart, Event, KeyRange, LogCheck, Storage, StreamStatus, WriteBatch};
+use syncline::{
+    Damage, DamagedPart, Event, KeyRange, LogCheck, ScanLimit, Storage, StreamStatus, WriteBatch,
+};
 
 use super::catching_up::commits_of;
 use super::contents::{Contents, all};
@@ -32,7 +34,7 @@ const FIELDS: [(&str, Place); 5] = [
 /// Changes a row of a closed store, as a bad medium does: nothing notices it but whoever knows what stood there.
 async fn damage<F: Fixture>(disk: &F, range: KeyRange, change: impl FnOnce(Vec<u8>) -> Option<Vec<u8>>) {
     let store = disk.open().await.expect("the store opens");
-    let row = store.scan(range, 1).await.expect("it can be read").remove(0);
+    let row = store.scan(range, ScanLimit::entries(1)).await.expect("it can be read").entries.remove(0);
     let mut batch = WriteBatch::new();
     match change(row.value) {
         Some(value) => batch.put(row.key, value),

@@ -1,6 +1,6 @@
 //! The contents of a store that no replica has open.
 
-use syncline::{Entry, KeyRange, Storage, WriteBatch, audit};
+use syncline::{Entry, KeyRange, ScanLimit, Storage, WriteBatch, audit};
 
 use crate::Fixture;
 
@@ -13,14 +13,12 @@ pub(super) async fn entries<F: Fixture>(disk: &F, whose: &str) -> Vec<Entry> {
 }
 
 async fn scan(store: &impl Storage) -> Vec<Entry> {
-    const PAGE: usize = 1000;
     let (mut all, mut range) = (Vec::<Entry>::new(), KeyRange::all());
     loop {
-        let page = store.scan(range.clone(), PAGE).await.expect("the store can be read");
-        let full = page.len() == PAGE;
-        all.extend(page);
+        let page = store.scan(range.clone(), ScanLimit::entries(1000)).await.expect("the store can be read");
+        all.extend(page.entries);
         match all.last() {
-            Some(last) if full => range.start = [&last.key[..], &[0]].concat(),
+            Some(last) if page.more => range.start = [&last.key[..], &[0]].concat(),
             _ => return all,
         }
     }

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use syncline::{
-    Entry, JoinJob, JoinStorage, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError,
+    JoinJob, JoinStorage, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, Visitor, WriteBatch,
+    WriteError,
 };
 
 use crate::poll::give_way;
@@ -53,9 +54,14 @@ impl<S: Storage> Storage for Watched<S> {
         self.inner.get_many(keys).await
     }
 
-    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+    async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
         let _busy = self.activity.begin();
         self.inner.scan(range, limit).await
+    }
+
+    async fn visit(&self, range: KeyRange, limit: ScanLimit, each: Visitor<'_>) -> Result<bool, ReadError> {
+        let _busy = self.activity.begin();
+        self.inner.visit(range, limit, each).await
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use syncline::internals::history;
 use syncline::{
-    Attempt, BoxError, Entry, JoinJob, JoinStorage, JoinTx, Key, KeyRange, ReadError, Storage, Value,
-    WriteBatch, WriteError, WriteOp,
+    Attempt, BoxError, JoinJob, JoinStorage, JoinTx, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage,
+    Value, WriteBatch, WriteError, WriteOp,
 };
 
 use super::tables::{Rows, Tables};
@@ -244,7 +244,7 @@ impl Storage for SimStore {
         self.read(|entries| keys.iter().map(|key| entries.get(key).cloned()).collect()).await
     }
 
-    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+    async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
         self.read(|entries| scan(entries, &range, limit)).await
     }
 
@@ -366,8 +366,8 @@ impl JoinTx for SimTx {
                 WriteOp::Put { key, value } => drop(pending.insert(key.clone(), Some(value.clone()))),
                 WriteOp::Delete { key } => drop(pending.insert(key.clone(), None)),
                 WriteOp::DeleteRange { range } => {
-                    let there = scan(&self.disk.lock().entries, range, usize::MAX);
-                    let there = there.into_iter().map(|entry| (entry.key, None));
+                    let there = scan(&self.disk.lock().entries, range, ScanLimit::NONE);
+                    let there = there.entries.into_iter().map(|entry| (entry.key, None));
                     pending.retain(|key, _| !range.contains(key));
                     pending.extend(there);
                 }
@@ -419,13 +419,12 @@ async fn failed_read(fault: StoreFault) -> ReadError {
     }
 }
 
-fn scan(entries: &BTreeMap<Key, Value>, range: &KeyRange, limit: usize) -> Vec<Entry> {
+fn scan(entries: &BTreeMap<Key, Value>, range: &KeyRange, limit: ScanLimit) -> ScanPage {
     if range.is_empty() {
-        return Vec::new();
+        return ScanPage::default();
     }
     let end = range.end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-    let found = entries.range::<[u8], _>((Bound::Included(range.start.as_slice()), end)).take(limit);
-    found.map(|(key, value)| Entry { key: key.clone(), value: value.clone() }).collect()
+    ScanPage::of(entries.range::<[u8], _>((Bound::Included(range.start.as_slice()), end)), limit)
 }
 
 /// A copy of a disk. It can be read like a store, and not written.
@@ -438,7 +437,7 @@ impl Storage for Image {
         Ok(keys.iter().map(|key| self.0.get(key).cloned()).collect())
     }
 
-    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+    async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
         Ok(scan(&self.0, &range, limit))
     }
 

@@ -1,6 +1,6 @@
 //! A dropped future leaves all of its batch or nothing of it, and the store goes on.
 
-use syncline::{KeyRange, Storage as _};
+use syncline::{KeyRange, ScanLimit, Storage as _};
 
 use super::samples::numbered_batch;
 use super::subject::Subject;
@@ -135,7 +135,7 @@ async fn dropped_reads<F: Fixture>(subject: &mut Subject<'_, F>, number: &mut u3
     let keys: Vec<_> = state.keys().cloned().collect();
     let finished = [
         poll_at_most(polls, subject.store().get_many(&keys)).is_some(),
-        poll_at_most(polls, subject.store().scan(KeyRange::all(), usize::MAX)).is_some(),
+        poll_at_most(polls, subject.store().scan(KeyRange::all(), ScanLimit::NONE)).is_some(),
     ];
     subject.expect(&step, &state).await;
     *number += 1;

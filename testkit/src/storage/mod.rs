@@ -16,6 +16,7 @@ mod second_owner_is_fenced;
 mod sizes_are_kept;
 pub(crate) mod subject;
 pub(crate) mod sweep;
+mod visit_is_a_scan;
 mod write_is_atomic;
 mod write_is_durable;
 mod writes_are_ordered;
@@ -35,6 +36,7 @@ pub use reopening_changes_nothing::reopening_changes_nothing;
 pub use scan_is_ordered::scan_is_ordered;
 pub use second_owner_is_fenced::second_owner_is_fenced;
 pub use sizes_are_kept::sizes_are_kept;
+pub use visit_is_a_scan::visit_is_a_scan;
 pub use write_is_atomic::write_is_atomic;
 pub use write_is_durable::write_is_durable;
 pub use writes_are_ordered::writes_are_ordered;
@@ -52,6 +54,7 @@ macro_rules! for_each_storage_property {
             reads_are_never_torn
             reads_keep_request_order
             scan_is_ordered
+            visit_is_a_scan
             later_ops_win
             delete_range_stays_inside
             write_is_atomic

@@ -1,6 +1,6 @@
 //! `scan` returns the entries of its range in order, up to the limit, or an error.
 
-use syncline::{KeyRange, Storage as _};
+use syncline::{KeyRange, ScanLimit, ScanPage, Storage as _};
 
 use super::samples::{filling, nasty_ranges, nasty_state};
 use super::subject::{Subject, try_read};
@@ -26,6 +26,7 @@ pub async fn scan_is_ordered<F: Fixture>(fixture: &F) {
         }
     }
     pages_join(&subject, &state).await;
+    bytes_are_bounded(&subject, &state).await;
     failed_scans_say_so(subject, &state).await;
 }
 
@@ -60,6 +61,28 @@ async fn pages_join<F: Fixture>(subject: &Subject<'_, F>, state: &SortedMap) {
     }
 }
 
+/// A scan has no more bytes than its limit says, unless its first entry has more; and it says whether it was cut off.
+async fn bytes_are_bounded<F: Fixture>(subject: &Subject<'_, F>, state: &SortedMap) {
+    let all = sorted_map::scan(state, &KeyRange::all(), usize::MAX);
+    for bytes in [0, 1, 8, 9, 10, 20, 21, 100, 1_000] {
+        let (mut rest, mut joined) = (KeyRange::all(), Vec::new());
+        loop {
+            let step = format!("a scan of {bytes} bytes from {}", sorted_map::bytes(&rest.start));
+            let limit = ScanLimit { entries: usize::MAX, bytes };
+            let page = subject.scan_page(&step, rest.clone(), limit).await;
+            joined.extend(page.entries);
+            match joined.last().filter(|_| page.more) {
+                Some(last) => rest = rest.after(&last.key),
+                None => break,
+            }
+        }
+        if joined != all {
+            let step = format!("scans of {bytes} bytes, one after the other");
+            subject.fail(step, format_args!("together they found {}", sorted_map::show(&joined)));
+        }
+    }
+}
+
 async fn failed_scans_say_so<F: Fixture>(mut subject: Subject<'_, F>, state: &SortedMap) {
     let expected = sorted_map::scan(state, &KeyRange::all(), usize::MAX);
     let mut sweep = Sweep::of(subject.fixture());
@@ -68,9 +91,12 @@ async fn failed_scans_say_so<F: Fixture>(mut subject: Subject<'_, F>, state: &So
         // Reopen it before: a store that answers from memory reads its medium only when it opens.
         subject.reopen(&step).await;
         subject.break_medium(fault);
-        let found = try_read(subject.store().scan(KeyRange::all(), usize::MAX)).await;
+        let found = try_read(subject.store().scan(KeyRange::all(), ScanLimit::NONE)).await;
         subject.mend_medium();
-        if found.as_ref().is_some_and(|found| *found != expected) {
+        let is_wrong = |found: &ScanPage| {
+            if found.more { !expected.starts_with(&found.entries) } else { found.entries != expected }
+        };
+        if found.as_ref().is_some_and(is_wrong) {
             subject.fail(step, "a scan that could not read all of its range returned a part, not an error");
         }
         sweep.went_well(found.is_some());

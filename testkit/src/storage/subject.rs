@@ -4,7 +4,9 @@ use std::fmt::{self, Display};
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt as _;
-use syncline::{Entry, Key, KeyRange, ReadError, Storage as _, Value, WriteBatch, WriteError};
+use syncline::{
+    Entry, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage as _, Value, WriteBatch, WriteError,
+};
 
 use crate::sorted_map::{self, SortedMap, difference};
 use crate::{Fixture, MediumFault};
@@ -101,11 +103,37 @@ impl<'f, F: Fixture> Subject<'f, F> {
         self.get_many(step, &[key.to_vec()]).await.pop().flatten()
     }
 
-    pub(crate) async fn scan(&self, step: impl Display, range: KeyRange, limit: usize) -> Vec<Entry> {
-        match self.store().scan(range, limit).await {
-            Ok(entries) => entries,
+    /// Returns the answer to one scan, which must keep to its limit.
+    pub(crate) async fn scan_page(&self, step: impl Display, range: KeyRange, limit: ScanLimit) -> ScanPage {
+        let page = match self.store().scan(range, limit).await {
+            Ok(page) => page,
             Err(error) => self.fail(step, format_args!("`scan` failed: {error}")),
+        };
+        let bytes: usize = page.entries.iter().map(|entry| entry.key.len() + entry.value.len()).sum();
+        if page.entries.len() > limit.entries {
+            self.fail(step, format_args!("a scan of {} entries found {}", limit.entries, page.entries.len()));
         }
+        if page.entries.len() > 1 && bytes > limit.bytes {
+            self.fail(step, format_args!("a scan of {} bytes found {bytes}", limit.bytes));
+        }
+        if page.more && page.entries.is_empty() && limit.entries > 0 {
+            self.fail(step, "a scan found nothing and said that there is more");
+        }
+        page
+    }
+
+    /// Returns the first `limit` entries of a range. A store may answer a scan in part: then it is asked for the rest.
+    pub(crate) async fn scan(&self, step: impl Display, range: KeyRange, limit: usize) -> Vec<Entry> {
+        let mut page = self.scan_page(&step, range.clone(), ScanLimit::entries(limit)).await;
+        while page.more && page.entries.len() < limit {
+            let Some(last) = page.entries.last() else { break };
+            let rest = range.clone().after(&last.key);
+            let left = ScanLimit::entries(limit - page.entries.len());
+            let next = self.scan_page(&step, rest, left).await;
+            page.more = next.more;
+            page.entries.extend(next.entries);
+        }
+        page.entries
     }
 
     /// Returns everything in the store.
@@ -115,8 +143,9 @@ impl<'f, F: Fixture> Subject<'f, F> {
 
     /// Returns everything in the store, or `None` if it refuses, as it may after an unknown outcome.
     pub(crate) async fn try_state(&self) -> Option<SortedMap> {
-        let scan = AssertUnwindSafe(self.store().scan(KeyRange::all(), STATE_ENTRIES_MAX)).catch_unwind();
-        Some(sorted_map::from_entries(scan.await.ok()?.ok()?))
+        let all = ScanLimit::entries(STATE_ENTRIES_MAX);
+        let scan = AssertUnwindSafe(self.store().scan(KeyRange::all(), all)).catch_unwind();
+        Some(sorted_map::from_entries(scan.await.ok()?.ok()?.entries))
     }
 
     /// Compares everything in the store with `expected`, by scan and by key.

@@ -263,12 +263,13 @@ pub(crate) const PROPERTIES: &[Property] = &[
     },
     Property {
         id: "S12",
-        says: "Scans are in the order of unsigned bytes, within every kind of bound and up to their limit. A range that ends \
-               before it starts is empty.",
-        method: "Keys such as `00`, `00 00`, `ff` and `ff ff`, against a sorted map.",
-        catches: "Hash order; signed comparison; an end that is included; a prefix that overflows at `ff`.",
+        says: "Scans are in the order of unsigned bytes, within every kind of bound and up to their limit of entries and bytes; \
+               one that is cut off says so. A visit shows what a scan returns. A range that ends before it starts is empty.",
+        method: "Keys such as `00`, `00 00`, `ff` and `ff ff`, against a sorted map; visitors that stop, and that panic.",
+        catches: "Hash order; signed comparison; an end that is included; a prefix that overflows at `ff`; a limit of bytes that \
+                  is ignored; a short scan that says it is all; a visitor that is shown more after it said stop.",
         limits: "There are no reverse scans.",
-        proof: Tests(&["scan_is_ordered", "a_range_that_ends_before_it_starts_is_empty"]),
+        proof: Tests(&["scan_is_ordered", "visit_is_a_scan", "a_range_that_ends_before_it_starts_is_empty"]),
     },
     Property {
         id: "S13",

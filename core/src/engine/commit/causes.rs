@@ -5,15 +5,17 @@
 //! other one may name records that are not here, or undo what its author never saw. So it is refused, and its stream stops.
 //!
 //! A cause names the beginning of a digest. The digest here is at hand if the cause is the head of its stream, its floor,
-//! or in the same write; otherwise it stands in the log row behind the cause, which is read with the records, and so is the
+//! or in the same write; otherwise it stands in the log row behind the cause, which is read before the records, and so is the
 //! row of the cause, which must have that digest: a damaged row shows no other history.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::ReplicaId;
-use crate::storage::{Key, Value};
-use crate::stored::log::digest_check;
-use crate::stored::{Cause, Digest, keys, log};
+use crate::pages;
+use crate::storage::{Entry, KeyRange, ScanPage};
+use crate::stored::keys::{self, StoredKey};
+use crate::stored::log::{self, digest_check};
+use crate::stored::{Cause, Digest};
 
 use super::super::context::Context;
 use super::super::ledger::Ledger;
@@ -53,44 +55,77 @@ fn place(ledger: &Ledger, cause: &Cause) -> Place {
     }
 }
 
-/// The places of the log rows that say which digests the causes of a commit have here.
-fn rows_of(ledger: &Ledger, commit: &Received) -> impl Iterator<Item = (ReplicaId, u64)> {
-    let causes = commit.entry.after.iter().filter(|cause| matches!(place(ledger, cause), Place::Row));
-    causes.flat_map(|cause| [0, 1].map(|behind| (cause.stream, cause.seq.saturating_add(behind))))
+/// The digests that commits have here, as far as causes name these commits.
+pub(in crate::engine) type Digests = BTreeMap<(ReplicaId, u64), Digest>;
+
+/// Reads the digests of causes from the log rows. It keeps no row: the rows of a single commit may be of any length.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Causes {
+    /// The causes that are not looked for yet.
+    wanted: BTreeSet<(ReplicaId, u64)>,
+    /// The rows of neighbouring causes that were not read yet, and of the commit behind them.
+    rest: Option<KeyRange>,
+    /// The place and the digest of the row that was read last.
+    last: Option<((ReplicaId, u64), Digest)>,
+    digests: Digests,
 }
 
-fn all_rows(context: &Context, ledger: &Ledger, commits: &[Received]) -> BTreeSet<(ReplicaId, u64)> {
-    let compared = if context.rules.causes_are_compared { commits } else { &[] };
-    compared.iter().flat_map(|commit| rows_of(ledger, commit)).collect()
+impl Causes {
+    /// Begins to look for the causes of `commits` whose digests stand in rows.
+    pub(in crate::engine) fn new(context: &Context, ledger: &Ledger, commits: &[Received]) -> Self {
+        let compared = if context.rules.causes_are_compared { commits } else { &[] };
+        let causes = compared.iter().flat_map(|commit| &commit.entry.after);
+        let in_rows = causes.filter(|cause| matches!(place(ledger, cause), Place::Row));
+        Self { wanted: in_rows.map(|cause| (cause.stream, cause.seq)).collect(), ..Self::default() }
+    }
+
+    /// The rows to read next; `None` once all are read.
+    pub(in crate::engine) fn step(&mut self) -> Option<KeyRange> {
+        if self.rest.is_none() {
+            let (stream, first) = self.wanted.pop_first()?;
+            let mut behind = first.saturating_add(1);
+            while self.wanted.remove(&(stream, behind)) {
+                behind = behind.saturating_add(1);
+            }
+            let [rows, _] = keys::log_and_kept(stream, first, behind);
+            self.rest = Some(rows);
+        }
+        self.rest.clone()
+    }
+
+    /// Takes rows that were read.
+    pub(in crate::engine) fn take(&mut self, page: ScanPage) {
+        self.rest = self.rest.take().and_then(|range| pages::rest(range, &page));
+        for Entry { key, value } in page.entries {
+            let before = self.last.take();
+            let Some(StoredKey::Log(stream, seq)) = StoredKey::parse(&key) else { continue };
+            let Ok((previous, entry)) = log::split_row(&value) else { continue };
+            if let Some((place, digest)) = before
+                && place == (stream, seq.saturating_sub(1))
+                && digest == previous
+            {
+                self.digests.insert(place, digest);
+            }
+            self.last = Some(((stream, seq), log::chain(&previous, entry)));
+        }
+    }
+
+    /// The digests that were found. Of a row that is missing or damaged there is none.
+    pub(in crate::engine) fn digests(self) -> Digests {
+        self.digests
+    }
 }
 
-/// The keys of the log rows that say which digests the causes of `commits` have here, each once.
-pub(in crate::engine) fn rows(context: &Context, ledger: &Ledger, commits: &[Received]) -> Vec<Key> {
-    all_rows(context, ledger, commits).into_iter().map(|(stream, seq)| keys::log(stream, seq)).collect()
-}
-
-/// How many of `commits` may share a write, so that these rows have no more than `bytes`; at least one.
-pub(in crate::engine) fn fitting(ledger: &Ledger, commits: &[Received], bytes: usize) -> usize {
-    let (mut known, mut read) = (BTreeSet::new(), 0_usize);
-    let fits = |commit: &&Received| {
-        let rows = rows_of(ledger, commit).filter(|row| known.insert(*row));
-        read = rows.map(|(stream, seq)| ledger.row_bytes(stream, seq)).fold(read, usize::saturating_add);
-        read <= bytes
-    };
-    commits.iter().take_while(fits).count().max(1)
-}
-
-/// The first of `commits` that rests on another history, given the rows at the keys of [`rows`].
+/// The first of `commits` that rests on another history, given the digests that [`Causes`] found.
 pub(super) fn first_elsewhere(
     context: &Context,
     ledger: &Ledger,
     commits: &[Received],
-    rows: Vec<Option<Value>>,
+    digests: &Digests,
 ) -> Option<Elsewhere> {
     if !context.rules.causes_are_compared {
         return None;
     }
-    let rows: BTreeMap<_, _> = all_rows(context, ledger, commits).into_iter().zip(rows).collect();
     let causes = commits.iter().flat_map(|commit| &commit.entry.after);
     let any_in_write = causes.into_iter().any(|cause| matches!(place(ledger, cause), Place::InWrite));
     let mut in_write = BTreeMap::new();
@@ -99,10 +134,7 @@ pub(super) fn first_elsewhere(
             let digest = match place(ledger, cause) {
                 Place::Known(digest) => Some(digest),
                 Place::InWrite => in_write.get(&(cause.stream, cause.seq)).copied(),
-                Place::Row => {
-                    let row = |seq: u64| rows.get(&(cause.stream, seq)).and_then(Option::as_deref);
-                    digest_between(row(cause.seq), row(cause.seq.saturating_add(1)))
-                }
+                Place::Row => digests.get(&(cause.stream, cause.seq)).copied(),
                 Place::Pruned => None,
             };
             if digest.is_some_and(|digest| digest_check(&digest) != cause.check) {
@@ -119,17 +151,11 @@ pub(super) fn first_elsewhere(
     None
 }
 
-/// The digest of the row of a commit, if the row behind it vouches for it. A row that is missing or damaged shows nothing.
-fn digest_between(row: Option<&[u8]>, behind: Option<&[u8]>) -> Option<Digest> {
-    let (previous, entry) = log::split_row(row?).ok()?;
-    let digest = log::chain(&previous, entry);
-    (log::split_row(behind?).ok()?.0 == digest).then_some(digest)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::super::made::{Author, B, C, ME, context, head, ledger};
     use super::*;
+    use crate::storage::ScanLimit;
     use crate::stored::Head;
 
     /// A commit of `C` that rests on a commit of `B` with the digest `digest`.
@@ -170,11 +196,14 @@ mod tests {
         ];
         for (case, commit, read, same) in cases {
             let commits = [commit];
-            let keys = rows(&context, &ledger, &commits);
-            let asked = if read.is_some() { vec![keys::log(B, 7), keys::log(B, 8)] } else { vec![] };
-            assert_eq!(keys, asked, "{case}");
-            let read: Vec<_> = read.into_iter().flatten().collect();
-            let found = first_elsewhere(&context, &ledger, &commits, read);
+            let mut causes = Causes::new(&context, &ledger, &commits);
+            let asked = read.as_ref().map(|_| KeyRange::new(keys::log(B, 7), keys::log(B, 9)));
+            assert_eq!(causes.step(), asked, "{case}");
+            let rows = [7, 8].map(|seq| keys::log(B, seq)).into_iter().zip(read.into_iter().flatten());
+            let rows = rows.filter_map(|(key, row)| Some((key, row?)));
+            causes.take(ScanPage::of(rows, ScanLimit::NONE));
+            assert_eq!(causes.step(), None, "{case}");
+            let found = first_elsewhere(&context, &ledger, &commits, &causes.digests());
             assert_eq!(found.is_none(), same, "{case}: {found:?}");
         }
     }
@@ -187,13 +216,41 @@ mod tests {
         let (one, two) = (b.note(1, "one").received(), b.note(1, "two").received());
         let (same, other) = (rests(1, one.digest), rests(2, [8; 32]));
         let commits = [one, same, two, other];
-        assert_eq!(rows(&context, &ledger, &commits), Vec::<Key>::new());
-        let found = first_elsewhere(&context, &ledger, &commits, vec![]).unwrap();
+        assert_eq!(Causes::new(&context, &ledger, &commits).step(), None);
+        let none = Digests::new();
+        let found = first_elsewhere(&context, &ledger, &commits, &none).unwrap();
         assert_eq!((found.at, found.stream, found.from, found.seq), (3, C, C, 1));
         assert!(found.reason.contains("commit 2 of"), "{}", found.reason);
-        assert_eq!(first_elsewhere(&context, &ledger, &commits[..3], vec![]), None);
+        assert_eq!(first_elsewhere(&context, &ledger, &commits[..3], &none), None);
         let mut context = context;
         context.rules.causes_are_compared = false;
-        assert_eq!(first_elsewhere(&context, &ledger, &commits, vec![]), None);
+        assert_eq!(first_elsewhere(&context, &ledger, &commits, &none), None);
+    }
+
+    /// The rows of neighbouring causes are read together, each once, and may come in any pieces.
+    #[test]
+    fn neighbouring_causes_are_read_together() {
+        let (ledger, context) = (ledger([(B, head(B, 9))]), context());
+        let mut rows = BTreeMap::new();
+        let mut digest = [1; 32];
+        let mut digests = Digests::new();
+        for seq in 1..=9 {
+            let row = log::row(&digest, &[seq]);
+            digest = log::chain(&digest, &[seq]);
+            digests.insert((B, u64::from(seq)), digest);
+            rows.insert(keys::log(B, u64::from(seq)), row);
+        }
+        let commits = [7, 2, 3, 3].map(|seq| rests(seq, digests[&(B, seq)]));
+        for at_once in [1, 2, 9] {
+            let (mut causes, mut reads) = (Causes::new(&context, &ledger, &commits), 0);
+            while let Some(range) = causes.step() {
+                let found = rows.iter().filter(|(key, _)| range.contains(key));
+                causes.take(ScanPage::of(found, ScanLimit::entries(at_once)));
+                reads += 1;
+            }
+            let found: Vec<_> = causes.digests().into_iter().collect();
+            let expected = [2, 3, 7].map(|seq| ((B, seq), digests[&(B, seq)]));
+            assert_eq!((found, reads), (expected.to_vec(), [5, 3, 2][at_once.min(3) - 1]), "{at_once}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::sorted::SortedMap;
 use crate::storage::{Key, KeyRange, Value, WriteBatch};
 use crate::stored::keys::{self, RecordKey};
 use crate::stored::record::{self, Header};
-use crate::stored::{Digest, FormatError, Head, Identity, clock_value, is_long, length, long_value};
+use crate::stored::{Digest, FormatError, Head, Identity, clock_value};
 use crate::syncable::Syncable;
 
 use super::{Decision, Pen};
@@ -65,7 +65,6 @@ impl Draft {
                 waiting: Vec::new(),
                 notices: Vec::new(),
                 heads: Vec::new(),
-                long_rows: Vec::new(),
                 clock,
                 members: Vec::new(),
                 frame: None,
@@ -95,13 +94,8 @@ impl Draft {
 
     /// Adds the log row of a commit, with which its stream gets a new head.
     pub(super) fn log(&mut self, before: &Head, stamp: Hlc, digest: Digest, row: Value) {
-        let head = before.next(stamp, digest, &row);
+        let head = before.next(stamp, digest);
         let replica = stamp.replica();
-        if is_long(&row) {
-            let bytes = length(row.len());
-            self.rest.push((keys::long(replica, head.seq), long_value(bytes)));
-            self.decision.long_rows.push((replica, head.seq, bytes));
-        }
         self.rest.push((keys::log(replica, head.seq), row));
         self.heads.insert(replica, head);
     }
@@ -206,9 +200,6 @@ impl Pen {
                 batch.delete(keys::log(replica, first));
             } else {
                 batch.delete_range(log);
-            }
-            for seq in self.ledger.long_rows_up_to(replica, floor) {
-                batch.delete(keys::long(replica, seq));
             }
             if self.kept_up_to >= first {
                 batch.delete_range(kept);

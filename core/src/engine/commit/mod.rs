@@ -12,7 +12,7 @@
 //! Deciding is pure, and the same wherever the records were read: by the driver for a round, or inside a native
 //! transaction for a joined write. The [`Pen`] has all that it needs beside the records.
 
-pub(super) mod causes;
+mod causes;
 mod draft;
 mod fold;
 mod local;
@@ -40,6 +40,7 @@ use super::ledger::Ledger;
 use super::rules::Marks;
 use super::{Rules, Ticket};
 pub(crate) use causes::Elsewhere;
+pub(super) use causes::{Causes, Digests};
 use draft::Draft;
 pub(super) use fold::{Besides, FOLD_BYTES_MAX, FOLD_RECORDS_MAX, FOLD_VALUES_MAX, Folded};
 pub(crate) use remote::Received;
@@ -64,6 +65,8 @@ pub(crate) struct Pen {
     connected: bool,
     /// Why this replica may not commit, if so: then this pen writes no change.
     refusal: Option<Refusal>,
+    /// The digests on which received commits may rest, as far as they stand in the log.
+    digests: Digests,
     marks: Marks,
 }
 
@@ -110,6 +113,7 @@ impl Pen {
             stable,
             connected,
             refusal: None,
+            digests: Digests::new(),
             marks: Marks::default(),
         }
     }
@@ -118,6 +122,11 @@ impl Pen {
     /// no right to commit.
     pub(super) fn refusing(self, refusal: Option<Refusal>) -> Self {
         Self { refusal, ..self }
+    }
+
+    /// The pen for received commits, which compares their causes with these digests.
+    pub(super) fn comparing(self, digests: Digests) -> Self {
+        Self { digests, ..self }
     }
 
     /// The clock and `kept_up_to` as the pen left them. The pen drops the ledger that it read, so that the engine may
@@ -248,8 +257,6 @@ pub(crate) struct Decision {
     pub(crate) notices: Vec<Notice>,
     /// The streams that the write moves, and their heads after it.
     pub(crate) heads: Vec<(ReplicaId, Head)>,
-    /// The long log rows that the write adds: the stream, the sequence number and the length of each.
-    pub(crate) long_rows: Vec<(ReplicaId, u64, u32)>,
     /// The clock's high-water that the write stores.
     pub(crate) clock: Hlc,
     /// Members that are new or have changed.

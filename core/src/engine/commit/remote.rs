@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::error::Error;
 use crate::events::{Change, ChangeKind, Event};
 use crate::ids::ReplicaId;
-use crate::storage::{Key, Value};
+use crate::storage::Value;
 use crate::stored::keys::{self, RecordKey};
 use crate::stored::record::{self, Header, Merged};
 use crate::stored::{Digest, Head, LogEntry, Reference, log};
@@ -77,26 +77,18 @@ pub(super) enum Verdict {
 }
 
 impl Pen {
-    /// The log rows that say whether `commits` rest on what is here; they are read behind the records.
-    pub(crate) fn cause_rows(&self, commits: &[Received]) -> Vec<Key> {
-        causes::rows(&self.context, &self.ledger, commits)
-    }
-
-    /// Applies `commits`, in their order, given the values of the records that they name and of their
-    /// [`cause_rows`](Pen::cause_rows). A commit that rests on another history ends what is applied.
+    /// Applies `commits`, in their order, given the values of the records that they name. A commit that rests on another
+    /// history ends what is applied.
     ///
     /// # Errors
     /// [`Error::Format`] or [`Error::Decode`] if a stored record cannot be read. Nothing is decided.
     pub(crate) fn receive(
         &mut self,
         commits: &[Received],
-        mut values: Vec<Option<Value>>,
+        values: Vec<Option<Value>>,
         places: &Places,
     ) -> Result<Decision, Error> {
-        // The rows of the causes come last.
-        let rows = self.cause_rows(commits).len();
-        let rows = values.split_off(values.len().saturating_sub(rows));
-        let elsewhere = causes::first_elsewhere(&self.context, &self.ledger, commits, rows);
+        let elsewhere = causes::first_elsewhere(&self.context, &self.ledger, commits, &self.digests);
         let commits = elsewhere.as_ref().and_then(|elsewhere| commits.get(..elsewhere.at)).unwrap_or(commits);
         let mut draft = Draft::new(self.clock.high_water());
         draft.decision.elsewhere = elsewhere;

@@ -9,7 +9,7 @@ use crate::error::{Error, SharedError, StopReason};
 use crate::events::{Damage, DamagedPart, Event, StreamStop};
 use crate::joined::{Joined, Undone};
 use crate::member::Member;
-use crate::storage::{BoxError, Key, ReadError, Value, WriteBatch};
+use crate::storage::{BoxError, Key, ReadError, ScanPage, Value, WriteBatch};
 use crate::stored::{keys, peer_value, record};
 
 use super::commit::Elsewhere;
@@ -108,6 +108,7 @@ impl Engine {
             }
             // No call waits for commits of others, nor for upkeep.
             Doing::Nothing
+            | Doing::ReadingCauses(..)
             | Doing::ReadingReceived(..)
             | Doing::Receiving { .. }
             | Doing::ReadingBesides
@@ -258,12 +259,21 @@ impl Engine {
         });
         match self.writes.end(job) {
             Doing::ReadingRound(round, places) => self.decide_round(round, &places, keys, values),
-            Doing::ReadingReceived(commits, places) => {
-                self.decide_received(commits, &places, keys, values);
+            Doing::ReadingReceived(commits, places, digests) => {
+                self.decide_received(commits, &places, digests, keys, values);
             }
             Doing::ReadingBesides => self.decide_fold(values),
             Doing::ReadingMend(found) => self.decide_mend(found, values),
             other => debug_assert!(false, "records were read during {other:?}"),
+        }
+    }
+
+    /// Takes rows that a write needs before its records.
+    pub(in crate::engine) fn rows_read(&mut self, job: JobId, page: Result<ScanPage, ReadError>) {
+        match self.writes.end(job) {
+            Doing::ReadingBesides => self.besides_read(page),
+            Doing::ReadingCauses(commits, causes) => self.causes_read(commits, causes, page),
+            other => debug_assert!(false, "rows were read during {other:?}"),
         }
     }
 
@@ -414,7 +424,6 @@ impl Engine {
         let before = self.ledger.own().seq;
         let ledger = self.ledger_mut();
         ledger.apply(decision.heads, decision.clock);
-        ledger.add_long_rows(decision.long_rows);
         if decision.elsewhere.is_some() {
             // The commits that wait may rest on the one that was left out, and the tip of its stream counts it.
             self.let_go(0);

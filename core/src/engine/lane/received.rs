@@ -4,10 +4,10 @@
 use crate::error::Error;
 use crate::events::{Event, StreamStop};
 use crate::ids::ReplicaId;
-use crate::storage::{Key, ReadError, Value};
+use crate::storage::{Key, ReadError, ScanPage, Value};
 
-use super::super::commit::causes;
-use super::super::reads::READ_BYTES_MAX;
+use super::super::commit::{Causes, Digests};
+use super::super::reads::READ;
 use super::super::writes::{Doing, Source};
 use super::super::{Effect, Engine, Mark, Places, Received, lend_keys, take_keys_back};
 
@@ -15,22 +15,57 @@ impl Engine {
     /// Begins a write with the commits at the front of the inbox.
     pub(super) fn begin_receiving(&mut self) {
         let weight_max = self.portion.weight_max(self.writes.has_calls());
-        let mut commits = self.inbox.take(&self.context.limits, weight_max);
-        let fitting = causes::fitting(&self.ledger, &commits, READ_BYTES_MAX);
-        self.inbox.put_back(commits.split_off(fitting.min(commits.len())));
-        let Some(first) = commits.first() else { return };
+        let commits = self.inbox.take(&self.context.limits, weight_max);
+        if commits.is_empty() {
+            return;
+        }
         self.portion.begin(commits.iter().map(Received::weight).sum(), self.now.mono);
+        let causes = Causes::new(&self.context, &self.ledger, &commits);
+        self.read_causes(commits, causes);
+    }
+
+    /// Reads the rows of causes, then goes on with the write.
+    fn read_causes(&mut self, commits: Vec<Received>, mut causes: Causes) {
+        match causes.step() {
+            Some(rows) => {
+                let job = self.writes.begin(Doing::ReadingCauses(commits, causes));
+                self.effects.push_back(Effect::Scan(job, rows, READ));
+            }
+            None => self.go_on_receiving(commits, causes.digests()),
+        }
+    }
+
+    /// Takes rows of causes.
+    pub(super) fn causes_read(
+        &mut self,
+        commits: Vec<Received>,
+        mut causes: Causes,
+        page: Result<ScanPage, ReadError>,
+    ) {
+        match page {
+            Ok(page) => {
+                causes.take(page);
+                self.read_causes(commits, causes);
+            }
+            Err(error) => {
+                let first = commits.first().map(|commit| (commit.stream, commit.seq));
+                self.receive_failed(first, commits.len(), &Error::from(error));
+            }
+        }
+    }
+
+    /// Reads the records that received commits name, or applies the commits in a native transaction.
+    fn go_on_receiving(&mut self, mut commits: Vec<Received>, digests: Digests) {
+        let Some(first) = commits.first() else { return };
         let mut records =
             commits.iter().flat_map(|commit| &commit.entry.changes).map(|change| &change.record);
         if records.any(|record| self.context.is_projected(record)) {
             let (stream, seq, count) = (first.stream, first.seq, commits.len());
             let job = self.writes.begin(Doing::Receiving { stream, seq, count });
-            self.effects.push_back(Effect::Receive(job, commits, Box::new(self.pen())));
+            self.effects.push_back(Effect::Receive(job, commits, Box::new(self.pen().comparing(digests))));
         } else {
-            let rows = causes::rows(&self.context, &self.ledger, &commits);
-            let (mut keys, places) = lend_keys(&mut commits);
-            keys.extend(rows);
-            let job = self.writes.begin(Doing::ReadingReceived(commits, places));
+            let (keys, places) = lend_keys(&mut commits);
+            let job = self.writes.begin(Doing::ReadingReceived(commits, places, digests));
             self.effects.push_back(Effect::Read(job, keys));
         }
     }
@@ -39,11 +74,12 @@ impl Engine {
         &mut self,
         mut commits: Vec<Received>,
         places: &Places,
+        digests: Digests,
         keys: Vec<Key>,
         values: Result<Vec<Option<Value>>, ReadError>,
     ) {
         take_keys_back(&mut commits, keys, places);
-        let mut pen = self.pen();
+        let mut pen = self.pen().comparing(digests);
         match values.map_err(Error::from).and_then(|values| pen.receive(&commits, values, places)) {
             Ok(decision) => {
                 self.used(pen);

@@ -2,8 +2,9 @@
 
 use crate::error::Error;
 use crate::events::Event;
+use crate::pages::PAGE;
 use crate::projection::{Mended, Settled};
-use crate::storage::{Entry, ReadError, Value};
+use crate::storage::{ReadError, ScanPage, Value};
 
 use super::super::commit::Folded;
 use super::super::upkeep::Step;
@@ -14,9 +15,9 @@ impl Engine {
     /// Does the next step of the upkeep: folding comes first, then mending projections.
     pub(super) fn begin_upkeep(&mut self) {
         match self.upkeep.fold_step() {
-            Some(Step::Scan(range, limit)) => {
+            Some(Step::Scan(range)) => {
                 let job = self.writes.begin(Doing::ReadingBesides);
-                self.effects.push_back(Effect::Scan(job, range, limit));
+                self.effects.push_back(Effect::Scan(job, range, PAGE));
             }
             Some(Step::Read(keys)) => {
                 let job = self.writes.begin(Doing::ReadingBesides);
@@ -39,12 +40,10 @@ impl Engine {
 
     /// Takes rows of values beside records. The write lane stays taken until their page is written, so that no record
     /// changes in between.
-    pub(in crate::engine) fn besides_read(&mut self, job: JobId, rows: Result<Vec<Entry>, ReadError>) {
-        let ended = self.writes.end(job);
-        debug_assert!(matches!(ended, Doing::ReadingBesides), "rows were read during {ended:?}");
-        match rows {
-            Ok(rows) => {
-                self.upkeep.take_rows(rows, &self.context);
+    pub(super) fn besides_read(&mut self, page: Result<ScanPage, ReadError>) {
+        match page {
+            Ok(page) => {
+                self.upkeep.take_rows(page, &self.context);
                 self.begin_upkeep();
             }
             Err(_) => self.upkeep.fold_failed(self.now.mono, &mut self.rng),

@@ -81,12 +81,12 @@ impl Page {
     }
 
     /// The next read; `None` once the page is complete.
-    pub(in crate::engine) fn step(&mut self, ledger: &Ledger) -> Option<Query> {
+    pub(in crate::engine) fn step(&mut self) -> Option<Query> {
         if self.failed {
             return None;
         }
         if let Stage::Picking(picker) = &mut self.stage {
-            if let Some(query) = picker.step(ledger) {
+            if let Some(query) = picker.step() {
                 return Some(query);
             }
             self.end = Some(picker.end());
@@ -103,7 +103,7 @@ impl Page {
     /// Takes the answer to the read.
     pub(in crate::engine) fn take(&mut self, answer: Answer) {
         match (&mut self.stage, answer) {
-            (Stage::Picking(picker), Answer::Entries(rows)) => picker.take(rows),
+            (Stage::Picking(picker), Answer::Page(page)) => picker.take(page),
             (Stage::Picking(_), answer) => debug_assert!(false, "{answer:?} while rows are read"),
             (Stage::Finding(values, _), answer) => values.take(answer),
         }

@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::ids::ReplicaId;
-use crate::storage::{Entry, Value};
+use crate::storage::{Entry, ScanLimit, ScanPage, Value};
 use crate::stored::{Cause, Digest, LogEntry, keys};
 
 use super::super::chain::{ChainReader, ChainRow};
@@ -75,8 +75,8 @@ pub(super) struct Picker {
     /// Where the page ends, as far as it is picked.
     end: Edge,
     streams: Vec<Cursor>,
-    /// The index of the stream whose rows are read, and how many of them at most.
-    reading: (usize, usize),
+    /// The index of the stream whose rows are read.
+    reading: usize,
     picked: Picked,
 }
 
@@ -208,7 +208,7 @@ impl Picker {
             share: 0,
             end: begin.clone(),
             streams: Vec::new(),
-            reading: (0, 0),
+            reading: 0,
             picked: Picked::default(),
         };
         let wanted = ledger
@@ -245,11 +245,11 @@ impl Picker {
     }
 
     /// Picks commits until the page is full or no more are left; returns the next read, if one is needed to go on.
-    pub(super) fn step(&mut self, ledger: &Ledger) -> Option<Query> {
+    pub(super) fn step(&mut self) -> Option<Query> {
         loop {
             let unread = |cursor: &Cursor| !cursor.ended && cursor.front().is_none() && !cursor.is_read();
             if let Some(at) = self.streams.iter().position(unread) {
-                return self.read(at, ledger);
+                return self.read(at);
             }
             let waiting = self
                 .streams
@@ -264,7 +264,7 @@ impl Picker {
             if !row.entry.after.iter().all(rests) {
                 if cursor.rows.is_empty() {
                     // The row behind it must vouch for it first: the cause may be what is damaged.
-                    return self.read(at, ledger);
+                    return self.read(at);
                 }
                 // The commit rests on a stream that was left out, and so do all later commits of its stream.
                 cursor.ended = true;
@@ -279,7 +279,7 @@ impl Picker {
             }
             let Some(row) = cursor.rows.pop_front() else {
                 // The row behind it must vouch for it first.
-                return self.read(at, ledger);
+                return self.read(at);
             };
             if bytes > self.end.commit_max {
                 // The puller would refuse any page that has this commit, and get no other one.
@@ -300,14 +300,13 @@ impl Picker {
     }
 
     /// Reads the next rows of a stream.
-    fn read(&mut self, at: usize, ledger: &Ledger) -> Option<Query> {
+    fn read(&mut self, at: usize) -> Option<Query> {
         let cursor = self.streams.get(at)?;
         let rows_left = self.rows_left(usize::from(cursor.open.is_some()));
         let next = cursor.chain.next();
-        let fit = ledger.rows_within(cursor.stream, next, self.share).min(ROWS_MAX);
-        let limit = fit.min(cursor.left()).min(rows_left);
-        self.reading = (at, limit);
-        Some(Query::Scan(keys::logs_from(cursor.stream, next), limit))
+        let entries = ROWS_MAX.min(cursor.left()).min(rows_left);
+        self.reading = at;
+        Some(Query::Scan(keys::logs_from(cursor.stream, next), ScanLimit { entries, bytes: self.share }))
     }
 
     /// How many more rows the page has room for, if they are like those that it has, and the one that shows that there
@@ -319,18 +318,16 @@ impl Picker {
     }
 
     /// Takes the rows of a scan.
-    pub(super) fn take(&mut self, rows: Vec<Entry>) {
-        let (at, limit) = self.reading;
-        let Some(cursor) = self.streams.get_mut(at) else { return };
-        let fewer = rows.len() < limit;
+    pub(super) fn take(&mut self, page: ScanPage) {
+        let Some(cursor) = self.streams.get_mut(self.reading) else { return };
         let mut added = Ok(());
-        for row in rows {
+        for row in page.entries {
             added = cursor.add(row);
             if added.is_err() || cursor.is_read() {
                 break;
             }
         }
-        if fewer && added.is_ok() && !cursor.is_read() {
+        if !page.more && added.is_ok() && !cursor.is_read() {
             // The log ends before its head.
             added = Err(cursor.chain.damaged());
         }

@@ -16,18 +16,22 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::ids::ReplicaId;
-use crate::storage::{Entry, Key, KeyRange, Value};
+use crate::pages;
+use crate::storage::{Entry, Key, KeyRange, ScanLimit, ScanPage, Value};
 use crate::stored::keys::{self, StoredKey};
 use crate::stored::record::{self, Header};
 use crate::stored::{Reference, digest};
 
 use super::super::io::{Answer, Query};
+use super::super::reads::READ;
 use super::pick::LogRow;
 
 /// The most values that are read at once.
 const VALUES_MAX: usize = 1024;
 /// The most records of deletes that are read at once: a later commit may have put a value there, of any length.
 const DELETES_MAX: usize = 16;
+/// The most kept values that are read at once.
+const KEPT: ScanLimit = ScanLimit { entries: VALUES_MAX, ..READ };
 
 /// Finds the values of commits.
 #[derive(Debug)]
@@ -118,7 +122,7 @@ impl Values {
         loop {
             match &mut self.phase {
                 Phase::Kept(spans) => match spans.front() {
-                    Some(span) => return Some(Query::Scan(span.rest.clone(), VALUES_MAX)),
+                    Some(span) => return Some(Query::Scan(span.rest.clone(), KEPT)),
                     None => self.phase = Phase::Records(Wants::new(self.open())),
                 },
                 Phase::Records(wants) => {
@@ -137,7 +141,7 @@ impl Values {
     /// Takes the answer to the read.
     pub(in crate::engine) fn take(&mut self, answer: Answer) {
         match (&self.phase, answer) {
-            (Phase::Kept(_), Answer::Entries(kept)) => self.take_kept(kept),
+            (Phase::Kept(_), Answer::Page(page)) => self.take_kept(page),
             (Phase::Records(_), Answer::Values(values)) => self.take_records(values),
             (Phase::KeptMeanwhile(_), Answer::Values(values)) => self.take_kept_meanwhile(values),
             (phase, answer) => debug_assert!(false, "{answer:?} while {phase:?}"),
@@ -170,11 +174,11 @@ impl Values {
     }
 
     /// Takes kept values of the first span.
-    fn take_kept(&mut self, kept: Vec<Entry>) {
+    fn take_kept(&mut self, page: ScanPage) {
         let Phase::Kept(spans) = &mut self.phase else { return };
         let Some(span) = spans.front_mut() else { return };
-        let last = kept.last().filter(|_| kept.len() >= VALUES_MAX).map(|entry| entry.key.clone());
-        for Entry { key, value } in kept {
+        let rest = pages::rest(std::mem::replace(&mut span.rest, KeyRange::all()), &page);
+        for Entry { key, value } in page.entries {
             let Some(StoredKey::Kept(_, seq, record)) = StoredKey::parse(&key) else { continue };
             let offset = usize::try_from(seq.saturating_sub(span.first)).unwrap_or(usize::MAX);
             let chosen = span.chosen.get(offset).and_then(|at| self.chosen.get_mut(*at));
@@ -183,8 +187,8 @@ impl Values {
             let Ok(change) = changes.binary_search_by(|change| change.record.cmp(&record)) else { continue };
             chosen.take(change, Located { bytes: value, at: 0 }, self.care);
         }
-        match last {
-            Some(last) => span.rest = std::mem::replace(&mut span.rest, KeyRange::all()).after(&last),
+        match rest {
+            Some(rest) => span.rest = rest,
             None => {
                 spans.pop_front();
             }

@@ -146,14 +146,6 @@ impl Inbox {
         taken
     }
 
-    /// Puts back the last of the commits that were taken: they find no room in the write.
-    pub(in crate::engine) fn put_back(&mut self, commits: Vec<Received>) {
-        for commit in commits.into_iter().rev() {
-            self.bytes += commit.weight();
-            self.commits.push_front(commit);
-        }
-    }
-
     /// Lets go of everything that waits, since a write of the `in_write` commits before it failed. If these were
     /// several, they come one by one the next time: perhaps only one of them is the reason.
     pub(in crate::engine) fn fail(&mut self, in_write: usize) {

@@ -2,7 +2,7 @@
 //! are added that belong to nothing.
 
 use super::*;
-use crate::stored::{clock_value, long_value};
+use crate::stored::clock_value;
 
 #[test]
 fn the_audit_notices_every_byte_that_matters() {
@@ -51,9 +51,6 @@ fn the_audit_notices_rows_that_belong_to_nothing() {
     for (key, value, rule) in [
         (keys::log(stranger, 1), b"garbage".to_vec(), Rule::LogIsWhole),
         (keys::log(REPLICA, u64::MAX), vec![], Rule::LogIsWhole),
-        (keys::long(REPLICA, 2), long_value(99), Rule::LogIsWhole),
-        (keys::long(REPLICA, 9), long_value(9_999), Rule::LogIsWhole),
-        (keys::long(REPLICA, 9), vec![7], Rule::Format),
         (keys::kept(stranger, 1, &tag_key), vec![], Rule::LogIsWhole),
         (keys::kept(REPLICA, 3, &tag_key), vec![], Rule::KeptIsNeeded),
         (keys::kept(REPLICA, 3, &spot_key), vec![], Rule::KeptIsNeeded),
@@ -68,19 +65,6 @@ fn the_audit_notices_rows_that_belong_to_nothing() {
             block_on(audit(&Map(Mutex::new(map)))).into_iter().map(|found| found.rule).collect();
         assert!(found.contains(&rule), "{:?}: {found:?}", StoredKey::parse(&key));
     }
-}
-
-#[test]
-fn the_audit_notices_a_long_row_whose_length_is_not_known() {
-    let mut world = World::unpruned();
-    world.commit((0..1_000).map(|id| tag(id, "a")).collect()).unwrap();
-    assert_eq!(world.audit(), []);
-    let row = world.store.0.lock().unwrap().remove(&keys::long(REPLICA, 2)).expect("it is known");
-    assert_eq!(world.audit(), [Rule::LogIsWhole]);
-    let mut batch = WriteBatch::new();
-    batch.put(keys::long(REPLICA, 2), [&row[..4], &[row[4] ^ 1]].concat());
-    block_on(world.store.write(batch)).unwrap();
-    assert_eq!(world.audit(), [Rule::LogIsWhole]);
 }
 
 /// The rules that a store breaks once `change` has been made to its rows.

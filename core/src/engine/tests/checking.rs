@@ -16,7 +16,7 @@ pub(super) fn remove(world: &World, key: &Key) {
 
 /// The commits of a log here, as a peer has them that has all.
 pub(super) fn commits_of(world: &World, stream: ReplicaId) -> Vec<Made> {
-    let rows = block_on(world.store.scan(keys::logs(stream), usize::MAX)).unwrap();
+    let rows = world.store.entries(keys::logs(stream));
     let made = rows.into_iter().zip(1..).map(|(Entry { value: row, .. }, seq)| {
         let entry = LogEntry::parse(stream, split_row(&row).unwrap().1).unwrap();
         let mut values = Vec::new();
@@ -309,7 +309,8 @@ fn a_check_keeps_no_commit_waiting() {
     world.commit(vec![tag(1, "while it reads")]).unwrap();
     assert!(world.checked.is_empty());
     world.scanned = 0;
-    let answer = block_on(world.store.scan(keys::logs_from(REPLICA, 603 - 255), 256)).map(Answer::Entries);
+    let answer = block_on(world.store.scan(keys::logs_from(REPLICA, 603 - 255), ScanLimit::entries(256)))
+        .map(Answer::Page);
     world.handle(Input::Found(job, answer));
     world.settle();
     let result = world.checked().unwrap();
@@ -397,7 +398,8 @@ fn a_later_call_has_a_check_of_its_own() {
     world.handle(Input::CheckLog(Ticket(900)));
     let job = world.up_to_find();
     world.handle(Input::CheckLog(Ticket(901)));
-    let rows = block_on(world.store.scan(keys::logs_from(REPLICA, 1), 6)).map(Answer::Entries);
+    let rows =
+        block_on(world.store.scan(keys::logs_from(REPLICA, 1), ScanLimit::entries(6))).map(Answer::Page);
     flip(&world, &keys::log(REPLICA, 4), 60);
     world.handle(Input::Found(job, rows));
     world.settle();
@@ -525,7 +527,7 @@ impl World {
                 Effect::Find(job, query) => {
                     let answer = self.find(query);
                     read.push(match &answer {
-                        Ok(Answer::Entries(rows)) => rows.iter().map(|row| row.value.len()).sum(),
+                        Ok(Answer::Page(page)) => page.entries.iter().map(|row| row.value.len()).sum(),
                         Ok(Answer::Values(values)) => values.iter().flatten().map(Vec::len).sum(),
                         Err(error) => panic!("{error:?}"),
                     });
@@ -553,7 +555,7 @@ fn a_check_reads_no_more_at_once_than_memory_has_room_for() {
     {
         let mut world = World::connected(Rules::ALL);
         (0..16).for_each(|n| world.commit(make(n)).unwrap());
-        let rows = block_on(world.store.scan(keys::logs(REPLICA), usize::MAX)).unwrap();
+        let rows = world.store.entries(keys::logs(REPLICA));
         let bytes = rows.iter().map(|row| row.value.len()).sum::<usize>();
         assert!(what == "values" || bytes > 5 << 18, "{bytes}");
         if wrong_head {

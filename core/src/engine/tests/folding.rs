@@ -185,7 +185,7 @@ fn a_long_backlog_of_one_record_is_folded_in_pieces() {
 fn a_value_of_a_newer_schema_stays_beside_its_record() {
     let mut world = with_besides(10, 1);
     let mut batch = WriteBatch::new();
-    for Entry { key, value } in block_on(world.store.scan(keys::besides(), 99)).unwrap() {
+    for Entry { key, value } in world.store.entries(keys::besides()) {
         let (header, content) = record::parse(&value).unwrap();
         batch.put(key, record::of(&record::Header { schema: 9, ..header }, content));
     }
@@ -195,7 +195,7 @@ fn a_value_of_a_newer_schema_stays_beside_its_record() {
     let put = put(&Bag { id: 1, items: BTreeSet::from([5]) });
     world.commit(vec![Staged { own_merge: true, ..put }]).unwrap();
     assert!(world.is_folded);
-    assert_eq!(block_on(world.store.scan(keys::besides(), 99)).unwrap().len(), 10);
+    assert_eq!(world.store.entries(keys::besides()).len(), 10);
     assert!(before.len() < world.content().len() && world.audit().is_empty());
 }
 
@@ -210,7 +210,7 @@ fn what_the_app_does_not_know_is_not_read() {
     while let Some(effect) = world.engine.next_effect() {
         if let Effect::Scan(job, range, limit) = effect {
             let found = block_on(world.store.scan(range, limit));
-            rows += found.as_ref().unwrap().len();
+            rows += found.as_ref().unwrap().entries.len();
             world.handle(Input::Scanned(job, found));
         }
     }

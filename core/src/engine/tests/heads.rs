@@ -17,7 +17,7 @@ fn relay(stream: ReplicaId) -> (World, Vec<Made>) {
     made.iter().for_each(|made| world.feed(B, live(&[made])));
     world.feed(C, live(&[&Author::new(C, C_DEVICE).tag(5, "f")]));
     world.commit(vec![tag(6, "x")]).unwrap();
-    let rows = block_on(world.store.scan(keys::logs(stream), usize::MAX)).unwrap();
+    let rows = world.store.entries(keys::logs(stream));
     let commits = rows.into_iter().zip(1..).map(|(Entry { value: row, .. }, seq)| {
         let stamp = LogEntry::parse(stream, split_row(&row).unwrap().1).unwrap().stamp;
         Made { stream, seq, row, values: Vec::new(), stamp }

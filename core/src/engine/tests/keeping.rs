@@ -31,7 +31,7 @@ fn owned_values_are_kept_as_shared_ones_are() {
     for name in ["a", "b"] {
         world.commit(vec![put(&Spot { id: 1, device_id: DEVICE, name: name.into() })]).unwrap();
     }
-    assert_eq!(block_on(world.store.scan(keys::all_kept(), 9)).unwrap().len(), 1);
+    assert_eq!(world.store.entries(keys::all_kept()).len(), 1);
     assert_eq!(world.audit(), []);
 }
 
@@ -42,8 +42,8 @@ fn a_group_of_one_member_prunes_its_log() {
         world.submit(vec![tag(1, name)]);
         world.submit(vec![tag(1, "between")]);
         world.settle();
-        let log = block_on(world.store.scan(keys::logs(REPLICA), 99)).unwrap();
-        let kept = block_on(world.store.scan(keys::all_kept(), 99)).unwrap();
+        let log = world.store.entries(keys::logs(REPLICA));
+        let kept = world.store.entries(keys::all_kept());
         assert_eq!((log.len(), kept.len()), (2, 1), "no more than the last write's");
         assert_eq!(world.audit(), []);
     }
@@ -52,8 +52,8 @@ fn a_group_of_one_member_prunes_its_log() {
     (0..20).for_each(|n| world.commit(vec![tag(n % 3, &n.to_string())]).unwrap());
     world.reopen(ask(Rules::default()));
     world.commit(vec![tag(9, "x")]).unwrap();
-    assert_eq!(block_on(world.store.scan(keys::logs(REPLICA), 99)).unwrap().len(), 1);
-    assert_eq!(block_on(world.store.scan(keys::all_kept(), 99)).unwrap(), []);
+    assert_eq!(world.store.entries(keys::logs(REPLICA)).len(), 1);
+    assert_eq!(world.store.entries(keys::all_kept()), []);
     assert_eq!(world.audit(), []);
 }
 
@@ -67,22 +67,4 @@ fn a_lost_transport_prunes_nothing() {
     }
     assert_eq!(world.head().floor, 0);
     assert!(world.engine.next_timeout().is_none());
-}
-
-/// The length of a long log row is known as long as the row is there.
-#[test]
-fn what_is_known_of_a_log_row_goes_with_it() {
-    let mut world = World::new(Rules::default());
-    let known = |world: &World| {
-        let rows = block_on(world.store.scan(keys::all_long(), 9)).unwrap();
-        rows.iter().filter_map(|row| StoredKey::parse(&row.key)).collect::<Vec<_>>()
-    };
-    world.commit((0..1_000).map(|id| tag(id, "a")).collect()).unwrap();
-    assert_eq!(known(&world), [StoredKey::Long(REPLICA, 2)]);
-    world.commit(vec![tag(1, "b")]).unwrap();
-    assert_eq!((known(&world), world.audit()), (vec![], vec![]), "the log is pruned");
-    world.commit((0..1_000).map(|id| tag(id, "c")).collect()).unwrap();
-    world.reopen(ask(Rules::default()));
-    world.commit(vec![tag(1, "d")]).unwrap();
-    assert_eq!((known(&world), world.audit()), (vec![], vec![]), "also after an opening");
 }

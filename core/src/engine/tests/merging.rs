@@ -194,7 +194,7 @@ fn a_value_nested_thirty_thousand_deep_stops_nothing() {
     }
     world.feed(B, live(&[&b.tag(1, "and on")]));
     assert_eq!((world.seq_of(B), world.stop_of(B)), (4, None));
-    let besides = block_on(world.store.scan(keys::besides_of(&record), 9)).unwrap();
+    let besides = world.store.entries(keys::besides_of(&record));
     assert_eq!((besides.len(), world.audit()), (1, vec![]));
     // The same at every opening.
     let mut registry = models();
@@ -235,7 +235,7 @@ fn what_lies_beside_a_record_goes_with_its_epoch_and_no_later_one() {
         } else {
             all.iter().for_each(|made| world.feed(B, live(&[made])));
         }
-        let beside = block_on(world.store.scan(keys::besides(), 9)).unwrap();
+        let beside = world.store.entries(keys::besides());
         let beside: Vec<_> = beside.iter().map(|entry| StoredKey::parse(&entry.key).unwrap()).collect();
         assert_eq!(beside, [StoredKey::Beside(RecordKey::new::<Bag>(&1), C, 3)], "together: {together}");
         assert_eq!(world.audit(), []);

@@ -84,7 +84,9 @@ use crate::limits::Limits;
 use crate::member::Member;
 use crate::model::{self, Registry};
 use crate::status::PeerStatus;
-use crate::storage::{Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
+use crate::storage::{
+    Entry, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, WriteBatch, WriteError, WriteOp,
+};
 use crate::stored::keys::{self, StoredKey};
 use crate::stored::log::{LogRowWriter, chain, chain_start, digest_check, split_row};
 use crate::stored::{Cause, Digest, Head, LogEntry, ValueRef, digest, record};
@@ -131,6 +133,13 @@ impl Syncable for Spot {
 #[derive(Default)]
 struct Map(Mutex<BTreeMap<Key, Value>>);
 
+impl Map {
+    /// All entries of a range.
+    fn entries(&self, range: KeyRange) -> Vec<Entry> {
+        block_on(self.scan(range, ScanLimit::NONE)).unwrap().entries
+    }
+}
+
 #[async_trait]
 impl Storage for Map {
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
@@ -138,10 +147,9 @@ impl Storage for Map {
         Ok(keys.iter().map(|key| map.get(key).cloned()).collect())
     }
 
-    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+    async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
         let map = self.0.lock().unwrap();
-        let entries = map.iter().filter(|(key, _)| range.contains(key)).take(limit);
-        Ok(entries.map(|(key, value)| Entry { key: key.clone(), value: value.clone() }).collect())
+        Ok(ScanPage::of(map.iter().filter(|(key, _)| range.contains(key)), limit))
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
@@ -204,7 +212,7 @@ fn models() -> Registry {
 }
 
 fn open_engine_with(store: &Map, ask: Ask, models: Registry, now: Now) -> Result<Engine, OpenError> {
-    let all = |range| block_on(store.scan(range, usize::MAX)).unwrap();
+    let all = |range| store.entries(range);
     let mut values = block_on(store.get_many(&Contents::keys())).unwrap().into_iter();
     let heads = all(keys::heads());
     let end = |head: &Entry| {
@@ -224,7 +232,6 @@ fn open_engine_with(store: &Map, ask: Ask, models: Registry, now: Now) -> Result
         members: all(RecordKey::range_of_model::<Member>()),
         peers: all(keys::peers()),
         forks: all(keys::forks()),
-        long_rows: all(keys::all_long()),
         besides: !all(keys::besides()).is_empty(),
     };
     let (engine, batch) = open(ask, &found, &Arc::new(models), now)?;

@@ -159,7 +159,7 @@ fn the_row_and_the_debts_of_a_projection_go_with_its_version() {
         let projections = vec![declared("mine", version, schema), declared("minerals", 2, 1)];
         world.reopen(Ask { projections, ..ask(Rules::ALL) });
         let rows = |name| {
-            let debts = block_on(world.store.scan(keys::debts_of(name), 9)).unwrap().len();
+            let debts = world.store.entries(keys::debts_of(name)).len();
             (world.get(keys::projection(name)).is_some(), debts)
         };
         let stays = at == 0;

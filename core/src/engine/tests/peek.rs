@@ -33,9 +33,8 @@ impl World {
         let Effect::Receive(job, mut commits, mut pen) = effect else {
             panic!("{effect:?} receives nothing")
         };
-        let (mut keys, places) = lend_keys(&mut commits);
+        let (keys, places) = lend_keys(&mut commits);
         take_keys_back(&mut commits, keys.clone(), &places);
-        keys.extend(pen.cause_rows(&commits));
         let values = block_on(self.store.get_many(&keys)).unwrap();
         let mut decision = pen.receive(&commits, values, &places).unwrap();
         block_on(self.store.write(std::mem::take(&mut decision.batch))).unwrap();

@@ -76,7 +76,7 @@ fn a_commit_that_is_made_while_a_page_is_read_is_told_behind_it() {
     world.written(batch.expect("the commit is written"));
     world.settle();
     assert!(!world.reached.contains(&C));
-    let answer = world.find(Query::Scan(keys::logs_from(REPLICA, 1), 4));
+    let answer = world.find(Query::Scan(keys::logs_from(REPLICA, 1), ScanLimit::entries(4)));
     world.handle(Input::Found(job, answer));
     world.settle();
     let to_c: Vec<_> = world.said().into_iter().filter(|(to, _)| *to == Some(C)).collect();

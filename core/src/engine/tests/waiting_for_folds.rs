@@ -55,7 +55,7 @@ fn with_sack(values: u32, schema: impl Fn(u32) -> u16) -> (World, RecordKey) {
         world.feed(B, live(&[&b.commit(&[], vec![(record.clone(), Some(value), Some(Hlc::NEVER))])]));
     }
     let mut batch = WriteBatch::new();
-    for (n, Entry { key, value }) in (1..).zip(block_on(world.store.scan(keys::besides(), 99)).unwrap()) {
+    for (n, Entry { key, value }) in (1..).zip(world.store.entries(keys::besides())) {
         let (header, content) = record::parse(&value).unwrap();
         batch.put(key, record::of(&record::Header { schema: schema(n), ..header }, content));
     }
@@ -86,7 +86,7 @@ fn an_update_sees_all_of_a_long_backlog() {
 fn a_value_that_stays_beside_in_the_first_page_is_not_forgotten_by_the_second() {
     let (mut world, record) = with_sack(8, |n| if n == 1 { 9 } else { 1 });
     world.settle();
-    let left = block_on(world.store.scan(keys::besides(), 99)).unwrap().len();
+    let left = world.store.entries(keys::besides()).len();
     let stored = world.get(record.as_bytes().to_vec()).unwrap();
     let beside = record::parse(&stored).unwrap().0.merge.unwrap().beside;
     assert_eq!((left, beside), (1, true));
@@ -98,7 +98,7 @@ fn a_delete_drops_what_was_left_beside() {
     let (mut world, record) = with_sack(8, |n| if n == 1 { 9 } else { 1 });
     world.settle();
     world.commit(vec![Staged { record, action: Action::Delete, own_merge: true }]).unwrap();
-    assert_eq!(block_on(world.store.scan(keys::besides(), 99)).unwrap().len(), 0);
+    assert_eq!(world.store.entries(keys::besides()).len(), 0);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_record_that_a_commit_waited_for_says_what_lies_beside_it() {
         own_merge: true,
     }]);
     world.settle();
-    let left = block_on(world.store.scan(keys::besides(), 99)).unwrap().len();
+    let left = world.store.entries(keys::besides()).len();
     let stored = world.get(record.as_bytes().to_vec()).unwrap();
     let beside = record::parse(&stored).unwrap().0.merge.unwrap().beside;
     assert_eq!((left, beside), (0, false));

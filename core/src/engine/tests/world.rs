@@ -114,8 +114,8 @@ impl World {
                     self.handle(Input::Read(job, keys, values));
                 }
                 Effect::Scan(job, range, limit) => {
-                    let entries = block_on(self.store.scan(range, limit));
-                    self.handle(Input::Scanned(job, entries));
+                    let page = block_on(self.store.scan(range, limit));
+                    self.handle(Input::Scanned(job, page));
                 }
                 Effect::Write(job, batch) => {
                     self.open = Some((job, None));
@@ -178,9 +178,9 @@ impl World {
         self.finds += 1;
         match query {
             Query::Scan(range, limit) => {
-                let entries = block_on(self.store.scan(range, limit))?;
-                self.scanned += entries.len();
-                Ok(Answer::Entries(entries))
+                let page = block_on(self.store.scan(range, limit))?;
+                self.scanned += page.entries.len();
+                Ok(Answer::Page(page))
             }
             Query::Get(keys) => block_on(self.store.get_many(&keys)).map(Answer::Values),
         }
@@ -251,7 +251,7 @@ impl World {
     }
 
     pub(super) fn stored_tags(&self) -> BTreeMap<u32, String> {
-        let entries = block_on(self.store.scan(RecordKey::range_of_model::<Tag>(), usize::MAX)).unwrap();
+        let entries = self.store.entries(RecordKey::range_of_model::<Tag>());
         let tags = entries.iter().map(|entry| record::parse(&entry.value).unwrap());
         let tags = tags.filter(|(header, _)| !header.tombstone);
         tags.map(|(_, value)| model::decode_bytes::<Tag>(value).unwrap())

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use super::super::made::{B, Bag, complaint, context};
 use super::*;
 use crate::model::Registry;
+use crate::pages::{PAGE, PAGE_ENTRIES};
 use crate::storage::Value;
 
 /// What lies beside records in a store, and the upkeep of an app that can merge bags.
@@ -51,14 +52,11 @@ impl World {
     fn page(&mut self) -> Option<Vec<Besides>> {
         loop {
             match self.upkeep.fold_step().expect("it folds") {
-                Step::Scan(range, limit) => {
-                    let rows = self.rows.iter().filter(|(key, _)| range.contains(key)).take(limit);
-                    let entry =
-                        |(key, value): (&Key, &Value)| Entry { key: key.clone(), value: value.clone() };
-                    let rows: Vec<_> = rows.map(entry).collect();
-                    self.scans.push(rows.len());
+                Step::Scan(range) => {
+                    let page = ScanPage::of(self.rows.iter().filter(|(key, _)| range.contains(key)), PAGE);
+                    self.scans.push(page.entries.len());
                     assert!(self.scans.len() < 1000, "it comes to an end");
-                    self.upkeep.take_rows(rows, &self.context);
+                    self.upkeep.take_rows(page, &self.context);
                     self.upkeep.check();
                 }
                 Step::Read(keys) => {
@@ -277,10 +275,9 @@ fn a_page_that_failed_is_folded_again_from_its_beginning_after_a_pause() {
 fn a_page_that_is_half_read_begins_anew() {
     let mut world = World::of_bags(600, 1);
     for _ in 0..3 {
-        let Some(Step::Scan(range, limit)) = world.upkeep.fold_step() else { panic!("rows are read") };
-        let rows = world.rows.range(range.start..).take(limit);
-        let rows = rows.map(|(key, value)| Entry { key: key.clone(), value: value.clone() }).collect();
-        world.upkeep.take_rows(rows, &world.context);
+        let Some(Step::Scan(range)) = world.upkeep.fold_step() else { panic!("rows are read") };
+        let page = ScanPage::of(world.rows.range(range.start..), PAGE);
+        world.upkeep.take_rows(page, &world.context);
         world.fail();
     }
     assert_eq!(world.fold().iter().map(Vec::len).collect::<Vec<_>>(), [600]);

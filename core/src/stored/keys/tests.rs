@@ -20,7 +20,6 @@ fn golden_keys() {
     assert_eq!(shared.as_bytes(), b"\x4a\x03tagid");
     assert_eq!(owned.as_bytes(), [b"\xc5\x08location".as_slice(), owner.as_bytes(), b"id"].concat());
     assert_eq!(log(replica(), 258), [&[6][..], &replica_bytes, &[0, 0, 0, 0, 0, 0, 1, 2]].concat());
-    assert_eq!(long(replica(), 258), [&[5][..], &replica_bytes, &[0, 0, 0, 0, 0, 0, 1, 2]].concat());
     assert_eq!(introducer(), b"\x01introducer");
     assert_eq!(fork(replica()), [b"\x01fork", &replica_bytes[..]].concat());
     assert_eq!(peer(replica()), [&[3][..], &replica_bytes].concat());
@@ -50,7 +49,6 @@ fn keys_come_back() {
         (beside(&record, replica(), 7), StoredKey::Beside(record.clone(), replica(), 7)),
         (debt("a", record.as_bytes()), StoredKey::Debt("a".into(), record.clone())),
         (record.clone().into_bytes(), StoredKey::Record(record.clone())),
-        (long(replica(), 7), StoredKey::Long(replica(), 7)),
         (log(replica(), 7), StoredKey::Log(replica(), 7)),
         (kept(replica(), 7, &record), StoredKey::Kept(replica(), 7, record.clone())),
     ] {

@@ -3,8 +3,7 @@ use super::super::super::wire::{Capped, CommitParts, CommitsWriter, HEADER_LEN, 
 use super::*;
 use crate::events::{Damage, DamagedPart};
 use crate::storage::Key;
-use crate::stored::keys::StoredKey;
-use crate::stored::{Head, is_long, length, log};
+use crate::stored::{Head, log};
 
 /// A store with the logs of some streams.
 #[derive(Default)]
@@ -39,27 +38,17 @@ impl Logs {
         Picker::new(Edge::of(pull), budget, hidden, &ledger(self.heads.clone()), damages, context)
     }
 
-    /// Answers reads until the page is chosen; says how many rows each of them asked for, too.
+    /// Answers reads until the page is chosen; says how many rows each of them had, too.
     fn read(&self, mut picker: Picker) -> (Picked, Vec<usize>) {
         let mut reads = Vec::new();
-        let ledger = ledger(self.heads.clone()).with_long_rows(self.long_rows());
-        while let Some(query) = picker.step(&ledger) {
+        while let Some(query) = picker.step() {
             let Query::Scan(range, limit) = query else { panic!("{query:?} reads no rows") };
-            let rows = self.rows.iter().filter(|(key, _)| range.contains(key)).take(limit);
-            picker.take(rows.map(|(key, value)| Entry { key: key.clone(), value: value.clone() }).collect());
-            reads.push(limit);
+            let page = ScanPage::of(self.rows.iter().filter(|(key, _)| range.contains(key)), limit);
+            reads.push(page.entries.len());
+            picker.take(page);
             assert!(reads.len() < 1000, "it comes to an end");
         }
         (picker.finish(), reads)
-    }
-
-    fn long_rows(&self) -> Vec<(ReplicaId, u64, u32)> {
-        let rows = self.rows.iter().filter(|(_, row)| is_long(row));
-        let long = rows.filter_map(|(key, row)| match StoredKey::parse(key) {
-            Some(StoredKey::Log(stream, seq)) => Some((stream, seq, length(row.len()))),
-            _ => None,
-        });
-        long.collect()
     }
 
     fn digest_before(&self, stream: ReplicaId, seq: u64) -> Digest {
@@ -361,7 +350,7 @@ fn long_stream(commits: usize) -> (Vec<Made>, Logs) {
     (made, logs)
 }
 
-/// How many commits a page has, and how many rows each read for it asks for.
+/// How many commits a page has, and how many rows each read for it has.
 fn reads(logs: &Logs, budget: usize) -> (usize, Vec<usize>) {
     let pull = Pull { budget: budget.try_into().unwrap(), ..pull_all() };
     let (picked, reads) = logs.read(logs.picker(pull, None));
@@ -370,21 +359,21 @@ fn reads(logs: &Logs, budget: usize) -> (usize, Vec<usize>) {
 
 /// The rows of all streams may lie in memory at once, so each gets its share of the budget.
 #[test]
-fn rows_are_read_as_many_as_fit_into_the_page_at_their_longest() {
+fn rows_are_read_as_many_as_fit_into_the_page() {
     let (made, mut logs) = long_stream(200);
-    let row = made[0].row.len();
+    let (key, row) = (keys::log(B, 1).len(), made[0].row.len());
     assert_eq!(reads(&logs, 1 << 20), (200, vec![200]), "no more than there are");
-    assert_eq!(reads(&logs, 10 * row).1, [10]);
+    assert_eq!(reads(&logs, 10 * (key + row)).1[0], 10);
     assert_eq!(reads(&logs, 0), (1, vec![1, 1]), "one, and the one that shows that there is more");
     let head = logs.heads[&B];
     logs.heads.extend((0..9).map(|n| (replica(n), head)));
-    assert_eq!(reads(&logs, 20 * row).1[0], 2, "a tenth of the budget each");
+    assert_eq!(reads(&logs, 20 * (key + row)).1.iter().max(), Some(&2), "a tenth of the budget each");
     let heads = Capped((0..9).map(|n| at(&head, replica(n))).collect());
-    let pull = Pull { heads, budget: (20 * row).try_into().unwrap(), ..pull_all() };
+    let pull = Pull { heads, budget: (20 * (key + row)).try_into().unwrap(), ..pull_all() };
     assert_eq!(logs.read(logs.picker(pull, None)).1[0], 20, "a stream that the puller has takes no share");
 }
 
-/// The length of a long row is known of itself, so no other row is taken for a long one because of it.
+/// A long row is read alone, and makes no other read shorter.
 #[test]
 fn a_long_row_makes_no_other_read_shorter() {
     let mut b = Author::new(B);
@@ -392,8 +381,8 @@ fn a_long_row_makes_no_other_read_shorter() {
     let made: Vec<_> =
         (1..=60).map(|seq| if seq == 20 { b.commit(&[], many(255)) } else { b.note(1, "a") }).collect();
     let logs = Logs::of(&[(&b, &made.iter().collect::<Vec<_>>())]);
-    let (row, long) = (made[0].row.len(), made[19].row.len());
-    assert!(is_long(&made[19].row));
+    let key = keys::log(B, 1).len();
+    let (row, long) = (key + made[0].row.len(), key + made[19].row.len());
     assert_eq!(reads(&logs, 20 * row).1[0], 19, "those in front of it");
     let behind = Capped(vec![WireHead { stream: B, seq: 20, digest: made[20].previous() }]);
     let pull = Pull { heads: behind, budget: (30 * row).try_into().unwrap(), ..pull_all() };
@@ -405,6 +394,19 @@ fn a_long_row_makes_no_other_read_shorter() {
     }
 }
 
+/// A store may cut any read short: the page goes on behind it.
+#[test]
+fn a_read_that_is_cut_short_is_read_on() {
+    let (_, _, logs) = logs();
+    let mut picker = logs.picker(pull_all(), None);
+    while let Some(query) = picker.step() {
+        let Query::Scan(range, _) = query else { panic!("{query:?} reads no rows") };
+        let rows = logs.rows.iter().filter(|(key, _)| range.contains(key));
+        picker.take(ScanPage::of(rows, ScanLimit::entries(1)));
+    }
+    assert_eq!(places(&picker.finish()), places(&logs.pick(pull_all())));
+}
+
 #[test]
 fn a_read_after_the_first_asks_for_what_the_page_has_room_for() {
     let (_, logs) = long_stream(1500);
@@ -414,5 +416,8 @@ fn a_read_after_the_first_asks_for_what_the_page_has_room_for() {
     }
     let mut endless = long_stream(0).1;
     endless.heads.insert(B, Head { seq: 1 << 40, ..Head::start(GROUP, B) });
-    assert_eq!(reads(&endless, 1 << 20).1, [ROWS_MAX], "however short the rows are");
+    let Some(Query::Scan(_, limit)) = endless.picker(pull_all(), None).step() else {
+        panic!("rows are read")
+    };
+    assert_eq!(limit.entries, ROWS_MAX, "however short the rows are");
 }

@@ -40,9 +40,8 @@ impl Store {
     fn answer(&self, query: Query) -> Answer {
         match query {
             Query::Scan(range, limit) => {
-                let kept = self.kept.iter().filter(|(key, _)| range.contains(key)).take(limit);
-                let entry = |(key, value): (&Key, &Value)| Entry { key: key.clone(), value: value.clone() };
-                Answer::Entries(kept.map(entry).collect())
+                let kept = self.kept.iter().filter(|(key, _)| range.contains(key));
+                Answer::Page(ScanPage::of(kept, limit))
             }
             Query::Get(keys) => {
                 let get = |key: Key| self.records.get(&key).or_else(|| self.kept.get(&key)).cloned();
@@ -65,7 +64,7 @@ fn rows(commits: &[Made]) -> Vec<LogRow> {
 /// What a read is for, and how many values it asks for.
 fn name(query: &Query) -> (&'static str, usize) {
     match query {
-        Query::Scan(_, limit) => ("scan", *limit),
+        Query::Scan(_, limit) => ("scan", limit.entries),
         Query::Get(keys) if keys.iter().all(|key| keys::records().contains(key)) => ("records", keys.len()),
         Query::Get(keys) => ("kept", keys.len()),
     }

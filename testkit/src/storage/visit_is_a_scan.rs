@@ -1,0 +1,101 @@
+//! `visit` shows what `scan` returns.
+
+use std::ops::ControlFlow;
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt as _;
+use syncline::{Entry, KeyRange, ScanLimit, Storage as _};
+
+use super::samples::{filling, nasty_ranges, nasty_state, numbered_batch};
+use super::subject::Subject;
+use crate::{Fixture, sorted_map};
+
+/// Goal: a visit is a scan that copies nothing. Method: every range of nasty bounds with several limits, visited and
+/// compared with a sorted map; visitors that stop at each entry; visitors that panic, after which the store must go on.
+///
+/// # Panics
+/// If the store breaks the property.
+pub async fn visit_is_a_scan<F: Fixture>(fixture: &F) {
+    let mut subject = Subject::open("visit_is_a_scan", fixture).await;
+    let mut state = nasty_state();
+    subject.write("filling the store", filling(&state)).await;
+    for range in nasty_ranges() {
+        let all = sorted_map::scan(&state, &range, usize::MAX);
+        for limit in [ScanLimit::NONE, ScanLimit::entries(2), ScanLimit { entries: 9, bytes: 20 }] {
+            let step = format!("{}, at most {limit:?}", sorted_map::show_range(&range));
+            let (found, more) = visit(&subject, &step, range.clone(), limit, usize::MAX).await;
+            let bytes: usize = found.iter().map(|entry| entry.key.len() + entry.value.len()).sum();
+            if found.len() > limit.entries || found.len() > 1 && bytes > limit.bytes {
+                subject.fail(&step, format_args!("it showed {} entries of {bytes} bytes", found.len()));
+            }
+            if !all.starts_with(&found) {
+                subject.fail(step, format_args!("it showed {}", sorted_map::show(&found)));
+            }
+            if !more && found.len() < all.len() {
+                subject.fail(step, "it said that there is no more");
+            }
+            if found.is_empty() && !all.is_empty() {
+                subject.fail(step, "it showed nothing");
+            }
+        }
+        for stops_at in 1..=all.len() {
+            let step = format!("{}, stopped at entry {stops_at}", sorted_map::show_range(&range));
+            let (found, more) = visit(&subject, &step, range.clone(), ScanLimit::NONE, stops_at).await;
+            if found.len() > stops_at || !all.starts_with(&found) {
+                subject.fail(step, format_args!("it showed {}", sorted_map::show(&found)));
+            }
+            if !more {
+                subject.fail(step, "it said that there is no more, which it cannot know");
+            }
+        }
+    }
+    panics_stay_outside(&mut subject, &mut state).await;
+}
+
+/// Visits a range, up to and with the entry `stops_at`; returns what was shown, and whether there is more.
+async fn visit<F: Fixture>(
+    subject: &Subject<'_, F>,
+    step: &str,
+    range: KeyRange,
+    limit: ScanLimit,
+    stops_at: usize,
+) -> (Vec<Entry>, bool) {
+    let mut found = Vec::new();
+    let mut each = |key: &[u8], value: &[u8]| {
+        found.push(Entry { key: key.to_vec(), value: value.to_vec() });
+        if found.len() >= stops_at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    match subject.store().visit(range, limit, &mut each).await {
+        Ok(more) => (found, more),
+        Err(error) => subject.fail(step, format_args!("`visit` failed: {error}")),
+    }
+}
+
+/// A visitor is code of the app, which may panic. That is no failure of the store.
+async fn panics_stay_outside<F: Fixture>(subject: &mut Subject<'_, F>, state: &mut sorted_map::SortedMap) {
+    for number in 1..=3 {
+        let step = format!("a visitor that panics at entry {number}");
+        let mut shown = 0;
+        let mut each = |_: &[u8], _: &[u8]| {
+            shown += 1;
+            assert!(shown < number, "the visitor panics");
+            ControlFlow::Continue(())
+        };
+        let visit = subject.store().visit(KeyRange::all(), ScanLimit::NONE, &mut each);
+        if AssertUnwindSafe(visit).catch_unwind().await.is_ok() {
+            subject.fail(step, "the panic of the visitor was lost");
+        }
+        subject.expect(&step, state).await;
+        let batch = numbered_batch(number);
+        sorted_map::apply(state, batch.ops());
+        subject.write(format_args!("{step}, the next write"), batch).await;
+        let (found, _) = visit_all(subject, &step).await;
+        if found != sorted_map::scan(state, &KeyRange::all(), usize::MAX) {
+            subject.fail(step, "the next visit differs");
+        }
+    }
+}
+
+async fn visit_all<F: Fixture>(subject: &Subject<'_, F>, step: &str) -> (Vec<Entry>, bool) {
+    visit(subject, step, KeyRange::all(), ScanLimit::NONE, usize::MAX).await
+}
