@@ -13,7 +13,7 @@ use crate::events::RecordKey;
 use crate::manager::Inner;
 use crate::model::Registry;
 use crate::pages::Pages;
-use crate::storage::{Entry, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value};
+use crate::storage::{Entry, Key, KeyRange, ReadError, ScanLimit, Storage, Value, Visitor};
 use crate::stored::keys;
 use crate::stored::record::{self, Header};
 use crate::tournament::combine_all;
@@ -48,24 +48,33 @@ impl<S: Storage> Inner<S> {
         }
     }
 
-    /// Reads the first entries of a range of records, as far as the limit allows, all from one consistent state, with the
-    /// values beside them merged in.
-    pub(crate) async fn read_page(&self, range: &KeyRange, limit: ScanLimit) -> Result<ScanPage, Error> {
+    /// Shows the first entries of a range of records, as far as the limit allows, all from one consistent state, with the
+    /// values beside them merged in. Returns whether there may be more.
+    pub(crate) async fn visit(
+        &self,
+        range: &KeyRange,
+        limit: ScanLimit,
+        each: Visitor<'_>,
+    ) -> Result<bool, Error> {
         loop {
             let folding = self.folding.load(Acquire);
             let open = self.store().await?;
+            if !folding {
+                return Ok(open.store.visit(range.clone(), limit, each).await?);
+            }
             let mut page = open.store.scan(range.clone(), limit).await?;
             let is_open = |entry: &Entry| self.models().can_fold(&entry.key, &entry.value);
-            if !folding || !page.entries.iter().any(is_open) {
-                return Ok(page);
+            if page.entries.iter().any(is_open) {
+                let before = page.clone();
+                for Entry { key, value } in &mut page.entries {
+                    fold(&open.store, self.models(), key, value).await?;
+                }
+                if open.store.scan(range.clone(), limit).await? != before {
+                    continue;
+                }
             }
-            let before = page.clone();
-            for Entry { key, value } in &mut page.entries {
-                fold(&open.store, self.models(), key, value).await?;
-            }
-            if open.store.scan(range.clone(), limit).await? == before {
-                return Ok(page);
-            }
+            let stopped = page.entries.iter().any(|entry| each(&entry.key, &entry.value).is_break());
+            return Ok(stopped || page.more);
         }
     }
 }
@@ -128,12 +137,16 @@ mod tests {
     use tokio::sync::{Semaphore, broadcast, mpsc, watch};
     use uuid::Uuid;
 
+    use std::ops::ControlFlow;
+
     use super::*;
     use crate::clock::{SystemClock, WallMs};
     use crate::driver::OpenStore;
     use crate::engine::made::Bag;
     use crate::hlc::Hlc;
     use crate::ids::{DeviceId, GroupId, ReplicaId};
+    use crate::pages::PAGE;
+    use crate::storage::ScanPage;
     use crate::storage::{WriteBatch, WriteError};
     use crate::stored::Identity;
     use crate::stored::record::Merged;
@@ -205,8 +218,13 @@ mod tests {
     }
 
     fn by_page(inner: &Inner<FoldsMeanwhile>) -> Value {
-        let range = RecordKey::range_of_model::<Bag>();
-        block_on(inner.read_page(&range, ScanLimit::entries(10))).unwrap().entries.remove(0).value
+        let mut first = None;
+        let mut each = |_: &[u8], value: &[u8]| {
+            first.get_or_insert(value.to_vec());
+            ControlFlow::Continue(())
+        };
+        block_on(inner.visit(&RecordKey::range_of_model::<Bag>(), PAGE, &mut each)).unwrap();
+        first.unwrap()
     }
 
     /// The items of the bag, as the app reads them.

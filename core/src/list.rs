@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::vec::IntoIter;
 
@@ -12,7 +13,7 @@ use crate::error::Error;
 use crate::events::RecordKey;
 use crate::manager::{Inner, read_record};
 use crate::pages::PAGE;
-use crate::storage::{Entry, KeyRange, ScanLimit, Storage};
+use crate::storage::{Key, KeyRange, ScanLimit, Storage};
 use crate::stored::FormatError;
 use crate::syncable::{RecordId, Syncable};
 
@@ -72,22 +73,22 @@ impl<M: Syncable, S: Storage> List<M, S> {
     /// # Cancel safety
     /// Dropping the future loses nothing: the next call reads the same page.
     pub async fn next_page(&mut self) -> Result<Option<Vec<M>>, Error> {
-        while let Some(entries) = self.next_entries().await? {
-            let mut records = Vec::with_capacity(entries.len());
-            let unreadable_before = self.unreadable.records;
-            // Decode and drop the entries one by one: the next record then reuses the memory that was just freed.
-            for Entry { key, value } in entries {
-                match read_entry(&key, &value) {
-                    Ok(record) => records.extend(record),
-                    Err(error) => self.unreadable.add(error),
-                }
+        loop {
+            let mut records = Vec::with_capacity(self.page_size.min(PAGE.entries));
+            let mut unreadable = Unreadable::default();
+            let each = |record| match record {
+                Ok(record) => records.extend(record),
+                Err(error) => unreadable.add(error),
+            };
+            if !self.read_next(each).await? {
+                return Ok(None);
             }
             // A page of tombstones alone has no records, and is not the end of the list.
-            if !records.is_empty() || self.unreadable.records > unreadable_before {
+            if !records.is_empty() || unreadable.records > 0 {
+                self.unreadable.add_all(unreadable);
                 return Ok(Some(records));
             }
         }
-        Ok(None)
     }
 
     /// Returns the records that were left out of the pages read so far, since they cannot be read as `M`.
@@ -98,20 +99,30 @@ impl<M: Syncable, S: Storage> List<M, S> {
         &self.unreadable
     }
 
-    /// Reads the next entries of the range; `None` after the last.
-    async fn next_entries(&mut self) -> Result<Option<Vec<Entry>>, Error> {
+    /// Shows each of the next records of the range as it is decoded, `None` for a tombstone; `false` after the last.
+    async fn read_next(
+        &mut self,
+        mut each: impl FnMut(Result<Option<M>, Error>) + Send,
+    ) -> Result<bool, Error> {
         self.inner.models().check::<M>()?;
         if self.rest.is_empty() {
-            return Ok(None);
+            return Ok(false);
         }
-        let page = self.inner.read_page(&self.rest, ScanLimit { entries: self.page_size, ..PAGE }).await?;
-        match page.entries.last() {
-            Some(last) if page.more => {
-                self.rest = std::mem::replace(&mut self.rest, KeyRange::all()).after(&last.key);
-            }
-            _ => self.rest.end = Some(self.rest.start.clone()),
+        let mut last = Key::new();
+        let mut visitor = |key: &[u8], value: &[u8]| {
+            last.clear();
+            last.extend_from_slice(key);
+            each(read_entry(key, value));
+            ControlFlow::Continue(())
+        };
+        let limit = ScanLimit { entries: self.page_size, ..PAGE };
+        let more = self.inner.visit(&self.rest, limit, &mut visitor).await?;
+        if more && !last.is_empty() {
+            self.rest = std::mem::replace(&mut self.rest, KeyRange::all()).after(&last);
+        } else {
+            self.rest.end = Some(self.rest.start.clone());
         }
-        Ok(Some(page.entries))
+        Ok(true)
     }
 
     /// Returns the records one by one, in their order.
@@ -119,17 +130,17 @@ impl<M: Syncable, S: Storage> List<M, S> {
     /// In the place of a record that cannot be read as `M` comes the reason, and then the next record. After any other
     /// error, such as [`Error::Read`], the stream ends.
     pub fn into_stream(self) -> impl Stream<Item = Result<M, Error>> + Send {
-        unfold((Some(self), Vec::new().into_iter()), |(list, page): (_, IntoIter<Entry>)| async move {
+        unfold((Some(self), Vec::new().into_iter()), |(list, page): (_, IntoIter<_>)| async move {
             let (mut list, mut page) = (list?, page);
             loop {
-                for Entry { key, value } in page.by_ref() {
-                    if let Some(record) = read_entry(&key, &value).transpose() {
-                        return Some((record, (Some(list), page)));
-                    }
+                if let Some(record) = page.next() {
+                    return Some((record, (Some(list), page)));
                 }
-                match list.next_entries().await {
-                    Ok(next) => page = next?.into_iter(),
-                    Err(error) => return Some((Err(error), (None, page))),
+                let mut next = Vec::new();
+                match list.read_next(|record| next.extend(record.transpose())).await {
+                    Ok(true) => page = next.into_iter(),
+                    Ok(false) => return None,
+                    Err(error) => return Some((Err(error), (None, Vec::new().into_iter()))),
                 }
             }
         })
@@ -155,6 +166,12 @@ impl Unreadable {
         if self.errors.len() < ERRORS_MAX {
             self.errors.push(error);
         }
+    }
+
+    fn add_all(&mut self, other: Self) {
+        self.records += other.records;
+        let room = ERRORS_MAX.saturating_sub(self.errors.len());
+        self.errors.extend(other.errors.into_iter().take(room));
     }
 }
 
