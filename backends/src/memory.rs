@@ -5,8 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use async_trait::async_trait;
 use syncline::{
-    Key, KeyRange, ReadError, ScanLimit, ScanMeter, ScanPage, Storage, Value, Visitor, WriteBatch,
-    WriteError, WriteOp,
+    Key, KeyRange, ReadError, ScanLimit, ScanMeter, ScanPage, Storage, StoreLimits, Value, Visitor,
+    WriteBatch, WriteError, WriteOp,
 };
 
 use crate::bounds::bounds;
@@ -131,6 +131,10 @@ impl Storage for MemoryStorage {
             }
         }
         Ok(())
+    }
+
+    fn limits(&self) -> StoreLimits {
+        StoreLimits::NONE
     }
 
     fn location(&self) -> String {

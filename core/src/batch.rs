@@ -6,7 +6,7 @@ use crate::engine::{Action, Commit, Staged};
 use crate::error::Error;
 use crate::events::RecordKey;
 use crate::ids::DeviceId;
-use crate::limits::{Limit, Limits};
+use crate::limits::{Limit, Limits, entry_bytes};
 use crate::model::{self, Registry};
 use crate::sorted::SortedMap;
 use crate::stored::record;
@@ -28,11 +28,13 @@ pub struct Batch<'a> {
     /// The staged changes in key order, the order in which the store is read and written.
     changes: SortedMap<RecordKey, Pending>,
     bytes: usize,
+    /// The most bytes that the log entry of the changes has.
+    entry_bytes: usize,
 }
 
 impl<'a> Batch<'a> {
     pub(crate) const fn new(device: DeviceId, models: &'a Registry, limits: &'a Limits) -> Self {
-        Self { device, models, limits, changes: SortedMap::new(), bytes: 0 }
+        Self { device, models, limits, changes: SortedMap::new(), bytes: 0, entry_bytes: 0 }
     }
 
     /// Stages putting `model` under its id.
@@ -114,10 +116,12 @@ impl<'a> Batch<'a> {
         let replaced = self.changes.get(&key).map(|change| change.bytes);
         let count = self.changes.len() + usize::from(replaced.is_none());
         let total = self.bytes + bytes - replaced.unwrap_or(0);
+        let entry = self.entry_bytes + if replaced.is_none() { entry_bytes(&key) } else { 0 };
         within(count, Limit { name: "commit_changes_max", max: self.limits.commit_changes_max })?;
         within(total, Limit { name: "commit_bytes_max", max: self.limits.commit_bytes_max })?;
+        within(entry, Limit { name: "entry_bytes_max", max: self.limits.entry_bytes_max })?;
         self.changes.insert(key, Pending { action, own_merge: M::OWN_MERGE, bytes });
-        self.bytes = total;
+        (self.bytes, self.entry_bytes) = (total, entry);
         Ok(())
     }
 

@@ -206,8 +206,9 @@ impl<S: Storage> Builder<S> {
     /// Dropping the future releases the store. A first opening is there whole or not at all.
     pub async fn open(self) -> Result<(TransactionManager<S>, Driver<S>), OpenError> {
         let Self { storage, device, group, models, clock, rules, projections, transport, .. } = self;
-        let (limits, models) = (Arc::new(self.limits), Arc::new(models?));
-        limits.check()?;
+        let models = Arc::new(models?);
+        self.limits.check()?;
+        let limits = Arc::new(self.limits.lowered(&storage.location(), storage.limits())?);
         let declared = projections.as_ref().map_or_else(Vec::new, |all| all.declared());
         check_names(&declared)?;
         let projected = projections.as_ref().map_or_else(Vec::new, |all| all.ranges());

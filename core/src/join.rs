@@ -15,13 +15,16 @@ pub trait JoinTx {
     /// Lends the native transaction, for the app's statements.
     fn native(&self) -> &Self::Native;
 
-    /// Returns the values of `keys`, in their order, as this transaction sees them: its own operations included.
+    /// Returns the values of `keys`, in their order, as this transaction sees them: its own operations included. There are
+    /// at most [`GET_KEYS_MAX`](crate::GET_KEYS_MAX) of them.
     ///
     /// # Errors
     /// [`ReadError`] if the store could not read.
     fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError>;
 
-    /// Adds `batch` to the transaction. The batch is durable only once the transaction is.
+    /// Adds `batch` to the transaction. The batch is durable only once the transaction is. It may have more bytes than the
+    /// [limits](crate::Storage::limits) of a write, as the app's own statements may: what it displaces is kept in the same
+    /// transaction.
     ///
     /// # Errors
     /// The error that the store reports. The job must then fail, or half of a commit would be written.

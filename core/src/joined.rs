@@ -13,7 +13,7 @@ use crate::ids::ReplicaId;
 use crate::inside;
 use crate::join::{Attempt, JoinJob, JoinStorage, JoinTx, StatementError, TransactionEnded};
 use crate::projection::{Account, Manner, Projections, PutOff, Settled, Settlement};
-use crate::storage::{BoxError, Key, ReadError, Value, WriteBatch, WriteError};
+use crate::storage::{BoxError, GET_KEYS_MAX, Key, ReadError, Value, WriteBatch, WriteError};
 use crate::stored::FormatError;
 
 /// Runs the app's code inside a joined write of the replica `me`, if it is known. A panic becomes an error, since the
@@ -344,6 +344,9 @@ fn judge<T>(joined: Result<(), WriteError>, slot: &Slot<T>) -> Result<Result<T, 
             Some(Ok(done)) => Ok(Ok(done)),
             _ => Err(StopReason::Unknown(Arc::from(BoxError::from(COMMITTED_A_FAILURE)))),
         },
+        Err(WriteError::TooLarge(error)) if matches!(outcome, Some(Ok(_))) => {
+            Ok(Err(Halt::Error(Error::TooLargeForStore(Arc::from(error)))))
+        }
         Err(WriteError::Rejected(error) | WriteError::TooLarge(error)) => Ok(Err(match outcome {
             Some(Err(spoiled @ Halt::Spoiled { .. })) => spoiled,
             Some(Err(_)) if error.is::<TransactionEnded>() => Halt::Error(TransactionEnded.into()),
@@ -361,9 +364,13 @@ const COMMITTED_A_FAILURE: &str = "the store committed a joined write whose job 
 
 /// Reads the values of `keys` in the transaction.
 pub(crate) fn read(tx: &impl JoinTx, keys: &[Key]) -> Result<Vec<Option<Value>>, Error> {
-    let values = tx.get_many(keys)?;
-    if values.len() != keys.len() {
-        return Err(ReadError::new(format!("{} values for {} keys", values.len(), keys.len())).into());
+    let mut values = Vec::with_capacity(keys.len());
+    for piece in keys.chunks(GET_KEYS_MAX) {
+        let found = tx.get_many(piece)?;
+        if found.len() != piece.len() {
+            return Err(ReadError::new(format!("{} values for {} keys", found.len(), piece.len())).into());
+        }
+        values.extend(found);
     }
     Ok(values)
 }

@@ -154,6 +154,7 @@ mod events;
 mod folded;
 mod hlc;
 mod ids;
+mod in_pieces;
 mod inside;
 #[cfg(feature = "internals-for-tests")]
 pub mod internals;
@@ -202,8 +203,8 @@ pub use model::{decode_bytes as decode, encode_bytes as encode};
 pub use projection::{Debt, Projection, ProjectionState, ProjectionStatus};
 pub use status::{PeerStatus, Status, StreamStatus};
 pub use storage::{
-    BoxError, Entry, Key, KeyRange, ReadError, ScanLimit, ScanMeter, ScanPage, Storage, Value, Visitor,
-    WriteBatch, WriteError, WriteOp,
+    BoxError, Entry, GET_KEYS_MAX, Key, KeyRange, ReadError, ScanLimit, ScanMeter, ScanPage, Storage,
+    StoreLimits, Value, Visitor, WriteBatch, WriteError, WriteOp,
 };
 pub use stored::FormatError;
 pub use syncable::{DeviceOwned, MODEL_BYTES_MAX, Ownership, RecordId, Shared, SyncId, Syncable};

@@ -2,10 +2,16 @@
 //! them. [`check`] says which values they may have.
 
 mod check;
+mod store;
 
 use std::fmt;
 
+use crate::stored::keys::RecordKey;
+
 /// Caps on the sizes and counts that a replica takes. Each is checked before any work is done.
+///
+/// When a replica is opened, they are lowered to what its store [takes](crate::Storage::limits). The stores of
+/// `syncline-backends` take all that the machine can hold.
 ///
 /// Memory holds, at most:
 /// - commits that wait: [`queue_bytes_max`](Limits::queue_bytes_max). A caller that waits for room in the queue holds
@@ -25,10 +31,13 @@ pub struct Limits {
     pub id_bytes_max: usize,
     /// The largest value, encoded. Default 1 MiB.
     pub value_bytes_max: usize,
-    /// The most changes of one commit, and of the commits that share one write. Default 65,536.
+    /// The most changes of one commit, and of the commits that share one write. Default 10,000.
     pub commit_changes_max: usize,
-    /// The largest commit: the ids and values of its changes. Default 16 MiB.
+    /// The largest commit: the ids and values of its changes. Default 8 MiB.
     pub commit_bytes_max: usize,
+    /// The longest log entry of a commit, which has 66 bytes, the name of the model and the id of each of its changes, and
+    /// no value. A store holds it in one row. Default 1 MiB.
+    pub entry_bytes_max: usize,
     /// The most bytes that commits occupy in memory while they wait for the store; callers wait beyond it. At least
     /// [`commit_bytes_max`](Limits::commit_bytes_max) and 256 bytes for each of
     /// [`commit_changes_max`](Limits::commit_changes_max). Default 64 MiB.
@@ -61,8 +70,9 @@ impl Default for Limits {
         Self {
             id_bytes_max: 1024,
             value_bytes_max: MIB,
-            commit_changes_max: 65_536,
-            commit_bytes_max: 16 * MIB,
+            commit_changes_max: 10_000,
+            commit_bytes_max: 8 * MIB,
+            entry_bytes_max: MIB,
             queue_bytes_max: 64 * MIB,
             round_commits_max: 1024,
             event_commits_max: 1024,
@@ -103,6 +113,11 @@ impl Limits {
     }
 }
 
+/// The most bytes that a change of such a record has in the log entry of its commit.
+pub(crate) fn entry_bytes(record: &RecordKey) -> usize {
+    ENTRY_CHANGE_BYTES + record.model().len() + record.id_bytes().len()
+}
+
 /// The bytes that a waiting commit of so many changes occupies in memory, if its ids and values have `bytes`.
 pub(crate) const fn weight(bytes: usize, changes: usize) -> usize {
     changes.saturating_mul(CHANGE_QUEUE_BYTES).saturating_add(bytes)
@@ -111,6 +126,9 @@ pub(crate) const fn weight(bytes: usize, changes: usize) -> usize {
 /// About the bytes that a change occupies in the queue beside its id and its value: key, header, digest and the
 /// containers around them.
 const CHANGE_QUEUE_BYTES: usize = 256;
+/// The bytes of a change in a log entry beside its id and the name of its model: flags, two lengths, epoch, schema, the
+/// length of the value and its digest.
+const ENTRY_CHANGE_BYTES: usize = 1 + 1 + 2 + 24 + 2 + 4 + 32;
 /// The bytes of a change in a frame beside its id and its value: flags, names, digest, schema, length and epoch.
 const CHANGE_FRAME_BYTES: usize = 136;
 /// The bytes that each member can take in the frame of a commit: if its stream is a cause, 32, and some room.

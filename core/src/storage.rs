@@ -121,6 +121,40 @@ impl ScanMeter {
 /// It may panic, and then `visit` panics with the same. It must not call the store, which may be locked meanwhile.
 pub type Visitor<'v> = &'v mut (dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + Send);
 
+/// The most keys of one [`get_many`](Storage::get_many).
+pub const GET_KEYS_MAX: usize = 1024;
+
+/// The sizes that a store takes.
+///
+/// A replica lowers its [`Limits`](crate::Limits) to what its store takes when it is opened. So what a store cannot take is
+/// an error of the call that would need it, before any work is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreLimits {
+    /// The longest key, in bytes.
+    pub key_bytes: usize,
+    /// The largest value, in bytes.
+    pub value_bytes: usize,
+    /// The most operations of one batch.
+    pub batch_ops: usize,
+    /// The most bytes of the keys and values of one batch, those of ranges included.
+    pub batch_bytes: usize,
+}
+
+impl StoreLimits {
+    /// What a replica with the default [`Limits`](crate::Limits) needs, and what every store takes that does not say
+    /// otherwise: keys of 2 KiB, values of 1.25 MiB, batches of 65,536 operations and 64 MiB.
+    pub const CONTRACT: Self =
+        Self { key_bytes: 2 << 10, value_bytes: 5 << 18, batch_ops: 1 << 16, batch_bytes: 64 << 20 };
+
+    /// No limits: the store takes what the machine can hold.
+    pub const NONE: Self = Self {
+        key_bytes: usize::MAX,
+        value_bytes: usize::MAX,
+        batch_ops: usize::MAX,
+        batch_bytes: usize::MAX,
+    };
+}
+
 /// An ordered byte keyspace with atomic, durable batches.
 ///
 /// The caller never has two writes in flight; reads run beside a write. If the caller drops the future of a `write`,
@@ -164,13 +198,14 @@ pub type Visitor<'v> = &'v mut (dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + Sen
 /// - `cancel_is_all_or_nothing`: a future dropped at any point leaves all of its batch or nothing of it, and the
 ///   store usable.
 /// - `empty_is_not_absent`: an empty value is a value like any other. The empty key is never used.
-/// - `sizes_are_kept`: keys and values of every size the store accepts come back as they went in; a size it does
-///   not accept is [`WriteError::TooLarge`]. Keys of 2 KiB and values of 1 MiB, the default
-///   [`Limits`](crate::Limits) and what surrounds them, must be accepted.
+/// - `sizes_are_kept`: keys, values and batches of every size up to the [`limits`](Storage::limits), and reads of up to
+///   [`GET_KEYS_MAX`] keys, are accepted, and come back as they went in. What is larger may be accepted too; otherwise
+///   it is [`WriteError::TooLarge`].
 /// - `reopening_changes_nothing`: the store has the same entries, however often it is reopened.
 #[async_trait]
 pub trait Storage: Send + Sync + 'static {
-    /// Returns the values of `keys`, in their order, all from one consistent state.
+    /// Returns the values of `keys`, in their order, all from one consistent state. There are at most [`GET_KEYS_MAX`] of
+    /// them.
     ///
     /// # Errors
     /// [`ReadError`] if the store could not read. Nothing has changed.
@@ -217,6 +252,12 @@ pub trait Storage: Send + Sync + 'static {
     /// # Cancel safety
     /// Dropping the future applies all of the batch or nothing of it.
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError>;
+
+    /// Returns the sizes that the store takes, which never change while it is open. A store that takes less than
+    /// [`StoreLimits::CONTRACT`], or more, overrides this.
+    fn limits(&self) -> StoreLimits {
+        StoreLimits::CONTRACT
+    }
 
     /// Says where the store lies, for error messages: its path, if it has one.
     fn location(&self) -> String {
@@ -353,6 +394,18 @@ pub enum WriteOp {
     },
 }
 
+impl WriteOp {
+    /// Returns the bytes of its keys and its value.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Put { key, value } => key.len() + value.len(),
+            Self::Delete { key } => key.len(),
+            Self::DeleteRange { range } => range.start.len() + range.end.as_ref().map_or(0, Vec::len),
+        }
+    }
+}
+
 /// Operations that a store applies together, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteBatch {
@@ -405,6 +458,12 @@ impl WriteBatch {
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
     }
+
+    /// Returns the bytes of all keys and values, those of ranges included, as [`StoreLimits::batch_bytes`] counts them.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.ops.iter().map(WriteOp::bytes).sum()
+    }
 }
 
 impl From<Vec<WriteOp>> for WriteBatch {
@@ -445,6 +504,10 @@ macro_rules! storage_behind_a_pointer {
 
             async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
                 (**self).write(batch).await
+            }
+
+            fn limits(&self) -> StoreLimits {
+                (**self).limits()
             }
 
             fn location(&self) -> String {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use syncline::{
     Attempt, BoxError, JoinJob, JoinStorage, JoinTx, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage,
-    Value, Visitor, WriteBatch, WriteError, WriteOp,
+    StoreLimits, Value, Visitor, WriteBatch, WriteError, WriteOp,
 };
 
 use crate::{Reference, ReferenceRows, ReferenceTx};
@@ -58,6 +58,10 @@ impl<S: Storage> Storage for Filtered<S> {
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
         self.inner.write(without(batch, &self.dropped)).await
+    }
+
+    fn limits(&self) -> StoreLimits {
+        self.inner.limits()
     }
 
     fn location(&self) -> String {

@@ -6,8 +6,8 @@ use std::task::{Poll, Waker};
 
 use async_trait::async_trait;
 use syncline::{
-    JoinJob, JoinStorage, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, Visitor, WriteBatch,
-    WriteError,
+    JoinJob, JoinStorage, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, StoreLimits, Value,
+    Visitor, WriteBatch, WriteError,
 };
 
 /// The handle that opens and closes a [`Gated`] store. Clones share one gate, which starts open.
@@ -110,6 +110,10 @@ impl<S: Storage> Storage for Gated<S> {
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
         self.pass(false).await;
         self.inner.write(batch).await
+    }
+
+    fn limits(&self) -> StoreLimits {
+        self.inner.limits()
     }
 
     fn location(&self) -> String {

@@ -152,6 +152,7 @@ pub mod fuzz;
 mod gate;
 pub mod join;
 pub mod joined_replica;
+mod limited;
 mod models;
 mod on_drop;
 mod poll;
@@ -175,6 +176,7 @@ pub use fixture::{Ending, EndingFn, Fixture, JoinFixture, MediumFault, MediumFau
 #[doc(hidden)]
 pub use futures::executor::block_on;
 pub use gate::{Gate, Gated};
+pub use limited::Limited;
 pub use poll::{interleave, poll_at_most, poll_at_most_until_woken};
 pub use recording::{Recording, Request, Trace, TraceEvent, TraceOutcome};
 pub use reference::{Disk, Reference, ReferenceRows, ReferenceTx};

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use syncline::{
-    JoinJob, JoinStorage, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, WriteBatch,
-    WriteError,
+    JoinJob, JoinStorage, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, StoreLimits, Value,
+    WriteBatch, WriteError,
 };
 
 /// One line of a [`Trace`].
@@ -200,6 +200,10 @@ impl<S: Storage> Storage for Recording<S> {
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
         let running = self.start(Request::Write(batch.clone()));
         running.end(self.inner.write(batch).await, outcome)
+    }
+
+    fn limits(&self) -> StoreLimits {
+        self.inner.limits()
     }
 
     fn location(&self) -> String {

@@ -1,5 +1,13 @@
 //! Goal: replicas that talk to each other keep their promises over a correct store. Method: both lists over the
-//! reference store.
+//! reference store, and the first one over a store that takes no more than the contract asks for.
 
-syncline_testkit::replication_tests!(reference_replication, syncline_testkit::Disk::new);
-syncline_testkit::joined_replication_tests!(reference_joined_replication, syncline_testkit::Disk::new);
+use syncline::StoreLimits;
+use syncline_testkit::{Disk, Limited};
+
+fn limited() -> Limited<Disk> {
+    Limited::new(Disk::new(), StoreLimits::CONTRACT)
+}
+
+syncline_testkit::replication_tests!(reference_replication, Disk::new);
+syncline_testkit::replication_tests!(limited_replication, limited);
+syncline_testkit::joined_replication_tests!(reference_joined_replication, Disk::new);

@@ -3,7 +3,8 @@
 use ::redb::{Database, Error, ReadableDatabase, WriteTransaction};
 use async_trait::async_trait;
 use syncline::{
-    Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, Visitor, WriteBatch, WriteError,
+    Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, StoreLimits, Value, Visitor, WriteBatch,
+    WriteError,
 };
 
 use super::errors::in_doubt;
@@ -67,6 +68,10 @@ impl Storage for RedbStorage {
         // Checked before the write begins, so that a size that does not fit is certainly rejected.
         SIZES.check(&batch).map_err(WriteError::too_large)?;
         self.store.write(move |store| store.write(|engine| engine.write(&batch))).await
+    }
+
+    fn limits(&self) -> StoreLimits {
+        StoreLimits::NONE
     }
 
     fn location(&self) -> String {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use syncline::{
-    Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, Visitor, WriteBatch, WriteError,
+    Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, StoreLimits, Value, Visitor, WriteBatch,
+    WriteError,
 };
 use tokio::sync::RwLock;
 
@@ -95,6 +96,10 @@ impl Storage for SledStorage {
         // Sent after the write, so that the caller does not wait for it.
         self.store.tidy(move || free_replaced(rows));
         written.await
+    }
+
+    fn limits(&self) -> StoreLimits {
+        StoreLimits::NONE
     }
 
     fn location(&self) -> String {

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use rusqlite::Connection;
 use syncline::{
-    JoinTx, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, Visitor, WriteBatch, WriteError,
+    JoinTx, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, StoreLimits, Value, Visitor, WriteBatch,
+    WriteError,
 };
 
 use super::builder::Options;
@@ -131,6 +132,10 @@ impl Storage for SqliteStorage {
         // Checked before the write begins, so that a size that does not fit is certainly rejected.
         SIZES.check(&batch).map_err(WriteError::too_large)?;
         self.send(move |engine| engine.write(&batch)).await
+    }
+
+    fn limits(&self) -> StoreLimits {
+        StoreLimits::NONE
     }
 
     fn location(&self) -> String {

@@ -61,7 +61,7 @@ pub enum Rule {
     LogExplainsRecord,
     /// Every value that the log refers to is here, in its record or kept, with exactly the bytes of its digest.
     LogResolves,
-    /// A value is kept only if the log refers to it and no record holds it.
+    /// A value is kept only if the log refers to it.
     KeptIsNeeded,
     /// A value lies beside a record only if the record says so and is of the same epoch.
     BesideBelongs,

@@ -10,8 +10,9 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Either, select};
 use tracing::{Instrument, Span};
 
-use crate::engine::{Answer, Effect, Input, JobId, Pen, Query};
+use crate::engine::{Answer, Effect, Input, JobId, Pen, Query, Unwritten};
 use crate::error::{Error, StopReason, panic_message};
+use crate::in_pieces;
 use crate::joined::{Undone, Work};
 use crate::projection::{Mended, Next};
 use crate::storage::{Storage, WriteError};
@@ -31,17 +32,20 @@ impl<S: Storage> Driver<S> {
         let span = trace::span(self.engine.me(), &effect);
         match effect {
             Effect::Read(job, keys) => self.begin(span, async move {
-                let values = open.store.get_many(&keys).await;
+                let values = in_pieces::get_many(&open.store, &keys).await;
                 Ok(Input::Read(job, keys, values))
             }),
             Effect::Scan(job, range, limit) => {
                 self.begin(span, async move { Ok(Input::Scanned(job, open.store.scan(range, limit).await)) })
             }
             Effect::Write(job, batch) => self.begin(span, async move {
-                match open.store.write(batch).await {
+                match in_pieces::write(&open.store, batch).await {
                     Ok(()) => Ok(Input::Written(job, Ok(()))),
-                    Err(WriteError::Rejected(error) | WriteError::TooLarge(error)) => {
-                        Ok(Input::Written(job, Err(Arc::from(error))))
+                    Err(WriteError::Rejected(error)) => {
+                        Ok(Input::Written(job, Err(Unwritten::Rejected(Arc::from(error)))))
+                    }
+                    Err(WriteError::TooLarge(error)) => {
+                        Ok(Input::Written(job, Err(Unwritten::TooLarge(Arc::from(error)))))
                     }
                     Err(WriteError::Unknown(error)) => Err(StopReason::Unknown(Arc::from(error))),
                     Err(WriteError::Fenced) => Err(StopReason::Fenced),

@@ -1,5 +1,8 @@
 //! Inputs and effects: all that goes into an engine, and all that comes out of it.
 
+use std::fmt;
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::check::LogCheck;
@@ -51,7 +54,7 @@ pub(crate) enum Input {
     Scanned(JobId, Result<ScanPage, ReadError>),
     /// The last [`Effect::Write`] is durable, or certainly not applied. Any other result is no input: the driver drops
     /// the engine, and the app reopens the store.
-    Written(JobId, Result<(), SharedError>),
+    Written(JobId, Result<(), Unwritten>),
     /// The last [`Effect::Round`], [`Effect::Join`] or [`Effect::Receive`] is durable, with the pen as the write left it and its decision;
     /// or certainly undone.
     Joined(JobId, Joined),
@@ -75,6 +78,33 @@ pub(crate) enum Input {
     Offline,
     /// Time has passed.
     Tick,
+}
+
+/// Why a write was certainly not applied.
+#[derive(Clone, Debug)]
+pub(crate) enum Unwritten {
+    /// The same write may succeed later.
+    Rejected(SharedError),
+    /// The same write never will, since the store takes less.
+    TooLarge(SharedError),
+}
+
+impl Unwritten {
+    /// The error of a call whose commit was in the write, perhaps with `others`: these may have made it too large.
+    pub(crate) fn error(&self, others: bool) -> Error {
+        match self {
+            Self::TooLarge(error) if !others => Error::TooLargeForStore(Arc::clone(error)),
+            Self::Rejected(error) | Self::TooLarge(error) => Error::Rejected(Arc::clone(error)),
+        }
+    }
+}
+
+impl fmt::Display for Unwritten {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rejected(error) | Self::TooLarge(error) => error.fmt(f),
+        }
+    }
 }
 
 /// Work that an engine wants done, in this order.

@@ -113,7 +113,7 @@ use context::Context;
 use damages::Damages;
 use doubts::Doubts;
 pub(crate) use ends::LogEnd;
-pub(crate) use io::{Answer, Effect, Input, JobId, Query, Ticket};
+pub(crate) use io::{Answer, Effect, Input, JobId, Query, Ticket, Unwritten};
 use ledger::Ledger;
 use live::Live;
 use looks::Looks;

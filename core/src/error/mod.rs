@@ -260,6 +260,13 @@ pub enum Error {
     /// The store rejected the write. Nothing was written.
     #[error("the store rejected the write: {0}; nothing was written, retry")]
     Rejected(#[source] SharedError),
+    /// The store takes no write as large as this, though its limits let it through. Nothing was written, and the same call
+    /// will fail again.
+    #[error(
+        "the write is too large for the store: {0}; nothing was written, split the commit or make it smaller, and have the \
+         store's `limits()` corrected"
+    )]
+    TooLargeForStore(#[source] SharedError),
     /// A stored row cannot be read.
     #[error(transparent)]
     Format(#[from] FormatError),

@@ -44,6 +44,20 @@ pub enum OpenError {
         /// The place of the store, as [`Storage::location`](crate::Storage::location) tells it.
         location: String,
     },
+    /// The store takes so little at once that no replica fits into it.
+    #[error(
+        "{location} takes {takes} as its `StoreLimits::{name}`, and a replica needs {least}; use another store"
+    )]
+    StoreTooSmall {
+        /// The place of the store, as [`Storage::location`](crate::Storage::location) tells it.
+        location: String,
+        /// The field of [`StoreLimits`](crate::StoreLimits).
+        name: &'static str,
+        /// What the store says.
+        takes: usize,
+        /// What a replica needs.
+        least: usize,
+    },
     /// The keyspace holds entries of something else than this library.
     #[error("{location} holds entries but no syncline store; use an empty store, or a key prefix of its own")]
     NotAStore {

@@ -5,13 +5,17 @@ use std::ops::RangeInclusive;
 use tokio::sync::Semaphore;
 
 use super::{
-    CAUSE_FRAME_BYTES, CHANGE_FRAME_BYTES, CHANGE_QUEUE_BYTES, COMMIT_FRAME_BYTES, Limits, MEMBER_HELLO_BYTES,
+    CAUSE_FRAME_BYTES, CHANGE_FRAME_BYTES, CHANGE_QUEUE_BYTES, COMMIT_FRAME_BYTES, ENTRY_CHANGE_BYTES,
+    Limits, MEMBER_HELLO_BYTES,
 };
 use crate::engine::STREAMS_MAX;
 use crate::error::OpenError;
+use crate::syncable::MODEL_BYTES_MAX;
 
 /// Log entries hold the length of an id in 16 bits.
 const ID_BYTES_MOST: usize = u16::MAX as usize;
+/// Frames hold lengths in 32 bits.
+const ENTRY_BYTES_MOST: usize = u32::MAX as usize;
 /// The channel of events reserves memory for all its places when the store is opened.
 const EVENT_COMMITS_MOST: usize = 1 << 20;
 /// Frames hold lengths in 32 bits.
@@ -31,6 +35,12 @@ impl Limits {
     pub(crate) fn check(&self) -> Result<(), OpenError> {
         check("id_bytes_max", self.id_bytes_max, 1..=ID_BYTES_MOST, "")?;
         check("members_max", self.members_max, 1..=STREAMS_MAX, "")?;
+        check(
+            "entry_bytes_max",
+            self.entry_bytes_max,
+            ENTRY_CHANGE_BYTES + MODEL_BYTES_MAX + self.id_bytes_max..=ENTRY_BYTES_MOST,
+            ", so that a log entry can name a record of the longest id",
+        )?;
         check(
             "commit_bytes_max",
             self.commit_bytes_max,
@@ -149,12 +159,13 @@ mod tests {
     #[test]
     fn every_limit_takes_exactly_what_is_within_its_bounds() {
         let default = Limits::default();
-        let edges: [(&str, Field, Limits, usize, usize); 16] = [
+        let edges: [(&str, Field, Limits, usize, usize); 17] = [
             ("id_bytes_max", |l| &mut l.id_bytes_max, default.clone(), 1, 65_535),
             ("members_max", |l| &mut l.members_max, default.clone(), 1, 4096),
+            ("entry_bytes_max", |l| &mut l.entry_bytes_max, default.clone(), 66 + 64 + 1024, U32_MAX),
             // A frame has less room for a change than the queue: more bytes are around the change.
             ("commit_bytes_max", |l| &mut l.commit_bytes_max, roomy(), 1, U32_MAX - 136 - 40 - 512),
-            ("value_bytes_max", |l| &mut l.value_bytes_max, default.clone(), 1, 16 << 20),
+            ("value_bytes_max", |l| &mut l.value_bytes_max, default.clone(), 1, 8 << 20),
             (
                 "value_bytes_max",
                 |l| &mut l.value_bytes_max,
@@ -176,7 +187,7 @@ mod tests {
                 "queue_bytes_max",
                 |l| &mut l.queue_bytes_max,
                 default.clone(),
-                (16 << 20) + 65_536 * 256,
+                (8 << 20) + 10_000 * 256,
                 U32_MAX,
             ),
             // A record of the longest id and the largest value, which together are above `commit_bytes_max`.
@@ -193,7 +204,7 @@ mod tests {
                 "frame_bytes_max",
                 |l| &mut l.frame_bytes_max,
                 default.clone(),
-                (16 << 20) + 65_536 * 136 + 256 * 40 + 512,
+                (8 << 20) + 10_000 * 136 + 256 * 40 + 512,
                 U32_MAX,
             ),
             ("page_bytes_max", |l| &mut l.page_bytes_max, default.clone(), 1, 32 << 20),
@@ -229,7 +240,7 @@ mod tests {
         let limits = Limits { frame_bytes_max: 1000, ..Limits::default() };
         assert_eq!(
             limits.check().unwrap_err().to_string(),
-            "frame_bytes_max = 1000 cannot be: from 25700864 to 4294967295; the least is `commit_bytes_max`, or \
+            "frame_bytes_max = 1000 cannot be: from 9759360 to 4294967295; the least is `commit_bytes_max`, or \
              `id_bytes_max` + `value_bytes_max` if that is more, + `commit_changes_max` * 136 + `members_max` * 40 \
              + 512, so that a frame can hold a commit; and `members_max` * 128 + 512, so that it can hold a hello"
         );
@@ -252,6 +263,7 @@ mod tests {
             frame_bytes_max in any_size(),
             page_bytes_max in any_size(),
             members_max in any_size(),
+            entry_bytes_max in prop_oneof![1 => any_size(), 9 => Just(1 << 20)],
             [queue, frame] in [prop::option::of(0..2_usize), prop::option::of(0..2_usize)],
         ) -> Limits {
             let limits = Limits {
@@ -263,6 +275,7 @@ mod tests {
                 frame_bytes_max,
                 page_bytes_max,
                 members_max,
+                entry_bytes_max,
                 ..Limits::default()
             };
             Limits {
@@ -283,6 +296,7 @@ mod tests {
             let frame = frame.max(wide(limits.members_max) * 128 + 512);
             let queue = wide(limits.commit_bytes_max) + wide(limits.commit_changes_max) * 256;
             let fits = (1..=65_535).contains(&limits.id_bytes_max)
+                && (66 + 64 + wide(limits.id_bytes_max)..=wide(U32_MAX)).contains(&wide(limits.entry_bytes_max))
                 && (1..=4096).contains(&limits.members_max)
                 && (1..=limits.commit_bytes_max).contains(&limits.value_bytes_max)
                 && limits.commit_changes_max > 0

@@ -392,6 +392,10 @@ pub(crate) fn kept(replica: ReplicaId, seq: u64, record: &RecordKey) -> Key {
     [&[KEPT], &replica.as_bytes()[..], &seq.to_be_bytes(), record.as_bytes()].concat()
 }
 
+pub(crate) fn is_kept(key: &[u8]) -> bool {
+    key.first() == Some(&KEPT)
+}
+
 pub(crate) fn all_kept() -> KeyRange {
     KeyRange::prefix([KEPT])
 }

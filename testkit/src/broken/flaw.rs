@@ -197,6 +197,18 @@ flaws! {
         OversizeMaySucceedLater,
         /// Operations beyond the first thousand of a batch are lost.
         CutsBatches,
+        /// Operations beyond the first 60,000 of a batch are lost.
+        CutsHugeBatches,
+        /// A batch of more than 60,000 operations is refused.
+        RefusesManyOps,
+        /// A batch of more than 60 MiB is refused.
+        RefusesManyBytes,
+        /// A key is refused that is as long as the store declares, though not one that is shorter.
+        RefusesTheLongestKey,
+        /// A value is refused that is as large as the store declares, though not one that is smaller.
+        RefusesTheLargestValue,
+        /// A read of more than a thousand keys finds nothing for those beyond.
+        CutsReads,
     }
     reopening_changes_nothing {
         /// Opening drops empty values.

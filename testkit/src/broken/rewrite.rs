@@ -43,6 +43,7 @@ impl Broken {
                 ops.into()
             }
             Flaw::CutsBatches => batch.into_iter().take(1_000).collect::<Vec<_>>().into(),
+            Flaw::CutsHugeBatches => batch.into_iter().take(60_000).collect::<Vec<_>>().into(),
             Flaw::CompactionLosesKey => {
                 let mut state = lock(&self.state);
                 state.writes += 1;

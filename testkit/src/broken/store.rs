@@ -7,8 +7,8 @@ use std::thread::{self, ThreadId};
 
 use async_trait::async_trait;
 use syncline::{
-    Entry, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, Visitor, WriteBatch, WriteError,
-    WriteOp,
+    Entry, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, StoreLimits, Value, Visitor, WriteBatch,
+    WriteError, WriteOp,
 };
 
 use super::disk::Notes;
@@ -61,6 +61,11 @@ impl Storage for Broken {
                 for key in keys {
                     values.extend(self.store.get_many(std::slice::from_ref(key)).await?);
                 }
+                return Ok(values);
+            }
+            Flaw::CutsReads => {
+                let mut values = self.store.get_many(keys).await?;
+                values.iter_mut().skip(1_000).for_each(|value| *value = None);
                 return Ok(values);
             }
             Flaw::SortsKeys => {
@@ -196,6 +201,9 @@ impl Storage for Broken {
         if lock(&self.state).locked {
             // Return an error instead of waiting for ever, so that the list fails and does not hang.
             return Err(WriteError::rejected("the lock is held for good"));
+        }
+        if self.refuses(&batch) {
+            return Err(WriteError::too_large("the store takes less"));
         }
         let half = batch.ops()[..batch.ops().len().div_ceil(2)].to_vec();
         let apply_half = || self.disk.edit(|entries| sorted_map::apply(entries, &half));
@@ -342,6 +350,23 @@ impl Storage for Broken {
 }
 
 impl Broken {
+    /// Whether a flaw refuses a batch that the store must take.
+    fn refuses(&self, batch: &WriteBatch) -> bool {
+        let puts = |is_refused: fn(&[u8], &[u8]) -> bool| {
+            batch.ops().iter().any(|op| match op {
+                WriteOp::Put { key, value } => is_refused(key, value),
+                WriteOp::Delete { .. } | WriteOp::DeleteRange { .. } => false,
+            })
+        };
+        match self.flaw {
+            Flaw::RefusesManyOps => batch.ops().len() > 60_000,
+            Flaw::RefusesManyBytes => batch.bytes() > 60 << 20,
+            Flaw::RefusesTheLongestKey => puts(|key, _| key.len() == StoreLimits::CONTRACT.key_bytes),
+            Flaw::RefusesTheLargestValue => puts(|_, value| value.len() == StoreLimits::CONTRACT.value_bytes),
+            _ => false,
+        }
+    }
+
     async fn get_cached(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
         let values = self.store.get_many(keys).await?;
         let mut state = lock(&self.state);

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use syncline::{
-    JoinJob, JoinStorage, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, Visitor, WriteBatch,
-    WriteError,
+    JoinJob, JoinStorage, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, StoreLimits, Value,
+    Visitor, WriteBatch, WriteError,
 };
 
 use super::{FaultKind, Faults, Operation};
@@ -108,6 +108,10 @@ impl<S: Storage> Storage for Faulty<S> {
             }
             Some(FaultKind::Fenced) => self.fence(),
         }
+    }
+
+    fn limits(&self) -> StoreLimits {
+        self.inner.limits()
     }
 
     fn location(&self) -> String {

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use syncline::{
-    JoinJob, JoinStorage, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, Visitor, WriteBatch,
-    WriteError,
+    JoinJob, JoinStorage, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, StoreLimits, Value,
+    Visitor, WriteBatch, WriteError,
 };
 
 use crate::poll::give_way;
@@ -70,6 +70,10 @@ impl<S: Storage> Storage for Watched<S> {
         // Give way after each write, so that readers see every state, also if the store writes without giving way.
         give_way().await;
         Ok(())
+    }
+
+    fn limits(&self) -> StoreLimits {
+        self.inner.limits()
     }
 
     fn location(&self) -> String {

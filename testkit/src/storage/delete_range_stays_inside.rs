@@ -27,11 +27,9 @@ pub async fn delete_range_stays_inside<F: Fixture>(fixture: &F) {
         subject.expect(&step, &expected).await;
     }
 
-    let mut batch = replacing(&state);
-    for number in 0..MANY {
-        batch.put([&b"many/"[..], &number.to_be_bytes()].concat(), *b"value");
-    }
-    subject.write("storing many keys", batch).await;
+    subject.write("storing some keys", replacing(&state)).await;
+    let many = (0..MANY).map(|number| ([&b"many/"[..], &number.to_be_bytes()].concat(), b"value".to_vec()));
+    subject.fill("storing many keys", many).await;
     let mut batch = WriteBatch::new();
     batch.delete_range(KeyRange::prefix(*b"many/"));
     subject.write("deleting many keys", batch).await;

@@ -1,20 +1,17 @@
 //! `get_many` returns the values in the order of the keys.
 
-use syncline::{Key, WriteBatch};
+use syncline::{GET_KEYS_MAX, Key, WriteBatch};
 
 use super::samples::NASTY_KEYS;
 use super::subject::Subject;
 use crate::{Fixture, sorted_map};
 
 /// Goal: each value belongs to the key at its place. Method: ask in orders that sorting or deduplicating would change,
-/// and for more keys than a statement of SQL can bind.
+/// and for as many keys as a read has at most.
 ///
 /// # Panics
 /// If the store breaks the property.
 pub async fn reads_keep_request_order<F: Fixture>(fixture: &F) {
-    /// Above 32,766, the most variables that SQLite binds to one statement.
-    const MANY: usize = 40_000;
-
     let subject = Subject::open("reads_keep_request_order", fixture).await;
     let mut batch = WriteBatch::new();
     // Put every other key, so that present and absent ones alternate. Each value names its key.
@@ -27,7 +24,7 @@ pub async fn reads_keep_request_order<F: Fixture>(fixture: &F) {
     let backward = sorted.iter().rev().cloned().collect();
     let repeated = sorted.iter().flat_map(|key| [key.clone(), key.clone()]).collect();
     // Steps of seven through fifteen keys meet all of them, neither upwards nor downwards.
-    let many = (0..MANY).map(|index| sorted[index * 7 % sorted.len()].clone()).collect();
+    let many = (0..GET_KEYS_MAX).map(|index| sorted[index * 7 % sorted.len()].clone()).collect();
     for (order, keys) in [
         ("no keys", Vec::new()),
         ("ascending keys", sorted.clone()),

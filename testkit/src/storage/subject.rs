@@ -5,7 +5,8 @@ use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt as _;
 use syncline::{
-    Entry, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage as _, Value, WriteBatch, WriteError,
+    Entry, GET_KEYS_MAX, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage as _, StoreLimits, Value,
+    WriteBatch, WriteError,
 };
 
 use crate::sorted_map::{self, SortedMap, difference};
@@ -58,6 +59,24 @@ impl<'f, F: Fixture> Subject<'f, F> {
 
     pub(crate) fn store(&self) -> &F::Store {
         self.store.as_ref().expect("a subject is open between its steps")
+    }
+
+    /// The most operations of a batch that the store must take, or `most` if that is less.
+    pub(crate) fn ops_of_a_batch(&self, most: usize) -> usize {
+        self.store().limits().batch_ops.min(StoreLimits::CONTRACT.batch_ops).min(most)
+    }
+
+    /// Puts entries in as many batches as the store wants.
+    pub(crate) async fn fill(&self, step: impl Display, entries: impl IntoIterator<Item = (Key, Value)>) {
+        let most = self.ops_of_a_batch(usize::MAX);
+        let mut batch = WriteBatch::new();
+        for (key, value) in entries {
+            batch.put(key, value);
+            if batch.ops().len() == most {
+                self.write(&step, std::mem::take(&mut batch)).await;
+            }
+        }
+        self.write(&step, batch).await;
     }
 
     pub(crate) fn fixture(&self) -> &'f F {
@@ -155,7 +174,10 @@ impl<'f, F: Fixture> Subject<'f, F> {
             self.fail(step, format_args!("the state differs: {}", difference(&found, expected)));
         }
         let keys: Vec<_> = expected.keys().cloned().collect();
-        let values = self.get_many(&step, &keys).await;
+        let mut values = Vec::with_capacity(keys.len());
+        for piece in keys.chunks(GET_KEYS_MAX) {
+            values.extend(self.get_many(&step, piece).await);
+        }
         for ((key, value), found) in expected.iter().zip(values) {
             if found.as_ref() != Some(value) {
                 self.fail(

@@ -38,11 +38,10 @@ pub async fn write_is_atomic<F: Fixture>(fixture: &F) {
 }
 
 async fn batches_land_whole<F: Fixture>(subject: &mut Subject<'_, F>) {
-    const MANY: u32 = 2_000;
     let mut state = nasty_state();
     subject.write("filling the store", replacing(&state)).await;
     let mut large = WriteBatch::new();
-    for number in 0..MANY {
+    for number in 0..u32::try_from(subject.ops_of_a_batch(4_000) / 2).unwrap_or(u32::MAX) {
         large.put([&b"large/"[..], &number.to_be_bytes()].concat(), number.to_be_bytes());
         large.delete([&b"large/"[..], &(number / 2).to_be_bytes()].concat());
     }

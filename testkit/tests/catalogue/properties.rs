@@ -281,13 +281,17 @@ pub(crate) const PROPERTIES: &[Property] = &[
     },
     Property {
         id: "S14",
-        says: "A key or value that is accepted comes back as it was, around every edge of lengths and pages up to 16 MiB. What is \
-               too large for the store is refused before anything begins.",
-        method: "Sizes at 0, 1, 511 to 513, 4095 to 4097, 64 KiB, 1 MiB and 16 MiB.",
+        says: "A key, value or batch that is accepted comes back as it was, around every edge of lengths and pages up to 16 MiB, and \
+               at the sizes that the store declares. What is too large for the store is refused before anything begins.",
+        method: "Sizes at 0, 1, 511 to 513, 4095 to 4097, 64 KiB, 1 MiB and 16 MiB; keys, values, operations and bytes of a batch at \
+                 the declared limit and one above it; replicas over stores that take exactly what they declare.",
         catches: "A value that is cut off; an error that comes with the commit only.",
         limits: "",
         proof: Tests(&[
             "sizes_are_kept",
+            "the_largest_commit_fits_what_every_store_takes",
+            "what_a_commit_displaces_is_kept_ahead_of_it",
+            "what_a_small_store_cannot_hold_is_an_error_of_the_call",
             "a_key_or_value_that_is_too_large_is_rejected_and_the_store_goes_on",
             "a_size_that_sqlite_refuses_is_rejected_before_anything_begins",
         ]),

@@ -16,8 +16,8 @@ use super::commit::Elsewhere;
 use super::rows::Due;
 use super::writes::{Call, Doing, Source, Turn, Waiting};
 use super::{
-    Commit, Decision, Effect, Engine, JobId, Ledger, Mark, Pen, Places, Refusal, Ticket, lend_keys,
-    take_keys_back,
+    Commit, Decision, Effect, Engine, JobId, Ledger, Mark, Pen, Places, Refusal, Ticket, Unwritten,
+    lend_keys, take_keys_back,
 };
 
 impl Engine {
@@ -327,7 +327,7 @@ impl Engine {
     // --- results of writes ------------------------------------------------------------------------------------------
 
     /// Takes the result of a write: it is durable, or certainly not applied.
-    pub(in crate::engine) fn written(&mut self, job: JobId, result: Result<(), SharedError>) {
+    pub(in crate::engine) fn written(&mut self, job: JobId, result: Result<(), Unwritten>) {
         let Doing::Writing(decision, source) = self.writes.end(job) else {
             return debug_assert!(false, "no write was under way");
         };
@@ -345,8 +345,9 @@ impl Engine {
             (result, Source::Mend) => self.mend_written(result.is_ok()),
             // Head and log are as before. The clock is not set back: a stamp is never drawn twice.
             (Err(error), Source::App) => {
+                let others = decision.waiting.len() > 1;
                 for (ticket, _) in decision.waiting {
-                    self.reply(ticket, Err(Error::Rejected(Arc::clone(&error))));
+                    self.reply(ticket, Err(error.error(others)));
                 }
             }
             (Err(error), Source::Peers(count)) => {

@@ -7,7 +7,7 @@ use crate::clock::Now;
 use crate::events::StreamStop;
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, ReplicaId};
-use crate::limits::Limit;
+use crate::limits::{Limit, entry_bytes};
 use crate::member::Member;
 use crate::model;
 use crate::stored::LogEntry;
@@ -252,7 +252,7 @@ impl Admitting<'_> {
             let limit = Limit { name, max };
             if size > max { Err(format!("{size} is above the limit {limit} here; raise it")) } else { Ok(()) }
         };
-        let mut total = 0_usize;
+        let (mut total, mut named) = (0_usize, 0_usize);
         for change in &entry.changes {
             if change.value.is_some() && change.epoch.is_some_and(|epoch| epoch >= entry.stamp) {
                 return Err(format!("it puts {} in an epoch that comes after it", change.record));
@@ -266,7 +266,9 @@ impl Admitting<'_> {
             let id = change.record.id_bytes().len();
             check(id, "id_bytes_max", limits.id_bytes_max)?;
             total = total.saturating_add(len).saturating_add(id);
+            named = named.saturating_add(entry_bytes(&change.record));
         }
+        check(named, "entry_bytes_max", limits.entry_bytes_max)?;
         check(total, "commit_bytes_max", limits.commit_bytes_most())?;
         // Two replicas may add members at the same time, so a group may pass `members_max`: check the most streams that
         // a group can have.

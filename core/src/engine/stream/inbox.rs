@@ -126,11 +126,12 @@ impl Inbox {
     pub(in crate::engine) fn take(&mut self, limits: &Limits, weight_max: usize) -> Vec<Received> {
         let (mut changes, mut bytes) = (0, 0);
         let bytes_max = weight_max.min(limits.frame_bytes_max).min(WRITE_BYTES_MAX);
+        let commits_max = limits.event_commits_max.min(limits.round_commits_max);
         let is_alone = |commit: &Received| self.alone.contains(&(commit.stream, commit.seq));
         let most = match self.commits.front() {
             Some(first) if self.one_by_one > 0 || is_alone(first) => 1,
-            _ if self.alone.is_empty() => limits.event_commits_max,
-            _ => self.commits.iter().take_while(|next| !is_alone(next)).count().min(limits.event_commits_max),
+            _ if self.alone.is_empty() => commits_max,
+            _ => self.commits.iter().take_while(|next| !is_alone(next)).count().min(commits_max),
         };
         let fitting = self.commits.iter().take(most).take_while(|next| {
             (changes, bytes) = (changes + next.values.len(), bytes + next.weight());

@@ -2,6 +2,7 @@
 //! private field or a private method of the engine, so that a change of its inside changes this file alone.
 
 use super::*;
+use crate::engine::Unwritten;
 use crate::joined::Undone;
 
 /// The write that is open: its id, and the decision if it is a joined write.
@@ -59,7 +60,7 @@ impl World {
         match (joined, result) {
             (Some(joined), Ok(())) => Input::Joined(job, Ok(joined)),
             (Some(_), Err(error)) => Input::Joined(job, Err(Undone::All(Error::Rejected(error)))),
-            (None, result) => Input::Written(job, result),
+            (None, result) => Input::Written(job, result.map_err(Unwritten::Rejected)),
         }
     }
 

@@ -150,7 +150,8 @@ fn c16_a_received_commit_is_taken_at_each_limit_and_stops_its_stream_above_it() 
     const VALUE: usize = 2_000;
     let write = |n: u8| (RecordKey::from_parts("note", None, &[n; ID]), Some(vec![n; VALUE]), None);
     type Field = fn(&mut Limits) -> &mut usize;
-    let cases: [(&str, Field, usize); 4] = [
+    let cases: [(&str, Field, usize); 5] = [
+        ("entry_bytes_max", |limits| &mut limits.entry_bytes_max, 2 * (66 + "note".len() + ID)),
         ("id_bytes_max", |limits| &mut limits.id_bytes_max, ID),
         ("value_bytes_max", |limits| &mut limits.value_bytes_max, VALUE),
         ("commit_changes_max", |limits| &mut limits.commit_changes_max, 2),

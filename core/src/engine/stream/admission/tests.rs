@@ -323,7 +323,8 @@ fn a_commit_is_refused_above_each_limit_and_taken_at_it() {
     }
     // The ids have a byte each.
     type Limit = fn(&mut Limits) -> &mut usize;
-    let cases: [(&str, Limit, usize); 3] = [
+    let cases: [(&str, Limit, usize); 4] = [
+        ("entry_bytes_max", |limits| &mut limits.entry_bytes_max, 3 * (66 + "note".len() + 1)),
         ("value_bytes_max", |limits| &mut limits.value_bytes_max, 5),
         ("id_bytes_max", |limits| &mut limits.id_bytes_max, 1),
         ("commit_changes_max", |limits| &mut limits.commit_changes_max, 3),
