@@ -35,15 +35,30 @@ pub enum Incoming {
 /// fork would, or make this replica believe that its store was restored.
 ///
 /// # Contract
-/// - A frame may be lost, come twice, late, or before one that was sent earlier. A frame that comes was sent, and
-///   comes whole; its receiver notices a damaged one, which has no effect.
-/// - `from` is the replica that attached the other end, and the transport makes sure of that. Otherwise a stranger
-///   could pass for a member: read everything, and write into the group.
-/// - `send` and `broadcast` hand a frame over and return: they neither wait for the peer to read nor for the network.
-///   A transport whose queue to a peer is full drops frames; the peer catches up by pulling.
-/// - [`Up`](Incoming::Up) comes before the first frame of a peer, and holds until [`Down`](Incoming::Down). A
-///   transport without connections may say `Up` once for every peer it is configured with.
-/// - A transport holds a bounded number of frames and bytes, also of a peer that floods it.
+/// Each bullet is a property of the list in `syncline-testkit`, under the same name.
+///
+/// - `from_is_true`: `from` is the replica that attached the other end, and the transport makes sure of that. Otherwise a
+///   stranger could pass for a member: read everything, and write into the group.
+/// - `attach_twice_is_refused`: an end serves the replica that attached it first; another one is
+///   [`Refused`](TransportError::Refused), and the first one goes on.
+/// - `up_comes_before_the_first_frame`: [`Up`](Incoming::Up) comes before the first frame of a peer, and holds until
+///   [`Down`](Incoming::Down). A transport without connections may say `Up` once for every peer it is configured with.
+/// - `down_comes_after_up`: `Down` comes to both ends when a peer can be reached no longer, only after its `Up`, and no
+///   frame of the peer comes between it and the next `Up`. A peer that went and came back before this end heard of it may
+///   be told as neither.
+/// - `dropping_an_end_is_a_down`: an end that is dropped is a `Down` at its peers, and its replica may attach a new one.
+/// - `frames_come_whole`: a frame that comes was sent, and comes whole; its receiver notices a damaged one, which has no
+///   effect. A frame may be lost, come twice, late, or before one that was sent earlier.
+/// - `largest_frame_arrives`: a frame of [`Limits::frame_bytes_max`](crate::Limits::frame_bytes_max) bytes can arrive.
+/// - `broadcast_reaches_the_named_and_no_other`: a broadcast goes to the peers that it names, also if one of them cannot be
+///   reached, and to no other: that may be a stranger.
+/// - `receive_is_cancel_safe`: a `receive` that is dropped loses nothing: the next one returns what it would have.
+/// - `full_queue_drops`: `send` and `broadcast` hand a frame over and return: they neither wait for the peer to read nor for
+///   the network. A transport whose queue to a peer is full drops frames; the peer catches up by pulling.
+/// - `peers_take_turns`: a peer that floods an end keeps no other peer's frames from it for ever.
+/// - `memory_is_bounded`: a transport holds a bounded number of frames and bytes, also of a peer that floods it.
+/// - `closed_says_closed`: a transport that has ended for good says [`Closed`](TransportError::Closed), to the `receive` that
+///   waits and to every later one.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
     /// Takes the id of the replica that this end belongs to. Called once, when the store is opened, before all else.

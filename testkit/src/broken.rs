@@ -5,6 +5,7 @@ mod flaw;
 mod joins;
 mod rewrite;
 mod store;
+mod transport;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,6 +13,7 @@ pub use disk::BrokenDisk;
 pub use flaw::{Flaw, JoinFlaw};
 pub use joins::{BrokenJoins, BrokenJoinsDisk, BrokenTx};
 pub use store::Broken;
+pub use transport::{BrokenNetwork, BrokenTransport, TransportFlaw};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

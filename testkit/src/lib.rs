@@ -104,6 +104,14 @@
 //! The first list has one [property](join) for each bullet of that contract, the second runs `with_tx` and the
 //! projections of a [whole replica](joined_replica) over the store.
 //!
+//! # Transports
+//! The author of a transport writes a [`TransportFixture`] and [`transport_tests!`]: one [property](transport) for each
+//! bullet of the [contract](syncline::Transport) of transports.
+//!
+//! # Models with a merge of their own
+//! [`merge_laws!`] checks an app's model: that its merge is commutative, associative, idempotent, deterministic and total
+//! ([laws](merge_laws)).
+//!
 //! # What else is here
 //! - [`replica_tests!`] runs a whole [replica] over the store, [`replication_tests!`] runs
 //!   [several](replication) that talk to each other, and [`sim`] plays seeded histories of crashes, faults and losses.
@@ -113,8 +121,9 @@
 //! - [`poll_at_most`] and [`interleave`] stop futures where a test wants them, [`seed`] is the seed of all randomness.
 //! - [`StepClock`] and [`ManualClock`] are clocks that a test moves by hand.
 //! - [`Disk`] holds the [`Reference`] store, which is correct; [`BrokenDisk`] and [`BrokenJoinsDisk`] hold stores with
-//!   one [`Flaw`] or [`JoinFlaw`] each. The lists must fail every one of them by the property that names its flaw:
-//!   `tests/kill_matrix.rs` prints the matrices.
+//!   one [`Flaw`] or [`JoinFlaw`] each, and [`BrokenNetwork`] makes ends with one [`TransportFlaw`] each. The lists must
+//!   fail every one of them by the property that names its flaw: `tests/kill_matrix.rs` and `tests/more_than_stores`
+//!   print the matrices.
 //!
 //! # What is checked, and what is not
 //! The properties that storage engines have broken, and where each one is checked:
@@ -153,9 +162,11 @@ mod gate;
 pub mod join;
 pub mod joined_replica;
 mod limited;
+pub mod merge_laws;
 mod models;
 mod on_drop;
 mod poll;
+mod quiet;
 mod recording;
 mod reference;
 pub mod replica;
@@ -167,8 +178,13 @@ mod step_clock;
 pub mod storage;
 mod tap;
 mod threads;
+pub mod transport;
+mod watchdog;
 
-pub use broken::{Broken, BrokenDisk, BrokenJoins, BrokenJoinsDisk, BrokenTx, Flaw, JoinFlaw};
+pub use broken::{
+    Broken, BrokenDisk, BrokenJoins, BrokenJoinsDisk, BrokenNetwork, BrokenTransport, BrokenTx, Flaw,
+    JoinFlaw, TransportFlaw,
+};
 pub use clock::ManualClock;
 pub use faults::{Fault, FaultKind, Faults, Faulty};
 pub use filtered::{Filtered, FilteredTx};
@@ -182,6 +198,9 @@ pub use recording::{Recording, Request, Trace, TraceEvent, TraceOutcome};
 pub use reference::{Disk, Reference, ReferenceRows, ReferenceTx};
 pub use seed::seed;
 pub use step_clock::StepClock;
+pub use transport::{Holds, TransportFixture};
+#[doc(hidden)]
+pub use watchdog::{watched, watched_for};
 
 /// Makes a module with one test for each property of a list. The list is the module of this crate that is named first.
 #[doc(hidden)]

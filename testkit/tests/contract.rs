@@ -1,6 +1,7 @@
 //! The lists and the contracts match: there is a property for each bullet, and a bullet for each property.
 #![allow(clippy::unwrap_used, reason = "a helper of tests, not itself marked as one")]
 
+use syncline_testkit::transport::{self, MemoryNetworkFixture};
 use syncline_testkit::{Disk, join, storage};
 
 /// The names of the bullets in a source file of the library.
@@ -26,4 +27,10 @@ fn every_bullet_of_the_contract_is_a_property() {
 fn every_bullet_of_the_contract_of_joins_is_a_property() {
     let names: Vec<_> = join::properties::<Disk>().iter().map(|property| property.name).collect();
     assert_eq!(names, bullets("join.rs"));
+}
+
+#[test]
+fn every_bullet_of_the_contract_of_transports_is_a_property() {
+    let names: Vec<_> = transport::properties::<MemoryNetworkFixture>().iter().map(|one| one.name).collect();
+    assert_eq!(names, bullets("transport.rs"));
 }

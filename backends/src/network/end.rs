@@ -17,6 +17,8 @@ pub(super) struct End {
     queue: BTreeMap<Slot, Frame>,
     /// The sum of the lengths in `queue`.
     queue_bytes: usize,
+    /// How much of `queue` each sender has, if any.
+    shares: BTreeMap<ReplicaId, Share>,
     changed: Arc<Notify>,
 }
 
@@ -25,6 +27,13 @@ pub(super) struct End {
 pub(super) struct QueueLimits {
     pub(super) frames_max: usize,
     pub(super) bytes_max: usize,
+}
+
+/// How much of a queue is a sender's.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    frames: usize,
+    bytes: usize,
 }
 
 /// When a frame is due, and its number, which orders the frames that are due at the same time.
@@ -49,6 +58,7 @@ impl End {
             news: VecDeque::new(),
             queue: BTreeMap::new(),
             queue_bytes: 0,
+            shares: BTreeMap::new(),
             changed: Arc::new(Notify::new()),
         }
     }
@@ -62,14 +72,51 @@ impl End {
         Arc::clone(&self.changed)
     }
 
-    pub(super) fn has_room(&self, bytes: usize, limits: QueueLimits) -> bool {
-        self.queue.len() < limits.frames_max
-            && self.queue_bytes.checked_add(bytes).is_some_and(|sum| sum <= limits.bytes_max)
+    /// Makes room for a frame of `from`, if need be in place of the last frames of the sender that has most in the queue:
+    /// a peer that floods this end must not keep the others from it. Returns whether there is room, and the senders
+    /// whose frames were dropped.
+    pub(super) fn make_room(
+        &mut self,
+        from: ReplicaId,
+        bytes: usize,
+        limits: QueueLimits,
+    ) -> (bool, Vec<ReplicaId>) {
+        let mut dropped = Vec::new();
+        loop {
+            let frames_fit = self.queue.len() < limits.frames_max;
+            let bytes_fit = self.queue_bytes.checked_add(bytes).is_some_and(|sum| sum <= limits.bytes_max);
+            if frames_fit && bytes_fit {
+                return (true, dropped);
+            }
+            let size = |share: &Share| if frames_fit { share.bytes } else { share.frames };
+            let mine = self.shares.get(&from).map_or(0, size) + if frames_fit { bytes } else { 1 };
+            let most = self.shares.iter().max_by_key(|(_, share)| size(share));
+            let most = most.filter(|(_, share)| size(share) > mine).map(|(sender, _)| *sender);
+            let last = most.and_then(|most| self.queue.iter().rfind(|(_, frame)| frame.from == most));
+            let Some(slot) = last.map(|(slot, _)| *slot) else { return (false, dropped) };
+            dropped.extend(self.take(slot).map(|frame| frame.from));
+        }
     }
 
     pub(super) fn push(&mut self, slot: Slot, frame: Frame) {
         self.queue_bytes += frame.bytes.len();
+        let share = self.shares.entry(frame.from).or_default();
+        share.frames += 1;
+        share.bytes += frame.bytes.len();
         self.queue.insert(slot, frame);
+    }
+
+    fn take(&mut self, slot: Slot) -> Option<Frame> {
+        let frame = self.queue.remove(&slot)?;
+        self.queue_bytes -= frame.bytes.len();
+        if let Some(share) = self.shares.get_mut(&frame.from) {
+            share.frames -= 1;
+            share.bytes -= frame.bytes.len();
+            if share.frames == 0 {
+                self.shares.remove(&frame.from);
+            }
+        }
+        Some(frame)
     }
 
     /// Takes what is ready out of the queue. Asks for the time only if the first frame was delayed.
@@ -77,16 +124,15 @@ impl End {
         if let Some(news) = self.news.pop_front() {
             return Next::Ready(news);
         }
-        let Some(first) = self.queue.first_entry() else { return Next::Nothing };
-        let &(due, _) = first.key();
+        let Some((&slot, _)) = self.queue.first_key_value() else { return Next::Nothing };
+        let (due, _) = slot;
         if due > Mono(0) {
             let now = now();
             if due > now {
                 return Next::Due { wait_ms: due.since(now) };
             }
         }
-        let Frame { from, bytes } = first.remove();
-        self.queue_bytes -= bytes.len();
+        let Some(Frame { from, bytes }) = self.take(slot) else { return Next::Nothing };
         Next::Ready(Incoming::Frame { from, bytes })
     }
 
@@ -105,6 +151,7 @@ impl End {
             }
             kept
         });
+        self.shares.remove(&peer);
         // An `Up` that was not received is taken back instead of followed by a `Down`: otherwise a peer that comes and
         // goes would fill the memory of a replica that does not read.
         match self.news.iter().position(|news| *news == Incoming::Up(peer)) {

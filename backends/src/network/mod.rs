@@ -64,7 +64,8 @@ pub use transport::MemoryTransport;
 ///
 /// # Bounds
 /// The frames under way to a replica, delayed or not yet received, are limited in number and in bytes (see
-/// [`queue_frames_max`](MemoryNetworkBuilder::queue_frames_max)); frames beyond that are dropped and counted. A replica
+/// [`queue_frames_max`](MemoryNetworkBuilder::queue_frames_max)); frames beyond that are dropped and counted:
+/// those of the sender that has most there, so that a peer that floods a replica keeps no other from it. A replica
 /// that does not read has at most one `Down` and one `Up` of each peer before it: a `Down` takes back an `Up` that was
 /// not received, and neither is received then.
 #[derive(Clone)]

@@ -210,11 +210,18 @@ impl State {
 
     /// Puts a frame into the queue of `to`, or drops it if there is no room.
     fn enqueue(&mut self, due: Mono, from: ReplicaId, to: ReplicaId, bytes: Bytes) -> Option<Slot> {
-        let end = self.ends.get_mut(&to).filter(|end| end.has_room(bytes.len(), self.limits));
-        let Some(end) = end else {
+        let Some(end) = self.ends.get_mut(&to) else {
             self.links.counters(from, to).dropped(1);
             return None;
         };
+        let (has_room, dropped) = end.make_room(from, bytes.len(), self.limits);
+        for sender in dropped {
+            self.links.counters(sender, to).dropped(1);
+        }
+        if !has_room {
+            self.links.counters(from, to).dropped(1);
+            return None;
+        }
         self.last_frame += 1;
         let slot = (due, self.last_frame);
         end.push(slot, Frame { from, bytes });

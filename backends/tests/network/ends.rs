@@ -158,6 +158,31 @@ fn traffic_is_counted_exactly() {
     assert_eq!((network.traffic(A, B), network.total()), (arrived, arrived));
 }
 
+/// Goal: who fills a queue loses the room and not the others. Method: a flood in frames and one in bytes, with a frame
+/// of another peer at the end of each.
+#[test]
+fn a_flood_keeps_no_other_peer_from_an_end() {
+    let (frames, bytes) =
+        (MemoryNetwork::builder().queue_frames_max(3), MemoryNetwork::builder().queue_bytes_max(24));
+    for network in [frames.build(), bytes.build()] {
+        let [a, b, c] = ends(&network, [A, B, C]);
+        for n in 0..5 {
+            now(a.send(B, numbered(n))).unwrap();
+        }
+        for n in 0..3 {
+            now(c.send(B, numbered(n))).unwrap();
+        }
+        assert_eq!(
+            news_and_frames(&b),
+            [frame(A, 0), frame(A, 1), frame(C, 0)],
+            "two thirds are a's, one is c's"
+        );
+        assert_eq!((network.traffic(A, B).dropped_frames, network.traffic(C, B).dropped_frames), (3, 2));
+        now(a.send(B, numbered(9))).unwrap();
+        assert_eq!(news_and_frames(&b), [frame(A, 9)], "there is room again");
+    }
+}
+
 #[test]
 fn bytes_are_injected_in_the_name_of_anyone() {
     let network = MemoryNetwork::builder().queue_frames_max(2).build();

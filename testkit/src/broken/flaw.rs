@@ -34,6 +34,8 @@ macro_rules! flaws {
     };
 }
 
+pub(super) use flaws;
+
 flaws! {
     /// What is wrong with a [`Broken`](super::Broken) store. Most were found in shipped systems.
     Flaw

@@ -445,7 +445,7 @@ pub(crate) const PROPERTIES: &[Property] = &[
                is kept until it can.",
         method: "Updates, deletes and re-creations in every order; apps that learn a model later.",
         catches: "A sum of floats; the iteration order of a hash map; appending to a list.",
-        limits: "The laws of an app's `merge` are the app's to keep: no kit checks them yet.",
+        limits: "The laws of an app's `merge` are the app's to keep: `merge_laws!` checks them.",
         proof: Tests(&["what_cannot_be_merged_yet_is_merged_later"]),
     },
     Property {

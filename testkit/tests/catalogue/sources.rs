@@ -135,6 +135,8 @@ fn properties_of_the_kit() -> BTreeSet<&'static str> {
         syncline_testkit::for_each_joined_replica_property!([names]),
         syncline_testkit::for_each_replication_property!([names]),
         syncline_testkit::for_each_joined_replication_property!([names]),
+        syncline_testkit::for_each_transport_property!([names]),
+        syncline_testkit::for_each_merge_law!([names]),
     ];
     lists.into_iter().flatten().collect()
 }

@@ -1,0 +1,79 @@
+//! A test that hangs fails, and says at which step.
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::panic::resume_unwind;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// How long a test may take. No list of this crate takes a tenth of it, so only a call that never returns does.
+const TEST_TIME_MAX: Duration = Duration::from_secs(120);
+
+thread_local! {
+    /// The step that the test on this thread is at, if a watchdog looks at it.
+    static STEP: RefCell<Option<Arc<Mutex<String>>>> = const { RefCell::new(None) };
+}
+
+/// Notes what the test on this thread does next, for the message of the watchdog.
+pub(crate) fn step(step: impl Display) {
+    STEP.with_borrow(|at| {
+        if let Some(at) = at {
+            *at.lock().unwrap_or_else(PoisonError::into_inner) = step.to_string();
+        }
+    });
+}
+
+/// Runs a test on a thread of its own, and fails if the thread does not end.
+///
+/// # Panics
+/// If the test does, or if it hangs.
+#[doc(hidden)]
+pub fn watched(name: &str, test: impl FnOnce() + Send + 'static) {
+    watched_for(TEST_TIME_MAX, name, test);
+}
+
+/// As [`watched`], with so much time.
+#[doc(hidden)]
+pub fn watched_for(time_max: Duration, name: &str, test: impl FnOnce() + Send + 'static) {
+    let at = Arc::new(Mutex::new(String::from("the start")));
+    let (running, ended) = channel::<()>();
+    let watched = Arc::clone(&at);
+    let run = move || {
+        let _running = running;
+        STEP.set(Some(watched));
+        test();
+    };
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(run).expect("a thread starts");
+    if ended.recv_timeout(time_max) == Err(RecvTimeoutError::Timeout) {
+        // The thread is left behind: a call that never returns cannot be ended from outside.
+        let at = at.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        panic!("{name}: it hangs at this step: {at}");
+    }
+    if let Err(panic) = thread.join() {
+        resume_unwind(panic);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "hung: it hangs at this step: the second opener waits")]
+    fn a_test_that_hangs_fails_and_names_its_step() {
+        watched_for(Duration::from_millis(50), "hung", || {
+            step("the second opener waits");
+            loop {
+                thread::park();
+            }
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "the reason")]
+    fn a_test_that_panics_fails_as_it_does_alone() {
+        watched("panics", || panic!("the reason"));
+    }
+}
