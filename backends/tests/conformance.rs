@@ -15,7 +15,7 @@ mod support;
 use async_trait::async_trait;
 use syncline::BoxError;
 use syncline_backends::{MemoryDisk, MemoryStorage};
-use syncline_testkit::{Fixture, replica_tests, replication_tests, storage_tests};
+use syncline_testkit::{Fixture, clock_rises_tests, replica_tests, replication_tests, storage_tests};
 
 /// The disk of a memory store.
 #[derive(Default)]
@@ -33,6 +33,7 @@ impl Fixture for Memory {
 storage_tests!(memory, Memory::default());
 replica_tests!(memory_replica, Memory::default());
 replication_tests!(memory_replication, Memory::default);
+clock_rises_tests!(memory_clock_rises, Memory::default);
 
 #[cfg(feature = "redb")]
 mod with_redb {
@@ -97,6 +98,7 @@ mod with_redb {
     joined_replica_tests!(redb_joined_replica, Redb::new());
     replica_tests!(redb_replica, Redb::new());
     replication_tests!(redb_replication, Redb::new);
+    clock_rises_tests!(redb_clock_rises, Redb::new);
     joined_replication_tests!(redb_joined_replication, Redb::new);
 
     /// A medium that fails on demand, so that the lists also run the error paths of the store.
@@ -162,6 +164,7 @@ mod with_sled {
     storage_tests!(sled, Sled::new());
     replica_tests!(sled_replica, Sled::new());
     replication_tests!(sled_replication, Sled::new);
+    clock_rises_tests!(sled_clock_rises, Sled::new);
 }
 
 #[cfg(feature = "sqlite")]
@@ -231,5 +234,6 @@ mod with_sqlite {
     joined_replica_tests!(sqlite_joined_replica, Sqlite::new());
     replica_tests!(sqlite_replica, Sqlite::new());
     replication_tests!(sqlite_replication, Sqlite::new);
+    clock_rises_tests!(sqlite_clock_rises, Sqlite::new);
     joined_replication_tests!(sqlite_joined_replication, Sqlite::new);
 }

@@ -111,9 +111,16 @@ impl ClockError {
 /// The source of time: a wall clock, a timer, and waiting.
 ///
 /// # Contract
-/// - [`wall`](Clock::wall) may step back, stop or jump: the hybrid logical clock absorbs that.
-/// - [`mono`](Clock::mono) never goes back and counts suspended time.
-/// - [`sleep`](Clock::sleep) may end early or late; the driver looks at the timer again.
+/// Each bullet is a property of the list in `syncline-testkit`, under the same name.
+///
+/// - `mono_never_goes_back`: [`mono`](Clock::mono) never goes back, whatever thread asks, and counts suspended time.
+/// - `wall_counts_from_1970`: [`wall`](Clock::wall) shows milliseconds since 1970, or an error; it does not panic. It may step
+///   back, stop or jump, as people and time servers set it: the hybrid logical clock absorbs that.
+/// - `wall_and_mono_count_the_same`: as long as nobody sets the wall, both count the same milliseconds.
+/// - `sleep_takes_about_its_time`: [`sleep`](Clock::sleep) ends and wakes its task. It may end early or late, since the driver
+///   looks at the timer again, but not at once every time: the driver would spin.
+/// - `sleeps_do_not_wait_for_each_other`: several may sleep at once; each ends in its own time.
+/// - `a_dropped_sleep_is_over`: dropping a sleep ends the wait and does nothing else.
 #[async_trait]
 pub trait Clock: Send + Sync + 'static {
     /// Returns the wall clock's time.

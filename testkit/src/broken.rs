@@ -1,5 +1,7 @@
 //! Stores that break the contract, one way each: the proof that the list finds what it looks for.
 
+mod clock;
+mod clock_rows;
 mod disk;
 mod flaw;
 mod joins;
@@ -9,6 +11,8 @@ mod transport;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use clock::{BrokenClock, ClockFlaw};
+pub use clock_rows::{BrokenClockDisk, RiseFlaw};
 pub use disk::BrokenDisk;
 pub use flaw::{Flaw, JoinFlaw};
 pub use joins::{BrokenJoins, BrokenJoinsDisk, BrokenTx};

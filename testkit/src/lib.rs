@@ -112,6 +112,11 @@
 //! [`merge_laws!`] checks an app's model: that its merge is commutative, associative, idempotent, deterministic and total
 //! ([laws](merge_laws)).
 //!
+//! # Clocks
+//! [`clock_tests!`] checks a clock that an app brings: one [property](clocks) for each bullet of the
+//! [contract](syncline::Clock) of clocks. [`clock_rises_tests!`] checks that the stamps of a replica [rise](clock_rises)
+//! over a store, whatever becomes of the process and of the wall clock.
+//!
 //! # What else is here
 //! - [`replica_tests!`] runs a whole [replica] over the store, [`replication_tests!`] runs
 //!   [several](replication) that talk to each other, and [`sim`] plays seeded histories of crashes, faults and losses.
@@ -121,7 +126,8 @@
 //! - [`poll_at_most`] and [`interleave`] stop futures where a test wants them, [`seed`] is the seed of all randomness.
 //! - [`StepClock`] and [`ManualClock`] are clocks that a test moves by hand.
 //! - [`Disk`] holds the [`Reference`] store, which is correct; [`BrokenDisk`] and [`BrokenJoinsDisk`] hold stores with
-//!   one [`Flaw`] or [`JoinFlaw`] each, and [`BrokenNetwork`] makes ends with one [`TransportFlaw`] each. The lists must
+//!   one [`Flaw`] or [`JoinFlaw`] each, [`BrokenNetwork`], [`BrokenClock`] and
+//!   [`BrokenClockDisk`] have a [`TransportFlaw`], a [`ClockFlaw`] and a [`RiseFlaw`]. The lists must
 //!   fail every one of them by the property that names its flaw: `tests/kill_matrix.rs` and `tests/more_than_stores`
 //!   print the matrices.
 //!
@@ -154,6 +160,7 @@
 
 mod broken;
 mod clock;
+pub mod clocks;
 mod faults;
 mod filtered;
 mod fixture;
@@ -182,8 +189,8 @@ pub mod transport;
 mod watchdog;
 
 pub use broken::{
-    Broken, BrokenDisk, BrokenJoins, BrokenJoinsDisk, BrokenNetwork, BrokenTransport, BrokenTx, Flaw,
-    JoinFlaw, TransportFlaw,
+    Broken, BrokenClock, BrokenClockDisk, BrokenDisk, BrokenJoins, BrokenJoinsDisk, BrokenNetwork,
+    BrokenTransport, BrokenTx, ClockFlaw, Flaw, JoinFlaw, RiseFlaw, TransportFlaw,
 };
 pub use clock::ManualClock;
 pub use faults::{Fault, FaultKind, Faults, Faulty};
@@ -196,6 +203,8 @@ pub use limited::Limited;
 pub use poll::{interleave, poll_at_most, poll_at_most_until_woken};
 pub use recording::{Recording, Request, Trace, TraceEvent, TraceOutcome};
 pub use reference::{Disk, Reference, ReferenceRows, ReferenceTx};
+#[doc(inline)]
+pub use replication::clock_rises;
 pub use seed::seed;
 pub use step_clock::StepClock;
 pub use transport::{Holds, TransportFixture};

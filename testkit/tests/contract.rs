@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper of tests, not itself marked as one")]
 
 use syncline_testkit::transport::{self, MemoryNetworkFixture};
-use syncline_testkit::{Disk, join, storage};
+use syncline_testkit::{Disk, clocks, join, storage};
 
 /// The names of the bullets in a source file of the library.
 fn bullets(file: &str) -> Vec<String> {
@@ -33,4 +33,10 @@ fn every_bullet_of_the_contract_of_joins_is_a_property() {
 fn every_bullet_of_the_contract_of_transports_is_a_property() {
     let names: Vec<_> = transport::properties::<MemoryNetworkFixture>().iter().map(|one| one.name).collect();
     assert_eq!(names, bullets("transport.rs"));
+}
+
+#[test]
+fn every_bullet_of_the_contract_of_clocks_is_a_property() {
+    let names: Vec<_> = clocks::properties::<syncline::SystemClock>().iter().map(|one| one.name).collect();
+    assert_eq!(names, bullets("clock.rs"));
 }

@@ -29,6 +29,8 @@
 
 mod bad_input;
 mod catching_up;
+#[doc(hidden)]
+pub mod clock_rises;
 mod clocks;
 mod contents;
 mod crashes;

@@ -8,7 +8,7 @@ use futures::future::{join, select};
 use syncline::{Incoming, ReplicaId, Transport as _, TransportError};
 
 use super::TransportFixture;
-use super::subject::{A, B, C, D, Peer, Subject, frame};
+use super::subject::{A, B, C, D, Peer, Subject, frame, name};
 
 /// Goal: `from` is the replica that attached the other end. Method: three ends send to each other at once, and the bytes
 /// of each frame name somebody else.
@@ -26,6 +26,17 @@ pub async fn from_is_true<F: TransportFixture>(fixture: &F) {
         let number = u8::try_from(sender).expect("few peers");
         Bytes::from([&other.me.as_bytes()[..], &[round, number]].concat())
     };
+    let check = |heard: Vec<Incoming>, round: u8| {
+        for incoming in heard {
+            let Incoming::Frame { from, bytes } = incoming else { continue };
+            let sent_by = bytes.last().and_then(|number| peers.get(usize::from(*number))).map(|peer| peer.me);
+            if sent_by != Some(from) {
+                let sent_by = sent_by.map_or("nobody", name);
+                let what = format_args!("a frame of {sent_by} came as one of {}", name(from));
+                subject.fail(format_args!("round {round}"), what);
+            }
+        }
+    };
     for round in 0..8 {
         for (sender, peer) in peers.iter().enumerate() {
             for other in peers.iter().filter(|other| other.me != peer.me) {
@@ -34,19 +45,8 @@ pub async fn from_is_true<F: TransportFixture>(fixture: &F) {
         }
         for (sender, peer) in peers.iter().enumerate() {
             let receiver = &peers[(sender + 2) % peers.len()];
-            let mut heard = receiver.rest().await;
-            heard.extend(peer.deliver(receiver, &of(sender, 100 + round), "a frame of its own").await);
-            for incoming in heard {
-                let Incoming::Frame { from, bytes } = incoming else { continue };
-                let sent_by = bytes.last().and_then(|number| peers.get(usize::from(*number)));
-                if sent_by.map(|peer| peer.me) != Some(from) {
-                    let sent_by = sent_by.map_or("nobody".into(), |peer| peer.me.to_string());
-                    subject.fail(
-                        format_args!("round {round}"),
-                        format_args!("a frame of {sent_by} came as one of {from}"),
-                    );
-                }
-            }
+            check(receiver.rest().await, round);
+            check(peer.deliver(receiver, &of(sender, 100 + round), "a frame of its own").await, round);
         }
     }
 }
@@ -60,7 +60,7 @@ async fn take_in_order<F: TransportFixture>(
 ) {
     loop {
         let before = at.all_up();
-        let incoming = at.next(format_args!("{step} at {}", at.me)).await;
+        let incoming = at.next(format_args!("{step} at {}", name(at.me))).await;
         assert_in_order(subject, at, step, &before, &incoming);
         if done(&incoming) {
             return;
@@ -86,10 +86,16 @@ fn assert_in_order<F: TransportFixture>(
 ) {
     match incoming {
         Incoming::Frame { from, .. } if !up.contains(from) => {
-            subject.fail(step, format_args!("a frame of {from} came at {} while it was not up", at.me));
+            subject.fail(
+                step,
+                format_args!("a frame of {} came at {} while it was not up", name(*from), name(at.me)),
+            );
         }
         Incoming::Down(peer) if !up.contains(peer) => {
-            subject.fail(step, format_args!("`Down` of {peer} came at {} while it was not up", at.me));
+            subject.fail(
+                step,
+                format_args!("`Down` of {} came at {} while it was not up", name(*peer), name(at.me)),
+            );
         }
         _ => {}
     }
@@ -197,7 +203,10 @@ pub async fn attach_twice_is_refused<F: TransportFixture>(fixture: &F) {
     heard.extend(b.deliver(&a, &frame(1, 100), "a frame after the second `attach`").await);
     heard.extend(b.rest().await);
     if heard.contains(&Incoming::Up(C)) {
-        subject.fail("the second `attach`", format_args!("it was refused, but {C} is up at {B}"));
+        subject.fail(
+            "the second `attach`",
+            format_args!("it was refused, but {} is up at {}", name(C), name(B)),
+        );
     }
 }
 

@@ -2,7 +2,7 @@
 
 use syncline::{Incoming, ReplicaId, Uuid};
 
-use super::subject::{A, B, C, Peer, Subject, frame};
+use super::subject::{A, B, C, Peer, Subject, frame, name};
 use super::{Holds, TransportFixture};
 
 /// The longest frame of a flood.
@@ -111,10 +111,11 @@ pub async fn peers_take_turns<F: TransportFixture>(fixture: &F) {
             }
             if read > 4 * held + BURST {
                 let what = format_args!(
-                    "{B} read {read} frames, and none of {}, which sent one in each round",
-                    other.me
+                    "{} read {read} frames, and none of {}, which sent one in each round",
+                    name(B),
+                    name(other.me)
                 );
-                subject.fail(format_args!("a flood of {}", flooding.me), what);
+                subject.fail(format_args!("a flood of {}", name(flooding.me)), what);
             }
         }
         b.rest().await;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use syncline::{Incoming, Limits, ReplicaId, Transport as _, Uuid};
 
 use super::TransportFixture;
-use super::subject::{A, B, C, D, Subject, frame, numbers};
+use super::subject::{A, B, C, D, Subject, frame, name, numbers};
 use crate::replica::app::at_most;
 
 /// Goal: a frame that comes is one that was sent. Method: frames of many lengths, alone and many in a row.
@@ -44,7 +44,9 @@ pub async fn frames_come_whole<F: TransportFixture>(fixture: &F) {
         let _ = b.send(A, frame).await;
         let step = format!("a frame of {} bytes", frame.len());
         // Its neighbours may be cut or joined with it.
+        let _ = a.send(B, frame).await;
         let _ = a.send(B, &frames[1]).await;
+        check(b.rest().await, &step);
         check(a.deliver(&b, frame, &step).await, &step);
     }
     check(a.rest().await, "the rest");
@@ -109,14 +111,14 @@ pub async fn receive_is_cancel_safe<F: TransportFixture>(fixture: &F) {
         while !b.is_up(C) {
             match subject.soon(at_most(polls, b.end.receive())).await.flatten() {
                 Some(received) => drop(b.heard(received)),
-                None => drop(b.next(format_args!("{step}: `Up` of {C}")).await),
+                None => drop(b.next(format_args!("{step}: `Up` of {}", name(C))).await),
             }
         }
         drop(c);
         while b.is_up(C) {
             match subject.soon(at_most(polls, b.end.receive())).await.flatten() {
                 Some(received) => drop(b.heard(received)),
-                None => drop(b.next(format_args!("{step}: `Down` of {C}")).await),
+                None => drop(b.next(format_args!("{step}: `Down` of {}", name(C))).await),
             }
         }
         while a.soon().await.is_some() {}
@@ -134,11 +136,12 @@ pub async fn broadcast_reaches_the_named_and_no_other<F: TransportFixture>(fixtu
     let subject = Subject::new("broadcast_reaches_the_named_and_no_other", fixture);
     let [a, b, c, d] = subject.connected([A, B, C, D]).await;
     for named in [&[B, C][..], &[ABSENT, B, C], &[C, ABSENT, B]] {
-        let step = format!("a broadcast to {named:?}");
+        let names = named.iter().map(|replica| name(*replica)).collect::<Vec<_>>().join(", ");
+        let step = format!("a broadcast to {names}");
         let mut missing = BTreeSet::from([B, C]);
         for number in 0..TRIES {
             let call = a.end.broadcast(named, frame(number, 500));
-            let _ = subject.within(format_args!("the return of `broadcast` to {named:?}"), call).await;
+            let _ = subject.within(format_args!("the return of {step}"), call).await;
             for (me, at) in [(B, &b), (C, &c)] {
                 if numbers(A, &at.rest().await).any(|came| came < TRIES) {
                     missing.remove(&me);
@@ -149,13 +152,22 @@ pub async fn broadcast_reaches_the_named_and_no_other<F: TransportFixture>(fixtu
             }
         }
         if !missing.is_empty() {
-            subject.fail(&step, format_args!("it did not come to {missing:?}, sent {TRIES} times"));
+            subject.fail(
+                &step,
+                format_args!(
+                    "it did not come to {}, sent {TRIES} times",
+                    name(missing.first().copied().unwrap_or(B))
+                ),
+            );
         }
         // What is sent to `d` by name comes behind whatever else was sent there.
         let mut heard = a.deliver(&d, &frame(100, 500), "a frame behind the broadcast").await;
         heard.extend(d.rest().await);
         if numbers(A, &heard).any(|came| came < TRIES) {
-            subject.fail(&step, format_args!("it came to {D}, which was not named and may be a stranger"));
+            subject.fail(
+                &step,
+                format_args!("it came to {}, which was not named and may be a stranger", name(D)),
+            );
         }
     }
 }

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod clocks;
 mod matrix;
 mod merges;
 mod transports;

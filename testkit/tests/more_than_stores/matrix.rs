@@ -1,13 +1,13 @@
 //! A matrix: a row for each flaw, a column for each property of a list.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 use std::thread;
 
 /// Checks that each flaw is caught by the property that names it, and that each property names a flaw. Prints `X` where
-/// the property that names the flaw has caught it, and `x` where another has.
+/// the property that names the flaw has caught it, and `x` where another has; then what each said of it.
 ///
 /// `check` panics if the property finds the flaw.
 pub(crate) fn every_flaw_is_caught<W: Copy + Display>(
@@ -20,21 +20,23 @@ pub(crate) fn every_flaw_is_caught<W: Copy + Display>(
     for (column, property) in properties.iter().enumerate() {
         println!("{:26}{}{property}", "", "| ".repeat(column));
     }
-    let mut wrong = Vec::new();
+    let (mut wrong, mut messages) = (Vec::new(), Vec::new());
     for &flaw in flaws {
-        let caught = |property| fails(|| check(property, flaw));
-        let killers: BTreeSet<_> = properties.iter().copied().filter(|property| caught(property)).collect();
+        let found = |property: &&'static str| Some((*property, failure(|| check(property, flaw))?));
+        let killers: BTreeMap<_, _> = properties.iter().filter_map(found).collect();
         let name = named_by(flaw);
-        let cell = |property: &&'static str| match killers.contains(property) {
+        let cell = |property: &&'static str| match killers.contains_key(property) {
             true if *property == name => "X ",
             true => "x ",
             false => ". ",
         };
         println!("{:26}{}", flaw.to_string(), properties.iter().map(cell).collect::<String>());
-        if !killers.contains(name) {
-            wrong.push(format!("{flaw} passes {name}"));
+        match killers.get(name) {
+            Some(message) => messages.push(message.lines().next().unwrap_or_default().to_owned()),
+            None => wrong.push(format!("{flaw} passes {name}")),
         }
     }
+    println!("{}", messages.join("\n"));
     for property in properties {
         if !flaws.iter().any(|flaw| named_by(*flaw) == *property) {
             wrong.push(format!("{property} names no flaw: nothing shows that it can fail"));
@@ -43,12 +45,14 @@ pub(crate) fn every_flaw_is_caught<W: Copy + Display>(
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Whether `check` panics. The panic is not printed.
-fn fails(check: impl FnOnce()) -> bool {
+/// The message of the panic of `check`, which is not printed.
+fn failure(check: impl FnOnce()) -> Option<String> {
     QUIET.set(true);
-    let fails = catch_unwind(AssertUnwindSafe(check)).is_err();
+    let result = catch_unwind(AssertUnwindSafe(check));
     QUIET.set(false);
-    fails
+    let panic = result.err()?;
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    Some(text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default())
 }
 
 thread_local! {
