@@ -51,7 +51,7 @@ macro_rules! for_each_clock_property {
 
 /// Makes a module of the given name with one test for each property of the contract of clocks.
 ///
-/// The expression makes a clock for each test; see the [list](clocks).
+/// The expression makes a clock for each test; see the [list](mod@crate::clocks).
 #[macro_export]
 macro_rules! clock_tests {
     ($module:ident, $clock:expr $(,)?) => {

@@ -110,16 +110,21 @@
 //!
 //! # Models with a merge of their own
 //! [`merge_laws!`] checks an app's model: that its merge is commutative, associative, idempotent, deterministic and total
-//! ([laws](merge_laws)).
+//! ([laws](mod@merge_laws)).
 //!
 //! # Clocks
 //! [`clock_tests!`] checks a clock that an app brings: one [property](clocks) for each bullet of the
 //! [contract](syncline::Clock) of clocks. [`clock_rises_tests!`] checks that the stamps of a replica [rise](clock_rises)
 //! over a store, whatever becomes of the process and of the wall clock.
 //!
+//! # Whole apps
+//! [`AppSim`](app_sim::AppSim) plays an app's models, merges and work on several replicas, under crashes, failing stores,
+//! partitions, losses and wrong clocks, and [checks](app_sim) that they agree and that the app's own invariants hold.
+//!
 //! # What else is here
 //! - [`replica_tests!`] runs a whole [replica] over the store, [`replication_tests!`] runs
-//!   [several](replication) that talk to each other, and [`sim`] plays seeded histories of crashes, faults and losses.
+//!   [several](replication) that talk to each other, and [`sim`] plays seeded histories of crashes, faults and losses;
+//!   `cargo soak` plays them for as long as one likes.
 //! - [`Faulty`], [`Recording`], [`Gated`] and [`Filtered`] wrap a store, to test the code above it: errors, unknown
 //!   outcomes and panics at every operation; the order of writes and replies; writes that wait; writes that are left
 //!   out. Over a store that lends its transaction they lend it too, and count a joined write as one write.
@@ -204,7 +209,7 @@ pub use poll::{interleave, poll_at_most, poll_at_most_until_woken};
 pub use recording::{Recording, Request, Trace, TraceEvent, TraceOutcome};
 pub use reference::{Disk, Reference, ReferenceRows, ReferenceTx};
 #[doc(inline)]
-pub use replication::clock_rises;
+pub use replication::{app_sim, clock_rises};
 pub use seed::seed;
 pub use step_clock::StepClock;
 pub use transport::{Holds, TransportFixture};

@@ -34,7 +34,7 @@
 //! ```
 //!
 //! `cargo test` then prints `basket::merge_is_commutative ... ok` and five more lines. The values are drawn from the
-//! [seed](crate::seed), together with what merging makes of them. Draw small values: ties and overlaps find faults. A
+//! [seed], together with what merging makes of them. Draw small values: ties and overlaps find faults. A
 //! failure prints the shortest values that break the law, as Rust prints them:
 //!
 //! ```text
@@ -86,7 +86,7 @@ macro_rules! for_each_merge_law {
 
 /// Makes a module of the given name with one test for each law that a model's own merge must keep.
 ///
-/// The function gets a generator of random numbers and draws a value; see the [laws](merge_laws).
+/// The function gets a generator of random numbers and draws a value; see the [laws](mod@crate::merge_laws).
 #[macro_export]
 macro_rules! merge_laws {
     ($module:ident, $model:ty, $draw:expr $(,)?) => {

@@ -89,11 +89,11 @@ impl BrokenClockDisk {
         });
     }
 
-    /// The stamp of the own head. The row of the identity ends with the id of the replica.
+    /// The stamp of the own head. In the row of the identity, the replica stands behind the format, the group and the device.
     fn own_head(&self) -> Option<Time> {
         self.disk.edit(|entries| {
             let identity = entries.get(Self::IDENTITY)?;
-            let replica = identity.get(identity.len().checked_sub(16)?..)?;
+            let replica = identity.get(33..49)?;
             entries.get(&[&[Self::HEAD], replica].concat())?.get(9..17)?.try_into().ok()
         })
     }

@@ -27,6 +27,8 @@
 //! | C10, C13, C16, C18 | `projections_follow_what_others_commit`, `records_go_on_whatever_a_projection_says` |
 //! | C16, Y13 | `a_model_that_is_registered_later_is_as_if_known_from_the_start`, `an_older_app_keeps_what_a_newer_one_writes`, `what_an_update_can_merge_is_read_at_once_and_folded_later` |
 
+#[doc(hidden)]
+pub mod app_sim;
 mod bad_input;
 mod catching_up;
 #[doc(hidden)]

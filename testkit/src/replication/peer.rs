@@ -15,7 +15,7 @@ use super::world::World;
 use crate::models::{Basket, Note, Place};
 use crate::replica::app::at_most;
 use crate::tap::{Tap, Tapped};
-use crate::{Faults, Faulty, Fixture, StepClock, seed};
+use crate::{Faults, Faulty, Fixture, StepClock};
 
 /// The store of a replica. It fails on demand and counts the operations that are under way.
 pub(super) type Store<F> = Watched<Faulty<<F as Fixture>::Store>>;
@@ -117,7 +117,7 @@ impl<F: Fixture> Peer<F> {
             .device(self.device)
             .replica(self.id)
             .clock(self.clock.clone())
-            .seed(seed().wrapping_add(opening))
+            .seed(world.seed.wrapping_add(opening))
             .transport(transport);
         let (library, driver) = setup(builder).open().await?;
         let killed = Rc::<Cell<bool>>::default();

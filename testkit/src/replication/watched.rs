@@ -36,7 +36,7 @@ impl Drop for Busy<'_> {
 
 /// A store whose operations are counted while they are under way.
 #[derive(Debug)]
-pub(crate) struct Watched<S> {
+pub struct Watched<S> {
     inner: S,
     activity: Activity,
 }

@@ -41,9 +41,20 @@ pub(super) async fn play_on<F: Fixture>(
     network: impl FnOnce(MemoryNetworkBuilder) -> MemoryNetworkBuilder,
     scenario: impl AsyncFnOnce(&World<'_, F>),
 ) {
+    play_seeded(seed(), fresh, network, scenario).await;
+}
+
+/// Plays a scenario whose network and replicas draw from `seed`.
+pub(super) async fn play_seeded<F: Fixture>(
+    seed: u64,
+    fresh: &impl Fn() -> F,
+    network: impl FnOnce(MemoryNetworkBuilder) -> MemoryNetworkBuilder,
+    scenario: impl AsyncFnOnce(&World<'_, F>),
+) {
     let clock = StepClock::at(START_MS);
-    let network = network(MemoryNetwork::builder().seed(seed()).clock(clock.clone())).build();
+    let network = network(MemoryNetwork::builder().seed(seed).clock(clock.clone())).build();
     let world = World {
+        seed,
         fresh,
         clock,
         network,
@@ -96,6 +107,7 @@ impl Wake for Woken {
 
 /// What all replicas of a scenario share.
 pub(super) struct World<'a, F: Fixture> {
+    pub(super) seed: u64,
     fresh: &'a dyn Fn() -> F,
     pub(super) clock: StepClock,
     pub(super) network: MemoryNetwork,

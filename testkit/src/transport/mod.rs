@@ -73,7 +73,7 @@ macro_rules! for_each_transport_property {
 /// Makes a module of the given name with one test for each property of the contract of transports.
 ///
 /// The expression makes a fresh [`TransportFixture`] for each test. Properties that a network has no use for stand behind
-/// `ignore`, each with the reason, which `cargo test` prints; see the [list](transport).
+/// `ignore`, each with the reason, which `cargo test` prints; see the [list](mod@crate::transport).
 #[macro_export]
 macro_rules! transport_tests {
     ($module:ident, $fixture:expr $(,)?) => {

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod apps;
 mod clocks;
 mod matrix;
 mod merges;
