@@ -164,9 +164,12 @@
 //! | S21 | a full medium | `write_is_atomic`, `rejected_leaves_no_trace`, with `break_medium` |
 
 mod broken;
+pub mod child;
 mod clock;
 pub mod clocks;
+pub mod crash;
 mod faults;
+pub mod file_store;
 mod filtered;
 mod fixture;
 pub mod fuzz;
@@ -199,6 +202,7 @@ pub use broken::{
 };
 pub use clock::ManualClock;
 pub use faults::{Fault, FaultKind, Faults, Faulty};
+pub use file_store::FileStore;
 pub use filtered::{Filtered, FilteredTx};
 pub use fixture::{Ending, EndingFn, Fixture, JoinFixture, MediumFault, MediumFaultKind};
 #[doc(hidden)]

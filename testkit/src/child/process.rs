@@ -1,0 +1,247 @@
+//! One child process, as the parent sees it.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{ChildStdin, Command as Program, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use super::commands::ANSWER;
+use super::parent::CHILD;
+use super::{Answer, Command, Numbers, Question, Script};
+use crate::storage::subject::Outcome;
+
+/// A program that runs the child, such as one that traces its calls: its name and its arguments.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wrapper(pub Vec<OsString>);
+
+/// A child process. It is killed when this is dropped.
+pub(crate) struct Child {
+    process: std::process::Child,
+    /// `None` once the child is to end.
+    commands: Option<ChildStdin>,
+    answers: Receiver<Answer>,
+    /// The last lines that are no answers: of panics, of the store, of the wrapper.
+    last_words: Arc<Mutex<VecDeque<String>>>,
+    /// The number of the child itself, if it runs inside of another program.
+    wrapped: Option<u32>,
+    patience: Duration,
+}
+
+const LAST_WORDS_MAX: usize = 8;
+
+impl Child {
+    pub(super) fn start(
+        test: &str,
+        script: Script,
+        wrapper: &Wrapper,
+        patience: Duration,
+    ) -> Result<Self, String> {
+        let failed = |error| format!("a child could not be started: {error}");
+        let this = std::env::current_exe().map_err(failed)?;
+        let mut program = match wrapper.0.split_first() {
+            None => Program::new(this),
+            Some((name, arguments)) => {
+                let mut program = Program::new(name);
+                program.args(arguments).arg(this);
+                program
+            }
+        };
+        // `--include-ignored`: the parent runs, so the child runs too.
+        program.args([test, "--exact", "--nocapture", "--test-threads=1", "--include-ignored"]);
+        let pipes =
+            program.env(CHILD, test).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut process = pipes.spawn().map_err(failed)?;
+        let (Some(commands), Some(output)) = (process.stdin.take(), process.stderr.take()) else {
+            return Err("a child has no pipes".into());
+        };
+        let (send, answers) = mpsc::channel();
+        let last_words = Arc::new(Mutex::new(VecDeque::new()));
+        let words = Arc::clone(&last_words);
+        thread::spawn(move || {
+            let mut lines = BufReader::new(output);
+            let mut line = Vec::new();
+            // Not `lines()`: a store may print bytes that are no text.
+            while lines.read_until(b'\n', &mut line).is_ok_and(|len| len > 0) {
+                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+                match text.strip_prefix(ANSWER).and_then(Answer::parse) {
+                    Some(answer) => drop(send.send(answer)),
+                    None if text.is_empty() => {}
+                    None => {
+                        let mut words = words.lock().unwrap();
+                        words.push_back(text);
+                        if words.len() > LAST_WORDS_MAX {
+                            words.pop_front();
+                        }
+                    }
+                }
+                line.clear();
+            }
+        });
+        let commands = Some(commands);
+        let mut child = Self { process, commands, answers, last_words, wrapped: None, patience };
+        match child.answer("start")? {
+            Answer::Hello(pid) => child.wrapped = (!wrapper.0.is_empty()).then_some(pid),
+            other => return Err(format!("a child began with {other:?}")),
+        }
+        child.send(&Command::Script(script))?;
+        Ok(child)
+    }
+
+    pub(crate) fn send(&mut self, command: &Command) -> Result<(), String> {
+        let line = format!("{}\n", command.line());
+        match self.commands.as_mut().map(|commands| commands.write_all(line.as_bytes())) {
+            Some(Ok(())) => Ok(()),
+            _ => Err(self.ended("take a command")),
+        }
+    }
+
+    /// Waits for the next answer. `doing` is the verb of what the child was told, for the sentence if it does not come.
+    pub(crate) fn answer(&mut self, doing: &str) -> Result<Answer, String> {
+        self.answer_within(self.patience, doing)
+    }
+
+    pub(crate) fn answer_within(&mut self, patience: Duration, doing: &str) -> Result<Answer, String> {
+        match self.answers.recv_timeout(patience) {
+            Ok(Answer::Panicked(what)) => Err(format!("the store panicked when it was to {doing}: {what}")),
+            Ok(answer) => Ok(answer),
+            Err(RecvTimeoutError::Timeout) => {
+                let last_words = self.last_words();
+                self.end();
+                Err(format!("the store hangs: it was to {doing} for {patience:?}{last_words}"))
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(self.ended(doing)),
+        }
+    }
+
+    /// The next answer, if it comes within so long: a time by which a child is killed somewhere in its work.
+    pub(crate) fn glance(&mut self, within: Duration) -> Option<Answer> {
+        self.answers.recv_timeout(within).ok()
+    }
+
+    fn ended(&mut self, doing: &str) -> String {
+        let status = self.process.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+        // The reading thread may still be about to note the last lines: it ends when the pipe does.
+        while self.answers.recv().is_ok() {}
+        format!("the process ended by itself when it was to {doing}: {status}{}", self.last_words())
+    }
+
+    fn last_words(&self) -> String {
+        let words: Vec<_> = self.last_words.lock().unwrap().iter().cloned().collect();
+        if words.is_empty() { String::new() } else { format!("; its last words: {}", words.join(" / ")) }
+    }
+
+    /// Opens the store, or returns the error with which that was refused.
+    pub(crate) fn open(&mut self, path: &Path) -> Result<Result<(), String>, String> {
+        self.send(&Command::Open(path.to_owned()))?;
+        match self.answer("open")? {
+            Answer::Opened => Ok(Ok(())),
+            Answer::Refused(error) => Ok(Err(error)),
+            other => Err(format!("the child opened the store and said {other:?}")),
+        }
+    }
+
+    pub(crate) fn must_open(&mut self, path: &Path) -> Result<(), String> {
+        self.open(path)?.map_err(|error| format!("the store cannot be opened: {error}"))
+    }
+
+    /// Drops the store.
+    pub(crate) fn close(&mut self) -> Result<(), String> {
+        self.send(&Command::Close)?;
+        match self.answer("close")? {
+            Answer::Done => Ok(()),
+            other => Err(format!("the child closed the store and said {other:?}")),
+        }
+    }
+
+    /// Writes one batch.
+    pub(crate) fn write(&mut self, number: u32) -> Result<(Outcome, String), String> {
+        self.send(&Command::Write(Numbers(vec![number])))?;
+        loop {
+            match self.answer(&format!("write batch {number}"))? {
+                Answer::Calls(_) => {}
+                Answer::Outcome(_, outcome, error) => {
+                    self.answer("write")?;
+                    return Ok((outcome, error));
+                }
+                other => return Err(format!("the child wrote batch {number} and said {other:?}")),
+            }
+        }
+    }
+
+    /// Sends a command that writes these batches, and waits until all are written.
+    pub(crate) fn must_write(&mut self, command: &Command) -> Result<(), String> {
+        self.send(command)?;
+        loop {
+            match self.answer("write")? {
+                Answer::Calls(_) | Answer::Seen(_) | Answer::Outcome(_, Outcome::Ok, _) => {}
+                Answer::Outcome(number, outcome, error) => return Err(not_ok(number, &outcome, &error)),
+                Answer::Done => return Ok(()),
+                other => return Err(format!("the child wrote and said {other:?}")),
+            }
+        }
+    }
+
+    /// Returns the index of the candidate that the store holds.
+    pub(crate) fn judge(&mut self, question: &Question) -> Result<usize, String> {
+        self.send(&Command::Judge(question.clone()))?;
+        match self.answer("read everything")? {
+            Answer::Holds(index) => Ok(index),
+            Answer::Differs(what) => Err(what),
+            other => Err(format!("the child read the store and said {other:?}")),
+        }
+    }
+
+    /// Kills the child. Returns the answers that it had still given.
+    pub(crate) fn kill(mut self) -> Result<Vec<Answer>, String> {
+        let status = self.end();
+        // On Unix a killed process has no exit code.
+        match status.and_then(|status| status.code()) {
+            Some(code) if cfg!(unix) && self.wrapped.is_none() => {
+                Err(format!("the process ended by itself with code {code}{}", self.last_words()))
+            }
+            _ => Ok(self.answers.iter().collect()),
+        }
+    }
+
+    /// Lets the child end by itself, without dropping the store, and waits for its end. What it still answers is lost.
+    pub(crate) fn finish(mut self) -> Result<(), String> {
+        self.commands = None;
+        loop {
+            match self.answers.recv_timeout(self.patience) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(format!("the process has not ended for {:?}", self.patience));
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        drop(self.process.wait());
+        Ok(())
+    }
+
+    /// Kills the process and waits for its end.
+    fn end(&mut self) -> Option<ExitStatus> {
+        if let Some(pid) = self.wrapped {
+            // The program around the child ends when the child does. That it may be gone already is no error.
+            drop(Program::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status());
+        } else {
+            drop(self.process.kill());
+        }
+        self.process.wait().ok()
+    }
+}
+
+pub(crate) fn not_ok(number: u32, outcome: &Outcome, error: &str) -> String {
+    format!("the write of batch {number} ended with {outcome}: {error}")
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.end();
+    }
+}

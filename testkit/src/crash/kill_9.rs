@@ -1,0 +1,185 @@
+//! Children that write are killed at a moment drawn from the seed, one after the other on one store.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use syncline::{JoinStorage, Storage};
+
+use crate::child::{Answer, Child, Command, Numbers, Opener, Parent, Question, Script, Size, not_ok, run};
+use crate::storage::subject::Outcome;
+
+/// The first `Ok` after which a child is killed is among so many.
+const ACKNOWLEDGED_MAX: u32 = 48;
+/// More batches than a child can write before it is killed.
+const BATCHES: u32 = 10_000;
+
+/// Children write small batches and are killed after a number of acknowledgements. Every batch that was acknowledged is
+/// there, in its order, and no part of another.
+pub fn kill_9_loses_nothing_acknowledged<S: Storage>(opener: &Opener<S>) {
+    const CYCLES: u32 = 16;
+    run("kill_9_loses_nothing_acknowledged", opener, |parent| {
+        again_and_again(parent, CYCLES, Size::Small, Command::Write, &mut AfterAcknowledgements(parent.rng()))
+    });
+}
+
+/// Children write batches of up to 65,540 operations and are killed while one is written. Each batch is there whole or
+/// not at all.
+pub fn kill_9_tears_no_batch<S: Storage>(opener: &Opener<S>) {
+    const CYCLES: u32 = 8;
+    run("kill_9_tears_no_batch", opener, |parent| {
+        let script = parent.script(Size::Large);
+        let mut moment = InTheMiddle { rng: parent.rng(), script, slowest_op: Duration::ZERO };
+        again_and_again(parent, CYCLES, Size::Large, Command::Write, &mut moment)
+    });
+}
+
+/// Children write a row of the app and a batch in each transaction, and are killed after a number of acknowledgements.
+/// The rows are exactly those whose batches are there.
+pub fn kill_9_keeps_rows_and_batches_in_step<S: JoinStorage>(opener: &Opener<S>) {
+    const CYCLES: u32 = 12;
+    run("kill_9_keeps_rows_and_batches_in_step", opener, |parent| {
+        again_and_again(parent, CYCLES, Size::Small, Command::Join, &mut AfterAcknowledgements(parent.rng()))
+    });
+}
+
+/// When a child is killed.
+trait Moment {
+    /// Reads answers of a child that writes, until it is to be killed.
+    fn wait(&mut self, child: &mut Child, progress: &mut Progress) -> Result<(), String>;
+}
+
+/// How far the writes of a child have got.
+pub(super) struct Progress {
+    /// All batches up to this one were acknowledged.
+    pub(super) acknowledged: u32,
+    /// The last batch whose write was called.
+    pub(super) called: u32,
+}
+
+impl Progress {
+    pub(super) fn note(&mut self, answer: Answer) -> Result<(), String> {
+        match answer {
+            Answer::Calls(number) => self.called = number,
+            Answer::Outcome(number, Outcome::Ok, _) => self.acknowledged = number,
+            Answer::Outcome(number, outcome, error) => return Err(not_ok(number, &outcome, &error)),
+            other => return Err(format!("the child wrote and said {other:?}")),
+        }
+        Ok(())
+    }
+
+    /// Lets a new child look at the store, which holds what was acknowledged, and perhaps the batch that was called last.
+    /// Then that is what the store goes on from.
+    pub(super) fn judge(&mut self, child: &mut Child) -> Result<(), String> {
+        let index = child.judge(&Question::in_order(self.acknowledged, self.called))?;
+        self.acknowledged += u32::try_from(index).unwrap_or_default();
+        self.called = self.acknowledged;
+        Ok(())
+    }
+}
+
+fn again_and_again(
+    parent: &Parent,
+    cycles: u32,
+    size: Size,
+    command: fn(Numbers) -> Command,
+    moment: &mut dyn Moment,
+) -> Result<(), String> {
+    let script = parent.script(size);
+    let mut progress = Progress { acknowledged: 0, called: 0 };
+    for cycle in 0..cycles {
+        one_cycle(parent, script, command, moment, &mut progress)
+            .map_err(|what| format!("after {cycle} kills: {what}"))?;
+    }
+    let mut last = parent.opened(script)?;
+    progress.judge(&mut last)?;
+    last.close()?;
+    last.must_open(&parent.path())?;
+    progress
+        .judge(&mut last)
+        .map_err(|what| format!("after the store was dropped and opened again: {what}"))?;
+    if progress.acknowledged == 0 {
+        return Err("the children wrote nothing before they were killed".into());
+    }
+    Ok(())
+}
+
+fn one_cycle(
+    parent: &Parent,
+    script: Script,
+    command: fn(Numbers) -> Command,
+    moment: &mut dyn Moment,
+    progress: &mut Progress,
+) -> Result<(), String> {
+    let mut child = parent.opened(script)?;
+    progress.judge(&mut child)?;
+    let next = progress.acknowledged + 1;
+    child.send(&command(Numbers((next..next + BATCHES).collect())))?;
+    moment.wait(&mut child, progress)?;
+    child.kill()?.into_iter().try_for_each(|answer| progress.note(answer))
+}
+
+struct AfterAcknowledgements(Rng);
+
+impl Moment for AfterAcknowledgements {
+    fn wait(&mut self, child: &mut Child, progress: &mut Progress) -> Result<(), String> {
+        let until = progress.acknowledged + self.0.u32(..ACKNOWLEDGED_MAX);
+        while progress.acknowledged < until {
+            progress.note(child.answer("write")?)?;
+        }
+        Ok(())
+    }
+}
+
+/// In the middle of a large write: after a drawn part of the time that it should take, by the writes before it.
+struct InTheMiddle {
+    rng: Rng,
+    script: Script,
+    /// The longest time that one operation of a batch took.
+    slowest_op: Duration,
+}
+
+impl Moment for InTheMiddle {
+    fn wait(&mut self, child: &mut Child, progress: &mut Progress) -> Result<(), String> {
+        // The first child writes each size once, and so shows how long they take.
+        let target = match self.slowest_op.is_zero() {
+            true => progress.acknowledged + 7,
+            false => progress.acknowledged + 1 + self.rng.u32(..3),
+        };
+        loop {
+            progress.note(child.answer("write")?)?;
+            if progress.called == target {
+                let whole = self.slowest_op * self.script.ops(target);
+                if let Some(answer) = child.glance(whole.mul_f32(self.rng.f32())) {
+                    progress.note(answer)?;
+                }
+                return Ok(());
+            }
+            if progress.acknowledged == progress.called {
+                continue;
+            }
+            let clock = Stopwatch::start();
+            progress.note(child.answer("write")?)?;
+            let ops = self.script.ops(progress.called);
+            if ops >= 1_000 {
+                self.slowest_op = self.slowest_op.max(clock.elapsed() / ops);
+            }
+        }
+    }
+}
+
+/// The time that a child takes, by which the moment of its death is spread over its work. No outcome rests on it.
+pub(super) struct Stopwatch(std::time::Instant);
+
+impl Stopwatch {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "no outcome rests on the time, and a child has no clock of the test's"
+    )]
+    pub(super) fn start() -> Self {
+        Self(std::time::Instant::now())
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}

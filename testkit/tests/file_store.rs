@@ -1,0 +1,27 @@
+//! Goal: the store on files that authors can start from keeps the whole contract. Method: the lists that it passes.
+
+use async_trait::async_trait;
+use syncline::BoxError;
+use syncline_testkit::{FileStore, Fixture, crash_tests, storage_tests};
+use tempfile::TempDir;
+
+/// A directory of its own.
+struct Directory(TempDir);
+
+impl Directory {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+}
+
+#[async_trait]
+impl Fixture for Directory {
+    type Store = FileStore;
+
+    async fn open(&self) -> Result<FileStore, BoxError> {
+        FileStore::open(self.0.path().join("store"))
+    }
+}
+
+storage_tests!(storage, Directory::new());
+crash_tests!(crash, |path| FileStore::open(path));

@@ -1,0 +1,58 @@
+//! Goal: the lists of child processes find the flaws that they are for. Method: each flawed store on files must fail the
+//! property that is named with it, with a sentence that says what is wrong. The store without a flaw passes them all:
+//! `file_store.rs`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod store;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use store::{Flaw, Flawed};
+use syncline_testkit::child::Opener;
+
+/// One test for each flaw: `the_flaw: the property that must fail, and words of the sentence with which it does`.
+macro_rules! caught {
+    ($($flaw:ident: $list:ident::$property:ident, $says:literal;)*) => {$(
+        #[test]
+        #[allow(non_snake_case, reason = "the test has the name of the flaw")]
+        fn $flaw() {
+            let test = concat!(module_path!(), "::", stringify!($flaw));
+            let opener = Opener::new(test, |path| Flawed::open(path, Flaw::$flaw)).patience(PATIENCE);
+            caught(&opener, stringify!($property), $says, syncline_testkit::$list::$property);
+        }
+    )*};
+}
+
+/// Short, since some of these stores hang; longer than any write of theirs takes.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+fn caught(opener: &Opener<Flawed>, property: &str, says: &str, check: fn(&Opener<Flawed>)) {
+    let Err(panic) = catch_unwind(AssertUnwindSafe(|| check(opener))) else {
+        panic!("the flaw passes {property}");
+    };
+    let text = panic.downcast_ref::<String>().expect("a property fails with a text");
+    assert!(text.starts_with(property) && text.contains(says), "{text}");
+}
+
+mod kills {
+    use super::*;
+
+    caught! {
+        SplitsLargeBatches: crash::kill_9_tears_no_batch, "part of a batch is there";
+        AcknowledgesBeforeWriting: crash::kill_9_loses_nothing_acknowledged, "acknowledged batches are lost";
+        LosesTheLastBatchAtOpening: crash::kill_9_loses_nothing_acknowledged, "acknowledged batches are lost";
+        CutsAWholePageAtOpening: crash::kill_9_loses_nothing_acknowledged, "acknowledged batches are lost";
+        RewritesTheLogInPlaceAtOpening: crash::killed_while_opening_it_opens_again, "acknowledged batches are lost";
+        LockOutlivesItsOwner: crash::killed_while_opening_it_opens_again, "cannot be opened";
+        NoLock: crash::another_process_is_fenced, "two processes have opened the store";
+        LockWaits: crash::another_process_is_fenced, "the second opener has waited for 8s";
+    }
+}
