@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use syncline::BoxError;
-use syncline_testkit::{FileStore, Fixture, crash_tests, storage_tests};
+use syncline_testkit::{FileStore, Fixture, crash_tests, fault_tests, power_tests, storage_tests};
 use tempfile::TempDir;
 
 /// A directory of its own.
@@ -25,3 +25,5 @@ impl Fixture for Directory {
 
 storage_tests!(storage, Directory::new());
 crash_tests!(crash, |path| FileStore::open(path));
+power_tests!(power, |path| FileStore::open(path));
+fault_tests!(faults, |path| FileStore::open(path));

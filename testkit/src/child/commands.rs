@@ -62,6 +62,19 @@ impl Command {
         }
     }
 
+    /// What the child is to do, for a sentence.
+    pub(super) const fn verb(&self) -> &'static str {
+        match self {
+            Self::Script(_) => "take the script",
+            Self::Open(_) => "open",
+            Self::Close => "close",
+            Self::Write(_) => "write",
+            Self::Join(_) => "write with a row of the app",
+            Self::Watch(_) => "write beside a reader",
+            Self::Judge(_) => "read everything",
+        }
+    }
+
     pub(super) fn parse(line: &str) -> Option<Self> {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         Some(match word {

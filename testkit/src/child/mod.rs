@@ -9,8 +9,6 @@
 //! The parent never opens the store itself: a store that hangs, aborts or panics ends a child, and the parent says in one
 //! sentence what the child was doing. A wait that takes longer than [`Opener::patience`] ends the test in the same way.
 
-#![allow(dead_code, reason = "the lists of power and of faults use the rest")]
-
 mod commands;
 mod judge;
 mod numbers;
@@ -20,10 +18,10 @@ mod process;
 mod script;
 mod serve;
 
-pub(crate) use commands::{Answer, Command};
+pub(crate) use commands::{ANSWER, Answer, Command};
 pub(crate) use judge::Question;
 pub(crate) use numbers::Numbers;
 pub use opener::Opener;
 pub(crate) use parent::{Parent, run};
-pub(crate) use process::{Child, not_ok};
+pub(crate) use process::{Child, Wrapper, not_ok};
 pub(crate) use script::{Script, Size};

@@ -48,6 +48,12 @@ pub(crate) fn run<S: Storage>(
 }
 
 impl Parent {
+    /// Removes the store.
+    pub(crate) fn begin_again(&self) -> Result<(), String> {
+        let again = std::fs::remove_dir_all(self.place()).and_then(|()| std::fs::create_dir(self.place()));
+        again.map_err(|error| format!("the directory of the test cannot be emptied: {error}"))
+    }
+
     /// The directory that is the store's alone.
     pub(crate) fn place(&self) -> PathBuf {
         self.directory.path().join("place")

@@ -146,16 +146,12 @@ impl Child {
     }
 
     pub(crate) fn must_open(&mut self, path: &Path) -> Result<(), String> {
-        self.open(path)?.map_err(|error| format!("the store cannot be opened: {error}"))
+        self.must(&Command::Open(path.to_owned()))
     }
 
     /// Drops the store.
     pub(crate) fn close(&mut self) -> Result<(), String> {
-        self.send(&Command::Close)?;
-        match self.answer("close")? {
-            Answer::Done => Ok(()),
-            other => Err(format!("the child closed the store and said {other:?}")),
-        }
+        self.must(&Command::Close)
     }
 
     /// Writes one batch.
@@ -173,15 +169,16 @@ impl Child {
         }
     }
 
-    /// Sends a command that writes these batches, and waits until all are written.
-    pub(crate) fn must_write(&mut self, command: &Command) -> Result<(), String> {
+    /// Sends a command, and waits until it has succeeded.
+    pub(crate) fn must(&mut self, command: &Command) -> Result<(), String> {
         self.send(command)?;
         loop {
-            match self.answer("write")? {
+            match self.answer(command.verb())? {
                 Answer::Calls(_) | Answer::Seen(_) | Answer::Outcome(_, Outcome::Ok, _) => {}
                 Answer::Outcome(number, outcome, error) => return Err(not_ok(number, &outcome, &error)),
-                Answer::Done => return Ok(()),
-                other => return Err(format!("the child wrote and said {other:?}")),
+                Answer::Done | Answer::Opened => return Ok(()),
+                Answer::Refused(error) => return Err(format!("the store cannot be opened: {error}")),
+                other => return Err(format!("the child was to {} and said {other:?}", command.verb())),
             }
         }
     }
@@ -193,6 +190,15 @@ impl Child {
             Answer::Holds(index) => Ok(index),
             Answer::Differs(what) => Err(what),
             other => Err(format!("the child read the store and said {other:?}")),
+        }
+    }
+
+    /// Lets the files of a child grow again that was started with a limit on them. Where there is no `prlimit` the limit stays.
+    pub(crate) fn lift_limits(&self) {
+        if let Some(pid) = self.wrapped {
+            let mut lift = Program::new("prlimit");
+            let _ =
+                lift.args(["--fsize=unlimited:", "--pid", &pid.to_string()]).stderr(Stdio::null()).status();
         }
     }
 

@@ -17,7 +17,7 @@ pub fn another_process_is_fenced<S: Storage>(opener: &Opener<S>) {
     run("another_process_is_fenced", opener, |parent| {
         let script = parent.script(Size::Small);
         let mut first = parent.opened(script)?;
-        first.must_write(&Command::Write(Numbers::up_to(3)))?;
+        first.must(&Command::Write(Numbers::up_to(3)))?;
         let mut second = parent.child(script)?;
         if opens(parent, &mut second, "the second opener")? {
             taken_over(parent, script, first, second)
@@ -28,13 +28,13 @@ pub fn another_process_is_fenced<S: Storage>(opener: &Opener<S>) {
 }
 
 fn refused(parent: &Parent, mut first: Child, mut second: Child) -> Result<(), String> {
-    first.must_write(&Command::Write(Numbers(vec![4])))?;
+    first.must(&Command::Write(Numbers(vec![4])))?;
     first.close()?;
     if !opens(parent, &mut second, "the next opener")? {
         return Err("the first owner has closed the store, and the next process is refused".into());
     }
     second.judge(&Question::in_order(4, 4))?;
-    second.must_write(&Command::Write(Numbers(vec![5])))?;
+    second.must(&Command::Write(Numbers(vec![5])))?;
     if opens(parent, &mut first, "the first owner, which had closed the store,")? {
         return Err("the store was opened in one process and then in another, and both opened it".into());
     }
@@ -56,7 +56,7 @@ fn taken_over(parent: &Parent, script: Script, mut first: Child, mut second: Chi
         }
     }
     second.judge(&Question::in_order(3, 3))?;
-    second.must_write(&Command::Write(Numbers(vec![4])))?;
+    second.must(&Command::Write(Numbers(vec![4])))?;
     second.close()?;
     drop(first.kill()?);
     let mut third = parent.opened(script)?;

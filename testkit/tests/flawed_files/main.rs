@@ -17,18 +17,28 @@ use std::time::Duration;
 
 use store::{Flaw, Flawed};
 use syncline_testkit::child::Opener;
+use syncline_testkit::strace_test;
 
-/// One test for each flaw: `the_flaw: the property that must fail, and words of the sentence with which it does`.
+/// One test for each flaw: `the_flaw: the property that must fail, and words of the sentence with which it does`. The
+/// macro in brackets makes a test of a function.
 macro_rules! caught {
-    ($($flaw:ident: $list:ident::$property:ident, $says:literal;)*) => {$(
-        #[test]
-        #[allow(non_snake_case, reason = "the test has the name of the flaw")]
-        fn $flaw() {
-            let test = concat!(module_path!(), "::", stringify!($flaw));
-            let opener = Opener::new(test, |path| Flawed::open(path, Flaw::$flaw)).patience(PATIENCE);
-            caught(&opener, stringify!($property), $says, syncline_testkit::$list::$property);
+    ([$test:ident] $($flaw:ident: $list:ident::$property:ident, $says:literal;)*) => {$(
+        $test! {
+            #[allow(non_snake_case, reason = "the test has the name of the flaw")]
+            fn $flaw() {
+                let test = concat!(module_path!(), "::", stringify!($flaw));
+                let opener = Opener::new(test, |path| Flawed::open(path, Flaw::$flaw)).patience(PATIENCE);
+                caught(&opener, stringify!($property), $says, syncline_testkit::$list::$property);
+            }
         }
     )*};
+}
+
+macro_rules! plain_test {
+    ($($function:tt)*) => {
+        #[test]
+        $($function)*
+    };
 }
 
 /// Short, since some of these stores hang; longer than any write of theirs takes.
@@ -46,6 +56,7 @@ mod kills {
     use super::*;
 
     caught! {
+        [plain_test]
         SplitsLargeBatches: crash::kill_9_tears_no_batch, "part of a batch is there";
         AcknowledgesBeforeWriting: crash::kill_9_loses_nothing_acknowledged, "acknowledged batches are lost";
         LosesTheLastBatchAtOpening: crash::kill_9_loses_nothing_acknowledged, "acknowledged batches are lost";
@@ -54,5 +65,39 @@ mod kills {
         LockOutlivesItsOwner: crash::killed_while_opening_it_opens_again, "cannot be opened";
         NoLock: crash::another_process_is_fenced, "two processes have opened the store";
         LockWaits: crash::another_process_is_fenced, "the second opener has waited for 8s";
+    }
+}
+
+mod power {
+    use super::*;
+
+    caught! {
+        [strace_test]
+        NoSync: power::acknowledged_is_synced, "batch 1 was acknowledged, and `store/log` was not synced after";
+        SyncsNowAndThen: power::acknowledged_is_synced, "`store/log` was not synced after write";
+        SyncsAnotherFile: power::acknowledged_is_synced, "`store/log` was not synced after write";
+        SyncsAfterAcknowledging: power::acknowledged_is_synced, "`store/log` was not synced after write";
+        RenamedFileIsNotSynced: power::acknowledged_is_synced, "batch 8 was acknowledged, and `store/log`";
+        NewFileIsNotSyncedInItsDirectory: power::new_files_are_synced_in_their_directory, "the directory";
+        RenamedFileIsNotSyncedInItsDirectory: power::new_files_are_synced_in_their_directory, "after rename";
+        VisibleBeforeDurable: power::seen_is_synced, "a reader has seen batch";
+    }
+}
+
+mod faults {
+    use super::*;
+
+    caught! {
+        [strace_test]
+        WriteErrorIsSwallowed: io_faults::failed_write_is_told, "lost";
+        SyncErrorIsSwallowed: io_faults::failed_sync_is_told, "a sync of `store/log` had failed";
+        RetriesAFailedSync: io_faults::failed_sync_is_told, "a sync of `store/log` had failed";
+        RejectsWhatIsThereAtReopening: io_faults::failed_sync_is_told, "was rejected, and is there";
+        GoesOnAfterUnknown: io_faults::failed_write_is_told, "had ended with Unknown";
+        HangsAfterAnError: io_faults::failed_sync_is_told, "the store hangs: it was to write batch";
+        AbortsAtAnError: io_faults::full_medium_is_told, "the process ended by itself when it was to write batch";
+        ShortWriteIsTakenForWhole: io_faults::short_write_is_completed_or_told, "lost";
+        HalfARecordStays: io_faults::short_write_is_completed_or_told, "lost";
+        CreatesAnEmptyLogIfItCannotOpenIt: io_faults::failed_open_changes_nothing, "lost";
     }
 }

@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use syncline::{BoxError, Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "the lists of power and of faults name the rest")]
 pub(crate) enum Flaw {
     // What a kill shows.
     SplitsLargeBatches,
@@ -41,7 +40,7 @@ pub(crate) enum Flaw {
     AbortsAtAnError,
     ShortWriteIsTakenForWhole,
     HalfARecordStays,
-    StartsEmptyAfterAReadError,
+    CreatesAnEmptyLogIfItCannotOpenIt,
     RetriesAFailedSync,
 }
 
@@ -77,12 +76,15 @@ impl Flawed {
             LockOutlivesItsOwner => drop(File::create_new(path.join("owned"))?),
             _ => lock.try_lock()?,
         }
-        let mut file = append_to(&path.join("log"))?;
+        let mut file = match append_to(&path.join("log")) {
+            Err(_) if flaw == CreatesAnEmptyLogIfItCannotOpenIt => {
+                drop(fs::remove_file(path.join("log")));
+                append_to(&path.join("log"))?
+            }
+            outcome => outcome?,
+        };
         let mut bytes = Vec::new();
-        match file.read_to_end(&mut bytes) {
-            Err(_) if flaw == StartsEmptyAfterAReadError => bytes.clear(),
-            outcome => drop(outcome?),
-        }
+        file.read_to_end(&mut bytes)?;
         let (mut entries, mut len, mut before) = (BTreeMap::new(), 0, 0);
         while let Some((batch, end)) = next_record(&bytes, len) {
             before = len;

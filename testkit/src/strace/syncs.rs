@@ -1,0 +1,378 @@
+//! Which acknowledgements of a trace came before the bytes and the names that they rest on were synced.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::Path;
+
+use super::parse::{Call, Event, path_of_file, quoted};
+use crate::child::{ANSWER, Answer};
+use crate::storage::subject::Outcome;
+
+/// What a trace shows, each with the first place where it does.
+#[derive(Debug, Default)]
+pub(crate) struct Verdict {
+    /// An acknowledged write that was not synced.
+    pub(crate) acknowledged: Option<String>,
+    /// An acknowledged write whose files have names that were not synced.
+    pub(crate) names: Option<String>,
+    /// A batch that a reader has seen before it was synced.
+    pub(crate) seen: Option<String>,
+    /// An acknowledged write whose sync came after one that had failed, with no write in between.
+    pub(crate) forgotten: Option<String>,
+    /// The store writes in a way that a trace does not show.
+    pub(crate) blind: bool,
+    /// How many acknowledgements and how many sights there were.
+    pub(crate) acknowledgements: u32,
+    pub(crate) sights: u32,
+}
+
+/// A file, or a directory with the names in it.
+#[derive(Debug, Default)]
+struct Bytes {
+    /// Rises when a change begins and when it has ended, so that a sync which began in between does not count.
+    changes: u64,
+    synced: u64,
+    /// The last change.
+    last: String,
+    /// A sync has failed. The system may have dropped what it did not write, and the next sync says nothing of that.
+    failed: bool,
+}
+
+impl Bytes {
+    fn change(&mut self, call: &str) {
+        call.clone_into(&mut self.last);
+        self.failed = false;
+        self.changes += 1;
+    }
+
+    const fn is_synced(&self) -> bool {
+        self.changes == self.synced
+    }
+}
+
+struct Syncs<'a> {
+    place: String,
+    without: &'a [String],
+    /// Everything that exists.
+    names: BTreeSet<String>,
+    files: HashMap<String, Bytes>,
+    directories: HashMap<String, Bytes>,
+    /// Files that were opened so that each write is a sync.
+    writes_through: HashSet<u64>,
+    /// Memory that is a file: where it begins, how long it is, and the file.
+    maps: Vec<(u64, u64, String)>,
+    /// The syncs that have begun, by thread: what they cover.
+    running: HashMap<u32, Vec<(String, u64)>>,
+    /// Whether anything was synced since the write was called.
+    synced_since_call: bool,
+    verdict: Verdict,
+}
+
+pub(super) fn judge(
+    events: &[Event],
+    place: &Path,
+    there_before: BTreeSet<String>,
+    without: &[String],
+) -> Verdict {
+    let mut syncs = Syncs {
+        place: place.to_string_lossy().into_owned(),
+        without,
+        names: there_before,
+        files: HashMap::new(),
+        directories: HashMap::new(),
+        writes_through: HashSet::new(),
+        maps: Vec::new(),
+        running: HashMap::new(),
+        synced_since_call: false,
+        verdict: Verdict::default(),
+    };
+    for event in events {
+        match event {
+            Event::Begin(call) => syncs.begin(call),
+            Event::End(call) => syncs.end(call),
+        }
+    }
+    syncs.verdict
+}
+
+impl Syncs<'_> {
+    fn begin(&mut self, call: &Call) {
+        match call.name.as_str() {
+            "write" if call.argument(0).starts_with("2<") => self.answer(call),
+            "write" | "writev" | "pwrite64" | "pwritev" | "pwritev2" | "ftruncate" | "fallocate"
+            | "sendfile" => self.write(call, call.argument(0)),
+            "copy_file_range" | "splice" => self.write(call, call.argument(2)),
+            "fsync" | "fdatasync" => {
+                let covers = path_of_file(call.argument(0)).map(str::to_owned).into_iter().collect();
+                self.begin_sync(call, covers);
+            }
+            "msync" if call.argument(2).contains("MS_SYNC") => {
+                let covers = number(call.argument(0)).map_or_else(Vec::new, |at| self.mapped_at(at));
+                self.begin_sync(call, covers);
+            }
+            "sync" | "syncfs" => {
+                let covers = self.files.keys().chain(self.directories.keys()).cloned().collect();
+                self.begin_sync(call, covers);
+            }
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, call: &Call) {
+        let name = call.name.as_str();
+        let Some(returned) = call.returned() else {
+            if let Some(covered) = self.running.remove(&call.thread).filter(|_| name.contains("sync")) {
+                for (path, _) in covered {
+                    self.files.entry(path).or_default().failed = true;
+                }
+            }
+            return;
+        };
+        match name {
+            "write" | "writev" | "pwrite64" | "pwritev" | "pwritev2" | "ftruncate" | "fallocate"
+            | "sendfile" => self.write(call, call.argument(0)),
+            "copy_file_range" | "splice" => self.write(call, call.argument(2)),
+            "truncate" => {
+                if let Some(path) = quoted(call.argument(0)) {
+                    self.change_file(path, call);
+                }
+            }
+            "fsync" | "fdatasync" | "msync" | "sync" | "syncfs" => self.end_sync(call.thread),
+            "open" | "openat" | "openat2" | "creat" => self.opened(call, returned),
+            "close" => {
+                self.writes_through.remove(&descriptor(call.argument(0)));
+            }
+            "dup" | "dup2" | "dup3" | "fcntl"
+                if name != "fcntl" || call.argument(1).starts_with("F_DUPFD") =>
+            {
+                if self.writes_through.contains(&descriptor(call.argument(0))) {
+                    self.writes_through.insert(returned);
+                }
+            }
+            "rename" | "link" | "symlink" => self.named(call, quoted(call.argument(0)), call.argument(1)),
+            "renameat" | "renameat2" | "linkat" => {
+                let from = absolute(call.argument(0), call.argument(1));
+                if let Some(to) = absolute(call.argument(2), call.argument(3)) {
+                    self.named(call, from.as_deref(), &format!("{to:?}"));
+                }
+            }
+            "unlink" | "rmdir" => self.unlinked(call, quoted(call.argument(0)).map(str::to_owned)),
+            "unlinkat" => self.unlinked(call, absolute(call.argument(0), call.argument(1))),
+            "mkdir" => self.created(call, quoted(call.argument(0)).map(str::to_owned)),
+            "mkdirat" => self.created(call, absolute(call.argument(0), call.argument(1))),
+            "symlinkat" => self.created(call, absolute(call.argument(1), call.argument(2))),
+            "mmap" => self.mapped(call, returned),
+            "munmap" => {
+                let at = number(call.argument(0)).unwrap_or_default();
+                self.maps.retain(|(begin, ..)| *begin != at);
+            }
+            "io_uring_setup" => self.verdict.blind = true,
+            _ => {}
+        }
+    }
+
+    /// What the child says, by which the trace is cut into writes.
+    fn answer(&mut self, call: &Call) {
+        let text = call.argument(1);
+        let Some((_, text)) = text.split_once(ANSWER) else { return };
+        match text.split_once("\\n").map_or(text, |(line, _)| line) {
+            line if line.starts_with("opened") => {
+                // Another handle: what a failed sync has lost, it cannot know.
+                self.files.values_mut().for_each(|file| file.failed = false);
+            }
+            line => match Answer::parse(line) {
+                Some(Answer::Calls(_)) => {
+                    self.synced_since_call = false;
+                    let mapped: Vec<_> = self.maps.iter().map(|(.., path)| path.clone()).collect();
+                    for path in mapped {
+                        self.files.entry(path).or_default().change("mmap, through which it is written");
+                    }
+                }
+                Some(Answer::Outcome(number, Outcome::Ok, _)) => self.acknowledged(number),
+                Some(Answer::Seen(number)) => {
+                    self.verdict.sights += 1;
+                    let unsynced = self.unsynced();
+                    self.verdict.seen = self
+                        .verdict
+                        .seen
+                        .take()
+                        .or_else(|| Some(format!("a reader has seen batch {number}, and {}", unsynced?)));
+                }
+                _ => {}
+            },
+        }
+    }
+
+    fn acknowledged(&mut self, number: u32) {
+        self.verdict.acknowledgements += 1;
+        let unsynced = match self.unsynced() {
+            None if !self.synced_since_call => Some("nothing was synced since it was called".to_owned()),
+            unsynced => unsynced,
+        };
+        let says = |what: Option<String>| Some(format!("batch {number} was acknowledged, and {}", what?));
+        let unnamed = self.directories.iter().find(|(_, directory)| !directory.is_synced());
+        let unnamed = unnamed.map(|(path, directory)| {
+            format!("the directory {} was not synced after {}", self.short(path), directory.last)
+        });
+        let failed = self.files.iter().find(|(_, file)| file.failed);
+        let failed = failed.map(|(path, _)| format!("a sync of {} had failed", self.short(path)));
+        let Verdict { acknowledged, names, forgotten, .. } = &mut self.verdict;
+        *forgotten = forgotten.take().or_else(|| says(failed));
+        *acknowledged = acknowledged.take().or_else(|| says(unsynced));
+        *names = names.take().or_else(|| says(unnamed));
+    }
+
+    /// A file that was not synced after its last write, and that write.
+    fn unsynced(&self) -> Option<String> {
+        let (path, file) = self.files.iter().find(|(_, file)| !file.is_synced())?;
+        let path = self.short(path);
+        Some(format!("{path} was not synced after {}", file.last))
+    }
+
+    fn short(&self, path: &str) -> String {
+        let rest = path.strip_prefix(&self.place).unwrap_or(path).trim_start_matches('/');
+        if rest.is_empty() { "above it".into() } else { format!("`{rest}`") }
+    }
+
+    fn is_inside(&self, path: &str) -> bool {
+        path.strip_prefix(&self.place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    fn is_needed(&self, path: &str) -> bool {
+        self.is_inside(path) && !self.without.iter().any(|end| path.ends_with(end.as_str()))
+    }
+
+    fn write(&mut self, call: &Call, file: &str) {
+        let Some(path) = path_of_file(file) else { return };
+        let by_call = call.name == "pwritev2" && call.arguments.last().is_some_and(|f| f.contains("SYNC"));
+        if call.name.contains("write") && (by_call || self.writes_through.contains(&descriptor(file))) {
+            self.synced_since_call |= call.result.is_some() && self.is_inside(path);
+        } else {
+            self.change_file(path, call);
+        }
+    }
+
+    fn change_file(&mut self, path: &str, call: &Call) {
+        if self.is_needed(path) && !self.directories.contains_key(path) {
+            self.files.entry(path.to_owned()).or_default().change(&call.name);
+        }
+    }
+
+    fn change_directory_of(&mut self, path: &str, call: &Call) {
+        if !self.is_needed(path) {
+            return;
+        }
+        if let Some((directory, name)) = path.rsplit_once('/').filter(|(above, _)| self.is_inside(above)) {
+            let entry = self.directories.entry(directory.to_owned()).or_default();
+            entry.change(&format!("{} of `{name}`", call.name));
+        }
+    }
+
+    fn begin_sync(&mut self, call: &Call, covers: Vec<String>) {
+        let upto = |path: &String| {
+            let bytes = self.files.get(path).or_else(|| self.directories.get(path));
+            bytes.map_or(0, |bytes| bytes.changes)
+        };
+        let covers = covers.into_iter().filter(|path| self.is_inside(path));
+        let covers: Vec<_> = covers.map(|path| (path.clone(), upto(&path))).collect();
+        self.running.insert(call.thread, covers);
+    }
+
+    fn end_sync(&mut self, thread: u32) {
+        for (path, upto) in self.running.remove(&thread).unwrap_or_default() {
+            self.synced_since_call = true;
+            let bytes = match self.directories.get_mut(&path) {
+                Some(bytes) => Some(bytes),
+                None => self.files.get_mut(&path),
+            };
+            if let Some(bytes) = bytes {
+                bytes.synced = bytes.synced.max(upto);
+            }
+        }
+    }
+
+    fn opened(&mut self, call: &Call, returned: u64) {
+        let flags = call.arguments.iter().find(|argument| argument.contains("O_"));
+        let has = |flag| call.name == "creat" || flags.is_some_and(|flags| flags.contains(flag));
+        let Some(path) = call.result.as_deref().and_then(path_of_file).map(str::to_owned) else { return };
+        if call.name != "creat" && (has("O_SYNC") || has("O_DSYNC")) {
+            self.writes_through.insert(returned);
+        } else {
+            self.writes_through.remove(&returned);
+        }
+        if has("O_CREAT") && !self.names.contains(&path) {
+            self.created(call, Some(path));
+        } else if has("O_TRUNC") {
+            self.change_file(&path, call);
+        }
+    }
+
+    fn created(&mut self, call: &Call, path: Option<String>) {
+        let Some(path) = path else { return };
+        self.change_directory_of(&path, call);
+        if call.name.starts_with("mkdir") && self.is_inside(&path) {
+            self.directories.entry(path.clone()).or_default();
+        }
+        self.names.insert(path);
+    }
+
+    /// A file has another name, or one more. What was not synced goes with it.
+    fn named(&mut self, call: &Call, from: Option<&str>, to: &str) {
+        let Some(to) = quoted(to) else { return };
+        if let Some(from) = from.filter(|_| call.name.starts_with("rename")) {
+            self.change_directory_of(from, call);
+            self.names.remove(from);
+            self.files.remove(to);
+            for bytes in [&mut self.files, &mut self.directories] {
+                let inside = format!("{from}/");
+                let moved: Vec<_> =
+                    bytes.keys().filter(|path| *path == from || path.starts_with(&inside)).cloned().collect();
+                for old in moved {
+                    if let (Some(state), Some(rest)) = (bytes.remove(&old), old.strip_prefix(from)) {
+                        bytes.insert(format!("{to}{rest}"), state);
+                    }
+                }
+            }
+        }
+        self.created(call, Some(to.to_owned()));
+    }
+
+    fn unlinked(&mut self, call: &Call, path: Option<String>) {
+        let Some(path) = path else { return };
+        self.change_directory_of(&path, call);
+        self.names.remove(&path);
+        self.files.remove(&path);
+        self.directories.remove(&path);
+    }
+
+    fn mapped(&mut self, call: &Call, at: u64) {
+        let is_written = call.argument(2).contains("PROT_WRITE") && call.argument(3).contains("MAP_SHARED");
+        if let Some(path) = path_of_file(call.argument(4)).filter(|path| is_written && self.is_needed(path)) {
+            self.maps.push((at, number(call.argument(1)).unwrap_or_default(), path.to_owned()));
+        }
+    }
+
+    fn mapped_at(&self, at: u64) -> Vec<String> {
+        let found = self.maps.iter().filter(|(begin, len, _)| (*begin..*begin + *len).contains(&at));
+        found.map(|(.., path)| path.clone()).collect()
+    }
+}
+
+fn descriptor(file: &str) -> u64 {
+    file.split('<').next().and_then(|number| number.parse().ok()).unwrap_or(u64::MAX)
+}
+
+fn number(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+/// The path `name` in quotes, below the open directory unless it is absolute.
+fn absolute(directory: &str, name: &str) -> Option<String> {
+    let name = quoted(name)?;
+    if name.starts_with('/') {
+        return Some(name.to_owned());
+    }
+    Some(format!("{}/{name}", path_of_file(directory)?))
+}
