@@ -9,6 +9,7 @@ use super::store::{Engine, Writes};
 use super::writer::Writer;
 use super::{SqliteStorage, connection};
 use crate::OpenStoreError;
+use crate::shared::directory::{parent, sync_directory};
 use crate::shared::open_store::OpenStore;
 use crate::shared::panics::contain_open;
 
@@ -125,6 +126,9 @@ impl SqliteBuilder {
         let owner = Owner::claim(path)?;
         let connection::Opened { connection, guard, is_empty } =
             contain_open(path, || connection::writer(&owner.database, path, &self.options))?;
+        // SQLite syncs the directory itself once it has created a file, and ignores an error of that. Without the name of
+        // the log, a loss of power would take away every commit in it.
+        sync_directory(parent(&owner.database)).map_err(|error| OpenStoreError::io_of_engine(path, error))?;
         let engine = Engine {
             readers: Mutex::new(Vec::new()),
             writer: Mutex::new(Writer::new(connection, guard, owner.wal(), self.options.clone(), is_empty)),
