@@ -233,8 +233,8 @@ fn meet(parent: &Parent, mut child: Child) -> Result<History, String> {
         if in_doubt.take().is_some() || number == BATCHES / 2 {
             child.close()?;
             is_open = opens(parent, &mut child)?;
-            if is_open {
-                let index = child.judge(&history.question())?;
+            // The fault may hit a read, which then fails. Whether the next one does is not the matter of this list.
+            if let Some(Ok(index)) = is_open.then(|| child.try_judge(&history.question())).transpose()? {
                 history.candidates = vec![history.candidates.swap_remove(index)];
             }
         }

@@ -24,7 +24,7 @@ pub(crate) enum Command {
     Join(Numbers),
     /// As `Write`, and a reader on another thread tells when it first sees each batch: [`Answer::Seen`].
     Watch(Numbers),
-    /// Read everything and compare: [`Answer::Holds`] or [`Answer::Differs`].
+    /// Read everything and compare: [`Answer::Holds`], [`Answer::Differs`] or [`Answer::Unreadable`].
     Judge(Question),
 }
 
@@ -45,6 +45,8 @@ pub(crate) enum Answer {
     /// The state is that of the candidate with this index.
     Holds(usize),
     Differs(String),
+    /// The store could not be read, with its error.
+    Unreadable(String),
     /// The store panicked outside of a write.
     Panicked(String),
 }
@@ -104,6 +106,7 @@ impl Answer {
             Self::Done => "done".into(),
             Self::Holds(index) => format!("holds {index}"),
             Self::Differs(what) => format!("differs {}", in_one_line(what)),
+            Self::Unreadable(error) => format!("unreadable {}", in_one_line(error)),
             Self::Panicked(what) => format!("panicked {}", in_one_line(what)),
         }
     }
@@ -119,6 +122,7 @@ impl Answer {
             "done" => Self::Done,
             "holds" => Self::Holds(rest.parse().ok()?),
             "differs" => Self::Differs(rest.into()),
+            "unreadable" => Self::Unreadable(rest.into()),
             "panicked" => Self::Panicked(rest.into()),
             _ => {
                 let outcome = OUTCOMES.into_iter().find(|outcome| word(outcome) == first)?;

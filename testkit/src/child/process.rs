@@ -185,9 +185,16 @@ impl Child {
 
     /// Returns the index of the candidate that the store holds.
     pub(crate) fn judge(&mut self, question: &Question) -> Result<usize, String> {
-        self.send(&Command::Judge(question.clone()))?;
-        match self.answer("read everything")? {
-            Answer::Holds(index) => Ok(index),
+        self.try_judge(question)?.map_err(|error| format!("everything was to be read: {error}"))
+    }
+
+    /// As `judge`, or the error of a read.
+    pub(crate) fn try_judge(&mut self, question: &Question) -> Result<Result<usize, String>, String> {
+        let command = Command::Judge(question.clone());
+        self.send(&command)?;
+        match self.answer(command.verb())? {
+            Answer::Holds(index) => Ok(Ok(index)),
+            Answer::Unreadable(error) => Ok(Err(error)),
             Answer::Differs(what) => Err(what),
             other => Err(format!("the child read the store and said {other:?}")),
         }

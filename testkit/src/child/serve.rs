@@ -112,10 +112,7 @@ impl<S: Storage> Server<'_, S> {
                 answer(&Answer::Done);
             }
             Command::Watch(numbers) => self.watch(&numbers),
-            Command::Judge(question) => match self.judge(&question) {
-                Ok(index) => answer(&Answer::Holds(index)),
-                Err(what) => answer(&Answer::Differs(what)),
-            },
+            Command::Judge(question) => answer(&self.judge(&question).unwrap_or_else(Answer::Unreadable)),
         }
     }
 
@@ -183,21 +180,23 @@ impl<S: Storage> Server<'_, S> {
         answer(&Answer::Done);
     }
 
-    fn judge(&self, question: &Question) -> Result<usize, String> {
+    /// Compares what is there. An error is that of a read.
+    fn judge(&self, question: &Question) -> Result<Answer, String> {
         let found = block_on(everything(self.store()))?;
-        let index = question.judge(&self.script, &found)?;
+        let index = match question.judge(&self.script, &found) {
+            Ok(index) => index,
+            Err(what) => return Ok(Answer::Differs(what)),
+        };
         if let Some(hooks) = &self.opener.join {
-            let expected: Vec<_> = question.candidates[index].0.iter().copied().map(u64::from).collect();
+            let batches = &question.candidates[index];
             let rows = (hooks.rows)(self.store())?;
-            if rows != expected {
-                return Err(format!(
-                    "the batches {} are there, and {} rows of the app, the last of them {:?}",
-                    question.candidates[index],
-                    rows.len(),
-                    rows.last()
-                ));
+            if !rows.iter().copied().eq(batches.0.iter().copied().map(u64::from)) {
+                let (len, last) = (rows.len(), rows.last());
+                return Ok(Answer::Differs(format!(
+                    "the batches {batches} are there, and {len} rows of the app, the last of them {last:?}"
+                )));
             }
         }
-        Ok(index)
+        Ok(Answer::Holds(index))
     }
 }

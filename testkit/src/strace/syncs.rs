@@ -31,14 +31,16 @@ struct Bytes {
     /// Rises when a change begins and when it has ended, so that a sync which began in between does not count.
     changes: u64,
     synced: u64,
-    /// The last change.
+    /// The last change, and how many writes had been called by then.
     last: String,
+    call: u32,
     /// A sync has failed. The system may have dropped what it did not write, and the next sync says nothing of that.
     failed: bool,
 }
 
 impl Bytes {
-    fn change(&mut self, call: &str) {
+    fn change(&mut self, call: &str, calls: u32) {
+        self.call = calls;
         call.clone_into(&mut self.last);
         self.failed = false;
         self.changes += 1;
@@ -62,7 +64,9 @@ struct Syncs<'a> {
     maps: Vec<(u64, u64, String)>,
     /// The syncs that have begun, by thread: what they cover.
     running: HashMap<u32, Vec<(String, u64)>>,
-    /// Whether anything was synced since the write was called.
+    /// How many writes were called.
+    calls: u32,
+    /// Whether anything was synced since the last of them was called.
     synced_since_call: bool,
     verdict: Verdict,
 }
@@ -82,6 +86,7 @@ pub(super) fn judge(
         writes_through: HashSet::new(),
         maps: Vec::new(),
         running: HashMap::new(),
+        calls: 0,
         synced_since_call: false,
         verdict: Verdict::default(),
     };
@@ -122,7 +127,9 @@ impl Syncs<'_> {
         let Some(returned) = call.returned() else {
             if let Some(covered) = self.running.remove(&call.thread).filter(|_| name.contains("sync")) {
                 for (path, _) in covered {
-                    self.files.entry(path).or_default().failed = true;
+                    if let Some(bytes) = self.bytes(&path).filter(|bytes| !bytes.is_synced()) {
+                        bytes.failed = true;
+                    }
                 }
             }
             return;
@@ -177,14 +184,19 @@ impl Syncs<'_> {
         match text.split_once("\\n").map_or(text, |(line, _)| line) {
             line if line.starts_with("opened") => {
                 // Another handle: what a failed sync has lost, it cannot know.
-                self.files.values_mut().for_each(|file| file.failed = false);
+                let all = self.files.values_mut().chain(self.directories.values_mut());
+                all.for_each(|bytes| bytes.failed = false);
             }
             line => match Answer::parse(line) {
                 Some(Answer::Calls(_)) => {
                     self.synced_since_call = false;
+                    self.calls += 1;
                     let mapped: Vec<_> = self.maps.iter().map(|(.., path)| path.clone()).collect();
                     for path in mapped {
-                        self.files.entry(path).or_default().change("mmap, through which it is written");
+                        self.files
+                            .entry(path)
+                            .or_default()
+                            .change("mmap, through which it is written", self.calls);
                     }
                 }
                 Some(Answer::Outcome(number, Outcome::Ok, _)) => self.acknowledged(number),
@@ -213,7 +225,7 @@ impl Syncs<'_> {
         let unnamed = unnamed.map(|(path, directory)| {
             format!("the directory {} was not synced after {}", self.short(path), directory.last)
         });
-        let failed = self.files.iter().find(|(_, file)| file.failed);
+        let failed = self.files.iter().chain(&self.directories).find(|(_, bytes)| bytes.failed);
         let failed = failed.map(|(path, _)| format!("a sync of {} had failed", self.short(path)));
         let Verdict { acknowledged, names, forgotten, .. } = &mut self.verdict;
         *forgotten = forgotten.take().or_else(|| says(failed));
@@ -230,7 +242,7 @@ impl Syncs<'_> {
 
     fn short(&self, path: &str) -> String {
         let rest = path.strip_prefix(&self.place).unwrap_or(path).trim_start_matches('/');
-        if rest.is_empty() { "above it".into() } else { format!("`{rest}`") }
+        if rest.is_empty() { "the directory above the path".into() } else { format!("`{rest}`") }
     }
 
     fn is_inside(&self, path: &str) -> bool {
@@ -245,7 +257,10 @@ impl Syncs<'_> {
         let Some(path) = path_of_file(file) else { return };
         let by_call = call.name == "pwritev2" && call.arguments.last().is_some_and(|f| f.contains("SYNC"));
         if call.name.contains("write") && (by_call || self.writes_through.contains(&descriptor(file))) {
-            self.synced_since_call |= call.result.is_some() && self.is_inside(path);
+            if call.result.is_some() && self.is_needed(path) {
+                self.synced_since_call = true;
+                self.files.entry(path.to_owned()).or_default().call = self.calls;
+            }
         } else {
             self.change_file(path, call);
         }
@@ -253,7 +268,7 @@ impl Syncs<'_> {
 
     fn change_file(&mut self, path: &str, call: &Call) {
         if self.is_needed(path) && !self.directories.contains_key(path) {
-            self.files.entry(path.to_owned()).or_default().change(&call.name);
+            self.files.entry(path.to_owned()).or_default().change(&call.name, self.calls);
         }
     }
 
@@ -263,8 +278,12 @@ impl Syncs<'_> {
         }
         if let Some((directory, name)) = path.rsplit_once('/').filter(|(above, _)| self.is_inside(above)) {
             let entry = self.directories.entry(directory.to_owned()).or_default();
-            entry.change(&format!("{} of `{name}`", call.name));
+            entry.change(&format!("{} of `{name}`", call.name), self.calls);
         }
+    }
+
+    fn bytes(&mut self, path: &str) -> Option<&mut Bytes> {
+        self.directories.get_mut(path).or_else(|| self.files.get_mut(path))
     }
 
     fn begin_sync(&mut self, call: &Call, covers: Vec<String>) {
@@ -280,11 +299,7 @@ impl Syncs<'_> {
     fn end_sync(&mut self, thread: u32) {
         for (path, upto) in self.running.remove(&thread).unwrap_or_default() {
             self.synced_since_call = true;
-            let bytes = match self.directories.get_mut(&path) {
-                Some(bytes) => Some(bytes),
-                None => self.files.get_mut(&path),
-            };
-            if let Some(bytes) = bytes {
+            if let Some(bytes) = self.bytes(&path) {
                 bytes.synced = bytes.synced.max(upto);
             }
         }
