@@ -1,9 +1,8 @@
-//! Goal: kill -9 at any moment loses no acknowledged commit, on a real file. Method: a child process commits and prints
-//! every acknowledgement; the parent kills it after a number of them that is drawn from a printed seed, opens the
-//! store, audits it and looks for every commit that was printed; then the next child goes on from there.
+//! Goal: kill -9 at any moment loses no acknowledged commit of a whole replica, on a real file. Method: a child process
+//! commits and tells every acknowledgement; the parent kills it after a number of them that is drawn from a printed seed,
+//! opens the store, audits it and looks for every commit that was told; then the next child goes on from there.
 //!
-//! This finds stale locks and faults of recovery. It cannot find a missing fsync: bytes that the kernel has survive the
-//! process.
+//! The stores themselves are in `processes.rs`.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,21 +12,16 @@
     clippy::unreachable,
     reason = "a test fails by panicking"
 )]
+#![cfg(any(feature = "redb", feature = "sled", feature = "sqlite"))]
 
-use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
 
 use futures::executor::block_on;
 use futures::future::{join, join_all};
-use libtest_mimic::{Arguments, Failed, Trial};
 use serde::{Deserialize, Serialize};
 use syncline::{DeviceId, GroupId, Storage, Syncable, TransactionManager, Uuid, audit};
 use syncline_backends::OpenStoreError;
-
-/// The environment variables that tell the child the path of its store and the story to play. Not set in the parent.
-const CHILD: &str = "SYNCLINE_KILL_CHILD";
-const CHILD_STORY: &str = "SYNCLINE_KILL_CHILD_STORY";
+use syncline_testkit::child;
 
 const CYCLES: u64 = 25;
 const CALLERS: u32 = 4;
@@ -44,50 +38,28 @@ struct Counter {
 /// Opens one of the stores at a path.
 type Open = fn(&Path) -> Result<Box<dyn Storage>, OpenStoreError>;
 
-/// The stores on files, by name.
-const STORES: &[(&str, Open)] = &[
-    #[cfg(feature = "redb")]
-    ("redb", |path| Ok(Box::new(syncline_backends::RedbStorage::open(path)?))),
-    #[cfg(feature = "sled")]
-    ("sled", |path| Ok(Box::new(syncline_backends::SledStorage::open(path)?))),
-    #[cfg(feature = "sqlite")]
-    ("sqlite", |path| Ok(Box::new(syncline_backends::SqliteStorage::open(path)?))),
-];
+/// One test for each store.
+macro_rules! stores {
+    ($($feature:literal $store:ident: $storage:ident;)*) => {$(
+        #[cfg(feature = $feature)]
+        mod $store {
+            use super::*;
 
-/// What the children do to a store, and what the parent looks for in it.
-struct Story {
-    name: String,
-    commit_for_ever: Box<dyn Fn(&Path) + Send + Sync>,
-    check: Box<Check>,
+            #[test]
+            fn kill_9_loses_nothing_acknowledged() {
+                let open: Open = |path| Ok(Box::new(syncline_backends::$storage::open(path)?));
+                let test = concat!(module_path!(), "::kill_9_loses_nothing_acknowledged");
+                child::play(test, |path| block_on(commit_for_ever(path, open)));
+                kill_again_and_again(test, |path, told| block_on(check(path, open, told)));
+            }
+        }
+    )*};
 }
 
-/// Checks that the acknowledged counts are in the store, and returns the counts that are.
-type Check = dyn Fn(&Path, &[u64]) -> Result<Vec<u64>, String> + Send + Sync;
-
-fn stories() -> Vec<Story> {
-    let batches = STORES.iter().map(|&(name, open)| Story {
-        name: format!("{name}::kill_9_loses_nothing_acknowledged"),
-        commit_for_ever: Box::new(move |path| block_on(commit_for_ever(path, open))),
-        check: Box::new(move |path, told| block_on(check(path, open, told))),
-    });
-    #[allow(unused_mut, reason = "without redb and SQLite no store is pushed")]
-    let mut stories: Vec<_> = batches.collect();
-    #[cfg(feature = "redb")]
-    stories.extend(joined::stories::<syncline_backends::RedbStorage>("redb"));
-    #[cfg(feature = "sqlite")]
-    stories.extend(joined::stories::<syncline_backends::SqliteStorage>("sqlite"));
-    stories
-}
-
-fn main() -> ExitCode {
-    if let Some(path) = std::env::var_os(CHILD) {
-        let name = std::env::var(CHILD_STORY).unwrap();
-        let story = stories().into_iter().find(|story| story.name == name).unwrap();
-        (story.commit_for_ever)(Path::new(&path));
-        return ExitCode::SUCCESS;
-    }
-    let test = |story: Story| Trial::test(story.name.clone(), move || kill_again_and_again(&story));
-    libtest_mimic::run(&Arguments::from_args(), stories().into_iter().map(test).collect()).exit_code()
+stores! {
+    "redb" redb: RedbStorage;
+    "sled" sled: SledStorage;
+    "sqlite" sqlite: SqliteStorage;
 }
 
 async fn open(
@@ -121,9 +93,7 @@ async fn commit_for_ever(path: &Path, store: Open) {
 
 /// Tells the parent of an acknowledged count.
 fn tell(caller: u32, count: u64) {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{caller} {count}").unwrap();
-    out.flush().unwrap();
+    child::tell(&format!("{caller} {count}"));
 }
 
 /// The two records that a caller keeps equal.
@@ -132,46 +102,25 @@ async fn counts<S: Storage>(library: &TransactionManager<S>, caller: u32) -> [u6
     [0, 1].map(|at| pair[at].as_ref().map_or(0, |counter| counter.count))
 }
 
-fn kill_again_and_again(story: &Story) -> Result<(), Failed> {
+/// `check` checks that the acknowledged counts are in the store, and returns the counts that are.
+fn kill_again_and_again(test: &str, check: impl Fn(&Path, &[u64]) -> Result<Vec<u64>, String>) {
     let seed = syncline_testkit::seed();
-    eprintln!("seed {seed:#x}");
-    let directory = tempfile::tempdir()?;
+    let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
     let mut acknowledged = vec![0; CALLERS as usize];
     for cycle in 0..CYCLES {
         // Between 0 and 63: from before the first commit to well after it.
         let kill_after = seed.wrapping_add(cycle).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58;
-        let mut command = Command::new(std::env::current_exe()?);
-        let mut child =
-            command.env(CHILD, &path).env(CHILD_STORY, &story.name).stdout(Stdio::piped()).spawn()?;
-        let mut lines = BufReader::new(child.stdout.take().ok_or("the child has no output")?).lines();
-        let mut note = |line: String| -> Result<(), Failed> {
-            let (caller, count) = line.split_once(' ').ok_or("a line has two numbers")?;
-            acknowledged[caller.parse::<usize>()?] = count.parse()?;
-            Ok(())
-        };
-        for line in lines.by_ref().take(usize::try_from(kill_after)?) {
-            note(line?)?;
+        let lines = child::kill_after(test, &path, usize::try_from(kill_after).unwrap());
+        for line in lines.unwrap_or_else(|what| panic!("cycle {cycle}, seed {seed:#x}: {what}")) {
+            let (caller, count) = line.split_once(' ').expect("a line has two numbers");
+            acknowledged[caller.parse::<usize>().unwrap()] = count.parse().unwrap();
         }
-        child.kill()?;
-        let status = child.wait()?;
-        // On Unix a killed process has no exit code.
-        if cfg!(unix) && status.code().is_some() {
-            return Err(format!("cycle {cycle}: the child ended by itself: {status}").into());
-        }
-        // The lines that the child printed before it was killed. Each is one write to the pipe, so that none is cut
-        // off.
-        for line in lines {
-            note(line?)?;
-        }
-        // The next child goes on from the counts in the store, printed or not.
-        acknowledged = (story.check)(&path, &acknowledged)
-            .map_err(|what| format!("cycle {cycle}, seed {seed:#x}: {what}"))?;
+        // The next child goes on from the counts in the store, told or not.
+        acknowledged = check(&path, &acknowledged)
+            .unwrap_or_else(|what| panic!("cycle {cycle}, seed {seed:#x}: {what}"));
     }
-    if acknowledged.iter().sum::<u64>() < CYCLES {
-        return Err("the children hardly committed anything".into());
-    }
-    Ok(())
+    assert!(acknowledged.iter().sum::<u64>() >= CYCLES, "the children hardly committed anything");
 }
 
 /// Checks that the acknowledged counts are in the store, and returns the counts that are.
@@ -247,18 +196,26 @@ mod joined {
         }
     }
 
-    pub(crate) fn stories<S: Tables>(store: &str) -> [Story; 2] {
-        let in_step = Story {
-            name: format!("{store}::kill_9_keeps_the_apps_row_the_record_and_the_projection_in_step"),
-            commit_for_ever: Box::new(|path| block_on(commit_for_ever::<S>(path))),
-            check: Box::new(|path, told| block_on(check::<S>(path, told))),
+    /// The tests of one store.
+    macro_rules! stories {
+        ($storage:ty) => {
+            #[test]
+            fn kill_9_keeps_the_apps_row_the_record_and_the_projection_in_step() {
+                let test = concat!(
+                    module_path!(),
+                    "::kill_9_keeps_the_apps_row_the_record_and_the_projection_in_step"
+                );
+                child::play(test, |path| block_on(commit_for_ever::<$storage>(path)));
+                kill_again_and_again(test, |path, told| block_on(check::<$storage>(path, told)));
+            }
+
+            #[test]
+            fn kill_9_keeps_a_projection_in_step_with_its_debts() {
+                let test = concat!(module_path!(), "::kill_9_keeps_a_projection_in_step_with_its_debts");
+                child::play(test, |path| block_on(owing::commit_for_ever::<$storage>(path)));
+                kill_again_and_again(test, |path, told| block_on(owing::check::<$storage>(path, told)));
+            }
         };
-        let owing = Story {
-            name: format!("{store}::kill_9_keeps_a_projection_in_step_with_its_debts"),
-            commit_for_ever: Box::new(|path| block_on(owing::commit_for_ever::<S>(path))),
-            check: Box::new(|path, told| block_on(owing::check::<S>(path, told))),
-        };
-        [in_step, owing]
     }
 
     /// A projection that cannot take some counts: it owes these records, and its table has all others. Each child
@@ -497,6 +454,8 @@ mod joined {
 
         use super::*;
 
+        stories!(RedbStorage);
+
         impl Tables for RedbStorage {
             fn open(path: &Path) -> Self {
                 Self::open(path).unwrap()
@@ -529,6 +488,8 @@ mod joined {
         use syncline_backends::sqlite::rusqlite::{OptionalExtension as _, Transaction};
 
         use super::*;
+
+        stories!(SqliteStorage);
 
         impl Tables for SqliteStorage {
             fn open(path: &Path) -> Self {

@@ -120,6 +120,22 @@
 //! # Whole apps
 //! [`AppSim`](app_sim::AppSim) plays an app's models, merges and work on several replicas, under crashes, failing stores,
 //! partitions, losses and wrong clocks, and [checks](app_sim) that they agree and that the app's own invariants hold.
+//! # Stores on files
+//! Three lists need a closure that opens the store at a path, and start processes of their own:
+//!
+//! ```
+//! # use syncline_testkit::FileStore;
+//! syncline_testkit::crash_tests!(crash, |path| FileStore::open(path));
+//! syncline_testkit::power_tests!(power, |path| FileStore::open(path));
+//! syncline_testkit::fault_tests!(faults, |path| FileStore::open(path));
+//! ```
+//!
+//! [`crash_tests!`] kills a process that writes, or opens the store, and is the second owner from another process.
+//! [`power_tests!`] judges by the calls of a process whether a loss of power could take back what was acknowledged or
+//! read. [`fault_tests!`] lets calls fail: full media, failed syncs, short writes. The last two need strace, but no
+//! privileges; where it is missing their tests are *ignored*. [`crash_join_tests!`] is for joined writes.
+//!
+//! [`FileStore`] passes all of them, and is short: start from it.
 //!
 //! # What else is here
 //! - [`replica_tests!`] runs a whole [replica] over the store, [`replication_tests!`] runs
@@ -142,12 +158,12 @@
 //! | | property of a store | checked by |
 //! |---|---|---|
 //! | S1 | `Ok`: all of it, otherwise nothing | `write_is_atomic`, `rejected_leaves_no_trace`, `behaves_like_a_sorted_map` |
-//! | S2 | an error at any operation: before or after, no mix | `write_is_atomic`, `rejected_leaves_no_trace`, with `break_medium` |
+//! | S2 | an error at any operation: before or after, no mix | `failed_write_is_told`, `failed_change_of_a_name_or_a_length_is_told`; `write_is_atomic`, `rejected_leaves_no_trace`, with `break_medium` |
 //! | S3 | a panic at any operation: as S2 | `write_is_atomic`, with `break_medium`; lost space is the store's own test |
-//! | S4 | a crash at any operation | the store's own test: only its medium knows what a crash loses. Here, a store dropped at every poll of a write (`write_is_atomic`) and a medium that stops for good (`break_medium`) |
-//! | S5 | `Ok` survives loss of power | the store's own test, as S4; `write_is_durable` covers reopening. There is no deferred durability to check |
-//! | S6 | a crash during recovery | `reopening_changes_nothing`, with `break_medium`; torn images are the store's own test |
-//! | S7 | a failed sync is not forgotten | `write_is_durable`, `writes_are_ordered`, with `break_medium` |
+//! | S4 | a crash at any operation | of the process: `kill_9_loses_nothing_acknowledged`, `kill_9_tears_no_batch`, a store dropped at every poll of a write (`write_is_atomic`), a medium that stops for good (`break_medium`). What a crash of the machine leaves of unsynced bytes is the store's own test |
+//! | S5 | `Ok` survives loss of power | `acknowledged_is_synced`, `new_files_are_synced_in_their_directory`, `seen_is_synced`: that the bytes are there, not that the store puts them together. There is no deferred durability to check |
+//! | S6 | a crash during recovery | `killed_while_opening_it_opens_again`, `failed_open_changes_nothing`, `reopening_changes_nothing` with `break_medium`; torn images are the store's own test |
+//! | S7 | a failed sync is not forgotten | `failed_sync_is_told`; `write_is_durable`, `writes_are_ordered`, with `break_medium` |
 //! | S8 | a read sees one state | `reads_are_never_torn`. A read is one call, so there are no anomalies between reads to look for |
 //! | S9 | no lost update | nothing to check: the seam has one writer and no read-modify-write; `second_owner_is_fenced` keeps it so |
 //! | S10 | a transaction sees its own writes | `join_sees_its_own_writes` of the [joins](join). A batch is data and cannot be read; the order of its operations: `later_ops_win` |
@@ -157,11 +173,11 @@
 //! | S14 | sizes | `sizes_are_kept` |
 //! | S15 | tables apart, range deletes inside | `delete_range_stays_inside`. There is one keyspace, its prefixes are the caller's |
 //! | S16 | a scan that failed says so | `scan_is_ordered` and, for keys, `reads_see_last_write`, with `break_medium`. There are no iterators to go on with |
-//! | S17 | a second opener | `second_owner_is_fenced`, within a process; two processes are the store's own test |
+//! | S17 | a second opener | `second_owner_is_fenced` within a process, `another_process_is_fenced` between two |
 //! | S18 | reopening changes nothing | `reopening_changes_nothing`; files of other versions are the store's own test |
 //! | S19 | space is given back, readers block no writer | space is the store's own soak test; `reads_see_last_write` reads beside writes |
 //! | S20 | dropped futures | `cancel_is_all_or_nothing` |
-//! | S21 | a full medium | `write_is_atomic`, `rejected_leaves_no_trace`, with `break_medium` |
+//! | S21 | a full medium | `full_medium_is_told`, `short_write_is_completed_or_told`; `write_is_atomic`, `rejected_leaves_no_trace`, with `break_medium` |
 
 mod broken;
 pub mod child;

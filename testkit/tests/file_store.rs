@@ -1,5 +1,7 @@
 //! Goal: the store on files that authors can start from keeps the whole contract. Method: the lists that it passes.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use async_trait::async_trait;
 use syncline::BoxError;
 use syncline_testkit::{FileStore, Fixture, crash_tests, fault_tests, power_tests, storage_tests};

@@ -47,6 +47,8 @@ pub(crate) enum Answer {
     Differs(String),
     /// The store could not be read, with its error.
     Unreadable(String),
+    /// A line of a child with a story of its own.
+    Told(String),
     /// The store panicked outside of a write.
     Panicked(String),
 }
@@ -107,6 +109,7 @@ impl Answer {
             Self::Holds(index) => format!("holds {index}"),
             Self::Differs(what) => format!("differs {}", in_one_line(what)),
             Self::Unreadable(error) => format!("unreadable {}", in_one_line(error)),
+            Self::Told(line) => format!("told {}", in_one_line(line)),
             Self::Panicked(what) => format!("panicked {}", in_one_line(what)),
         }
     }
@@ -123,6 +126,7 @@ impl Answer {
             "holds" => Self::Holds(rest.parse().ok()?),
             "differs" => Self::Differs(rest.into()),
             "unreadable" => Self::Unreadable(rest.into()),
+            "told" => Self::Told(rest.into()),
             "panicked" => Self::Panicked(rest.into()),
             _ => {
                 let outcome = OUTCOMES.into_iter().find(|outcome| word(outcome) == first)?;

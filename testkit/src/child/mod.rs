@@ -8,11 +8,14 @@
 //!
 //! The parent never opens the store itself: a store that hangs, aborts or panics ends a child, and the parent says in one
 //! sentence what the child was doing. A wait that takes longer than [`Opener::patience`] ends the test in the same way.
+//!
+//! A test of an app, or of a whole replica, can be its own child too: [`play`], [`tell`] and [`kill_after`].
 
 mod commands;
 mod judge;
 mod numbers;
 mod opener;
+mod own_story;
 mod parent;
 mod process;
 mod script;
@@ -22,6 +25,7 @@ pub(crate) use commands::{ANSWER, Answer, Command};
 pub(crate) use judge::Question;
 pub(crate) use numbers::Numbers;
 pub use opener::Opener;
+pub use own_story::{kill_after, play, tell};
 pub(crate) use parent::{Parent, run};
 pub(crate) use process::{Child, Wrapper, not_ok};
 pub(crate) use script::{Script, Size};

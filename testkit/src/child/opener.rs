@@ -35,8 +35,7 @@ impl<S: Storage> Opener<S> {
         test: &str,
         open: impl Fn(&Path) -> Result<S, E> + Send + Sync + 'static,
     ) -> Self {
-        // The test binary names its tests without the crate.
-        let test = test.split_once("::").map_or(test, |(_, name)| name).to_owned();
+        let test = name_in_binary(test).to_owned();
         let open = Box::new(move |path: &Path| open(path).map_err(Into::into));
         Self { test, open, patience: PATIENCE_DEFAULT, without: Vec::new(), join: None }
     }
@@ -67,6 +66,11 @@ impl<S: Storage> Opener<S> {
     pub fn without<N: Into<String>>(self, names: impl IntoIterator<Item = N>) -> Self {
         Self { without: names.into_iter().map(Into::into).collect(), ..self }
     }
+}
+
+/// The test binary names its tests without the crate.
+pub(super) fn name_in_binary(test: &str) -> &str {
+    test.split_once("::").map_or(test, |(_, name)| name)
 }
 
 impl<S> fmt::Debug for Opener<S> {

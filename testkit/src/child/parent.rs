@@ -13,6 +13,8 @@ use super::{Opener, Script, Size};
 
 /// Set in a child, to the name of its test.
 pub(super) const CHILD: &str = "SYNCLINE_TEST_CHILD";
+/// Set in a child with a story of its own, to the path that the story is about.
+pub(super) const CHILD_PATH: &str = "SYNCLINE_TEST_CHILD_PATH";
 
 /// The parent's side of one test.
 pub(crate) struct Parent {

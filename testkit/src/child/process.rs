@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::commands::ANSWER;
-use super::parent::CHILD;
+use super::parent::{CHILD, CHILD_PATH};
 use super::{Answer, Command, Numbers, Question, Script};
 use crate::storage::subject::Outcome;
 
@@ -35,9 +35,22 @@ pub(crate) struct Child {
 const LAST_WORDS_MAX: usize = 8;
 
 impl Child {
+    /// Starts a child that does as it is told.
     pub(super) fn start(
         test: &str,
         script: Script,
+        wrapper: &Wrapper,
+        patience: Duration,
+    ) -> Result<Self, String> {
+        let mut child = Self::spawn(test, Path::new(""), wrapper, patience)?;
+        child.send(&Command::Script(script))?;
+        Ok(child)
+    }
+
+    /// Starts a child of a test. `path` is for a child with a story of its own.
+    pub(super) fn spawn(
+        test: &str,
+        path: &Path,
         wrapper: &Wrapper,
         patience: Duration,
     ) -> Result<Self, String> {
@@ -53,8 +66,8 @@ impl Child {
         };
         // `--include-ignored`: the parent runs, so the child runs too.
         program.args([test, "--exact", "--nocapture", "--test-threads=1", "--include-ignored"]);
-        let pipes =
-            program.env(CHILD, test).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        program.env(CHILD, test).env(CHILD_PATH, path);
+        let pipes = program.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = pipes.spawn().map_err(failed)?;
         let (Some(commands), Some(output)) = (process.stdin.take(), process.stderr.take()) else {
             return Err("a child has no pipes".into());
@@ -88,7 +101,6 @@ impl Child {
             Answer::Hello(pid) => child.wrapped = (!wrapper.0.is_empty()).then_some(pid),
             other => return Err(format!("a child began with {other:?}")),
         }
-        child.send(&Command::Script(script))?;
         Ok(child)
     }
 

@@ -89,10 +89,15 @@ fn small(number: u32, rng: &mut Rng) -> WriteBatch {
         match rng.u8(..8) {
             0 => batch.delete(key),
             1 => batch.delete_range(KeyRange::prefix(key)),
-            _ => batch.put(key, pattern(VALUE_BYTES[rng.usize(..VALUE_BYTES.len())], number as u8)),
+            _ => batch.put(key, pattern(VALUE_BYTES[rng.usize(..VALUE_BYTES.len())], salt(number))),
         }
     }
     batch
+}
+
+/// By which the values of one batch are told from those of others.
+const fn salt(number: u32) -> u8 {
+    number.to_be_bytes()[3]
 }
 
 /// A key of some dozens, so that batches overwrite each other's, some of them long.
@@ -117,7 +122,7 @@ fn large(number: u32, ops: u32, rng: &mut Rng) -> WriteBatch {
             _ => rng.usize(..=most.min(200)),
         };
         bytes_left -= len;
-        batch.put(format!("large/{:06}", op ^ (number % 64)), pattern(len, number as u8));
+        batch.put(format!("large/{:06}", op ^ (number % 64)), pattern(len, salt(number)));
     }
     batch
 }

@@ -81,7 +81,7 @@ fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// Writes one line with one call, so that it is whole in the pipe, and in a trace of the calls.
-fn answer(answer: &Answer) {
+pub(super) fn answer(answer: &Answer) {
     let line = format!("\n{ANSWER}{}\n", answer.line());
     // If the parent is gone, there is nobody to tell.
     drop(std::io::stderr().write_all(line.as_bytes()));

@@ -1,6 +1,6 @@
 //! Which acknowledgements of a trace came before the bytes and the names that they rest on were synced.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use super::parse::{Call, Event, path_of_file, quoted};
@@ -56,8 +56,8 @@ struct Syncs<'a> {
     without: &'a [String],
     /// Everything that exists.
     names: BTreeSet<String>,
-    files: HashMap<String, Bytes>,
-    directories: HashMap<String, Bytes>,
+    files: BTreeMap<String, Bytes>,
+    directories: BTreeMap<String, Bytes>,
     /// Files that were opened so that each write is a sync.
     writes_through: HashSet<u64>,
     /// Memory that is a file: where it begins, how long it is, and the file.
@@ -81,8 +81,8 @@ pub(super) fn judge(
         place: place.to_string_lossy().into_owned(),
         without,
         names: there_before,
-        files: HashMap::new(),
-        directories: HashMap::new(),
+        files: BTreeMap::new(),
+        directories: BTreeMap::new(),
         writes_through: HashSet::new(),
         maps: Vec::new(),
         running: HashMap::new(),
@@ -148,13 +148,8 @@ impl Syncs<'_> {
             "close" => {
                 self.writes_through.remove(&descriptor(call.argument(0)));
             }
-            "dup" | "dup2" | "dup3" | "fcntl"
-                if name != "fcntl" || call.argument(1).starts_with("F_DUPFD") =>
-            {
-                if self.writes_through.contains(&descriptor(call.argument(0))) {
-                    self.writes_through.insert(returned);
-                }
-            }
+            "dup" | "dup2" | "dup3" => self.copied(call, returned),
+            "fcntl" if call.argument(1).starts_with("F_DUPFD") => self.copied(call, returned),
             "rename" | "link" | "symlink" => self.named(call, quoted(call.argument(0)), call.argument(1)),
             "renameat" | "renameat2" | "linkat" => {
                 let from = absolute(call.argument(0), call.argument(1));
@@ -202,12 +197,13 @@ impl Syncs<'_> {
                 Some(Answer::Outcome(number, Outcome::Ok, _)) => self.acknowledged(number),
                 Some(Answer::Seen(number)) => {
                     self.verdict.sights += 1;
-                    let unsynced = self.unsynced();
-                    self.verdict.seen = self
-                        .verdict
-                        .seen
-                        .take()
-                        .or_else(|| Some(format!("a reader has seen batch {number}, and {}", unsynced?)));
+                    // Another file may be written meanwhile: a log that is synced is copied into the database.
+                    let mut written = self.files.values().filter(|file| file.call == self.calls);
+                    if self.verdict.seen.is_none() && !written.any(Bytes::is_synced) {
+                        let what =
+                            format!("a reader has seen batch {number}, and no file with it is synced yet");
+                        self.verdict.seen = Some(what);
+                    }
                 }
                 _ => {}
             },
@@ -216,33 +212,36 @@ impl Syncs<'_> {
 
     fn acknowledged(&mut self, number: u32) {
         self.verdict.acknowledgements += 1;
-        let unsynced = match self.unsynced() {
+        let unsynced = match self.unsynced(&self.files) {
             None if !self.synced_since_call => Some("nothing was synced since it was called".to_owned()),
             unsynced => unsynced,
         };
-        let says = |what: Option<String>| Some(format!("batch {number} was acknowledged, and {}", what?));
-        let unnamed = self.directories.iter().find(|(_, directory)| !directory.is_synced());
-        let unnamed = unnamed.map(|(path, directory)| {
-            format!("the directory {} was not synced after {}", self.short(path), directory.last)
-        });
+        let unnamed = self.unsynced(&self.directories);
         let failed = self.files.iter().chain(&self.directories).find(|(_, bytes)| bytes.failed);
         let failed = failed.map(|(path, _)| format!("a sync of {} had failed", self.short(path)));
+        let says = |what: Option<String>| Some(format!("batch {number} was acknowledged, and {}", what?));
         let Verdict { acknowledged, names, forgotten, .. } = &mut self.verdict;
-        *forgotten = forgotten.take().or_else(|| says(failed));
         *acknowledged = acknowledged.take().or_else(|| says(unsynced));
         *names = names.take().or_else(|| says(unnamed));
+        *forgotten = forgotten.take().or_else(|| says(failed));
     }
 
-    /// A file that was not synced after its last write, and that write.
-    fn unsynced(&self) -> Option<String> {
-        let (path, file) = self.files.iter().find(|(_, file)| !file.is_synced())?;
-        let path = self.short(path);
-        Some(format!("{path} was not synced after {}", file.last))
+    /// Those that were not synced after their last change, and what changed them.
+    fn unsynced(&self, all: &BTreeMap<String, Bytes>) -> Option<String> {
+        let unsynced = all.iter().filter(|(_, bytes)| !bytes.is_synced());
+        let says: Vec<_> = unsynced
+            .map(|(path, bytes)| format!("{} was not synced after {}", self.short(path), bytes.last))
+            .collect();
+        (!says.is_empty()).then(|| says.join(", "))
     }
 
     fn short(&self, path: &str) -> String {
         let rest = path.strip_prefix(&self.place).unwrap_or(path).trim_start_matches('/');
-        if rest.is_empty() { "the directory above the path".into() } else { format!("`{rest}`") }
+        match self.directories.contains_key(path) {
+            true if rest.is_empty() => "the directory above the path".into(),
+            true => format!("the directory `{rest}`"),
+            false => format!("`{rest}`"),
+        }
     }
 
     fn is_inside(&self, path: &str) -> bool {
@@ -318,6 +317,12 @@ impl Syncs<'_> {
             self.created(call, Some(path));
         } else if has("O_TRUNC") {
             self.change_file(&path, call);
+        }
+    }
+
+    fn copied(&mut self, call: &Call, returned: u64) {
+        if self.writes_through.contains(&descriptor(call.argument(0))) {
+            self.writes_through.insert(returned);
         }
     }
 

@@ -58,7 +58,6 @@ impl Sources {
                 (comment, is_test) = (String::new(), false);
             }
         }
-        self.take_named_at_run_time(source);
         if file.starts_with("testkit/src/sim/") {
             self.take_failures_of_the_simulator(source);
         }
@@ -69,15 +68,6 @@ impl Sources {
         let prefix = test.split('_').next().unwrap_or_default().to_uppercase();
         proven.extend(is_number(&prefix).then_some(prefix));
         proven.extend(numbers);
-    }
-
-    /// Tests without the usual harness: `format!("{store}::name_of_the_test")`.
-    fn take_named_at_run_time(&mut self, source: &str) {
-        if source.contains("libtest_mimic::run(") {
-            for name in source.split("}::").skip(1) {
-                self.prove(word(name), Vec::new());
-            }
-        }
     }
 
     /// The simulator names what it finds by number: `"Y1 peers converge"`.
@@ -130,6 +120,9 @@ fn properties_of_the_kit() -> BTreeSet<&'static str> {
     }
     let lists = [
         syncline_testkit::for_each_storage_property!([names]),
+        syncline_testkit::for_each_crash_property!([names]),
+        syncline_testkit::for_each_power_property!([names]),
+        syncline_testkit::for_each_fault_property!([names]),
         syncline_testkit::for_each_join_property!([names]),
         syncline_testkit::for_each_replica_property!([names]),
         syncline_testkit::for_each_joined_replica_property!([names]),
