@@ -32,6 +32,18 @@ macro_rules! for_each_crash_property {
     };
 }
 
+/// The list for joined writes, as a macro.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! for_each_crash_join_property {
+    ([$($callback:tt)*] $($arguments:tt)*) => {
+        $($callback)*! {
+            [$($arguments)*]
+            kill_9_keeps_rows_and_batches_in_step
+        }
+    };
+}
+
 /// Makes a module of the given name with one test for each property of the [list of crashes](mod@crate::crash).
 ///
 /// The closure opens the store at a path, as a file or as a directory:
@@ -52,10 +64,7 @@ macro_rules! crash_tests {
 #[macro_export]
 macro_rules! crash_join_tests {
     ($module:ident, $fixture:expr $(,)?) => {
-        $crate::child_test_module! {
-            [crash, $module, joining, $fixture]
-            kill_9_keeps_rows_and_batches_in_step
-        }
+        $crate::for_each_crash_join_property! { [$crate::child_test_module] crash, $module, joining, $fixture }
     };
 }
 

@@ -153,13 +153,15 @@ pub(crate) const PROPERTIES: &[Property] = &[
         id: "S2",
         says: "An error at any operation of the medium, once or from then on, leaves the state before the write or the one \
                after it, never a mix. A store that lives on shows it, or refuses everything until it is reopened.",
-        method: "Every operation of the medium fails in turn (`Fixture::break_medium`).",
+        method: "Every operation of the medium fails in turn (`Fixture::break_medium`), or every call to the system.",
         catches: "A prefix that stays; leftovers that the next write takes along; a half-applied transaction that can \
                   still be committed.",
         limits: "",
         proof: Tests(&[
             "write_is_atomic",
             "rejected_leaves_no_trace",
+            "failed_write_is_told",
+            "failed_change_of_a_name_or_a_length_is_told",
             "after_an_io_error_the_store_refuses_until_it_is_reopened",
         ]),
     },
@@ -180,26 +182,36 @@ pub(crate) const PROPERTIES: &[Property] = &[
         id: "S4",
         says: "After a crash at any operation, whatever became of writes that were not synced (none, all, a prefix, some, \
                torn, garbage), the store is as before the write or as after it; as after it, if `Ok` was returned.",
-        method: "Images of the medium after each operation, for redb; kill -9 of a child process, for every store in a file.",
+        method: "Images of the medium after each operation, for redb; kill -9 of a child process, and its calls under \
+                 strace, for every store in a file.",
         catches: "`Ok` before the sync; a recovery that takes a part.",
-        limits: "kill -9 cannot find a missing sync. For SQLite and sled there are no images, only checks of what they are \
-                 told to do.",
+        limits: "kill -9 cannot find a missing sync, and a trace of calls shows that the bytes are there, not that a \
+                 recovery takes them. For SQLite and sled there are no images.",
         proof: Tests(&[
             "two_phase_writes_survive_power_loss_also_in_recovery",
             "one_phase_writes_survive_power_loss_also_in_recovery",
             "power_lost_at_any_operation_leaves_a_whole_store",
             "the_survey_finds_a_write_that_was_acknowledged_before_it_was_synced",
             "kill_9_loses_nothing_acknowledged",
+            "kill_9_tears_no_batch",
+            "kill_9_keeps_rows_and_batches_in_step",
         ]),
     },
     Property {
         id: "S5",
         says: "What a store returned `Ok` for survives loss of power.",
-        method: "As S4; and reopening after every write.",
+        method: "As S4; and reopening after every write. Under strace, each file that was written is synced, and so is \
+                 its name, when a write is acknowledged.",
         catches: "A sync at every n-th write only; a medium that does not sync.",
         limits: "There is no deferred durability.",
         proof: Tests(&[
             "write_is_durable",
+            "acknowledged_is_synced",
+            "new_files_are_synced_in_their_directory",
+            "seen_is_synced",
+            "synchronous_normal_acknowledges_before_the_sync",
+            "a_deleted_journal_comes_back",
+            "a_flush_is_no_sync",
             "two_phase_writes_survive_power_loss_also_in_recovery",
             "the_survey_finds_a_medium_that_does_not_sync",
             "a_commit_is_flushed_in_full_and_the_log_is_a_write_ahead_log",
@@ -215,6 +227,8 @@ pub(crate) const PROPERTIES: &[Property] = &[
             "two_phase_writes_survive_power_loss_also_in_recovery",
             "quick_repair_writes_survive_power_loss_also_in_recovery",
             "reopening_changes_nothing",
+            "killed_while_opening_it_opens_again",
+            "failed_open_changes_nothing",
         ]),
     },
     Property {
@@ -225,6 +239,7 @@ pub(crate) const PROPERTIES: &[Property] = &[
         limits: "",
         proof: Tests(&[
             "a_failed_sync_is_never_taken_for_a_good_one",
+            "failed_sync_is_told",
             "write_is_durable",
             "writes_are_ordered",
         ]),
@@ -325,6 +340,7 @@ pub(crate) const PROPERTIES: &[Property] = &[
         limits: "",
         proof: Tests(&[
             "second_owner_is_fenced",
+            "another_process_is_fenced",
             "a_second_process_is_refused_and_one_that_ends_without_closing_leaves_the_file_whole",
             "a_second_process_is_refused_and_one_that_ends_without_closing_leaves_the_store_whole",
             "a_second_process_may_read_but_not_write_and_one_that_ends_without_closing_leaves_the_file_whole",
@@ -374,6 +390,8 @@ pub(crate) const PROPERTIES: &[Property] = &[
         limits: "",
         proof: Tests(&[
             "write_is_atomic",
+            "full_medium_is_told",
+            "short_write_is_completed_or_told",
             "a_full_disk_is_told_truthfully_and_forgotten_once_there_is_space",
             "a_disk_that_fills_up_loses_nothing_acknowledged",
         ]),

@@ -48,6 +48,8 @@ impl Sources {
                 let numbers = numbers_in(line);
                 self.cited.extend(numbers.into_iter().map(|number| (number, file.to_owned())));
                 comment = comment + line + "\n";
+            } else if line == "strace_test! {" {
+                is_test = true;
             } else if line.starts_with("#[") {
                 is_test |= ["#[test]", "#[tokio::test"].iter().any(|test| line.starts_with(test));
             } else {
@@ -121,6 +123,7 @@ fn properties_of_the_kit() -> BTreeSet<&'static str> {
     let lists = [
         syncline_testkit::for_each_storage_property!([names]),
         syncline_testkit::for_each_crash_property!([names]),
+        syncline_testkit::for_each_crash_join_property!([names]),
         syncline_testkit::for_each_power_property!([names]),
         syncline_testkit::for_each_fault_property!([names]),
         syncline_testkit::for_each_join_property!([names]),
