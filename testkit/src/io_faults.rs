@@ -24,7 +24,9 @@ use std::collections::BTreeSet;
 use fastrand::Rng;
 use syncline::Storage;
 
-use crate::child::{Child, Command, Numbers, Opener, Parent, Question, Script, Size, Wrapper, run};
+use crate::child::{
+    Child, Command, NoAnswer, Numbers, Opener, Parent, Question, Script, Size, Wrapper, not_ok, run,
+};
 use crate::storage::subject::Outcome;
 use crate::strace::Traced;
 
@@ -41,6 +43,7 @@ macro_rules! for_each_fault_property {
             failed_sync_is_told
             failed_open_changes_nothing
             failed_change_of_a_name_or_a_length_is_told
+            killed_at_any_call_tears_no_batch
         }
     };
 }
@@ -114,11 +117,69 @@ pub fn short_write_is_completed_or_told<S: Storage>(opener: &Opener<S>) {
             parent.begin_again()?;
             let child = parent.child_under(script(parent), &Wrapper(shell.map(Into::into).to_vec()))?;
             meet(parent, child)
-                .and_then(|history| judge(parent, &history))
+                .and_then(|history| judge(parent, script(parent), &history))
                 .map_err(|what| format!("with files of at most {blocks} blocks: {what}"))?;
         }
         Ok(())
     });
+}
+
+/// The child is killed when it makes a call that writes, syncs, renames, removes or cuts a file: not at a moment that
+/// luck finds, as in the [list of crashes](mod@crate::crash), but at each of its calls.
+pub fn killed_at_any_call_tears_no_batch<S: Storage>(opener: &Opener<S>) {
+    run("killed_at_any_call_tears_no_batch", opener, |parent| {
+        let script = parent.script(Size::Large);
+        let calls = [&WRITES[..], &SYNCS, &CHANGES].concat();
+        let (mut child, traced) = Traced::start(parent, script, &[])?;
+        child.must_open(&parent.path())?;
+        child.must(&Command::Write(Numbers::up_to(LARGE_BATCHES)))?;
+        child.close()?;
+        child.finish()?;
+        let (most, files) = traced.calls(&calls)?;
+        let mut deaths = 0;
+        for at in drawn(most, &mut parent.rng()) {
+            parent.begin_again()?;
+            let fault = injected(&calls, &files, &format!("signal=KILL:when={at}"));
+            let (child, _) = Traced::start(parent, script, &fault)?;
+            let (history, died) = die(parent, child)?;
+            deaths += u32::from(died);
+            judge(parent, script, &history)
+                .map_err(|what| format!("killed at call {at} of a thread: {what}"))?;
+        }
+        if deaths == 0 && most > 0 {
+            return Err("strace has killed no child, so that this list has judged nothing".into());
+        }
+        Ok(())
+    });
+}
+
+/// Enough for hundreds of calls: up to some thousand operations.
+const LARGE_BATCHES: u32 = 3;
+
+/// Lets a child write until it is killed. Returns whether it was.
+fn die(parent: &Parent, mut child: Child) -> Result<(History, bool), String> {
+    let mut history = History { candidates: vec![Numbers::default()], rejected: Numbers::default() };
+    match child.open(&parent.path()) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Err(format!("the store cannot be opened: {error}")),
+        Err(NoAnswer::Ended(_)) => return Ok((history, true)),
+        Err(why) => return Err(why.into()),
+    }
+    for number in 1..=LARGE_BATCHES {
+        let with = history.candidates[0].with(number);
+        match child.write(number) {
+            Ok((Outcome::Ok, _)) => history.candidates = vec![with],
+            Ok((outcome, error)) => return Err(not_ok(number, &outcome, &error)),
+            Err(NoAnswer::Ended(_)) => {
+                history.candidates.push(with);
+                return Ok((history, true));
+            }
+            Err(why) => return Err(why.into()),
+        }
+    }
+    // It may be killed while it closes the store.
+    let died = child.close().is_err();
+    Ok((history, died))
 }
 
 fn script(parent: &Parent) -> Script {
@@ -138,7 +199,7 @@ fn each_call_fails<S: Storage>(
         if history.candidates != [Numbers::up_to(BATCHES)] {
             return Err("a write failed without any fault".into());
         }
-        judge(parent, &history).map_err(|what| format!("without any fault: {what}"))?;
+        judge(parent, script(parent), &history).map_err(|what| format!("without any fault: {what}"))?;
         let (most, files) = traced.calls(calls)?;
         if most == 0 {
             eprintln!("{property}: the store makes no such call: {}", calls.join(", "));
@@ -153,18 +214,23 @@ fn each_call_fails<S: Storage>(
 
 /// Lets one call, or all from one on, fail in a new store.
 fn one_fault(parent: &Parent, calls: &[&str], files: &BTreeSet<String>, fault: &str) -> Result<(), String> {
+    parent.begin_again()?;
+    let (child, traced) = Traced::start(parent, script(parent), &injected(calls, files, fault))?;
+    let history = meet(parent, child)?;
+    judge(parent, script(parent), &history)?;
+    traced.verdict(&[])?.forgotten.map_or(Ok(()), Err)
+}
+
+/// The arguments to strace by which these calls to these files meet a fault.
+fn injected(calls: &[&str], files: &BTreeSet<String>, fault: &str) -> Vec<String> {
     // A `?` stands before a call that not every machine has.
-    let calls: Vec<_> = calls.iter().map(|call| format!("?{call}")).collect();
-    let mut arguments = vec!["-e".into(), format!("inject={}:{fault}", calls.join(","))];
+    let names: Vec<_> = calls.iter().map(|call| format!("?{call}")).collect();
+    let mut arguments = vec!["-e".into(), format!("inject={}:{fault}", names.join(","))];
     // The trace of syncs is judged, so it must have all calls; and nothing but the store syncs.
-    if calls != SYNCS.map(|call| format!("?{call}")) {
+    if calls != SYNCS {
         arguments.extend(files.iter().flat_map(|file| ["-P".into(), file.clone()]));
     }
-    parent.begin_again()?;
-    let (child, traced) = Traced::start(parent, script(parent), &arguments)?;
-    let history = meet(parent, child)?;
-    judge(parent, &history)?;
-    traced.verdict(&[])?.forgotten.map_or(Ok(()), Err)
+    arguments
 }
 
 /// The calls that fail: all if there are few or if there is time, otherwise the first, the last, and some in between.
@@ -257,9 +323,8 @@ fn opens(parent: &Parent, child: &mut Child) -> Result<bool, String> {
 }
 
 /// Lets a child without faults judge what is there, and go on.
-fn judge(parent: &Parent, history: &History) -> Result<(), String> {
-    let mut child =
-        parent.opened(script(parent)).map_err(|what| format!("then, without the fault, {what}"))?;
+fn judge(parent: &Parent, script: Script, history: &History) -> Result<(), String> {
+    let mut child = parent.opened(script).map_err(|what| format!("then, without the fault, {what}"))?;
     let index = child.judge(&history.question())?;
     let more = BATCHES + 1;
     child.must(&Command::Write(Numbers(vec![more])))?;

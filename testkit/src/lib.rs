@@ -160,7 +160,7 @@
 //! | S1 | `Ok`: all of it, otherwise nothing | `write_is_atomic`, `rejected_leaves_no_trace`, `behaves_like_a_sorted_map` |
 //! | S2 | an error at any operation: before or after, no mix | `failed_write_is_told`, `failed_change_of_a_name_or_a_length_is_told`; `write_is_atomic`, `rejected_leaves_no_trace`, with `break_medium` |
 //! | S3 | a panic at any operation: as S2 | `write_is_atomic`, with `break_medium`; lost space is the store's own test |
-//! | S4 | a crash at any operation | of the process: `kill_9_loses_nothing_acknowledged`, `kill_9_tears_no_batch`, a store dropped at every poll of a write (`write_is_atomic`), a medium that stops for good (`break_medium`). What a crash of the machine leaves of unsynced bytes is the store's own test |
+//! | S4 | a crash at any operation | of the process: `kill_9_loses_nothing_acknowledged`, `kill_9_tears_no_batch`, `killed_at_any_call_tears_no_batch`, a store dropped at every poll of a write (`write_is_atomic`), a medium that stops for good (`break_medium`). What a crash of the machine leaves of unsynced bytes is the store's own test |
 //! | S5 | `Ok` survives loss of power | `acknowledged_is_synced`, `new_files_are_synced_in_their_directory`, `seen_is_synced`: that the bytes are there, not that the store puts them together. There is no deferred durability to check |
 //! | S6 | a crash during recovery | `killed_while_opening_it_opens_again`, `failed_open_changes_nothing`, `reopening_changes_nothing` with `break_medium`; torn images are the store's own test |
 //! | S7 | a failed sync is not forgotten | `failed_sync_is_told`; `write_is_durable`, `writes_are_ordered`, with `break_medium` |

@@ -38,11 +38,13 @@ impl Question {
             return "nothing may be there".into();
         };
         let is = |numbers: &[u32]| script.state(&Numbers(numbers.to_vec())) == *found;
-        for len in (0..certain.0.len()).rev().take(EXPLANATIONS_MAX) {
-            let (kept, lost) = certain.0.split_at(len);
-            if is(kept) {
-                return format!("acknowledged batches are lost: {} of {certain}", Numbers(lost.to_vec()));
+        let mut state = SortedMap::new();
+        for (at, &number) in certain.0.iter().enumerate() {
+            if state == *found {
+                let lost = Numbers(certain.0[at..].to_vec());
+                return format!("acknowledged batches are lost: {lost} of {certain}");
             }
+            script.apply(&mut state, number);
         }
         for at in (0..certain.0.len()).rev().take(EXPLANATIONS_MAX) {
             let mut kept = certain.0.clone();
@@ -72,7 +74,7 @@ impl Question {
     }
 }
 
-/// How many states are tried to explain one that is none of the candidates.
+/// How many of the last batches are tried as the one that is lost.
 const EXPLANATIONS_MAX: usize = 40;
 
 impl fmt::Display for Question {

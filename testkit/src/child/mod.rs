@@ -27,5 +27,5 @@ pub(crate) use numbers::Numbers;
 pub use opener::Opener;
 pub use own_story::{kill_after, play, tell};
 pub(crate) use parent::{Parent, run};
-pub(crate) use process::{Child, Wrapper, not_ok};
+pub(crate) use process::{Child, NoAnswer, Wrapper, not_ok};
 pub(crate) use script::{Script, Size};

@@ -32,6 +32,23 @@ pub(crate) struct Child {
     patience: Duration,
 }
 
+/// Why an answer did not come.
+#[derive(Debug)]
+pub(crate) enum NoAnswer {
+    Hangs(String),
+    Ended(String),
+    Other(String),
+}
+
+/// The sentence for the failure of a test.
+impl From<NoAnswer> for String {
+    fn from(why: NoAnswer) -> Self {
+        match why {
+            NoAnswer::Hangs(what) | NoAnswer::Ended(what) | NoAnswer::Other(what) => what,
+        }
+    }
+}
+
 const LAST_WORDS_MAX: usize = 8;
 
 impl Child {
@@ -104,7 +121,7 @@ impl Child {
         Ok(child)
     }
 
-    pub(crate) fn send(&mut self, command: &Command) -> Result<(), String> {
+    pub(crate) fn send(&mut self, command: &Command) -> Result<(), NoAnswer> {
         let line = format!("{}\n", command.line());
         match self.commands.as_mut().map(|commands| commands.write_all(line.as_bytes())) {
             Some(Ok(())) => Ok(()),
@@ -113,18 +130,21 @@ impl Child {
     }
 
     /// Waits for the next answer. `doing` is the verb of what the child was told, for the sentence if it does not come.
-    pub(crate) fn answer(&mut self, doing: &str) -> Result<Answer, String> {
+    pub(crate) fn answer(&mut self, doing: &str) -> Result<Answer, NoAnswer> {
         self.answer_within(self.patience, doing)
     }
 
-    pub(crate) fn answer_within(&mut self, patience: Duration, doing: &str) -> Result<Answer, String> {
+    pub(crate) fn answer_within(&mut self, patience: Duration, doing: &str) -> Result<Answer, NoAnswer> {
         match self.answers.recv_timeout(patience) {
-            Ok(Answer::Panicked(what)) => Err(format!("the store panicked when it was to {doing}: {what}")),
+            Ok(Answer::Panicked(what)) => {
+                Err(NoAnswer::Other(format!("the store panicked when it was to {doing}: {what}")))
+            }
             Ok(answer) => Ok(answer),
             Err(RecvTimeoutError::Timeout) => {
                 let last_words = self.last_words();
                 self.end();
-                Err(format!("the store hangs: it was to {doing} for {patience:?}{last_words}"))
+                let what = format!("the store hangs: it was to {doing} for {patience:?}{last_words}");
+                Err(NoAnswer::Hangs(what))
             }
             Err(RecvTimeoutError::Disconnected) => Err(self.ended(doing)),
         }
@@ -135,11 +155,12 @@ impl Child {
         self.answers.recv_timeout(within).ok()
     }
 
-    fn ended(&mut self, doing: &str) -> String {
+    fn ended(&mut self, doing: &str) -> NoAnswer {
         let status = self.process.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
         // The reading thread may still be about to note the last lines: it ends when the pipe does.
         while self.answers.recv().is_ok() {}
-        format!("the process ended by itself when it was to {doing}: {status}{}", self.last_words())
+        let last_words = self.last_words();
+        NoAnswer::Ended(format!("the process ended by itself when it was to {doing}: {status}{last_words}"))
     }
 
     fn last_words(&self) -> String {
@@ -148,12 +169,12 @@ impl Child {
     }
 
     /// Opens the store, or returns the error with which that was refused.
-    pub(crate) fn open(&mut self, path: &Path) -> Result<Result<(), String>, String> {
+    pub(crate) fn open(&mut self, path: &Path) -> Result<Result<(), String>, NoAnswer> {
         self.send(&Command::Open(path.to_owned()))?;
         match self.answer("open")? {
             Answer::Opened => Ok(Ok(())),
             Answer::Refused(error) => Ok(Err(error)),
-            other => Err(format!("the child opened the store and said {other:?}")),
+            other => Err(NoAnswer::Other(format!("the child opened the store and said {other:?}"))),
         }
     }
 
@@ -167,7 +188,7 @@ impl Child {
     }
 
     /// Writes one batch.
-    pub(crate) fn write(&mut self, number: u32) -> Result<(Outcome, String), String> {
+    pub(crate) fn write(&mut self, number: u32) -> Result<(Outcome, String), NoAnswer> {
         self.send(&Command::Write(Numbers(vec![number])))?;
         loop {
             match self.answer(&format!("write batch {number}"))? {
@@ -176,7 +197,11 @@ impl Child {
                     self.answer("write")?;
                     return Ok((outcome, error));
                 }
-                other => return Err(format!("the child wrote batch {number} and said {other:?}")),
+                other => {
+                    return Err(NoAnswer::Other(format!(
+                        "the child wrote batch {number} and said {other:?}"
+                    )));
+                }
             }
         }
     }

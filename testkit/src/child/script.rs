@@ -38,6 +38,10 @@ const VALUE_BYTES_MAX: usize = 1 << 20;
 const MARKS_KEPT: u32 = 24;
 
 impl Script {
+    /// How many batches in a row have all sizes of a script.
+    #[allow(clippy::cast_possible_truncation, reason = "a handful")]
+    pub(crate) const SIZES: u32 = LARGE_OPS.len() as u32;
+
     pub(crate) const fn new(seed: u64, size: Size) -> Self {
         Self { seed, size }
     }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use syncline::Storage;
 
-use crate::child::{Answer, Child, Command, Numbers, Opener, Parent, Question, Script, Size, not_ok, run};
+use crate::child::{
+    Answer, Child, Command, NoAnswer, Numbers, Opener, Parent, Question, Script, Size, not_ok, run,
+};
 use crate::storage::subject::Outcome;
 
 /// A refusal and a takeover are both short; a second opener that has not answered for so long waits for the first.
@@ -71,7 +73,7 @@ fn opens(parent: &Parent, child: &mut Child, who: &str) -> Result<bool, String> 
         Ok(Answer::Opened) => Ok(true),
         Ok(Answer::Refused(_)) => Ok(false),
         Ok(other) => Err(format!("{who} said {other:?}")),
-        Err(what) if what.contains("hangs") => Err(format!("{who} has waited for {patience:?}")),
-        Err(what) => Err(format!("{who}: {what}")),
+        Err(NoAnswer::Hangs(_)) => Err(format!("{who} has waited for {patience:?}")),
+        Err(why) => Err(format!("{who}: {}", String::from(why))),
     }
 }

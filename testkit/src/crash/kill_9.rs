@@ -28,7 +28,7 @@ pub fn kill_9_tears_no_batch<S: Storage>(opener: &Opener<S>) {
     const CYCLES: u32 = 8;
     run("kill_9_tears_no_batch", opener, |parent| {
         let script = parent.script(Size::Large);
-        let mut moment = InTheMiddle { rng: parent.rng(), script, slowest_op: Duration::ZERO };
+        let mut moment = InTheMiddle { rng: parent.rng(), script, op: None };
         again_and_again(parent, CYCLES, Size::Large, Command::Write, &mut moment)
     });
 }
@@ -134,34 +134,35 @@ impl Moment for AfterAcknowledgements {
 struct InTheMiddle {
     rng: Rng,
     script: Script,
-    /// The longest time that one operation of a batch took.
-    slowest_op: Duration,
+    /// The shortest time that one operation of a large batch took, once there was one.
+    op: Option<Duration>,
 }
 
 impl Moment for InTheMiddle {
     fn wait(&mut self, child: &mut Child, progress: &mut Progress) -> Result<(), String> {
-        // The first child writes each size once, and so shows how long they take.
-        let target = match self.slowest_op.is_zero() {
-            true => progress.acknowledged + 7,
-            false => progress.acknowledged + 1 + self.rng.u32(..3),
+        let next = progress.acknowledged + 1;
+        let target = match self.op {
+            // The first child writes each size once, and so shows how long they take.
+            None => next + Script::SIZES,
+            Some(_) => {
+                (next..next + Script::SIZES / 2).max_by_key(|number| self.script.ops(*number)).unwrap_or(next)
+            }
         };
         loop {
             progress.note(child.answer("write")?)?;
+            let whole = self.op.unwrap_or_default() * self.script.ops(target);
             if progress.called == target {
-                let whole = self.slowest_op * self.script.ops(target);
                 if let Some(answer) = child.glance(whole.mul_f32(self.rng.f32())) {
                     progress.note(answer)?;
                 }
                 return Ok(());
             }
-            if progress.acknowledged == progress.called {
-                continue;
-            }
             let clock = Stopwatch::start();
             progress.note(child.answer("write")?)?;
-            let ops = self.script.ops(progress.called);
+            let ops = self.script.ops(progress.acknowledged);
             if ops >= 1_000 {
-                self.slowest_op = self.slowest_op.max(clock.elapsed() / ops);
+                let op = clock.elapsed() / ops;
+                self.op = Some(self.op.map_or(op, |least| least.min(op)));
             }
         }
     }

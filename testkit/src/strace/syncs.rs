@@ -396,3 +396,95 @@ fn absolute(directory: &str, name: &str) -> Option<String> {
     }
     Some(format!("{}/{name}", path_of_file(directory)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse::events;
+    use super::*;
+
+    /// Judges a trace of one batch: the lines, between the call of the write and its acknowledgement.
+    fn judged(before: &str, lines: &str) -> Verdict {
+        let marker = |text: &str| format!("1 write(2<pipe:[9]>, \"\\n@syncline {text}\\n\", 9) = 9\n");
+        let trace = format!("{before}\n{}{lines}\n{}", marker("calls 1"), marker("ok 1"));
+        judge(
+            &events(&trace),
+            Path::new("/p"),
+            BTreeSet::from(["/p".into(), "/p/log".into()]),
+            &["-shm".into()],
+        )
+    }
+
+    fn unsynced(before: &str, lines: &str) -> String {
+        judged(before, lines).acknowledged.unwrap_or_default()
+    }
+
+    const WRITE: &str = "1 pwrite64(3</p/log>, \"x\", 1, 0) = 1\n";
+    const SYNC: &str = "1 fdatasync(3</p/log>) = 0\n";
+
+    #[test]
+    fn a_write_counts_as_durable_only_once_it_was_synced() {
+        assert_eq!(unsynced("", &[WRITE, SYNC].concat()), "");
+        assert!(unsynced("", &[SYNC, WRITE].concat()).contains("`log` was not synced after pwrite64"));
+        assert!(unsynced("", "").contains("nothing was synced"));
+        // Another file, and one that is not the store's.
+        let other = "1 fsync(4</p/other>) = 0\n1 fsync(4</elsewhere>) = 0";
+        assert!(unsynced("", &[WRITE, other].concat()).contains("`log` was not synced"));
+        let shm = "1 pwrite64(5</p/store-shm>, \"x\", 1, 0) = 1\n";
+        assert_eq!(unsynced("", &[shm, WRITE, SYNC].concat()), "");
+    }
+
+    #[test]
+    fn a_sync_that_began_before_the_write_had_ended_does_not_count() {
+        let lines = "1 pwrite64(3</p/log>, \"x\", 1, 0 <unfinished ...>\n2 fdatasync(3</p/log> <unfinished ...>\n\
+            1 <... pwrite64 resumed>) = 1\n2 <... fdatasync resumed>) = 0";
+        assert!(unsynced("", lines).contains("`log` was not synced"));
+    }
+
+    #[test]
+    fn a_file_may_be_opened_so_that_each_write_syncs() {
+        for flag in ["O_DSYNC", "O_SYNC"] {
+            let open = format!("1 openat(AT_FDCWD</>, \"/p/log\", O_RDWR|{flag}) = 3</p/log>");
+            assert_eq!(unsynced(&open, WRITE), "");
+            assert!(unsynced(&format!("{open}\n1 close(3</p/log>) = 0"), WRITE).contains("`log`"));
+        }
+        assert_eq!(unsynced("", "1 pwritev2(3</p/log>, [], 1, 0, RWF_DSYNC) = 1"), "");
+    }
+
+    #[test]
+    fn a_file_in_memory_is_written_by_every_batch() {
+        let map = "1 mmap(NULL, 8192, PROT_READ|PROT_WRITE, MAP_SHARED, 3</p/log>, 0) = 0x7000";
+        assert_eq!(unsynced(map, "1 msync(0x7000, 4096, MS_SYNC) = 0"), "");
+        assert!(
+            unsynced(map, "1 msync(0x7000, 4096, MS_ASYNC) = 0").contains("`log` was not synced after mmap")
+        );
+        assert!(unsynced(map, "").contains("`log` was not synced after mmap"));
+    }
+
+    #[test]
+    fn names_are_synced_with_their_directory_and_bytes_go_with_the_name() {
+        let new = "1 openat(AT_FDCWD</>, \"/p/new\", O_RDWR|O_CREAT, 0666) = 4</p/new>\n\
+            1 write(4</p/new>, \"x\", 1) = 1\n1 rename(\"/p/new\", \"/p/log\") = 0\n";
+        let verdict = judged("", new);
+        assert!(verdict.acknowledged.unwrap().contains("`log` was not synced after write"));
+        assert!(verdict.names.unwrap().contains("after rename of `log`"));
+        let synced = "1 fsync(4</p/log>) = 0\n1 fsync(5</p>) = 0";
+        let verdict = judged("", &[new, synced].concat());
+        assert_eq!((verdict.acknowledged, verdict.names), (None, None));
+        let unlinked = judged("", &[WRITE, SYNC, "1 unlinkat(7</p>, \"old\", 0) = 0"].concat());
+        assert!(
+            unlinked.names.unwrap().contains("the directory above the path was not synced after unlinkat")
+        );
+    }
+
+    #[test]
+    fn a_sync_after_one_that_failed_says_nothing() {
+        let failed = "1 fdatasync(3</p/log>) = -1 EIO (Input/output error) (INJECTED)\n";
+        assert!(
+            judged("", &[WRITE, failed, SYNC].concat())
+                .forgotten
+                .unwrap()
+                .contains("a sync of `log` had failed")
+        );
+        assert_eq!(judged("", &[WRITE, failed, WRITE, SYNC].concat()).forgotten, None);
+    }
+}

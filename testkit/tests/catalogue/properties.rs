@@ -194,6 +194,7 @@ pub(crate) const PROPERTIES: &[Property] = &[
             "the_survey_finds_a_write_that_was_acknowledged_before_it_was_synced",
             "kill_9_loses_nothing_acknowledged",
             "kill_9_tears_no_batch",
+            "killed_at_any_call_tears_no_batch",
             "kill_9_keeps_rows_and_batches_in_step",
         ]),
     },
