@@ -1,5 +1,5 @@
-//! Goal: engines in settings that lose what they have acknowledged are found. Method: each of them must fail the list of
-//! power, by the file that was not synced.
+//! Goal: engines in settings that lose what they have acknowledged are found, and so is an app whose rows are in no
+//! transaction. Method: each of them must fail its list, with a sentence that says what is wrong.
 
 #![allow(
     clippy::unwrap_used,
@@ -189,6 +189,61 @@ mod sled {
             }
             self.0.apply_batch(rows).and_then(|()| self.0.flush()).map_err(WriteError::unknown)?;
             Ok(())
+        }
+    }
+}
+
+#[cfg(feature = "sqlite")]
+mod rows_beside_the_transaction {
+    use super::*;
+
+    use std::fs::{self, OpenOptions};
+    use std::io::Write as _;
+    use std::path::PathBuf;
+    use std::sync::OnceLock;
+
+    use syncline::BoxError;
+    use syncline_backends::SqliteStorage;
+    use syncline_backends::sqlite::rusqlite::Transaction;
+    use syncline_testkit::crash::kill_9_keeps_rows_and_batches_in_step;
+    use syncline_testkit::{Fixture, JoinFixture};
+
+    #[test]
+    fn rows_in_a_file_of_their_own_get_out_of_step() {
+        let test = concat!(module_path!(), "::rows_in_a_file_of_their_own_get_out_of_step");
+        let opener = Opener::joining(test, |path: &Path| Beside(path.to_owned()));
+        fails(&opener, kill_9_keeps_rows_and_batches_in_step, "rows of the app");
+    }
+
+    struct Beside(PathBuf);
+
+    /// The file with the rows. A process has one store.
+    static ROWS: OnceLock<PathBuf> = OnceLock::new();
+
+    #[async_trait]
+    impl Fixture for Beside {
+        type Store = SqliteStorage;
+
+        async fn open(&self) -> Result<SqliteStorage, BoxError> {
+            let rows = ROWS.get_or_init(|| self.0.with_extension("rows"));
+            OpenOptions::new().append(true).create(true).open(rows)?;
+            Ok(SqliteStorage::open(&self.0)?)
+        }
+    }
+
+    impl JoinFixture for Beside {
+        fn put_row(_: &Transaction<'_>, key: u64, _: &str) -> Result<(), BoxError> {
+            let mut rows = OpenOptions::new().append(true).open(ROWS.wait())?;
+            Ok(writeln!(rows, "{key}")?)
+        }
+
+        fn delete_row(_: &Transaction<'_>, _: u64) -> Result<(), BoxError> {
+            Err("the list deletes no rows".into())
+        }
+
+        fn rows(_: &Transaction<'_>) -> Result<Vec<(u64, String)>, BoxError> {
+            let rows = fs::read_to_string(ROWS.wait())?;
+            rows.lines().map(|key| Ok((key.parse()?, String::new()))).collect()
         }
     }
 }

@@ -4,7 +4,8 @@
 //! A test of these lists is its own child. The test function looks at an environment variable. Without it, the function
 //! is the parent: it starts the test binary again for this one test, with the variable set, tells the child what to do,
 //! kills it, and starts others to look at the store. With it, the function opens the store and does as it is told. So
-//! there is no second test that prints `ok` without having checked anything.
+//! there is no second test that prints `ok` without having checked anything. The test must be one of the usual harness,
+//! which runs a test by its name.
 //!
 //! The parent never opens the store itself: a store that hangs, aborts or panics ends a child, and the parent says in one
 //! sentence what the child was doing. A wait that takes longer than [`Opener::patience`] ends the test in the same way.

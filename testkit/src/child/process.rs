@@ -114,9 +114,13 @@ impl Child {
         });
         let commands = Some(commands);
         let mut child = Self { process, commands, answers, last_words, wrapped: None, patience };
-        match child.answer("start")? {
-            Answer::Hello(pid) => child.wrapped = (!wrapper.0.is_empty()).then_some(pid),
-            other => return Err(format!("a child began with {other:?}")),
+        match child.answer("start") {
+            Ok(Answer::Hello(pid)) => child.wrapped = (!wrapper.0.is_empty()).then_some(pid),
+            Ok(other) => return Err(format!("a child began with {other:?}")),
+            Err(why) => {
+                let what = String::from(why);
+                return Err(format!("a child did not begin; is `{test}` a test of this binary? {what}"));
+            }
         }
         Ok(child)
     }

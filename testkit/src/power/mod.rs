@@ -100,7 +100,7 @@ macro_rules! strace_test {
 macro_rules! strace_test {
     ($($function:tt)*) => {
         #[test]
-        #[ignore = "needs strace, and a system that lets it trace a child: install it, and build syncline-testkit again"]
+        #[ignore = "needs strace, and a system that lets it trace a child: install it, then `cargo clean -p syncline-testkit`"]
         $($function)*
     };
 }

@@ -98,6 +98,7 @@ mod faults {
         AbortsAtAnError: io_faults::full_medium_is_told, "the process ended by itself when it was to write batch";
         ShortWriteIsTakenForWhole: io_faults::short_write_is_completed_or_told, "lost";
         HalfARecordStays: io_faults::short_write_is_completed_or_told, "lost";
+        RenameErrorIsSwallowed: io_faults::failed_change_of_a_name_or_a_length_is_told, "lost";
         SplitsLargeBatches: io_faults::killed_at_any_call_tears_no_batch, "part of a batch is there";
         CreatesAnEmptyLogIfItCannotOpenIt: io_faults::failed_open_changes_nothing, "lost";
     }
