@@ -31,7 +31,9 @@ mod sqlite {
     use super::*;
     use std::sync::Mutex;
 
-    use syncline::{BoxError, Entry, Key, KeyRange, ReadError, Value, WriteBatch, WriteError, WriteOp};
+    use syncline::{
+        BoxError, Key, KeyRange, ReadError, ScanLimit, ScanPage, Value, WriteBatch, WriteError, WriteOp,
+    };
     use syncline_backends::sqlite::rusqlite::{Connection, OptionalExtension as _, params};
     use syncline_testkit::power::{acknowledged_is_synced, new_files_are_synced_in_their_directory};
 
@@ -101,13 +103,11 @@ mod sqlite {
             Ok(tx.commit()?)
         }
 
-        fn scan(&self, range: &KeyRange, limit: usize) -> Result<Vec<Entry>, BoxError> {
+        fn rows_from(&self, start: &Key) -> Result<Vec<(Key, Value)>, BoxError> {
             let connection = self.0.lock().unwrap();
             let mut rows = connection.prepare("SELECT key, value FROM entry WHERE key >= ? ORDER BY key")?;
-            let rows =
-                rows.query_map([&range.start], |row| Ok(Entry { key: row.get(0)?, value: row.get(1)? }))?;
-            let rows = rows.collect::<Result<Vec<_>, _>>()?;
-            Ok(rows.into_iter().filter(|entry| range.contains(&entry.key)).take(limit).collect())
+            let rows = rows.query_map([start], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(rows.collect::<Result<_, _>>()?)
         }
 
         fn get(&self, key: &Key) -> Result<Option<Value>, BoxError> {
@@ -124,8 +124,9 @@ mod sqlite {
             keys.iter().map(|key| self.get(key).map_err(ReadError::new)).collect()
         }
 
-        async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
-            Self::scan(self, &range, limit).map_err(ReadError::new)
+        async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
+            let rows = self.rows_from(&range.start).map_err(ReadError::new)?;
+            Ok(ScanPage::of(rows.into_iter().take_while(|(key, _)| range.contains(key)), limit))
         }
 
         async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
@@ -139,7 +140,7 @@ mod sled {
     use super::*;
 
     use ::sled::{Batch, Db};
-    use syncline::{Entry, Key, KeyRange, ReadError, Value, WriteBatch, WriteError, WriteOp};
+    use syncline::{Key, KeyRange, ReadError, ScanLimit, ScanPage, Value, WriteBatch, WriteError, WriteOp};
     use syncline_testkit::power::acknowledged_is_synced;
 
     strace_test! {
@@ -154,12 +155,10 @@ mod sled {
     struct Flushed(Db);
 
     impl Flushed {
-        fn range(&self, range: KeyRange) -> impl Iterator<Item = ::sled::Result<Entry>> {
-            let rows = self
-                .0
-                .range(range.start.clone()..)
-                .map(|row| row.map(|(key, value)| Entry { key: key.to_vec(), value: value.to_vec() }));
-            rows.take_while(move |row| row.as_ref().map_or(true, |entry| range.contains(&entry.key)))
+        fn range(&self, range: KeyRange) -> impl Iterator<Item = ::sled::Result<(Key, Value)>> {
+            let rows = self.0.range(range.start.clone()..);
+            let rows = rows.map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec())));
+            rows.take_while(move |row| row.as_ref().map_or(true, |(key, _)| range.contains(key)))
         }
     }
 
@@ -170,8 +169,9 @@ mod sled {
             values.collect::<::sled::Result<_>>().map_err(ReadError::new)
         }
 
-        async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
-            self.range(range).take(limit).collect::<Result<_, _>>().map_err(ReadError::new)
+        async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
+            let rows = self.range(range).collect::<::sled::Result<Vec<_>>>().map_err(ReadError::new)?;
+            Ok(ScanPage::of(rows, limit))
         }
 
         async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
@@ -182,7 +182,7 @@ mod sled {
                     WriteOp::Delete { key } => rows.remove(key),
                     WriteOp::DeleteRange { range } => {
                         for row in self.range(range) {
-                            rows.remove(row.map_err(WriteError::rejected)?.key);
+                            rows.remove(row.map_err(WriteError::rejected)?.0);
                         }
                     }
                 }
@@ -200,7 +200,7 @@ mod rows_beside_the_transaction {
     use std::fs::{self, OpenOptions};
     use std::io::Write as _;
     use std::path::PathBuf;
-    use std::sync::OnceLock;
+    use std::sync::{Mutex, OnceLock};
 
     use syncline::BoxError;
     use syncline_backends::SqliteStorage;
@@ -209,16 +209,17 @@ mod rows_beside_the_transaction {
     use syncline_testkit::{Fixture, JoinFixture};
 
     #[test]
-    fn rows_in_a_file_of_their_own_get_out_of_step() {
-        let test = concat!(module_path!(), "::rows_in_a_file_of_their_own_get_out_of_step");
+    fn rows_that_are_written_later_get_out_of_step() {
+        let test = concat!(module_path!(), "::rows_that_are_written_later_get_out_of_step");
         let opener = Opener::joining(test, |path: &Path| Beside(path.to_owned()));
         fails(&opener, kill_9_keeps_rows_and_batches_in_step, "rows of the app");
     }
 
     struct Beside(PathBuf);
 
-    /// The file with the rows. A process has one store.
+    /// The file with the rows, and rows that are not in it yet. A process has one store.
     static ROWS: OnceLock<PathBuf> = OnceLock::new();
+    static LATER: Mutex<Vec<u64>> = Mutex::new(Vec::new());
 
     #[async_trait]
     impl Fixture for Beside {
@@ -233,8 +234,13 @@ mod rows_beside_the_transaction {
 
     impl JoinFixture for Beside {
         fn put_row(_: &Transaction<'_>, key: u64, _: &str) -> Result<(), BoxError> {
-            let mut rows = OpenOptions::new().append(true).open(ROWS.wait())?;
-            Ok(writeln!(rows, "{key}")?)
+            let mut later = LATER.lock().unwrap();
+            later.push(key);
+            if later.len() == 5 {
+                let mut rows = OpenOptions::new().append(true).open(ROWS.wait())?;
+                later.drain(..).try_for_each(|key| writeln!(rows, "{key}"))?;
+            }
+            Ok(())
         }
 
         fn delete_row(_: &Transaction<'_>, _: u64) -> Result<(), BoxError> {

@@ -11,7 +11,9 @@ use std::sync::{Mutex, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use syncline::{BoxError, Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
+use syncline::{
+    BoxError, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, WriteBatch, WriteError, WriteOp,
+};
 
 /// A store in a directory: the file `log` has one record for each batch, the file `lock` is locked by the owner.
 ///
@@ -95,11 +97,10 @@ impl Storage for FileStore {
         Ok(keys.iter().map(|key| entries.get(key).cloned()).collect())
     }
 
-    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+    async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        let found =
-            entries.range(range.start.clone()..).take_while(|(key, _)| range.contains(key)).take(limit);
-        Ok(found.map(|(key, value)| Entry { key: key.clone(), value: value.clone() }).collect())
+        let found = entries.range(range.start.clone()..).take_while(|(key, _)| range.contains(key));
+        Ok(ScanPage::of(found, limit))
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
@@ -145,7 +146,7 @@ fn record(batch: &WriteBatch) -> Result<Vec<u8>, WriteError> {
         })
         .collect();
     let body = postcard::to_allocvec(&rows).map_err(WriteError::rejected)?;
-    let len = u32::try_from(body.len()).map_err(WriteError::rejected)?;
+    let len = u32::try_from(body.len()).map_err(WriteError::too_large)?;
     Ok([&len.to_le_bytes()[..], &checksum(&body).to_le_bytes(), &body].concat())
 }
 

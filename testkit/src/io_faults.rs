@@ -291,8 +291,11 @@ fn meet(parent: &Parent, mut child: Child) -> Result<History, String> {
                     continue;
                 }
             }
-            (Outcome::Fenced, _) => {
-                return Err(format!("batch {number} was fenced, and there is no other owner: {error}"));
+            (outcome @ (Outcome::Fenced | Outcome::TooLarge), _) => {
+                let what = not_ok(number, &outcome, &error);
+                return Err(format!(
+                    "{what}; there is no other owner, and without the fault the batch is taken"
+                ));
             }
         }
         // An opening of a store that holds something meets faults too.

@@ -137,13 +137,14 @@ impl Answer {
     }
 }
 
-const OUTCOMES: [Outcome; 5] =
-    [Outcome::Ok, Outcome::Rejected, Outcome::Unknown, Outcome::Fenced, Outcome::Panicked];
+const OUTCOMES: [Outcome; 6] =
+    [Outcome::Ok, Outcome::Rejected, Outcome::TooLarge, Outcome::Unknown, Outcome::Fenced, Outcome::Panicked];
 
 const fn word(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Ok => "ok",
         Outcome::Rejected => "rejected",
+        Outcome::TooLarge => "too-large",
         Outcome::Unknown => "unknown",
         Outcome::Fenced => "fenced",
         Outcome::Panicked => "panic",

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use futures::executor::block_on;
-use syncline::{JoinStorage, JoinTx as _, Key, KeyRange, Storage, WriteBatch, WriteError};
+use syncline::{JoinStorage, JoinTx as _, Key, KeyRange, ScanLimit, Storage, WriteBatch, WriteError};
 
 use super::commands::ANSWER;
 use super::{Answer, Command, Numbers, Opener, Question, Script, Size};
@@ -52,10 +52,21 @@ fn read_rows<F: JoinFixture>(store: &F::Store) -> Result<Vec<u64>, String> {
 
 /// Everything in the store. The only place in which the lists of child processes read a whole store.
 async fn everything<S: Storage>(store: &S) -> Result<SortedMap, String> {
-    const ENTRIES_MAX: usize = 1 << 20;
-    let entries = store.scan(KeyRange::all(), ENTRIES_MAX).await.map_err(|error| error.to_string())?;
-    Ok(sorted_map::from_entries(entries))
+    let (mut found, mut rest) = (SortedMap::new(), KeyRange::all());
+    loop {
+        let page = store.scan(rest.clone(), PAGE).await.map_err(|error| error.to_string())?;
+        let last = page.entries.last().map(|entry| entry.key.clone());
+        found.extend(sorted_map::from_entries(page.entries));
+        match last {
+            Some(last) if page.more => rest = rest.after(&last),
+            None if page.more => return Err("a scan found nothing and said that there is more".into()),
+            _ => return Ok(found),
+        }
+    }
 }
+
+/// Thousands of entries, and less memory than the contents have.
+const PAGE: ScanLimit = ScanLimit { entries: 10_000, bytes: 4 << 20 };
 
 async fn has<S: Storage>(store: &S, key: Key) -> bool {
     matches!(store.get_many(&[key]).await.as_deref(), Ok([Some(_)]))

@@ -6,6 +6,8 @@
 //!   `fdatasync`, `msync(MS_SYNC)`, `sync` or `syncfs` that began when the write had ended, or since each write of the file
 //!   syncs (`O_SYNC`, `O_DSYNC`, `RWF_DSYNC`). `sync_file_range` is none of these: it flushes neither the disk nor the
 //!   length of the file. A sync that has failed does not count, nor does the next one.
+//!   A file that is only made longer or shorter counts as written if nothing is left of it: engines end a transaction by
+//!   emptying a journal, and give space back after their last sync.
 //! - A file that was created, renamed or removed has its directory synced.
 //! - What is written through shared memory (`mmap`) is in no trace: such a file counts as written by every batch.
 //! - When a reader sees a batch, it is synced already.

@@ -27,7 +27,7 @@ macro_rules! caught {
             #[allow(non_snake_case, reason = "the test has the name of the flaw")]
             fn $flaw() {
                 let test = concat!(module_path!(), "::", stringify!($flaw));
-                let opener = Opener::new(test, |path| Flawed::open(path, Flaw::$flaw)).patience(PATIENCE);
+                let opener = Opener::new(test, |path| Flawed::open(path, Flaw::$flaw)).patience(patience(Flaw::$flaw));
                 caught(&opener, stringify!($property), $says, syncline_testkit::$list::$property);
             }
         }
@@ -41,8 +41,11 @@ macro_rules! plain_test {
     };
 }
 
-/// Short, since some of these stores hang; longer than any write of theirs takes.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// Short for the stores that hang; longer for the others than any write of theirs takes.
+fn patience(flaw: Flaw) -> Duration {
+    let hangs = [Flaw::LockWaits, Flaw::HangsAfterAnError].contains(&flaw);
+    Duration::from_secs(if hangs { 8 } else { 120 })
+}
 
 fn caught(opener: &Opener<Flawed>, property: &str, says: &str, check: fn(&Opener<Flawed>)) {
     let Err(panic) = catch_unwind(AssertUnwindSafe(|| check(opener))) else {

@@ -9,7 +9,9 @@ use std::thread;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use syncline::{BoxError, Entry, Key, KeyRange, ReadError, Storage, Value, WriteBatch, WriteError, WriteOp};
+use syncline::{
+    BoxError, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, WriteBatch, WriteError, WriteOp,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flaw {
@@ -150,11 +152,10 @@ impl Storage for Flawed {
         Ok(keys.iter().map(|key| entries.get(key).cloned()).collect())
     }
 
-    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Vec<Entry>, ReadError> {
+    async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
         let entries = self.shared.entries.read().unwrap();
-        let found =
-            entries.range(range.start.clone()..).take_while(|(key, _)| range.contains(key)).take(limit);
-        Ok(found.map(|(key, value)| Entry { key: key.clone(), value: value.clone() }).collect())
+        let found = entries.range(range.start.clone()..).take_while(|(key, _)| range.contains(key));
+        Ok(ScanPage::of(found, limit))
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
