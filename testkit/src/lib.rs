@@ -104,22 +104,6 @@
 //! The first list has one [property](join) for each bullet of that contract, the second runs `with_tx` and the
 //! projections of a [whole replica](joined_replica) over the store.
 //!
-//! # Transports
-//! The author of a transport writes a [`TransportFixture`] and [`transport_tests!`]: one [property](transport) for each
-//! bullet of the [contract](syncline::Transport) of transports.
-//!
-//! # Models with a merge of their own
-//! [`merge_laws!`] checks an app's model: that its merge is commutative, associative, idempotent, deterministic and total
-//! ([laws](mod@merge_laws)).
-//!
-//! # Clocks
-//! [`clock_tests!`] checks a clock that an app brings: one [property](clocks) for each bullet of the
-//! [contract](syncline::Clock) of clocks. [`clock_rises_tests!`] checks that the stamps of a replica [rise](clock_rises)
-//! over a store, whatever becomes of the process and of the wall clock.
-//!
-//! # Whole apps
-//! [`AppSim`](app_sim::AppSim) plays an app's models, merges and work on several replicas, under crashes, failing stores,
-//! partitions, losses and wrong clocks, and [checks](app_sim) that they agree and that the app's own invariants hold.
 //! # Stores on files
 //! Three lists need a closure that opens the store at a path, and start processes of their own:
 //!
@@ -136,6 +120,23 @@
 //! privileges; where it is missing their tests are *ignored*. [`crash_join_tests!`] is for joined writes.
 //!
 //! [`FileStore`] passes all of them, and is short: start from it.
+//!
+//! # Transports
+//! The author of a transport writes a [`TransportFixture`] and [`transport_tests!`]: one [property](transport) for each
+//! bullet of the [contract](syncline::Transport) of transports.
+//!
+//! # Models with a merge of their own
+//! [`merge_laws!`] checks an app's model: that its merge is commutative, associative, idempotent, deterministic and total
+//! ([laws](mod@merge_laws)).
+//!
+//! # Clocks
+//! [`clock_tests!`] checks a clock that an app brings: one [property](clocks) for each bullet of the
+//! [contract](syncline::Clock) of clocks. [`clock_rises_tests!`] checks that the stamps of a replica [rise](clock_rises)
+//! over a store, whatever becomes of the process and of the wall clock.
+//!
+//! # Whole apps
+//! [`AppSim`](app_sim::AppSim) plays an app's models, merges and work on several replicas, under crashes, failing stores,
+//! partitions, losses and wrong clocks, and [checks](app_sim) that they agree and that the app's own invariants hold.
 //!
 //! # What else is here
 //! - [`replica_tests!`] runs a whole [replica] over the store, [`replication_tests!`] runs
@@ -198,8 +199,8 @@ pub mod merge_laws;
 mod models;
 mod on_drop;
 mod poll;
-mod quiet;
 pub mod power;
+mod quiet;
 mod recording;
 mod reference;
 pub mod replica;
