@@ -8,9 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use syncline::{
-    Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, WriteBatch, WriteError, WriteOp,
-};
+use syncline::{Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, WriteBatch, WriteError};
 
 /// Entries in memory. A real store keeps them in a file, and flushes the file before `write` returns.
 #[derive(Default)]
@@ -39,14 +37,7 @@ impl Storage for MapStorage {
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
         // One lock for the whole batch, and nothing below can fail: so all of the batch is applied, or nothing.
-        let mut entries = self.entries();
-        for op in batch {
-            match op {
-                WriteOp::Put { key, value } => drop(entries.insert(key, value)),
-                WriteOp::Delete { key } => drop(entries.remove(&key)),
-                WriteOp::DeleteRange { range } => entries.retain(|key, _| !range.contains(key)),
-            }
-        }
+        batch.apply_to(&mut self.entries());
         Ok(())
     }
 }

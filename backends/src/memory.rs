@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use async_trait::async_trait;
 use syncline::{
     Key, KeyRange, ReadError, ScanLimit, ScanMeter, ScanPage, Storage, StoreLimits, Value, Visitor,
-    WriteBatch, WriteError, WriteOp,
+    WriteBatch, WriteError,
 };
 
 use crate::bounds::bounds;
@@ -122,14 +122,8 @@ impl Storage for MemoryStorage {
         if content.owner != self.owner {
             return Err(WriteError::Fenced);
         }
-        // The loop has no step that can fail: otherwise a batch could be applied in part.
-        for op in batch {
-            match op {
-                WriteOp::Put { key, value } => drop(content.entries.insert(key, value)),
-                WriteOp::Delete { key } => drop(content.entries.remove(&key)),
-                WriteOp::DeleteRange { range } => delete_range(&mut content.entries, &range),
-            }
-        }
+        // This has no step that can fail: otherwise a batch could be applied in part.
+        batch.apply_to(&mut content.entries);
         Ok(())
     }
 
@@ -139,15 +133,5 @@ impl Storage for MemoryStorage {
 
     fn location(&self) -> String {
         "memory".into()
-    }
-}
-
-fn delete_range(entries: &mut BTreeMap<Key, Value>, range: &KeyRange) {
-    if range.is_empty() {
-        return;
-    }
-    let doomed: Vec<Key> = entries.range::<[u8], _>(bounds(range)).map(|(key, _)| key.clone()).collect();
-    for key in doomed {
-        entries.remove(&key);
     }
 }

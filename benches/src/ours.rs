@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use syncline::{
-    Builder, DeviceId, Driver, GroupId, ReplicaId, StopReason, Storage, TransactionManager, Uuid,
+    Builder, DeviceId, Driver, DriverThread, GroupId, ReplicaId, StopReason, Storage, TransactionManager,
+    Uuid,
 };
 use tokio::task::JoinHandle;
 
@@ -15,12 +16,27 @@ pub const GROUP: GroupId = GroupId(Uuid::from_u128(2));
 /// The replica that founds the group, and its device.
 pub const FOUNDER: (ReplicaId, DeviceId) = (ReplicaId(Uuid::from_u128(3)), DeviceId(Uuid::from_u128(1)));
 
-/// An open store whose driver runs on the runtime.
+/// An open store whose driver runs.
 #[derive(Debug)]
 pub struct Ours<S: Storage> {
     /// The app's handle.
     pub manager: TransactionManager<S>,
-    driver: JoinHandle<std::result::Result<(), StopReason>>,
+    driver: Running,
+}
+
+/// Where a driver runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// As a task of the runtime.
+    AsTask,
+    /// On a thread of its own, where the store writes in place.
+    OnThread,
+}
+
+#[derive(Debug)]
+enum Running {
+    AsTask(JoinHandle<std::result::Result<(), StopReason>>),
+    OnThread(DriverThread),
 }
 
 impl<S: Storage> Ours<S> {
@@ -32,18 +48,39 @@ impl<S: Storage> Ours<S> {
         Self::start(storage, FOUNDER, |builder| builder.found(GROUP)).await
     }
 
+    /// As [`open`](Self::open), with a driver that runs there.
+    ///
+    /// # Errors
+    /// Those of opening.
+    pub async fn open_as(storage: S, runs: Runs) -> Result<Self> {
+        Self::start_as(storage, FOUNDER, runs, |builder| builder.found(GROUP)).await
+    }
+
     /// Opens `storage` as a replica that `also` says more of, and runs its driver.
     ///
     /// # Errors
     /// Those of opening.
     pub(crate) async fn start(
         storage: S,
+        ids: (ReplicaId, DeviceId),
+        also: impl FnOnce(Builder<S>) -> Builder<S>,
+    ) -> Result<Self> {
+        Self::start_as(storage, ids, Runs::AsTask, also).await
+    }
+
+    async fn start_as(
+        storage: S,
         (replica, device): (ReplicaId, DeviceId),
+        runs: Runs,
         also: impl FnOnce(Builder<S>) -> Builder<S>,
     ) -> Result<Self> {
         let builder = TransactionManager::builder(storage).device(device).replica(replica).model::<Item>();
         let (manager, driver): (_, Driver<S>) = also(builder).open().await?;
-        Ok(Self { manager, driver: tokio::spawn(driver.run()) })
+        let driver = match runs {
+            Runs::AsTask => Running::AsTask(tokio::spawn(driver.run())),
+            Runs::OnThread => Running::OnThread(driver.run_on_thread()?),
+        };
+        Ok(Self { manager, driver })
     }
 
     /// Releases the store.
@@ -52,7 +89,10 @@ impl<S: Storage> Ours<S> {
     /// Why the driver had stopped before, if it had.
     pub async fn close(self) -> Result<()> {
         self.manager.shutdown().await?;
-        Ok(self.driver.await??)
+        match self.driver {
+            Running::AsTask(driver) => Ok(driver.await??),
+            Running::OnThread(driver) => Ok(driver.await?),
+        }
     }
 }
 

@@ -179,13 +179,14 @@ mod tx;
 mod update;
 #[cfg(test)]
 mod vectors;
+mod worker;
 
 pub use audit::{Rule, Violation, audit};
 pub use batch::Batch;
 pub use builder::Builder;
 pub use check::LogCheck;
 pub use clock::{Clock, ClockError, Mono, Now, SystemClock, WallMs};
-pub use driver::Driver;
+pub use driver::{Driver, DriverThread, blocking, may_block};
 pub use error::{Error, OpenError, SharedError, StopReason};
 pub use events::{
     Change, ChangeKind, Damage, DamagedPart, Event, Events, Fork, Lagged, RecordKey, Refusal, Restored,
@@ -213,3 +214,4 @@ pub use transport::{Incoming, Transport, TransportError};
 pub use tx::Tx;
 pub use update::Update;
 pub use uuid::{self, Uuid};
+pub use worker::{Panicked, Worker};

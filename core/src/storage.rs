@@ -3,6 +3,7 @@
 //! The trait has three methods, so that any embedded store can keep its contract. A batch is data, so a test can log,
 //! tear, count and simulate it. `syncline-testkit` has one test per bullet of [the contract](Storage).
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -164,7 +165,8 @@ impl StoreLimits {
 /// # What may block
 /// Methods are called on the threads of the app's executor. A read of a few hundred entries may run inline, where the
 /// engine is embedded; a longer one and a write should run on a thread of the store's own, since a flush takes
-/// milliseconds. A read must not wait for a write that is under way, unless the engine has no other way to keep
+/// milliseconds, unless the caller's thread [may block](crate::may_block): it is the driver's own then, and the write
+/// should run on it. A read must not wait for a write that is under way, unless the engine has no other way to keep
 /// `reads_see_last_write`.
 ///
 /// # Drop
@@ -453,6 +455,23 @@ impl WriteBatch {
         })
     }
 
+    /// Applies the operations to a map, in their order: what the batch does to a store, for stores and tests that hold their
+    /// entries in a map.
+    pub fn apply_to(self, entries: &mut BTreeMap<Key, Value>) {
+        for op in self.ops {
+            match op {
+                WriteOp::Put { key, value } => drop(entries.insert(key, value)),
+                WriteOp::Delete { key } => drop(entries.remove(&key)),
+                WriteOp::DeleteRange { range } => {
+                    // `BTreeMap::range` panics over a range whose end is below its start.
+                    let found = entries.range(range.start.clone()..).map(|(key, _)| key);
+                    let inside: Vec<Key> = found.take_while(|key| range.contains(key)).cloned().collect();
+                    inside.iter().for_each(|key| drop(entries.remove(key)));
+                }
+            }
+        }
+    }
+
     /// Returns whether the batch has no operations.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -559,6 +578,26 @@ mod tests {
             !rest.contains(b"ab") && rest.contains(b"ab\x00") && rest.contains(b"ac") && !rest.contains(b"b")
         );
         assert_eq!(KeyRange::prefix(*b"b").after(b"a"), KeyRange::prefix(*b"b"));
+    }
+
+    #[test]
+    fn a_batch_applies_its_operations_in_their_order() {
+        let mut entries = BTreeMap::new();
+        let mut batch = WriteBatch::new();
+        for key in [*b"a", *b"b", *b"c"] {
+            batch.put(key, key);
+        }
+        batch.delete_range(KeyRange::new(*b"b", *b"d"));
+        batch.put(*b"c", *b"later");
+        batch.delete(*b"a");
+        batch.delete_range(KeyRange::new(*b"d", *b"a"));
+        batch.delete_range(KeyRange::new(*b"x", *b"y"));
+        batch.apply_to(&mut entries);
+        assert_eq!(entries, BTreeMap::from([(b"c".to_vec(), b"later".to_vec())]));
+        let mut all = WriteBatch::new();
+        all.delete_range(KeyRange::all());
+        all.apply_to(&mut entries);
+        assert!(entries.is_empty());
     }
 
     #[test]

@@ -16,9 +16,7 @@
 //! use std::sync::{Arc, Mutex};
 //!
 //! use async_trait::async_trait;
-//! use syncline::{
-//!     BoxError, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, WriteBatch, WriteError, WriteOp,
-//! };
+//! use syncline::{BoxError, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, WriteBatch, WriteError};
 //! use syncline_testkit::{Fixture, storage_tests};
 //!
 //! #[derive(Clone, Default)]
@@ -57,14 +55,7 @@
 //!     }
 //!
 //!     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
-//!         let mut entries = self.0.entries.lock().unwrap();
-//!         for op in batch {
-//!             match op {
-//!                 WriteOp::Put { key, value } => drop(entries.insert(key, value)),
-//!                 WriteOp::Delete { key } => drop(entries.remove(&key)),
-//!                 WriteOp::DeleteRange { range } => entries.retain(|key, _| !range.contains(key)),
-//!             }
-//!         }
+//!         batch.apply_to(&mut self.0.entries.lock().unwrap());
 //!         Ok(())
 //!     }
 //! }

@@ -4,14 +4,15 @@ use std::fmt;
 
 use ::redb::WriteTransaction;
 use async_trait::async_trait;
-use syncline::{BoxError, JoinJob, JoinStorage, JoinTx, Key, ReadError, Value, WriteBatch, WriteError};
+use syncline::{
+    BoxError, JoinJob, JoinStorage, JoinTx, Key, Panicked, ReadError, Value, WriteBatch, WriteError,
+};
 
 use super::RedbStorage;
 use super::errors::in_doubt;
 use super::layout::{self, SIZES};
 use super::store::Engine;
 use crate::shared::errors::NotWritten;
-use crate::shared::panics::contain;
 
 /// A redb write transaction that the app shares with the store. The names of the store's tables begin with `syncline/`.
 pub struct RedbTx<'t> {
@@ -48,7 +49,7 @@ impl JoinTx for RedbTx<'_> {
 impl Engine {
     fn join(&self, job: JoinJob<RedbStorage>) -> Result<(), NotWritten> {
         let transaction = self.begin()?;
-        match contain(|| job(&RedbTx { transaction: &transaction })) {
+        match Panicked::catch(|| job(&RedbTx { transaction: &transaction })) {
             // redb refuses the commit after a failure of the medium, even if the job ignored that failure.
             Ok(Ok(())) => transaction.commit().map_err(in_doubt),
             Ok(Err(error)) => undo(transaction, error),

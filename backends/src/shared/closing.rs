@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 
-use super::worker;
+use syncline::Worker;
 
 /// Whether the store is being dropped.
 ///
@@ -41,10 +41,28 @@ impl AwaitClosed {
 
 impl Drop for AwaitClosed {
     fn drop(&mut self) {
-        if !worker::is_this_thread() {
+        if !Worker::is_this_thread() {
             let closed = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
             // Returns an error as soon as the sender is dropped.
             let _ = closed.recv();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_the_thread_of_a_worker_closing_waits_for_nobody() {
+        let worker = Worker::start("test").unwrap();
+        let (open, closed) = AwaitClosed::new();
+        let (done, is_done) = mpsc::channel();
+        drop(worker.run(move || {
+            drop(closed);
+            done.send(()).unwrap();
+        }));
+        is_done.recv().unwrap();
+        drop(open);
     }
 }

@@ -1,4 +1,4 @@
-//! The parts that the stores on an embedded engine share: the open store with the thread that writes, the health of the engine,
+//! The parts that the stores on an embedded engine share: the open store with the worker that writes, the health of the engine,
 //! closing, panics, locks, and the check of sizes.
 //!
 //! The *engine* is what a store stands on: redb, sled or SQLite. The folder of each store holds only what its engine
@@ -22,4 +22,3 @@ pub(crate) mod open_store;
 pub(crate) mod panics;
 pub(crate) mod show;
 pub(crate) mod sizes;
-pub(crate) mod worker;

@@ -5,14 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use syncline::{ReadError, ScanLimit, ScanPage, Visitor, WriteError};
+use syncline::{Panicked, ReadError, ScanLimit, ScanPage, Visitor, Worker, WriteError};
 
 use super::closing::{AwaitClosed, Closing, StillOpen};
 use super::errors::{NotRead, NotWritten};
 use super::health::{Failed, Health};
-use super::panics::contain;
 use super::show::Show;
-use super::worker::{Idle, Worker};
 use crate::OpenStoreError;
 
 /// The handle of an open store. Dropping it closes the engine before it returns.
@@ -68,7 +66,7 @@ impl<E: Send + Sync + 'static> OpenStore<E> {
                     idle(engine);
                 }
             };
-            Worker::start_with(thread, Idle { after, work: Box::new(work) })
+            Worker::start_idling(thread, after, work)
         })
     }
 
@@ -112,7 +110,8 @@ impl<E: Send + Sync + 'static> OpenStore<E> {
     where
         W: FnOnce(&Shared<E>) -> Result<ScanPage, ReadError> + Send + 'static,
     {
-        if limit.entries <= SCAN_INLINE_ENTRIES_MAX && limit.bytes <= SCAN_INLINE_BYTES_MAX {
+        let is_short = limit.entries <= SCAN_INLINE_ENTRIES_MAX && limit.bytes <= SCAN_INLINE_BYTES_MAX;
+        if is_short || syncline::may_block() {
             return work(&self.shared);
         }
         let shared = Arc::clone(&self.shared);
@@ -153,8 +152,8 @@ impl<E> Shared<E> {
     /// Runs `work`, a read, unless the store has failed.
     pub(crate) fn read<T>(&self, work: impl FnOnce(&E) -> Result<T, NotRead>) -> Result<T, ReadError> {
         let engine = self.engine().map_err(ReadError::new)?;
-        let done =
-            contain(|| work(engine)).map_err(|panicked| ReadError::new(self.health.fail(&panicked)))?;
+        let done = Panicked::catch(|| work(engine))
+            .map_err(|panicked| ReadError::new(self.health.fail(&panicked)))?;
         done.map_err(|error| match error {
             // Does not end the store: the writes that were sent before it was dropped still have to run.
             NotRead::Closing => ReadError::new(self.health.failed("it is being closed")),
@@ -186,7 +185,7 @@ impl<E> Drop for Shared<E> {
         let engine = self.engine.take();
         // Closing an engine writes what makes the next opening faster, and may fail or, after a failure, panic. That
         // loses nothing: every write was durable when it was acknowledged, and the next opening repairs the rest.
-        drop(contain(move || drop(engine)));
+        drop(Panicked::catch(move || drop(engine)));
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use async_trait::async_trait;
 use rusqlite::Transaction;
 use syncline::{
-    Attempt, BoxError, JoinJob, JoinStorage, JoinTx, Key, ReadError, TransactionEnded, Value, WriteBatch,
-    WriteError,
+    Attempt, BoxError, JoinJob, JoinStorage, JoinTx, Key, Panicked, ReadError, TransactionEnded, Value,
+    WriteBatch, WriteError,
 };
 
 use super::errors::not_applied;
@@ -16,7 +16,6 @@ use super::guard::Guard;
 use super::store::{Engine, lock};
 use super::{SqliteStorage, layout};
 use crate::shared::errors::NotWritten;
-use crate::shared::panics::{Panicked, contain};
 
 /// A write transaction of a [`SqliteStorage`] that the app's own statements share.
 #[derive(Debug)]
@@ -119,8 +118,8 @@ impl<'t> SqliteTx<'t> {
 impl Engine {
     fn join(&self, job: JoinJob<SqliteStorage>) -> Result<(), NotWritten> {
         lock(&self.writer).write(JOIN_LOG_BYTES, |transaction| {
-            let done = contain(|| job(transaction));
-            done.map_err(|Panicked(message)| NotWritten::rejected(JobPanicked(message)))?
+            let done = Panicked::catch(|| job(transaction));
+            done.map_err(|panicked| NotWritten::rejected(JobPanicked(panicked.message().to_owned())))?
                 .map_err(NotWritten::Rejected)
         })
     }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use rusqlite::Connection;
 use syncline::{
-    JoinTx, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, StoreLimits, Value, Visitor, WriteBatch,
-    WriteError,
+    JoinTx, Key, KeyRange, Panicked, ReadError, ScanLimit, ScanPage, Storage, StoreLimits, Value, Visitor,
+    WriteBatch, WriteError,
 };
 
 use super::builder::Options;
@@ -19,7 +19,6 @@ use super::{SqliteTx, connection};
 use crate::shared::closing::Closing;
 use crate::shared::errors::{NotRead, NotWritten};
 use crate::shared::open_store::{OpenStore, Shared};
-use crate::shared::panics::contain;
 use crate::shared::show::{self, Show};
 
 /// A store in one SQLite database.
@@ -186,7 +185,7 @@ impl Engine {
     /// dropped.
     fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, NotRead>) -> Result<T, NotRead> {
         let idle = lock(&self.readers).pop();
-        let done = contain(|| -> Result<_, NotRead> {
+        let done = Panicked::catch(|| -> Result<_, NotRead> {
             let connection = match idle {
                 Some(connection) => connection,
                 None => connection::reader(&self.owner.database, &self.options).map_err(NotRead::Failed)?,

@@ -7,6 +7,7 @@ use super::{Bench, in_every_way};
 use crate::Result;
 use crate::hand_written::{self, HandWritten};
 use crate::item::Item;
+use crate::ours::Runs;
 use crate::rounds::{Spread, paired};
 use crate::stopwatch::Stopwatch;
 use crate::table::{Bar, Quantity, Row};
@@ -14,8 +15,17 @@ use crate::table::{Bar, Quantity, Row};
 pub(super) const CALLERS: usize = 64;
 
 pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
+    run_as::<H>(bench, Runs::AsTask)
+}
+
+pub(super) fn run_in_place<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
+    run_as::<H>(bench, Runs::OnThread)
+}
+
+fn run_as<H: HandWritten>(bench: &Bench<'_>, runs: Runs) -> Result<Vec<Row>> {
+    let how = if runs == Runs::OnThread { " in place" } else { "" };
     in_every_way::<H>(|ids, commit| {
-        let mut stores = Stores::<H>::grown(bench, ids, commit)?;
+        let mut stores = Stores::<H>::grown_as(bench, ids, commit, runs)?;
         let (rounds, each, alone) = (bench.amount(25, 7), 20, 50);
         let commits = CALLERS * each;
         let (manager, hand) = (stores.manager(), Arc::clone(&stores.hand));
@@ -62,7 +72,7 @@ pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
         stores.close(bench)?;
         let rate = |rates: &[f64]| Some(Quantity::Rate(Spread::of(rates).median));
         let row = Row {
-            case: format!("{}: {CALLERS} callers, `commit_shared`", H::ENGINE),
+            case: format!("{}: {CALLERS} callers, `commit_shared`{how}", H::ENGINE),
             ids: ids.name(),
             commit: commit.to_string(),
             ours: Quantity::Rate(Spread::of(&ours).median),
@@ -72,7 +82,7 @@ pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
             bar: Some(Bar::AtLeast(0.7)),
         };
         let beside_one = Row {
-            case: format!("{}: {CALLERS} callers beside one", H::ENGINE),
+            case: format!("{}: {CALLERS} callers beside one{how}", H::ENGINE),
             beside: rate(&one),
             bare: None,
             figure: Spread::of_ratios(&ours, &one),

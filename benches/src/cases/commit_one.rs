@@ -7,13 +7,25 @@ use super::{Bench, in_every_way};
 use crate::Result;
 use crate::hand_written::{self, HandWritten};
 use crate::item::Item;
+use crate::ours::Runs;
 use crate::rounds::{Spread, paired};
 use crate::stopwatch::Stopwatch;
 use crate::table::{Bar, Quantity, Row};
 
+/// What one caller must reach of the bare store, called in place, where the driver has a thread of its own.
+const IN_PLACE: f64 = 0.8;
+
 pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
+    run_as::<H>(bench, Runs::AsTask)
+}
+
+pub(super) fn run_in_place<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
+    run_as::<H>(bench, Runs::OnThread)
+}
+
+fn run_as<H: HandWritten>(bench: &Bench<'_>, runs: Runs) -> Result<Vec<Row>> {
     in_every_way::<H>(|ids, commit| {
-        let mut stores = Stores::<H>::grown(bench, ids, commit)?;
+        let mut stores = Stores::<H>::grown_as(bench, ids, commit, runs)?;
         let (rounds, commits) = (bench.amount(25, 9), bench.amount(100, 50));
         let (manager, hand) = (stores.manager(), Arc::clone(&stores.hand));
         let [ours, hand, bare] = paired(
@@ -53,15 +65,19 @@ pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
             },
         )?;
         stores.close(bench)?;
+        let (how, figure, least) = match runs {
+            Runs::AsTask => ("", Spread::of_ratios(&ours, &hand), H::BARS.one),
+            Runs::OnThread => (" in place, beside bare", Spread::of_ratios(&ours, &bare), IN_PLACE),
+        };
         Ok(vec![Row {
-            case: format!("{}: one caller, `commit_shared`", H::ENGINE),
+            case: format!("{}: one caller, `commit_shared`{how}", H::ENGINE),
             ids: ids.name(),
             commit: commit.to_string(),
             ours: Quantity::Rate(Spread::of(&ours).median),
             beside: Some(Quantity::Rate(Spread::of(&hand).median)),
             bare: Some(Quantity::Rate(Spread::of(&bare).median)),
-            figure: Spread::of_ratios(&ours, &hand),
-            bar: Some(Bar::AtLeast(H::BARS.one)),
+            figure,
+            bar: Some(Bar::AtLeast(least)),
         }])
     })
 }

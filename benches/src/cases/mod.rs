@@ -60,10 +60,12 @@ pub struct Case {
 
 /// The cases over one engine.
 #[must_use]
-pub fn of<H: HandWritten>() -> [Case; 10] {
+pub fn of<H: HandWritten>() -> [Case; 12] {
     [
         Case { engine: H::ENGINE, name: "commit-one", run: commit_one::run::<H> },
+        Case { engine: H::ENGINE, name: "commit-one-in-place", run: commit_one::run_in_place::<H> },
         Case { engine: H::ENGINE, name: "commit-64", run: commit_many::run::<H> },
+        Case { engine: H::ENGINE, name: "commit-64-in-place", run: commit_many::run_in_place::<H> },
         Case { engine: H::ENGINE, name: "commit-batch", run: commit_batch::run::<H> },
         Case { engine: H::ENGINE, name: "get", run: get::run::<H> },
         Case { engine: H::ENGINE, name: "list", run: list::run::<H> },

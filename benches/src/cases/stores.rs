@@ -9,7 +9,7 @@ use super::Bench;
 use crate::Result;
 use crate::hand_written::{CACHE_BYTES, HandWritten, Row, Writer};
 use crate::item::{Ids, Items};
-use crate::ours::{Ours, commit_batch};
+use crate::ours::{Ours, Runs, commit_batch};
 
 /// Stores that have grown alike.
 #[derive(Debug)]
@@ -29,9 +29,14 @@ pub(super) const BATCH: usize = 1000;
 impl<H: HandWritten> Stores<H> {
     /// Creates them and commits some records, so that a commit finds tables that are more than a page deep.
     pub(super) fn grown(bench: &Bench<'_>, ids: Ids, commit: H::Commit) -> Result<Self> {
+        Self::grown_as(bench, ids, commit, Runs::AsTask)
+    }
+
+    /// As [`grown`](Self::grown), with a driver that runs there.
+    pub(super) fn grown_as(bench: &Bench<'_>, ids: Ids, commit: H::Commit, runs: Runs) -> Result<Self> {
         let dir = TempDir::with_prefix_in("commits-", bench.dir)?;
         let storage = H::storage(&dir.path().join("ours"), commit, CACHE_BYTES)?;
-        let ours = bench.wait(Ours::open(storage))?;
+        let ours = bench.wait(Ours::open_as(storage, runs))?;
         let mut hand = H::open(&dir.path().join("hand"), commit, CACHE_BYTES)?;
         let mut bare = H::open(&dir.path().join("bare"), commit, CACHE_BYTES)?;
         let mut items = Items::new(ids, 1);

@@ -3,6 +3,7 @@
 mod channels;
 mod line;
 mod perform;
+mod thread;
 mod trace;
 
 use std::collections::HashMap;
@@ -29,11 +30,13 @@ use crate::transport::{Incoming, Transport, TransportError};
 pub(crate) use channels::{Callers, Channels, Control, OpenStore, Request, Waiting};
 use line::Line;
 pub(crate) use line::read_clock;
+pub use thread::{DriverThread, blocking, may_block};
 
 /// Runs a replica: every commit of its managers passes through the driver.
 ///
 /// Spawn [`run`](Driver::run) on any runtime, right after opening: calls wait about 3 s for it, and then fail with
-/// [`Error::DriverNotRun`](crate::Error::DriverNotRun). Dropping the driver stops the replica: calls fail with
+/// [`Error::DriverNotRun`](crate::Error::DriverNotRun). Or give it [a thread of its own](Driver::run_on_thread), on which
+/// the store writes in place. Dropping the driver stops the replica: calls fail with
 /// [`StopReason::DriverDropped`] once the store is closed, and the store can be opened again.
 pub struct Driver<S: Storage> {
     /// Boxed, since the future that runs the driver would hold all of it several times.

@@ -20,7 +20,7 @@ use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::limits::Limits;
 use crate::member::Member;
 use crate::model::{self, Registry};
-use crate::storage::{Key, KeyRange, ScanLimit, ScanPage, Value, WriteBatch, WriteOp};
+use crate::storage::{Key, KeyRange, ScanLimit, ScanPage, Value, WriteBatch};
 use crate::stored::log::{LogRowWriter, chain, chain_start, split_row};
 use crate::stored::{Digest, LogEntry, ValueRef, digest};
 use crate::syncable::{Shared, Syncable};
@@ -283,13 +283,7 @@ impl Alone {
     }
 
     fn write(&mut self, batch: WriteBatch) {
-        for op in batch {
-            match op {
-                WriteOp::Put { key, value } => drop(self.store.insert(key, value)),
-                WriteOp::Delete { key } => drop(self.store.remove(&key)),
-                WriteOp::DeleteRange { range } => self.store.retain(|key, _| !range.contains(key)),
-            }
-        }
+        batch.apply_to(&mut self.store);
     }
 }
 

@@ -198,14 +198,7 @@ impl SimDisk {
             state.rows = rows;
         }
         state.writes += 1;
-        let entries = Arc::make_mut(&mut state.entries);
-        for op in batch {
-            match op {
-                WriteOp::Put { key, value } => drop(entries.insert(key, value)),
-                WriteOp::Delete { key } => drop(entries.remove(&key)),
-                WriteOp::DeleteRange { range } => entries.retain(|key, _| !range.contains(key)),
-            }
-        }
+        batch.apply_to(Arc::make_mut(&mut state.entries));
     }
 }
 

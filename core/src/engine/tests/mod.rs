@@ -153,14 +153,7 @@ impl Storage for Map {
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
-        let mut map = self.0.lock().unwrap();
-        for op in batch {
-            match op {
-                WriteOp::Put { key, value } => drop(map.insert(key, value)),
-                WriteOp::Delete { key } => drop(map.remove(&key)),
-                WriteOp::DeleteRange { range } => map.retain(|key, _| !range.contains(key)),
-            }
-        }
+        batch.apply_to(&mut self.0.lock().unwrap());
         Ok(())
     }
 }
