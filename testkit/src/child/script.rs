@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use fastrand::Rng;
-use syncline::{Key, KeyRange, WriteBatch};
+use syncline::{Key, KeyRange, StoreLimits, WriteBatch};
 
 use super::Numbers;
 use crate::sorted_map::{SortedMap, apply};
@@ -28,7 +28,8 @@ pub(crate) enum Size {
 }
 
 /// The most operations of a batch that a replica writes.
-const OPS_MAX: u32 = 65_540;
+const OPS_MAX: u32 = 1 << 16;
+const _: () = assert!(OPS_MAX as usize == StoreLimits::CONTRACT.batch_ops);
 /// The operations of large batches, in turn.
 const LARGE_OPS: [u32; 6] = [14, 300, 3_000, 70, OPS_MAX, 1_000];
 /// Enough for a batch to lie in thousands of pages, and for the lists to stay short.
