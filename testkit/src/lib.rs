@@ -114,7 +114,8 @@
 //!
 //! # Transports
 //! The author of a transport writes a [`TransportFixture`] and [`transport_tests!`]: one [property](transport) for each
-//! bullet of the [contract](syncline::Transport) of transports.
+//! bullet of the [contract](syncline::Transport) of transports. [`replication_over_tests!`] runs [whole
+//! replicas](over_transport) over it.
 //!
 //! # Models with a merge of their own
 //! [`merge_laws!`] checks an app's model: that its merge is commutative, associative, idempotent, deterministic and total
@@ -227,6 +228,8 @@ pub use reference::{Disk, Reference, ReferenceRows, ReferenceTx};
 pub use replication::{app_sim, clock_rises};
 pub use seed::seed;
 pub use step_clock::StepClock;
+#[doc(inline)]
+pub use transport::over_transport;
 pub use transport::{Holds, TransportFixture};
 #[doc(hidden)]
 pub use watchdog::{watched, watched_for};

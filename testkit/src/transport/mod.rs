@@ -30,6 +30,8 @@ mod fixture;
 mod floods;
 mod frames;
 mod memory;
+#[doc(hidden)]
+pub mod over_transport;
 mod subject;
 
 use std::fmt;

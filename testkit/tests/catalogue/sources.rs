@@ -132,6 +132,7 @@ fn properties_of_the_kit() -> BTreeSet<&'static str> {
         syncline_testkit::for_each_replication_property!([names]),
         syncline_testkit::for_each_joined_replication_property!([names]),
         syncline_testkit::for_each_transport_property!([names]),
+        syncline_testkit::for_each_replication_over_property!([names]),
         syncline_testkit::for_each_merge_law!([names]),
         syncline_testkit::for_each_clock_property!([names]),
         syncline_testkit::for_each_clock_rises_property!([names]),

@@ -13,4 +13,5 @@ mod apps;
 mod clocks;
 mod matrix;
 mod merges;
+mod sockets;
 mod transports;

@@ -1,11 +1,12 @@
 //! The list for transports.
 
 use syncline_testkit::transport::{MemoryNetworkFixture, properties};
-use syncline_testkit::{BrokenNetwork, TransportFlaw, transport_tests};
+use syncline_testkit::{BrokenNetwork, TransportFlaw, replication_over_tests, transport_tests};
 
 use crate::matrix::every_flaw_is_caught;
 
 transport_tests!(memory, MemoryNetworkFixture::new());
+replication_over_tests!(over_memory, MemoryNetworkFixture::new());
 
 #[test]
 fn every_broken_transport_is_caught() {
