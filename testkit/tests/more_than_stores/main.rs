@@ -13,5 +13,4 @@ mod apps;
 mod clocks;
 mod matrix;
 mod merges;
-mod sockets;
 mod transports;

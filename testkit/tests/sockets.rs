@@ -1,4 +1,15 @@
-//! A transport over real sockets, with threads and no runtime: the lists run over what waits, blocks and copies.
+//! Goal: the lists for transports run over a real one, with threads and no runtime, which waits, blocks and copies. Method: both
+//! lists over sockets of this machine.
+//!
+//! This is the only test that takes time from the system and opens ports, so it runs every night and not for every change.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read as _, Write as _};
