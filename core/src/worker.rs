@@ -295,7 +295,7 @@ mod tests {
         let worker = Worker::start_idling("test", after, work).unwrap();
         for _ in 0..3 {
             blocking(|| block_on(worker.run(|| ()))).unwrap();
-            assert_eq!(was_done.recv(), Ok("idle"));
+            assert_eq!(was_done.recv_timeout(Duration::from_secs(60)), Ok("idle"));
         }
         drop(worker);
 

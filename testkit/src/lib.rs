@@ -134,9 +134,9 @@
 //! - [`replica_tests!`] runs a whole [replica] over the store, [`replication_tests!`] runs
 //!   [several](replication) that talk to each other, and [`sim`] plays seeded histories of crashes, faults and losses;
 //!   `cargo soak` plays them for as long as one likes.
-//! - [`Faulty`], [`Recording`], [`Gated`] and [`Filtered`] wrap a store, to test the code above it: errors, unknown
-//!   outcomes and panics at every operation; the order of writes and replies; writes that wait; writes that are left
-//!   out. Over a store that lends its transaction they lend it too, and count a joined write as one write.
+//! - [`Faulty`], [`Recording`], [`Gated`], [`Filtered`] and [`Limited`] wrap a store, to test the code above it: errors,
+//!   unknown outcomes and panics at every operation; the order of writes and replies; writes that wait; writes that are
+//!   left out; a store that takes exactly what it declares. Over a store that lends its transaction they lend it too, and count a joined write as one write.
 //! - [`poll_at_most`] and [`interleave`] stop futures where a test wants them, [`seed`] is the seed of all randomness.
 //! - [`StepClock`] and [`ManualClock`] are clocks that a test moves by hand.
 //! - [`Disk`] holds the [`Reference`] store, which is correct; [`BrokenDisk`] and [`BrokenJoinsDisk`] hold stores with
