@@ -1,18 +1,20 @@
 //! A correct store on files, small enough to be read in one go: a log of batches, and all entries in memory.
 //!
 //! It passes the lists of this crate. An author of a store can start from it; each step that looks superfluous is there
-//! because a crash, a loss of power or a full disk has made a store of somebody lose data.
+//! because a crash, a loss of power or a full disk has made a store of somebody lose data. The page
+//! `docs/writing-a-store.md` shows this file, and explains it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use syncline::{
-    BoxError, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, WriteBatch, WriteError, WriteOp,
+    BoxError, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, Value, Worker, WriteBatch, WriteError,
+    WriteOp,
 };
 
 /// A store in a directory: the file `log` has one record for each batch, the file `lock` is locked by the owner.
@@ -20,21 +22,51 @@ use syncline::{
 /// Everything is read at opening and kept in memory, and the log is never shortened: a store to learn from, not to use.
 #[derive(Debug)]
 pub struct FileStore {
-    log: Mutex<Log>,
-    /// Apart from the log, so that a read does not wait for a write.
-    entries: RwLock<Entries>,
-    /// Locked as long as the store is open. If the process ends, the system releases the lock.
-    lock: File,
+    files: Arc<Files>,
+    /// Runs the writes, in their order. Fields are dropped in the order of their names here: first the worker, which waits
+    /// for its writes, then the lock.
+    writes: Worker,
+    _lock: Lock,
 }
 
 type Entries = BTreeMap<Key, Value>;
 
 #[derive(Debug)]
+struct Files {
+    log: Mutex<Log>,
+    /// Apart from the log, so that a read does not wait for a write.
+    entries: RwLock<Entries>,
+}
+
+#[derive(Debug)]
 struct Log {
     file: File,
-    /// Set by the first error of the file. The store then refuses writes: the file may end with half of a record, and
+    /// Whether a write has not ended well. The store then refuses writes: the file may end with half of a record, and
     /// after a failed sync the system may have dropped what was not written yet.
     failed: bool,
+}
+
+/// The file that the owner has locked. If the process ends, the system releases the lock.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Lock {
+    fn take(path: &Path) -> Result<Self, BoxError> {
+        let file = open_or_create(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            // Refused at once: an owner that hangs must not make the next one hang too.
+            Err(TryLockError::WouldBlock) => Err("another owner has opened the store".into()),
+            Err(TryLockError::Error(error)) => Err(error.into()),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a process that is just being started may hold a copy of it for a moment.
+        drop(self.0.unlock());
+    }
 }
 
 impl FileStore {
@@ -45,13 +77,7 @@ impl FileStore {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, BoxError> {
         let path = path.as_ref();
         fs::create_dir_all(path)?;
-        let lock = open_or_create(&path.join("lock"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            // Refused at once: an owner that hangs must not make the next one hang too.
-            Err(TryLockError::WouldBlock) => return Err("another owner has opened the store".into()),
-            Err(TryLockError::Error(error)) => return Err(error.into()),
-        }
+        let lock = Lock::take(&path.join("lock"))?;
         let mut file = open_or_create(&path.join("log"))?;
         let (entries, len) = read_log(&mut file)?;
         // What follows the last whole record is a write that a crash has cut off. It goes before the next record, or
@@ -64,61 +90,50 @@ impl FileStore {
         sync_directory(
             path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")),
         )?;
-        Ok(Self { log: Mutex::new(Log { file, failed: false }), entries: RwLock::new(entries), lock })
+        let log = Mutex::new(Log { file, failed: false });
+        let files = Arc::new(Files { log, entries: RwLock::new(entries) });
+        Ok(Self { files, writes: Worker::start("writes of a file store")?, _lock: lock })
     }
+}
 
-    /// Appends the batch to the log and makes it durable.
-    fn append(&self, record: &[u8]) -> Result<(), WriteError> {
+impl Files {
+    fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
+        let record = record(&batch)?;
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         if log.failed {
             return Err(WriteError::rejected("an earlier write has failed: open the store again"));
         }
-        // One record, one write: a batch in two records could be there by half.
-        let outcome = log.file.write_all(record).and_then(|()| log.file.sync_data());
-        outcome.map_err(|error| {
-            log.failed = true;
-            // The record may be in the file, whole, and found at the next opening.
-            WriteError::unknown(error)
-        })
-    }
-}
-
-impl Drop for FileStore {
-    fn drop(&mut self) {
-        // Closing the file is not enough: a process that is just being started may hold a copy of it for a moment.
-        drop(self.lock.unlock());
+        // Set until the write has ended well, so that a panic is a failure too.
+        log.failed = true;
+        // One record, one write: a batch in two records could be there by half. After an error the record may be in the
+        // file, whole, and found at the next opening: the outcome is unknown.
+        log.file.write_all(&record).and_then(|()| log.file.sync_data()).map_err(WriteError::unknown)?;
+        // Only now, or a reader could see a batch that a crash takes away again.
+        batch.apply_to(&mut self.entries.write().unwrap_or_else(PoisonError::into_inner));
+        log.failed = false;
+        Ok(())
     }
 }
 
 #[async_trait]
 impl Storage for FileStore {
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
-        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let entries = self.files.entries.read().unwrap_or_else(PoisonError::into_inner);
         Ok(keys.iter().map(|key| entries.get(key).cloned()).collect())
     }
 
     async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
-        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let entries = self.files.entries.read().unwrap_or_else(PoisonError::into_inner);
         let found = entries.range(range.start.clone()..).take_while(|(key, _)| range.contains(key));
         Ok(ScanPage::of(found, limit))
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
-        let record = record(&batch)?;
-        self.append(&record)?;
-        // Only now, or a reader could see a batch that a crash takes away again.
-        apply(&mut self.entries.write().unwrap_or_else(PoisonError::into_inner), batch);
-        Ok(())
-    }
-}
-
-fn apply(entries: &mut Entries, batch: WriteBatch) {
-    for op in batch {
-        match op {
-            WriteOp::Put { key, value } => drop(entries.insert(key, value)),
-            WriteOp::Delete { key } => drop(entries.remove(&key)),
-            WriteOp::DeleteRange { range } => entries.retain(|key, _| !range.contains(key)),
-        }
+        let files = Arc::clone(&self.files);
+        self.writes
+            .run(move || files.write(batch))
+            .await
+            .unwrap_or_else(|panic| Err(WriteError::unknown(panic)))
     }
 }
 
@@ -162,7 +177,7 @@ fn read_log(file: &mut File) -> Result<(Entries, u64), BoxError> {
             Row::Delete(key) => WriteOp::Delete { key },
             Row::DeleteRange(start, end) => WriteOp::DeleteRange { range: KeyRange { start, end } },
         });
-        apply(&mut entries, ops.collect::<Vec<_>>().into());
+        WriteBatch::from(ops.collect::<Vec<_>>()).apply_to(&mut entries);
         rest = after;
     }
     Ok((entries, (bytes.len() - rest.len()) as u64))

@@ -4,7 +4,10 @@
 
 use async_trait::async_trait;
 use syncline::BoxError;
-use syncline_testkit::{FileStore, Fixture, crash_tests, fault_tests, power_tests, storage_tests};
+use syncline_testkit::{
+    FileStore, Fixture, clock_rises_tests, crash_tests, fault_tests, power_tests, replica_tests,
+    replication_tests, storage_tests,
+};
 use tempfile::TempDir;
 
 /// A directory of its own.
@@ -26,6 +29,9 @@ impl Fixture for Directory {
 }
 
 storage_tests!(storage, Directory::new());
+replica_tests!(replica, Directory::new());
+replication_tests!(replication, Directory::new);
+clock_rises_tests!(clock_rises, Directory::new);
 crash_tests!(crash, |path| FileStore::open(path));
 power_tests!(power, |path| FileStore::open(path));
 fault_tests!(faults, |path| FileStore::open(path));
