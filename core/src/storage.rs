@@ -1,7 +1,8 @@
 //! The storage seam: an ordered byte keyspace with atomic, durable batches.
 //!
 //! The trait has three methods, so that any embedded store can keep its contract. A batch is data, so a test can log,
-//! tear, count and simulate it. `syncline-testkit` has one test per bullet of [the contract](Storage).
+//! tear, count and simulate it. `syncline-testkit` has one test per bullet of [the contract](Storage), and a page that
+//! goes from an empty crate to a store that passes them: `docs/writing-a-store.md`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -157,6 +158,9 @@ impl StoreLimits {
 }
 
 /// An ordered byte keyspace with atomic, durable batches.
+///
+/// Authors of stores find a whole one, its tests and the answers to their questions in `docs/writing-a-store.md`, which is
+/// `syncline_testkit::docs::writing_a_store` too.
 ///
 /// The caller never has two writes in flight; reads run beside a write. If the caller drops the future of a `write`,
 /// the next write must start only after the dropped one has ended, applied or not: that order is the duty of the store,

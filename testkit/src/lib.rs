@@ -8,6 +8,8 @@
 )]
 //! Proves that a store keeps the [contract](syncline::Storage) of `syncline`.
 //!
+//! The pages for authors, with a whole store and the questions that come up: [`docs`].
+//!
 //! The author of a store writes a [`Fixture`], which opens the store, and one line:
 //!
 //! ```
@@ -110,7 +112,7 @@
 //! read. [`fault_tests!`] lets calls fail: full media, failed syncs, short writes. The last two need strace, but no
 //! privileges; where it is missing their tests are *ignored*. [`crash_join_tests!`] is for joined writes.
 //!
-//! [`FileStore`] passes all of them, and is short: start from it.
+//! [`FileStore`] passes all of them, and is short: start from it, with the [page](docs::writing_a_store) that explains it.
 //!
 //! # Transports
 //! The author of a transport writes a [`TransportFixture`] and [`transport_tests!`]: one [property](transport) for each
@@ -177,6 +179,7 @@ pub mod child;
 mod clock;
 pub mod clocks;
 pub mod crash;
+pub mod docs;
 mod faults;
 pub mod file_store;
 mod filtered;

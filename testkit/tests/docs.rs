@@ -105,7 +105,7 @@ fn every_rule_of_the_protocol_has_its_section() {
 /// Links between the pages and into the sources: rustdoc checks only those that lead to items.
 #[test]
 fn links_lead_to_headings_and_files() {
-    const PAGES: [&str; 3] = ["protocol.md", "storage-format.md", "properties.md"];
+    const PAGES: [&str; 4] = ["protocol.md", "storage-format.md", "properties.md", "writing-a-store.md"];
     let headings = |page: &str| -> BTreeSet<String> {
         let page = self::page(page);
         page.lines().filter(|line| line.starts_with('#')).map(anchor).collect()
@@ -128,6 +128,32 @@ fn links_lead_to_headings_and_files() {
         }
     }
     assert!(checked > 40, "{checked} links were found");
+}
+
+/// A page shows the file that it names in `<!-- source PATH -->`, from the first line that is not of its head.
+#[test]
+fn the_sources_of_the_pages_are_the_files_that_are_tested() {
+    for name in ["writing-a-store.md"] {
+        let old = page(name);
+        let mut pieces = old.split("<!-- source ");
+        let mut new = pieces.next().unwrap().to_owned();
+        let mut shown = 0;
+        for piece in pieces {
+            let (path, rest) = piece.split_once(" -->\n```rust\n").unwrap();
+            let behind = rest.strip_prefix("```\n").or_else(|| Some(rest.split_once("\n```\n")?.1)).unwrap();
+            let file =
+                std::fs::read_to_string(format!("{}/../docs/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+            let head = |line: &&str| line.starts_with("//!") || line.starts_with("#![") || line.is_empty();
+            let code = file.lines().skip_while(head).fold(String::new(), |code, line| code + line + "\n");
+            write!(new, "<!-- source {path} -->\n```rust\n{code}```\n{behind}").unwrap();
+            shown += 1;
+        }
+        assert!(shown > 0, "{name} shows no file");
+        if updates() && new != old {
+            std::fs::write(format!("{}/../docs/{name}", env!("CARGO_MANIFEST_DIR")), &new).unwrap();
+        }
+        assert!(page(name) == new, "{name} shows other code than its files: SYNCLINE_UPDATE_DOCS=1");
+    }
 }
 
 /// What a link to a heading calls it.
