@@ -30,6 +30,9 @@ pub enum Incoming {
 
 /// Brings frames to peers.
 ///
+/// Authors of transports find a whole one, its tests and the answers to their questions in `docs/writing-a-transport.md`,
+/// which is `syncline_testkit::docs::writing_a_transport` too.
+///
 /// Values are sent to members alone, each by name; a stranger only hears that it is no member. Members take each other
 /// at their word: no bytes of a member do damage, but a member that lies about a stream can stop the stream here, as a
 /// fork would, or make this replica believe that its store was restored.

@@ -12,3 +12,8 @@
 ///
 #[doc = include_str!("../docs/writing-a-store.md")]
 pub mod writing_a_store {}
+
+/// [`Transport`]: syncline::Transport
+///
+#[doc = include_str!("../docs/writing-a-transport.md")]
+pub mod writing_a_transport {}

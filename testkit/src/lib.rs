@@ -116,7 +116,7 @@
 //!
 //! # Transports
 //! The author of a transport writes a [`TransportFixture`] and [`transport_tests!`]: one [property](transport) for each
-//! bullet of the [contract](syncline::Transport) of transports. [`replication_over_tests!`] runs [whole
+//! bullet of the [contract](syncline::Transport) of transports; the [page](docs::writing_a_transport) shows a whole one. [`replication_over_tests!`] runs [whole
 //! replicas](over_transport) over it.
 //!
 //! # Models with a merge of their own
