@@ -59,6 +59,30 @@ flaws! {
         ReadsKeyByKey,
         /// Pages of a scan are read one after the other, from different states.
         ScansPageByPage,
+        /// A scan is made of pages of a thousand entries, from different states.
+        ScansLargePages,
+        /// A visit is made of pages of a thousand entries, from different states.
+        VisitsLargePages,
+        /// More than a hundred keys are read in pieces, from different states.
+        ReadsInPieces,
+        /// A batch of more than 10 operations is split into several.
+        SplitsAt10,
+        /// A batch of more than 13 operations is split into several.
+        SplitsAt13,
+        /// A batch of more than 14 operations is split into several.
+        SplitsAt14,
+        /// A batch of more than 100 operations is split into several.
+        SplitsAt100,
+        /// A batch of more than a thousand operations is split into several.
+        SplitsAt1000,
+        /// A batch of more than 10,000 operations is split into several.
+        SplitsAt10000,
+        /// A batch of more than 1 MiB is split into several.
+        SplitsAtMib,
+        /// A batch of more than 16 MiB is split into several.
+        SplitsAt16Mib,
+        /// A write of more than a thousand operations gives way when it has applied half of them.
+        LargeWriteGivesWay,
     }
     reads_keep_request_order {
         /// Keys are sorted before they are read, and the values are returned in that order.
@@ -139,6 +163,8 @@ flaws! {
         PanicKeepsPrefix,
         /// After a panic the store can never be opened again.
         PanicLocksOut,
+        /// A write of more than a thousand operations that is dropped leaves its first half.
+        LargeCancelKeepsPrefix,
     }
     write_is_durable {
         /// The last write is still in memory when it returns.

@@ -14,6 +14,7 @@ use syncline::{
 use super::disk::Notes;
 use super::{Flaw, lock};
 use crate::on_drop::OnDrop;
+use crate::poll::give_way;
 use crate::sorted_map::{self, SortedMap};
 use crate::{Disk, Reference};
 
@@ -63,6 +64,13 @@ impl Storage for Broken {
                 }
                 return Ok(values);
             }
+            Flaw::ReadsInPieces => {
+                let mut values = Vec::new();
+                for keys in keys.chunks(100) {
+                    values.extend(self.store.get_many(keys).await?);
+                }
+                return Ok(values);
+            }
             Flaw::CutsReads => {
                 let mut values = self.store.get_many(keys).await?;
                 values.iter_mut().skip(1_000).for_each(|value| *value = None);
@@ -109,7 +117,8 @@ impl Storage for Broken {
                     return Ok(sorted_map::page(shown, &range, limit));
                 }
             }
-            Flaw::ScansPageByPage => return self.scan_pages(range, limit).await,
+            Flaw::ScansPageByPage => return self.scan_pages(3, range, limit).await,
+            Flaw::ScansLargePages => return self.scan_pages(1_000, range, limit).await,
             Flaw::HashOrder => return self.scan_sorted(range, limit, hash).await,
             Flaw::SignedOrder => {
                 let signed = |key: &[u8]| key.iter().map(|byte| byte.cast_signed()).collect::<Vec<_>>();
@@ -182,7 +191,11 @@ impl Storage for Broken {
             return Err(ReadError::new("the store is locked"));
         }
         let limit = if self.flaw == Flaw::VisitIgnoresLimit { ScanLimit::NONE } else { limit };
-        let page = self.scan(range, limit).await?;
+        let page = if self.flaw == Flaw::VisitsLargePages {
+            self.scan_pages(1_000, range, limit).await?
+        } else {
+            self.scan(range, limit).await?
+        };
         let panicked = OnDrop::new(|| lock(&self.state).locked = self.flaw == Flaw::VisitorPanicKeepsLock);
         for Entry { key, value } in &page.entries {
             let value =
@@ -205,6 +218,16 @@ impl Storage for Broken {
         if self.refuses(&batch) {
             return Err(WriteError::too_large("the store takes less"));
         }
+        if let Some(parts) = self.split(&batch) {
+            let mut parts = parts.into_iter().peekable();
+            while let Some(part) = parts.next() {
+                self.store.write(part.into()).await?;
+                if parts.peek().is_some() {
+                    self.wait_for_a_reader();
+                }
+            }
+            return Ok(());
+        }
         let half = batch.ops()[..batch.ops().len().div_ceil(2)].to_vec();
         let apply_half = || self.disk.edit(|entries| sorted_map::apply(entries, &half));
         match self.flaw {
@@ -220,6 +243,11 @@ impl Storage for Broken {
                 self.wait_for_a_reader();
                 self.disk.edit(|entries| sorted_map::apply(entries, &batch.ops()[half.len()..]));
                 Ok(())
+            }
+            Flaw::LargeWriteGivesWay if batch.ops().len() > 1_000 => {
+                self.store.write(half.clone().into()).await?;
+                give_way().await;
+                self.store.write(batch.ops()[half.len()..].to_vec().into()).await
             }
             Flaw::ErrorKeepsPrefix => self.store.write(batch).await.map_err(|error| match error {
                 WriteError::Rejected(error) => {
@@ -297,6 +325,12 @@ impl Storage for Broken {
                 Err(WriteError::Fenced) => Ok(()),
                 other => other,
             },
+            Flaw::LargeCancelKeepsPrefix if batch.ops().len() > 1_000 => {
+                let cancelled = OnDrop::new(apply_half);
+                let result = self.store.write(batch).await;
+                cancelled.disarm();
+                result
+            }
             Flaw::CancelKeepsPrefix => {
                 let cancelled = OnDrop::new(apply_half);
                 let result = self.store.write(batch).await;
@@ -367,6 +401,32 @@ impl Broken {
         }
     }
 
+    /// The batches that a flaw makes of a large one.
+    fn split(&self, batch: &WriteBatch) -> Option<Vec<Vec<WriteOp>>> {
+        let (ops, bytes) = match self.flaw {
+            Flaw::SplitsAt10 => (10, usize::MAX),
+            Flaw::SplitsAt13 => (13, usize::MAX),
+            Flaw::SplitsAt14 => (14, usize::MAX),
+            Flaw::SplitsAt100 => (100, usize::MAX),
+            Flaw::SplitsAt1000 => (1_000, usize::MAX),
+            Flaw::SplitsAt10000 => (10_000, usize::MAX),
+            Flaw::SplitsAtMib => (usize::MAX, 1 << 20),
+            Flaw::SplitsAt16Mib => (usize::MAX, 16 << 20),
+            _ => return None,
+        };
+        let (mut parts, mut part, mut part_bytes) = (Vec::new(), Vec::new(), 0);
+        for op in batch.ops() {
+            if part.len() == ops || part_bytes + op.bytes() > bytes {
+                parts.push(std::mem::take(&mut part));
+                part_bytes = 0;
+            }
+            part_bytes += op.bytes();
+            part.push(op.clone());
+        }
+        parts.push(part);
+        Some(parts)
+    }
+
     async fn get_cached(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
         let values = self.store.get_many(keys).await?;
         let mut state = lock(&self.state);
@@ -386,11 +446,15 @@ impl Broken {
             .collect())
     }
 
-    async fn scan_pages(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
-        const PAGE: usize = 3;
+    async fn scan_pages(
+        &self,
+        page: usize,
+        range: KeyRange,
+        limit: ScanLimit,
+    ) -> Result<ScanPage, ReadError> {
         let (mut found, mut rest) = (ScanPage { entries: Vec::new(), more: true }, range);
         while found.more && found.entries.len() < limit.entries {
-            let most = ScanLimit { entries: PAGE.min(limit.entries - found.entries.len()), ..limit };
+            let most = ScanLimit { entries: page.min(limit.entries - found.entries.len()), ..limit };
             let page = self.store.scan(rest.clone(), most).await?;
             found.more = page.more;
             let Some(last) = page.entries.last() else { break };

@@ -1,8 +1,6 @@
 //! A store keeps a size whole, or it rejects it.
 
-use syncline::{
-    Entry, GET_KEYS_MAX, Key, KeyRange, ScanLimit, Storage as _, StoreLimits, Value, WriteBatch, WriteOp,
-};
+use syncline::{Entry, GET_KEYS_MAX, Key, KeyRange, ScanLimit, StoreLimits, Value, WriteBatch, WriteOp};
 
 use super::samples::pattern;
 use super::subject::{Outcome, Subject};
@@ -64,7 +62,7 @@ const LARGE: &[u8] = b"large/";
 /// If the store breaks the property.
 pub async fn sizes_are_kept<F: Fixture>(fixture: &F) {
     let mut subject = Subject::open("sizes_are_kept", fixture).await;
-    let must = must_keep(subject.store().limits());
+    let must = subject.must_keep();
     let mut kept = SortedMap::new();
     let values = VALUE_BYTES.into_iter().chain(around(must.value_bytes)).map(|value| (8, value));
     let keys = KEY_BYTES.into_iter().chain(around(must.key_bytes)).map(|key| (key, 8));
@@ -89,17 +87,6 @@ pub async fn sizes_are_kept<F: Fixture>(fixture: &F) {
     for bytes in [must.batch_bytes, must.batch_bytes.saturating_add(1)] {
         write_large(&mut subject, must, &format!("a batch of {bytes} bytes"), long_puts(must, bytes)).await;
         clear(&subject).await;
-    }
-}
-
-/// The sizes that a store must keep: what it declares, but no more than every store is asked for.
-fn must_keep(declared: StoreLimits) -> StoreLimits {
-    let contract = StoreLimits::CONTRACT;
-    StoreLimits {
-        key_bytes: declared.key_bytes.min(contract.key_bytes),
-        value_bytes: declared.value_bytes.min(contract.value_bytes),
-        batch_ops: declared.batch_ops.min(contract.batch_ops),
-        batch_bytes: declared.batch_bytes.min(contract.batch_bytes),
     }
 }
 

@@ -61,9 +61,20 @@ impl<'f, F: Fixture> Subject<'f, F> {
         self.store.as_ref().expect("a subject is open between its steps")
     }
 
+    /// The sizes that the store must keep: what it declares, but no more than every store is asked for.
+    pub(crate) fn must_keep(&self) -> StoreLimits {
+        let (declared, contract) = (self.store().limits(), StoreLimits::CONTRACT);
+        StoreLimits {
+            key_bytes: declared.key_bytes.min(contract.key_bytes),
+            value_bytes: declared.value_bytes.min(contract.value_bytes),
+            batch_ops: declared.batch_ops.min(contract.batch_ops),
+            batch_bytes: declared.batch_bytes.min(contract.batch_bytes),
+        }
+    }
+
     /// The most operations of a batch that the store must take, or `most` if that is less.
     pub(crate) fn ops_of_a_batch(&self, most: usize) -> usize {
-        self.store().limits().batch_ops.min(StoreLimits::CONTRACT.batch_ops).min(most)
+        self.must_keep().batch_ops.min(most)
     }
 
     /// Puts entries in as many batches as the store wants.

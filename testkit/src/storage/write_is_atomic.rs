@@ -20,7 +20,9 @@ const POLLS_MAX: usize = 64;
 pub async fn write_is_atomic<F: Fixture>(fixture: &F) {
     let mut subject = Subject::open("write_is_atomic", fixture).await;
     batches_land_whole(&mut subject).await;
-    dropped_stores_hold_whole_batches(&mut subject).await;
+    for filler in [0, 100, 2_000] {
+        dropped_stores_hold_whole_batches(&mut subject, filler).await;
+    }
     write_under_faults(&mut subject, async |subject, round| {
         let step = &round.step;
         // After an unknown outcome the store may refuse to read. If it reads, the state must be whole.
@@ -56,18 +58,24 @@ async fn batches_land_whole<F: Fixture>(subject: &mut Subject<'_, F>) {
 }
 
 /// Drops a write together with its store, at every poll. Nothing else that every fixture can do is so near to a crash.
-async fn dropped_stores_hold_whole_batches<F: Fixture>(subject: &mut Subject<'_, F>) {
+/// The batch has so many puts more, since a store may take another way for a large one.
+async fn dropped_stores_hold_whole_batches<F: Fixture>(subject: &mut Subject<'_, F>, filler: usize) {
+    let filler = u32::try_from(subject.ops_of_a_batch(filler + 10) - 10).unwrap_or(0);
     let mut number = 2;
     for until_woken in [false, true] {
         for polls in 0..=POLLS_MAX {
             number += 1;
-            let batch = numbered_batch(number);
+            let mut batch = numbered_batch(number);
+            for at in 0..filler {
+                batch.put([&b"filler/"[..], &at.to_be_bytes()].concat(), number.to_be_bytes());
+            }
             let before = subject.state("before a dropped write").await;
             let after = sorted_map::after(&before, &batch);
+            let batch_ops = batch.ops().len();
             let write = subject.store().write(batch);
             let finished =
                 if until_woken { poll_at_most_until_woken(polls, write) } else { poll_at_most(polls, write) };
-            let step = format!("store and write dropped after {polls} polls");
+            let step = format!("store and write of {batch_ops} operations dropped after {polls} polls");
             subject.reopen(&step).await;
             let applied = subject.expect_either(&step, &before, &after).await;
             match finished {
