@@ -23,7 +23,8 @@ pub struct BrokenDisk {
 pub(super) struct Notes {
     /// What the disk held when the store was opened.
     opened_with: SortedMap,
-    /// The batches whose writes have returned `Ok` since.
+    openings: u64,
+    /// The batches whose writes have returned `Ok` since; or those that a flaw applies at the next opening.
     pub(super) log: Vec<WriteBatch>,
 }
 
@@ -40,9 +41,9 @@ impl BrokenDisk {
 
     /// Does to the disk what the flaw does to it between two openings.
     fn recover(&self) {
-        let mut notes = lock(&self.notes);
+        let notes = &mut *lock(&self.notes);
+        let last = notes.log.len();
         let log = &mut notes.log;
-        let last = log.len();
         match self.flaw {
             Flaw::LosesLastBatch if last >= 1 => drop(log.pop()),
             Flaw::LeavesHole if last >= 2 => drop(log.remove(last - 2)),
@@ -50,6 +51,12 @@ impl BrokenDisk {
             Flaw::OpeningDropsEmptyValues => {
                 self.disk.edit(|entries| entries.retain(|_, value| !value.is_empty()));
             }
+            Flaw::TwentiethOpeningLosesKey if notes.openings == 20 => {
+                drop(self.disk.edit(SortedMap::pop_last));
+            }
+            Flaw::RejectedIsReplayed | Flaw::TooLargeIsReplayed => self.disk.edit(|entries| {
+                notes.log.iter().for_each(|batch| sorted_map::apply(entries, batch.ops()));
+            }),
             Flaw::OpeningAddsKey => {
                 drop(self.disk.edit(|entries| entries.insert(b"format".to_vec(), vec![1])));
             }
@@ -81,12 +88,21 @@ impl Fixture for BrokenDisk {
             self.disk.edit(SortedMap::clear);
         }
         let store = opened?;
+        let openings = {
+            let mut notes = lock(&self.notes);
+            notes.openings += 1;
+            notes.openings
+        };
+        if openings == 20 && self.flaw == Flaw::TwentiethOpeningFails {
+            return Err("the store is full of openings".into());
+        }
         self.recover();
         Ok(Broken {
             flaw: self.flaw,
             store,
             disk: self.disk.clone(),
-            notes: self.replays().then(|| Arc::clone(&self.notes)),
+            notes: Arc::clone(&self.notes),
+            replays: self.replays(),
             state: Mutex::default(),
             reads: AtomicU64::new(0),
         })

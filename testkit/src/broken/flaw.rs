@@ -119,6 +119,18 @@ flaws! {
         ShortScanSaysEnd,
         /// A scan that meets an error returns the entries that it has read before.
         ScanStopsAtError,
+        /// A scan that meets an error finds nothing.
+        UnreadableScanIsEmpty,
+        /// A range without an end is taken for one that ends at a long run of 0xFF.
+        OpenScanEndsAtLongRun,
+        /// The bounds of a scan are cut at 64 bytes.
+        ScanCutsBoundsAt64,
+        /// The bounds of a scan are cut at 255 bytes.
+        ScanCutsBoundsAt255,
+        /// The bounds of a scan are cut at 1,000 bytes.
+        ScanCutsBoundsAt1000,
+        /// Keys and bounds are compared by their first 64 bytes.
+        ScanComparesPrefixes,
     }
     visit_is_a_scan {
         /// A visit shows the beginning of each value.
@@ -133,6 +145,14 @@ flaws! {
         VisitSaysEnd,
         /// A panic of the visitor leaves the lock behind.
         VisitorPanicKeepsLock,
+        /// A visit that meets an error ends as if there were no more.
+        VisitStopsAtError,
+        /// A visit without an end is taken for one that ends at a long run of 0xFF.
+        OpenVisitEndsAtLongRun,
+        /// The bounds of a visit are cut at 255 bytes.
+        VisitCutsBoundsAt255,
+        /// Keys and bounds of a visit are compared by their first 64 bytes.
+        VisitComparesPrefixes,
     }
     later_ops_win {
         /// Of two puts of a key in one batch, the first one counts.
@@ -153,6 +173,16 @@ flaws! {
         BackwardRangeDeleteTurns,
         /// A range delete deletes the keys of its first page only.
         RangeDeleteStopsAtPage,
+        /// A range without an end is taken for one that ends at a long run of 0xFF.
+        OpenRangeDeleteEndsAtLongRun,
+        /// The bounds are cut at 64 bytes.
+        RangeDeleteCutsBoundsAt64,
+        /// The bounds are cut at 255 bytes.
+        RangeDeleteCutsBoundsAt255,
+        /// The bounds are cut at 1,000 bytes.
+        RangeDeleteCutsBoundsAt1000,
+        /// Keys and bounds are compared by their first 64 bytes.
+        RangeDeleteComparesPrefixes,
     }
     write_is_atomic {
         /// An error halfway leaves the first half, and an unknown outcome.
@@ -183,6 +213,10 @@ flaws! {
         RejectedKeepsPrefix,
         /// A rejected batch is applied with the next write.
         RejectedIsSweptUp,
+        /// A rejected batch is applied when the store is opened, unless a write came in between.
+        RejectedIsReplayed,
+        /// The same, for a batch that is too large.
+        TooLargeIsReplayed,
         /// After a rejection the store rejects everything.
         RejectedStops,
         /// An unknown outcome is reported as a rejection.
@@ -245,6 +279,10 @@ flaws! {
         OpeningAddsKey,
         /// An opening that fails deletes everything.
         FailedOpeningErases,
+        /// The twentieth opening fails.
+        TwentiethOpeningFails,
+        /// The twentieth opening loses the last key.
+        TwentiethOpeningLosesKey,
     }
     behaves_like_a_sorted_map {
         /// Deleting an absent key deletes the one after it.
@@ -253,6 +291,14 @@ flaws! {
         DeleteLeavesEmpty,
         /// Every sixteenth write loses the last key.
         CompactionLosesKey,
+        /// Every thousandth put is lost.
+        ThousandthPutIsLost,
+        /// The thousandth write is applied, and said to be rejected.
+        ThousandthWriteSaysRejected,
+        /// The thousandth write is not applied, and said to be Ok.
+        ThousandthWriteSaysOk,
+        /// The thousandth read finds nothing.
+        ThousandthReadFindsNothing,
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use syncline::{KeyRange, Value, WriteBatch, WriteOp};
 
+use super::store::is_inside_by_prefix;
 use super::{Broken, Flaw, lock};
 use crate::sorted_map;
 
@@ -76,6 +77,19 @@ impl Broken {
                 }
                 range => vec![WriteOp::DeleteRange { range }],
             },
+            (Flaw::RangeDeleteComparesPrefixes, WriteOp::DeleteRange { range }) => {
+                self.disk.edit(|entries| {
+                    let inside = entries.keys().filter(|key| is_inside_by_prefix(&range, key));
+                    inside.map(|key| WriteOp::Delete { key: key.clone() }).collect()
+                })
+            }
+            (
+                Flaw::OpenRangeDeleteEndsAtLongRun
+                | Flaw::RangeDeleteCutsBoundsAt64
+                | Flaw::RangeDeleteCutsBoundsAt255
+                | Flaw::RangeDeleteCutsBoundsAt1000,
+                WriteOp::DeleteRange { range },
+            ) => vec![WriteOp::DeleteRange { range: self.bend(range) }],
             (Flaw::RangeDeleteStopsAtPage, WriteOp::DeleteRange { range }) => self
                 .disk
                 .edit(|entries| sorted_map::scan(entries, &range, 1_000))
@@ -84,6 +98,15 @@ impl Broken {
                 .collect(),
             (Flaw::EmptyPutDeletes, WriteOp::Put { key, value }) if value.is_empty() => {
                 vec![WriteOp::Delete { key }]
+            }
+            (Flaw::ThousandthPutIsLost, WriteOp::Put { key, value }) => {
+                let mut state = lock(&self.state);
+                state.writes += 1;
+                if state.writes.is_multiple_of(1_000) {
+                    Vec::new()
+                } else {
+                    vec![WriteOp::Put { key, value }]
+                }
             }
             (Flaw::CutsValues, WriteOp::Put { key, mut value }) => {
                 value.truncate(64 * 1024);

@@ -24,7 +24,9 @@ pub struct Broken {
     pub(super) flaw: Flaw,
     pub(super) store: Reference,
     pub(super) disk: Disk,
-    pub(super) notes: Option<Arc<Mutex<Notes>>>,
+    pub(super) notes: Arc<Mutex<Notes>>,
+    /// Whether the notes have every batch.
+    pub(super) replays: bool,
     pub(super) state: Mutex<State>,
     pub(super) reads: AtomicU64,
 }
@@ -63,6 +65,9 @@ impl Storage for Broken {
                     values.extend(self.store.get_many(std::slice::from_ref(key)).await?);
                 }
                 return Ok(values);
+            }
+            Flaw::ThousandthReadFindsNothing if self.reads.load(Ordering::SeqCst) % 1_000 == 0 => {
+                return Ok(vec![None; keys.len()]);
             }
             Flaw::ReadsInPieces => {
                 let mut values = Vec::new();
@@ -142,6 +147,16 @@ impl Storage for Broken {
                 let end = range.end.or(Some(vec![0xFF]));
                 return self.store.scan(KeyRange { start: range.start, end }, limit).await;
             }
+            Flaw::OpenScanEndsAtLongRun
+            | Flaw::ScanCutsBoundsAt64
+            | Flaw::ScanCutsBoundsAt255
+            | Flaw::ScanCutsBoundsAt1000 => {
+                return self.store.scan(self.bend(range), limit).await;
+            }
+            Flaw::ScanComparesPrefixes => return self.scan_prefixes(&range, limit).await,
+            Flaw::UnreadableScanIsEmpty => {
+                return Ok(self.store.scan(range, limit).await.unwrap_or_default());
+            }
             Flaw::ScanIgnoresLimit => {
                 return self.store.scan(range, ScanLimit { entries: usize::MAX, ..limit }).await;
             }
@@ -191,10 +206,14 @@ impl Storage for Broken {
             return Err(ReadError::new("the store is locked"));
         }
         let limit = if self.flaw == Flaw::VisitIgnoresLimit { ScanLimit::NONE } else { limit };
-        let page = if self.flaw == Flaw::VisitsLargePages {
-            self.scan_pages(1_000, range, limit).await?
-        } else {
-            self.scan(range, limit).await?
+        let page = match self.flaw {
+            Flaw::VisitsLargePages => self.scan_pages(1_000, range, limit).await?,
+            Flaw::VisitStopsAtError => self.store.scan(range, limit).await.unwrap_or_default(),
+            Flaw::OpenVisitEndsAtLongRun | Flaw::VisitCutsBoundsAt255 => {
+                self.store.scan(self.bend(range), limit).await?
+            }
+            Flaw::VisitComparesPrefixes => self.scan_prefixes(&range, limit).await?,
+            _ => self.scan(range, limit).await?,
         };
         let panicked = OnDrop::new(|| lock(&self.state).locked = self.flaw == Flaw::VisitorPanicKeepsLock);
         for Entry { key, value } in &page.entries {
@@ -306,6 +325,25 @@ impl Storage for Broken {
                 }
                 result
             }
+            Flaw::RejectedIsReplayed | Flaw::TooLargeIsReplayed => {
+                let result = self.store.write(batch).await;
+                let is_replayed = match &result {
+                    Err(WriteError::Rejected(_)) => self.flaw == Flaw::RejectedIsReplayed,
+                    Err(WriteError::TooLarge(_)) => self.flaw == Flaw::TooLargeIsReplayed,
+                    _ => false,
+                };
+                let mut notes = lock(&self.notes);
+                notes.log.clear();
+                if is_replayed {
+                    notes.log.push(half.into());
+                }
+                result
+            }
+            Flaw::ThousandthWriteSaysRejected if self.is_thousandth_write() => {
+                self.store.write(batch).await?;
+                Err(WriteError::rejected("the store has no room"))
+            }
+            Flaw::ThousandthWriteSaysOk if self.is_thousandth_write() => Ok(()),
             Flaw::UnknownSaysRejected => self.store.write(batch).await.map_err(|error| match error {
                 WriteError::Unknown(error) => WriteError::Rejected(error),
                 other => other,
@@ -372,11 +410,9 @@ impl Storage for Broken {
                 other => other,
             }),
             _ => {
-                let written = self.notes.as_ref().map(|_| batch.clone());
+                let written = self.replays.then(|| batch.clone());
                 self.store.write(batch).await?;
-                if let Some(notes) = &self.notes {
-                    lock(notes).log.extend(written);
-                }
+                lock(&self.notes).log.extend(written);
                 Ok(())
             }
         }
@@ -399,6 +435,38 @@ impl Broken {
             Flaw::RefusesTheLargestValue => puts(|_, value| value.len() == StoreLimits::CONTRACT.value_bytes),
             _ => false,
         }
+    }
+
+    fn is_thousandth_write(&self) -> bool {
+        let mut state = lock(&self.state);
+        state.writes += 1;
+        state.writes.is_multiple_of(1_000)
+    }
+
+    /// The range that a flaw makes of this one.
+    pub(super) fn bend(&self, range: KeyRange) -> KeyRange {
+        let cut_at = match self.flaw {
+            Flaw::OpenScanEndsAtLongRun
+            | Flaw::OpenVisitEndsAtLongRun
+            | Flaw::OpenRangeDeleteEndsAtLongRun => {
+                return KeyRange { start: range.start, end: range.end.or_else(|| Some(vec![0xFF; 128])) };
+            }
+            Flaw::ScanCutsBoundsAt64 | Flaw::RangeDeleteCutsBoundsAt64 => 64,
+            Flaw::ScanCutsBoundsAt255 | Flaw::VisitCutsBoundsAt255 | Flaw::RangeDeleteCutsBoundsAt255 => 255,
+            Flaw::ScanCutsBoundsAt1000 | Flaw::RangeDeleteCutsBoundsAt1000 => 1_000,
+            _ => return range,
+        };
+        let cut = |mut key: Key| {
+            key.truncate(cut_at);
+            key
+        };
+        KeyRange { start: cut(range.start), end: range.end.map(cut) }
+    }
+
+    async fn scan_prefixes(&self, range: &KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
+        let all = self.store.scan(KeyRange::all(), ScanLimit::NONE).await?;
+        let inside = all.entries.iter().filter(|entry| is_inside_by_prefix(range, &entry.key));
+        Ok(ScanPage::of(inside.map(|entry| (&entry.key, &entry.value)), limit))
     }
 
     /// The batches that a flaw makes of a large one.
@@ -504,6 +572,12 @@ impl Broken {
             thread::yield_now();
         }
     }
+}
+
+/// Whether a key lies in a range, as far as the first bytes of both say.
+pub(super) fn is_inside_by_prefix(range: &KeyRange, key: &[u8]) -> bool {
+    let cut = |key: &[u8]| key.iter().take(64).copied().collect::<Key>();
+    KeyRange { start: cut(&range.start), end: range.end.as_deref().map(cut) }.contains(&cut(key))
 }
 
 /// FNV-1a. Any hash would do: keys only have to lose their order.

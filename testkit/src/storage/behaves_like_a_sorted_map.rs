@@ -3,7 +3,7 @@
 use std::fmt;
 
 use fastrand::Rng;
-use syncline::{Key, KeyRange, ScanLimit, Storage as _, Value, WriteOp};
+use syncline::{Key, KeyRange, ScanLimit, Storage as _, Value, WriteBatch, WriteOp};
 
 use super::samples::{NASTY_KEYS, pattern, replacing};
 use super::subject::Subject;
@@ -13,13 +13,14 @@ use crate::{Fixture, seed};
 const RUNS: u64 = 24;
 const STEPS: usize = 40;
 const OPS_MAX: usize = 6;
+const WRITES_OF_A_LIFE: u32 = 1_100;
 
 /// The nasty keys that are used: few, so that operations meet.
 const KEYS: [usize; 8] = [0, 1, 4, 5, 7, 10, 12, 14];
 
 /// Goal: no sequence of calls can tell the store from a sorted map. Method: random batches, reads, scans and reopenings
 /// over few nasty keys, the same ones every time unless `SYNCLINE_SEED` is set; a sequence that fails is cut down to
-/// the steps that it needs.
+/// the steps that it needs. Then a long life, of more than a thousand writes and reads.
 ///
 /// # Panics
 /// If the store breaks the property.
@@ -39,6 +40,28 @@ pub async fn behaves_like_a_sorted_map<F: Fixture>(fixture: &F) {
             );
         }
     }
+    long_life(&mut subject).await;
+}
+
+/// What is wrong may show at the hundredth or thousandth write or read only. Each write is read back, and all of them
+/// are looked for at the end.
+async fn long_life<F: Fixture>(subject: &mut Subject<'_, F>) {
+    let mut state = SortedMap::new();
+    subject.write("before a long life", replacing(&state)).await;
+    for number in 1..=WRITES_OF_A_LIFE {
+        let (key, value) = ([&b"life/"[..], &number.to_be_bytes()].concat(), number.to_be_bytes().to_vec());
+        let mut batch = WriteBatch::new();
+        batch.put(key.clone(), value.clone());
+        let step = format!("write {number} of a long life");
+        subject.write(&step, batch).await;
+        if subject.get(format_args!("{step}, read back"), &key).await.as_ref() != Some(&value) {
+            subject.fail(step, "it returned Ok, but a read did not find it");
+        }
+        state.insert(key, value);
+    }
+    subject.expect("the end of a long life", &state).await;
+    subject.reopen("the end of a long life").await;
+    subject.expect("the end of a long life, reopened", &state).await;
 }
 
 #[derive(Clone)]

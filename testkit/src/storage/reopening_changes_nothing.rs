@@ -7,6 +7,8 @@ use crate::Fixture;
 use crate::sorted_map::{self, SortedMap};
 
 const REOPENINGS: u32 = 4;
+/// Reopenings of one store. What goes wrong may do so only when something of the store is full.
+const REOPENINGS_MANY: u32 = 24;
 
 /// Goal: an opening only reads. Method: reopen an empty store and one with nasty keys, again and again, with and
 /// without writes between; then with the medium failing at every operation of an opening.
@@ -16,11 +18,11 @@ const REOPENINGS: u32 = 4;
 pub async fn reopening_changes_nothing<F: Fixture>(fixture: &F) {
     let mut subject = Subject::open("reopening_changes_nothing", fixture).await;
     subject.expect("a fresh fixture", &SortedMap::new()).await;
-    reopen_often(&mut subject, "an empty store", &SortedMap::new()).await;
+    reopen_often(&mut subject, REOPENINGS, "an empty store", &SortedMap::new()).await;
 
     let mut state = nasty_state();
     subject.write("filling the store", replacing(&state)).await;
-    reopen_often(&mut subject, "nasty keys", &state).await;
+    reopen_often(&mut subject, REOPENINGS_MANY, "nasty keys", &state).await;
     for number in 0..REOPENINGS {
         sorted_map::apply(&mut state, numbered_batch(number).ops());
         subject.write(format_args!("write {number}"), numbered_batch(number)).await;
@@ -28,13 +30,13 @@ pub async fn reopening_changes_nothing<F: Fixture>(fixture: &F) {
         subject.expect(format_args!("write {number}, reopened"), &state).await;
     }
     subject.write("emptying the store", replacing(&SortedMap::new())).await;
-    reopen_often(&mut subject, "an emptied store", &SortedMap::new()).await;
+    reopen_often(&mut subject, REOPENINGS, "an emptied store", &SortedMap::new()).await;
     subject.write("filling it again", replacing(&state)).await;
     openings_fail(&mut subject, &state).await;
 }
 
-async fn reopen_often<F: Fixture>(subject: &mut Subject<'_, F>, what: &str, state: &SortedMap) {
-    for reopening in 1..=REOPENINGS {
+async fn reopen_often<F: Fixture>(subject: &mut Subject<'_, F>, times: u32, what: &str, state: &SortedMap) {
+    for reopening in 1..=times {
         let step = format!("{what}, reopened {reopening} times");
         subject.reopen(&step).await;
         subject.expect(&step, state).await;

@@ -48,6 +48,59 @@ pub(crate) fn nasty_ranges() -> Vec<KeyRange> {
     ranges
 }
 
+/// The lengths at which stores have cut keys or bounds, as far as the store takes them, and the longest that it takes.
+fn long_lengths(longest: usize) -> Vec<usize> {
+    let known = [63, 64, 65, 127, 128, 254, 255, 256, 257, 510, 511, 512, 1_000, 1_001];
+    let mut lengths: Vec<_> = known.into_iter().filter(|len| *len < longest).collect();
+    lengths.extend([longest - 1, longest]);
+    lengths.dedup();
+    lengths
+}
+
+/// Three keys of a length that differ in their last byte only.
+fn siblings(len: usize) -> [Key; 3] {
+    [b'\x01', b'q', b'\xff'].map(|last| {
+        let mut key = vec![b'p'; len];
+        key[len - 1] = last;
+        key
+    })
+}
+
+fn all_ones(longest: usize) -> Vec<Key> {
+    let lengths = [1, 8, 15, 16, 17, 32].into_iter().filter(|len| *len < longest);
+    lengths.chain(long_lengths(longest)).map(|len| vec![0xFF; len]).collect()
+}
+
+/// A value under keys of every long length, up to the longest that the store takes: those of one length, and the
+/// shorter ones, are alike but for the last byte. And under keys of 0xFF alone, which lie before no end but an open one.
+pub(crate) fn long_state(longest: usize) -> SortedMap {
+    let keys = long_lengths(longest).into_iter().flat_map(siblings).chain(all_ones(longest));
+    keys.zip(0_u32..).map(|(key, number)| (key, number.to_be_bytes().to_vec())).collect()
+}
+
+/// Ranges between the keys of [`long_state`], with bounds that are long themselves.
+pub(crate) fn long_ranges(longest: usize) -> Vec<KeyRange> {
+    let mut ranges = vec![KeyRange::all(), KeyRange { start: b"q".to_vec(), end: None }];
+    for len in long_lengths(longest) {
+        let [low, middle, high] = siblings(len);
+        let open = |start: &Key| KeyRange { start: start.clone(), end: None };
+        ranges.extend([
+            KeyRange::new(low.clone(), middle.clone()),
+            KeyRange::new(low, high.clone()),
+            KeyRange::new(*b"a", middle.clone()),
+            KeyRange::new(high, middle.clone()),
+            open(&middle),
+            KeyRange::prefix(vec![b'p'; len - 1]),
+            KeyRange::prefix(middle),
+        ]);
+    }
+    for ones in all_ones(longest) {
+        ranges.push(KeyRange { start: ones.clone(), end: None });
+        ranges.push(KeyRange::new(*b"p", ones));
+    }
+    ranges
+}
+
 /// The batch that makes an empty store hold `state`.
 pub(crate) fn filling(state: &SortedMap) -> WriteBatch {
     let mut batch = WriteBatch::new();

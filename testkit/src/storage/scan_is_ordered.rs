@@ -2,14 +2,14 @@
 
 use syncline::{KeyRange, ScanLimit, ScanPage, Storage as _};
 
-use super::samples::{filling, nasty_ranges, nasty_state};
+use super::samples::{filling, long_ranges, long_state, nasty_ranges, nasty_state, replacing};
 use super::subject::{Subject, try_read};
 use super::sweep::Sweep;
 use crate::Fixture;
 use crate::sorted_map::{self, SortedMap};
 
-/// Goal: a scan is exact. Method: every range of nasty bounds with every limit against a sorted map, then pages, then
-/// a broken medium, under which a short answer would pass for a whole one.
+/// Goal: a scan is exact. Method: every range of nasty bounds with every limit against a sorted map, then long keys and
+/// bounds, then pages, then a broken medium, under which a short answer would pass for a whole one.
 ///
 /// # Panics
 /// If the store breaks the property.
@@ -25,6 +25,8 @@ pub async fn scan_is_ordered<F: Fixture>(fixture: &F) {
             check(&subject, "nasty keys", &state, range.clone(), limit).await;
         }
     }
+    long_bounds_are_kept(&subject).await;
+    subject.write("filling the store again", replacing(&state)).await;
     pages_join(&subject, &state).await;
     bytes_are_bounded(&subject, &state).await;
     failed_scans_say_so(subject, &state).await;
@@ -43,6 +45,22 @@ async fn check<F: Fixture>(
     if found != expected {
         let [found, expected] = [found, expected].map(|entries| sorted_map::show(&entries));
         subject.fail(step, format_args!("found {found}, expected {expected}"));
+    }
+}
+
+/// Keys and bounds as long as the store takes them. The bound of a scan that goes on after the longest key is longer by
+/// one byte, which pages of long keys have.
+async fn long_bounds_are_kept<F: Fixture>(subject: &Subject<'_, F>) {
+    let longest = subject.must_keep().key_bytes;
+    let state = long_state(longest);
+    subject.write("storing long keys", replacing(&state)).await;
+    for range in long_ranges(longest) {
+        for limit in [1, 2, usize::MAX] {
+            check(subject, "long keys", &state, range.clone(), limit).await;
+        }
+    }
+    for key in state.keys() {
+        check(subject, "long keys", &state, KeyRange::all().after(key), 2).await;
     }
 }
 

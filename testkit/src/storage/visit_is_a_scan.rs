@@ -6,12 +6,16 @@ use std::panic::AssertUnwindSafe;
 use futures::FutureExt as _;
 use syncline::{Entry, KeyRange, ScanLimit, Storage as _};
 
-use super::samples::{filling, nasty_ranges, nasty_state, numbered_batch};
-use super::subject::Subject;
+use super::samples::{
+    filling, long_ranges, long_state, nasty_ranges, nasty_state, numbered_batch, replacing,
+};
+use super::subject::{Subject, try_read};
+use super::sweep::Sweep;
 use crate::{Fixture, sorted_map};
 
 /// Goal: a visit is a scan that copies nothing. Method: every range of nasty bounds with several limits, visited and
-/// compared with a sorted map; visitors that stop at each entry; visitors that panic, after which the store must go on.
+/// compared with a sorted map, and so with long keys and bounds; visitors that stop at each entry; visitors that panic,
+/// after which the store must go on; a broken medium, under which a short visit would pass for a whole one.
 ///
 /// # Panics
 /// If the store breaks the property.
@@ -50,6 +54,50 @@ pub async fn visit_is_a_scan<F: Fixture>(fixture: &F) {
         }
     }
     panics_stay_outside(&mut subject, &mut state).await;
+    long_bounds_are_kept(&subject).await;
+    failed_visits_say_so(subject).await;
+}
+
+async fn long_bounds_are_kept<F: Fixture>(subject: &Subject<'_, F>) {
+    let longest = subject.must_keep().key_bytes;
+    let state = long_state(longest);
+    subject.write("storing long keys", replacing(&state)).await;
+    for range in long_ranges(longest) {
+        let step = format!("long keys, {}", sorted_map::show_range(&range));
+        let expected = sorted_map::scan(&state, &range, usize::MAX);
+        let (found, more) = visit(subject, &step, range, ScanLimit::NONE, usize::MAX).await;
+        if !more && found != expected || !expected.starts_with(&found) {
+            let [found, expected] = [found, expected].map(|entries| sorted_map::show(&entries));
+            subject.fail(step, format_args!("it showed {found}, expected {expected}"));
+        }
+    }
+}
+
+async fn failed_visits_say_so<F: Fixture>(mut subject: Subject<'_, F>) {
+    let state = nasty_state();
+    subject.write("filling the store again", replacing(&state)).await;
+    let expected = sorted_map::scan(&state, &KeyRange::all(), usize::MAX);
+    let mut sweep = Sweep::of(subject.fixture());
+    while let Some(fault) = sweep.next_fault() {
+        let step = format!("a visit under {fault}");
+        // Reopen it before: a store that answers from memory reads its medium only when it opens.
+        subject.reopen(&step).await;
+        let mut found = Vec::new();
+        let mut each = |key: &[u8], value: &[u8]| {
+            found.push(Entry { key: key.to_vec(), value: value.to_vec() });
+            ControlFlow::Continue(())
+        };
+        subject.break_medium(fault);
+        let more = try_read(subject.store().visit(KeyRange::all(), ScanLimit::NONE, &mut each)).await;
+        subject.mend_medium();
+        if !expected.starts_with(&found) {
+            subject.fail(step, format_args!("it showed {}", sorted_map::show(&found)));
+        }
+        if more == Some(false) && found.len() < expected.len() {
+            subject.fail(step, "a visit that could not read all of its range said that there is no more");
+        }
+        sweep.went_well(more.is_some());
+    }
 }
 
 /// Visits a range, up to and with the entry `stops_at`; returns what was shown, and whether there is more.
