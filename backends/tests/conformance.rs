@@ -132,7 +132,7 @@ mod with_redb {
     }
 
     rows_in_redb!(RedbOnFailingMedium);
-    storage_tests!(redb_on_failing_medium, RedbOnFailingMedium::default());
+    storage_tests!(redb_on_failing_medium, RedbOnFailingMedium::default(), breaks_its_medium);
     join_tests!(redb_join_on_failing_medium, RedbOnFailingMedium::default());
     joined_replica_tests!(redb_joined_replica_on_failing_medium, RedbOnFailingMedium::default());
 }

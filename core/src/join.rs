@@ -68,7 +68,8 @@ pub type Native<'t, S> = <<S as JoinStorage>::Tx<'t> as JoinTx>::Native;
 ///
 /// - `join_is_atomic`: the job's own statements and the batches that it applied are there together, or nothing of
 ///   either, after any error, panic or crash.
-/// - `join_is_durable`: once `join` has returned `Ok`, both survive every fault that the store claims to survive.
+/// - `join_survives_reopening`: once `join` has returned `Ok`, both survive every fault that the store claims to survive,
+///   as of a [`write`](Storage::write).
 /// - `join_sees_its_own_writes`: `get_many` sees the state that the last write left, and the batches that this
 ///   transaction has applied; other readers do not see these before the transaction is committed.
 /// - `join_error_leaves_no_trace`: if the job fails or panics, `join` returns [`WriteError::Rejected`] with the error

@@ -171,7 +171,8 @@ impl StoreLimits {
 /// engine is embedded; a longer one and a write should run on a thread of the store's own, since a flush takes
 /// milliseconds, unless the caller's thread [may block](crate::may_block): it is the driver's own then, and the write
 /// should run on it. A read must not wait for a write that is under way, unless the engine has no other way to keep
-/// `reads_see_last_write`.
+/// `reads_see_last_write`; and never for one whose future the caller has and does not poll. An opening does not wait for
+/// the owner to go.
 ///
 /// # Drop
 /// Dropping the store waits until the writes that were sent have ended and the engine is closed, so that the same place
@@ -194,8 +195,9 @@ impl StoreLimits {
 /// - `delete_range_stays_inside`: a `DeleteRange` deletes every key of its range and no other.
 /// - `write_is_atomic`: after any error, panic or crash, and after the store was dropped at any point, all of a
 ///   batch is there or nothing of it, and the store can be opened again. An empty batch is `Ok`.
-/// - `write_is_durable`: once `write` has returned `Ok`, its batch survives every fault that the store claims to
-///   survive.
+/// - `write_survives_reopening`: once `write` has returned `Ok`, its batch survives every fault that the store claims to
+///   survive. A property sees whether it survives reopening; `crash_tests!` and `power_tests!` see a process that is
+///   killed, and whether a loss of power could take it back.
 /// - `writes_are_ordered`: a batch is never there without every earlier one that returned `Ok`.
 /// - `rejected_leaves_no_trace`: after [`WriteError::Rejected`], reads and later writes find the state before.
 /// - `second_owner_is_fenced`: a second opener is refused, or the first one's writes return

@@ -81,7 +81,11 @@
 //! fewest steps that still fail.
 //!
 //! A store whose medium can be replaced overrides [`Fixture::break_medium`]: then the properties let the medium fail
-//! and panic at each of its operations in turn, so that every error path is walked.
+//! and panic at each of its operations in turn, so that every error path is walked. Its author says so:
+//! `storage_tests!(mine, MyFixture::new(), breaks_its_medium)`. What the list cannot see of a store shows as ignored
+//! tests, each with the reason: `map::not_checked::failing_medium ... ignored, implement Fixture::break_medium …`.
+//!
+//! Every test ends: one that hangs fails after 120 s, or as many as `SYNCLINE_TEST_SECONDS` says, and names its step.
 //!
 //! # Stores with a native transaction
 //! A store that implements [`JoinStorage`](syncline::JoinStorage) gets two more lists. Its fixture implements
@@ -158,7 +162,7 @@
 //! | S4 | a crash at any operation | of the process: `kill_9_loses_nothing_acknowledged`, `kill_9_tears_no_batch`, `killed_at_any_call_tears_no_batch`, a store dropped at every poll of a write (`write_is_atomic`), a medium that stops for good (`break_medium`). What a crash of the machine leaves of unsynced bytes is the store's own test |
 //! | S5 | `Ok` survives loss of power | `acknowledged_is_synced`, `new_files_are_synced_in_their_directory`, `seen_is_synced`: that the bytes are there, not that the store puts them together. There is no deferred durability to check |
 //! | S6 | a crash during recovery | `killed_while_opening_it_opens_again`, `failed_open_changes_nothing`, `reopening_changes_nothing` with `break_medium`; torn images are the store's own test |
-//! | S7 | a failed sync is not forgotten | `failed_sync_is_told`; `write_is_durable`, `writes_are_ordered`, with `break_medium` |
+//! | S7 | a failed sync is not forgotten | `failed_sync_is_told`; `write_survives_reopening`, `writes_are_ordered`, with `break_medium` |
 //! | S8 | a read sees one state | `reads_are_never_torn`. A read is one call, so there are no anomalies between reads to look for |
 //! | S9 | no lost update | nothing to check: the seam has one writer and no read-modify-write; `second_owner_is_fenced` keeps it so |
 //! | S10 | a transaction sees its own writes | `join_sees_its_own_writes` of the [joins](join). A batch is data and cannot be read; the order of its operations: `later_ops_win` |
@@ -241,7 +245,7 @@ pub use watchdog::{watched, watched_for};
 #[doc(hidden)]
 #[macro_export]
 macro_rules! test_module {
-    ([$list:ident, $module:ident, $fixture:expr] $($property:ident)*) => {
+    ([$list:ident, $module:ident, $fixture:expr $(, { $($more:item)* })?] $($property:ident)*) => {
         mod $module {
             #[allow(unused_imports, reason = "the expression may need nothing from outside")]
             use super::*;
@@ -249,10 +253,13 @@ macro_rules! test_module {
             $(
                 #[test]
                 fn $property() {
-                    let fixture = $fixture;
-                    $crate::block_on($crate::$list::$property(&fixture));
+                    $crate::watched(stringify!($property), || {
+                        let fixture = $fixture;
+                        $crate::block_on($crate::$list::$property(&fixture));
+                    });
                 }
             )*
+            $($($more)*)?
         }
     };
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 /// Polls `future` at most `polls` times, then drops it. Returns `None` if it had not finished.
 ///
@@ -32,6 +33,24 @@ fn poll_then_drop<Fut: Future>(polls: usize, future: Fut, wait_at_the_end: bool)
         }
     }
     None
+}
+
+/// How long a call may take that must not wait for something else. No call of a list takes a tenth of it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Polls `future` until it has finished; `None` if nothing has woken it for as long as [`PATIENCE`] says.
+pub(crate) fn block_on_patiently<Fut: Future>(future: Fut) -> Option<Fut::Output> {
+    let mut future = pin!(future);
+    let signal = Arc::new(Signal::default());
+    let waker = Waker::from(Arc::clone(&signal));
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return Some(output);
+        }
+        if !signal.wait_for(PATIENCE) {
+            return None;
+        }
+    }
 }
 
 /// Polls `first` at most `lead` times, then both in turn until both have finished. Returns both outputs, and whether
@@ -101,6 +120,14 @@ impl Signal {
             woken = self.changed.wait(woken).unwrap_or_else(PoisonError::into_inner);
         }
         *woken = false;
+    }
+
+    /// Waits so long at most; returns whether it was woken.
+    fn wait_for(&self, time_max: Duration) -> bool {
+        let woken = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(woken, time_max, |woken| !*woken);
+        let (mut woken, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *woken)
     }
 }
 

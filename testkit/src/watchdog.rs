@@ -8,12 +8,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// How long a test may take. No list of this crate takes a tenth of it, so only a call that never returns does.
+/// How long a test may take, unless [`TEST_SECONDS`] is set. No test of a list takes a tenth of it, so only a call that
+/// never returns does.
 const TEST_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// The variable that says how many seconds a test may take: for machines that are slow, and for suites that are long.
+const TEST_SECONDS: &str = "SYNCLINE_TEST_SECONDS";
+
+type Step = Arc<Mutex<String>>;
 
 thread_local! {
     /// The step that the test on this thread is at, if a watchdog looks at it.
-    static STEP: RefCell<Option<Arc<Mutex<String>>>> = const { RefCell::new(None) };
+    static STEP: RefCell<Option<Step>> = const { RefCell::new(None) };
 }
 
 /// Notes what the test on this thread does next, for the message of the watchdog.
@@ -25,13 +31,27 @@ pub(crate) fn step(step: impl Display) {
     });
 }
 
+/// The step of the test on this thread, for a thread that does a part of the test.
+pub(crate) fn watcher() -> Option<Step> {
+    STEP.with_borrow(Clone::clone)
+}
+
+/// Lets this thread note the steps of the test that has started it.
+pub(crate) fn note_for(watcher: Option<Step>) {
+    STEP.set(watcher);
+}
+
 /// Runs a test on a thread of its own, and fails if the thread does not end.
 ///
 /// # Panics
 /// If the test does, or if it hangs.
 #[doc(hidden)]
 pub fn watched(name: &str, test: impl FnOnce() + Send + 'static) {
-    watched_for(TEST_TIME_MAX, name, test);
+    let seconds = std::env::var(TEST_SECONDS).ok().map(|text| match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => panic!("{TEST_SECONDS} is no number of seconds: {text:?}"),
+    });
+    watched_for(seconds.unwrap_or(TEST_TIME_MAX), name, test);
 }
 
 /// As [`watched`], with so much time.
@@ -49,7 +69,8 @@ pub fn watched_for(time_max: Duration, name: &str, test: impl FnOnce() + Send + 
     if ended.recv_timeout(time_max) == Err(RecvTimeoutError::Timeout) {
         // The thread is left behind: a call that never returns cannot be ended from outside.
         let at = at.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        panic!("{name}: it hangs at this step: {at}");
+        let seconds = time_max.as_secs();
+        panic!("{name}: it hangs at this step: {at} (no end in {seconds} s, see {TEST_SECONDS})");
     }
     if let Err(panic) = thread.join() {
         resume_unwind(panic);

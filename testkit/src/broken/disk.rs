@@ -2,6 +2,8 @@
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use syncline::{BoxError, WriteBatch};
@@ -83,7 +85,13 @@ impl Fixture for BrokenDisk {
     type Store = Broken;
 
     async fn open(&self) -> Result<Broken, BoxError> {
-        let opened = self.disk.open().await;
+        let mut opened = self.disk.open().await;
+        while self.flaw == Flaw::SecondOpenerWaits
+            && opened.as_ref().is_err_and(|error| error.to_string().starts_with("another owner"))
+        {
+            thread::park_timeout(Duration::from_millis(20));
+            opened = self.disk.open().await;
+        }
         if opened.is_err() && self.flaw == Flaw::FailedOpeningErases {
             self.disk.edit(SortedMap::clear);
         }

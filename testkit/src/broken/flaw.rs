@@ -49,6 +49,10 @@ flaws! {
         PublishesLate,
         /// A key that cannot be read is returned as absent.
         UnreadableIsAbsent,
+        /// A read of keys waits for the write that is under way.
+        ReadWaitsForWrite,
+        /// A scan waits for the write that is under way.
+        ScanWaitsForWrite,
     }
     reads_are_never_torn {
         /// Each operation of a batch is a write of its own.
@@ -193,10 +197,12 @@ flaws! {
         PanicKeepsPrefix,
         /// After a panic the store can never be opened again.
         PanicLocksOut,
+        /// A range delete that cannot read its range is left out.
+        RangeDeleteSwallowsError,
         /// A write of more than a thousand operations that is dropped leaves its first half.
         LargeCancelKeepsPrefix,
     }
-    write_is_durable {
+    write_survives_reopening {
         /// The last write is still in memory when it returns.
         LosesLastBatch,
         /// A sync that fails is taken for one that worked.
@@ -229,6 +235,8 @@ flaws! {
         FencedIsApplied,
         /// A fenced write is not applied, but returns `Ok`.
         FencedSaysOk,
+        /// A second opener waits until the first one is dropped.
+        SecondOpenerWaits,
     }
     cancel_is_all_or_nothing {
         /// A dropped write leaves its first half.
@@ -314,7 +322,7 @@ flaws! {
         /// Only the batch is committed.
         LosesRows,
     }
-    join_is_durable {
+    join_survives_reopening {
         /// The last join is still in memory when it returns.
         LosesLastJoin,
         /// A sync that fails is taken for one that worked.

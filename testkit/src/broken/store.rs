@@ -69,6 +69,7 @@ impl Storage for Broken {
             Flaw::ThousandthReadFindsNothing if self.reads.load(Ordering::SeqCst) % 1_000 == 0 => {
                 return Ok(vec![None; keys.len()]);
             }
+            Flaw::ReadWaitsForWrite => drop(self.store.turn().await.ok()),
             Flaw::ReadsInPieces => {
                 let mut values = Vec::new();
                 for keys in keys.chunks(100) {
@@ -153,6 +154,7 @@ impl Storage for Broken {
             | Flaw::ScanCutsBoundsAt1000 => {
                 return self.store.scan(self.bend(range), limit).await;
             }
+            Flaw::ScanWaitsForWrite => drop(self.store.turn().await.ok()),
             Flaw::ScanComparesPrefixes => return self.scan_prefixes(&range, limit).await,
             Flaw::UnreadableScanIsEmpty => {
                 return Ok(self.store.scan(range, limit).await.unwrap_or_default());
@@ -262,6 +264,18 @@ impl Storage for Broken {
                 self.wait_for_a_reader();
                 self.disk.edit(|entries| sorted_map::apply(entries, &batch.ops()[half.len()..]));
                 Ok(())
+            }
+            Flaw::RangeDeleteSwallowsError => {
+                let mut ops = Vec::new();
+                for op in batch {
+                    if let WriteOp::DeleteRange { range } = &op
+                        && self.store.scan(range.clone(), ScanLimit::NONE).await.is_err()
+                    {
+                        continue;
+                    }
+                    ops.push(op);
+                }
+                self.store.write(ops.into()).await
             }
             Flaw::LargeWriteGivesWay if batch.ops().len() > 1_000 => {
                 self.store.write(half.clone().into()).await?;

@@ -5,9 +5,9 @@ mod cancelled_join_is_all_or_nothing;
 mod join_cannot_be_ended_from_inside;
 mod join_error_leaves_no_trace;
 mod join_is_atomic;
-mod join_is_durable;
 mod join_runs_its_job_once;
 mod join_sees_its_own_writes;
+mod join_survives_reopening;
 mod join_undoes_a_part;
 mod joins_and_writes_are_ordered;
 mod subject;
@@ -17,9 +17,9 @@ pub use cancelled_join_is_all_or_nothing::cancelled_join_is_all_or_nothing;
 pub use join_cannot_be_ended_from_inside::join_cannot_be_ended_from_inside;
 pub use join_error_leaves_no_trace::join_error_leaves_no_trace;
 pub use join_is_atomic::join_is_atomic;
-pub use join_is_durable::join_is_durable;
 pub use join_runs_its_job_once::join_runs_its_job_once;
 pub use join_sees_its_own_writes::join_sees_its_own_writes;
+pub use join_survives_reopening::join_survives_reopening;
 pub use join_undoes_a_part::join_undoes_a_part;
 pub use joins_and_writes_are_ordered::joins_and_writes_are_ordered;
 
@@ -34,7 +34,7 @@ macro_rules! for_each_join_property {
         $($callback)*! {
             [$($arguments)*]
             join_is_atomic
-            join_is_durable
+            join_survives_reopening
             join_sees_its_own_writes
             join_error_leaves_no_trace
             join_runs_its_job_once

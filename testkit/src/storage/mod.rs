@@ -18,7 +18,7 @@ pub(crate) mod subject;
 pub(crate) mod sweep;
 mod visit_is_a_scan;
 mod write_is_atomic;
-mod write_is_durable;
+mod write_survives_reopening;
 mod writes_are_ordered;
 
 use std::fmt;
@@ -38,7 +38,7 @@ pub use second_owner_is_fenced::second_owner_is_fenced;
 pub use sizes_are_kept::sizes_are_kept;
 pub use visit_is_a_scan::visit_is_a_scan;
 pub use write_is_atomic::write_is_atomic;
-pub use write_is_durable::write_is_durable;
+pub use write_survives_reopening::write_survives_reopening;
 pub use writes_are_ordered::writes_are_ordered;
 
 use crate::Fixture;
@@ -58,7 +58,7 @@ macro_rules! for_each_storage_property {
             later_ops_win
             delete_range_stays_inside
             write_is_atomic
-            write_is_durable
+            write_survives_reopening
             writes_are_ordered
             rejected_leaves_no_trace
             second_owner_is_fenced
@@ -75,10 +75,55 @@ macro_rules! for_each_storage_property {
 ///
 /// The expression makes a fresh [`Fixture`] for each test: `storage_tests!(redb, RedbFixture::new());` prints
 /// `redb::write_is_atomic ... ok` and so on.
+///
+/// If the fixture implements [`Fixture::break_medium`], a third argument says so: `breaks_its_medium`. What is not checked
+/// shows as ignored tests, each with the reason.
 #[macro_export]
 macro_rules! storage_tests {
     ($module:ident, $fixture:expr $(,)?) => {
-        $crate::for_each_storage_property! { [$crate::test_module] storage, $module, $fixture }
+        $crate::for_each_storage_property! {
+            [$crate::test_module] storage, $module, $fixture, {
+                mod not_checked {
+                    #[test]
+                    #[ignore = "implement Fixture::break_medium and say `breaks_its_medium` in storage_tests!, or use fault_tests!"]
+                    fn failing_medium() {}
+
+                    $crate::beyond_storage_tests! {}
+                }
+            }
+        }
+    };
+    ($module:ident, $fixture:expr, breaks_its_medium $(,)?) => {
+        $crate::for_each_storage_property! {
+            [$crate::test_module] storage, $module, $fixture, {
+                #[test]
+                fn medium_breaks() {
+                    assert!(
+                        $crate::Fixture::break_medium(&$fixture, None),
+                        "storage_tests! was told `breaks_its_medium`, but Fixture::break_medium says that it cannot"
+                    );
+                }
+
+                mod not_checked {
+                    $crate::beyond_storage_tests! {}
+                }
+            }
+        }
+    };
+}
+
+/// What no list within one process can see, as ignored tests.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! beyond_storage_tests {
+    () => {
+        #[test]
+        #[ignore = "this list has one process: use crash_tests! if the store lies on files"]
+        fn another_process() {}
+
+        #[test]
+        #[ignore = "this list reopens, but no power is lost: use power_tests! if the store lies on files"]
+        fn power_loss() {}
     };
 }
 

@@ -4,21 +4,22 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures::FutureExt as _;
-use syncline::{KeyRange, Storage as _, WriteBatch};
+use syncline::{KeyRange, ScanLimit, Storage as _, WriteBatch};
 
-use super::samples::{nasty_state, numbered_batch, replacing};
+use super::samples::{mark, nasty_state, numbered_batch, replacing};
 use super::subject::{Subject, try_read};
 use super::sweep::Sweep;
+use crate::poll::{PATIENCE, block_on_patiently, poll_at_most};
 use crate::sorted_map::{self, SortedMap};
-use crate::{Fixture, threads};
+use crate::{Fixture, threads, watchdog};
 
 const WRITES: u64 = 200;
 const READERS: usize = 2;
 const READS_MAX: u64 = 20_000;
 
 /// Goal: no cache, no queue and no other thread hides a write that returned. Method: read every key both ways before
-/// and after each kind of operation; then threads that read beside a writer; then a broken medium, under which a
-/// failed read must not say "absent".
+/// and after each kind of operation; then threads that read beside a writer; reads beside a write whose future is held,
+/// which they must not wait for; then a broken medium, under which a failed read must not say "absent".
 ///
 /// # Panics
 /// If the store breaks the property.
@@ -26,6 +27,7 @@ pub async fn reads_see_last_write<F: Fixture>(fixture: &F) {
     let subject = Subject::open("reads_see_last_write", fixture).await;
     every_read_is_fresh(&subject).await;
     other_threads_see_it(&subject);
+    reads_wait_for_no_write(&subject).await;
     failed_gets_say_so(subject).await;
 }
 
@@ -109,8 +111,42 @@ fn other_threads_see_it<F: Fixture>(subject: &Subject<'_, F>) {
     threads::run_all(tasks);
 }
 
-pub(super) fn number_of(value: Vec<u8>) -> u64 {
+fn number_of(value: Vec<u8>) -> u64 {
     value.try_into().map_or(u64::MAX, u64::from_be_bytes)
+}
+
+/// Holds a write after each of its polls and reads meanwhile: nobody but the reader could let the write go on.
+async fn reads_wait_for_no_write<F: Fixture>(subject: &Subject<'_, F>) {
+    const POLLS_MAX: usize = 64;
+    let keys = [mark(0)];
+    for polls in 1..=POLLS_MAX {
+        let step = format!("a read beside a write that is held after {polls} polls");
+        watchdog::step(&step);
+        let mut write = subject.store().write(numbered_batch(0));
+        let finished = poll_at_most(polls, write.as_mut());
+        let all = ScanLimit::entries(100);
+        for ended in [
+            block_on_patiently(subject.store().get_many(&keys)).map(|found| found.map(drop)),
+            block_on_patiently(subject.store().scan(KeyRange::all(), all)).map(|found| found.map(drop)),
+        ] {
+            match ended {
+                Some(Ok(())) => {}
+                Some(Err(error)) => subject.fail(step, format_args!("it failed: {error}")),
+                None => subject.fail(step, format_args!("it has waited for {} s", PATIENCE.as_secs())),
+            }
+        }
+        let is_last = finished.is_some();
+        let written = match finished {
+            Some(written) => written,
+            None => write.await,
+        };
+        if let Err(error) = written {
+            subject.fail(step, format_args!("the write failed: {error}"));
+        }
+        if is_last {
+            break;
+        }
+    }
 }
 
 async fn failed_gets_say_so<F: Fixture>(mut subject: Subject<'_, F>) {

@@ -1,12 +1,16 @@
 //! Two owners never both write.
 
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Barrier, Mutex};
+use std::thread;
 
 use futures::FutureExt as _;
-use syncline::{Storage, WriteBatch};
+use futures::executor::block_on;
+use syncline::{BoxError, Storage, WriteBatch};
 
 use super::subject::{Outcome, Subject};
-use crate::{Fixture, threads};
+use crate::poll::PATIENCE;
+use crate::{Fixture, threads, watchdog};
 
 const RACES: u32 = 8;
 
@@ -32,7 +36,7 @@ fn put(key: &[u8]) -> WriteBatch {
 
 async fn second_opener<F: Fixture>(first: &mut Subject<'_, F>) {
     let mut expected = first.state("before a second opener").await;
-    match first.fixture().open().await {
+    match second_opening(first) {
         Err(_) => {
             let step = "the second opener was refused";
             first.write(step, put(b"first again")).await;
@@ -65,6 +69,30 @@ async fn second_opener<F: Fixture>(first: &mut Subject<'_, F>) {
     }
     first.reopen("after both owners").await;
     first.expect("after both owners, reopened", &expected).await;
+}
+
+/// Opens the store a second time. An opener that waits for the first one may block its thread, so it has one of its own;
+/// if it waits for too long, the first one goes, so that the thread can end.
+fn second_opening<F: Fixture>(first: &mut Subject<'_, F>) -> Result<F::Store, BoxError> {
+    watchdog::step("a second opener");
+    let fixture = first.fixture();
+    let opened = thread::scope(|scope| {
+        let (send, opened) = channel();
+        scope.spawn(move || send.send(block_on(fixture.open())));
+        let opened = opened.recv_timeout(PATIENCE);
+        if opened.is_err() {
+            first.close();
+        }
+        opened
+    });
+    match opened {
+        Ok(opened) => opened,
+        Err(RecvTimeoutError::Timeout) => first.fail(
+            "a second opener",
+            format_args!("it has waited for {} s: it must be refused, or take over", PATIENCE.as_secs()),
+        ),
+        Err(RecvTimeoutError::Disconnected) => first.fail("a second opener", "it panicked"),
+    }
 }
 
 async fn opening_race<F: Fixture>(subject: &mut Subject<'_, F>, race: u32) {

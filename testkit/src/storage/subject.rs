@@ -10,7 +10,7 @@ use syncline::{
 };
 
 use crate::sorted_map::{self, SortedMap, difference};
-use crate::{Fixture, MediumFault};
+use crate::{Fixture, MediumFault, watchdog};
 
 /// More entries than any property stores. Not `usize::MAX`: a store may treat that limit apart, which `scan_is_ordered`
 /// checks.
@@ -33,6 +33,7 @@ impl<'f, F: Fixture> Subject<'f, F> {
 
     /// Drops the store and opens it again.
     pub(crate) async fn reopen(&mut self, step: impl Display) {
+        watchdog::step(format_args!("{step}, reopening"));
         self.close();
         match self.fixture.open().await {
             Ok(store) => self.store = Some(store),
@@ -105,6 +106,7 @@ impl<'f, F: Fixture> Subject<'f, F> {
 
     /// Writes `batch`, which must work.
     pub(crate) async fn write(&self, step: impl Display, batch: WriteBatch) {
+        watchdog::step(format_args!("{step}, a write"));
         if let Err(error) = self.store().write(batch).await {
             self.fail(step, format_args!("the write failed: {error}"));
         }
@@ -119,6 +121,7 @@ impl<'f, F: Fixture> Subject<'f, F> {
     }
 
     pub(crate) async fn get_many(&self, step: impl Display, keys: &[Key]) -> Vec<Option<Value>> {
+        watchdog::step(format_args!("{step}, a read of keys"));
         match self.store().get_many(keys).await {
             Ok(values) if values.len() == keys.len() => values,
             Ok(values) => self.fail(
@@ -135,6 +138,7 @@ impl<'f, F: Fixture> Subject<'f, F> {
 
     /// Returns the answer to one scan, which must keep to its limit.
     pub(crate) async fn scan_page(&self, step: impl Display, range: KeyRange, limit: ScanLimit) -> ScanPage {
+        watchdog::step(format_args!("{step}, a scan"));
         let page = match self.store().scan(range, limit).await {
             Ok(page) => page,
             Err(error) => self.fail(step, format_args!("`scan` failed: {error}")),

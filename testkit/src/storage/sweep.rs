@@ -3,7 +3,7 @@
 use crate::sorted_map::{self, SortedMap};
 use crate::storage::samples::numbered_batch;
 use crate::storage::subject::{Outcome, Subject};
-use crate::{Fixture, MediumFault, MediumFaultKind};
+use crate::{Fixture, MediumFault, MediumFaultKind, watchdog};
 
 /// The last operation at which the medium fails. It is enough for a batch of a dozen entries in a store that logs,
 /// indexes and syncs; a longer write is swept in part.
@@ -74,6 +74,7 @@ pub(crate) async fn write_under_faults<F: Fixture>(
         number += 2;
         let step = format!("a write under {fault}");
         let before = subject.state(format_args!("before {step}")).await;
+        watchdog::step(&step);
         let batch = numbered_batch(number);
         let after = sorted_map::after(&before, &batch);
         subject.break_medium(fault);

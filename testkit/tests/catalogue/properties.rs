@@ -206,7 +206,7 @@ pub(crate) const PROPERTIES: &[Property] = &[
         catches: "A sync at every n-th write only; a medium that does not sync.",
         limits: "There is no deferred durability.",
         proof: Tests(&[
-            "write_is_durable",
+            "write_survives_reopening",
             "acknowledged_is_synced",
             "new_files_are_synced_in_their_directory",
             "seen_is_synced",
@@ -241,7 +241,7 @@ pub(crate) const PROPERTIES: &[Property] = &[
         proof: Tests(&[
             "a_failed_sync_is_never_taken_for_a_good_one",
             "failed_sync_is_told",
-            "write_is_durable",
+            "write_survives_reopening",
             "writes_are_ordered",
         ]),
     },

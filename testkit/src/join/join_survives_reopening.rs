@@ -14,8 +14,8 @@ const JOINS: u32 = 12;
 ///
 /// # Panics
 /// If the store breaks the property.
-pub async fn join_is_durable<F: JoinFixture>(fixture: &F) {
-    let mut subject = Subject::open("join_is_durable", fixture).await;
+pub async fn join_survives_reopening<F: JoinFixture>(fixture: &F) {
+    let mut subject = Subject::open("join_survives_reopening", fixture).await;
     let mut state = Both::default();
     for number in 0..JOINS {
         let step = format!("join {number}");

@@ -14,8 +14,8 @@ const WRITES: u32 = 12;
 ///
 /// # Panics
 /// If the store breaks the property.
-pub async fn write_is_durable<F: Fixture>(fixture: &F) {
-    let mut subject = Subject::open("write_is_durable", fixture).await;
+pub async fn write_survives_reopening<F: Fixture>(fixture: &F) {
+    let mut subject = Subject::open("write_survives_reopening", fixture).await;
     let mut state = nasty_state();
     subject.write("the first write of all", replacing(&state)).await;
     subject.reopen("the first write of all").await;
