@@ -77,6 +77,9 @@
 //! scan_is_ordered: nasty keys, "".., limit 1: found ["\x80"="value 10"], expected ["\x00"=""]
 //! ```
 //!
+//! One cause can make many properties fail. Then a message ends with the one to begin with, the first in the order of
+//! the list that fails.
+//!
 //! Every run plays the same sequences. `SYNCLINE_SEED=7 cargo test` plays others; a failure prints the seed and the
 //! fewest steps that still fail.
 //!
@@ -194,6 +197,8 @@ pub mod io_faults;
 pub mod join;
 pub mod joined_replica;
 mod limited;
+#[doc(hidden)]
+pub mod list;
 pub mod merge_laws;
 mod models;
 mod on_drop;
@@ -228,6 +233,8 @@ pub use fixture::{Ending, EndingFn, Fixture, JoinFixture, MediumFault, MediumFau
 pub use futures::executor::block_on;
 pub use gate::{Gate, Gated};
 pub use limited::Limited;
+#[doc(hidden)]
+pub use poll::be_patient_for;
 pub use poll::{interleave, poll_at_most, poll_at_most_until_woken};
 pub use recording::{Recording, Request, Trace, TraceEvent, TraceOutcome};
 pub use reference::{Disk, Reference, ReferenceRows, ReferenceTx};
@@ -250,13 +257,15 @@ macro_rules! test_module {
             #[allow(unused_imports, reason = "the expression may need nothing from outside")]
             use super::*;
 
+            const LIST: &[$crate::list::Test] = &[$((stringify!($property), || {
+                let fixture = $fixture;
+                $crate::block_on($crate::$list::$property(&fixture));
+            })),*];
+
             $(
                 #[test]
                 fn $property() {
-                    $crate::watched(stringify!($property), || {
-                        let fixture = $fixture;
-                        $crate::block_on($crate::$list::$property(&fixture));
-                    });
+                    $crate::list::run(stringify!($list), LIST, stringify!($property));
                 }
             )*
             $($($more)*)?

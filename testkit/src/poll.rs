@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -35,10 +36,20 @@ fn poll_then_drop<Fut: Future>(polls: usize, future: Fut, wait_at_the_end: bool)
     None
 }
 
-/// How long a call may take that must not wait for something else. No call of a list takes a tenth of it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+static PATIENCE_SECONDS: AtomicU64 = AtomicU64::new(10);
 
-/// Polls `future` until it has finished; `None` if nothing has woken it for as long as [`PATIENCE`] says.
+/// How long a call may take that must not wait for something else. No call of a list takes a tenth of it.
+pub(crate) fn patience() -> Duration {
+    Duration::from_secs(PATIENCE_SECONDS.load(Ordering::Relaxed))
+}
+
+/// Sets that time for this process: for tests of stores that are known to wait.
+#[doc(hidden)]
+pub fn be_patient_for(seconds: u64) {
+    PATIENCE_SECONDS.store(seconds, Ordering::Relaxed);
+}
+
+/// Polls `future` until it has finished; `None` if nothing has woken it for so long that it must be waiting.
 pub(crate) fn block_on_patiently<Fut: Future>(future: Fut) -> Option<Fut::Output> {
     let mut future = pin!(future);
     let signal = Arc::new(Signal::default());
@@ -47,7 +58,7 @@ pub(crate) fn block_on_patiently<Fut: Future>(future: Fut) -> Option<Fut::Output
         if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
             return Some(output);
         }
-        if !signal.wait_for(PATIENCE) {
+        if !signal.wait_for(patience()) {
             return None;
         }
     }

@@ -84,6 +84,15 @@ pub(crate) fn show_ops(ops: &[WriteOp]) -> String {
     }))
 }
 
+/// A batch for a message: its size, and as many of its operations as a message has room for.
+pub(crate) fn show_batch(batch: &WriteBatch) -> String {
+    const OPS_SHOWN_MAX: usize = 8;
+    let ops = batch.ops();
+    let shown = ops.get(..OPS_SHOWN_MAX).unwrap_or(ops);
+    let more = if ops.len() > shown.len() { ", …" } else { "" };
+    format!("{} operations, {} bytes: [{}{more}]", ops.len(), batch.bytes(), show_ops(shown))
+}
+
 /// A range for a message.
 pub(crate) fn show_range(range: &KeyRange) -> String {
     format!("{}..{}", bytes(&range.start), range.end.as_deref().map_or_else(String::new, bytes))

@@ -7,14 +7,16 @@
 )]
 
 use std::collections::BTreeSet;
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, Once};
 use std::thread;
 
 use syncline_testkit::storage::Property;
-use syncline_testkit::{BrokenDisk, BrokenJoinsDisk, Disk, Fixture, Flaw, JoinFlaw, join, storage};
+use syncline_testkit::{
+    BrokenDisk, BrokenJoinsDisk, Disk, Fixture, Flaw, JoinFlaw, be_patient_for, join, storage,
+};
 
 /// The threads of these tests. Panics on other threads are expected, since their stores are broken.
 const MATRICES: [&str; 2] = ["every_broken_store_is_caught", "every_broken_join_is_caught"];
@@ -45,6 +47,47 @@ fn every_broken_join_is_caught() {
 
 /// Set, it lets every flaw meet every property; otherwise it meets the one that names it.
 const ALL: &str = "SYNCLINE_WHOLE_MATRIX";
+
+/// The page lists what the matrices above prove, since each of them fails if one flaw passes the property that names it.
+#[test]
+fn the_page_lists_every_flaw() {
+    const UPDATE: &str = "SYNCLINE_UPDATE_DOCS";
+    let mut page = format!(
+        "# What the lists kill\n\nThe kit holds {} stores with one flaw each. Each flaw stands below the property that must fail for it. \
+         The test `kill_matrix` runs them, and makes this page: `{UPDATE}=1 cargo test -p syncline-testkit --test kill_matrix`. With \
+         `{ALL}=1` every flaw meets every property, and the test prints which of them catch it.\n",
+        Flaw::ALL.len() + JoinFlaw::ALL.len()
+    );
+    let storage: Vec<_> = storage::properties::<Disk>().iter().map(|property| property.name).collect();
+    let join: Vec<_> = join::properties::<Disk>().iter().map(|property| property.name).collect();
+    section(&mut page, "`storage_tests!`", &storage, Flaw::ALL, Flaw::named_by, Flaw::what);
+    section(&mut page, "`join_tests!`", &join, JoinFlaw::ALL, JoinFlaw::named_by, JoinFlaw::what);
+
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/kill-matrix.md");
+    if std::env::var_os(UPDATE).is_some() {
+        std::fs::write(path, &page).unwrap();
+    }
+    let there = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(there == page, "docs/kill-matrix.md is not what the flaws make: {UPDATE}=1 makes it anew");
+}
+
+/// One list of the page: its properties, each with its flaws.
+fn section<W: Copy + Display>(
+    page: &mut String,
+    list: &str,
+    properties: &[&str],
+    flaws: &[W],
+    named_by: fn(W) -> &'static str,
+    what: fn(W) -> String,
+) {
+    write!(page, "\n## {list}\n").unwrap();
+    for property in properties {
+        write!(page, "\n### `{property}`\n\n").unwrap();
+        for flaw in flaws.iter().filter(|flaw| named_by(**flaw) == *property) {
+            writeln!(page, "- {flaw}: {}", what(*flaw)).unwrap();
+        }
+    }
+}
 
 /// A list, and the flaws that it must find.
 struct Matrix<F, W: 'static> {
@@ -139,6 +182,8 @@ fn fails<F: Fixture>(property: &Property<F>, fixture: &F) -> bool {
 }
 
 fn only_news_is_printed() {
+    // Some of the stores wait for ever, and none of them has to wait for long.
+    be_patient_for(2);
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let print = std::panic::take_hook();

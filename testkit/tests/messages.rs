@@ -4,11 +4,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use syncline_testkit::storage::properties;
-use syncline_testkit::{BrokenDisk, Flaw};
+use syncline_testkit::{BrokenDisk, Flaw, be_patient_for};
 
 fn message(flaw: Flaw) -> String {
+    message_of(flaw.named_by(), flaw)
+}
+
+fn message_of(property: &str, flaw: Flaw) -> String {
     let properties = properties::<BrokenDisk>();
-    let property = properties.iter().find(|property| property.name == flaw.named_by()).unwrap();
+    let property = properties.iter().find(|one| one.name == property).unwrap();
     let failure = catch_unwind(AssertUnwindSafe(|| property.check(&BrokenDisk::new(flaw)))).unwrap_err();
     failure.downcast_ref::<String>().unwrap().clone()
 }
@@ -32,4 +36,26 @@ fn a_random_failure_names_its_seed_and_the_fewest_steps() {
     assert!(message.starts_with("behaves_like_a_sorted_map: SYNCLINE_SEED="), "{message}");
     assert!(message.contains("\n  0: write [delete "), "{message}");
     assert_eq!(message.lines().count(), 2, "{message}");
+}
+
+#[test]
+fn a_write_that_fails_prints_its_batch() {
+    let message = message(Flaw::ThousandthWriteSaysRejected);
+    assert!(message.contains("the write failed: the store rejected the write"), "{message}");
+    assert!(message.contains("; its batch: 1 operations, 13 bytes: [put \"life/"), "{message}");
+}
+
+#[test]
+fn a_fault_of_scans_is_not_said_to_be_one_of_deletes() {
+    let message = message_of("delete_range_stays_inside", Flaw::OpenScanStopsEarly);
+    assert!(message.contains("`get_many` finds what is expected, but `scan` does not: missing"), "{message}");
+}
+
+#[test]
+fn an_opener_that_waits_is_said_to_wait() {
+    be_patient_for(1);
+    assert_eq!(
+        message(Flaw::SecondOpenerWaits),
+        "second_owner_is_fenced: a second opener: it has waited for 1 s: it must be refused, or take over"
+    );
 }

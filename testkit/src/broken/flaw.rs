@@ -24,6 +24,14 @@ macro_rules! flaws {
                     $($(Self::$flaw)|+ => stringify!($property),)+
                 }
             }
+
+            /// What is wrong, in words.
+            #[must_use]
+            pub fn what(self) -> String {
+                match self {
+                    $($(Self::$flaw => [$($doc),+].concat().trim().to_owned(),)+)+
+                }
+            }
         }
 
         impl std::fmt::Display for $name {

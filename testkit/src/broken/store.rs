@@ -66,7 +66,7 @@ impl Storage for Broken {
                 }
                 return Ok(values);
             }
-            Flaw::ThousandthReadFindsNothing if self.reads.load(Ordering::SeqCst) % 1_000 == 0 => {
+            Flaw::ThousandthReadFindsNothing if self.reads.load(Ordering::SeqCst).is_multiple_of(1_000) => {
                 return Ok(vec![None; keys.len()]);
             }
             Flaw::ReadWaitsForWrite => drop(self.store.turn().await.ok()),

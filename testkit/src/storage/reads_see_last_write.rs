@@ -9,7 +9,7 @@ use syncline::{KeyRange, ScanLimit, Storage as _, WriteBatch};
 use super::samples::{mark, nasty_state, numbered_batch, replacing};
 use super::subject::{Subject, try_read};
 use super::sweep::Sweep;
-use crate::poll::{PATIENCE, block_on_patiently, poll_at_most};
+use crate::poll::{block_on_patiently, patience, poll_at_most};
 use crate::sorted_map::{self, SortedMap};
 use crate::{Fixture, threads, watchdog};
 
@@ -132,7 +132,7 @@ async fn reads_wait_for_no_write<F: Fixture>(subject: &Subject<'_, F>) {
             match ended {
                 Some(Ok(())) => {}
                 Some(Err(error)) => subject.fail(step, format_args!("it failed: {error}")),
-                None => subject.fail(step, format_args!("it has waited for {} s", PATIENCE.as_secs())),
+                None => subject.fail(step, format_args!("it has waited for {} s", patience().as_secs())),
             }
         }
         let is_last = finished.is_some();

@@ -9,7 +9,7 @@ use futures::executor::block_on;
 use syncline::{BoxError, Storage, WriteBatch};
 
 use super::subject::{Outcome, Subject};
-use crate::poll::PATIENCE;
+use crate::poll::patience;
 use crate::{Fixture, threads, watchdog};
 
 const RACES: u32 = 8;
@@ -79,7 +79,7 @@ fn second_opening<F: Fixture>(first: &mut Subject<'_, F>) -> Result<F::Store, Bo
     let opened = thread::scope(|scope| {
         let (send, opened) = channel();
         scope.spawn(move || send.send(block_on(fixture.open())));
-        let opened = opened.recv_timeout(PATIENCE);
+        let opened = opened.recv_timeout(patience());
         if opened.is_err() {
             first.close();
         }
@@ -89,7 +89,7 @@ fn second_opening<F: Fixture>(first: &mut Subject<'_, F>) -> Result<F::Store, Bo
         Ok(opened) => opened,
         Err(RecvTimeoutError::Timeout) => first.fail(
             "a second opener",
-            format_args!("it has waited for {} s: it must be refused, or take over", PATIENCE.as_secs()),
+            format_args!("it has waited for {} s: it must be refused, or take over", patience().as_secs()),
         ),
         Err(RecvTimeoutError::Disconnected) => first.fail("a second opener", "it panicked"),
     }

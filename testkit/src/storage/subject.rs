@@ -107,8 +107,9 @@ impl<'f, F: Fixture> Subject<'f, F> {
     /// Writes `batch`, which must work.
     pub(crate) async fn write(&self, step: impl Display, batch: WriteBatch) {
         watchdog::step(format_args!("{step}, a write"));
+        let shown = sorted_map::show_batch(&batch);
         if let Err(error) = self.store().write(batch).await {
-            self.fail(step, format_args!("the write failed: {error}"));
+            self.fail(step, format_args!("the write failed: {error}; its batch: {shown}"));
         }
     }
 
@@ -186,7 +187,14 @@ impl<'f, F: Fixture> Subject<'f, F> {
     pub(crate) async fn expect(&self, step: impl Display, expected: &SortedMap) {
         let found = self.state(&step).await;
         if found != *expected {
-            self.fail(step, format_args!("the state differs: {}", difference(&found, expected)));
+            let difference = difference(&found, expected);
+            if self.is_by_keys(&found, expected).await {
+                self.fail(
+                    step,
+                    format_args!("`get_many` finds what is expected, but `scan` does not: {difference}"),
+                );
+            }
+            self.fail(step, format_args!("the state differs: {difference}"));
         }
         let keys: Vec<_> = expected.keys().cloned().collect();
         let mut values = Vec::with_capacity(keys.len());
@@ -206,6 +214,20 @@ impl<'f, F: Fixture> Subject<'f, F> {
                 );
             }
         }
+    }
+
+    /// Whether reads of all keys find what is expected, where a scan has found something else: then the scan is wrong,
+    /// not what was written.
+    async fn is_by_keys(&self, found: &SortedMap, expected: &SortedMap) -> bool {
+        let keys: Vec<_> = expected.keys().chain(found.keys()).cloned().collect();
+        for keys in keys.chunks(GET_KEYS_MAX) {
+            match try_read(self.store().get_many(keys)).await {
+                Some(values)
+                    if values.iter().map(Option::as_ref).eq(keys.iter().map(|key| expected.get(key))) => {}
+                _ => return false,
+            }
+        }
+        true
     }
 
     /// Compares everything in the store with both states that a batch may leave, and returns whether the batch is
