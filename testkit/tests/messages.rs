@@ -3,8 +3,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use syncline_testkit::storage::properties;
-use syncline_testkit::{BrokenDisk, Flaw, be_patient_for};
+use syncline::WriteOp;
+use syncline_testkit::storage::{Step, properties, replay};
+use syncline_testkit::{BrokenDisk, Disk, Flaw, be_patient_for};
 
 fn message(flaw: Flaw) -> String {
     message_of(flaw.named_by(), flaw)
@@ -35,7 +36,26 @@ fn a_random_failure_names_its_seed_and_the_fewest_steps() {
     let message = message(Flaw::DeleteLeavesEmpty);
     assert!(message.starts_with("behaves_like_a_sorted_map: SYNCLINE_SEED="), "{message}");
     assert!(message.contains("\n  0: write [delete "), "{message}");
-    assert_eq!(message.lines().count(), 2, "{message}");
+    let last = message.lines().nth(2).unwrap();
+    assert_eq!(message.lines().count(), 3, "{message}");
+    assert!(
+        last.starts_with(
+            "To play them again: syncline_testkit::storage::replay(&fixture, &[Step::Write(vec![WriteOp::Delete { key: b\""
+        ),
+        "{last}"
+    );
+}
+
+#[test]
+fn a_history_can_be_played_again() {
+    let history = [Step::Write(vec![WriteOp::Delete { key: b"a".to_vec() }])];
+    replay(&Disk::new(), &history);
+    let failure = catch_unwind(|| replay(&BrokenDisk::new(Flaw::DeleteLeavesEmpty), &history)).unwrap_err();
+    let message = failure.downcast_ref::<String>().unwrap();
+    assert!(
+        message.starts_with("replay: the steps: after the last step: the state differs: unexpected \"a\""),
+        "{message}"
+    );
 }
 
 #[test]

@@ -32,11 +32,17 @@ pub async fn behaves_like_a_sorted_map<F: Fixture>(fixture: &F) {
         let steps: Vec<_> = (0..STEPS).map(|_| Step::random(&mut random)).collect();
         if let Err(difference) = play(&mut subject, &steps).await {
             let (steps, difference) = shrink(&mut subject, steps, difference).await;
+            let rust: Vec<_> = steps.iter().map(Step::to_rust).collect();
+            let rust = rust.join(", ");
             let steps: Vec<_> =
                 steps.iter().enumerate().map(|(index, step)| format!("\n  {index}: {step}")).collect();
             subject.fail(
                 format_args!("SYNCLINE_SEED={seed}, run {run}"),
-                format_args!("{difference}, after these steps on an empty store:{}", steps.concat()),
+                format_args!(
+                    "{difference}, after these steps on an empty store:{}\n\
+                     To play them again: syncline_testkit::storage::replay(&fixture, &[{rust}])",
+                    steps.concat()
+                ),
             );
         }
     }
@@ -64,15 +70,65 @@ async fn long_life<F: Fixture>(subject: &mut Subject<'_, F>) {
     subject.expect("the end of a long life, reopened", &state).await;
 }
 
-#[derive(Clone)]
-enum Step {
+/// One step of a history that [`replay`] plays.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Writes a batch.
     Write(Vec<WriteOp>),
+    /// Reads keys.
     GetMany(Vec<Key>),
+    /// Scans a range, for so many entries at most.
     Scan(KeyRange, usize),
+    /// Drops the store and opens it again.
     Reopen,
 }
 
+/// Plays a history on the store of a fixture, after emptying it, and compares every answer with that of a sorted map. A
+/// failure of [`behaves_like_a_sorted_map`] prints the call.
+///
+/// # Panics
+/// If an answer differs.
+pub fn replay<F: Fixture>(fixture: &F, steps: &[Step]) {
+    futures::executor::block_on(async {
+        let mut subject = Subject::open("replay", fixture).await;
+        if let Err(difference) = play(&mut subject, steps).await {
+            subject.fail("the steps", difference);
+        }
+    });
+}
+
 impl Step {
+    /// The step as an expression of Rust.
+    fn to_rust(&self) -> String {
+        let bytes = |bytes: &[u8]| format!("b\"{}\".to_vec()", bytes.escape_ascii());
+        let range = |range: &KeyRange| {
+            let end =
+                range.end.as_deref().map_or_else(|| "None".into(), |end| format!("Some({})", bytes(end)));
+            format!("KeyRange {{ start: {}, end: {end} }}", bytes(&range.start))
+        };
+        let op = |op: &WriteOp| match op {
+            WriteOp::Put { key, value } => {
+                format!("WriteOp::Put {{ key: {}, value: {} }}", bytes(key), bytes(value))
+            }
+            WriteOp::Delete { key } => format!("WriteOp::Delete {{ key: {} }}", bytes(key)),
+            WriteOp::DeleteRange { range: deleted } => {
+                format!("WriteOp::DeleteRange {{ range: {} }}", range(deleted))
+            }
+        };
+        match self {
+            Self::Write(ops) => {
+                format!("Step::Write(vec![{}])", ops.iter().map(op).collect::<Vec<_>>().join(", "))
+            }
+            Self::GetMany(keys) => {
+                let keys: Vec<_> = keys.iter().map(|key| bytes(key)).collect();
+                format!("Step::GetMany(vec![{}])", keys.join(", "))
+            }
+            Self::Scan(scanned, usize::MAX) => format!("Step::Scan({}, usize::MAX)", range(scanned)),
+            Self::Scan(scanned, limit) => format!("Step::Scan({}, {limit})", range(scanned)),
+            Self::Reopen => "Step::Reopen".into(),
+        }
+    }
+
     fn random(random: &mut Rng) -> Self {
         match random.u8(0..16) {
             0..8 => Self::Write((0..random.usize(0..=OPS_MAX)).map(|_| op(random)).collect()),
@@ -194,7 +250,7 @@ async fn shrink<F: Fixture>(
         while start < steps.len() {
             let mut fewer = steps.clone();
             fewer.drain(start..(start + size).min(steps.len()));
-            match replay(subject, &fewer).await {
+            match replay_reopened(subject, &fewer).await {
                 Some(still) => (steps, difference) = (fewer, still),
                 None => start += size,
             }
@@ -208,9 +264,37 @@ async fn shrink<F: Fixture>(
             if let Step::Write(ops) = &mut fewer[index] {
                 ops.remove(op);
             }
-            match replay(subject, &fewer).await {
+            match replay_reopened(subject, &fewer).await {
                 Some(still) => (steps, difference) = (fewer, still),
                 None => op += 1,
+            }
+        }
+    }
+    shrink_values(subject, steps, difference).await
+}
+
+/// Makes values shorter, as long as what remains still fails.
+async fn shrink_values<F: Fixture>(
+    subject: &mut Subject<'_, F>,
+    mut steps: Vec<Step>,
+    mut difference: String,
+) -> (Vec<Step>, String) {
+    for index in 0..steps.len() {
+        let ops = if let Step::Write(ops) = &steps[index] { ops.len() } else { 0 };
+        for op in 0..ops {
+            for len in [0, 1, 8, 200] {
+                let mut shorter = steps.clone();
+                match &mut shorter[index] {
+                    Step::Write(ops) => match &mut ops[op] {
+                        WriteOp::Put { value, .. } if value.len() > len => value.truncate(len),
+                        _ => break,
+                    },
+                    _ => break,
+                }
+                if let Some(still) = replay_reopened(subject, &shorter).await {
+                    (steps, difference) = (shorter, still);
+                    break;
+                }
             }
         }
     }
@@ -218,7 +302,7 @@ async fn shrink<F: Fixture>(
 }
 
 /// Plays `steps` on a reopened store and returns the first difference; `None` also if the store does not open any more.
-async fn replay<F: Fixture>(subject: &mut Subject<'_, F>, steps: &[Step]) -> Option<String> {
+async fn replay_reopened<F: Fixture>(subject: &mut Subject<'_, F>, steps: &[Step]) -> Option<String> {
     subject.try_reopen().await.ok()?;
     play(subject, steps).await.err()
 }

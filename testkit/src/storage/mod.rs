@@ -23,7 +23,7 @@ mod writes_are_ordered;
 
 use std::fmt;
 
-pub use behaves_like_a_sorted_map::behaves_like_a_sorted_map;
+pub use behaves_like_a_sorted_map::{Step, behaves_like_a_sorted_map, replay};
 pub use cancel_is_all_or_nothing::cancel_is_all_or_nothing;
 pub use delete_range_stays_inside::delete_range_stays_inside;
 pub use empty_is_not_absent::empty_is_not_absent;
