@@ -257,6 +257,7 @@ macro_rules! test_module {
             #[allow(unused_imports, reason = "the expression may need nothing from outside")]
             use super::*;
 
+            #[cfg(test)]
             const LIST: &[$crate::list::Test] = &[$((stringify!($property), || {
                 let fixture = $fixture;
                 $crate::block_on($crate::$list::$property(&fixture));
