@@ -27,7 +27,7 @@ fn page(number: u32, text: impl Into<String>) -> Page {
 
 /// The least that a replica can do with.
 const SMALL: StoreLimits =
-    StoreLimits { key_bytes: 512, value_bytes: 16 << 10, batch_ops: 1 << 10, batch_bytes: 1 << 20 };
+    StoreLimits { key_bytes: 511, value_bytes: 16 << 10, batch_ops: 1 << 10, batch_bytes: 1 << 20 };
 
 /// Runs `app` over a store, with peers that have heard of nothing yet: the log keeps every value.
 async fn run_on<S: Storage, T>(

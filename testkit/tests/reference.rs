@@ -5,7 +5,7 @@ use syncline::StoreLimits;
 use syncline_testkit::{Disk, Limited, join_tests, storage_tests};
 
 const SMALL: StoreLimits =
-    StoreLimits { key_bytes: 512, value_bytes: 16 << 10, batch_ops: 1 << 10, batch_bytes: 1 << 20 };
+    StoreLimits { key_bytes: 511, value_bytes: 16 << 10, batch_ops: 1 << 10, batch_bytes: 1 << 20 };
 
 storage_tests!(refusing, Disk::new(), breaks_its_medium);
 storage_tests!(fencing, Disk::fencing(), breaks_its_medium);

@@ -31,9 +31,9 @@ const OPS_AROUND: usize = 16;
 /// The bytes of a commit in a write beside its changes: the key and the beginning of its log row, its head.
 const COMMIT_BYTES: usize = 512;
 
-/// The least sizes with which a store can hold a replica at all.
+/// The least sizes with which a store can hold a replica at all. Keys of 511 bytes are those of LMDB as it is usually built.
 const LEAST: StoreLimits =
-    StoreLimits { key_bytes: 512, value_bytes: 16 << 10, batch_ops: 1 << 10, batch_bytes: 1 << 20 };
+    StoreLimits { key_bytes: 511, value_bytes: 16 << 10, batch_ops: 1 << 10, batch_bytes: 1 << 20 };
 
 impl Limits {
     /// These limits, lowered to what a store takes.
