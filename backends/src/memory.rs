@@ -122,7 +122,7 @@ impl Storage for MemoryStorage {
         if content.owner != self.owner {
             return Err(WriteError::Fenced);
         }
-        // This has no step that can fail: otherwise a batch could be applied in part.
+        // Applying has no step that can fail: otherwise a batch could be applied in part.
         batch.apply_to(&mut content.entries);
         Ok(())
     }

@@ -9,6 +9,10 @@
     reason = "a test fails by panicking"
 )]
 
+#[allow(unused_macros, reason = "each feature uses a part of it")]
+#[macro_use]
+#[path = "support/app_rows.rs"]
+mod app_rows;
 #[allow(dead_code, reason = "each test file uses a part of it")]
 mod support;
 
@@ -41,38 +45,10 @@ mod with_redb {
     use std::io::ErrorKind;
     use support::crash_disk::{CrashDisk, Fault, How, Kind};
     use syncline_backends::RedbStorage;
-    use syncline_backends::redb::redb::{ReadableTable as _, TableDefinition, WriteTransaction};
     use syncline_testkit::{
-        JoinFixture, MediumFault, MediumFaultKind, join_tests, joined_replica_tests, joined_replication_tests,
+        MediumFault, MediumFaultKind, join_tests, joined_replica_tests, joined_replication_tests,
     };
     use tempfile::TempDir;
-
-    /// The table of the app.
-    const ROWS: TableDefinition<'_, u64, &str> = TableDefinition::new("app_row");
-
-    /// Implements [`JoinFixture`] with that table, for each fixture of redb.
-    macro_rules! rows_in_redb {
-        ($fixture:ty) => {
-            impl JoinFixture for $fixture {
-                fn put_row(tx: &WriteTransaction, key: u64, value: &str) -> Result<(), BoxError> {
-                    tx.open_table(ROWS)?.insert(key, value)?;
-                    Ok(())
-                }
-
-                fn delete_row(tx: &WriteTransaction, key: u64) -> Result<(), BoxError> {
-                    tx.open_table(ROWS)?.remove(key)?;
-                    Ok(())
-                }
-
-                fn rows(tx: &WriteTransaction) -> Result<Vec<(u64, String)>, BoxError> {
-                    let table = tx.open_table(ROWS)?;
-                    let rows =
-                        table.iter()?.map(|row| row.map(|(key, text)| (key.value(), text.value().into())));
-                    Ok(rows.collect::<Result<_, _>>()?)
-                }
-            }
-        };
-    }
 
     /// A file in a directory of its own.
     struct Redb(TempDir);
@@ -171,45 +147,8 @@ mod with_sled {
 mod with_sqlite {
     use super::*;
     use syncline_backends::SqliteStorage;
-    use syncline_backends::sqlite::rusqlite::Transaction;
-    use syncline_testkit::{Ending, JoinFixture, join_tests, joined_replica_tests, joined_replication_tests};
+    use syncline_testkit::{join_tests, joined_replica_tests, joined_replication_tests};
     use tempfile::TempDir;
-
-    const TABLE: &str = "CREATE TABLE IF NOT EXISTS app_row (key INTEGER PRIMARY KEY, value TEXT NOT NULL)";
-
-    impl JoinFixture for Sqlite {
-        fn put_row(tx: &Transaction<'_>, key: u64, value: &str) -> Result<(), BoxError> {
-            tx.execute(TABLE, ())?;
-            tx.execute("INSERT OR REPLACE INTO app_row VALUES (?, ?)", (key.cast_signed(), value))?;
-            Ok(())
-        }
-
-        fn delete_row(tx: &Transaction<'_>, key: u64) -> Result<(), BoxError> {
-            tx.execute(TABLE, ())?;
-            tx.execute("DELETE FROM app_row WHERE key = ?", [key.cast_signed()])?;
-            Ok(())
-        }
-
-        fn rows(tx: &Transaction<'_>) -> Result<Vec<(u64, String)>, BoxError> {
-            tx.execute(TABLE, ())?;
-            let mut rows = tx.prepare("SELECT key, value FROM app_row ORDER BY key")?;
-            let rows = rows.query_map((), |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?)))?;
-            Ok(rows.collect::<Result<_, _>>()?)
-        }
-
-        fn endings() -> Vec<Ending<SqliteStorage>> {
-            fn run(tx: &Transaction<'_>, sql: &str) -> Result<(), BoxError> {
-                Ok(tx.execute_batch(sql)?)
-            }
-            vec![
-                Ending { name: "COMMIT", end: |tx| run(tx, "COMMIT") },
-                Ending { name: "END", end: |tx| run(tx, "END") },
-                Ending { name: "ROLLBACK", end: |tx| run(tx, "ROLLBACK") },
-                Ending { name: "ROLLBACK; BEGIN", end: |tx| run(tx, "ROLLBACK; BEGIN") },
-                Ending { name: "COMMIT; BEGIN", end: |tx| run(tx, "COMMIT; BEGIN") },
-            ]
-        }
-    }
 
     /// A file in a directory of its own.
     struct Sqlite(TempDir);
@@ -229,6 +168,7 @@ mod with_sqlite {
         }
     }
 
+    rows_in_sqlite!(Sqlite);
     storage_tests!(sqlite, Sqlite::new());
     join_tests!(sqlite_join, Sqlite::new());
     joined_replica_tests!(sqlite_joined_replica, Sqlite::new());

@@ -43,7 +43,7 @@ impl<S: Storage> Ours<S> {
     /// Opens `storage` as the only replica of a group.
     ///
     /// # Errors
-    /// Those of opening.
+    /// The errors of opening.
     pub async fn open(storage: S) -> Result<Self> {
         Self::start(storage, FOUNDER, |builder| builder.found(GROUP)).await
     }
@@ -51,7 +51,7 @@ impl<S: Storage> Ours<S> {
     /// As [`open`](Self::open), with a driver that runs there.
     ///
     /// # Errors
-    /// Those of opening.
+    /// The errors of opening.
     pub async fn open_as(storage: S, runs: Runs) -> Result<Self> {
         Self::start_as(storage, FOUNDER, runs, |builder| builder.found(GROUP)).await
     }
@@ -59,7 +59,7 @@ impl<S: Storage> Ours<S> {
     /// Opens `storage` as a replica that `also` says more of, and runs its driver.
     ///
     /// # Errors
-    /// Those of opening.
+    /// The errors of opening.
     pub(crate) async fn start(
         storage: S,
         ids: (ReplicaId, DeviceId),

@@ -3,7 +3,7 @@
 //! The engine reads all records of a write at once, which are more than a store is asked for in one call. In pieces they are of one
 //! state all the same: the engine reads them while no write is under way.
 //!
-//! What a commit says of its changes fits into one batch, since the limits are [lowered](crate::Limits) to what the store
+//! The rows of a commit fit into one batch, since the limits are [lowered](crate::Limits) to what the store
 //! takes. What it displaces need not fit: the values of other commits that the log still needs, which are as long as
 //! their authors made them. These are written ahead, in batches of their own. A value that is kept while its record
 //! still holds it harms nothing: it is read as the same value, and is deleted with its log row.

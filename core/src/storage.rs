@@ -120,7 +120,7 @@ impl ScanMeter {
 
 /// Sees the entries of a [visit](Storage::visit), a key and its value each, and says whether to go on.
 ///
-/// It may panic, and then `visit` panics with the same. It must not call the store, which may be locked meanwhile.
+/// A visitor may panic, and then `visit` panics with the same. A visitor must not call the store, which may be locked meanwhile.
 pub type Visitor<'v> = &'v mut (dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + Send);
 
 /// The most keys of one [`get_many`](Storage::get_many).
@@ -143,7 +143,7 @@ pub struct StoreLimits {
 }
 
 impl StoreLimits {
-    /// What a replica with the default [`Limits`](crate::Limits) needs, and what every store takes that does not say
+    /// The sizes that a replica with the default [`Limits`](crate::Limits) needs, and that every store takes which does not say
     /// otherwise: keys of 2 KiB, values of 1.25 MiB, batches of 65,536 operations and 64 MiB.
     pub const CONTRACT: Self =
         Self { key_bytes: 2 << 10, value_bytes: 5 << 18, batch_ops: 1 << 16, batch_bytes: 64 << 20 };
@@ -235,7 +235,7 @@ pub trait Storage: Send + Sync + 'static {
     /// Shows `each` the entries that a [`scan`](Storage::scan) of the same range and limit would return; returns whether
     /// there may be more.
     ///
-    /// This is for stores that can lend the bytes of their entries: then nothing is copied. The default scans. A visit
+    /// A visit is for stores that can lend the bytes of their entries: then nothing is copied. The default scans. A visit
     /// runs on the caller's thread, so callers keep its limit small.
     ///
     /// # Errors

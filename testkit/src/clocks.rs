@@ -17,7 +17,6 @@
 //! What is not checked: that the timer counts the time for which the device is suspended, and what the wall says when the
 //! platform has no time. No test can bring that about.
 
-use std::fmt;
 use std::future::Future;
 use std::panic::resume_unwind;
 use std::pin::{Pin, pin};
@@ -30,6 +29,7 @@ use futures::future::{Either, select};
 use syncline::{Clock, Mono, WallMs};
 
 use crate::quiet::{catch_quietly, text_of};
+use crate::storage::Property;
 use crate::watchdog;
 
 /// The list, as a macro: calls the macro in brackets with the arguments and the names of all properties.
@@ -66,29 +66,6 @@ macro_rules! clock_tests {
 #[doc(hidden)]
 pub fn run<C>(clock: &C, property: impl FnOnce(&C) -> Pin<Box<dyn Future<Output = ()> + '_>>) {
     futures::executor::block_on(property(clock));
-}
-
-/// One property of the list, for callers that choose clocks or properties at run time.
-pub struct Property<C> {
-    /// The name of the property, which is that of the bullet in the contract.
-    pub name: &'static str,
-    check: fn(&C),
-}
-
-impl<C: Clock> Property<C> {
-    /// Checks a clock.
-    ///
-    /// # Panics
-    /// If the clock breaks the property.
-    pub fn check(&self, clock: &C) {
-        (self.check)(clock);
-    }
-}
-
-impl<C> fmt::Debug for Property<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Property").field(&self.name).finish()
-    }
 }
 
 /// Returns all properties, in the order of the contract.

@@ -177,7 +177,7 @@ fn die(parent: &Parent, mut child: Child) -> Result<(History, bool), String> {
             Err(why) => return Err(why.into()),
         }
     }
-    // It may be killed while it closes the store.
+    // The child may be killed while it closes the store.
     let died = child.close().is_err();
     Ok((history, died))
 }
@@ -251,7 +251,7 @@ const BATCHES: u32 = 8;
 /// How often an opening is tried.
 const OPENINGS_MAX: u32 = 3;
 
-/// What the outcomes of a child's writes allow.
+/// The states that the outcomes of a child's writes allow.
 #[derive(Debug)]
 struct History {
     /// The sets of batches that may be there.

@@ -11,7 +11,7 @@ use crate::Fixture;
 /// A store that takes exactly the sizes that it is given, and refuses all that is larger, as
 /// [`Storage::limits`] says. With it a test sees that the code above a store keeps to them.
 ///
-/// It is the fixture of such a store, too, around the fixture of another one.
+/// Around a fixture, [`Limited`] is the fixture of such a store.
 #[derive(Clone, Debug)]
 pub struct Limited<S> {
     inner: S,
@@ -24,7 +24,7 @@ impl<S> Limited<S> {
         Self { inner, limits }
     }
 
-    /// What is too large in a batch, if anything is.
+    /// The part of a batch that is too large, if any is.
     fn excess(&self, batch: &WriteBatch) -> Option<String> {
         let StoreLimits { key_bytes, value_bytes, batch_ops, batch_bytes } = self.limits;
         let over =

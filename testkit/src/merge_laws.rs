@@ -353,7 +353,7 @@ impl<M: Syncable + Debug> Values<M> {
     }
 }
 
-/// What merging makes, or why it makes nothing.
+/// The result of a merge, or why there is none.
 fn merged<M: Syncable>(a: &M, b: &M) -> Result<M, String> {
     let merge = || {
         let both = a.clone().merge(b.clone());

@@ -12,7 +12,7 @@ use crate::rounds::{Spread, paired};
 use crate::stopwatch::Stopwatch;
 use crate::table::{Bar, Quantity, Row};
 
-/// What one caller must reach of the bare store, called in place, where the driver has a thread of its own.
+/// The share of the bare store, called in place, that one caller must reach where the driver has a thread of its own.
 const IN_PLACE: f64 = 0.8;
 
 pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {

@@ -5,14 +5,13 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Builder, Thread};
-use std::{hint, io};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::thread::Builder;
 
+// That of `futures` panics inside of another one, and a closure of the app may wait for a future on this thread.
+use futures_lite::future::block_on;
 use tokio::sync::oneshot;
 
 use crate::error::StopReason;
@@ -67,54 +66,11 @@ impl<S: Storage> Driver<S> {
         let (ends, ended) = oneshot::channel();
         let run = move || {
             let result = blocking(|| block_on(self.run()));
-            // Nobody may wait for the end.
+            // The app may not wait for the end.
             drop(ends.send(result));
         };
         Builder::new().name("syncline-driver".into()).spawn(run)?;
         Ok(DriverThread(ended))
-    }
-}
-
-/// How often a thread looks whether it was woken before it sleeps: some tens of microseconds. A caller that commits again
-/// and again comes within that time, and to put a thread to sleep and wake it takes as long.
-const LOOKS: u32 = 4_000;
-
-/// Runs a future on this thread.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let woken = Arc::new(Woken { is_woken: AtomicBool::new(false), thread: thread::current() });
-    let (waker, mut future) = (Waker::from(Arc::clone(&woken)), pin!(future));
-    let mut context = Context::from_waker(&waker);
-    loop {
-        if let Poll::Ready(result) = future.as_mut().poll(&mut context) {
-            return result;
-        }
-        for _ in 0..LOOKS {
-            if woken.is_woken.load(Acquire) {
-                break;
-            }
-            hint::spin_loop();
-        }
-        while !woken.is_woken.swap(false, AcqRel) {
-            thread::park();
-        }
-    }
-}
-
-/// Wakes a thread that runs a future.
-struct Woken {
-    is_woken: AtomicBool,
-    thread: Thread,
-}
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if !self.is_woken.swap(true, AcqRel) {
-            self.thread.unpark();
-        }
     }
 }
 
@@ -147,6 +103,7 @@ impl Future for DriverThread {
 #[cfg(test)]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::thread;
 
     use super::*;
 

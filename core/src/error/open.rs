@@ -53,9 +53,9 @@ pub enum OpenError {
         location: String,
         /// The field of [`StoreLimits`](crate::StoreLimits).
         name: &'static str,
-        /// What the store says.
+        /// The size that the store declares.
         takes: usize,
-        /// What a replica needs.
+        /// The size that a replica needs.
         least: usize,
     },
     /// The keyspace holds entries of something else than this library.

@@ -15,7 +15,7 @@ use super::lock;
 use crate::on_drop::OnDrop;
 
 flaws! {
-    /// What is wrong with a [`BrokenClock`].
+    /// The fault of a [`BrokenClock`].
     ClockFlaw
 
     mono_never_goes_back {

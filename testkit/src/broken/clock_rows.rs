@@ -11,7 +11,7 @@ use crate::replica::app::START_MS;
 use crate::{Disk, Fixture, MediumFault, Reference};
 
 flaws! {
-    /// What a [`BrokenClockDisk`] does to the clock between two openings. The library stores no such clock: each of these
+    /// The harm that a [`BrokenClockDisk`] does to the clock between two openings. The library stores no such clock: each of these
     /// is how a store would leave it that loses, mixes up or rolls back rows.
     RiseFlaw
 

@@ -25,7 +25,7 @@ macro_rules! flaws {
                 }
             }
 
-            /// What is wrong, in words.
+            /// The fault in words.
             #[must_use]
             pub fn what(self) -> String {
                 match self {

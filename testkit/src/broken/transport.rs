@@ -17,7 +17,7 @@ use crate::poll::give_way;
 use crate::transport::{Holds, MemoryNetworkFixture, TransportFixture};
 
 flaws! {
-    /// What is wrong with a [`BrokenTransport`].
+    /// The fault of a [`BrokenTransport`].
     TransportFlaw
 
     from_is_true {
@@ -126,7 +126,7 @@ pub struct BrokenNetwork {
     shared: Arc<Mutex<Shared>>,
 }
 
-/// What the ends of a broken network share.
+/// The state that the ends of a broken network share.
 #[derive(Debug, Default)]
 struct Shared {
     /// How many frames wait at each end, and who waits for that to change.
@@ -201,7 +201,7 @@ pub struct BrokenTransport {
     state: Mutex<State>,
 }
 
-/// What a flaw has to remember.
+/// The memory of a flaw.
 #[derive(Debug, Default)]
 struct State {
     me: Option<ReplicaId>,

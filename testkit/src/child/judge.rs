@@ -6,7 +6,7 @@ use std::str::FromStr;
 use super::{Numbers, Script};
 use crate::sorted_map::{SortedMap, difference};
 
-/// What a store may hold.
+/// The content that a store may hold.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
     /// The sets of batches that may be there, the smallest first. The store must hold exactly one of them.

@@ -18,7 +18,7 @@ use crate::sorted_map::{self, SortedMap};
 use crate::storage::samples::mark;
 use crate::storage::subject::Outcome;
 
-/// What a child does with the rows of an app, for a store that lends its transaction.
+/// The work of a child with the rows of an app, for a store that lends its transaction.
 pub(super) struct JoinHooks<S> {
     write: fn(&S, u32, WriteBatch) -> Result<(), WriteError>,
     rows: fn(&S) -> Result<Vec<u64>, String>,

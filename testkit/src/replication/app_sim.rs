@@ -103,7 +103,7 @@ pub enum SimFault {
     Clocks,
 }
 
-/// What was played.
+/// The account of what was played.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SimReport {
     /// How many histories.

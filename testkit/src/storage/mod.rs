@@ -112,7 +112,7 @@ macro_rules! storage_tests {
     };
 }
 
-/// What no list within one process can see, as ignored tests.
+/// Tests that are ignored, for what no list within one process can see.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! beyond_storage_tests {
@@ -127,18 +127,20 @@ macro_rules! beyond_storage_tests {
     };
 }
 
-/// One property of the list, for callers that choose stores or properties at run time.
+/// One property of a list, for callers that choose at run time what is tested, or by which properties.
+///
+/// Other lists of one fixture a test have it too: for joins, transports and clocks.
 pub struct Property<F> {
     /// The name of the property, which is that of the bullet in the contract.
     pub name: &'static str,
     pub(crate) check: fn(&F),
 }
 
-impl<F: Fixture> Property<F> {
-    /// Checks the store of a fresh `fixture`.
+impl<F> Property<F> {
+    /// Checks what a fresh `fixture` makes.
     ///
     /// # Panics
-    /// If the store breaks the property.
+    /// If the property does not hold.
     pub fn check(&self, fixture: &F) {
         (self.check)(fixture);
     }

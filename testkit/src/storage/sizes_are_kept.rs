@@ -51,7 +51,7 @@ const KEY_BYTES: [usize; 16] = [
     64 * KIB + 1,
 ];
 
-/// What every key of a large batch begins with.
+/// The prefix of every key of a large batch.
 const LARGE: &[u8] = b"large/";
 
 /// Goal: sizes are kept or refused, never bent. Method: keys and values around every edge and at the limits that the

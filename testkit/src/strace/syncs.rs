@@ -7,7 +7,7 @@ use super::parse::{Call, Event, path_of_file, quoted};
 use crate::child::{ANSWER, Answer};
 use crate::storage::subject::Outcome;
 
-/// What a trace shows, each with the first place where it does.
+/// The findings of a trace, each with its first place.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
     /// An acknowledged write that was not synced.

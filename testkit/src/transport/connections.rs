@@ -236,6 +236,6 @@ pub async fn closed_says_closed<F: TransportFixture>(fixture: &F) {
             Ok(incoming) => subject.fail("a closed end", format_args!("it received {incoming:?}")),
         };
     }
-    // It may say anything, but must return.
+    // The call may say anything, but must return.
     let _ = a.send(B, &frame(1, 100)).await;
 }

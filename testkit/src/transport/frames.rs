@@ -43,7 +43,7 @@ pub async fn frames_come_whole<F: TransportFixture>(fixture: &F) {
     for frame in &frames {
         let _ = b.send(A, frame).await;
         let step = format!("a frame of {} bytes", frame.len());
-        // Its neighbours may be cut or joined with it.
+        // The neighbours of a frame may be cut or joined with it.
         let _ = a.send(B, frame).await;
         let _ = a.send(B, &frames[1]).await;
         check(b.rest().await, &step);
@@ -67,7 +67,7 @@ pub async fn largest_frame_arrives<F: TransportFixture>(fixture: &F) {
     let largest = frame(7, Limits::default().frame_bytes_max);
     a.deliver(&b, &largest, "the largest frame").await;
     b.deliver(&a, &largest, "the largest frame").await;
-    // It leaves nothing behind that keeps the next one.
+    // The dropped call leaves nothing behind that keeps the next one.
     a.deliver(&b, &frame(8, 8), "a short frame behind the largest").await;
 }
 

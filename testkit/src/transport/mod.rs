@@ -34,7 +34,7 @@ mod memory;
 pub mod over_transport;
 mod subject;
 
-use std::fmt;
+use crate::storage::Property;
 
 pub use connections::{
     attach_twice_is_refused, closed_says_closed, down_comes_after_up, dropping_an_end_is_a_down,
@@ -136,29 +136,6 @@ pub fn run<F: TransportFixture>(
     property: impl FnOnce(&F) -> std::pin::Pin<Box<dyn Future<Output = ()> + '_>>,
 ) {
     fixture.block_on(property(fixture));
-}
-
-/// One property of the list, for callers that choose transports or properties at run time.
-pub struct Property<F> {
-    /// The name of the property, which is that of the bullet in the contract.
-    pub name: &'static str,
-    check: fn(&F),
-}
-
-impl<F: TransportFixture> Property<F> {
-    /// Checks the transport of a fresh `fixture`.
-    ///
-    /// # Panics
-    /// If the transport breaks the property.
-    pub fn check(&self, fixture: &F) {
-        (self.check)(fixture);
-    }
-}
-
-impl<F> fmt::Debug for Property<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Property").field(&self.name).finish()
-    }
 }
 
 /// Returns all properties, in the order of the contract.

@@ -320,7 +320,7 @@ fn an_acknowledgement_that_cannot_ride_to_all_is_said_to_all() {
         let level = level.into_iter().filter(|peer| all || *peer != others[0].0);
         level.for_each(|peer| world.feed(peer, hello(1, &[own])));
         if !all {
-            // This one asks for everything, so it gets no live commit.
+            // The peer asks for everything, so it gets no live commit.
             world.feed(others[0].0, wire::pull(GROUP, &Pull { budget: 1, ..pull_all() }));
         }
         world.pass(1_000);
