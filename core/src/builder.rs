@@ -354,6 +354,7 @@ async fn find(storage: &impl Storage) -> Result<Contents, NotFound> {
         members: Pages::new(storage, RecordKey::range_of_model::<Member>()).all().await?,
         peers: Pages::new(storage, keys::peers()).all().await?,
         forks: Pages::new(storage, keys::forks()).all().await?,
+        forgotten: Pages::new(storage, keys::all_forgotten()).all().await?,
         besides: !is_empty(storage, keys::besides()).await?,
     })
 }

@@ -15,7 +15,7 @@ use crate::storage::{Entry, Key, KeyRange, ReadError, Storage};
 use crate::stored::keys::{self, RecordKey, StoredKey};
 use crate::stored::{
     ForkRow, Head, Identity, ModelSeen, ProjectionRow, clock_from_value, debt_from_value,
-    introducer_from_value, peer_from_value, record,
+    forgotten_from_value, introducer_from_value, peer_from_value, record,
 };
 
 /// A rule that a store breaks.
@@ -204,6 +204,12 @@ impl<'a> Audit<'a> {
                     None => self.report(Rule::Format, format!("an unknown key {key:02x?}")),
                     Some(StoredKey::Model(name)) => {
                         self.note(ModelSeen::parse(value), format_args!("model {name}"));
+                    }
+                    Some(StoredKey::Forgotten(name)) => {
+                        let what = format!("the forgotten stamp of {name}");
+                        if let Some(stamp) = self.note(forgotten_from_value(value), &what) {
+                            self.check_clock(stamp, || what.clone());
+                        }
                     }
                     Some(StoredKey::Projection(name)) => {
                         self.note(ProjectionRow::parse(value), format_args!("projection {name}"));

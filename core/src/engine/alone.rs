@@ -105,6 +105,7 @@ impl Alone {
             members: Vec::new(),
             peers: Vec::new(),
             forks: Vec::new(),
+            forgotten: Vec::new(),
             ends: BTreeMap::new(),
             besides: false,
         };

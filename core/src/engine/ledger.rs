@@ -4,8 +4,9 @@
 //! its [`Pen`](super::Pen), so lending costs nothing, however many streams there are.
 //!
 //! Owns: the heads, the clock and the part of it that is durable, the streams that moved since the last own commit, the
-//! highest own commit with a kept value. Holds always: heads only rise; a floor is at most its head; the clock is at or
-//! above the stamp of every head, and at or above the durable clock.
+//! highest own commit with a kept value, the forgotten stamps. Holds always: heads only rise; a floor is at most its head;
+//! a forgotten stamp only rises; the clock is at or above the stamp of every head, every forgotten stamp, and the durable
+//! clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,6 +31,8 @@ pub(crate) struct Ledger {
     moved: BTreeSet<ReplicaId>,
     /// No kept value of the own stream stands above this sequence number, so pruning need not look there.
     kept_up_to: u64,
+    /// The highest stamp or epoch of a tombstone that was dropped here, for each model with its own merge.
+    forgotten: BTreeMap<String, Hlc>,
 }
 
 impl Ledger {
@@ -46,7 +49,7 @@ impl Ledger {
         let me = durable_clock.replica();
         let kept_up_to = heads.get(&me).map_or(0, |head| head.seq);
         let moved = heads.keys().copied().filter(|stream| *stream != me).collect();
-        Self { group, me, heads, clock, durable_clock, moved, kept_up_to }
+        Self { group, me, heads, clock, durable_clock, moved, kept_up_to, forgotten: BTreeMap::new() }
     }
 
     /// The head of a stream; the start of the stream if no commit of it is here.
@@ -80,6 +83,19 @@ impl Ledger {
 
     pub(crate) fn kept_up_to(&self) -> u64 {
         self.kept_up_to
+    }
+
+    /// The epoch in which a record of a model with its own merge begins: the highest stamp that was forgotten of it here. A
+    /// value of an earlier epoch may have been deleted with a tombstone that is no more here, and must not mix with a new one.
+    pub(crate) fn forgotten(&self, model: &str) -> Hlc {
+        self.forgotten.get(model).copied().unwrap_or(Hlc::NEVER)
+    }
+
+    /// Takes note that tombstones of a model up to this stamp or epoch were dropped, once that is durable. It never falls.
+    pub(super) fn forget(&mut self, model: &str, stamp: Hlc) {
+        if stamp > self.forgotten(model) {
+            self.forgotten.insert(model.to_owned(), stamp);
+        }
     }
 
     /// The heads that moved since the last own commit: the causes of the next one.
@@ -158,6 +174,11 @@ impl Ledger {
     pub(super) fn check(&self, context: &Context) {
         let high_water = self.clock.high_water();
         assert!(self.durable_clock <= high_water, "what is durable was drawn");
+        let time = |stamp: Hlc| (stamp.wall(), stamp.counter());
+        for (model, stamp) in &self.forgotten {
+            let covered = time(*stamp) <= time(high_water) || !context.rules.clock_follows;
+            assert!(covered, "{model}: the clock {high_water} is behind the forgotten {stamp}");
+        }
         for (stream, head) in &self.heads {
             assert!(
                 head.floor <= head.seq,
@@ -165,7 +186,6 @@ impl Ledger {
                 head.floor,
                 head.seq
             );
-            let time = |stamp: Hlc| (stamp.wall(), stamp.counter());
             let covered = time(head.stamp) <= time(high_water) || !context.rules.clock_follows;
             assert!(covered, "{stream}: the clock {high_water} is behind {}", head.stamp);
         }
@@ -256,6 +276,18 @@ mod tests {
         );
     }
 
+    /// A record that began in an epoch that was forgotten would mix with values that were deleted.
+    #[test]
+    fn a_model_begins_in_the_highest_epoch_that_was_forgotten_of_it() {
+        let mut ledger = some();
+        assert_eq!(ledger.forgotten("bag"), Hlc::NEVER);
+        for (forgets, begins) in [(3, 3), (2, 3), (4, 4)] {
+            ledger.forget("bag", stamp(forgets, B));
+            assert_eq!((ledger.forgotten("bag"), ledger.forgotten("set")), (stamp(begins, B), Hlc::NEVER));
+        }
+        ledger.check(&context());
+    }
+
     #[test]
     fn the_own_stream_of_a_joiner_begins_empty_and_once() {
         let mut ledger = Ledger::new(GROUP, some().clock);
@@ -277,7 +309,8 @@ mod tests {
     #[test]
     fn the_check_finds_what_must_never_be() {
         type Break = fn(&mut Ledger);
-        let breaks: [(&str, Break); 4] = [
+        let breaks: [(&str, Break); 5] = [
+            ("is behind the forgotten", |ledger| ledger.forget("bag", stamp(6, B))),
             ("the floor 6 is above", |ledger| ledger.heads.get_mut(&B).unwrap().floor = 6),
             ("is behind", |ledger| ledger.heads.get_mut(&B).unwrap().stamp = stamp(6, B)),
             ("what is durable was drawn", |ledger| ledger.durable_clock = stamp(6, ME)),

@@ -16,7 +16,7 @@ use crate::storage::{Entry, Key, KeyRange, Value, WriteBatch};
 use crate::stored::keys::{self, RecordKey, StoredKey};
 use crate::stored::{
     ForkRow, FormatError, Head, Identity, ModelSeen, ProjectionRow, clock_from_value, clock_value,
-    introducer_from_value, introducer_value, peer_from_value, record,
+    forgotten_from_value, introducer_from_value, introducer_value, peer_from_value, record,
 };
 use crate::syncable::Syncable;
 
@@ -86,6 +86,8 @@ pub(crate) struct Contents {
     pub(crate) members: Vec<Entry>,
     pub(crate) peers: Vec<Entry>,
     pub(crate) forks: Vec<Entry>,
+    /// The highest stamps of tombstones that were dropped.
+    pub(crate) forgotten: Vec<Entry>,
     /// The end of the log of each stream that has a head.
     pub(crate) ends: BTreeMap<ReplicaId, LogEnd>,
     /// Whether a value lies beside any record.
@@ -127,9 +129,10 @@ pub(crate) fn open(
     heads.get(&identity.replica).ok_or_else(|| missing("the own head, which is missing,"))?;
     let clock = found.clock.as_deref().ok_or_else(|| missing("the clock, which is missing,"))?;
     let clock = clock_from_value(identity.replica, clock).map_err(format)?;
+    let forgotten = read_forgotten(&found.forgotten).map_err(format)?;
     let follows = ask.rules.clock_follows;
-    let seen =
-        heads.values().map(|head| head.stamp).filter(|stamp| follows || stamp.replica() == identity.replica);
+    let seen = heads.values().map(|head| head.stamp).chain(forgotten.values().copied());
+    let seen = seen.filter(|stamp| follows || stamp.replica() == identity.replica);
     let clock = prove_clock(&mut batch, clock, seen, unproven.is_empty(), ask.limits.max_drift_ms);
     let members = read_members(&found.members).map_err(format)?;
     let seen = read_models(&found.models).map_err(format)?;
@@ -141,6 +144,7 @@ pub(crate) fn open(
     let clock = HlcGenerator::new(clock, ask.limits.max_drift_ms);
     let mut ledger = Ledger::opened(identity.group, heads, clock);
     unproven.iter().for_each(|damage| ledger.leave_out(damage.stream));
+    forgotten.iter().for_each(|(model, stamp)| ledger.forget(model, *stamp));
     let asked_introducer = ask.introducer;
     let mut engine = assemble(ask, identity, ledger, members, introducer, found.besides, registry, now);
     if engine.members.awaits_membership()
@@ -204,8 +208,8 @@ fn prove_heads(
     unproven
 }
 
-/// Compares the clock with the stamps of the heads, and puts it right. Whatever was issued or seen is in a head: so a clock
-/// below them is damaged, and so is one that is far above, if all heads are whole.
+/// Compares the clock with the stamps of the heads and of what was forgotten, and puts it right. Whatever was issued or seen
+/// is in a head: so a clock below them is damaged, and so is one that is far above, if all heads are whole.
 fn prove_clock(
     batch: &mut WriteBatch,
     stored: Hlc,
@@ -425,6 +429,17 @@ fn read_models(entries: &[Entry]) -> Result<BTreeMap<String, ModelSeen>, FormatE
         models.insert(name, ModelSeen::parse(value)?);
     }
     Ok(models)
+}
+
+fn read_forgotten(entries: &[Entry]) -> Result<BTreeMap<String, Hlc>, FormatError> {
+    let mut forgotten = BTreeMap::new();
+    for Entry { key, value } in entries {
+        let Some(StoredKey::Forgotten(model)) = StoredKey::parse(key) else {
+            return Err(FormatError::Damaged { what: "the key of a forgotten stamp" });
+        };
+        forgotten.insert(model, forgotten_from_value(value)?);
+    }
+    Ok(forgotten)
 }
 
 fn read_members(entries: &[Entry]) -> Result<BTreeMap<ReplicaId, Member>, FormatError> {

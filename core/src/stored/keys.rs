@@ -214,6 +214,7 @@ pub(crate) enum StoredKey {
     Head(ReplicaId),
     Record(RecordKey),
     Introducer,
+    Forgotten(String),
     Fork(ReplicaId),
     Peer(ReplicaId),
     Log(ReplicaId, u64),
@@ -235,10 +236,10 @@ impl StoredKey {
                 Some(Self::Fork(ReplicaId::from_bytes(replica)))
             }
             META => {
-                let (name, kind): (_, fn(String) -> Self) = match rest.strip_prefix(MODEL) {
-                    Some(name) => (name, Self::Model),
-                    None => (rest.strip_prefix(PROJECTION)?, Self::Projection),
-                };
+                let kinds: [(_, fn(String) -> Self); 3] =
+                    [(MODEL, Self::Model), (PROJECTION, Self::Projection), (FORGOTTEN, Self::Forgotten)];
+                let named = |(prefix, kind)| Some((rest.strip_prefix(prefix)?, kind));
+                let (name, kind) = kinds.into_iter().find_map(named)?;
                 Some(kind(std::str::from_utf8(name).ok()?.into()))
             }
             HEAD => Some(Self::Head(ReplicaId::from_bytes(rest.try_into().ok()?))),
@@ -278,6 +279,7 @@ const CLOCK: &[u8] = b"clock";
 const MODEL: &[u8] = b"model";
 const PROJECTION: &[u8] = b"projection";
 const INTRODUCER: &[u8] = b"introducer";
+const FORGOTTEN: &[u8] = b"forgotten";
 const FORK: &[u8] = b"fork";
 
 pub(crate) fn identity() -> Key {
@@ -306,6 +308,15 @@ pub(crate) fn projections() -> KeyRange {
 
 pub(crate) fn introducer() -> Key {
     [&[META], INTRODUCER].concat()
+}
+
+/// The key of the highest stamp of a tombstone of `model` that was dropped here.
+pub(crate) fn forgotten(model: &str) -> Key {
+    [&[META], FORGOTTEN, model.as_bytes()].concat()
+}
+
+pub(crate) fn all_forgotten() -> KeyRange {
+    KeyRange::prefix([&[META], FORGOTTEN].concat())
 }
 
 pub(crate) fn fork(replica: ReplicaId) -> Key {

@@ -7,6 +7,7 @@
 //! | `01 "model" name` | [`ModelSeen`]: ownership, way of merging and newest schema of a model, as seen here |
 //! | `01 "projection" name` | [`ProjectionRow`]: version, schema of its model, how far it is |
 //! | `01 "introducer"` | the member from whom a joiner learns the group, until its own member record arrives |
+//! | `01 "forgotten" name` | [the highest stamp](forgotten_value) of a tombstone of a model that was dropped here |
 //! | `01 "fork" replica` | the stream has two histories; for the own stream: this store was restored or cloned |
 //! | `02 replica` | [`Head`]: the stream's last commit here, and its floor |
 //! | `03 replica` | [`Point`]s: how far a peer has acknowledged each stream |
@@ -33,7 +34,8 @@ mod vectors;
 pub(crate) use log::{Cause, LogEntry, Reference, ValueRef};
 pub(crate) use rows::{
     ForkRow, Head, Identity, ModelSeen, Point, Progress, ProjectionRow, clock_from_value, clock_value,
-    debt_from_value, debt_value, introducer_from_value, introducer_value, peer_from_value, peer_value,
+    debt_from_value, debt_value, forgotten_from_value, forgotten_value, introducer_from_value,
+    introducer_value, peer_from_value, peer_value,
 };
 
 /// The format byte, with which every stored value begins. A log row has it behind its digest, a kept value has none.

@@ -1,4 +1,4 @@
-//! The small rows: identity, clock, models seen, projections, peers, forks, introducer, heads.
+//! The small rows: identity, clock, models seen, forgotten stamps, projections, peers, forks, introducer, heads.
 
 use std::collections::BTreeMap;
 
@@ -84,6 +84,28 @@ impl ModelSeen {
         reader.end()?;
         Ok(Self { device_owned, own_merge, schema })
     }
+}
+
+/// Makes the row of a model's forgotten stamp: the highest one of a tombstone that was dropped here. Nothing else in the store
+/// says the same, so the row has a check of its own: a flipped bit would put new records into an epoch that never was.
+pub(crate) fn forgotten_value(stamp: Hlc) -> Value {
+    let row = [&[FORMAT], &stamp.to_bytes()[..]].concat();
+    let check = digest_check(&digest(&row));
+    [row, check.to_vec()].concat()
+}
+
+/// Reads the row of a model's forgotten stamp.
+pub(crate) fn forgotten_from_value(value: &[u8]) -> Result<Hlc, FormatError> {
+    let what = "a forgotten stamp";
+    let mut reader = Reader::new(what, value)?;
+    let time = reader.array()?;
+    let stamp = Hlc::from_time_bytes(time, ReplicaId::from_bytes(reader.array()?));
+    let _check: DigestCheck = reader.array()?;
+    reader.end()?;
+    if forgotten_value(stamp) != value {
+        return Err(FormatError::Damaged { what });
+    }
+    Ok(stamp)
 }
 
 /// The row of a projection: how far it is. A projection without a row has not begun.
@@ -341,6 +363,17 @@ mod tests {
         }
         assert!(ModelSeen::parse(&[1, 3, 2, 3]).is_err(), "a device-owned model has no merge of its own");
 
+        let mut golden = vec![1, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88];
+        golden.extend(1..=16);
+        golden.extend(&blake3::hash(&golden).as_bytes()[..8]);
+        assert_eq!(forgotten_value(stamp()), golden);
+        assert_eq!(forgotten_from_value(&golden).unwrap(), stamp());
+        for bit in 0..golden.len() * 8 {
+            let mut flipped = golden.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(forgotten_from_value(&flipped).is_err(), "bit {bit}");
+        }
+
         let acked = BTreeMap::from([(replica(), Point { seq: 9, digest: [0xcc; 32] })]);
         let mut golden = vec![1];
         golden.extend(1..=16);
@@ -406,7 +439,7 @@ mod tests {
         for value in [&[][..], &[1], &[1, 0], &[1; 100]] {
             assert!(Identity::parse(value).is_err() && clock_from_value(replica(), value).is_err());
             assert!(ModelSeen::parse(value).is_err() && Head::parse(replica(), value).is_err());
-            assert!(ProjectionRow::parse(value).is_err());
+            assert!(ProjectionRow::parse(value).is_err() && forgotten_from_value(value).is_err());
         }
     }
 

@@ -35,6 +35,7 @@ fn y13_keys_are_those_of_the_vectors() {
         ("model", keys::model("tag"), StoredKey::Model("tag".into())),
         ("projection", keys::projection("names"), StoredKey::Projection("names".into())),
         ("introducer", keys::introducer(), StoredKey::Introducer),
+        ("forgotten", keys::forgotten("set"), StoredKey::Forgotten("set".into())),
         ("fork", keys::fork(A), StoredKey::Fork(A)),
         ("head", keys::head(A), StoredKey::Head(A)),
         ("peer", keys::peer(B), StoredKey::Peer(B)),
@@ -57,6 +58,7 @@ fn y13_keys_are_those_of_the_vectors() {
         ("model", "1 small row; 5 \"model\"; 3 name: \"tag\"".to_owned()),
         ("projection", "1 small row; 10 \"projection\"; 5 name: \"names\"".to_owned()),
         ("introducer", "1 small row; 10 \"introducer\"".to_owned()),
+        ("forgotten", "1 small row; 9 \"forgotten\"; 3 name of the model: \"set\"".to_owned()),
         ("fork", "1 small row; 4 \"fork\"; 16 stream".to_owned()),
         ("head", "1 head; 16 stream".to_owned()),
         ("peer", "1 peer; 16 replica".to_owned()),
@@ -103,6 +105,7 @@ fn y13_rows_are_those_of_the_vectors() {
         ("projection_complete", projection(Progress::Complete)),
         ("projection_until", projection(Progress::Until(b"key".to_vec()))),
         ("introducer", introducer_value(B)),
+        ("forgotten", forgotten_value(stamp(B))),
         ("fork", fork(Some([0xbb; 32])).to_value()),
         ("fork_of_what_is_not_here", fork(None).to_value()),
         ("head_of_no_commit", Head::start(GROUP, A).to_value()),
@@ -125,6 +128,7 @@ fn y13_rows_are_those_of_the_vectors() {
         assert_eq!(ProjectionRow::parse(of(name)).unwrap().to_value(), of(name));
     }
     assert_eq!(introducer_from_value(of("introducer")), Ok(B));
+    assert_eq!(forgotten_from_value(of("forgotten")), Ok(stamp(B)));
     assert_eq!(ForkRow::parse(of("fork")), Ok(fork(Some([0xbb; 32]))));
     assert_eq!(ForkRow::parse(of("fork_of_what_is_not_here")), Ok(fork(None)));
     assert_eq!(Head::parse(A, of("head_of_no_commit")).unwrap().to_value(), of("head_of_no_commit"));
@@ -174,6 +178,7 @@ fn fields_of_rows() -> Vec<(&'static str, String)> {
             format!("{projection}; 1 it is being rebuilt; 3 key of the last record that it has: \"key\""),
         ),
         ("introducer", "1 format; 16 introducer".to_owned()),
+        ("forgotten", "1 format; 8 time of the stamp; 16 replica of the stamp; 8 check".to_owned()),
         ("fork", format!("{fork}; 32 digest here")),
         ("fork_of_what_is_not_here", fork.to_owned()),
         ("head_of_no_commit", format!("1 format; 8 commits: none; 8 time: none; {head}")),

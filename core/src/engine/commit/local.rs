@@ -266,7 +266,8 @@ impl Pen {
         }
         let merge = own_merge.then(|| {
             let known = before.and_then(|before| before.header.merge);
-            known.unwrap_or(Merged::plain(Hlc::NEVER))
+            // A record that is not here may have been deleted, and its tombstone dropped.
+            known.unwrap_or_else(|| Merged::plain(self.ledger.forgotten(key.model())))
         });
         let old = before.filter(|before| !before.header.tombstone);
         let current = old.as_ref().map(|old| Current { schema: old.header.schema, value: old.value() });

@@ -38,6 +38,7 @@ mod merging;
 mod opening;
 mod peek;
 mod peers;
+mod pruning;
 mod pulling;
 mod receiving;
 mod refusals;
@@ -225,6 +226,7 @@ fn open_engine_with(store: &Map, ask: Ask, models: Registry, now: Now) -> Result
         members: all(RecordKey::range_of_model::<Member>()),
         peers: all(keys::peers()),
         forks: all(keys::forks()),
+        forgotten: all(keys::all_forgotten()),
         besides: !all(keys::besides()).is_empty(),
     };
     let (engine, batch) = open(ask, &found, &Arc::new(models), now)?;

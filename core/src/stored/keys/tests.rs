@@ -21,6 +21,7 @@ fn golden_keys() {
     assert_eq!(owned.as_bytes(), [b"\xc5\x08location".as_slice(), owner.as_bytes(), b"id"].concat());
     assert_eq!(log(replica(), 258), [&[6][..], &replica_bytes, &[0, 0, 0, 0, 0, 0, 1, 2]].concat());
     assert_eq!(introducer(), b"\x01introducer");
+    assert_eq!(forgotten("tag"), b"\x01forgottentag");
     assert_eq!(fork(replica()), [b"\x01fork", &replica_bytes[..]].concat());
     assert_eq!(peer(replica()), [&[3][..], &replica_bytes].concat());
     assert_eq!(
@@ -44,6 +45,7 @@ fn keys_come_back() {
         (projection("a"), StoredKey::Projection("a".into())),
         (head(replica()), StoredKey::Head(replica())),
         (introducer(), StoredKey::Introducer),
+        (forgotten("a"), StoredKey::Forgotten("a".into())),
         (fork(replica()), StoredKey::Fork(replica())),
         (peer(replica()), StoredKey::Peer(replica())),
         (beside(&record, replica(), 7), StoredKey::Beside(record.clone(), replica(), 7)),
@@ -54,7 +56,10 @@ fn keys_come_back() {
     ] {
         assert_eq!(StoredKey::parse(&key), Some(parsed));
         // A key that is cut short is no key, unless it ends in free text: a model's or a projection's name.
-        if !matches!(StoredKey::parse(&key), Some(StoredKey::Model(_) | StoredKey::Projection(_))) {
+        let parsed = StoredKey::parse(&key);
+        let named =
+            |key| matches!(key, StoredKey::Model(_) | StoredKey::Projection(_) | StoredKey::Forgotten(_));
+        if !parsed.is_some_and(named) {
             assert_eq!(StoredKey::parse(&key[..key.len() - 1]), None, "{key:?}");
         }
     }
