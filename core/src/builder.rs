@@ -17,6 +17,7 @@ use crate::manager::{Inner, TransactionManager};
 use crate::member::Member;
 use crate::model::Registry;
 use crate::pages::{Pages, is_empty};
+use crate::overlay::Shown;
 use crate::projection::{Declared, Projecting};
 use crate::storage::{Entry, KeyRange, ReadError, Storage, WriteBatch};
 use crate::stored::FormatError;
@@ -255,6 +256,7 @@ impl<S: Storage> Builder<S> {
         let (notices, _) = broadcast::channel(limits.event_commits_max);
         let stop_reason = Arc::new(OnceLock::new());
         let folding = Arc::new(AtomicBool::new(found.besides));
+        let overlay = Arc::new(Shown::new(engine.overlay()));
         let manager = TransactionManager::new(Inner {
             store: Arc::downgrade(&store),
             requests: send_request,
@@ -267,6 +269,7 @@ impl<S: Storage> Builder<S> {
             clock: Arc::clone(&clock),
             identity: engine.identity(),
             folding: Arc::clone(&folding),
+            overlay: Arc::clone(&overlay),
             models,
             limits,
             projections: projections.clone(),
@@ -274,8 +277,17 @@ impl<S: Storage> Builder<S> {
         });
         let notices = Some(notices);
         let begun = begin;
-        let channels =
-            Channels { requests, control, queue, queue_bytes_max, begun, notices, stop_reason, folding };
+        let channels = Channels {
+            requests,
+            control,
+            queue,
+            queue_bytes_max,
+            begun,
+            notices,
+            stop_reason,
+            folding,
+            overlay,
+        };
         Ok((manager, Driver::new(engine, store, clock, transport, channels, projections)))
     }
 }
@@ -342,6 +354,7 @@ async fn write(storage: &impl Storage, batch: WriteBatch) -> Result<(), OpenErro
 async fn find(storage: &impl Storage) -> Result<Contents, NotFound> {
     let mut values = storage.get_many(&Contents::keys()).await?.into_iter();
     let heads = Pages::new(storage, keys::heads()).all().await?;
+    let members = RecordKey::range_of_model::<Member>();
     Ok(Contents {
         identity: values.next().flatten(),
         clock: values.next().flatten(),
@@ -351,10 +364,13 @@ async fn find(storage: &impl Storage) -> Result<Contents, NotFound> {
         projections: engine::read_projections(&Pages::new(storage, keys::projections()).all().await?)?,
         ends: ends(storage, &heads).await?,
         heads,
-        members: Pages::new(storage, RecordKey::range_of_model::<Member>()).all().await?,
+        staged_members: Pages::new(storage, keys::staged_range(&members)).all().await?,
+        members: Pages::new(storage, members).all().await?,
         peers: Pages::new(storage, keys::peers()).all().await?,
         forks: Pages::new(storage, keys::forks()).all().await?,
         forgotten: Pages::new(storage, keys::all_forgotten()).all().await?,
+        install: storage.get_many(&[keys::install()]).await?.into_iter().next().flatten(),
+        staged_heads: Pages::new(storage, keys::staged_range(&keys::heads())).all().await?,
         besides: !is_empty(storage, keys::besides()).await?,
     })
 }

@@ -11,6 +11,7 @@ use crate::hlc::Hlc;
 use crate::ids::{DeviceId, ReplicaId};
 use crate::join_wait::JoinWait;
 use crate::projection::ProjectionStatus;
+use crate::status::InstallStatus;
 use crate::stored::ForkRow;
 pub use crate::stored::keys::RecordKey;
 
@@ -133,6 +134,24 @@ pub enum Event {
     },
     /// A projection began to be filled, got on with it, is complete or failed; or its debts have changed.
     Projection(ProjectionStatus),
+    /// A snapshot arrives, since this replica is further behind than the logs of its peers reach. Told with every page;
+    /// nothing of it is to be read before [`Installed`](Event::Installed).
+    Installing(InstallStatus),
+    /// A snapshot counts from now on: all of it at once. The changes that it brought are told one by one no more than those
+    /// behind a [`Lagged`](crate::Lagged): read again what is shown.
+    Installed {
+        /// How many records it had, tombstones among them, and values beside records.
+        records: u64,
+        /// The bytes of their keys and values.
+        bytes: u64,
+    },
+    /// A peer cannot serve the snapshot that this replica needs. Another one is asked, or this one again.
+    SnapshotRefused {
+        /// The peer.
+        by: ReplicaId,
+        /// Why, in words for a person.
+        reason: String,
+    },
 }
 
 /// Why a stream stopped here.

@@ -7,7 +7,7 @@
 
 use std::sync::atomic::Ordering::Acquire;
 
-use crate::engine::Current;
+use crate::engine::{Current, Overlay};
 use crate::error::Error;
 use crate::events::RecordKey;
 use crate::manager::Inner;
@@ -24,8 +24,22 @@ impl<S: Storage> Inner<S> {
         loop {
             // Asked before the read: folding may end during it, and the read may show the records as they were before.
             let folding = self.folding.load(Acquire);
+            let (state, overlay) = self.overlay.look();
             let open = self.store().await?;
-            let values = open.store.get_many(keys).await?;
+            let values = match overlay {
+                Overlay::None => open.store.get_many(keys).await?,
+                Overlay::Hidden => vec![None; keys.len()],
+                Overlay::Joined(as_of) => {
+                    let values = self.read_joined(&open.store, &as_of, keys).await?;
+                    if self.overlay.is_still(state) {
+                        return Ok(values);
+                    }
+                    continue;
+                }
+            };
+            if !self.overlay.is_still(state) {
+                continue;
+            }
             if values.len() != keys.len() {
                 return Err(ReadError::new(format!("{} values for {} keys", values.len(), keys.len())).into());
             }
@@ -58,9 +72,20 @@ impl<S: Storage> Inner<S> {
     ) -> Result<bool, Error> {
         loop {
             let folding = self.folding.load(Acquire);
+            let (state, overlay) = self.overlay.look();
             let open = self.store().await?;
-            if !folding {
-                return Ok(open.store.visit(range.clone(), limit, each).await?);
+            match overlay {
+                Overlay::Hidden => return Ok(false),
+                Overlay::Joined(as_of) => {
+                    let visited = self.visit_joined(&open.store, (state, as_of), range, limit, each).await?;
+                    match visited {
+                        Some(more) => return Ok(more),
+                        None => continue,
+                    }
+                }
+                // A page that is lent is of one state, and whoever lists has to look at the next one anyway.
+                Overlay::None if !folding => return Ok(open.store.visit(range.clone(), limit, each).await?),
+                Overlay::None => {}
             }
             let mut page = open.store.scan(range.clone(), limit).await?;
             let is_open = |entry: &Entry| self.models().can_fold(&entry.key, &entry.value);
@@ -252,6 +277,7 @@ mod tests {
                 replica: ReplicaId(Uuid::nil()),
             },
             folding,
+            overlay: Arc::default(),
             models: Arc::new(registry),
             limits: Arc::default(),
             projections: None,

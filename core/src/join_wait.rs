@@ -40,12 +40,6 @@ pub enum JoinWait {
         /// The device of the replica.
         device: DeviceId,
     },
-    /// The introducer's log was pruned, since it once worked alone and without a transport. Nobody can get what is no
-    /// more in it, so this wait does not end.
-    Pruned {
-        /// The replica that the joiner was told to ask.
-        introducer: ReplicaId,
-    },
 }
 
 impl fmt::Display for JoinWait {
@@ -79,11 +73,6 @@ impl fmt::Display for JoinWait {
                 f,
                 "it was added on device {added} and is on {device}; call `add_member` with its id again, or `take_over` with \
                  {device} if that is another member's"
-            ),
-            Self::Pruned { introducer } => write!(
-                f,
-                "the log of {introducer} was pruned while it worked without a transport, so that nobody can get all of \
-                 it; found a new group with a transport"
             ),
         }
     }

@@ -14,7 +14,7 @@ use crate::inside;
 use crate::join::{Attempt, JoinJob, JoinStorage, JoinTx, StatementError, TransactionEnded};
 use crate::projection::{Account, Manner, Projections, PutOff, Settled, Settlement};
 use crate::storage::{BoxError, GET_KEYS_MAX, Key, ReadError, Value, WriteBatch, WriteError};
-use crate::stored::FormatError;
+use crate::stored::{FormatError, record};
 
 /// Runs the app's code inside a joined write of the replica `me`, if it is known. A panic becomes an error, since the
 /// driver must outlive it.
@@ -258,7 +258,10 @@ fn write_owing<S: JoinStorage>(
 ) -> Result<Settlement, Halt> {
     apply(tx, batch)?;
     let mut account = Account::default();
-    projections.project(tx, &batch.puts(), Manner::Owe, put_off, &mut account)?;
+    // A record that is removed is as good as a deleted one.
+    let gone = record::gone();
+    let shown = batch.puts().chain(batch.deletes().map(|key| (key, gone.as_slice())));
+    projections.project(tx, &shown, Manner::Owe, put_off, &mut account)?;
     Ok(account.close(tx, projections)?)
 }
 

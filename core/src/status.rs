@@ -49,6 +49,8 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// How many commits of peers were received and wait for the store.
     pub received: usize,
+    /// How far a snapshot is that is being installed, if one is.
+    pub installing: Option<InstallStatus>,
     /// How many records have been folded since the opening: values that an earlier version of the app could not merge
     /// were merged into them. `None` if none is left that this version can merge. Reads return merged records from the
     /// first moment.
@@ -60,6 +62,25 @@ pub struct Status {
     /// The marks seen since the store was opened, by the bits of [`MARKS`](crate::internals::MARKS).
     #[cfg(feature = "internals-for-tests")]
     pub marks: u32,
+}
+
+/// How far a snapshot is: the records of a peer, which a replica takes when the logs of its peers do not reach back to what it
+/// has. See [`Status::installing`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InstallStatus {
+    /// The peer that it was asked of last; `None` since this replica lost the connection to it.
+    pub from: Option<ReplicaId>,
+    /// How many records have arrived, tombstones among them, and values beside records.
+    pub records: u64,
+    /// The bytes of their keys and values.
+    pub bytes: u64,
+    /// How many records the peer had when it began; it may have got more.
+    pub of_records: u64,
+    /// The bytes of their keys and values.
+    pub of_bytes: u64,
+    /// Whether the snapshot counts already: reads show all of it, and it is being folded into the records that were here.
+    pub folding: bool,
 }
 
 /// The status of a stream: how far it is here.

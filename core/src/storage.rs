@@ -461,6 +461,14 @@ impl WriteBatch {
         })
     }
 
+    /// The keys that the batch deletes one by one.
+    pub(crate) fn deletes(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        self.ops.iter().filter_map(|op| match op {
+            WriteOp::Delete { key } => Some(key.as_slice()),
+            WriteOp::Put { .. } | WriteOp::DeleteRange { .. } => None,
+        })
+    }
+
     /// Applies the operations to a map, in their order: what the batch does to a store, for stores and tests that hold their
     /// entries in a map.
     pub fn apply_to(self, entries: &mut BTreeMap<Key, Value>) {

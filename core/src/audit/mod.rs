@@ -14,7 +14,7 @@ use crate::pages::{Pages, is_empty};
 use crate::storage::{Entry, Key, KeyRange, ReadError, Storage};
 use crate::stored::keys::{self, RecordKey, StoredKey};
 use crate::stored::{
-    ForkRow, Head, Identity, ModelSeen, ProjectionRow, clock_from_value, debt_from_value,
+    ForkRow, Head, Identity, InstallRow, ModelSeen, ProjectionRow, clock_from_value, debt_from_value,
     forgotten_from_value, introducer_from_value, peer_from_value, record,
 };
 
@@ -234,6 +234,18 @@ impl<'a> Audit<'a> {
                             self.report(Rule::LogIsWhole, detail);
                         }
                     }
+                    Some(StoredKey::Install) => {
+                        self.note(InstallRow::parse(value), "the row of an install");
+                    }
+                    Some(StoredKey::Staged(key)) => match StoredKey::parse(&key) {
+                        Some(StoredKey::Head(replica)) => {
+                            self.note(Head::parse(replica, value), format_args!("the staged head of {replica}"));
+                        }
+                        Some(StoredKey::Record(record) | StoredKey::Beside(record, ..)) => {
+                            self.note(record::parse(value), format_args!("the staged record {record}"));
+                        }
+                        _ => {}
+                    },
                     Some(StoredKey::Introducer) => {
                         self.note(introducer_from_value(value), "the introducer");
                     }

@@ -12,6 +12,7 @@ use crate::error::{Error, StopReason};
 use crate::events::Notice;
 use crate::ids::{DeviceId, ReplicaId};
 use crate::joined::Work;
+use crate::overlay::Shown;
 use crate::status::Status;
 
 /// A request of a manager that needs no write, so that the driver answers it also while the store writes.
@@ -51,6 +52,8 @@ pub(crate) struct Channels<S> {
     pub(crate) stop_reason: Arc<OnceLock<StopReason>>,
     /// Whether the engine may still have values to fold. Until it has none, reads merge such values themselves.
     pub(crate) folding: Arc<AtomicBool>,
+    /// What reads show beside the records.
+    pub(crate) overlay: Arc<Shown>,
 }
 
 impl<S> Channels<S> {

@@ -1,6 +1,7 @@
 //! Performs the engine's effects.
 
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,12 +16,13 @@ use crate::error::{Error, StopReason, panic_message};
 use crate::in_pieces;
 use crate::joined::{Undone, Work};
 use crate::projection::{Mended, Next};
-use crate::storage::{Storage, WriteError};
+use crate::pages::PAGE;
+use crate::storage::{Key, KeyRange, ReadError, Storage, WriteError};
 use crate::transport::TransportError;
 
 use super::channels::OpenStore;
 use super::line::unless_it_panics;
-use super::{Driver, answer, next_control, next_done, trace};
+use super::{Driver, Yield, answer, next_control, next_done, trace};
 
 /// The result of projecting or joining without any work to do. The engine never asks for that.
 const NO_PROJECTIONS: Error = Error::Stopped(StopReason::DriverDropped);
@@ -82,10 +84,21 @@ impl<S: Storage> Driver<S> {
                 self.channels.folding.store(false, Release);
                 Ok(())
             }
+            Effect::Folding => {
+                self.channels.folding.store(true, Release);
+                Ok(())
+            }
+            Effect::Overlay(overlay) => {
+                self.channels.overlay.set(overlay);
+                Ok(())
+            }
             Effect::Find(job, query) => self.begin(span, async move {
                 let answer = match query {
                     Query::Scan(range, limit) => open.store.scan(range, limit).await.map(Answer::Page),
                     Query::Get(keys) => open.store.get_many(&keys).await.map(Answer::Values),
+                    Query::Count(range) => {
+                        count(&open.store, range).await.map(|(rows, bytes)| Answer::Count(rows, bytes))
+                    }
                 };
                 Ok(Input::Found(job, answer))
             }),
@@ -185,6 +198,26 @@ impl<S: Storage> Driver<S> {
             }
         }
     }
+}
+
+/// Counts the entries of a range, and their bytes.
+async fn count(store: &impl Storage, range: KeyRange) -> Result<(u64, u64), ReadError> {
+    let (mut rows, mut bytes, mut rest) = (0_u64, 0_u64, Some(range));
+    while let Some(range) = rest.take() {
+        let mut last = Key::new();
+        let mut each = |key: &[u8], value: &[u8]| {
+            rows += 1;
+            bytes += (key.len() + value.len()) as u64;
+            last.clear();
+            last.extend_from_slice(key);
+            ControlFlow::Continue(())
+        };
+        let more = store.visit(range.clone(), PAGE, &mut each).await?;
+        rest = (more && !last.is_empty()).then(|| range.after(&last));
+        // A long range must not keep other tasks from running.
+        Yield::default().await;
+    }
+    Ok((rows, bytes))
 }
 
 async fn catch_panic<T>(work: impl Future<Output = T>) -> Result<T, StopReason> {

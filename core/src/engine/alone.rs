@@ -106,6 +106,9 @@ impl Alone {
             peers: Vec::new(),
             forks: Vec::new(),
             forgotten: Vec::new(),
+            install: None,
+            staged_heads: Vec::new(),
+            staged_members: Vec::new(),
             ends: BTreeMap::new(),
             besides: false,
         };

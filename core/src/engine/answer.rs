@@ -8,7 +8,10 @@ use super::io::{Answer, Effect, JobId};
 use super::reads::Reader;
 use super::serve::Next;
 use super::serve::page::{Finished, Page};
-use super::wire::{self, Capped, Coming, CommitsWriter, PageHead, STREAMS_MAX, WirePlace};
+use super::serve::records::RecordsPage;
+use super::wire::{
+    self, Capped, Coming, CommitsWriter, PageHead, STREAMS_MAX, SnapshotRefusal, WirePlace,
+};
 use super::{Engine, Mark};
 
 /// A frame of a page that is longer than this is announced: on a slow link it takes its time.
@@ -29,12 +32,23 @@ impl Engine {
                     self.go_on_with_page(Box::new(page));
                 }
                 // The puller learns from an empty page that it has to ask from its heads on.
+                Some((to, Next::Records(pull))) => {
+                    let page = RecordsPage::new(to, pull, self.refuses_snapshots(), &self.ledger);
+                    if let Some((to, as_of)) = page.begins_at() {
+                        self.pins.pin(to, as_of, self.now.mono);
+                    }
+                    self.go_on_with_records(Box::new(page));
+                }
                 Some((to, Next::Unknown(id))) => {
                     let head = PageHead { id, more: false, pruned: false, too_long: None };
                     let page = CommitsWriter::page(self.context.group(), self.context.me(), &head, 0);
                     self.send(to, page.finish());
                 }
                 None => {}
+            }
+            let (begun, idle) = (self.writes.begun(), self.writes.is_idle());
+            if let Some(page) = self.serving.take_settled(begun, idle) {
+                self.send_records(*page);
             }
         }
         if let Some((job, query)) = self.reads.poll() {
@@ -88,6 +102,34 @@ impl Engine {
         self.serving.ended(to, id, end.filter(|_| more));
     }
 
+    /// Why no snapshot is served now; `None` if one is.
+    fn refuses_snapshots(&self) -> Option<SnapshotRefusal> {
+        let whole = self.hidden().is_none() && !self.damages.heads().next().is_some();
+        (!whole || self.install.is_folding()).then_some(SnapshotRefusal::NotNow)
+    }
+
+    /// Goes on with a page of a snapshot: asks for its next read, or waits for the write that is under way.
+    fn go_on_with_records(&mut self, page: Box<RecordsPage>) {
+        if let Some(query) = page.step() {
+            self.reads.want(Reader::Records, query);
+            return self.serving.records_read(page, None);
+        }
+        if self.writes.is_idle() {
+            return self.send_records(*page);
+        }
+        self.serving.records_read(page, Some(self.writes.begun()));
+    }
+
+    fn send_records(&mut self, page: RecordsPage) {
+        self.marks.note(Mark::ServedRecords);
+        let (to, id, frame) = page.finish(&self.ledger, &self.context);
+        if frame.len() > COMING_BYTES {
+            let coming = Coming { id, bytes: crate::stored::length(frame.len()) };
+            self.send(to, wire::coming(self.context.group(), &coming));
+        }
+        self.effects.push_back(Effect::Send(to, frame));
+    }
+
     /// Goes on with a look at the log: asks for its next read, or takes its result and begins the next one.
     fn go_on_with_look(&mut self) {
         while let Some(step) = self.looks.step() {
@@ -127,6 +169,15 @@ impl Engine {
                     Err(_) => page.fail(),
                 }
                 self.go_on_with_page(page);
+            }
+            Some(Reader::Records) => {
+                let Some(mut page) = self.serving.take_records() else { return };
+                let room = RecordsPage::room(page.pull(), &self.ledger);
+                match answer {
+                    Ok(answer) => page.take(answer, room),
+                    Err(_) => page.fail(),
+                }
+                self.go_on_with_records(page);
             }
             Some(Reader::Look) => match answer {
                 Ok(answer) => {

@@ -21,17 +21,33 @@ impl Engine {
             return;
         }
         self.pull_on();
-        if !self.puller.is_free() || !self.inbox.has_room_for_a_page(&self.context.limits) {
+        if !self.puller.is_free() {
             return;
+        }
+        // A snapshot and the logs of the streams that go on take turns.
+        let install = self.install_pull();
+        let pulls = (install.is_none() || !self.install.has_turn()) && self.pull_log();
+        if pulls {
+            return self.install.log_had_turn();
+        }
+        if let Some((peer, wanted)) = install {
+            self.send_install_pull(peer, wanted);
+        }
+    }
+
+    /// Asks one peer for missing commits; returns whether it did.
+    fn pull_log(&mut self) -> bool {
+        if self.install.is_in_place() || !self.inbox.has_room_for_a_page(&self.context.limits) {
+            return false;
         }
         if let Some((peer, stream)) = self.commit_to_try_again() {
             let excluded = self.all_streams_but(stream, peer);
             self.send_pull(peer, Kind::One, excluded, None);
-            return;
+            return true;
         }
         let admitting = self.admitting();
         let able = self.able_peers(|stream, peer| admitting.wants(stream, peer), true);
-        let Some(peer) = self.puller.choose(able, &mut self.rng) else { return };
+        let Some(peer) = self.puller.choose(able, &mut self.rng) else { return false };
         // Exclude the own stream: this replica is its only author, so a commit of it would bring nothing new.
         let mut excluded = vec![self.context.me()];
         if self.context.rules.pulls_exclude {
@@ -41,6 +57,18 @@ impl Engine {
             excluded.extend(self.damages.ended(peer, |stream| self.streams.tip(stream).seq));
         }
         self.send_pull(peer, Kind::Page, excluded, None);
+        true
+    }
+
+    /// Takes note that a peer is asked; returns the id of the pull, and the bytes that its page may have.
+    pub(super) fn asks(&mut self, peer: ReplicaId, kind: Kind) -> (u32, u32) {
+        let pace = self.pace(peer);
+        // A single commit always fits, so a page without a budget has one.
+        let budget =
+            if kind == Kind::One { 0 } else { pace.page_bytes(self.context.limits.page_bytes_max) };
+        let silent = self.peers.get(peer).is_some_and(Peer::was_silent);
+        let (id, _) = self.puller.asks(peer, kind, budget, self.now.mono, pace.wait_ms(), silent);
+        (id, crate::stored::length(budget))
     }
 
     /// Asks for the page behind those that are on their way, if the link to their peer holds more.
@@ -151,16 +179,11 @@ impl Engine {
         let mut heads: Vec<_> =
             tips.map(|(stream, point)| WireHead { stream, seq: point.seq, digest: point.digest }).collect();
         heads.sort_unstable_by_key(|head| head.stream);
-        let limits = &self.context.limits;
-        let pace = self.pace(peer);
-        // A single commit always fits, so a page without a budget has one.
-        let budget = if kind == Kind::One { 0 } else { pace.page_bytes(limits.page_bytes_max) };
-        let silent = self.peers.get(peer).is_some_and(Peer::was_silent);
-        let (id, _) = self.puller.asks(peer, kind, budget, self.now.mono, pace.wait_ms(), silent);
+        let (id, budget) = self.asks(peer, kind);
         let pull = Pull {
             id,
-            budget: crate::stored::length(budget),
-            frame_bytes: crate::stored::length(limits.frame_bytes_max),
+            budget,
+            frame_bytes: crate::stored::length(self.context.limits.frame_bytes_max),
             heads: Capped(heads),
             excluded: Capped(excluded),
         };

@@ -48,6 +48,7 @@ impl Engine {
         self.serving.forget(replica);
         self.checks.went_down(replica);
         self.puller.went_down(replica);
+        self.install.went_down(replica);
     }
 
     // --- frames -----------------------------------------------------------------------------------------------------
@@ -117,7 +118,7 @@ impl Engine {
 
     /// Counts a refused frame. The app hears of the first one of a peer, and then ever more rarely: a flood of frames
     /// must not become a flood of events.
-    fn reject(&mut self, from: ReplicaId, reason: String) {
+    pub(super) fn reject(&mut self, from: ReplicaId, reason: String) {
         self.marks.note(Mark::Rejected);
         if let Some(count) = self.peers.reject(from) {
             self.tell(Event::FrameRejected { from, reason, count });
@@ -147,6 +148,12 @@ impl Engine {
             Message::Show(_) if self.members.awaits_membership() => {}
             Message::Show(show) => self.hear_show(from, &show),
             Message::Shown(shown) => self.hear_shown(from, shown),
+            Message::SnapshotPull(_) if self.members.awaits_membership() => {}
+            Message::SnapshotPull(pull) => {
+                self.pins.asks(from, self.now.mono);
+                self.serving.pulled_records(from, pull);
+            }
+            Message::SnapshotPage(head, rows) => self.hear_records(from, &head, &rows),
             Message::Damaged(places) => self.hear_damaged(from, &places),
         }
     }
@@ -314,6 +321,7 @@ impl Engine {
     fn hear_pull(&mut self, from: ReplicaId, pull: Pull) {
         let own = pull.heads.0.iter().find(|head| head.stream == self.context.me());
         self.peers.lacks_behind(from, own.map_or(0, |head| head.seq));
+        self.pins.asks(from, self.now.mono);
         self.serving.pulled(from, pull);
     }
 
@@ -343,9 +351,18 @@ impl Engine {
         });
     }
 
-    fn hear_page(&mut self, from: ReplicaId, head: &PageHead, commits: &Packed) {
-        let (answers, timing) = self.puller.arrived(from, head.id, self.now.mono);
+    /// Takes note that a page has come; returns the pull that it answers.
+    pub(super) fn hear_answer(&mut self, from: ReplicaId, id: u32) -> Answers {
+        let (answers, timing) = self.puller.arrived(from, id, self.now.mono);
         self.hear_timing(from, timing);
+        answers
+    }
+
+    fn hear_page(&mut self, from: ReplicaId, head: &PageHead, commits: &Packed) {
+        let answers = self.hear_answer(from, head.id);
+        if answers == Answers::Tail {
+            return self.hear_tail(from, head, commits);
+        }
         if self.hear_values(from, head.id, commits) {
             return;
         }
@@ -419,6 +436,10 @@ impl Engine {
 
     /// Takes commits in their order; returns how many were new, and whether all were.
     fn take_commits(&mut self, from: ReplicaId, packed: &Packed) -> (usize, bool) {
+        if self.install.is_in_place() {
+            // Its tail brings them.
+            return (0, false);
+        }
         let before = self.inbox.filled();
         let (checked, most) = (self.context.rules.ends_are_checked, self.context.limits.frame_bytes_max);
         let commits = match packed.rebuild(from, most, checked, |run, stream| self.base_of(run, stream)) {

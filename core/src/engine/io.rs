@@ -1,5 +1,6 @@
 //! Inputs and effects: all that goes into an engine, and all that comes out of it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub(crate) enum Query {
     Scan(KeyRange, ScanLimit),
     /// The values of keys.
     Get(Vec<Key>),
+    /// How many entries a range has.
+    Count(KeyRange),
 }
 
 /// The answer to a [`Query`].
@@ -39,6 +42,8 @@ pub(crate) enum Answer {
     Page(ScanPage),
     /// The values of the keys, in their order.
     Values(Vec<Option<Value>>),
+    /// The entries of the range, and the bytes of their keys and values.
+    Count(u64, u64),
 }
 
 /// An event that an engine is told of.
@@ -107,6 +112,18 @@ impl fmt::Display for Unwritten {
     }
 }
 
+/// What a read of records shows beside the records themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Overlay {
+    /// Nothing.
+    #[default]
+    None,
+    /// No record at all: a snapshot is being put in its place, and is not whole.
+    Hidden,
+    /// The staged records, joined with the live ones. A snapshot that began at these heads is being folded.
+    Joined(Arc<BTreeMap<ReplicaId, u64>>),
+}
+
 /// Work that an engine wants done, in this order.
 ///
 /// The effects from [`Effect::Read`] to [`Effect::Mend`] are the write lane: one of them is under way at a time.
@@ -131,6 +148,10 @@ pub(crate) enum Effect {
     Mend(JobId),
     /// No value lies beside a record any more that this version of the app could merge.
     Folded,
+    /// Values may lie beside records again that this version of the app can merge.
+    Folding,
+    /// From now on, read records like this.
+    Overlay(Overlay),
     /// Read this for a peer, then tell [`Input::Found`].
     Find(JobId, Query),
     /// Send this frame to a peer.

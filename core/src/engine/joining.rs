@@ -24,7 +24,6 @@ impl Engine {
             None => JoinWait::NoAnswer { introducer, connected: false },
             Some(peer) if peer.is_of_other_group() => JoinWait::OtherGroup { introducer },
             Some(peer) if peer.calls_us_stranger() => JoinWait::NotAdded { introducer },
-            Some(peer) if peer.is_pruned() => JoinWait::Pruned { introducer },
             Some(peer) if peer.is_greeted() => JoinWait::Receiving { introducer },
             Some(_) => JoinWait::NoAnswer { introducer, connected: true },
         })

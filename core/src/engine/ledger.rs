@@ -91,6 +91,11 @@ impl Ledger {
         self.forgotten.get(model).copied().unwrap_or(Hlc::NEVER)
     }
 
+    /// The highest stamps that were forgotten, by their models.
+    pub(crate) fn all_forgotten(&self) -> &BTreeMap<String, Hlc> {
+        &self.forgotten
+    }
+
     /// Takes note that tombstones of a model up to this stamp or epoch were dropped, once that is durable. It never falls.
     pub(super) fn forget(&mut self, model: &str, stamp: Hlc) {
         if stamp > self.forgotten(model) {

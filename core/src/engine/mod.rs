@@ -9,7 +9,7 @@
 //! which machine hears of an input, and which one is asked for the next effect. The other chapters of `impl Engine` are
 //! [`lane`] (jobs for the store and their results), [`hear`] (frames of peers), [`asking`] (pulls), [`answer`] (reads for
 //! peers), [`checking`] (the logs here, on demand), [`relaying`] (how far others have acknowledged), [`joining`] (replicas
-//! that want to become members), [`asked`] (what the driver asks between two inputs) and [`report`] (the status for the
+//! that want to become members), [`installing`] (a snapshot, once the logs do not reach far enough back), [`asked`] (what the driver asks between two inputs) and [`report`] (the status for the
 //! app).
 //!
 //! | machine | owns |
@@ -34,6 +34,8 @@
 //! | [`damages::Damages`] | the damaged places of the logs here, and at peers |
 //! | [`checks::Checks`] | the checks of the logs here, and what mends them |
 //! | [`serve::Serving`] | pulls to answer, places to compare |
+//! | [`install::Install`] | a snapshot that is being installed: its stage, and how far it is |
+//! | [`pins::Pins`] | how far back the log is needed by the snapshots that are served |
 //! | [`rows::Rows`] | rows of peers and forks that ride on any write |
 //!
 //! A fact that can be derived is asked for, not pushed: whenever no effect is left, [`Engine::next_effect`] asks in one
@@ -63,6 +65,8 @@ mod doubting;
 mod doubts;
 mod ends;
 mod hear;
+mod install;
+mod installing;
 mod io;
 mod joining;
 mod lane;
@@ -73,6 +77,7 @@ mod members;
 mod mender;
 mod opening;
 mod peer;
+mod pins;
 mod portion;
 mod pull;
 mod reads;
@@ -106,20 +111,22 @@ use acks::{Acks, HelloReason, Hellos};
 use adding::Adding;
 use checks::Checks;
 pub(crate) use commit::{
-    Action, Commit, Current, Decision, NewValue, Pen, Places, Received, Refusal, Staged, Update, Updated,
-    lend_keys, take_keys_back,
+    Action, Commit, Current, Decision, Joined, NewValue, Pen, Places, Received, Refusal, Staged, Update,
+    Updated, join, lend_keys, take_keys_back,
 };
 use context::Context;
 use damages::Damages;
 use doubts::Doubts;
+use install::Install;
 pub(crate) use ends::LogEnd;
-pub(crate) use io::{Answer, Effect, Input, JobId, Query, Ticket, Unwritten};
+pub(crate) use io::{Answer, Effect, Input, JobId, Overlay, Query, Ticket, Unwritten};
 use ledger::Ledger;
 use live::Live;
 use looks::Looks;
 use members::Members;
 pub(crate) use opening::{Ask, Contents, open, read_projections};
 use peer::{Owed, Peer, Peers};
+use pins::Pins;
 use portion::Portion;
 use pull::Puller;
 use reads::Reads;
@@ -185,6 +192,8 @@ pub(crate) struct Engine {
     doubts: Doubts,
     looks: Looks,
     checks: Checks,
+    install: Install,
+    pins: Pins,
     rows: Rows,
     /// Both clocks, as read for the last input.
     now: Now,
@@ -256,7 +265,7 @@ impl Engine {
 
     /// All machines that depend on time or assert invariants. One list serves timeouts, expiry and checks, so that no
     /// machine is forgotten in one of them.
-    fn machines(&mut self) -> [&mut dyn Machine; 18] {
+    fn machines(&mut self) -> [&mut dyn Machine; 20] {
         [
             &mut self.peers,
             &mut self.streams,
@@ -275,6 +284,8 @@ impl Engine {
             &mut self.doubts,
             &mut self.looks,
             &mut self.checks,
+            &mut self.install,
+            &mut self.pins,
             &mut self.rows,
         ]
     }

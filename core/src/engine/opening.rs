@@ -15,7 +15,7 @@ use crate::projection::Declared;
 use crate::storage::{Entry, Key, KeyRange, Value, WriteBatch};
 use crate::stored::keys::{self, RecordKey, StoredKey};
 use crate::stored::{
-    ForkRow, FormatError, Head, Identity, ModelSeen, ProjectionRow, clock_from_value, clock_value,
+    ForkRow, FormatError, Head, Identity, InstallRow, ModelSeen, Phase, ProjectionRow, clock_from_value, clock_value,
     forgotten_from_value, introducer_from_value, introducer_value, peer_from_value, record,
 };
 use crate::syncable::Syncable;
@@ -27,11 +27,13 @@ use super::context::Context;
 use super::damages::Damages;
 use super::doubts::Doubts;
 use super::ends::LogEnd;
+use super::install::{Install, Stage};
 use super::ledger::Ledger;
 use super::live::Live;
 use super::looks::Looks;
 use super::members::Members;
 use super::peer::Peers;
+use super::pins::Pins;
 use super::portion::Portion;
 use super::pull::Puller;
 use super::reads::Reads;
@@ -88,6 +90,10 @@ pub(crate) struct Contents {
     pub(crate) forks: Vec<Entry>,
     /// The highest stamps of tombstones that were dropped.
     pub(crate) forgotten: Vec<Entry>,
+    /// The row of a snapshot that is being installed, with its heads and its member records.
+    pub(crate) install: Option<Value>,
+    pub(crate) staged_heads: Vec<Entry>,
+    pub(crate) staged_members: Vec<Entry>,
     /// The end of the log of each stream that has a head.
     pub(crate) ends: BTreeMap<ReplicaId, LogEnd>,
     /// Whether a value lies beside any record.
@@ -135,6 +141,8 @@ pub(crate) fn open(
     let seen = seen.filter(|stamp| follows || stamp.replica() == identity.replica);
     let clock = prove_clock(&mut batch, clock, seen, unproven.is_empty(), ask.limits.max_drift_ms);
     let members = read_members(&found.members).map_err(format)?;
+    // Records that a snapshot has put in their places do not count before its switch.
+    let members = if puts_in_place(found) { BTreeMap::new() } else { members };
     let seen = read_models(&found.models).map_err(format)?;
     note_models(&mut batch, registry, &seen, &location)?;
     forget_projections(&mut batch, &ask.projections, &found.projections);
@@ -179,7 +187,50 @@ pub(crate) fn open(
         }
     }
     unproven.into_iter().for_each(|damage| engine.note_damage(damage));
+    if let Some(row) = &found.install {
+        open_install(&mut engine, &mut batch, row, found).map_err(format)?;
+    }
     Ok((engine, batch))
+}
+
+/// Whether a snapshot is being put in its place, and is not whole.
+fn puts_in_place(found: &Contents) -> bool {
+    let row = found.install.as_ref().and_then(|row| InstallRow::parse(row).ok());
+    row.is_some_and(|row| row.in_place && row.phase.is_before_switch())
+}
+
+/// Goes on with the snapshot that is being installed. What another version of the library has staged, and does not count yet,
+/// is given up.
+fn open_install(
+    engine: &mut Engine,
+    batch: &mut WriteBatch,
+    row: &[u8],
+    found: &Contents,
+) -> Result<(), FormatError> {
+    let bare = |entries: &[Entry]| -> Vec<Entry> {
+        let unstaged = |entry: &Entry| Some(Entry { key: keys::unstaged(&entry.key)?.to_vec(), value: entry.value.clone() });
+        entries.iter().filter_map(unstaged).collect()
+    };
+    let row = match InstallRow::parse(row) {
+        Ok(row) => row,
+        Err(FormatError::Version { .. }) if InstallRow::phase_of(row).is_some_and(Phase::is_before_switch) => {
+            if engine.members.awaits_membership() {
+                // It may have put its records in their places.
+                batch.delete_range(keys::records());
+                batch.delete_range(keys::besides());
+            }
+            batch.delete_range(keys::stage());
+            batch.delete(keys::install());
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    let staged = if row.in_place { found.members.clone() } else { bare(&found.staged_members) };
+    let (heads, members) = (read_heads(&bare(&found.staged_heads))?, read_members(&staged)?);
+    let here = (&*engine.ledger, &engine.members);
+    let stage = Stage::new(row, heads, members.into_values(), &engine.context, here);
+    engine.install = Install::opened(Some(stage));
+    Ok(())
 }
 
 /// Compares each head with the end of its log, and puts right what that proves. Returns the heads that are not proven:
@@ -326,6 +377,8 @@ fn assemble(
         doubts: Doubts::default(),
         looks: Looks::default(),
         checks: Checks::default(),
+        install: Install::default(),
+        pins: Pins::default(),
         rows: Rows::default(),
         last_reading: now.wall.as_ref().ok().map(|wall| (*wall, now.mono)),
         now,

@@ -82,6 +82,17 @@ pub(super) enum Kind {
     On,
     /// One commit alone.
     One,
+    /// Records of a snapshot.
+    Records,
+    /// The log behind the records of a snapshot.
+    Tail,
+}
+
+impl Kind {
+    /// Whether it is of a snapshot: then it rests on no commit that waits, and answers the install, however late.
+    fn is_of_snapshot(self) -> bool {
+        matches!(self, Self::Records | Self::Tail)
+    }
 }
 
 /// The pull that a page answers.
@@ -93,6 +104,10 @@ pub(super) enum Answers {
     AskedOn,
     /// The same, and it asked for one commit alone.
     AskedForOne,
+    /// A pull of records of a snapshot.
+    Records,
+    /// A pull of the log behind the records of a snapshot.
+    Tail,
     /// The pull that its peer did not answer in time.
     Late,
     /// A pull whose page rests on commits that are not here any more. Its page says nothing about the peer.
@@ -125,6 +140,8 @@ impl Asked {
 
     fn answers(&self) -> Answers {
         match self.kind {
+            Kind::Records => Answers::Records,
+            Kind::Tail => Answers::Tail,
             _ if self.void => Answers::Void,
             Kind::Page => Answers::Asked,
             Kind::On => Answers::AskedOn,
@@ -165,7 +182,8 @@ impl Puller {
     /// that they may have.
     pub(super) fn goes_on(&self) -> Option<(ReplicaId, usize, usize)> {
         let last = self.on_the_way.back().filter(|_| self.store_backoff.is_over())?;
-        let whole = self.on_the_way.iter().all(|asked| !asked.void && asked.kind != Kind::One);
+        let whole =
+            self.on_the_way.iter().all(|asked| !asked.void && matches!(asked.kind, Kind::Page | Kind::On));
         let bytes = self.on_the_way.iter().map(|asked| asked.budget).sum();
         (whole && self.goes_on == Some(last.peer)).then_some((last.peer, self.on_the_way.len(), bytes))
     }
@@ -254,7 +272,11 @@ impl Puller {
     pub(super) fn arrived(&mut self, from: ReplicaId, id: u32, now: Mono) -> (Answers, Timing) {
         if let Some(late) = self.late.get(&from).filter(|late| late.asked.id == id).copied() {
             self.late.remove(&from);
-            let answers = if late.asked.void { Answers::Void } else { Answers::Late };
+            let answers = match late.asked {
+                asked if asked.kind.is_of_snapshot() => asked.answers(),
+                asked if asked.void => Answers::Void,
+                _ => Answers::Late,
+            };
             return (answers, late.asked.timing(now));
         }
         let Some(at) = self.on_the_way.iter().position(|asked| asked.peer == from && asked.id == id) else {

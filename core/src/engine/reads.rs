@@ -21,6 +21,8 @@ pub(super) const READ: ScanLimit = ScanLimit { entries: READ_ROWS_MAX, bytes: RE
 pub(super) enum Reader {
     /// A page that answers a pull.
     Page,
+    /// A page of a snapshot.
+    Records,
     /// A look at the log.
     Look,
     /// A check of the logs.
@@ -72,7 +74,7 @@ impl Machine for Reads {
             under_way + self.waiting.iter().filter(|(other, _)| *other == reader).count()
         };
         assert!(
-            [Reader::Page, Reader::Look, Reader::Check].into_iter().all(|reader| count(reader) <= 1),
+            [Reader::Page, Reader::Records, Reader::Look, Reader::Check].into_iter().all(|reader| count(reader) <= 1),
             "{self:?}"
         );
     }

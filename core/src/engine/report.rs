@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::events::Fork;
 use crate::ids::ReplicaId;
-use crate::status::{PeerStatus, Status, StreamStatus};
-use crate::stored::Identity;
+use crate::status::{InstallStatus, PeerStatus, Status, StreamStatus};
+use crate::stored::{Counts, Identity, Phase};
 
 use super::{Engine, Peer};
 
@@ -17,6 +17,14 @@ impl Engine {
 
     pub(crate) fn identity(&self) -> Identity {
         self.context.identity
+    }
+
+    /// How far a snapshot is, if one is being installed.
+    pub(super) fn install_status(&self) -> Option<InstallStatus> {
+        let stage = self.install.stage().filter(|stage| stage.row.phase != Phase::Clear)?;
+        let Counts { records, bytes, of_records, of_bytes } = stage.row.counts;
+        let (from, folding) = (self.install.source(), self.install.is_folding());
+        Some(InstallStatus { from, records, bytes, of_records, of_bytes, folding })
     }
 
     /// The status of this replica. Fields that only its manager knows stay empty.
@@ -86,6 +94,7 @@ impl Engine {
             streams: streams.collect(),
             peers: peers.collect(),
             received: self.inbox.len(),
+            installing: self.install_status(),
             folded: self.upkeep.folded(),
             queued_bytes: 0,
             projections: Vec::new(),

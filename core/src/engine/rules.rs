@@ -54,6 +54,16 @@ pub struct Rules {
     pub pages_follow_the_link: bool,
     /// A commit is sent live only to those who have all that comes before it.
     pub live_follows: bool,
+    /// A snapshot is staged, and becomes visible in one switch.
+    pub staged: bool,
+    /// The switch waits for the log up to all that the pages of a snapshot rest on.
+    pub need_tail: bool,
+    /// Another peer continues a snapshot only if its heads cover what that rests on.
+    pub resume_needs_cover: bool,
+    /// A record that is missing in a snapshot is removed only if the sender had its commit.
+    pub absence_needs_cover: bool,
+    /// An install takes over the highest tombstone stamps that its sender has dropped.
+    pub takes_forgotten: bool,
 }
 
 impl Rules {
@@ -84,6 +94,11 @@ impl Rules {
         accusers_show: true,
         pages_follow_the_link: true,
         live_follows: true,
+        staged: true,
+        need_tail: true,
+        resume_needs_cover: true,
+        absence_needs_cover: true,
+        takes_forgotten: true,
     };
 }
 
@@ -143,6 +158,14 @@ pub(crate) enum Mark {
     Damaged,
     /// The word of a peer on a stream contradicted what was here.
     Doubted,
+    /// A page of a snapshot was served.
+    ServedRecords,
+    /// A snapshot was installed.
+    Installed,
+    /// A snapshot began anew, and what was staged was given up.
+    InstallBeganAnew,
+    /// The log had been pruned behind the place where a snapshot began.
+    TailPruned,
 }
 
 /// The marks that were seen.
@@ -166,7 +189,7 @@ impl Marks {
 
 /// The names of all marks, in the order of their bits.
 #[cfg(feature = "internals-for-tests")]
-pub const MARKS: [&str; 23] = [
+pub const MARKS: [&str; 27] = [
     "duplicate",
     "too early",
     "held",
@@ -190,4 +213,8 @@ pub const MARKS: [&str; 23] = [
     "refused",
     "damaged",
     "doubted",
+    "served records",
+    "installed",
+    "install began anew",
+    "tail pruned",
 ];

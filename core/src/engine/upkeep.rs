@@ -190,6 +190,13 @@ impl Upkeep {
         }
     }
 
+    /// Begins to fold anew, since a snapshot may have brought values that lie beside records.
+    pub(super) fn begins_fold(&mut self) {
+        if self.fold.is_none() {
+            self.fold = Some(Fold::new(keys::besides()));
+        }
+    }
+
     /// Ends folding. Returns how many records it has changed.
     pub(super) fn end_fold(&mut self) -> u64 {
         self.fold.take().map_or(0, |fold| fold.records)

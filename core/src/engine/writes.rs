@@ -13,6 +13,7 @@ use crate::storage::Value;
 
 use super::Machine;
 use super::commit::{Causes, Commit, Decision, Digests, Places, Received};
+use super::installing::Installing;
 use super::io::{JobId, Ticket};
 
 /// A call of the app.
@@ -52,6 +53,8 @@ pub(super) enum Doing {
     MendingProjected,
     /// Making or filling a projection, or paying debts of one.
     Mending,
+    /// Reading or writing for a snapshot that is being installed.
+    Installing(Installing),
 }
 
 /// Where a write comes from.
@@ -170,6 +173,11 @@ impl Writes {
 
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.doing, Doing::Nothing)
+    }
+
+    /// How many jobs have begun.
+    pub(super) fn begun(&self) -> u64 {
+        self.job
     }
 
     pub(super) fn doing(&self) -> &Doing {

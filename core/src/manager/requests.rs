@@ -20,6 +20,7 @@ use crate::events::Notice;
 use crate::inside;
 use crate::limits::{Limits, weight};
 use crate::model::Registry;
+use crate::overlay::Shown;
 use crate::projection::Projecting;
 use crate::storage::Storage;
 use crate::stored::Identity;
@@ -44,6 +45,8 @@ pub(crate) struct Inner<S> {
     pub(crate) identity: Identity,
     /// Whether values may still lie beside records that this version of the app can merge.
     pub(crate) folding: Arc<AtomicBool>,
+    /// What reads show beside the records.
+    pub(crate) overlay: Arc<Shown>,
     pub(crate) models: Arc<Registry>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) projections: Option<Arc<dyn Projecting<S>>>,
@@ -223,6 +226,7 @@ mod tests {
                 clock: Arc::new(SystemClock::new()),
                 identity: IDENTITY,
                 folding: Arc::default(),
+                overlay: Arc::default(),
                 models: Arc::new(Registry::new()),
                 limits: Arc::default(),
                 projections: None,

@@ -14,6 +14,7 @@ const LOG: u8 = 0x06;
 const KEPT: u8 = 0x07;
 const BESIDE: u8 = 0x08;
 const DEBT: u8 = 0x09;
+const STAGE: u8 = 0x0a;
 
 /// The first bytes of records: the buckets of shared models, and behind them the buckets of device-owned ones.
 const SHARED: u8 = 0x10;
@@ -221,6 +222,9 @@ pub(crate) enum StoredKey {
     Kept(ReplicaId, u64, RecordKey),
     Beside(RecordKey, ReplicaId, u64),
     Debt(String, RecordKey),
+    Install,
+    /// A row of a snapshot that is being installed: the key that it is to have.
+    Staged(Key),
 }
 
 impl StoredKey {
@@ -231,6 +235,7 @@ impl StoredKey {
             META if rest == IDENTITY => Some(Self::Identity),
             META if rest == CLOCK => Some(Self::Clock),
             META if rest == INTRODUCER => Some(Self::Introducer),
+            META if rest == INSTALL => Some(Self::Install),
             META if rest.starts_with(FORK) => {
                 let replica = rest.strip_prefix(FORK)?.try_into().ok()?;
                 Some(Self::Fork(ReplicaId::from_bytes(replica)))
@@ -259,6 +264,10 @@ impl StoredKey {
                 let name = std::str::from_utf8(name).ok()?;
                 RecordKey::from_bytes(record).map(|record| Self::Debt(name.into(), record))
             }
+            STAGE => match Self::parse(rest)? {
+                Self::Head(_) | Self::Record(_) | Self::Beside(..) => Some(Self::Staged(rest.to_vec())),
+                _ => None,
+            },
             SHARED..RECORDS_END => RecordKey::from_bytes(key).map(Self::Record),
             LOG | KEPT => {
                 let (replica, rest) = rest.split_first_chunk::<16>()?;
@@ -281,6 +290,7 @@ const PROJECTION: &[u8] = b"projection";
 const INTRODUCER: &[u8] = b"introducer";
 const FORGOTTEN: &[u8] = b"forgotten";
 const FORK: &[u8] = b"fork";
+const INSTALL: &[u8] = b"install";
 
 pub(crate) fn identity() -> Key {
     [&[META], IDENTITY].concat()
@@ -317,6 +327,31 @@ pub(crate) fn forgotten(model: &str) -> Key {
 
 pub(crate) fn all_forgotten() -> KeyRange {
     KeyRange::prefix([&[META], FORGOTTEN].concat())
+}
+
+pub(crate) fn install() -> Key {
+    [&[META], INSTALL].concat()
+}
+
+/// The key under which a row of a snapshot stands until it is installed.
+pub(crate) fn staged(key: &[u8]) -> Key {
+    [&[STAGE], key].concat()
+}
+
+/// The key that a staged row is to have.
+pub(crate) fn unstaged(key: &[u8]) -> Option<&[u8]> {
+    key.strip_prefix(&[STAGE])
+}
+
+/// The range in which the rows of `range` are staged.
+pub(crate) fn staged_range(range: &KeyRange) -> KeyRange {
+    let end = range.end.as_deref().map_or_else(|| vec![STAGE + 1], staged);
+    KeyRange { start: staged(&range.start), end: Some(end) }
+}
+
+/// The range of all staged rows.
+pub(crate) fn stage() -> KeyRange {
+    KeyRange::prefix([STAGE])
 }
 
 pub(crate) fn fork(replica: ReplicaId) -> Key {
@@ -387,6 +422,11 @@ pub(crate) fn heads() -> KeyRange {
     KeyRange::prefix([HEAD])
 }
 
+/// Whether a snapshot has rows under this key: a record, or a value beside one.
+pub(crate) fn is_in_snapshot(key: &[u8]) -> bool {
+    matches!(key.first(), Some(&BESIDE | SHARED..RECORDS_END))
+}
+
 pub(crate) fn records() -> KeyRange {
     KeyRange::new([SHARED], [RECORDS_END])
 }
@@ -405,6 +445,14 @@ pub(crate) fn kept(replica: ReplicaId, seq: u64, record: &RecordKey) -> Key {
 
 pub(crate) fn is_kept(key: &[u8]) -> bool {
     key.first() == Some(&KEPT)
+}
+
+pub(crate) fn is_log(key: &[u8]) -> bool {
+    key.first() == Some(&LOG)
+}
+
+pub(crate) fn is_head(key: &[u8]) -> bool {
+    key.first() == Some(&HEAD)
 }
 
 pub(crate) fn all_kept() -> KeyRange {

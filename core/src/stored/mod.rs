@@ -8,6 +8,7 @@
 //! | `01 "projection" name` | [`ProjectionRow`]: version, schema of its model, how far it is |
 //! | `01 "introducer"` | the member from whom a joiner learns the group, until its own member record arrives |
 //! | `01 "forgotten" name` | [the highest stamp](forgotten_value) of a tombstone of a model that was dropped here |
+//! | `01 "install"` | [`InstallRow`]: how far a snapshot is that is being installed |
 //! | `01 "fork" replica` | the stream has two histories; for the own stream: this store was restored or cloned |
 //! | `02 replica` | [`Head`]: the stream's last commit here, and its floor |
 //! | `03 replica` | [`Point`]s: how far a peer has acknowledged each stream |
@@ -16,6 +17,7 @@
 //! | `07 replica seq record-key` | kept: a value that a log entry needs and that its record does not hold |
 //! | `08 length record-key replica seq` | beside: a record whose value this version of the app cannot merge yet |
 //! | `09 length name record-key` | debt: the error with which a projection could not take a record |
+//! | `0a key` | stage: a head, a record or a value beside a record of a snapshot that is being installed |
 //!
 //! Model names carry their length, so no model's keys can run into another's. Shared and device-owned records
 //! have first bytes of their own, so a key tells who may change the record without knowing the model. The model's name
@@ -24,6 +26,7 @@
 //! A record does not hold the digest of its value: the digest is in the log as long as it is needed, and can be
 //! computed from the value. With values of 200 bytes the digests would be a sixth of the disk.
 
+mod install;
 pub(crate) mod keys;
 pub(crate) mod log;
 pub(crate) mod record;
@@ -31,6 +34,7 @@ mod rows;
 #[cfg(test)]
 mod vectors;
 
+pub(crate) use install::{Counts, InstallRow, Phase};
 pub(crate) use log::{Cause, LogEntry, Reference, ValueRef};
 pub(crate) use rows::{
     ForkRow, Head, Identity, ModelSeen, Point, Progress, ProjectionRow, clock_from_value, clock_value,

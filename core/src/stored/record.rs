@@ -124,6 +124,11 @@ pub(crate) fn of(header: &Header, value: &[u8]) -> Value {
     record
 }
 
+/// A record that was deleted, for those who look at the record alone.
+pub(crate) fn gone() -> Value {
+    of(&Header { tombstone: true, schema: 0, stamp: Hlc::NEVER, seq: 1, merge: None }, &[])
+}
+
 /// The place of the value in a record that begins with a header, or with room for one.
 pub(crate) fn value_at(record: &[u8]) -> usize {
     let merge = record.get(1).is_some_and(|flags| flags & MERGE != 0);

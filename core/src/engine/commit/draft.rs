@@ -206,6 +206,9 @@ impl Pen {
             }
         }
         put_all(batch, removed, rest, records);
+        for (key, value) in &self.ahead {
+            batch.put(key.clone(), value.clone());
+        }
         for (replica, head) in &heads {
             batch.put(keys::head(*replica), head.to_value());
         }

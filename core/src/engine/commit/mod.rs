@@ -8,6 +8,7 @@
 //! | the values beside records, once the app can merge them | [`fold`] |
 //! | the rows of one write | [`draft`] |
 //! | the records that a write touches | [`touched`] |
+//! | a snapshot that is being installed | [`stage`] |
 //!
 //! Deciding is pure, and the same wherever the records were read: by the driver for a round, or inside a native
 //! transaction for a joined write. The [`Pen`] has all that it needs beside the records.
@@ -17,6 +18,7 @@ mod draft;
 mod fold;
 mod local;
 mod remote;
+mod stage;
 mod touched;
 
 use std::fmt;
@@ -31,7 +33,7 @@ use crate::hlc::{Hlc, HlcGenerator};
 use crate::ids::ReplicaId;
 use crate::join_wait::JoinWait;
 use crate::member::Member;
-use crate::storage::{Value, WriteBatch};
+use crate::storage::{Key, Value, WriteBatch};
 use crate::stored::keys::RecordKey;
 use crate::stored::{Digest, Head, Identity};
 
@@ -44,6 +46,8 @@ pub(super) use causes::{Causes, Digests};
 use draft::Draft;
 pub(super) use fold::{Besides, FOLD_BYTES_MAX, FOLD_RECORDS_MAX, FOLD_VALUES_MAX, Folded};
 pub(crate) use remote::Received;
+pub(in crate::engine) use stage::Pair;
+pub(crate) use stage::{Joined, join};
 pub(crate) use touched::{Places, lend_keys, take_keys_back};
 
 /// The right to stamp: all that a write needs beside the records that it changes.
@@ -67,6 +71,8 @@ pub(crate) struct Pen {
     refusal: Option<Refusal>,
     /// The digests on which received commits may rest, as far as they stand in the log.
     digests: Digests,
+    /// Values of live records that staged ones displace: they are kept with the write.
+    ahead: Vec<(Key, Value)>,
     marks: Marks,
 }
 
@@ -114,6 +120,7 @@ impl Pen {
             connected,
             refusal: None,
             digests: Digests::new(),
+            ahead: Vec::new(),
             marks: Marks::default(),
         }
     }
@@ -127,6 +134,16 @@ impl Pen {
     /// The pen for received commits, which compares their causes with these digests.
     pub(super) fn comparing(self, digests: Digests) -> Self {
         Self { digests, ..self }
+    }
+
+    /// Lets the clock follow a stamp.
+    pub(super) fn follows(&mut self, stamp: Hlc) {
+        self.clock.follow(stamp);
+    }
+
+    /// The highest stamp that the pen drew or saw.
+    pub(super) fn high_water(&self) -> Hlc {
+        self.clock.high_water()
     }
 
     /// The clock and `kept_up_to` as the pen left them. The pen drops the ledger that it read, so that the engine may

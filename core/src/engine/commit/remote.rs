@@ -10,12 +10,13 @@ use bytes::Bytes;
 use crate::error::Error;
 use crate::events::{Change, ChangeKind, Event};
 use crate::ids::ReplicaId;
+use crate::model::Registry;
 use crate::storage::Value;
 use crate::stored::keys::{self, RecordKey};
 use crate::stored::record::{self, Header, Merged};
 use crate::stored::{Digest, Head, LogEntry, Reference, log};
 
-use super::super::rules::{Mark, Marks};
+use super::super::rules::{Mark, Marks, Rules};
 use super::draft::{Before, Draft};
 use super::touched::Stored;
 use super::{Current, Decision, NewValue, Pen, Places, causes};
@@ -192,74 +193,84 @@ impl Pen {
 
     /// Decides between a record and the value that arrives for it.
     pub(super) fn verdict(&self, key: &RecordKey, old: Before<'_>, new: &Arrival<'_>) -> Verdict {
-        let newer = new.header.rank() > old.header.rank() || !self.rules().higher_stamp_wins;
-        let by_rank = if newer { Verdict::Replace } else { Verdict::Stay };
-        let (Some(mine), Some(theirs)) = (old.header.merge, new.header.merge) else { return by_rank };
-        if mine.epoch != theirs.epoch && self.rules().epochs_are_kept_apart {
-            return by_rank;
-        }
-        match (old.header.tombstone, new.header.tombstone) {
-            (true, true) => by_rank,
-            // A tombstone of the same epoch has no value, so the value that arrives is the merged one.
-            (true, false) if newer => Verdict::Replace,
-            (true, false) => Verdict::Mix(
-                Header { schema: new.header.schema, tombstone: false, ..mixed(&old.header, mine) },
-                with_header_room(new.value),
-                false,
-            )
-            .written(),
-            (false, true) if newer => {
-                let merge = Some(Merged { mixed: true, ..mine });
-                let header = Header { schema: old.header.schema, tombstone: false, merge, ..new.header };
-                Verdict::Mix(header, old.bytes.to_vec(), true).written()
-            }
-            (false, true) => Verdict::Stay,
-            (false, false) => self.merge(key, old, mine, new, newer),
-        }
+        verdict((self.rules(), &self.context.models), key, old, new)
     }
+}
 
-    /// Merges two values into one, if this version of the app can.
-    fn merge(
-        &self,
-        key: &RecordKey,
-        old: Before<'_>,
-        mine: Merged,
-        new: &Arrival<'_>,
-        newer: bool,
-    ) -> Verdict {
-        let value_of_old = old.value();
-        // The value of a mixed arrival is in no log entry.
-        let new_is_mixed = new.header.merge.is_some_and(|merge| merge.mixed);
-        if value_of_old == new.value && old.header.schema == new.header.schema {
-            // Equal values merge to the same value, so no merge of the app is needed.
-            return if newer {
-                Verdict::Mix(
-                    Header { merge: Some(Merged { mixed: new_is_mixed, ..mine }), ..new.header },
-                    old.bytes.to_vec(),
-                    !new_is_mixed,
-                )
-                .written()
-            } else {
-                Verdict::Stay
-            };
-        }
-        let merged = self.context.models.merge_of(key.model()).and_then(|merge| {
-            let one = Current { schema: old.header.schema, value: value_of_old };
-            merge(one, Current { schema: new.header.schema, value: new.value }).ok()
-        });
-        // A merged value may have any length: it is never logged, so it need not fit a commit, and every replica must
-        // have it.
-        let Some(NewValue { schema, record, .. }) = merged else { return Verdict::Beside };
-        let value = record::value_of(&record);
-        let is_old = value == value_of_old && schema == old.header.schema;
-        let is_new = value == new.value && schema == new.header.schema && !new_is_mixed;
-        if is_old && !newer {
-            return Verdict::Stay;
-        }
-        let (source, unchanged) = if newer { (&new.header, is_new) } else { (&old.header, false) };
-        let merge = Some(Merged { mixed: !unchanged, ..mine });
-        Verdict::Mix(Header { schema, merge, ..*source }, record, unchanged).written()
+/// Decides between a record and the value that arrives for it.
+pub(super) fn verdict(
+    (rules, models): (&Rules, &Registry),
+    key: &RecordKey,
+    old: Before<'_>,
+    new: &Arrival<'_>,
+) -> Verdict {
+    let newer = new.header.rank() > old.header.rank() || !rules.higher_stamp_wins;
+    let by_rank = if newer { Verdict::Replace } else { Verdict::Stay };
+    let (Some(mine), Some(theirs)) = (old.header.merge, new.header.merge) else { return by_rank };
+    if mine.epoch != theirs.epoch && rules.epochs_are_kept_apart {
+        return by_rank;
     }
+    match (old.header.tombstone, new.header.tombstone) {
+        (true, true) => by_rank,
+        // A tombstone of the same epoch has no value, so the value that arrives is the merged one.
+        (true, false) if newer => Verdict::Replace,
+        (true, false) => Verdict::Mix(
+            Header { schema: new.header.schema, tombstone: false, ..mixed(&old.header, mine) },
+            with_header_room(new.value),
+            false,
+        )
+        .written(),
+        (false, true) if newer => {
+            let merge = Some(Merged { mixed: true, ..mine });
+            let header = Header { schema: old.header.schema, tombstone: false, merge, ..new.header };
+            Verdict::Mix(header, old.bytes.to_vec(), true).written()
+        }
+        (false, true) => Verdict::Stay,
+        (false, false) => merge(models, key, old, mine, new, newer),
+    }
+}
+
+/// Merges two values into one, if this version of the app can.
+fn merge(
+    models: &Registry,
+    key: &RecordKey,
+    old: Before<'_>,
+    mine: Merged,
+    new: &Arrival<'_>,
+    newer: bool,
+) -> Verdict {
+    let value_of_old = old.value();
+    // The value of a mixed arrival is in no log entry.
+    let new_is_mixed = new.header.merge.is_some_and(|merge| merge.mixed);
+    if value_of_old == new.value && old.header.schema == new.header.schema {
+        // Equal values merge to the same value, so no merge of the app is needed.
+        return if newer {
+            Verdict::Mix(
+                Header { merge: Some(Merged { mixed: new_is_mixed, ..mine }), ..new.header },
+                old.bytes.to_vec(),
+                !new_is_mixed,
+            )
+            .written()
+        } else {
+            Verdict::Stay
+        };
+    }
+    let merged = models.merge_of(key.model()).and_then(|merge| {
+        let one = Current { schema: old.header.schema, value: value_of_old };
+        merge(one, Current { schema: new.header.schema, value: new.value }).ok()
+    });
+    // A merged value may have any length: it is never logged, so it need not fit a commit, and every replica must
+    // have it.
+    let Some(NewValue { schema, record, .. }) = merged else { return Verdict::Beside };
+    let value = record::value_of(&record);
+    let is_old = value == value_of_old && schema == old.header.schema;
+    let is_new = value == new.value && schema == new.header.schema && !new_is_mixed;
+    if is_old && !newer {
+        return Verdict::Stay;
+    }
+    let (source, unchanged) = if newer { (&new.header, is_new) } else { (&old.header, false) };
+    let merge = Some(Merged { mixed: !unchanged, ..mine });
+    Verdict::Mix(Header { schema, merge, ..*source }, record, unchanged).written()
 }
 
 /// The marks that a verdict sets.

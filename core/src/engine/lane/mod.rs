@@ -10,7 +10,7 @@ use crate::events::{Damage, DamagedPart, Event, StreamStop};
 use crate::joined::{Joined, Undone};
 use crate::member::Member;
 use crate::storage::{BoxError, Key, ReadError, ScanPage, Value, WriteBatch};
-use crate::stored::{keys, peer_value, record};
+use crate::stored::{FormatError, keys, peer_value, record};
 
 use super::commit::Elsewhere;
 use super::rows::Due;
@@ -115,6 +115,7 @@ impl Engine {
             | Doing::ReadingMend(_)
             | Doing::MendingProjected
             | Doing::FoldingProjected
+            | Doing::Installing(_)
             | Doing::Mending => {}
         }
         let calls = self.writes.take_calls().into_iter();
@@ -128,20 +129,26 @@ impl Engine {
     pub(in crate::engine) fn begin_write(&mut self) {
         // A joined write may read any record, so everything must be folded before it; a round that was put back waits for
         // its records. Commits behind them wait too: calls keep their order.
-        let joins =
-            self.upkeep.is_folding() && self.writes.next_is_join(|record| self.context.is_projected(record));
+        let folds = self.upkeep.is_folding() || self.install.is_folding();
+        let joins = folds && self.writes.next_is_join(|record| self.context.is_projected(record));
         let blocked = joins || self.upkeep.is_urgent();
+        let installs = self.install.has_work();
         let waiting = Waiting {
             rows: self.rows.are_urgent(),
             app: self.writes.has_calls() && !blocked && !self.is_in_suspense(),
-            peers: !self.closing && !self.inbox.is_empty(),
-            upkeep: (!self.closing || blocked) && (self.upkeep.waits() || self.checks.has_mend()),
+            // A projection takes no commit whose record may still be staged.
+            peers: !self.closing
+                && !self.inbox.is_empty()
+                && !(self.install.is_folding() && !self.context.projected.is_empty()),
+            upkeep: (!self.closing || blocked)
+                && (installs || self.upkeep.waits() || self.checks.has_mend()),
             urgent: blocked,
         };
         match self.writes.turn(waiting) {
             Some(Turn::Rows) => self.write_rows(),
             Some(Turn::Peers) => self.begin_receiving(),
             Some(Turn::App) => self.begin_round(),
+            Some(Turn::Upkeep) if installs && !self.upkeep.is_urgent() => self.begin_install(),
             Some(Turn::Upkeep) if self.checks.has_mend() && !blocked => self.begin_mend(),
             Some(Turn::Upkeep) => self.begin_upkeep(),
             None => {}
@@ -154,7 +161,7 @@ impl Engine {
     }
 
     /// The pen for the next write.
-    fn pen(&self) -> Pen {
+    pub(in crate::engine) fn pen(&self) -> Pen {
         let own = self.ledger.own();
         // A replica alone in its group needs no log. With a transport it may get other members, which would need its
         // log.
@@ -197,9 +204,32 @@ impl Engine {
             self.effects.push_back(Effect::Round(job, round, Box::new(self.pen())));
             return;
         }
-        let (keys, places) = lend_keys(&mut round);
+        let (mut keys, places) = lend_keys(&mut round);
+        self.add_staged(&mut keys);
         let job = self.writes.begin(Doing::ReadingRound(round, places));
         self.effects.push_back(Effect::Read(job, keys));
+    }
+
+    /// Adds the keys under which records are staged, while these are being folded: a write is decided on both.
+    pub(in crate::engine) fn add_staged(&self, keys: &mut Vec<Key>) {
+        if self.install.is_folding() {
+            let staged: Vec<_> = keys.iter().map(|key| keys::staged(key)).collect();
+            keys.extend(staged);
+        }
+    }
+
+    /// Joins the records that a write has read with the staged ones that were read with them.
+    pub(in crate::engine) fn join_staged(
+        &self,
+        pen: &mut Pen,
+        keys: &mut Vec<Key>,
+        mut values: Vec<Option<Value>>,
+    ) -> Result<Vec<Option<Value>>, FormatError> {
+        let live = keys.iter().position(|key| keys::unstaged(key).is_some());
+        let (Some(count), Some(stage)) = (live, self.install.stage()) else { return Ok(values) };
+        let staged = values.split_off(count.min(values.len()));
+        keys.truncate(count);
+        pen.joins(&stage.row.as_of, keys, values, &staged)
     }
 
     /// Writes the urgent rows alone.
@@ -263,6 +293,7 @@ impl Engine {
                 self.decide_received(commits, &places, digests, keys, values);
             }
             Doing::ReadingBesides => self.decide_fold(values),
+            Doing::Installing(installing) => self.install_read(installing, keys, values),
             Doing::ReadingMend(found) => self.decide_mend(found, values),
             other => debug_assert!(false, "records were read during {other:?}"),
         }
@@ -273,6 +304,7 @@ impl Engine {
         match self.writes.end(job) {
             Doing::ReadingBesides => self.besides_read(page),
             Doing::ReadingCauses(commits, causes) => self.causes_read(commits, causes, page),
+            Doing::Installing(installing) => self.install_scanned(installing, page),
             other => debug_assert!(false, "rows were read during {other:?}"),
         }
     }
@@ -281,9 +313,13 @@ impl Engine {
         &mut self,
         mut round: Vec<(Ticket, Commit)>,
         places: &Places,
-        keys: Vec<Key>,
+        mut keys: Vec<Key>,
         values: Result<Vec<Option<Value>>, ReadError>,
     ) {
+        let mut pen = self.pen();
+        let values = values
+            .map_err(Error::from)
+            .and_then(|values| Ok(self.join_staged(&mut pen, &mut keys, values)?));
         take_keys_back(&mut round, keys, places);
         match values {
             // A proof that this store was restored may have come while the records were read.
@@ -294,14 +330,16 @@ impl Engine {
                 if self.upkeep.is_folding() && self.folds_first(&round, places, &values) {
                     return self.writes.put_back(round);
                 }
-                let mut pen = self.pen();
                 let mut decision = pen.decide(round, values, places, None);
                 self.used(pen);
                 self.writes.put_back(std::mem::take(&mut decision.undecided));
                 self.write(decision, Source::App);
             }
             Err(error) => {
-                let error: SharedError = Arc::from(error.0);
+                let error: SharedError = match error {
+                    Error::Read(error) => error,
+                    other => Arc::from(BoxError::from(other.to_string())),
+                };
                 for (ticket, _) in round {
                     self.reply(ticket, Err(Error::Read(Arc::clone(&error))));
                 }
@@ -328,8 +366,10 @@ impl Engine {
 
     /// Takes the result of a write: it is durable, or certainly not applied.
     pub(in crate::engine) fn written(&mut self, job: JobId, result: Result<(), Unwritten>) {
-        let Doing::Writing(decision, source) = self.writes.end(job) else {
-            return debug_assert!(false, "no write was under way");
+        let (decision, source) = match self.writes.end(job) {
+            Doing::Writing(decision, source) => (decision, source),
+            Doing::Installing(installing) => return self.install_written(installing, result.is_ok()),
+            other => return debug_assert!(false, "a write ended during {other:?}"),
         };
         match &result {
             Ok(()) => self.rows.written(),
@@ -462,7 +502,7 @@ impl Engine {
 
     /// Takes members that were added or changed. Hellos go out at once: a peer that was a stranger until now may wait
     /// for one.
-    fn take_members(&mut self, members: Vec<Member>) {
+    pub(in crate::engine) fn take_members(&mut self, members: Vec<Member>) {
         if members.is_empty() {
             return;
         }

@@ -60,11 +60,13 @@ impl Engine {
         let mut records =
             commits.iter().flat_map(|commit| &commit.entry.changes).map(|change| &change.record);
         if records.any(|record| self.context.is_projected(record)) {
+            debug_assert!(!self.install.is_folding(), "a projection takes no commit before the fold has ended");
             let (stream, seq, count) = (first.stream, first.seq, commits.len());
             let job = self.writes.begin(Doing::Receiving { stream, seq, count });
             self.effects.push_back(Effect::Receive(job, commits, Box::new(self.pen().comparing(digests))));
         } else {
-            let (keys, places) = lend_keys(&mut commits);
+            let (mut keys, places) = lend_keys(&mut commits);
+            self.add_staged(&mut keys);
             let job = self.writes.begin(Doing::ReadingReceived(commits, places, digests));
             self.effects.push_back(Effect::Read(job, keys));
         }
@@ -75,12 +77,15 @@ impl Engine {
         mut commits: Vec<Received>,
         places: &Places,
         digests: Digests,
-        keys: Vec<Key>,
+        mut keys: Vec<Key>,
         values: Result<Vec<Option<Value>>, ReadError>,
     ) {
-        take_keys_back(&mut commits, keys, places);
         let mut pen = self.pen().comparing(digests);
-        match values.map_err(Error::from).and_then(|values| pen.receive(&commits, values, places)) {
+        let values = values
+            .map_err(Error::from)
+            .and_then(|values| Ok(self.join_staged(&mut pen, &mut keys, values)?));
+        take_keys_back(&mut commits, keys, places);
+        match values.and_then(|values| pen.receive(&commits, values, places)) {
             Ok(decision) => {
                 self.used(pen);
                 if decision.batch.is_empty() {
@@ -126,7 +131,7 @@ impl Engine {
 
     /// Lets go of everything that waits, since the `in_write` commits on which it rests are not stored. All of it is
     /// pulled again. A page on its way rests on them too.
-    pub(super) fn let_go(&mut self, in_write: usize) {
+    pub(in crate::engine) fn let_go(&mut self, in_write: usize) {
         self.inbox.fail(in_write);
         self.puller.let_go();
         let (fell, told) = self.streams.fall_back(&self.ledger);

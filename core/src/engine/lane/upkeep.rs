@@ -72,13 +72,20 @@ impl Engine {
 
     /// Takes the result of a write that was made with its projections: it is durable, or certainly undone.
     pub(in crate::engine) fn projected(&mut self, job: JobId, result: Result<Settled, Error>) {
-        let ended = self.writes.end(job);
+        let ended = match self.writes.end(job) {
+            Doing::Installing(installing) => {
+                self.install_projected(installing, &result);
+                Doing::Nothing
+            }
+            ended => ended,
+        };
         let ok = result.is_ok();
         if let Ok(settled) = result {
             self.effects.extend(settled.notices.into_iter().map(Effect::Notify));
             self.upkeep.projected(settled.owes);
         }
         match ended {
+            Doing::Nothing => {}
             Doing::MendingProjected => self.mend_written(ok),
             Doing::FoldingProjected if ok => self.page_is_folded(),
             Doing::FoldingProjected => self.upkeep.fold_failed(self.now.mono, &mut self.rng),

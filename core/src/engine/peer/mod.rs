@@ -279,7 +279,7 @@ impl Peers {
         self.with_more.contains(&replica)
     }
 
-    #[cfg(test)]
+    /// Whether a peer is not asked for a while.
     pub(super) fn rests_now(&self, replica: ReplicaId) -> bool {
         self.resting.contains(&replica)
     }
@@ -364,6 +364,11 @@ impl Peers {
             self.is_useful(replica);
         }
         self.nothing_is_passed_over();
+    }
+
+    /// Takes note that a snapshot was installed: the logs of peers may reach back to what is here now.
+    pub(super) fn nothing_is_pruned(&mut self) {
+        self.peers.values_mut().for_each(|peer| peer.pruned = false);
     }
 
     /// The pace of a peer.

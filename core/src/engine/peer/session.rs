@@ -116,6 +116,11 @@ impl Peer {
         self.acked.get(&stream).map_or(0, |point| point.seq)
     }
 
+    /// The streams that the peer is known to have.
+    pub(in crate::engine) fn known_streams(&self) -> Vec<ReplicaId> {
+        self.has.keys().copied().collect()
+    }
+
     /// How much of a stream the peer is known to have.
     pub(in crate::engine) fn has_of(&self, stream: ReplicaId) -> u64 {
         self.has.get(&stream).copied().unwrap_or(0)

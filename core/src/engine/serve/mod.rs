@@ -8,6 +8,7 @@
 
 pub(super) mod page;
 pub(super) mod pick;
+pub(super) mod records;
 pub(super) mod values;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,9 +16,10 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::ids::ReplicaId;
 
 use super::Machine;
-use super::wire::{Pull, PullOn};
+use super::wire::{Pull, PullOn, SnapshotPull};
 use page::Page;
 use pick::Edge;
+use records::RecordsPage;
 
 /// The most pages that a peer is asked for at once.
 pub(super) const PULLS_MAX: usize = 8;
@@ -27,6 +29,10 @@ pub(super) const PULLS_MAX: usize = 8;
 pub(super) struct Serving {
     pulls: VecDeque<(ReplicaId, Pulled)>,
     page: Option<Box<Page>>,
+    /// A page of a snapshot, in the place of a page of a log.
+    records: Option<Box<RecordsPage>>,
+    /// Whether its rows were read, with the count of writes that had begun by then.
+    settles: Option<u64>,
     /// Where the last page of each peer ended, and which pull it answered, if there was more.
     ends: BTreeMap<ReplicaId, (u32, Edge)>,
 }
@@ -37,6 +43,8 @@ enum Pulled {
     From(Pull),
     /// A pull that goes on from the page before it.
     On(PullOn),
+    /// A pull of records.
+    Records(SnapshotPull),
 }
 
 /// A page to put together.
@@ -55,6 +63,7 @@ pub(super) enum Next {
     Page(Ask),
     /// The pull with this id goes on from a page that is not known here any more.
     Unknown(u32),
+    Records(SnapshotPull),
 }
 
 impl Ask {
@@ -82,6 +91,16 @@ impl Serving {
         }
     }
 
+    /// Takes a pull of records, which stands in the place of an earlier one of the same peer.
+    pub(super) fn pulled_records(&mut self, from: ReplicaId, pull: SnapshotPull) {
+        let is_same =
+            |(peer, pulled): &(ReplicaId, Pulled)| *peer == from && matches!(pulled, Pulled::Records(_));
+        match self.pulls.iter_mut().find(|waiting| is_same(waiting)) {
+            Some((_, pulled)) => *pulled = Pulled::Records(pull),
+            None => self.pulls.push_back((from, Pulled::Records(pull))),
+        }
+    }
+
     /// Keeps where a page has ended, so that another pull can go on from there.
     pub(super) fn ended(&mut self, peer: ReplicaId, id: u32, end: Option<Edge>) {
         match end {
@@ -98,12 +117,13 @@ impl Serving {
 
     /// The pull to answer next, if no page is being put together.
     pub(super) fn next_pull(&mut self) -> Option<(ReplicaId, Next)> {
-        if self.page.is_some() {
+        if self.page.is_some() || self.records.is_some() {
             return None;
         }
         let (from, pulled) = self.pulls.pop_front()?;
         let next = match pulled {
             Pulled::From(pull) => Next::Page(Ask::of(pull)),
+            Pulled::Records(pull) => Next::Records(pull),
             Pulled::On(PullOn { id, behind, budget }) => {
                 let end = self.ends.remove(&from).filter(|(ended, _)| *ended == behind);
                 end.map_or(Next::Unknown(id), |(_, begin)| Next::Page(Ask { id, begin, budget }))
@@ -116,6 +136,23 @@ impl Serving {
     pub(super) fn page_reads(&mut self, page: Box<Page>) {
         debug_assert!(self.page.is_none(), "one page at a time");
         self.page = Some(page);
+    }
+
+    /// Keeps a page of a snapshot until its read has ended; or, with the `writes` that had begun, until those have.
+    pub(super) fn records_read(&mut self, page: Box<RecordsPage>, writes: Option<u64>) {
+        debug_assert!(self.page.is_none() && self.records.is_none(), "one page at a time");
+        (self.records, self.settles) = (Some(page), writes);
+    }
+
+    /// Gives back the page of a snapshot whose read has ended.
+    pub(super) fn take_records(&mut self) -> Option<Box<RecordsPage>> {
+        self.records.take()
+    }
+
+    /// Gives back the page of a snapshot whose rows were read, once the write that was under way then has ended: when
+    /// none is under way, or it is a later one of `writes`.
+    pub(super) fn take_settled(&mut self, writes: u64, idle: bool) -> Option<Box<RecordsPage>> {
+        self.settles.take_if(|before| idle || *before != writes).and_then(|_| self.records.take())
     }
 
     /// Gives back the page whose read has ended.
@@ -169,7 +206,7 @@ mod tests {
         let next = |serving: &mut Serving| {
             serving.next_pull().map(|(from, next)| match next {
                 Next::Page(ask) => (from, ask.id),
-                Next::Unknown(id) => panic!("{id} goes on from no page"),
+                other => panic!("{other:?} is none of these pulls"),
             })
         };
         assert_eq!(next(&mut serving), Some((B, 3)), "the last one of B, where the first one stood");
@@ -186,7 +223,7 @@ mod tests {
         let next = |serving: &mut Serving| match serving.next_pull() {
             Some((_, Next::Page(ask))) => Ok((ask.id, ask.begin.seq_of(C))),
             Some((_, Next::Unknown(id))) => Err(id),
-            None => Err(0),
+            Some((_, Next::Records(_))) | None => Err(0),
         };
         let mut serving = Serving::default();
         let end = Edge::of(Pull { heads: Capped(vec![head_of(C, 5)]), ..pull_all() });

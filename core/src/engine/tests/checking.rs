@@ -529,7 +529,7 @@ impl World {
                     read.push(match &answer {
                         Ok(Answer::Page(page)) => page.entries.iter().map(|row| row.value.len()).sum(),
                         Ok(Answer::Values(values)) => values.iter().flatten().map(Vec::len).sum(),
-                        Err(error) => panic!("{error:?}"),
+                        other => panic!("{other:?}"),
                     });
                     self.handle(Input::Found(job, answer));
                 }

@@ -115,7 +115,7 @@ fn y17_a_joiner_says_what_it_waits_for() {
                 assert_eq!(to, B);
                 world.feed(B, page_of(pruned(&pull), &[]));
             }),
-            JoinWait::Pruned { introducer },
+            JoinWait::Receiving { introducer },
         ),
         (
             "it is gone",

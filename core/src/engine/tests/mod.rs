@@ -28,6 +28,7 @@ mod frames;
 mod heads;
 mod histories;
 mod hostile;
+mod installing;
 mod joined;
 mod joining;
 mod keeping;
@@ -69,7 +70,7 @@ use super::wire::{
 };
 use super::{
     Action, Answer, Ask, Commit, Contents, Current, Decision, EFFECTS_MAX, Effect, Engine, Input, JobId,
-    LogEnd, Pen, Query, Rules, STREAMS_MAX, Staged, Ticket, Updated, lend_keys, open, read_projections,
+    LogEnd, Overlay, Pen, Query, Rules, STREAMS_MAX, Staged, Ticket, Updated, lend_keys, open, read_projections,
     take_keys_back,
 };
 use crate::check::LogCheck;
@@ -227,6 +228,9 @@ fn open_engine_with(store: &Map, ask: Ask, models: Registry, now: Now) -> Result
         peers: all(keys::peers()),
         forks: all(keys::forks()),
         forgotten: all(keys::all_forgotten()),
+        install: block_on(store.get_many(&[keys::install()])).unwrap().remove(0),
+        staged_heads: all(keys::staged_range(&keys::heads())),
+        staged_members: all(keys::staged_range(&RecordKey::range_of_model::<Member>())),
         besides: !all(keys::besides()).is_empty(),
     };
     let (engine, batch) = open(ask, &found, &Arc::new(models), now)?;

@@ -29,6 +29,8 @@ pub(super) struct World {
     pub(super) finds: usize,
     /// Whether the engine said that nothing is left to fold.
     pub(super) is_folded: bool,
+    /// What reads show beside the records.
+    pub(super) overlay: Overlay,
 }
 
 impl World {
@@ -61,6 +63,7 @@ impl World {
             scanned: 0,
             finds: 0,
             is_folded: false,
+            overlay: Overlay::None,
         }
     }
 
@@ -73,6 +76,7 @@ impl World {
     pub(super) fn reopen_at(&mut self, ask: Ask, now: Now) {
         (self.joins, self.open) = (BTreeMap::new(), None);
         self.engine = open_engine(&self.store, ask, now).unwrap();
+        self.overlay = self.engine.overlay();
     }
 
     pub(super) fn reopen(&mut self, ask: Ask) {
@@ -130,6 +134,8 @@ impl World {
                     panic!("nothing is projected here")
                 }
                 Effect::Folded => self.is_folded = true,
+                Effect::Folding => self.is_folded = false,
+                Effect::Overlay(overlay) => self.overlay = overlay,
                 Effect::Find(job, query) => {
                     let answer = self.find(query);
                     self.handle(Input::Found(job, answer));
@@ -183,6 +189,11 @@ impl World {
                 Ok(Answer::Page(page))
             }
             Query::Get(keys) => block_on(self.store.get_many(&keys)).map(Answer::Values),
+            Query::Count(range) => {
+                let entries = self.store.entries(range);
+                let bytes = entries.iter().map(|entry| entry.key.len() + entry.value.len()).sum::<usize>();
+                Ok(Answer::Count(entries.len() as u64, bytes as u64))
+            }
         }
     }
 

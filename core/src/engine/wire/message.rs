@@ -9,6 +9,7 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::commits::Packed;
+use super::snapshot::{Rows, SnapshotHead, SnapshotPull};
 use super::frame::{MessageWriter, Messages, WireError};
 use super::stopped::Stopped;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
@@ -29,7 +30,7 @@ pub(crate) const PULL_ON: u8 = 12;
 pub(crate) const DAMAGED: u8 = 13;
 pub(crate) const SHOW: u8 = 14;
 pub(crate) const SHOWN: u8 = 15;
-/// Reserved for a replica that is further behind than the logs reach: it asks for a page of records, and gets one.
+/// A replica that is further behind than the logs reach asks for a page of records, and gets one.
 pub(crate) const SNAPSHOT_PULL: u8 = 16;
 pub(crate) const SNAPSHOT_PAGE: u8 = 17;
 /// Reserved for what is shown and never stored, such as the place of a cursor.
@@ -72,6 +73,9 @@ pub(crate) enum Message {
     Show(Show),
     /// The answer to a [`Message::Show`].
     Shown(Shown),
+    SnapshotPull(SnapshotPull),
+    /// The answer to a snapshot pull.
+    SnapshotPage(SnapshotHead, Rows),
 }
 
 /// Sent when a peer comes up, when a new session of it says hello, and now and then.
@@ -360,8 +364,16 @@ impl Messages {
             DAMAGED => Some(Message::Damaged(whole(&body)?)),
             SHOW => Some(Message::Show(whole(&body)?)),
             SHOWN => Some(Message::Shown(whole(&body)?)),
+            SNAPSHOT_PULL => Some(Message::SnapshotPull(whole(&body)?)),
+            SNAPSHOT_PAGE => {
+                let (head, rest) = postcard::take_from_bytes(&body).map_err(damaged)?;
+                let at = body.len() - rest.len();
+                let rows = Rows::read(&body.split_off(at), self.room)?;
+                self.room = self.room.saturating_sub(rows.bytes());
+                Some(Message::SnapshotPage(head, rows))
+            }
             // Kinds that no version sends yet are skipped like those that are not known.
-            SNAPSHOT_PULL | SNAPSHOT_PAGE | EPHEMERAL => None,
+            EPHEMERAL => None,
             _ => None,
         })
     }

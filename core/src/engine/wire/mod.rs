@@ -9,6 +9,7 @@ mod entry;
 mod frame;
 mod message;
 mod numbers;
+mod snapshot;
 mod squeeze;
 mod stopped;
 
@@ -27,6 +28,10 @@ pub(crate) use message::{
 };
 #[cfg(feature = "internals-for-tests")]
 pub(crate) use message::{count_messages, split};
+pub(crate) use snapshot::{
+    Rows, RowsWriter, SnapshotHead, SnapshotPull, SnapshotRefusal, WireForgotten, WireStamped,
+    snapshot_pull,
+};
 pub(crate) use stopped::Stopped;
 
 #[cfg(test)]

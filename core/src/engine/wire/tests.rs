@@ -426,7 +426,7 @@ fn pages_are_compressed_where_that_makes_them_shorter() {
 /// The features of a later version, and kinds that are only reserved, harm nobody.
 #[test]
 fn what_only_a_later_version_knows_is_left() {
-    for kind in [SNAPSHOT_PULL, SNAPSHOT_PAGE, EPHEMERAL, 99] {
+    for kind in [EPHEMERAL, 99] {
         assert_eq!(read(&sealed(GROUP, kind, b"later")), []);
     }
     let (message, _) = examples().remove(0);

@@ -1,0 +1,366 @@
+//! The install of a snapshot: a replica that is further behind than the logs of its peers reach takes their records instead.
+//!
+//! Pages of records go to the stage, beside the live records, which nobody sees. Behind the last page comes the tail: the
+//! log from the heads at which the snapshot began up to those that its pages rest on, which is applied to the stage. Then
+//! one small write switches: the heads rise, and from that moment reads join the stage with the live records. A fold merges
+//! the two, step by step; then the stage is cleared. A replica without any record needs no stage: its pages are put in
+//! their places, and it reads as empty until the switch.
+//!
+//! | phase | goes on when | with |
+//! |---|---|---|
+//! | records | the last page is durable | tail |
+//! | tail | the stage has all commits that its pages rest on | the switch, then fold |
+//! | fold | all of it is folded | clear |
+//! | clear | the stage is empty | nothing |
+//! | records, tail | no peer covers it, or the logs do not reach back to it any more | nothing: it begins anew |
+//!
+//! Owns: the row of the install, the stage's heads and members, the page and the tail that wait for the store, the peer
+//! that they come from. Holds always: what its pages rest on only rises; nothing of a stage counts before the switch; of a
+//! page and the tail only one waits.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::clock::Mono;
+use crate::ids::ReplicaId;
+use crate::member::Member;
+use crate::storage::{Key, WriteBatch};
+use crate::stored::{Head, InstallRow, Phase};
+use crate::syncable::Syncable;
+
+use super::Machine;
+use super::acks::Moment;
+use super::backoff::{Backoff, after};
+use super::context::Context;
+use super::ledger::Ledger;
+use super::members::Members;
+use super::stream::Streams;
+use super::stream::inbox::Inbox;
+
+/// How long a snapshot waits for a peer that can go on with it, before it begins anew with another one.
+const PATIENCE_MS: u64 = 60_000;
+
+/// A snapshot that is being installed, if one is.
+#[derive(Debug, Default)]
+pub(super) struct Install {
+    stage: Option<Stage>,
+    /// The peer that was asked last.
+    source: Option<ReplicaId>,
+    /// Behind which key records are asked for, while a page is on its way.
+    asked: Option<Option<Key>>,
+    /// The page that waits for the store.
+    page: Option<Box<NewPage>>,
+    /// Whether the stage is to be given up.
+    gives_up: bool,
+    /// Until when it waits for a peer that can go on with it.
+    patience: Moment,
+    /// Whether the next pull is one for the install.
+    turn: bool,
+    /// The pause after a page was refused, or the store failed.
+    backoff: Backoff,
+}
+
+/// The state of a stage.
+#[derive(Debug)]
+pub(super) struct Stage {
+    pub(super) row: InstallRow,
+    /// The heads of the stage.
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) streams: Streams,
+    pub(super) members: Members,
+    /// The tail that waits for the store.
+    pub(super) inbox: Inbox,
+}
+
+/// A page that waits for the store.
+#[derive(Debug)]
+pub(super) struct NewPage {
+    /// The row once the page is durable.
+    pub(super) row: InstallRow,
+    pub(super) batch: WriteBatch,
+    /// The heads of the stage, if it begins with this page.
+    pub(super) heads: BTreeMap<ReplicaId, Head>,
+    pub(super) members: Vec<Member>,
+}
+
+/// The content to ask a peer for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// The records behind a key.
+    Records(Option<Key>),
+    Tail,
+}
+
+/// The next write.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// Remove the stage, and begin anew.
+    GiveUp,
+    Page(Box<NewPage>),
+    Tail,
+    Switch,
+    Fold,
+    Clear,
+}
+
+impl Stage {
+    pub(super) fn new(
+        row: InstallRow,
+        heads: BTreeMap<ReplicaId, Head>,
+        members: impl IntoIterator<Item = Member>,
+        context: &Context,
+        here: (&Ledger, &Members),
+    ) -> Self {
+        let (ledger, known) = here;
+        let mut all = Ledger::opened(ledger.group(), heads, ledger.clock().clone());
+        for (stream, head) in ledger.heads() {
+            if head.seq > all.head(*stream).seq {
+                all.mend(*stream, *head);
+            }
+        }
+        let before = known.ids().filter_map(|id| known.get(id).cloned()).map(|member| (member.replica, member));
+        let mut shadow = Self {
+            row,
+            streams: Streams::opened(context.me(), &all),
+            ledger: Arc::new(all),
+            members: Members::new(context, before.collect(), known.introducer()),
+            inbox: Inbox::default(),
+        };
+        shadow.add_members(members);
+        shadow
+    }
+
+    /// Takes members that were staged.
+    pub(super) fn add_members(&mut self, members: impl IntoIterator<Item = Member>) {
+        let known = |member: Member| match self.members.get(member.replica) {
+            Some(before) => before.clone().merge(member),
+            None => member,
+        };
+        let members = members.into_iter().map(known).collect();
+        self.members.apply(members);
+    }
+
+    /// Takes the heads of the live records that have passed those of the stage: what they have is not asked for again.
+    pub(super) fn follow(&mut self, here: &Ledger) {
+        if !self.inbox.is_empty() {
+            return;
+        }
+        let behind = |(stream, head): &(&ReplicaId, &Head)| head.seq > self.ledger.head(**stream).seq;
+        let passed: Vec<_> = here.heads().iter().filter(behind).map(|(stream, head)| (*stream, *head)).collect();
+        for (stream, head) in passed {
+            Arc::make_mut(&mut self.ledger).mend(stream, head);
+            if stream != here.clock().high_water().replica() {
+                self.streams.mend(stream, &head);
+            }
+        }
+    }
+
+    /// The streams of which the tail still has to come.
+    pub(super) fn lacks(&self) -> impl Iterator<Item = ReplicaId> {
+        let missing = |(stream, seq): &(&ReplicaId, &u64)| self.ledger.head(**stream).seq < **seq;
+        self.row.need.iter().filter(missing).map(|(stream, _)| *stream)
+    }
+}
+
+impl Install {
+    /// The install that the store has, from an opening on.
+    pub(super) fn opened(stage: Option<Stage>) -> Self {
+        Self { stage, ..Self::default() }
+    }
+
+    pub(super) fn stage(&self) -> Option<&Stage> {
+        self.stage.as_ref()
+    }
+
+    pub(super) fn stage_mut(&mut self) -> Option<&mut Stage> {
+        self.stage.as_mut()
+    }
+
+    /// Whether records arrive, or their tail.
+    pub(super) fn is_arriving(&self) -> bool {
+        self.stage.as_ref().is_some_and(|stage| stage.row.phase.is_before_switch())
+    }
+
+    /// Whether records are put in their places as they arrive, so that nothing may be read or received meanwhile.
+    pub(super) fn is_in_place(&self) -> bool {
+        self.is_arriving() && self.stage.as_ref().is_some_and(|stage| stage.row.in_place)
+    }
+
+    /// Whether the stage counts, and is being folded.
+    pub(super) fn is_folding(&self) -> bool {
+        self.stage.as_ref().is_some_and(|stage| stage.row.phase == Phase::Fold)
+    }
+
+    /// Whether there is anything of an install.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.stage.is_some() || self.asked.is_some() || self.page.is_some()
+    }
+
+    pub(super) fn source(&self) -> Option<ReplicaId> {
+        self.source
+    }
+
+    // --- asking -----------------------------------------------------------------------------------------------------
+
+    /// The content to ask for next, if anything is and nothing of it waits for the store.
+    pub(super) fn wants(&self) -> Option<Wanted> {
+        if !self.backoff.is_over() || self.page.is_some() || self.gives_up {
+            return None;
+        }
+        let Some(stage) = &self.stage else { return Some(Wanted::Records(None)) };
+        match stage.row.phase {
+            Phase::Records => Some(Wanted::Records(stage.row.cursor.clone())),
+            Phase::Tail if stage.inbox.is_empty() && stage.lacks().next().is_some() => Some(Wanted::Tail),
+            Phase::Tail | Phase::Fold | Phase::Clear => None,
+        }
+    }
+
+    /// Whether it is the turn of the install to pull, and not that of the log.
+    pub(super) fn has_turn(&self) -> bool {
+        self.turn
+    }
+
+    /// Takes note that the log was pulled.
+    pub(super) fn log_had_turn(&mut self) {
+        self.turn = true;
+    }
+
+    /// Takes note that a peer is asked.
+    pub(super) fn asks(&mut self, peer: ReplicaId, wanted: Wanted) {
+        (self.source, self.turn, self.patience) = (Some(peer), false, Moment::Never);
+        if let Wanted::Records(after) = wanted {
+            self.asked = Some(after);
+        }
+    }
+
+    /// Takes note that no peer can go on with the snapshot, though one could begin another; returns whether it has waited
+    /// for long enough.
+    pub(super) fn waits_for_cover(&mut self, now: Mono) -> bool {
+        if self.patience == Moment::Never {
+            self.patience = Moment::At(after(now, PATIENCE_MS));
+        }
+        self.patience == Moment::Now
+    }
+
+    // --- what arrives -----------------------------------------------------------------------------------------------
+
+    /// Whether a page that has come goes on where the stage ends.
+    pub(super) fn is_next(&mut self) -> bool {
+        let cursor = self.stage.as_ref().and_then(|stage| stage.row.cursor.clone());
+        self.asked.take() == Some(cursor) && self.page.is_none() && !self.gives_up
+    }
+
+    /// Takes a page, which waits for the store.
+    pub(super) fn take_page(&mut self, page: NewPage) {
+        debug_assert!(self.page.is_none(), "one page at a time");
+        self.page = Some(Box::new(page));
+    }
+
+    /// Takes note that a peer could not go on: it is asked again after a pause, or another one is.
+    pub(super) fn failed(&mut self, now: Mono, rng: &mut fastrand::Rng) {
+        (self.asked, self.source) = (None, None);
+        self.backoff.again(now, rng);
+    }
+
+    /// Takes note that a peer went down.
+    pub(super) fn went_down(&mut self, peer: ReplicaId) {
+        if self.source == Some(peer) {
+            (self.asked, self.source) = (None, None);
+        }
+    }
+
+    /// Gives up what has been staged, so that the snapshot begins anew.
+    pub(super) fn give_up(&mut self) {
+        (self.page, self.asked) = (None, None);
+        self.gives_up = self.is_arriving();
+    }
+
+    // --- writing ----------------------------------------------------------------------------------------------------
+
+    /// Whether something waits for the store.
+    pub(super) fn has_work(&self) -> bool {
+        if !self.backoff.is_over() {
+            return false;
+        }
+        if self.page.is_some() || self.gives_up {
+            return true;
+        }
+        self.stage.as_ref().is_some_and(|stage| match stage.row.phase {
+            Phase::Records => false,
+            Phase::Tail => !stage.inbox.is_empty() || stage.lacks().next().is_none(),
+            Phase::Fold | Phase::Clear => true,
+        })
+    }
+
+    /// The next write.
+    pub(super) fn work(&mut self) -> Option<Work> {
+        if !self.has_work() {
+            return None;
+        }
+        if self.gives_up {
+            return Some(Work::GiveUp);
+        }
+        if let Some(page) = self.page.take() {
+            return Some(Work::Page(page));
+        }
+        let stage = self.stage.as_ref()?;
+        Some(match stage.row.phase {
+            Phase::Records => return None,
+            Phase::Tail if stage.inbox.is_empty() => Work::Switch,
+            Phase::Tail => Work::Tail,
+            Phase::Fold => Work::Fold,
+            Phase::Clear => Work::Clear,
+        })
+    }
+
+    /// Takes note that a page is durable.
+    pub(super) fn page_written(&mut self, page: NewPage, context: &Context, here: (&Ledger, &Members)) {
+        let NewPage { row, heads, members, .. } = page;
+        self.backoff.reset();
+        match &mut self.stage {
+            Some(stage) => {
+                stage.row = row;
+                stage.add_members(members);
+            }
+            None => self.stage = Some(Stage::new(row, heads, members, context, here)),
+        }
+    }
+
+    /// Takes note that the store took a write, which leaves the row like this.
+    pub(super) fn written(&mut self, row: Option<InstallRow>) {
+        self.backoff.reset();
+        match (row, &mut self.stage) {
+            (Some(row), Some(stage)) => stage.row = row,
+            (Some(_), None) => debug_assert!(false, "there is no stage"),
+            (None, stage) => {
+                *stage = None;
+                (self.gives_up, self.source, self.patience) = (false, None, Moment::Never);
+            }
+        }
+    }
+
+    /// Takes note that the store did not take a write.
+    pub(super) fn not_written(&mut self, now: Mono, rng: &mut fastrand::Rng) {
+        self.backoff.again(now, rng);
+    }
+}
+
+impl Machine for Install {
+    fn next_timeout(&self) -> Option<Mono> {
+        [self.backoff.until(), self.patience.at()].into_iter().flatten().min()
+    }
+
+    fn expire(&mut self, now: Mono) {
+        self.backoff.expire(now);
+        self.patience.expire(now);
+    }
+
+    fn check(&self) {
+        let Some(stage) = &self.stage else { return };
+        assert!(stage.inbox.is_empty() || stage.row.phase == Phase::Tail, "a tail comes behind all records");
+        assert!(self.page.is_none() || stage.row.phase == Phase::Records, "no page comes behind the last one");
+        for (stream, seq) in &stage.row.as_of {
+            assert!(stage.row.need.get(stream) >= Some(seq), "{stream}: it rests on less than it began with");
+        }
+    }
+}
