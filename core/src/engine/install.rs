@@ -297,7 +297,7 @@ impl Install {
         if !self.has_work() {
             return None;
         }
-        if self.gives_up {
+        if std::mem::take(&mut self.gives_up) {
             return Some(Work::GiveUp);
         }
         if let Some(page) = self.page.take() {
@@ -334,7 +334,7 @@ impl Install {
             (Some(_), None) => debug_assert!(false, "there is no stage"),
             (None, stage) => {
                 *stage = None;
-                (self.gives_up, self.source, self.patience) = (false, None, Moment::Never);
+                (self.source, self.patience) = (None, Moment::Never);
             }
         }
     }

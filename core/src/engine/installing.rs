@@ -710,6 +710,9 @@ impl Engine {
                 let ledger = Arc::clone(&stage.ledger);
                 stage.streams.fall_back(&ledger);
             }
+            if matches!(installing, Installing::Row(_)) {
+                self.install.give_up();
+            }
             return self.install_failed();
         }
         match installing {

@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use super::wire::SnapshotHead;
 use super::*;
 use crate::engine::join;
+use crate::engine::rules::MARKS;
+use crate::stored::forgotten_value;
 
 /// Replicas whose frames a test delivers.
 struct Net {
@@ -102,7 +105,11 @@ impl Net {
     /// Delivers frames, and lets time pass, until nothing more happens for a while.
     fn run(&mut self) {
         for _ in 0..40 {
-            while self.deliver() {}
+            let mut delivered = 0;
+            while self.deliver() {
+                delivered += 1;
+                assert!(delivered < 5_000, "frames without an end: {:?}", self.frames);
+            }
             self.pass(2_500);
         }
     }
@@ -121,11 +128,16 @@ impl Net {
 
     /// Drops the logs of a replica, up to its heads, and all tombstones, as if all members had acknowledged all of it.
     fn prune(&mut self, replica: ReplicaId) {
+        self.drop_logs(replica, true);
+    }
+
+    /// Drops the logs of a replica, up to its heads, as a limit of its log may; and perhaps all tombstones.
+    fn drop_logs(&mut self, replica: ReplicaId, tombstones: bool) {
         let world = self.at(replica);
         let mut map = world.store.0.lock().unwrap();
         map.retain(|key, value| match StoredKey::parse(key) {
             Some(StoredKey::Log(..) | StoredKey::Kept(..)) => false,
-            Some(StoredKey::Record(_)) => !record::parse(value).unwrap().0.tombstone,
+            Some(StoredKey::Record(_)) => !(tombstones && record::parse(value).unwrap().0.tombstone),
             Some(StoredKey::Head(stream)) => {
                 let head = Head::parse(stream, value).unwrap();
                 *value = Head { floor: head.seq, floor_digest: head.digest, ..head }.to_value();
@@ -328,5 +340,284 @@ fn reads_during_an_install(rules: Rules) -> Vec<u32> {
 
 #[test]
 fn nobody_reads_half_of_a_commit_while_a_snapshot_arrives_and_is_folded() {
-    assert_eq!(reads_during_an_install(Rules::ALL), []);
+    assert!(reads_during_an_install(Rules::ALL).is_empty());
+}
+
+#[test]
+fn a_reader_sees_half_of_a_commit_if_a_snapshot_is_not_staged() {
+    assert!(!reads_during_an_install(Rules { staged: false, ..Rules::ALL }).is_empty());
+}
+
+/// The pages of a snapshot show parts of commits that came while it was read: the rest of them is in the log.
+#[test]
+fn a_reader_sees_half_of_a_commit_if_the_switch_does_not_wait_for_the_tail() {
+    assert!(!reads_during_an_install(Rules { need_tail: false, ..Rules::ALL }).is_empty());
+}
+
+/// Goal: an install goes on where it was. Method: one of the two, or the link, ends at every frame in turn; the records that
+/// were sent are counted.
+#[test]
+fn an_install_goes_on_where_it_was_after_an_end_of_either_side_or_of_the_link() {
+    type Ends = fn(&mut Net);
+    let ends: [(&str, Ends); 3] = [
+        ("the receiver", |net| net.reopen(B)),
+        ("the sender", |net| net.reopen(A)),
+        ("the link", |_| {}),
+    ];
+    for (who, end) in ends {
+        let mut net = away(Rules::ALL);
+        net.up(A, B);
+        let (mut rows, mut steps) = (0, 0);
+        while steps < 3_000 {
+            steps += 1;
+            net.collect();
+            let is_page = net.frames.front().is_some_and(|(_, to, frame)| {
+                *to == B && has(frame, |message| matches!(message, Message::SnapshotPage(..)))
+            });
+            if let Some((_, _, frame)) = net.frames.front().filter(|_| is_page) {
+                rows += rows_of(frame);
+            }
+            if !net.deliver() {
+                net.pass(500);
+            }
+            if is_page && net.at(B).engine.report().installing.is_some() {
+                net.down(A, B);
+                end(&mut net);
+                net.up(A, B);
+            }
+        }
+        net.converged();
+        // Each page was brought twice at most: once for the stage, and once if its write was cut.
+        let tags = net.at(A).store.entries(keys::records()).len();
+        assert!(rows <= 2 * tags + 20, "{who}: {rows} rows for {tags} records");
+    }
+}
+
+fn has(frame: &Bytes, is: impl Fn(&Message) -> bool) -> bool {
+    let messages = Messages::new(frame.clone(), Some(GROUP), usize::MAX).unwrap();
+    messages.into_iter().any(|message| is(&message.unwrap()))
+}
+
+fn rows_of(frame: &Bytes) -> usize {
+    let messages = Messages::new(frame.clone(), Some(GROUP), usize::MAX).unwrap();
+    let rows = |message: Message| match message {
+        Message::SnapshotPage(_, rows) => rows.entries().unwrap().len(),
+        _ => 0,
+    };
+    messages.into_iter().map(|message| rows(message.unwrap())).sum()
+}
+
+/// A, B and C are members. B is away, A and C write and prune, each what it has; B begins with A.
+fn of_three(rules: Rules, c_has_all: bool, c_is_pruned: bool) -> Net {
+    let mut net = Net::new();
+    net.open(founder(rules));
+    net.open(joiner(B, B_DEVICE, rules));
+    net.open(joiner(C, C_DEVICE, rules));
+    for (one, other) in [(A, B), (A, C)] {
+        net.up(one, other);
+    }
+    for n in 0..20 {
+        pair(&mut net, A, n, "old");
+    }
+    add(&mut net, A, B, B_DEVICE);
+    add(&mut net, A, C, C_DEVICE);
+    net.run();
+    net.converged();
+    net.down(A, B);
+    if !c_has_all {
+        net.down(A, C);
+    }
+    for n in 0..5 {
+        net.at(C).commit(vec![untag(n), untag(100 + n)]).unwrap();
+    }
+    for n in 30..60 {
+        pair(&mut net, A, n, "new");
+    }
+    net.run();
+    net.drop_logs(A, false);
+    if c_is_pruned {
+        net.drop_logs(C, false);
+    }
+    net
+}
+
+/// B begins a snapshot with A, which goes away, and meets C then. Returns how often it began anew.
+fn another_goes_on(rules: Rules, c_has_all: bool, c_is_pruned: bool) -> (Net, usize) {
+    let mut net = of_three(rules, c_has_all, c_is_pruned);
+    net.up(A, B);
+    while net.at(B).engine.report().installing.is_none_or(|status| status.records < 20) {
+        assert!(net.deliver(), "it begins");
+    }
+    net.down(A, B);
+    net.up(B, C);
+    let before = net.at(B).engine.report().marks;
+    net.run();
+    let began = net.at(B).engine.report().marks & !before;
+    let anew = MARKS.iter().position(|mark| *mark == "install began anew").unwrap();
+    (net, usize::from(began >> anew & 1 == 1))
+}
+
+#[test]
+fn another_peer_goes_on_with_a_snapshot_if_it_has_all_that_that_rests_on() {
+    let (mut net, anew) = another_goes_on(Rules::ALL, true, true);
+    assert_eq!(anew, 0);
+    net.up(A, B);
+    net.up(A, C);
+    net.run();
+    net.converged();
+}
+
+#[test]
+fn a_peer_that_lacks_something_of_a_snapshot_begins_it_anew() {
+    let (mut net, anew) = another_goes_on(Rules::ALL, false, true);
+    assert_eq!(anew, 1);
+    net.up(A, B);
+    net.up(A, C);
+    net.run();
+    net.converged();
+    for covers in [true, false] {
+        let rules = Rules { resume_needs_cover: covers, ..Rules::ALL };
+        let (mut net, _) = another_goes_on(rules, false, false);
+        net.up(A, B);
+        net.up(A, C);
+        net.run();
+        assert_eq!(net.shown(A) == net.shown(B), covers, "a mixture of two snapshots lacks what neither showed");
+    }
+}
+
+/// A record that the sender never had is no deleted one.
+#[test]
+fn what_only_the_receiver_has_stays_when_a_snapshot_lacks_it() {
+    for covered in [true, false] {
+        let mut net = away(Rules { absence_needs_cover: covered, ..Rules::ALL });
+        net.up(A, B);
+        for _ in 0..2_000 {
+            // A must not hear of what B has before B has installed.
+            net.collect();
+            net.frames.retain(|(from, _, frame)| *from != B || !has(frame, |message| matches!(message, Message::Page(..))));
+            if !net.deliver() {
+                net.pass(500);
+            }
+        }
+        assert!(net.at(B).engine.ledger.head(A).floor > 10);
+        assert_eq!(net.shown(B).contains_key(&70), covered);
+    }
+}
+
+/// The tombstone of a bag is forgotten by A. B creates the bag again after its install: in the epoch that was forgotten.
+#[test]
+fn an_install_takes_over_the_stamps_that_its_sender_has_forgotten() {
+    for takes in [true, false] {
+        let mut net = Net::new();
+        pruned_founder(&mut net, Rules::ALL);
+        let forgotten = Hlc::new(WallMs::new(900).unwrap(), 3, A);
+        net.at(A).store.0.lock().unwrap().insert(keys::forgotten("bag"), forgotten_value(forgotten));
+        net.reopen(A);
+        net.open(joiner(B, B_DEVICE, Rules { takes_forgotten: takes, ..Rules::ALL }));
+        net.up(A, B);
+        add(&mut net, A, B, B_DEVICE);
+        net.run();
+        let bag = Bag { id: 1, items: BTreeSet::from([7]) };
+        net.at(B).commit(vec![Staged { own_merge: true, ..put(&bag) }]).unwrap();
+        let stored = net.at(B).get(RecordKey::new::<Bag>(&1).into_bytes()).unwrap();
+        let epoch = record::parse(&stored).unwrap().0.merge.unwrap().epoch;
+        assert_eq!(epoch == forgotten, takes, "{epoch}");
+    }
+}
+
+/// Goal: a page that cannot be is refused in whole, and the next try works. Method: the first page of a real snapshot, changed.
+#[test]
+fn a_page_that_cannot_be_changes_nothing() {
+    type Break = fn(&mut SnapshotHead, &mut Vec<Entry>);
+    let breaks: [(&str, Break); 13] = [
+        ("empty", |_, rows| rows.clear()),
+        ("do not rise", |_, rows| rows.push(rows[0].clone())),
+        ("no record", |_, rows| rows[0].key = keys::clock()),
+        ("cannot be read", |_, rows| rows[0].value.truncate(5)),
+        ("does not have", |head, _| {
+            for head in head.heads.0.iter_mut().chain(&mut head.before.0) {
+                head.seq = 1;
+            }
+        }),
+        ("heads that cannot be", |head, _| head.heads.0.clear()),
+        ("heads that cannot be", |head, _| head.before.0.clear()),
+        ("heads that cannot be", |head, _| head.before.0[0].seq += 1_000),
+        ("names a head twice", |head, _| head.heads.0.push(head.heads.0[0])),
+        ("names a head twice", |head, _| head.heads.0[0].seq = 0),
+        ("too far ahead", |head, _| {
+            let stamp = Hlc::new(WallMs::new(1 << 40).unwrap(), 0, A);
+            head.forgotten.0.push(wire::WireForgotten::of("bag", stamp));
+        }),
+        ("a model that cannot be", |head, _| {
+            head.forgotten.0.push(wire::WireForgotten::of("", Hlc::NEVER));
+        }),
+        ("too far ahead", |_, rows| {
+            let (header, value) = record::parse(&rows[5].value).unwrap();
+            let stamp = Hlc::new(WallMs::new(1 << 40).unwrap(), 0, header.stamp.replica());
+            rows[5].value = record::of(&record::Header { stamp, ..header }, value);
+        }),
+    ];
+    for (says, change) in breaks {
+        let mut net = away(Rules::ALL);
+        let before = net.shown(B);
+        net.up(A, B);
+        let mut broken = 0;
+        for _ in 0..400 {
+            net.collect();
+            if let Some((from, to, frame)) = net.frames.pop_front() {
+                let page = Messages::new(frame.clone(), Some(GROUP), usize::MAX)
+                    .unwrap()
+                    .find_map(|message| match message.unwrap() {
+                        Message::SnapshotPage(head, rows) => Some((head, rows.entries().unwrap())),
+                        _ => None,
+                    });
+                let Some((mut head, mut rows)) = page.filter(|_| broken == 0) else {
+                    net.at(to).feed(from, frame);
+                    continue;
+                };
+                change(&mut head, &mut rows);
+                let mut writer = wire::RowsWriter::default();
+                rows.iter().for_each(|row| writer.push(&row.key, &row.value));
+                net.at(B).events();
+                net.at(to).feed(from, writer.finish(GROUP, &head));
+                broken += 1;
+                let events = net.at(B).events();
+                let told = events.iter().any(|event| matches!(event, Event::FrameRejected { reason, .. } if reason.contains(says)));
+                assert!(told, "{says}: {events:?}");
+                assert!(net.at(B).store.entries(keys::stage()).is_empty(), "{says}");
+                assert_eq!(net.shown(B), before, "{says}");
+            } else {
+                net.pass(500);
+            }
+        }
+        assert_eq!(broken, 1, "{says}");
+        net.run();
+        net.converged();
+    }
+}
+
+#[test]
+fn a_stage_that_another_version_left_is_given_up_unless_it_counts_already() {
+    for (phase, opens) in [(0, true), (1, true), (2, false), (3, false)] {
+        let mut net = away(Rules::ALL);
+        net.up(A, B);
+        while net.at(B).engine.report().installing.is_none() {
+            assert!(net.deliver());
+        }
+        let world = net.at(B);
+        {
+            let mut map = world.store.0.lock().unwrap();
+            let row = map.get_mut(&keys::install()).unwrap();
+            (row[0], row[1]) = (99, phase);
+        }
+        let opened = open_engine(&world.store, joiner(B, B_DEVICE, Rules::ALL).ask(), now(9_000));
+        assert_eq!(opened.is_ok(), opens, "{phase}: {:?}", opened.err());
+        assert_eq!(world.store.entries(keys::stage()).is_empty(), opens);
+        if opens {
+            net.reopen(B);
+            net.up(A, B);
+            net.run();
+            net.converged();
+        }
+    }
 }
