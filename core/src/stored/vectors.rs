@@ -43,6 +43,8 @@ fn y13_keys_are_those_of_the_vectors() {
         ("kept", keys::kept(A, 300, &shared), StoredKey::Kept(A, 300, shared.clone())),
         ("beside", keys::beside(&shared, B, 300), StoredKey::Beside(shared.clone(), B, 300)),
         ("debt", keys::debt("names", shared.as_bytes()), StoredKey::Debt("names".into(), shared.clone())),
+        ("install", keys::install(), StoredKey::Install),
+        ("staged", keys::staged(shared.as_bytes()), StoredKey::Staged(shared.as_bytes().to_vec())),
         ("shared_record", shared.as_bytes().to_vec(), StoredKey::Record(shared)),
         ("owned_record", owned.as_bytes().to_vec(), StoredKey::Record(owned)),
     ];
@@ -66,6 +68,8 @@ fn y13_keys_are_those_of_the_vectors() {
         ("kept", format!("1 kept; 16 stream; 8 commit 300; {record}")),
         ("beside", format!("1 beside; 4 length of the record's key; {record}; 16 stream; 8 commit 300")),
         ("debt", format!("1 debt; 1 length of the name; 5 projection: \"names\"; {record}")),
+        ("install", "1 small row; 7 \"install\"".to_owned()),
+        ("staged", format!("1 stage; {record}")),
         ("shared_record", record.to_owned()),
         (
             "owned_record",
@@ -95,6 +99,16 @@ fn y13_rows_are_those_of_the_vectors() {
     log.push(&RecordKey::from_parts("place", Some(DEVICE), b"x"), None, None);
     let header = |tombstone, merge| Header { tombstone, schema: 3, stamp: stamp(A), seq: 300, merge };
     let merged = Some(Merged { epoch: stamp(B), mixed: true, beside: true });
+    let install = InstallRow {
+        phase: Phase::Tail,
+        in_place: false,
+        as_of: BTreeMap::from([(A, 300)]),
+        need: BTreeMap::from([(A, 301)]),
+        forgotten: BTreeMap::from([("set".into(), stamp(B))]),
+        high: stamp(A),
+        cursor: Some(b"key".to_vec()),
+        counts: Counts { records: 3, bytes: 300, of_records: 4, of_bytes: 400 },
+    };
     let member = model::encode(&Member::new(B, DEVICE), usize::MAX).unwrap().record;
     let mut newer = record::value_of(&member).to_vec();
     *newer.last_mut().unwrap() = 9;
@@ -106,6 +120,7 @@ fn y13_rows_are_those_of_the_vectors() {
         ("projection_until", projection(Progress::Until(b"key".to_vec()))),
         ("introducer", introducer_value(B)),
         ("forgotten", forgotten_value(stamp(B))),
+        ("install", install.to_value()),
         ("fork", fork(Some([0xbb; 32])).to_value()),
         ("fork_of_what_is_not_here", fork(None).to_value()),
         ("head_of_no_commit", Head::start(GROUP, A).to_value()),
@@ -120,6 +135,7 @@ fn y13_rows_are_those_of_the_vectors() {
         ("member_of_a_newer_state", newer),
     ];
     let vectors = compare("rows.txt", &written);
+    assert_eq!(InstallRow::parse(&vectors["install"]), Ok(install));
     let of = |name: &str| vectors[name].as_slice();
     assert_eq!(Identity::parse(of("identity")), Ok(identity));
     assert_eq!(clock_from_value(A, of("clock")), Ok(stamp(A)));
@@ -167,6 +183,13 @@ fn fields_of_rows() -> Vec<(&'static str, String)> {
         value,
         "1 flags: it deletes, device-owned; 1 length of the model's name; 5 \"place\"; 2 length of the id; 1 id: \"x\"",
     ];
+    let install = [
+        "1 format; 1 phase: the tail arrives; 1 records are staged; 4 it began at one head; 16 stream; 8 up to commit 300",
+        "4 it rests on one head; 16 stream; 8 up to commit 301",
+        "4 one forgotten stamp; 1 length of the model's name; 3 \"set\"; 8 time of the stamp; 16 replica of the stamp",
+        "8 time of the highest stamp; 16 replica of the stamp; 8 rows: 3; 8 bytes: 300; 8 of rows: 4; 8 of bytes: 400",
+        "4 length of the last key; 3 last key: \"key\"; 8 check",
+    ];
     let member = "17 length and replica; 17 length and device; 1 corrections: 0; 1 time of the add: 0; 1 other adds: none";
     vec![
         ("identity", "1 format; 16 group; 16 device; 16 replica; 8 check".to_owned()),
@@ -179,6 +202,7 @@ fn fields_of_rows() -> Vec<(&'static str, String)> {
         ),
         ("introducer", "1 format; 16 introducer".to_owned()),
         ("forgotten", "1 format; 8 time of the stamp; 16 replica of the stamp; 8 check".to_owned()),
+        ("install", install.join(";")),
         ("fork", format!("{fork}; 32 digest here")),
         ("fork_of_what_is_not_here", fork.to_owned()),
         ("head_of_no_commit", format!("1 format; 8 commits: none; 8 time: none; {head}")),

@@ -1,18 +1,17 @@
 //! A replica becomes a member: it says why it waits, and who adds it asks for what it needs.
 
-use futures::future::join;
-use syncline::{DeviceId, Error, Event, GroupId, JoinWait, ReplicaId, TransactionManager, Uuid};
+use syncline::{DeviceId, Error, Event, GroupId, JoinWait, ReplicaId, Uuid};
 
 use super::peer::{Peer, all_models, replica_id};
 use super::world::{GROUP, World, knocks, play};
 use crate::Fixture;
-use crate::models::{Note, Place, note, place};
+use crate::models::{Place, note, place};
 use crate::replica::app::drain;
 
 /// A device that nobody has.
 const WRONG: DeviceId = DeviceId(Uuid::from_u128(0xbad));
 
-async fn joins<F: Fixture>(world: &World<'_, F>, peer: &mut Peer<F>, introducer: ReplicaId) {
+pub(super) async fn joins<F: Fixture>(world: &World<'_, F>, peer: &mut Peer<F>, introducer: ReplicaId) {
     peer.close(world).await;
     peer.open(world, |builder| all_models(builder).join(GROUP, introducer)).await.unwrap();
 }
@@ -105,35 +104,6 @@ pub async fn a_device_is_taken_over_only_by_a_call_that_says_so<F: Fixture>(fres
         world.converged(&[&a, &b, &c]).await;
         assert_eq!(a.get::<Place>((b.device, 1)).await.unwrap(), Some(place(c.device, 1, "back again")));
         world.assert_equal(&mut [&mut a, &mut b, &mut c]).await;
-    })
-    .await;
-}
-
-/// Goal: whoever joins a group that began without a transport says that this cannot work. Method: a founder that has
-/// pruned its log, and only then gets a transport.
-///
-/// Y17.
-pub async fn a_joiner_says_that_the_log_was_pruned<F: Fixture>(fresh: &impl Fn() -> F) {
-    play(fresh, async |world| {
-        let (mut a, mut b) = (world.device(0), world.device(1));
-        let builder = TransactionManager::builder(a.disk.open().await.expect("the store opens"))
-            .device(a.device)
-            .replica(a.id)
-            .clock(a.clock.clone());
-        let (alone, driver) = all_models(builder).found(GROUP).open().await.unwrap();
-        let works = async {
-            for n in 0..3 {
-                alone.commit(note(n, "alone")).await.unwrap();
-            }
-            alone.shutdown().await.unwrap();
-        };
-        join(driver.run(), works).await.0.unwrap();
-        a.reopen(world).await;
-        joins(world, &mut b, a.id).await;
-        world.until("it knocks", async || knocks(&a, b.id).await).await;
-        a.add_member(b.id).await.unwrap();
-        waits(world, &b, JoinWait::Pruned { introducer: a.id }).await;
-        assert_eq!(b.get::<Note>(1).await.unwrap(), None);
     })
     .await;
 }

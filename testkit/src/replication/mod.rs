@@ -22,7 +22,8 @@
 //! | C1, C6, Y4, X3 | `a_replica_that_stops_anywhere_goes_on_where_it_was` |
 //! | C19, Y15, Y16 | `a_damaged_log_harms_nobody_and_is_mended`, `a_value_that_is_gone_ends_its_own_stream_alone` |
 //! | Y14, Y20 | `a_star_says_what_has_reached_its_other_end`, `a_status_after_a_sleep_is_honest` |
-//! | Y17, Y19 | `a_joiner_says_why_it_waits_and_a_wrong_add_is_put_right`, `a_joiner_says_that_the_log_was_pruned`, `a_device_is_taken_over_only_by_a_call_that_says_so` |
+//! | Y17, Y19 | `a_joiner_says_why_it_waits_and_a_wrong_add_is_put_right`, `a_device_is_taken_over_only_by_a_call_that_says_so` |
+//! | Y5, Y9, C13 | `a_replica_that_worked_alone_is_joined_by_a_snapshot` |
 //! | B1, B2, C15 | `bad_frames_change_nothing_and_are_told`, `honest_peers_are_served_during_a_flood` |
 //! | C10, C13, C16, C18 | `projections_follow_what_others_commit`, `records_go_on_whatever_a_projection_says` |
 //! | C16, Y13 | `a_model_that_is_registered_later_is_as_if_known_from_the_start`, `an_older_app_keeps_what_a_newer_one_writes`, `what_an_update_can_merge_is_read_at_once_and_folded_later` |
@@ -44,6 +45,7 @@ mod projections;
 mod refusals;
 mod restored;
 mod slow_links;
+mod snapshots;
 mod spreading;
 mod stars;
 mod stored;
@@ -64,7 +66,7 @@ pub use clocks::{
 pub use crashes::a_replica_that_stops_anywhere_goes_on_where_it_was;
 pub use damage::{a_damaged_log_harms_nobody_and_is_mended, a_value_that_is_gone_ends_its_own_stream_alone};
 pub use joining::{
-    a_device_is_taken_over_only_by_a_call_that_says_so, a_joiner_says_that_the_log_was_pruned,
+    a_device_is_taken_over_only_by_a_call_that_says_so,
     a_joiner_says_why_it_waits_and_a_wrong_add_is_put_right,
 };
 pub use merging::{a_late_joiner_gets_every_log_entry_whole, concurrent_changes_end_the_same_in_every_order};
@@ -84,6 +86,7 @@ pub use slow_links::{
     a_busy_author_is_caught_up_with, a_large_commit_takes_its_time_on_a_slow_link,
     a_long_round_trip_is_filled, a_slow_link_is_used_well,
 };
+pub use snapshots::a_replica_that_worked_alone_is_joined_by_a_snapshot;
 pub use spreading::{
     a_commit_never_shows_before_what_it_rests_on,
     a_commit_reaches_the_end_of_a_line_although_its_author_is_gone, a_remote_transaction_is_told_as_one,
@@ -131,7 +134,7 @@ macro_rules! for_each_replication_property {
             a_star_says_what_has_reached_its_other_end
             a_status_after_a_sleep_is_honest
             a_joiner_says_why_it_waits_and_a_wrong_add_is_put_right
-            a_joiner_says_that_the_log_was_pruned
+            a_replica_that_worked_alone_is_joined_by_a_snapshot
             a_device_is_taken_over_only_by_a_call_that_says_so
             bad_frames_change_nothing_and_are_told
             honest_peers_are_served_during_a_flood

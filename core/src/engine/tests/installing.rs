@@ -475,21 +475,21 @@ fn a_peer_that_lacks_something_of_a_snapshot_begins_it_anew() {
     net.up(A, C);
     net.run();
     net.converged();
-    for covers in [true, false] {
-        let rules = Rules { resume_needs_cover: covers, ..Rules::ALL };
+    for resume_needs_cover in [true, false] {
+        let rules = Rules { resume_needs_cover, ..Rules::ALL };
         let (mut net, _) = another_goes_on(rules, false, false);
         net.up(A, B);
         net.up(A, C);
         net.run();
-        assert_eq!(net.shown(A) == net.shown(B), covers, "a mixture of two snapshots lacks what neither showed");
+        assert_eq!(net.shown(A) == net.shown(B), resume_needs_cover, "a mixture of two snapshots lacks what neither showed");
     }
 }
 
 /// A record that the sender never had is no deleted one.
 #[test]
 fn what_only_the_receiver_has_stays_when_a_snapshot_lacks_it() {
-    for covered in [true, false] {
-        let mut net = away(Rules { absence_needs_cover: covered, ..Rules::ALL });
+    for absence_needs_cover in [true, false] {
+        let mut net = away(Rules { absence_needs_cover, ..Rules::ALL });
         net.up(A, B);
         for _ in 0..2_000 {
             // A must not hear of what B has before B has installed.
@@ -500,20 +500,20 @@ fn what_only_the_receiver_has_stays_when_a_snapshot_lacks_it() {
             }
         }
         assert!(net.at(B).engine.ledger.head(A).floor > 10);
-        assert_eq!(net.shown(B).contains_key(&70), covered);
+        assert_eq!(net.shown(B).contains_key(&70), absence_needs_cover);
     }
 }
 
 /// The tombstone of a bag is forgotten by A. B creates the bag again after its install: in the epoch that was forgotten.
 #[test]
 fn an_install_takes_over_the_stamps_that_its_sender_has_forgotten() {
-    for takes in [true, false] {
+    for takes_forgotten in [true, false] {
         let mut net = Net::new();
         pruned_founder(&mut net, Rules::ALL);
         let forgotten = Hlc::new(WallMs::new(900).unwrap(), 3, A);
         net.at(A).store.0.lock().unwrap().insert(keys::forgotten("bag"), forgotten_value(forgotten));
         net.reopen(A);
-        net.open(joiner(B, B_DEVICE, Rules { takes_forgotten: takes, ..Rules::ALL }));
+        net.open(joiner(B, B_DEVICE, Rules { takes_forgotten, ..Rules::ALL }));
         net.up(A, B);
         add(&mut net, A, B, B_DEVICE);
         net.run();
@@ -521,7 +521,7 @@ fn an_install_takes_over_the_stamps_that_its_sender_has_forgotten() {
         net.at(B).commit(vec![Staged { own_merge: true, ..put(&bag) }]).unwrap();
         let stored = net.at(B).get(RecordKey::new::<Bag>(&1).into_bytes()).unwrap();
         let epoch = record::parse(&stored).unwrap().0.merge.unwrap().epoch;
-        assert_eq!(epoch == forgotten, takes, "{epoch}");
+        assert_eq!(epoch == forgotten, takes_forgotten, "{epoch}");
     }
 }
 

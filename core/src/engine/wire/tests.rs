@@ -11,13 +11,14 @@ use super::commits::*;
 use super::frame::*;
 use super::message::*;
 use super::numbers::put_number;
+use super::snapshot::*;
 use super::stopped::Stopped;
 use crate::clock::WallMs;
 use crate::events::RecordKey;
 use crate::events::StreamStop;
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
-use crate::stored::Digest;
+use crate::stored::{Digest, Head};
 use crate::stored::log::{DELETE, chain, chain_start};
 
 const GROUP: GroupId = GroupId(Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10));
@@ -100,6 +101,33 @@ fn examples() -> Vec<(Message, Bytes)> {
     let row = WireRow { previous: [0xbb; 32], entry: Author::new(B).note(1, "shown").raw().to_vec() };
     let shown_ = Shown { stream: replica(8), seq: 300, head: 301, row: Some(row) };
     let (_, live, page, page_head) = commits();
+    let pull_rows = SnapshotPull { id: 9, budget: 1 << 20, frame_bytes: 300, after: b"key".to_vec() };
+    let first = WireStamped::of(replica(1), &Head { seq: 300, ..Head::start(GROUP, replica(1)) });
+    let rows_head = SnapshotHead {
+        id: 9,
+        refusal: None,
+        before: Capped(vec![first]),
+        heads: Capped(vec![first]),
+        forgotten: Capped(vec![WireForgotten::of("set", Hlc::from_time_bytes([0; 8], replica(1)))]),
+        of: Some((3, 300)),
+        more: true,
+    };
+    let refused_rows = SnapshotHead {
+        refusal: Some(SnapshotRefusal::Damaged),
+        before: Capped(Vec::new()),
+        forgotten: Capped(Vec::new()),
+        of: None,
+        more: false,
+        ..rows_head.clone()
+    };
+    let mut rows = RowsWriter::default();
+    rows.push(b"key", b"value");
+    let rows_page = rows.finish(GROUP, &rows_head);
+    let no_rows = RowsWriter::default().finish(GROUP, &refused_rows);
+    let rows_in = |page: &Bytes| match read(page).remove(0) {
+        Ok(Message::SnapshotPage(_, rows)) => rows,
+        other => panic!("{other:?} has no rows"),
+    };
     vec![
         (Message::Hello(hello_.clone()), hello(GROUP, &hello_)),
         (Message::Stranger, stranger(GROUP)),
@@ -118,6 +146,9 @@ fn examples() -> Vec<(Message, Bytes)> {
         (Message::Damaged(places.clone()), damaged_places(GROUP, &places)),
         (Message::Show(show_), show(GROUP, &show_)),
         (Message::Shown(shown_.clone()), shown(GROUP, &shown_)),
+        (Message::SnapshotPull(pull_rows.clone()), snapshot_pull(GROUP, &pull_rows)),
+        (Message::SnapshotPage(rows_head, rows_in(&rows_page)), rows_page),
+        (Message::SnapshotPage(refused_rows, rows_in(&no_rows)), no_rows),
     ]
 }
 
@@ -250,7 +281,7 @@ fn y13_golden_bytes() {
 /// Y13: what a version of today sends is read by every later one.
 #[test]
 fn y13_messages_are_those_of_the_vectors() {
-    const NAMES: [&str; 17] = [
+    const NAMES: [&str; 20] = [
         "hello",
         "stranger",
         "pull",
@@ -268,6 +299,9 @@ fn y13_messages_are_those_of_the_vectors() {
         "damaged",
         "show",
         "shown",
+        "snapshot_pull",
+        "snapshot_page",
+        "snapshot_page_refused",
     ];
     let examples = examples();
     assert_eq!(examples.len(), NAMES.len());
@@ -338,6 +372,16 @@ fn fields_of_messages() -> Vec<(&'static str, String)> {
         cause_of_c,
         "1 flags: it puts; 1 a new model; 1 length of its name; 4 \"note\"; 1 length of the id; 1 id: 1; 1 schema: 1; 1 length of the value; 2 value: \"hi\"",
     ];
+    let stamped = "17 length and stream; 2 up to commit 300; 8 time of its stamp; 32 digest there";
+    let one = format!("1 one head; {stamped}");
+    let rows = [
+        "1 number of the pull: 9; 1 it is not refused",
+        &one,
+        &one,
+        "1 one forgotten stamp; 1 length of the model's name; 3 \"set\"; 8 time of the stamp; 17 length and replica of the stamp",
+        "1 the sender has counted; 1 rows: 3; 2 bytes: 300; 1 more: yes; 1 not compressed",
+        "1 length of a key; 3 key: \"key\"; 1 length of its value; 5 value: \"value\"",
+    ];
     let shown = [
         "17 length and stream; 2 commit 300; 2 the chain was checked up to commit 301; 1 the row is here",
         "32 digest before it; 1 length of the entry: 78; 1 format; 16 device; 8 time; 2 no causes; 4 one change",
@@ -382,6 +426,17 @@ fn fields_of_messages() -> Vec<(&'static str, String)> {
         ("damaged", of("1 one place; 17 length and stream; 2 from commit 300 on")),
         ("show", of("17 length and stream; 2 commit 300; 1 check the chain behind it: yes")),
         ("shown", of(&shown.join(";"))),
+        (
+            "snapshot_pull",
+            of("1 number of the pull: 9; 3 budget: 1 MiB; 2 longest frame: 300; 1 length of the last key; 3 last key: \"key\""),
+        ),
+        ("snapshot_page", of(&rows.join(";"))),
+        (
+            "snapshot_page_refused",
+            of(&format!(
+                "1 number of the pull: 9; 1 it is refused; 1 a row is damaged; 1 no heads before; 1 one head; {stamped}; 1 none forgotten; 1 not counted; 1 more: no; 1 not compressed"
+            )),
+        ),
         (
             "page_compressed",
             of(
