@@ -68,7 +68,7 @@ impl<S: Storage> Inner<S> {
         let staged = read(store, &staged).await?;
         let live = read(store, keys).await?;
         let rows = keys.iter().zip(live).zip(staged);
-        rows.map(|((key, live), staged)| self.joined(as_of, key, live, staged)).collect()
+        rows.map(|((key, live), staged)| self.joined(as_of, key, live, staged.as_deref())).collect()
     }
 
     fn joined(
@@ -76,11 +76,11 @@ impl<S: Storage> Inner<S> {
         as_of: &BTreeMap<ReplicaId, u64>,
         key: &[u8],
         live: Option<Value>,
-        staged: Option<Value>,
+        staged: Option<&[u8]>,
     ) -> Result<Option<Value>, Error> {
         let Some(record) = RecordKey::from_bytes(key) else { return Ok(live) };
         let context = (&Rules::ALL, self.models());
-        Ok(match join(context, as_of, &record, live.as_deref(), staged.as_deref())? {
+        Ok(match join(context, as_of, &record, live.as_deref(), staged)? {
             Joined::Live | Joined::Beside => live,
             Joined::Gone => None,
             Joined::New(_, bytes) => Some(bytes),
@@ -117,7 +117,7 @@ impl<S: Storage> Inner<S> {
             if end.as_ref().is_some_and(|end| key > *end) {
                 break;
             }
-            if let Some(value) = self.joined(as_of, &key, live, staged)? {
+            if let Some(value) = self.joined(as_of, &key, live, staged.as_deref())? {
                 entries.push(Entry { key, value });
             }
         }

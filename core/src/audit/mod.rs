@@ -239,7 +239,10 @@ impl<'a> Audit<'a> {
                     }
                     Some(StoredKey::Staged(key)) => match StoredKey::parse(&key) {
                         Some(StoredKey::Head(replica)) => {
-                            self.note(Head::parse(replica, value), format_args!("the staged head of {replica}"));
+                            self.note(
+                                Head::parse(replica, value),
+                                format_args!("the staged head of {replica}"),
+                            );
                         }
                         Some(StoredKey::Record(record) | StoredKey::Beside(record, ..)) => {
                             self.note(record::parse(value), format_args!("the staged record {record}"));

@@ -15,8 +15,8 @@ use crate::engine::{Answer, Effect, Input, JobId, Pen, Query, Unwritten};
 use crate::error::{Error, StopReason, panic_message};
 use crate::in_pieces;
 use crate::joined::{Undone, Work};
-use crate::projection::{Mended, Next};
 use crate::pages::PAGE;
+use crate::projection::{Mended, Next};
 use crate::storage::{Key, KeyRange, ReadError, Storage, WriteError};
 use crate::transport::TransportError;
 

@@ -9,9 +9,7 @@ use super::reads::Reader;
 use super::serve::Next;
 use super::serve::page::{Finished, Page};
 use super::serve::records::RecordsPage;
-use super::wire::{
-    self, Capped, Coming, CommitsWriter, PageHead, STREAMS_MAX, SnapshotRefusal, WirePlace,
-};
+use super::wire::{self, Capped, Coming, CommitsWriter, PageHead, STREAMS_MAX, SnapshotRefusal, WirePlace};
 use super::{Engine, Mark};
 
 /// A frame of a page that is longer than this is announced: on a slow link it takes its time.
@@ -104,7 +102,7 @@ impl Engine {
 
     /// Why no snapshot is served now; `None` if one is.
     fn refuses_snapshots(&self) -> Option<SnapshotRefusal> {
-        let whole = self.hidden().is_none() && !self.damages.heads().next().is_some();
+        let whole = self.hidden().is_none() && self.damages.heads().next().is_none();
         (!whole || self.install.is_folding()).then_some(SnapshotRefusal::NotNow)
     }
 

@@ -64,8 +64,7 @@ impl Engine {
     pub(super) fn asks(&mut self, peer: ReplicaId, kind: Kind) -> (u32, u32) {
         let pace = self.pace(peer);
         // A single commit always fits, so a page without a budget has one.
-        let budget =
-            if kind == Kind::One { 0 } else { pace.page_bytes(self.context.limits.page_bytes_max) };
+        let budget = if kind == Kind::One { 0 } else { pace.page_bytes(self.context.limits.page_bytes_max) };
         let silent = self.peers.get(peer).is_some_and(Peer::was_silent);
         let (id, _) = self.puller.asks(peer, kind, budget, self.now.mono, pace.wait_ms(), silent);
         (id, crate::stored::length(budget))

@@ -118,7 +118,8 @@ impl Stage {
                 all.mend(*stream, *head);
             }
         }
-        let before = known.ids().filter_map(|id| known.get(id).cloned()).map(|member| (member.replica, member));
+        let before =
+            known.ids().filter_map(|id| known.get(id).cloned()).map(|member| (member.replica, member));
         let mut shadow = Self {
             row,
             streams: Streams::opened(context.me(), &all),
@@ -146,7 +147,8 @@ impl Stage {
             return;
         }
         let behind = |(stream, head): &(&ReplicaId, &Head)| head.seq > self.ledger.head(**stream).seq;
-        let passed: Vec<_> = here.heads().iter().filter(behind).map(|(stream, head)| (*stream, *head)).collect();
+        let passed: Vec<_> =
+            here.heads().iter().filter(behind).map(|(stream, head)| (*stream, *head)).collect();
         for (stream, head) in passed {
             Arc::make_mut(&mut self.ledger).mend(stream, head);
             if stream != here.clock().high_water().replica() {
@@ -358,7 +360,10 @@ impl Machine for Install {
     fn check(&self) {
         let Some(stage) = &self.stage else { return };
         assert!(stage.inbox.is_empty() || stage.row.phase == Phase::Tail, "a tail comes behind all records");
-        assert!(self.page.is_none() || stage.row.phase == Phase::Records, "no page comes behind the last one");
+        assert!(
+            self.page.is_none() || stage.row.phase == Phase::Records,
+            "no page comes behind the last one"
+        );
         for (stream, seq) in &stage.row.as_of {
             assert!(stage.row.need.get(stream) >= Some(seq), "{stream}: it rests on less than it began with");
         }

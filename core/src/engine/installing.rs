@@ -21,10 +21,10 @@ use super::pull::{Answers, Kind};
 use super::stream::Tip;
 use super::stream::admission::{Admission, Admitting};
 use super::wire::{
-    self, Before, Capped, PageHead, Packed, Pull, Rebuilt, Rows, SnapshotHead, SnapshotPull, WireHead,
+    self, Before, Capped, Packed, PageHead, Pull, Rebuilt, Rows, SnapshotHead, SnapshotPull, WireHead,
 };
 use super::writes::Doing;
-use super::{Effect, Engine, Mark, Overlay, Pen, Places, Received, lend_keys, take_keys_back};
+use super::{Effect, Engine, Mark, Overlay, Peer, Pen, Places, Received, lend_keys, take_keys_back};
 
 /// The most records of one step of a fold, and their bytes.
 const FOLD: ScanLimit = ScanLimit { entries: 512, bytes: 1 << 20 };
@@ -103,7 +103,7 @@ impl Engine {
         let admitting = self.admitting();
         let misses = |peer| self.peers.ahead(peer).any(|(stream, _)| admitting.may_take(stream, peer));
         let ahead: Vec<_> = self.answering().filter(|peer| misses(*peer)).collect();
-        let is_pruned = |peer: &ReplicaId| self.peers.get(*peer).is_some_and(|peer| peer.is_pruned());
+        let is_pruned = |peer: &ReplicaId| self.peers.get(*peer).is_some_and(Peer::is_pruned);
         if !ahead.iter().all(is_pruned) {
             return None;
         }
@@ -136,8 +136,9 @@ impl Engine {
                 let heads: Vec<_> = heads
                     .map(|(stream, head)| WireHead { stream: *stream, seq: head.seq, digest: head.digest })
                     .collect();
-                let known = self.peers.get(peer).map(|peer| peer.known_streams()).unwrap_or_default();
-                let all: BTreeSet<_> = known.into_iter().chain(stage.ledger.heads().keys().copied()).collect();
+                let known = self.peers.get(peer).map(Peer::known_streams).unwrap_or_default();
+                let all: BTreeSet<_> =
+                    known.into_iter().chain(stage.ledger.heads().keys().copied()).collect();
                 let excluded = all.into_iter().filter(|stream| !lacks.contains(stream)).collect();
                 let (id, budget) = self.asks(peer, Kind::Tail);
                 let frame_bytes = crate::stored::length(self.context.limits.frame_bytes_max);
@@ -255,7 +256,9 @@ impl Engine {
             if beside.is_some_and(|dot| dot != (author, header.seq))
                 || named.get(&author).is_none_or(|head| head.seq < header.seq)
             {
-                return Err(format!("the record {record} of its snapshot rests on a commit that it does not have"));
+                return Err(format!(
+                    "the record {record} of its snapshot rests on a commit that it does not have"
+                ));
             }
             if record.model() == Member::SYNC_MODEL && beside.is_none() && !header.tombstone {
                 let member: Member = model::decode_bytes(bare)
@@ -351,7 +354,8 @@ impl Engine {
 
     /// Takes a page of the log behind the records of a snapshot.
     pub(super) fn hear_tail(&mut self, from: ReplicaId, head: &PageHead, packed: &Packed) {
-        if self.install.stage().is_none_or(|stage| stage.row.phase != Phase::Tail || !stage.inbox.is_empty()) {
+        if self.install.stage().is_none_or(|stage| stage.row.phase != Phase::Tail || !stage.inbox.is_empty())
+        {
             return;
         }
         let most = self.context.limits.frame_bytes_max;
@@ -558,7 +562,8 @@ impl Engine {
         self.install.written(next);
         self.tell(Event::Installed { records: row.counts.records, bytes: row.counts.bytes });
         self.acks.later(moved.into_iter().map(|(stream, _)| stream), self.peers.up(), self.now.mono);
-        let news = members.into_iter().filter(|member| self.members.get(member.replica) != Some(member)).collect();
+        let news =
+            members.into_iter().filter(|member| self.members.get(member.replica) != Some(member)).collect();
         self.take_members(news);
         self.hellos.now();
     }
@@ -597,7 +602,8 @@ impl Engine {
             Installing::ReadingStaged(live) => self.fold_records(live, page),
             Installing::ReadingBesides if page.entries.is_empty() => self.end_fold(WriteBatch::new()),
             Installing::ReadingBesides => {
-                let keys = page.entries.iter().map(|entry| record_beside(&entry.key).unwrap_or_default()).collect();
+                let keys =
+                    page.entries.iter().map(|entry| record_beside(&entry.key).unwrap_or_default()).collect();
                 let job = self.writes.begin(Doing::Installing(Installing::ReadingTheirs(page)));
                 self.effects.push_back(Effect::Read(job, keys));
             }
@@ -625,8 +631,10 @@ impl Engine {
         values: Result<Vec<Option<Value>>, ReadError>,
     ) {
         match (installing, values) {
-            (Installing::ReadingTail(commits, places), values) => self.decide_tail(commits, &places, keys, values),
-            (Installing::ReadingTheirs(page), Ok(values)) => self.fold_besides(page, values),
+            (Installing::ReadingTail(commits, places), values) => {
+                self.decide_tail(commits, &places, keys, values);
+            }
+            (Installing::ReadingTheirs(page), Ok(values)) => self.fold_besides(&page, values),
             (Installing::ReadingTheirs(_), Err(_)) => self.install_failed(),
             (other, _) => debug_assert!(false, "records were read during {other:?}"),
         }
@@ -646,7 +654,9 @@ impl Engine {
             (pair.key, pair.live) = (key, Some(value));
         }
         for Entry { key, value } in staged.entries {
-            let Some(key) = keys::unstaged(&key).filter(|key| is_within(key)).map(<[u8]>::to_vec) else { continue };
+            let Some(key) = keys::unstaged(&key).filter(|key| is_within(key)).map(<[u8]>::to_vec) else {
+                continue;
+            };
             let pair = pairs.entry(key.clone()).or_default();
             (pair.key, pair.staged) = (key, Some(value));
         }
@@ -659,7 +669,7 @@ impl Engine {
     }
 
     /// Folds staged values that lie beside records: each lies beside the live record too, if that is of the same epoch.
-    fn fold_besides(&mut self, page: ScanPage, records: Vec<Option<Value>>) {
+    fn fold_besides(&mut self, page: &ScanPage, records: Vec<Option<Value>>) {
         let Some(stage) = self.install.stage() else { return };
         let mut row = stage.row.clone();
         let mut batch = WriteBatch::new();

@@ -117,8 +117,8 @@ pub(crate) use commit::{
 use context::Context;
 use damages::Damages;
 use doubts::Doubts;
-use install::Install;
 pub(crate) use ends::LogEnd;
+use install::Install;
 pub(crate) use io::{Answer, Effect, Input, JobId, Overlay, Query, Ticket, Unwritten};
 use ledger::Ledger;
 use live::Live;

@@ -15,8 +15,8 @@ use crate::projection::Declared;
 use crate::storage::{Entry, Key, KeyRange, Value, WriteBatch};
 use crate::stored::keys::{self, RecordKey, StoredKey};
 use crate::stored::{
-    ForkRow, FormatError, Head, Identity, InstallRow, ModelSeen, Phase, ProjectionRow, clock_from_value, clock_value,
-    forgotten_from_value, introducer_from_value, introducer_value, peer_from_value, record,
+    ForkRow, FormatError, Head, Identity, InstallRow, ModelSeen, Phase, ProjectionRow, clock_from_value,
+    clock_value, forgotten_from_value, introducer_from_value, introducer_value, peer_from_value, record,
 };
 use crate::syncable::Syncable;
 
@@ -208,12 +208,16 @@ fn open_install(
     found: &Contents,
 ) -> Result<(), FormatError> {
     let bare = |entries: &[Entry]| -> Vec<Entry> {
-        let unstaged = |entry: &Entry| Some(Entry { key: keys::unstaged(&entry.key)?.to_vec(), value: entry.value.clone() });
+        let unstaged = |entry: &Entry| {
+            Some(Entry { key: keys::unstaged(&entry.key)?.to_vec(), value: entry.value.clone() })
+        };
         entries.iter().filter_map(unstaged).collect()
     };
     let row = match InstallRow::parse(row) {
         Ok(row) => row,
-        Err(FormatError::Version { .. }) if InstallRow::phase_of(row).is_some_and(Phase::is_before_switch) => {
+        Err(FormatError::Version { .. })
+            if InstallRow::phase_of(row).is_some_and(Phase::is_before_switch) =>
+        {
             if engine.members.awaits_membership() {
                 // It may have put its records in their places.
                 batch.delete_range(keys::records());

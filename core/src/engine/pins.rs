@@ -48,7 +48,9 @@ impl Pins {
     #[cfg_attr(not(test), expect(dead_code, reason = "pruning asks for it"))]
     /// Ends the pins of the peers that have installed: by what a peer acknowledged of a stream, `acked` says so.
     pub(super) fn end(&mut self, acked: impl Fn(ReplicaId, ReplicaId) -> u64) {
-        self.0.retain(|peer, pin| pin.as_of.iter().any(|(stream, seq)| stream != peer && acked(*peer, *stream) < *seq));
+        self.0.retain(|peer, pin| {
+            pin.as_of.iter().any(|(stream, seq)| stream != peer && acked(*peer, *stream) < *seq)
+        });
     }
 
     #[cfg_attr(not(test), expect(dead_code, reason = "pruning asks for it"))]

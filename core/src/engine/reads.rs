@@ -74,7 +74,9 @@ impl Machine for Reads {
             under_way + self.waiting.iter().filter(|(other, _)| *other == reader).count()
         };
         assert!(
-            [Reader::Page, Reader::Records, Reader::Look, Reader::Check].into_iter().all(|reader| count(reader) <= 1),
+            [Reader::Page, Reader::Records, Reader::Look, Reader::Check]
+                .into_iter()
+                .all(|reader| count(reader) <= 1),
             "{self:?}"
         );
     }

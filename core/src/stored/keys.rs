@@ -241,7 +241,8 @@ impl StoredKey {
                 Some(Self::Fork(ReplicaId::from_bytes(replica)))
             }
             META => {
-                let kinds: [(_, fn(String) -> Self); 3] =
+                type Named<'a> = (&'a [u8], fn(String) -> StoredKey);
+                let kinds: [Named<'_>; 3] =
                     [(MODEL, Self::Model), (PROJECTION, Self::Projection), (FORGOTTEN, Self::Forgotten)];
                 let named = |(prefix, kind)| Some((rest.strip_prefix(prefix)?, kind));
                 let (name, kind) = kinds.into_iter().find_map(named)?;

@@ -68,9 +68,8 @@ pub async fn a_replica_that_worked_alone_is_joined_by_a_snapshot<F: Fixture>(fre
         let mut events = b.events();
         a.add_member(b.id).await.unwrap();
         let mut n = 0;
-        let half = |notes: &BTreeMap<u32, String>| {
-            (0..1_000).find(|n| notes.get(n) != notes.get(&(1_000 + n)))
-        };
+        let half =
+            |notes: &BTreeMap<u32, String>| (0..1_000).find(|n| notes.get(n) != notes.get(&(1_000 + n)));
         world
             .until("it is a member", async || {
                 n += 1;

@@ -157,7 +157,8 @@ impl Pen {
                     batch.delete(key);
                 }
                 Ok(Joined::New(header, bytes)) => {
-                    let passed = was_beside.is_some_and(|was| header.merge.is_some_and(|now| now.epoch != was.epoch));
+                    let passed =
+                        was_beside.is_some_and(|was| header.merge.is_some_and(|now| now.epoch != was.epoch));
                     if passed {
                         batch.delete_range(keys::besides_of(&record));
                     }
@@ -166,7 +167,9 @@ impl Pen {
                 }
                 Ok(Joined::Beside) => {
                     let (Some(live), Some(staged)) = (live, staged) else { continue };
-                    let (Ok((old, _)), Ok((new, _))) = (record::parse(&live), record::parse(&staged)) else { continue };
+                    let (Ok((old, _)), Ok((new, _))) = (record::parse(&live), record::parse(&staged)) else {
+                        continue;
+                    };
                     let merge = old.merge.map(|merge| Merged { beside: true, ..merge });
                     let mut bytes = live;
                     Header { merge, ..old }.write(&mut bytes);
@@ -191,12 +194,15 @@ impl Pen {
         row: &InstallRow,
     ) -> WriteBatch {
         let mut batch = WriteBatch::new();
-        let place = |key: Key| if row.in_place && keys::is_in_snapshot(&key) { key } else { keys::staged(&key) };
+        let place =
+            |key: Key| if row.in_place && keys::is_in_snapshot(&key) { key } else { keys::staged(&key) };
         let is_staged = |key: &[u8]| keys::is_in_snapshot(key) || keys::is_head(key);
         for op in std::mem::take(&mut decision.batch) {
             match op {
                 WriteOp::Put { key, value } if is_staged(&key) => batch.put(place(key), value),
-                WriteOp::Put { key, value } if keys::is_log(&key) || keys::is_kept(&key) => batch.put(key, value),
+                WriteOp::Put { key, value } if keys::is_log(&key) || keys::is_kept(&key) => {
+                    batch.put(key, value);
+                }
                 WriteOp::Delete { key } if is_staged(&key) => batch.delete(place(key)),
                 WriteOp::DeleteRange { range: KeyRange { start, end: Some(end) } } if is_staged(&start) => {
                     batch.delete_range(KeyRange { start: place(start), end: Some(place(end)) });

@@ -139,9 +139,8 @@ impl Engine {
             // A projection takes no commit whose record may still be staged.
             peers: !self.closing
                 && !self.inbox.is_empty()
-                && !(self.install.is_folding() && !self.context.projected.is_empty()),
-            upkeep: (!self.closing || blocked)
-                && (installs || self.upkeep.waits() || self.checks.has_mend()),
+                && (!self.install.is_folding() || self.context.projected.is_empty()),
+            upkeep: (!self.closing || blocked) && (installs || self.upkeep.waits() || self.checks.has_mend()),
             urgent: blocked,
         };
         match self.writes.turn(waiting) {
@@ -317,9 +316,8 @@ impl Engine {
         values: Result<Vec<Option<Value>>, ReadError>,
     ) {
         let mut pen = self.pen();
-        let values = values
-            .map_err(Error::from)
-            .and_then(|values| Ok(self.join_staged(&mut pen, &mut keys, values)?));
+        let values =
+            values.map_err(Error::from).and_then(|values| Ok(self.join_staged(&mut pen, &mut keys, values)?));
         take_keys_back(&mut round, keys, places);
         match values {
             // A proof that this store was restored may have come while the records were read.

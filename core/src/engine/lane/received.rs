@@ -60,7 +60,10 @@ impl Engine {
         let mut records =
             commits.iter().flat_map(|commit| &commit.entry.changes).map(|change| &change.record);
         if records.any(|record| self.context.is_projected(record)) {
-            debug_assert!(!self.install.is_folding(), "a projection takes no commit before the fold has ended");
+            debug_assert!(
+                !self.install.is_folding(),
+                "a projection takes no commit before the fold has ended"
+            );
             let (stream, seq, count) = (first.stream, first.seq, commits.len());
             let job = self.writes.begin(Doing::Receiving { stream, seq, count });
             self.effects.push_back(Effect::Receive(job, commits, Box::new(self.pen().comparing(digests))));
@@ -81,9 +84,8 @@ impl Engine {
         values: Result<Vec<Option<Value>>, ReadError>,
     ) {
         let mut pen = self.pen().comparing(digests);
-        let values = values
-            .map_err(Error::from)
-            .and_then(|values| Ok(self.join_staged(&mut pen, &mut keys, values)?));
+        let values =
+            values.map_err(Error::from).and_then(|values| Ok(self.join_staged(&mut pen, &mut keys, values)?));
         take_keys_back(&mut commits, keys, places);
         match values.and_then(|values| pen.receive(&commits, values, places)) {
             Ok(decision) => {

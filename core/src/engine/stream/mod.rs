@@ -144,7 +144,8 @@ impl Streams {
 
     /// Takes note of the head that a stream has by a snapshot: nothing of it waits, and what stopped it is passed.
     pub(super) fn installed(&mut self, stream: ReplicaId, head: &Head) -> Option<Told> {
-        let is_final = self.streams.get(&stream).and_then(|stream| stream.stop.as_ref()).is_some_and(Stop::is_final);
+        let is_final =
+            self.streams.get(&stream).and_then(|stream| stream.stop.as_ref()).is_some_and(Stop::is_final);
         let entry = self.entry(stream);
         entry.tip = Tip::of(head);
         entry.backoff.reset();

@@ -188,7 +188,9 @@ fn shown(world: &World) -> BTreeMap<u32, String> {
             Overlay::Joined(as_of) => {
                 let (live, staged) = (live.get(key), staged.get(key));
                 let context = (&Rules::ALL, &*world.engine.context.models);
-                match join(context, as_of, &record, live.map(Vec::as_slice), staged.map(Vec::as_slice)).unwrap() {
+                match join(context, as_of, &record, live.map(Vec::as_slice), staged.map(Vec::as_slice))
+                    .unwrap()
+                {
                     crate::engine::Joined::New(_, bytes) => Some(bytes),
                     crate::engine::Joined::Gone => None,
                     _ => live.cloned(),
@@ -359,11 +361,8 @@ fn a_reader_sees_half_of_a_commit_if_the_switch_does_not_wait_for_the_tail() {
 #[test]
 fn an_install_goes_on_where_it_was_after_an_end_of_either_side_or_of_the_link() {
     type Ends = fn(&mut Net);
-    let ends: [(&str, Ends); 3] = [
-        ("the receiver", |net| net.reopen(B)),
-        ("the sender", |net| net.reopen(A)),
-        ("the link", |_| {}),
-    ];
+    let ends: [(&str, Ends); 3] =
+        [("the receiver", |net| net.reopen(B)), ("the sender", |net| net.reopen(A)), ("the link", |_| {})];
     for (who, end) in ends {
         let mut net = away(Rules::ALL);
         net.up(A, B);
@@ -481,7 +480,11 @@ fn a_peer_that_lacks_something_of_a_snapshot_begins_it_anew() {
         net.up(A, B);
         net.up(A, C);
         net.run();
-        assert_eq!(net.shown(A) == net.shown(B), resume_needs_cover, "a mixture of two snapshots lacks what neither showed");
+        assert_eq!(
+            net.shown(A) == net.shown(B),
+            resume_needs_cover,
+            "a mixture of two snapshots lacks what neither showed"
+        );
     }
 }
 
@@ -494,7 +497,9 @@ fn what_only_the_receiver_has_stays_when_a_snapshot_lacks_it() {
         for _ in 0..2_000 {
             // A must not hear of what B has before B has installed.
             net.collect();
-            net.frames.retain(|(from, _, frame)| *from != B || !has(frame, |message| matches!(message, Message::Page(..))));
+            net.frames.retain(|(from, _, frame)| {
+                *from != B || !has(frame, |message| matches!(message, Message::Page(..)))
+            });
             if !net.deliver() {
                 net.pass(500);
             }
@@ -565,11 +570,12 @@ fn a_page_that_cannot_be_changes_nothing() {
         for _ in 0..400 {
             net.collect();
             if let Some((from, to, frame)) = net.frames.pop_front() {
-                let page = Messages::new(frame.clone(), Some(GROUP), usize::MAX)
-                    .unwrap()
-                    .find_map(|message| match message.unwrap() {
-                        Message::SnapshotPage(head, rows) => Some((head, rows.entries().unwrap())),
-                        _ => None,
+                let page =
+                    Messages::new(frame.clone(), Some(GROUP), usize::MAX).unwrap().find_map(|message| {
+                        match message.unwrap() {
+                            Message::SnapshotPage(head, rows) => Some((head, rows.entries().unwrap())),
+                            _ => None,
+                        }
                     });
                 let Some((mut head, mut rows)) = page.filter(|_| broken == 0) else {
                     net.at(to).feed(from, frame);
@@ -582,7 +588,9 @@ fn a_page_that_cannot_be_changes_nothing() {
                 net.at(to).feed(from, writer.finish(GROUP, &head));
                 broken += 1;
                 let events = net.at(B).events();
-                let told = events.iter().any(|event| matches!(event, Event::FrameRejected { reason, .. } if reason.contains(says)));
+                let told = events.iter().any(
+                    |event| matches!(event, Event::FrameRejected { reason, .. } if reason.contains(says)),
+                );
                 assert!(told, "{says}: {events:?}");
                 assert!(net.at(B).store.entries(keys::stage()).is_empty(), "{says}");
                 assert_eq!(net.shown(B), before, "{says}");

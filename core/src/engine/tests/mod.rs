@@ -70,8 +70,8 @@ use super::wire::{
 };
 use super::{
     Action, Answer, Ask, Commit, Contents, Current, Decision, EFFECTS_MAX, Effect, Engine, Input, JobId,
-    LogEnd, Overlay, Pen, Query, Rules, STREAMS_MAX, Staged, Ticket, Updated, lend_keys, open, read_projections,
-    take_keys_back,
+    LogEnd, Overlay, Pen, Query, Rules, STREAMS_MAX, Staged, Ticket, Updated, lend_keys, open,
+    read_projections, take_keys_back,
 };
 use crate::check::LogCheck;
 use crate::clock::{ClockError, Mono, Now, WallMs};

@@ -9,8 +9,8 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::commits::Packed;
-use super::snapshot::{Rows, SnapshotHead, SnapshotPull};
 use super::frame::{MessageWriter, Messages, WireError};
+use super::snapshot::{Rows, SnapshotHead, SnapshotPull};
 use super::stopped::Stopped;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::stored::{Digest, Point};

@@ -29,8 +29,7 @@ pub(crate) use message::{
 #[cfg(feature = "internals-for-tests")]
 pub(crate) use message::{count_messages, split};
 pub(crate) use snapshot::{
-    Rows, RowsWriter, SnapshotHead, SnapshotPull, SnapshotRefusal, WireForgotten, WireStamped,
-    snapshot_pull,
+    Rows, RowsWriter, SnapshotHead, SnapshotPull, SnapshotRefusal, WireForgotten, WireStamped, snapshot_pull,
 };
 pub(crate) use stopped::Stopped;
 

@@ -18,8 +18,8 @@ use crate::events::RecordKey;
 use crate::events::StreamStop;
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, GroupId, ReplicaId};
-use crate::stored::{Digest, Head};
 use crate::stored::log::{DELETE, chain, chain_start};
+use crate::stored::{Digest, Head};
 
 const GROUP: GroupId = GroupId(Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10));
 const FRAME_MAX: usize = 1 << 20;
@@ -428,7 +428,9 @@ fn fields_of_messages() -> Vec<(&'static str, String)> {
         ("shown", of(&shown.join(";"))),
         (
             "snapshot_pull",
-            of("1 number of the pull: 9; 3 budget: 1 MiB; 2 longest frame: 300; 1 length of the last key; 3 last key: \"key\""),
+            of(
+                "1 number of the pull: 9; 3 budget: 1 MiB; 2 longest frame: 300; 1 length of the last key; 3 last key: \"key\"",
+            ),
         ),
         ("snapshot_page", of(&rows.join(";"))),
         (
