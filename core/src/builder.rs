@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
@@ -257,6 +257,7 @@ impl<S: Storage> Builder<S> {
         let stop_reason = Arc::new(OnceLock::new());
         let folding = Arc::new(AtomicBool::new(found.besides));
         let overlay = Arc::new(Shown::new(engine.overlay()));
+        let own_commits = Arc::new(AtomicU64::new(engine.own_commits()));
         let manager = TransactionManager::new(Inner {
             store: Arc::downgrade(&store),
             requests: send_request,
@@ -274,6 +275,8 @@ impl<S: Storage> Builder<S> {
             limits,
             projections: projections.clone(),
             adding: Default::default(),
+            own_commits: Arc::clone(&own_commits),
+            waits: AtomicU64::new(0),
         });
         let notices = Some(notices);
         let begun = begin;
@@ -287,6 +290,7 @@ impl<S: Storage> Builder<S> {
             stop_reason,
             folding,
             overlay,
+            own_commits,
         };
         Ok((manager, Driver::new(engine, store, clock, transport, channels, projections)))
     }

@@ -14,6 +14,7 @@ use crate::projection::ProjectionStatus;
 use crate::status::InstallStatus;
 use crate::stored::ForkRow;
 pub use crate::stored::keys::RecordKey;
+use crate::synced::CommitId;
 
 /// An event that an app may want to react to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -347,6 +348,14 @@ pub struct Change {
     pub stamp: Hlc,
     /// The sequence number of the commit in its author's stream.
     pub seq: u64,
+}
+
+impl Change {
+    /// Returns the commit that made the change.
+    #[must_use]
+    pub const fn commit(&self) -> CommitId {
+        CommitId { replica: self.stamp.replica(), seq: self.seq }
+    }
 }
 
 /// The kind of a change.

@@ -282,6 +282,8 @@ mod tests {
             limits: Arc::default(),
             projections: None,
             adding: Default::default(),
+            own_commits: Arc::default(),
+            waits: Default::default(),
         };
         crate::model::decode_bytes::<Bag>(record::value_of(&reads(&inner))).unwrap().items
     }

@@ -46,6 +46,8 @@
 //! | `stop`, `resume` | event, warn and info | `stream`, `reason` | [`Event::Stopped`], [`Event::Resumed`] |
 //! | `projection` | event, debug; warn with debts or a failure | `name`, `state`, `debts` | [`Event::Projection`] |
 //! | `peer up`, `peer down` | event, info | `peer` | the transport says so |
+//! | `synced` | event, info; debug if the time ran out | `outcome`: `level`, `alone` or `not yet`; `with` so many members, so many `away`, so many that `differ`, so many streams `stopped` | [`wait_synced`](TransactionManager::wait_synced) returns |
+//! | `durable` | event, debug | `stream`, `seq`, durable `on` so many members, of `wanted` | [`wait_durable_on`](TransactionManager::wait_durable_on) returns |
 //! | `event` | event, debug; warn for what somebody must mend: refused, restored, damaged, disputed, failed, lost; info for the end of it: accepted, mended | `event` | every other [`Event`] |
 //!
 //! # Words
@@ -69,7 +71,7 @@
 //! | physical time | the time that the device's *wall clock* shows; its *timer* measures waits, [`Clock`] |
 //! | drift | how far a stamp stands ahead of physical time |
 //! | stream | all commits of one replica: 1, 2, 3 … without holes, stamps rising |
-//! | dot | a replica and a sequence number, which together name one commit |
+//! | dot | a replica and a sequence number, which together name one commit, [`CommitId`] |
 //! | place | a sequence number of a stream, with the digest there |
 //! | cause | a commit of another stream that must be applied before a commit, since its author had seen it |
 //! | merge | to make one value of two, for a model that brings its own way, [`Syncable::merge`] |
@@ -174,10 +176,12 @@ mod status;
 mod storage;
 mod stored;
 mod syncable;
+mod synced;
 mod tournament;
 mod transport;
 mod tx;
 mod update;
+mod usage;
 #[cfg(test)]
 mod vectors;
 mod worker;
@@ -210,9 +214,11 @@ pub use storage::{
 };
 pub use stored::FormatError;
 pub use syncable::{DeviceOwned, MODEL_BYTES_MAX, Ownership, RecordId, Shared, SyncId, Syncable};
+pub use synced::{CommitId, DurableOn, PeerLag, Synced, Unsynced};
 pub use syncline_derive::Syncable;
 pub use transport::{Incoming, Transport, TransportError};
 pub use tx::Tx;
 pub use update::Update;
+pub use usage::{Amount, Usage};
 pub use uuid::{self, Uuid};
 pub use worker::{Panicked, Worker};

@@ -131,6 +131,11 @@ pub struct PeerStatus {
     /// minute late if a message is lost, and it is not shown once this store is known to be
     /// [restored](Status::restored).
     pub acknowledged: u64,
+    /// How many commits of each stream that are here the peer is not known to have, in the order of the streams; those of
+    /// which it has all are left out. The own stream is in it as [`acknowledged`](PeerStatus::acknowledged) says. Of
+    /// other streams a member tells a few others at once and everybody within 40 s, and tells nothing where it is reached
+    /// through others alone. Empty for a replica that is no member.
+    pub behind: Vec<(ReplicaId, u64)>,
     /// How many commits the peer is known to have that are missing here: 0 if this replica is as far as the peer.
     pub missing: u64,
     /// Whether the peer says that its store was restored or cloned, so that its acknowledgements do not count.

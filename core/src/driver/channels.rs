@@ -1,19 +1,20 @@
 //! The channels between the driver and its managers, and the store that they share.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 
 use crate::check::LogCheck;
-use crate::engine::{Commit, Ticket};
+use crate::engine::{Commit, Ticket, Wanted};
 use crate::error::{Error, StopReason};
 use crate::events::Notice;
 use crate::ids::{DeviceId, ReplicaId};
 use crate::joined::Work;
 use crate::overlay::Shown;
 use crate::status::Status;
+use crate::synced::{CommitId, DurableOn, Synced};
 
 /// A request of a manager that needs no write, so that the driver answers it also while the store writes.
 #[derive(Debug)]
@@ -25,6 +26,15 @@ pub(crate) enum Control {
     Knock(ReplicaId, oneshot::Sender<Result<DeviceId, Error>>),
     /// Checks the logs here.
     CheckLog(oneshot::Sender<Result<LogCheck, Error>>),
+    /// Asks which members have a commit.
+    DurableOn(CommitId, oneshot::Sender<DurableOn>),
+    /// Waits for all members that are reached, for so many milliseconds. The manager names the call, so that it can take
+    /// it back.
+    WaitSynced(Ticket, u64, oneshot::Sender<Result<Synced, Error>>),
+    /// Waits until a commit is durable on enough members, for so many milliseconds.
+    WaitDurable(Ticket, Wanted, u64, oneshot::Sender<Result<DurableOn, Error>>),
+    /// Takes a call back that waits for members: nobody is there for its answer.
+    Forget(Ticket),
     Shutdown,
 }
 
@@ -54,6 +64,8 @@ pub(crate) struct Channels<S> {
     pub(crate) folding: Arc<AtomicBool>,
     /// What reads show beside the records.
     pub(crate) overlay: Arc<Shown>,
+    /// The sequence number of the last durable commit of this replica. It rises before any caller or subscriber is told.
+    pub(crate) own_commits: Arc<AtomicU64>,
 }
 
 impl<S> Channels<S> {
@@ -85,6 +97,9 @@ pub(crate) struct Callers {
     knocks: HashMap<Ticket, oneshot::Sender<Result<DeviceId, Error>>>,
     checks: HashMap<Ticket, oneshot::Sender<Result<LogCheck, Error>>>,
     next: u64,
+    /// The callers that wait for members, by the tickets that their managers drew.
+    pub(super) synced: HashMap<Ticket, oneshot::Sender<Result<Synced, Error>>>,
+    pub(super) durable: HashMap<Ticket, oneshot::Sender<Result<DurableOn, Error>>>,
 }
 
 impl Callers {
@@ -105,6 +120,24 @@ impl Callers {
         let ticket = self.ticket();
         self.checks.insert(ticket, caller);
         ticket
+    }
+
+    /// Forgets a caller that waited for members.
+    pub(super) fn forget(&mut self, ticket: Ticket) {
+        self.synced.remove(&ticket);
+        self.durable.remove(&ticket);
+    }
+
+    pub(super) fn is_synced(&mut self, ticket: Ticket, answer: Result<Synced, Error>) {
+        if let Some(caller) = self.synced.remove(&ticket) {
+            let _ = caller.send(answer);
+        }
+    }
+
+    pub(super) fn is_durable(&mut self, ticket: Ticket, answer: Result<DurableOn, Error>) {
+        if let Some(caller) = self.durable.remove(&ticket) {
+            let _ = caller.send(answer);
+        }
     }
 
     pub(super) fn knocked(&mut self, ticket: Ticket, device: Result<DeviceId, Error>) {

@@ -285,6 +285,19 @@ fn answer<T>(
             let ticket = callers.await_check(reply);
             engine.handle(line.now(), Input::CheckLog(ticket));
         }
+        Control::DurableOn(commit, reply) => drop(reply.send(engine.durable_on(commit))),
+        Control::WaitSynced(ticket, ms, reply) => {
+            callers.synced.insert(ticket, reply);
+            engine.handle(line.now(), Input::WaitSynced(ticket, ms));
+        }
+        Control::WaitDurable(ticket, wanted, ms, reply) => {
+            callers.durable.insert(ticket, reply);
+            engine.handle(line.now(), Input::WaitDurable(ticket, wanted, ms));
+        }
+        Control::Forget(ticket) => {
+            callers.forget(ticket);
+            engine.handle(line.now(), Input::Forget(ticket));
+        }
         // Closing the channel lets the calls that were sent before still be served.
         Control::Shutdown => requests.close(),
     }

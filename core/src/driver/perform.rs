@@ -32,6 +32,9 @@ impl<S: Storage> Driver<S> {
     pub(super) async fn perform(&mut self, effect: Effect) -> Result<(), StopReason> {
         let Some(open) = self.store.clone() else { return Err(StopReason::DriverDropped) };
         let span = trace::span(self.engine.me(), &effect);
+        if matches!(effect, Effect::Reply(..) | Effect::Notify(_)) {
+            self.channels.own_commits.store(self.engine.own_commits(), Release);
+        }
         match effect {
             Effect::Read(job, keys) => self.begin(span, async move {
                 let values = in_pieces::get_many(&open.store, &keys).await;
@@ -129,6 +132,16 @@ impl<S: Storage> Driver<S> {
             }
             Effect::Checked(ticket, result) => {
                 self.callers.checked(ticket, result);
+                Ok(())
+            }
+            Effect::Synced(ticket, answer) => {
+                trace::synced(self.engine.me(), &answer);
+                self.callers.is_synced(ticket, answer);
+                Ok(())
+            }
+            Effect::Durable(ticket, wanted, answer) => {
+                trace::durable(self.engine.me(), wanted, &answer);
+                self.callers.is_durable(ticket, answer);
                 Ok(())
             }
             Effect::Notify(notice) => {

@@ -4,9 +4,11 @@
 use tracing::{Span, debug, debug_span, info, trace, warn};
 
 use crate::engine::Effect;
+use crate::error::Error;
 use crate::events::Event;
 use crate::ids::ReplicaId;
 use crate::projection::ProjectionState;
+use crate::synced::{DurableOn, Synced};
 
 /// The span around the work of the store for an effect; none for the reads before a write, which are part of no write.
 pub(super) fn span(me: ReplicaId, effect: &Effect) -> Span {
@@ -31,6 +33,30 @@ pub(super) fn peer(me: ReplicaId, peer: ReplicaId, is_up: bool) {
         info!(target: "syncline", replica = %me, %peer, "peer up");
     } else {
         info!(target: "syncline", replica = %me, %peer, "peer down");
+    }
+}
+
+/// A call that waited for all members is answered.
+pub(super) fn synced(me: ReplicaId, answer: &Result<Synced, Error>) {
+    let (outcome, with, away, stopped, differ) = match answer {
+        Ok(Synced::Level { with, away, stopped }) => ("level", with.len(), away.len(), stopped.len(), 0),
+        Ok(Synced::Alone { away }) => ("alone", 0, away.len(), 0, 0),
+        Ok(Synced::NotYet(unsynced)) => ("not yet", 0, 0, 0, unsynced.peers.len()),
+        // The event of the restore was told.
+        Err(_) => return,
+    };
+    if outcome == "not yet" {
+        debug!(target: "syncline", replica = %me, outcome, with, away, stopped, differ, "synced");
+    } else {
+        info!(target: "syncline", replica = %me, outcome, with, away, stopped, differ, "synced");
+    }
+}
+
+/// A call that waited for a commit to be durable on so many members is answered.
+pub(super) fn durable(me: ReplicaId, wanted: usize, answer: &Result<DurableOn, Error>) {
+    if let Ok(durable) = answer {
+        let (stream, seq, on) = (durable.commit.replica, durable.commit.seq, durable.count());
+        debug!(target: "syncline", replica = %me, %stream, seq, on, wanted, "durable");
     }
 }
 

@@ -13,8 +13,10 @@ use crate::ids::{DeviceId, ReplicaId};
 use crate::joined::Joined;
 use crate::projection::{Mended, Settled};
 use crate::storage::{Key, KeyRange, ReadError, ScanLimit, ScanPage, Value, WriteBatch};
+use crate::synced::{DurableOn, Synced};
 
 use super::commit::{Commit, Pen, Received};
+use super::waits::Wanted;
 
 /// Names a call that waits for a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,6 +81,12 @@ pub(crate) enum Input {
     CheckLog(Ticket),
     /// The app wants to add a replica, whose device it will say when it knocks.
     AwaitKnock(Ticket, ReplicaId),
+    /// The app waits until the members are level with this replica, for so many milliseconds.
+    WaitSynced(Ticket, u64),
+    /// The app waits until a commit is durable on enough members, for so many milliseconds.
+    WaitDurable(Ticket, Wanted, u64),
+    /// The app waits no more for members.
+    Forget(Ticket),
     /// No peer can be reached any more.
     Offline,
     /// Time has passed.
@@ -164,6 +172,10 @@ pub(crate) enum Effect {
     Knocked(Ticket, Result<DeviceId, Error>),
     /// Answer a call that asked for a check of the logs.
     Checked(Ticket, Result<LogCheck, Error>),
+    /// Answer a call that waits for the members.
+    Synced(Ticket, Result<Synced, Error>),
+    /// Answer a call that waits for a commit to be durable on so many members.
+    Durable(Ticket, usize, Result<DurableOn, Error>),
     /// Tell the subscribers.
     Notify(Notice),
 }

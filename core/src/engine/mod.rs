@@ -9,7 +9,8 @@
 //! which machine hears of an input, and which one is asked for the next effect. The other chapters of `impl Engine` are
 //! [`lane`] (jobs for the store and their results), [`hear`] (frames of peers), [`asking`] (pulls), [`answer`] (reads for
 //! peers), [`checking`] (the logs here, on demand), [`relaying`] (how far others have acknowledged), [`joining`] (replicas
-//! that want to become members), [`installing`] (a snapshot, once the logs do not reach far enough back), [`asked`] (what the driver asks between two inputs) and [`report`] (the status for the
+//! that want to become members), [`installing`] (a snapshot, once the logs do not reach far enough back), [`waiting`]
+//! (calls that wait for peers), [`asked`] (what the driver asks between two inputs) and [`report`] (the status for the
 //! app).
 //!
 //! | machine | owns |
@@ -26,6 +27,7 @@
 //! | [`acks::Acks`], [`acks::Hellos`] | when to acknowledge, when to say hello |
 //! | [`relays::Relays`] | what peers ask about other members, and what was told of them |
 //! | [`adding::Adding`] | calls that wait for a replica to knock |
+//! | [`waits::Waits`] | calls that wait for peers to have what is here |
 //! | [`writes::Writes`] | the calls of the app, the one write under way, whose turn it is |
 //! | [`upkeep::Upkeep`] | values beside records to fold into them, projections to rebuild |
 //! | [`reads::Reads`] | the reads for peers |
@@ -94,6 +96,8 @@ pub(crate) mod rules;
 mod serve;
 mod stream;
 mod upkeep;
+mod waiting;
+mod waits;
 pub(crate) mod wire;
 mod writes;
 
@@ -142,6 +146,8 @@ use stream::admission::Admitting;
 use stream::inbox::Inbox;
 use stream::{Streams, Told};
 use upkeep::Upkeep;
+use waits::Waits;
+pub(crate) use waits::Wanted;
 use wire::{Capped, Heads, Hello, Stopped, WireClock, WireHead};
 use writes::{Call, Writes};
 
@@ -184,6 +190,7 @@ pub(crate) struct Engine {
     hellos: Hellos,
     relays: Relays,
     adding: Adding,
+    waits: Waits,
     writes: Writes,
     upkeep: Upkeep,
     reads: Reads,
@@ -225,6 +232,9 @@ impl Engine {
             Input::Frame(from, frame) => self.hear(from, frame),
             Input::CheckLog(ticket) => self.check_log(ticket),
             Input::AwaitKnock(ticket, replica) => self.await_knock(ticket, replica),
+            Input::WaitSynced(ticket, ms) => self.wait_synced(ticket, ms),
+            Input::WaitDurable(ticket, wanted, ms) => self.wait_durable(ticket, wanted, ms),
+            Input::Forget(ticket) => self.waits.forget(ticket),
             Input::Offline => {
                 let up: Vec<_> = self.peers.iter().map(|(replica, _)| replica).collect();
                 up.into_iter().for_each(|replica| self.went_down(replica));
@@ -244,6 +254,7 @@ impl Engine {
     /// while this write runs. A check comes before hellos and writes, since it may find that one of them is due.
     pub(crate) fn next_effect(&mut self) -> Option<Effect> {
         if self.effects.is_empty() {
+            self.answer_waits();
             self.resume_streams();
             self.tell_of_joining();
             self.go_on_with_check();
@@ -265,7 +276,7 @@ impl Engine {
 
     /// All machines that depend on time or assert invariants. One list serves timeouts, expiry and checks, so that no
     /// machine is forgotten in one of them.
-    fn machines(&mut self) -> [&mut dyn Machine; 20] {
+    fn machines(&mut self) -> [&mut dyn Machine; 21] {
         [
             &mut self.peers,
             &mut self.streams,
@@ -277,6 +288,7 @@ impl Engine {
             &mut self.hellos,
             &mut self.relays,
             &mut self.adding,
+            &mut self.waits,
             &mut self.writes,
             &mut self.upkeep,
             &mut self.reads,
@@ -331,6 +343,7 @@ impl Engine {
         }
         self.end_late_witness();
         self.end_silent_calls();
+        self.end_late_waits();
     }
 
     // --- what is asked of the machines ------------------------------------------------------------------------------

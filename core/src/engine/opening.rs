@@ -43,6 +43,7 @@ use super::serve::Serving;
 use super::stream::Streams;
 use super::stream::inbox::Inbox;
 use super::upkeep::Upkeep;
+use super::waits::Waits;
 use super::writes::Writes;
 use super::{Action, Commit, Engine, Marks, NewValue, Pen, Rules, Staged};
 
@@ -373,6 +374,7 @@ fn assemble(
         hellos: Hellos::default(),
         relays: Relays::default(),
         adding: Adding::default(),
+        waits: Waits::default(),
         writes: Writes::default(),
         upkeep: Upkeep::new(besides, !context.projected.is_empty()),
         reads: Reads::default(),

@@ -61,17 +61,16 @@ impl Engine {
         let peers: BTreeSet<_> = self.members.ids().chain(self.peers.iter().map(|(peer, _)| peer)).collect();
         let peers = peers.into_iter().filter(|replica| *replica != self.context.me()).map(|replica| {
             let peer = self.peers.get(replica).unwrap_or(&unknown);
-            let word = self.word_on(replica);
-            // A relayed word is a number without a digest: of a store that was restored it may mean what that has lost.
-            let counts = !(word.restored || peer.is_restored() || restored.is_some());
-            let relayed = if counts { word.seq } else { 0 };
+            let known = self.known(replica);
+            let is_member = self.members.get(replica).is_some();
             PeerStatus {
                 replica,
                 connected: peer.is_up(),
                 heard: peer.heard().map(|at| Duration::from_millis(self.now.mono.since(at))),
-                acknowledged: if word.restored { 0 } else { peer.acked_of(self.context.me()).max(relayed) },
+                acknowledged: known.acknowledged_or_relayed(self.context.me()),
+                behind: if is_member { known.behind_in_each() } else { Vec::new() },
                 missing: missing(replica),
-                restored: peer.is_restored() || word.restored,
+                restored: peer.is_restored() || known.is_void(),
                 stranger: peer.calls_us_stranger(),
                 knocks: self.knock_of(replica),
                 pruned: peer.is_pruned(),

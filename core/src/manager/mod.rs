@@ -2,6 +2,7 @@
 
 mod group;
 mod requests;
+mod waiting;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,7 +25,7 @@ use crate::stored::record;
 use crate::syncable::{DeviceOwned, RecordId, Shared, Syncable};
 use crate::update::{Update, update};
 
-pub(crate) use requests::Inner;
+pub(crate) use requests::{Inner, give_way};
 
 /// Commits and reads the records of one store.
 ///

@@ -2,7 +2,7 @@
 
 use std::future::{pending, poll_fn};
 use std::pin::pin;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::Poll;
 use std::time::Duration;
@@ -52,6 +52,10 @@ pub(crate) struct Inner<S> {
     pub(crate) projections: Option<Arc<dyn Projecting<S>>>,
     /// Held while a member is added: two that are added at once would not see each other.
     pub(crate) adding: Mutex<()>,
+    /// The sequence number of the last durable commit of this replica, as the driver tells it.
+    pub(crate) own_commits: Arc<AtomicU64>,
+    /// How many calls have waited for members: each is named by its number.
+    pub(crate) waits: AtomicU64,
 }
 
 /// How often, and how long each time, a call waits for the driver to be run. An app that spawns its driver does so
@@ -60,7 +64,7 @@ const DRIVER_WAITS_MAX: u32 = 30;
 const DRIVER_WAIT: Duration = Duration::from_millis(100);
 
 /// Lets the other futures of the task, and the other tasks, run first.
-async fn give_way() {
+pub(crate) async fn give_way() {
     let mut gone = false;
     poll_fn(|context| {
         if std::mem::replace(&mut gone, true) {
@@ -206,18 +210,18 @@ mod tests {
         manager: TransactionManager<Box<dyn Storage>>,
         queue: Arc<Semaphore>,
         _never_read: mpsc::UnboundedReceiver<(Request<Box<dyn Storage>>, Waiting)>,
-        _never_read_either: mpsc::UnboundedReceiver<Control>,
+        control: mpsc::UnboundedReceiver<Control>,
     }
 
     impl Stopped {
         fn new(closed: watch::Receiver<()>) -> Self {
             let (requests, _never_read) = mpsc::unbounded_channel();
-            let (control, _never_read_either) = mpsc::unbounded_channel();
+            let (send_control, control) = mpsc::unbounded_channel();
             let queue = Arc::new(Semaphore::new(1_000_000));
             let manager = TransactionManager::new(Inner {
                 store: Weak::new(),
                 requests,
-                control,
+                control: send_control,
                 queue: Arc::clone(&queue),
                 notices: broadcast::channel(1).0.downgrade(),
                 closed,
@@ -231,8 +235,10 @@ mod tests {
                 limits: Arc::default(),
                 projections: None,
                 adding: Default::default(),
+                own_commits: Arc::default(),
+                waits: Default::default(),
             });
-            Self { manager, queue, _never_read, _never_read_either }
+            Self { manager, queue, _never_read, control }
         }
     }
 
@@ -259,5 +265,27 @@ mod tests {
         assert!(commit.as_mut().now_or_never().is_none());
         drop(open);
         assert!(matches!(commit.now_or_never(), Some(Err(Error::Stopped(StopReason::Fenced)))));
+    }
+
+    /// Calls that an app gives up would pile up in the engine until their time is over. Method: the channel of a driver, read
+    /// in its place.
+    #[test]
+    fn a_wait_for_members_that_is_dropped_is_taken_back() {
+        let (_open, closed) = watch::channel(());
+        let Stopped { manager, mut control, .. } = Stopped::new(closed);
+        let mut named = || match control.try_recv() {
+            Ok(Control::WaitSynced(ticket, ..) | Control::Forget(ticket)) => Some(ticket),
+            _ => None,
+        };
+        for _ in 0..2 {
+            let mut wait = Box::pin(manager.wait_synced(Duration::from_secs(1)));
+            assert!(wait.as_mut().now_or_never().is_none());
+            let waits = named().expect("it waits");
+            assert_eq!(named(), None);
+            drop(wait);
+            assert_eq!((named(), named()), (Some(waits), None));
+        }
+        drop(manager.wait_synced(Duration::from_secs(1)));
+        assert_eq!(named(), None, "a call that was never polled is none");
     }
 }

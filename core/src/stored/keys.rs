@@ -444,6 +444,14 @@ pub(crate) fn kept(replica: ReplicaId, seq: u64, record: &RecordKey) -> Key {
     [&[KEPT], &replica.as_bytes()[..], &seq.to_be_bytes(), record.as_bytes()].concat()
 }
 
+pub(crate) fn is_log(key: &[u8]) -> bool {
+    key.first() == Some(&LOG)
+}
+
+pub(crate) fn is_record(key: &[u8]) -> bool {
+    key.first().is_some_and(|kind| (SHARED..RECORDS_END).contains(kind))
+}
+
 pub(crate) fn is_kept(key: &[u8]) -> bool {
     key.first() == Some(&KEPT)
 }

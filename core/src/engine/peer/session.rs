@@ -126,6 +126,11 @@ impl Peer {
         self.has.get(&stream).copied().unwrap_or(0)
     }
 
+    /// How much of each stream the peer is known to have.
+    pub(in crate::engine) fn has_of_each(&self) -> impl Iterator<Item = (ReplicaId, u64)> + use<'_> {
+        self.has.iter().map(|(stream, seq)| (*stream, *seq))
+    }
+
     pub(in crate::engine) fn is_restored(&self) -> bool {
         self.restored.is_some()
     }

@@ -13,6 +13,7 @@
 //! | streams that stop | [`forks`], [`stops`], [`restores`], [`refusals`], [`damage`] |
 //! | checks of the logs here, and what they mend | [`checking`], [`mending`] |
 //! | peers that ask and answer | [`pulling`], [`serving`], [`joining`], [`knocking`], [`relaying`], [`slow_links`] |
+//! | calls of the app that wait for peers | [`waiting`] |
 
 mod auditing;
 mod authors;
@@ -50,6 +51,7 @@ mod serving;
 mod sizes;
 mod slow_links;
 mod stops;
+mod waiting;
 mod waiting_for_folds;
 mod world;
 
@@ -70,7 +72,7 @@ use super::wire::{
 };
 use super::{
     Action, Answer, Ask, Commit, Contents, Current, Decision, EFFECTS_MAX, Effect, Engine, Input, JobId,
-    LogEnd, Overlay, Pen, Query, Rules, STREAMS_MAX, Staged, Ticket, Updated, lend_keys, open,
+    LogEnd, Overlay, Pen, Query, Rules, STREAMS_MAX, Staged, Ticket, Updated, Wanted, lend_keys, open,
     read_projections, take_keys_back,
 };
 use crate::check::LogCheck;
@@ -93,6 +95,7 @@ use crate::stored::keys::{self, StoredKey};
 use crate::stored::log::{LogRowWriter, chain, chain_start, digest_check, split_row};
 use crate::stored::{Cause, Digest, Head, LogEntry, ValueRef, digest, record};
 use crate::syncable::{DeviceOwned, Shared, Syncable};
+use crate::synced::{CommitId, DurableOn, Synced};
 use crate::{Rule, audit};
 use authors::*;
 use peers::without;

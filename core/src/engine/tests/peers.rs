@@ -44,6 +44,14 @@ impl World {
         self.settle();
     }
 
+    /// Lets time pass while a write is under way, whose end the test keeps back.
+    pub(super) fn pass_in_write(&mut self, ms: u64) {
+        let open = self.open.take();
+        self.pass(ms);
+        assert!(self.open.is_none(), "one write at a time");
+        self.open = open;
+    }
+
     pub(super) fn tag_name(&self, id: u32) -> Option<String> {
         let stored = self.get(RecordKey::new::<Tag>(&id).into_bytes())?;
         let (header, value) = record::parse(&stored).unwrap();

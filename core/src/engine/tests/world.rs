@@ -18,6 +18,9 @@ pub(super) struct World {
     pub(super) knocked: Vec<(u64, Result<DeviceId, Error>)>,
     /// The answers to calls that asked for a check of the logs.
     pub(super) checked: Vec<(u64, Result<LogCheck, Error>)>,
+    /// The answers to calls that waited for members.
+    pub(super) synced: Vec<(u64, Result<Synced, Error>)>,
+    pub(super) durable: Vec<(u64, Result<DurableOn, Error>)>,
     pub(super) writes: Vec<WriteBatch>,
     /// The frames that were sent, each with its receiver; `None` stands for a broadcast.
     pub(super) sent: Vec<(Option<ReplicaId>, Bytes)>,
@@ -57,6 +60,8 @@ impl World {
             notices: Vec::new(),
             knocked: Vec::new(),
             checked: Vec::new(),
+            synced: Vec::new(),
+            durable: Vec::new(),
             writes: Vec::new(),
             sent: Vec::new(),
             reached: Vec::new(),
@@ -148,6 +153,8 @@ impl World {
                 Effect::Reply(Ticket(ticket), result) => self.replies.push((ticket, result)),
                 Effect::Checked(Ticket(ticket), result) => self.checked.push((ticket, result)),
                 Effect::Knocked(Ticket(ticket), device) => self.knocked.push((ticket, device)),
+                Effect::Synced(Ticket(ticket), answer) => self.synced.push((ticket, answer)),
+                Effect::Durable(Ticket(ticket), _, answer) => self.durable.push((ticket, answer)),
                 Effect::Notify(notice) => self.notices.push(notice),
             }
         }
