@@ -127,7 +127,7 @@ impl Peer {
     }
 
     /// How much of each stream the peer is known to have.
-    pub(in crate::engine) fn has_of_each(&self) -> impl Iterator<Item = (ReplicaId, u64)> + use<'_> {
+    pub(in crate::engine) fn has_of_each(&self) -> impl Iterator<Item = (ReplicaId, u64)> {
         self.has.iter().map(|(stream, seq)| (*stream, *seq))
     }
 
