@@ -6,6 +6,7 @@
 use std::fmt::{Debug, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use syncline::{BoxError, DeviceId, GroupId, Native, Projection, Syncable, TransactionManager};
@@ -122,6 +123,8 @@ async fn what_the_documentation_names_is_told() {
     until("stop replica stream reason").await;
     clock.advance(3_700_000);
     until("resume replica stream").await;
+    let _ = a.wait_synced(Duration::ZERO).await.unwrap();
+    let _ = a.wait_durable_on(1, a.last_commit().unwrap(), Duration::ZERO).await.unwrap();
     network.disconnect(a.replica(), b.replica());
     a.commit(word(3, "pulled")).await.unwrap();
     network.heal();
@@ -132,6 +135,8 @@ async fn what_the_documentation_names_is_told() {
         "commit replica stream seq changes",
         "peer up replica peer",
         "peer down replica peer",
+        "synced replica outcome with away stopped differ",
+        "durable replica stream seq on wanted",
     ] {
         until(what).await;
     }

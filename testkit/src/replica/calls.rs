@@ -1,13 +1,19 @@
 //! Calls that could only wait for ever, and changes that the app decides when it sees the record.
 
+use std::time::Duration;
+
 use futures::FutureExt as _;
 use futures::future::join;
-use syncline::{Error, StopReason, Storage, TransactionManager, Update};
+use syncline::{CommitId, Error, StopReason, Storage, TransactionManager, Update};
 use syncline_backends::MemoryStorage;
 
 use super::app::{DEVICE, REPLICA, ask, assert_whole, drain, open_store, run_on};
 use crate::Fixture;
 use crate::models::{Note, note};
+
+/// The first commit of the replica.
+const COMMIT: CommitId = CommitId { replica: REPLICA, seq: 1 };
+const LONG: Duration = Duration::from_secs(60);
 
 /// The answers of the first poll to every call that waits for the driver.
 pub(crate) fn first_answers<S: Storage>(
@@ -21,6 +27,12 @@ pub(crate) fn first_answers<S: Storage>(
         ("change", library.change(9, changed).now_or_never().map(|done| done.map(drop))),
         ("batch", library.commit_batch(|batch| Ok(batch.put(&note(9, "lost"))?)).now_or_never()),
         ("status", library.status().now_or_never().map(|status| status.map(drop))),
+        ("durable", library.durable_on(COMMIT).now_or_never().map(|durable| durable.map(drop))),
+        (
+            "wait for a commit",
+            library.wait_durable_on(2, COMMIT, LONG).now_or_never().map(|done| done.map(drop)),
+        ),
+        ("wait for all", library.wait_synced(LONG).now_or_never().map(|done| done.map(drop))),
         ("release", library.release_held(REPLICA).now_or_never()),
         ("member", library.add_member_on(REPLICA, DEVICE).now_or_never()),
         ("shutdown", library.shutdown().now_or_never()),
@@ -80,6 +92,9 @@ pub async fn a_driver_that_nobody_runs_is_reported<F: Fixture>(fixture: &F) {
         library.update(9, |_| Ok(note(9, "lost"))).await.map(drop),
         library.commit_batch(|batch| Ok(batch.put(&note(9, "lost"))?)).await,
         library.status().await.map(drop),
+        library.durable_on(COMMIT).await.map(drop),
+        library.wait_durable_on(2, COMMIT, LONG).await.map(drop),
+        library.wait_synced(LONG).await.map(drop),
         library.release_held(REPLICA).await,
         library.add_member(REPLICA).await,
         library.add_member_on(REPLICA, DEVICE).await,

@@ -799,6 +799,17 @@ pub(crate) const PROPERTIES: &[Property] = &[
         proof: Tests(&[]),
     },
     Property {
+        id: "Y23",
+        says: "A call that waits until a commit is on enough members, or until all that are connected are level, returns with \
+               the word or the write that brings the last of it, and never before; with the end of its time it says what \
+               is missing where. It waits neither for a member that is away nor for what is committed after it.",
+        method: "Whole replicas whose members are cut off, go, come, join and are restored while a call waits; frame by frame.",
+        catches: "An answer from commits that were received and are not durable; a wait that never ends beside a writer; \
+                  acknowledgements of a restored store that count; calls that were dropped and pile up.",
+        limits: "A commit of a member whose message was lost is not known until the member's next hello.",
+        proof: Tests(&[]),
+    },
+    Property {
         id: "B1",
         says: "Every queue has a cap in bytes or items, whatever callers and peers do.",
         method: "Floods, callers that outrun the store, peers that send more than they should.",
