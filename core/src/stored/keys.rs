@@ -456,10 +456,6 @@ pub(crate) fn is_kept(key: &[u8]) -> bool {
     key.first() == Some(&KEPT)
 }
 
-pub(crate) fn is_log(key: &[u8]) -> bool {
-    key.first() == Some(&LOG)
-}
-
 pub(crate) fn is_head(key: &[u8]) -> bool {
     key.first() == Some(&HEAD)
 }
