@@ -207,7 +207,7 @@ pub use manager::TransactionManager;
 pub use member::{Member, MemberState};
 pub use model::{decode_bytes as decode, encode_bytes as encode};
 pub use projection::{Debt, Projection, ProjectionState, ProjectionStatus};
-pub use status::{InstallStatus, PeerStatus, Status, StreamStatus};
+pub use status::{FloorHolder, InstallStatus, PeerStatus, Status, StreamStatus};
 pub use storage::{
     BoxError, Entry, GET_KEYS_MAX, Key, KeyRange, ReadError, ScanLimit, ScanMeter, ScanPage, Storage,
     StoreLimits, Value, Visitor, WriteBatch, WriteError, WriteOp,

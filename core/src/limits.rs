@@ -55,6 +55,13 @@ pub struct Limits {
     /// where the link is slow. A peer that has not acknowledged so many bytes of commits gets no more of them live, and
     /// pulls them. Default 1 MiB.
     pub page_bytes_max: usize,
+    /// How many log entries are kept at most, those of all streams together. Beyond it the oldest go, though a member may lack
+    /// them: that one gets a snapshot instead. An own commit stays until a peer has acknowledged it, and deletes are
+    /// remembered as long as ever. Default: no limit, entries stay until every member has acknowledged them.
+    pub retain_entries_max: usize,
+    /// The same for the bytes of log entries and of the values that are kept for them. They are estimated, from the entries that
+    /// were written last. Default: no limit.
+    pub retain_bytes_max: usize,
     /// The most replicas of a group, past members included. Default 256.
     pub members_max: usize,
     /// How far a stamp may stand ahead of physical time, in milliseconds. Default 5 minutes.
@@ -78,6 +85,8 @@ impl Default for Limits {
             event_commits_max: 1024,
             frame_bytes_max: 32 * MIB,
             page_bytes_max: MIB,
+            retain_entries_max: usize::MAX,
+            retain_bytes_max: usize::MAX,
             members_max: 256,
             max_drift_ms: 5 * 60 * 1000,
             max_jump_ms: 60 * 1000,

@@ -95,6 +95,9 @@ pub struct StreamStatus {
     pub commits: u64,
     /// The floor of the stream: the sequence number up to which its log has been pruned here.
     pub pruned: u64,
+    /// The member that is behind all others in the stream, if it is behind this replica: commits that it may lack are not
+    /// [pruned](StreamStatus::pruned). Of several, the one that has been there for the longest time.
+    pub held_by: Option<FloorHolder>,
     /// Why the stream stopped here; `None` if it goes on.
     pub stopped: Option<StreamStop>,
     /// The first place at which the log of the stream was found damaged in this store since it was opened, and that was not
@@ -108,6 +111,18 @@ pub struct StreamStatus {
     /// The proof that the stream has two histories, if it has; of the own stream, the proof that this store was
     /// restored or cloned.
     pub fork: Option<Fork>,
+}
+
+/// A member that may lack commits, so that the log keeps them for it. See [`StreamStatus::held_by`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FloorHolder {
+    /// The member. It may be one that was never heard of: [`PeerStatus::heard`] says so, until the store is opened again.
+    pub member: ReplicaId,
+    /// How long ago it acknowledged more of the stream, by the timer; the time since the opening, if it did not since.
+    pub since: Duration,
+    /// How many of the commits that are here it has not acknowledged.
+    pub commits: u64,
 }
 
 /// The status of a peer: another replica, as this one knows it.

@@ -93,7 +93,7 @@ fn plans_that_failed_once_pass() {
 
 /// The engine test that shows what breaks without a rule, with the history written out: such a rule matters against a
 /// hostile peer, in a group without a transport, or for how fast a link is used. All other rules are broken by a plan.
-const WRITTEN_OUT: [(&str, &str); 17] = [
+const WRITTEN_OUT: [(&str, &str); 22] = [
     ("prune", "every_history_leaves_a_whole_store"),
     ("groups_are_checked", "a_frame_of_a_stranger_or_of_another_group_changes_nothing"),
     ("peers_are_members", "a_frame_of_a_stranger_or_of_another_group_changes_nothing"),
@@ -111,6 +111,11 @@ const WRITTEN_OUT: [(&str, &str); 17] = [
     ("resume_needs_cover", "a_peer_that_lacks_something_of_a_snapshot_begins_it_anew"),
     ("absence_needs_cover", "what_only_the_receiver_has_stays_when_a_snapshot_lacks_it"),
     ("takes_forgotten", "an_install_takes_over_the_stamps_that_its_sender_has_forgotten"),
+       ("prunes_by_acks", "the_log_that_every_member_has_goes"),
+    ("acks_are_compared", "an_acknowledgement_of_another_history_does_not_count"),
+    ("ack_needs_cover", "a_tombstone_waits_for_members_that_its_holders_know"),
+    ("tombstones_wait_for_their_log", "a_tombstone_goes_after_its_log"),
+    ("members_never_heard_count", "a_member_never_heard_of_holds_the_log"),
 ];
 
 /// A rule that no plan breaks has a test of the engine that switches it off.
@@ -157,7 +162,8 @@ fn without_a_rule_some_history_breaks() {
         higher_stamp_wins epochs_are_kept_apart values_are_kept unmerged_lies_beside joiner_waits
         restores_are_noticed acks_of_restored_are_void acks_are_durable pulls_exclude served_rows_are_checked
         accusers_show pages_follow_the_link live_follows staged need_tail resume_needs_cover absence_needs_cover
-        takes_forgotten
+        takes_forgotten prunes_by_acks acks_are_compared ack_needs_cover
+        tombstones_wait_for_their_log members_never_heard_count
     );
     let written_out: BTreeMap<_, _> = WRITTEN_OUT.into_iter().collect();
     let mut unbroken = Vec::new();

@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use super::{Audit, Rule};
 use crate::hlc::Hlc;
 use crate::ids::ReplicaId;
+use crate::member::Member;
 use crate::pages::PAGE_ENTRIES;
 use crate::storage::{Entry, Key, ReadError};
-use crate::stored::keys::{self, StoredKey};
+use crate::stored::keys::{self, RecordKey, StoredKey};
 use crate::stored::log::{chain, chain_start, digest_check, split_row};
-use crate::stored::{Cause, Digest, Head, LogEntry, Reference, ValueRef, digest, record};
+use crate::stored::{Cause, Digest, Head, LogEntry, Pruned, Reference, ValueRef, digest, record};
+use crate::syncable::Syncable;
 
 impl Audit<'_> {
     pub(super) async fn check_log(&mut self, replica: ReplicaId, head: Head) -> Result<(), ReadError> {
@@ -136,7 +138,12 @@ impl Audit<'_> {
         let Reference { record: key, value, epoch } = reference;
         let what = || format!("record {key} of commit {seq} of {}", stamp.replica());
         let Some(stored) = stored else {
-            self.report(Rule::RecordFollowsLog, format!("{} is missing", what()));
+            if !self.may_be_forgotten(key, *epoch, stamp) {
+                self.report(Rule::RecordFollowsLog, format!("{} is missing", what()));
+            } else if let Some(ValueRef { digest: expected, .. }) = value {
+                let kept = self.get(keys::kept(stamp.replica(), seq, key)).await?;
+                self.check_kept_value(kept, expected, what);
+            }
             return Ok(());
         };
         // `check_keys` has already reported a record that cannot be read.
@@ -176,6 +183,15 @@ impl Audit<'_> {
             self.check_kept_value(kept, expected, what);
         }
         Ok(())
+    }
+
+    /// Whether a record that a commit changed may be absent: it was deleted by a commit whose log is gone, and the tombstone was
+    /// dropped. A member never goes. Of a model with its own merge, what was dropped is known.
+    fn may_be_forgotten(&self, key: &RecordKey, epoch: Option<Hlc>, stamp: Hlc) -> bool {
+        let dropped =
+            epoch.is_none_or(|epoch| self.forgotten.get(key.model()).is_some_and(|last| *last > epoch));
+        let lacks = Pruned::of(&self.heads).may_lack(stamp);
+        key.model() != Member::SYNC_MODEL && lacks && dropped
     }
 
     pub(super) fn check_kept_value(

@@ -55,7 +55,8 @@ pub enum Rule {
     Chain,
     /// The causes of every commit of the log are here too.
     CausesAreHere,
-    /// A record stands at or above every commit of the log that changes it.
+    /// A record stands at or above every commit of the log that changes it. It may be absent if another stream, whose log is gone,
+    /// may have deleted it.
     RecordFollowsLog,
     /// A record whose commit is still in the log is named by that commit, with the same stamp and epoch.
     LogExplainsRecord,
@@ -78,6 +79,7 @@ pub async fn audit(storage: &dyn Storage) -> Vec<Violation> {
         heads: BTreeMap::new(),
         group: None,
         clock: None,
+        forgotten: BTreeMap::new(),
         named: BTreeMap::new(),
         members: BTreeMap::new(),
         violations: Vec::new(),
@@ -93,6 +95,8 @@ struct Audit<'a> {
     heads: BTreeMap<ReplicaId, Head>,
     group: Option<GroupId>,
     clock: Option<Hlc>,
+    /// The highest stamp or epoch that was forgotten of each model with its own merge.
+    forgotten: BTreeMap<String, Hlc>,
     /// For each stream, how many changes of its log wrote the record that is stored now.
     named: BTreeMap<ReplicaId, u64>,
     /// The record of each member.
@@ -209,6 +213,7 @@ impl<'a> Audit<'a> {
                         let what = format!("the forgotten stamp of {name}");
                         if let Some(stamp) = self.note(forgotten_from_value(value), &what) {
                             self.check_clock(stamp, || what.clone());
+                            self.forgotten.insert(name, stamp);
                         }
                     }
                     Some(StoredKey::Projection(name)) => {

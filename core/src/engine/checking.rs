@@ -134,6 +134,13 @@ impl Engine {
     pub(super) fn begin_mend(&mut self) {
         self.checks.begin_write();
         match self.checks.mend() {
+            // What is damaged was pruned meanwhile: it must not come back.
+            Some(((stream, seq), Mend::Row { .. } | Mend::Values(..)))
+                if seq <= self.ledger.head(stream).floor =>
+            {
+                self.mend_written(true);
+                self.begin_write();
+            }
             Some(((stream, seq), Mend::Row { previous, entry })) => {
                 let mut batch = WriteBatch::new();
                 batch.put(keys::log(stream, seq), log::row(previous, entry));

@@ -21,7 +21,7 @@ use crate::ids::ReplicaId;
 use crate::storage::{Entry, ScanLimit, ScanPage, Value};
 use crate::stored::keys::{self, StoredKey};
 use crate::stored::log::{chain, split_row};
-use crate::stored::{Digest, Head, LogEntry, Point};
+use crate::stored::{Digest, Head, LogEntry, Point, Pruned};
 
 use super::Machine;
 use super::backoff::after;
@@ -471,7 +471,7 @@ impl Walk {
             if self.rows.is_empty() {
                 break;
             }
-            self.begin_group((kept_of, ledger.kept_up_to()));
+            self.begin_group(ledger, (kept_of, ledger.kept_up_to()));
         }
         let Head { floor, floor_digest, .. } = ledger.head(self.stream);
         if self.ended {
@@ -547,7 +547,7 @@ impl Walk {
     }
 
     /// Looks for the values of the next rows, as many as fit into memory.
-    fn begin_group(&mut self, own_kept: (ReplicaId, u64)) {
+    fn begin_group(&mut self, ledger: &Ledger, own_kept: (ReplicaId, u64)) {
         let (mut group, mut bytes) = (Vec::new(), 0_usize);
         while let Some(row) = self.rows.front() {
             bytes = bytes.saturating_add(row.bytes());
@@ -556,7 +556,8 @@ impl Walk {
             }
             group.extend(self.rows.pop_front());
         }
-        let values = Values::new(group.clone(), own_kept, Care::Records);
+        let pruned = Pruned::of(ledger.heads());
+        let values = Values::new(group.clone(), own_kept, Care::Records).lacking(pruned);
         self.group = Some((group, values));
     }
 

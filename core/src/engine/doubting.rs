@@ -252,6 +252,7 @@ impl Engine {
                 } else if looked.damaged.is_none() {
                     // The row of the peer is damaged here: the stream never had this digest.
                     self.peers.forget_ack(peer, stream);
+                    self.quorum.forget_open(peer, stream);
                 }
             }
         }

@@ -165,6 +165,7 @@ impl Engine {
         // Ask again now and then for what the peer could not serve: its log may have been mended.
         self.damages.forget_ends(from);
         if self.peers.greeted(from, hello.session) {
+            self.quorum.greets(from);
             self.doubts.forget(from, true);
             self.end_late_witness();
             self.peers.owe(from, |owed| owed.hello = true);
@@ -184,6 +185,7 @@ impl Engine {
             // store is opened again.
             let void = self.context.rules.acks_of_restored_are_void;
             if self.peers.was_restored(from, self.now.mono, void) && void {
+                self.quorum.was_restored(from);
                 self.rows.peer(from);
                 self.rows.flush();
             }
@@ -194,6 +196,7 @@ impl Engine {
         self.hear_relayed(&hello.relayed);
         self.hear_unheard(from, hello);
         self.hear_heads(from, &hello.heads);
+        self.note_hello(from, hello);
         self.compare_places(from, &hello.heads);
         self.checks.greeted(from);
     }
@@ -214,6 +217,17 @@ impl Engine {
                 self.peers.owe(from, |owed| owed.regressed = Some(head));
             }
             return;
+        }
+        // The log up to the floor is gone, and the floor itself says what its last commit was.
+        let is_floor = |stream: &ReplicaId, point: &Point| {
+            let head = self.ledger.head(*stream);
+            (head.floor, head.floor_digest) == (point.seq, point.digest)
+        };
+        let floor =
+            peer.acked_points().iter().find(|(stream, point)| less(stream, point) && is_floor(stream, point));
+        if let Some((stream, Point { seq, digest })) = floor {
+            let head = WireHead { stream: *stream, seq: *seq, digest: *digest };
+            return self.peers.owe(from, |owed| owed.regressed = Some(head));
         }
         // A place that is not here cannot be checked, and others have it.
         let is_here = |stream: &ReplicaId, point: &Point| {
@@ -282,6 +296,7 @@ impl Engine {
                 && self.peers.acked(from, head.stream, head.point(), any)
             {
                 self.rows.peer(from);
+                self.note_acked(from, head.stream, head.point());
                 self.relays.moved(head.stream, from, self.now.mono);
             }
         }

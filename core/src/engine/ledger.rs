@@ -57,6 +57,11 @@ impl Ledger {
         self.heads.get(&stream).copied().unwrap_or_else(|| Head::start(self.group, stream))
     }
 
+    /// The replica that has the ledger.
+    pub(super) fn me(&self) -> ReplicaId {
+        self.me
+    }
+
     /// The head of the own stream.
     pub(crate) fn own(&self) -> Head {
         self.head(self.me)
@@ -168,6 +173,17 @@ impl Ledger {
     /// The head of a stream whose log begins behind `floor`.
     pub(super) fn begins_at(&self, stream: ReplicaId, floor: Point) -> Head {
         Head { floor: floor.seq, floor_digest: floor.digest, ..self.head(stream) }
+    }
+
+    /// Takes note that the log of a stream begins behind `floor`, once that is durable.
+    pub(super) fn prune(&mut self, stream: ReplicaId, floor: Point) {
+        if let Some(head) = self.heads.get_mut(&stream) {
+            debug_assert!(
+                (head.floor + 1..=head.seq).contains(&floor.seq),
+                "{stream}: {floor:?} in {head:?}"
+            );
+            (head.floor, head.floor_digest) = (floor.seq, floor.digest);
+        }
     }
 
     /// Lets the next own commit rest on nothing of a stream, since its head is damaged.

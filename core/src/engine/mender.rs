@@ -13,7 +13,7 @@ use crate::storage::{Value, WriteBatch};
 use crate::stored::keys;
 use crate::stored::log::split_row;
 use crate::stored::record::{self, Header, Merged};
-use crate::stored::{LogEntry, Reference};
+use crate::stored::{LogEntry, Pruned, Reference};
 
 use super::ledger::Ledger;
 
@@ -106,6 +106,10 @@ impl<'a> Mender<'a> {
         // A put that is kept is not in its record; if that cannot be read, it is another damage.
         if change.value.is_some() && change.kept.is_some() {
             return change.header.is_none_or(|header| !header.holds(self.stream, self.seq));
+        }
+        if change.held.is_none() && Pruned::of(self.ledger.heads()).may_lack(self.entry.stamp) {
+            // The record may have been deleted and forgotten: it must not come back.
+            return true;
         }
         let Some(header) = change.header.filter(|header| !header.holds(self.stream, self.seq)) else {
             return false;

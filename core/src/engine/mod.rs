@@ -9,8 +9,9 @@
 //! which machine hears of an input, and which one is asked for the next effect. The other chapters of `impl Engine` are
 //! [`lane`] (jobs for the store and their results), [`hear`] (frames of peers), [`asking`] (pulls), [`answer`] (reads for
 //! peers), [`checking`] (the logs here, on demand), [`relaying`] (how far others have acknowledged), [`joining`] (replicas
-//! that want to become members), [`installing`] (a snapshot, once the logs do not reach far enough back), [`waiting`]
-//! (calls that wait for peers), [`asked`] (what the driver asks between two inputs) and [`report`] (the status for the
+//! that want to become members), [`installing`] (a snapshot, once the logs do not reach far enough back), [`pruning`]
+//! (logs and tombstones that every member has), [`waiting`] (calls that wait for peers), [`asked`] (what the driver asks
+//! between two inputs) and [`report`] (the status for the
 //! app).
 //!
 //! | machine | owns |
@@ -38,6 +39,10 @@
 //! | [`serve::Serving`] | pulls to answer, places to compare |
 //! | [`install::Install`] | a snapshot that is being installed: its stage, and how far it is |
 //! | [`pins::Pins`] | how far back the log is needed by the snapshots that are served |
+//! | [`quorum::Quorum`] | how far each member has acknowledged each stream, as far as that lets anything be pruned |
+//! | [`pruner::Pruner`] | which logs are pruned next, and how much of them at once |
+//! | [`retention::Retention`] | how much of the logs is kept at most |
+//! | [`tombstones::Tombstones`] | the walk that drops the tombstones that no member needs |
 //! | [`rows::Rows`] | rows of peers and forks that ride on any write |
 //!
 //! A fact that can be derived is asked for, not pushed: whenever no effect is left, [`Engine::next_effect`] asks in one
@@ -81,11 +86,15 @@ mod opening;
 mod peer;
 mod pins;
 mod portion;
+mod pruner;
+mod pruning;
 mod pull;
+mod quorum;
 mod reads;
 mod relaying;
 mod relays;
 mod report;
+mod retention;
 mod ring;
 mod rows;
 #[cfg_attr(
@@ -95,6 +104,7 @@ mod rows;
 pub(crate) mod rules;
 mod serve;
 mod stream;
+mod tombstones;
 mod upkeep;
 mod waiting;
 mod waits;
@@ -132,10 +142,13 @@ pub(crate) use opening::{Ask, Contents, open, read_projections};
 use peer::{Owed, Peer, Peers};
 use pins::Pins;
 use portion::Portion;
+use pruner::Pruner;
 use pull::Puller;
+use quorum::Quorum;
 use reads::Reads;
 use relaying::others;
 use relays::Relays;
+use retention::Retention;
 use ring::Ring;
 use rows::Rows;
 
@@ -145,6 +158,7 @@ use serve::Serving;
 use stream::admission::Admitting;
 use stream::inbox::Inbox;
 use stream::{Streams, Told};
+use tombstones::Tombstones;
 use upkeep::Upkeep;
 use waits::Waits;
 pub(crate) use waits::Wanted;
@@ -201,6 +215,10 @@ pub(crate) struct Engine {
     checks: Checks,
     install: Install,
     pins: Pins,
+    quorum: Quorum,
+    pruner: Pruner,
+    tombstones: Tombstones,
+    retention: Retention,
     rows: Rows,
     /// Both clocks, as read for the last input.
     now: Now,
@@ -276,7 +294,7 @@ impl Engine {
 
     /// All machines that depend on time or assert invariants. One list serves timeouts, expiry and checks, so that no
     /// machine is forgotten in one of them.
-    fn machines(&mut self) -> [&mut dyn Machine; 21] {
+    fn machines(&mut self) -> [&mut dyn Machine; 24] {
         [
             &mut self.peers,
             &mut self.streams,
@@ -298,6 +316,9 @@ impl Engine {
             &mut self.checks,
             &mut self.install,
             &mut self.pins,
+            &mut self.quorum,
+            &mut self.pruner,
+            &mut self.tombstones,
             &mut self.rows,
         ]
     }
@@ -378,6 +399,9 @@ impl Engine {
         if due == HelloReason::Time {
             // Store the acknowledgements of peers in this rhythm too: a write for each of them would cost too much.
             self.rows.flush();
+            // A log may wait for what no message tells, such as the end of a doubt.
+            let streams: Vec<_> = self.ledger.heads().keys().copied().collect();
+            self.floors_may_rise(streams);
         }
         self.relays.names_anew();
         for replica in self.members_up() {

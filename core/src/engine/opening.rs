@@ -35,13 +35,17 @@ use super::members::Members;
 use super::peer::Peers;
 use super::pins::Pins;
 use super::portion::Portion;
+use super::pruner::Pruner;
 use super::pull::Puller;
+use super::quorum::Quorum;
 use super::reads::Reads;
 use super::relays::Relays;
+use super::retention::Retention;
 use super::rows::Rows;
 use super::serve::Serving;
 use super::stream::Streams;
 use super::stream::inbox::Inbox;
+use super::tombstones::Tombstones;
 use super::upkeep::Upkeep;
 use super::waits::Waits;
 use super::writes::Writes;
@@ -167,10 +171,11 @@ pub(crate) fn open(
     })
     .map_err(format)?
     {
-        let mut acked = peer_from_value(value).map_err(format)?;
+        let (mut acked, covered) = peer_from_value(value).map_err(format)?;
         // An acknowledgement of commits that do not exist is damaged. It would stand for ever, since none ever falls.
         let own = engine.ledger.own().seq;
         acked.retain(|stream, point| *stream != identity.replica || point.seq <= own);
+        engine.quorum.remember(replica, &acked, &covered);
         engine.peers.remember(replica, acked);
     }
     for (stream, value) in named(&found.forks, "a fork's key", |key| match key {
@@ -191,6 +196,8 @@ pub(crate) fn open(
     if let Some(row) = &found.install {
         open_install(&mut engine, &mut batch, row, found).map_err(format)?;
     }
+    let streams: Vec<_> = engine.ledger.heads().keys().copied().collect();
+    engine.floors_may_rise(streams);
     Ok((engine, batch))
 }
 
@@ -385,6 +392,10 @@ fn assemble(
         checks: Checks::default(),
         install: Install::default(),
         pins: Pins::default(),
+        quorum: Quorum::opened(now.mono),
+        pruner: Pruner::opened(now.mono),
+        retention: Retention::default(),
+        tombstones: Tombstones::opened(now.mono, context.rules.prunes_by_acks),
         rows: Rows::default(),
         last_reading: now.wall.as_ref().ok().map(|wall| (*wall, now.mono)),
         now,

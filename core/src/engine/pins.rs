@@ -45,7 +45,6 @@ impl Pins {
         }
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "pruning asks for it"))]
     /// Ends the pins of the peers that have installed: by what a peer acknowledged of a stream, `acked` says so.
     pub(super) fn end(&mut self, acked: impl Fn(ReplicaId, ReplicaId) -> u64) {
         self.0.retain(|peer, pin| {
@@ -53,7 +52,6 @@ impl Pins {
         });
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "pruning asks for it"))]
     /// For each stream, the place behind which the log is needed.
     pub(super) fn needed(&self) -> BTreeMap<ReplicaId, u64> {
         let mut needed = BTreeMap::new();

@@ -39,6 +39,7 @@ impl Engine {
                 device: self.members.device_of(replica),
                 commits: head.seq,
                 pruned: head.floor,
+                held_by: self.held_by(replica),
                 stopped: self.streams.stop_of(replica).cloned(),
                 damaged: self.damages.first(replica),
                 disputed: self

@@ -64,6 +64,16 @@ pub struct Rules {
     pub absence_needs_cover: bool,
     /// An install takes over the highest tombstone stamps that its sender has dropped.
     pub takes_forgotten: bool,
+    /// The logs that every member has acknowledged are pruned, and then their tombstones.
+    pub prunes_by_acks: bool,
+    /// An acknowledgement counts only where its digest is the one here.
+    pub acks_are_compared: bool,
+    /// An acknowledgement lets a tombstone go only once every head of its hello is here too.
+    pub ack_needs_cover: bool,
+    /// A tombstone goes only after its log.
+    pub tombstones_wait_for_their_log: bool,
+    /// A member that was never heard of has acknowledged nothing.
+    pub members_never_heard_count: bool,
 }
 
 impl Rules {
@@ -99,6 +109,12 @@ impl Rules {
         resume_needs_cover: true,
         absence_needs_cover: true,
         takes_forgotten: true,
+        // Without snapshots no replica could join a group whose log was pruned.
+        prunes_by_acks: false,
+        acks_are_compared: true,
+        ack_needs_cover: true,
+        tombstones_wait_for_their_log: true,
+        members_never_heard_count: true,
     };
 }
 

@@ -117,6 +117,11 @@ impl Upkeep {
         self.fold.as_ref().map(|fold| fold.records)
     }
 
+    /// Whether a projection may be incomplete, or owe a record.
+    pub(super) fn mends(&self) -> bool {
+        self.mends
+    }
+
     /// Whether there is a step to do now.
     pub(super) fn waits(&self) -> bool {
         let folds = self.fold.is_some() && self.backoff.is_over();

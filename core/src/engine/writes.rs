@@ -51,6 +51,8 @@ pub(super) enum Doing {
     ReadingMend(Vec<Option<Value>>),
     /// Writing the values of a mended commit together with their projections.
     MendingProjected,
+    /// Reading rows or records of which some may be dropped.
+    Pruning,
     /// Making or filling a projection, or paying debts of one.
     Mending,
     /// Reading or writing for a snapshot that is being installed.
@@ -69,6 +71,8 @@ pub(super) enum Source {
     Fold,
     /// Rows and values that mend the log.
     Mend,
+    /// Logs and tombstones that are dropped.
+    Prune,
 }
 
 /// The parties that write.

@@ -26,6 +26,7 @@
 //! A record does not hold the digest of its value: the digest is in the log as long as it is needed, and can be
 //! computed from the value. With values of 200 bytes the digests would be a sixth of the disk.
 
+mod absent;
 mod install;
 pub(crate) mod keys;
 pub(crate) mod log;
@@ -34,6 +35,7 @@ mod rows;
 #[cfg(test)]
 mod vectors;
 
+pub(crate) use absent::Pruned;
 pub(crate) use install::{Counts, InstallRow, Phase};
 pub(crate) use log::{Cause, LogEntry, Reference, ValueRef};
 pub(crate) use rows::{

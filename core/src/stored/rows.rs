@@ -168,30 +168,37 @@ pub(crate) struct Point {
     pub(crate) digest: Digest,
 }
 
-/// Makes the row of a peer: how far it has acknowledged each stream.
-pub(crate) fn peer_value(acked: &BTreeMap<ReplicaId, Point>) -> Value {
+/// Makes the row of a peer: how far it has acknowledged each stream, and how far with hellos that are covered.
+pub(crate) fn peer_value(acked: &BTreeMap<ReplicaId, Point>, covered: impl Fn(ReplicaId) -> u64) -> Value {
     let mut out = vec![FORMAT];
     for (replica, Point { seq, digest }) in acked {
         out.extend_from_slice(replica.as_bytes());
         out.extend_from_slice(&seq.to_be_bytes());
         out.extend_from_slice(digest);
+        out.extend_from_slice(&covered(*replica).min(*seq).to_be_bytes());
     }
     out
 }
 
+/// The row of a peer: how far it has acknowledged each stream, and how far with hellos that are covered.
+pub(crate) type PeerRow = (BTreeMap<ReplicaId, Point>, BTreeMap<ReplicaId, u64>);
+
 /// Reads the row of a peer.
-pub(crate) fn peer_from_value(value: &[u8]) -> Result<BTreeMap<ReplicaId, Point>, FormatError> {
+pub(crate) fn peer_from_value(value: &[u8]) -> Result<PeerRow, FormatError> {
     let mut reader = Reader::new("a peer's row", value)?;
-    let mut acked = BTreeMap::new();
+    let (mut acked, mut covered) = PeerRow::default();
     while reader.remaining() > 0 {
         let replica = ReplicaId::from_bytes(reader.array()?);
         let point = Point { seq: reader.u64()?, digest: reader.array()? };
-        if acked.last_key_value().is_some_and(|(last, _)| *last >= replica) || point.seq == 0 {
+        let covers = reader.u64()?;
+        let is_next = acked.last_key_value().is_none_or(|(last, _)| *last < replica);
+        if !is_next || point.seq == 0 || covers > point.seq {
             return Err(reader.damaged());
         }
         acked.insert(replica, point);
+        covered.insert(replica, covers);
     }
-    Ok(acked)
+    Ok((acked, covered))
 }
 
 /// The row of a fork: what proves that a stream has two histories, or for the own stream that this store was restored. The
@@ -379,8 +386,15 @@ mod tests {
         golden.extend(1..=16);
         golden.extend([0, 0, 0, 0, 0, 0, 0, 9]);
         golden.extend([0xcc; 32]);
-        assert_eq!(peer_value(&acked), golden);
-        assert_eq!(peer_from_value(&golden).unwrap(), acked);
+        golden.extend([0, 0, 0, 0, 0, 0, 0, 7]);
+        assert_eq!(peer_value(&acked, |_| 7), golden);
+        assert_eq!(peer_from_value(&golden).unwrap(), (acked.clone(), BTreeMap::from([(replica(), 7)])));
+        assert_eq!(
+            peer_from_value(&peer_value(&acked, |_| 10)).unwrap().1[&replica()],
+            9,
+            "no more than all"
+        );
+        assert!(peer_from_value(&[&golden[..golden.len() - 1], &[10]].concat()).is_err());
         assert!(peer_from_value(&[&golden[..], &golden[1..]].concat()).is_err(), "each stream once");
 
         let by = ReplicaId(Uuid::from_u128(2));

@@ -125,7 +125,7 @@ fn y13_rows_are_those_of_the_vectors() {
         ("fork_of_what_is_not_here", fork(None).to_value()),
         ("head_of_no_commit", Head::start(GROUP, A).to_value()),
         ("head", head.to_value()),
-        ("peer", peer_value(&acked)),
+        ("peer", peer_value(&acked, |_| 200)),
         ("log", log.finish()),
         ("record", record::of(&header(false, None), b"value")),
         ("record_merged", record::of(&header(false, merged), b"value")),
@@ -149,7 +149,7 @@ fn y13_rows_are_those_of_the_vectors() {
     assert_eq!(ForkRow::parse(of("fork_of_what_is_not_here")), Ok(fork(None)));
     assert_eq!(Head::parse(A, of("head_of_no_commit")).unwrap().to_value(), of("head_of_no_commit"));
     assert_eq!(Head::parse(A, of("head")), Ok(head));
-    assert_eq!(peer_from_value(of("peer")), Ok(acked));
+    assert_eq!(peer_from_value(of("peer")), Ok((acked, BTreeMap::from([(A, 200)]))));
     let (previous, entry) = split_row(of("log")).unwrap();
     let parsed = LogEntry::parse(A, entry).unwrap();
     assert_eq!((previous, row(&previous, entry)), (start, of("log").to_vec()));
@@ -207,7 +207,7 @@ fn fields_of_rows() -> Vec<(&'static str, String)> {
         ("fork_of_what_is_not_here", fork.to_owned()),
         ("head_of_no_commit", format!("1 format; 8 commits: none; 8 time: none; {head}")),
         ("head", format!("1 format; 8 last commit: 300; 8 time of its stamp; {head}")),
-        ("peer", "1 format; 16 has of this stream; 8 up to commit 300; 32 with this digest".to_owned()),
+        ("peer", "1 format; 16 has of this stream; 8 up to commit 300; 32 with this digest; 8 covered up to commit 200".to_owned()),
         ("log", log.join(";")),
         ("record", format!("1 format; 1 no flags; {record}; 5 value")),
         (

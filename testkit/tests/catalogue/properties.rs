@@ -641,8 +641,8 @@ pub(crate) const PROPERTIES: &[Property] = &[
         says: "A delete never comes back, also if a device was away until its tombstone was dropped.",
         method: "Long absences in the simulator.",
         catches: "Tombstones that are dropped after a time.",
-        limits: "",
-        proof: WhyNot("planned, with snapshots: a tombstone is never dropped today (see I8)"),
+        limits: "Tombstones are dropped only where a test switches that on, until there are snapshots.",
+        proof: Tests(&["a_tombstone_waits_for_members_that_its_holders_know"]),
     },
     Property {
         id: "Y7",
@@ -650,10 +650,8 @@ pub(crate) const PROPERTIES: &[Property] = &[
                covers it.",
         method: "The simulator, with members that join while others prune.",
         catches: "The minimum over the acknowledgements that are there; an acknowledgement on receipt.",
-        limits: "",
-        proof: WhyNot(
-            "planned, with snapshots: only a replica alone in its group, without a transport, prunes today",
-        ),
+        limits: "Logs that others may need are pruned only where a test switches that on, until there are snapshots.",
+        proof: Tests(&["the_last_member_holds_the_floor"]),
     },
     Property {
         id: "Y8",
@@ -970,7 +968,7 @@ pub(crate) const PROPERTIES: &[Property] = &[
         says: "Deletes stay deleted.",
         method: "See C11.",
         catches: "See C11.",
-        limits: "Tombstones are never dropped yet, so they cost space.",
+        limits: "Tombstones are not dropped before there are snapshots, so they cost space.",
         proof: Tests(&[]),
     },
     Property {

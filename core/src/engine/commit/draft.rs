@@ -67,6 +67,8 @@ impl Draft {
                 heads: Vec::new(),
                 clock,
                 members: Vec::new(),
+                logged_bytes: 0,
+                tombstones: BTreeMap::new(),
                 frame: None,
                 owes: false,
                 elsewhere: None,
@@ -144,6 +146,10 @@ impl Pen {
                 .members
                 .push(member.map_err(|_| FormatError::Damaged { what: "a member record" })?);
         }
+        if header.tombstone {
+            let lowest = draft.decision.tombstones.entry(header.stamp.replica()).or_insert(header.seq);
+            *lowest = header.seq.min(*lowest);
+        }
         let displaced = draft.records.insert(key.clone(), (header, bytes)).or(stored);
         if let Some((old, mut value)) = displaced {
             // A record with the same dot keeps its value, and only its header has changed. A tombstone has no value,
@@ -205,6 +211,8 @@ impl Pen {
                 batch.delete_range(kept);
             }
         }
+        let bytes = rest.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        decision.logged_bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         put_all(batch, removed, rest, records);
         for (key, value) in &self.ahead {
             batch.put(key.clone(), value.clone());

@@ -21,6 +21,7 @@ mod remote;
 mod stage;
 mod touched;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -278,6 +279,10 @@ pub(crate) struct Decision {
     pub(crate) clock: Hlc,
     /// Members that are new or have changed.
     pub(crate) members: Vec<Member>,
+    /// The bytes of log rows and kept values in the write.
+    pub(crate) logged_bytes: u64,
+    /// The lowest commit of each stream of which the write has a tombstone.
+    pub(crate) tombstones: BTreeMap<ReplicaId, u64>,
     /// The frame for the peers, once the write is durable.
     pub(crate) frame: Option<Bytes>,
     /// Whether a projection owes a record of the write.

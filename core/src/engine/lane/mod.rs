@@ -10,7 +10,7 @@ use crate::events::{Damage, DamagedPart, Event, StreamStop};
 use crate::joined::{Joined, Undone};
 use crate::member::Member;
 use crate::storage::{BoxError, Key, ReadError, ScanPage, Value, WriteBatch};
-use crate::stored::{FormatError, keys, peer_value, record};
+use crate::stored::{FormatError, Head, keys, peer_value, record};
 
 use super::commit::Elsewhere;
 use super::rows::Due;
@@ -113,6 +113,7 @@ impl Engine {
             | Doing::Receiving { .. }
             | Doing::ReadingBesides
             | Doing::ReadingMend(_)
+            | Doing::Pruning
             | Doing::MendingProjected
             | Doing::FoldingProjected
             | Doing::Installing(_)
@@ -127,6 +128,7 @@ impl Engine {
 
     /// Begins a write, if one waits and none is under way.
     pub(in crate::engine) fn begin_write(&mut self) {
+        let prunes = self.prunes();
         // A joined write may read any record, so everything must be folded before it; a round that was put back waits for
         // its records. Commits behind them wait too: calls keep their order.
         let folds = self.upkeep.is_folding() || self.install.is_folding();
@@ -140,7 +142,8 @@ impl Engine {
             peers: !self.closing
                 && !self.inbox.is_empty()
                 && (!self.install.is_folding() || self.context.projected.is_empty()),
-            upkeep: (!self.closing || blocked) && (installs || self.upkeep.waits() || self.checks.has_mend()),
+            upkeep: (!self.closing || blocked)
+                && (installs || self.upkeep.waits() || self.checks.has_mend() || prunes),
             urgent: blocked,
         };
         match self.writes.turn(waiting) {
@@ -149,6 +152,7 @@ impl Engine {
             Some(Turn::App) => self.begin_round(),
             Some(Turn::Upkeep) if installs && !self.upkeep.is_urgent() => self.begin_install(),
             Some(Turn::Upkeep) if self.checks.has_mend() && !blocked => self.begin_mend(),
+            Some(Turn::Upkeep) if prunes && !blocked && self.begin_pruning() => {}
             Some(Turn::Upkeep) => self.begin_upkeep(),
             None => {}
         }
@@ -249,7 +253,8 @@ impl Engine {
         let Due { peers, forks } = self.rows.take();
         for replica in peers {
             if let Some(peer) = self.peers.get(*replica) {
-                batch.put(keys::peer(*replica), peer_value(peer.acked_points()));
+                let covered = |stream| self.quorum.covered(*replica, stream);
+                batch.put(keys::peer(*replica), peer_value(peer.acked_points(), covered));
             }
         }
         for stream in forks {
@@ -293,6 +298,7 @@ impl Engine {
             }
             Doing::ReadingBesides => self.decide_fold(values),
             Doing::Installing(installing) => self.install_read(installing, keys, values),
+            Doing::Pruning => self.pruning_read(&keys, values),
             Doing::ReadingMend(found) => self.decide_mend(found, values),
             other => debug_assert!(false, "records were read during {other:?}"),
         }
@@ -304,6 +310,7 @@ impl Engine {
             Doing::ReadingBesides => self.besides_read(page),
             Doing::ReadingCauses(commits, causes) => self.causes_read(commits, causes, page),
             Doing::Installing(installing) => self.install_scanned(installing, page),
+            Doing::Pruning => self.tombstones_read(page),
             other => debug_assert!(false, "rows were read during {other:?}"),
         }
     }
@@ -381,6 +388,7 @@ impl Engine {
             (Ok(()), Source::Rows) => {}
             (Ok(()), Source::Fold) => self.page_is_folded(),
             (result, Source::Mend) => self.mend_written(result.is_ok()),
+            (result, Source::Prune) => self.pruned(result.is_ok()),
             // Head and log are as before. The clock is not set back: a stamp is never drawn twice.
             (Err(error), Source::App) => {
                 let others = decision.waiting.len() > 1;
@@ -460,6 +468,10 @@ impl Engine {
     fn announce(&mut self, decision: Decision) {
         let me = self.context.me();
         let streams: Vec<_> = decision.heads.iter().map(|(stream, _)| *stream).collect();
+        self.floors_may_rise(streams.iter().copied());
+        self.tombstones.came(decision.tombstones);
+        let commits = |(stream, head): &(_, Head)| head.seq.saturating_sub(self.ledger.head(*stream).seq);
+        self.retention.wrote(decision.heads.iter().map(commits).sum(), decision.logged_bytes);
         let before = self.ledger.own().seq;
         let ledger = self.ledger_mut();
         ledger.apply(decision.heads, decision.clock);

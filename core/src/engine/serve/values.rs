@@ -20,7 +20,7 @@ use crate::pages;
 use crate::storage::{Entry, Key, KeyRange, ScanLimit, ScanPage, Value};
 use crate::stored::keys::{self, StoredKey};
 use crate::stored::record::{self, Header};
-use crate::stored::{Reference, digest};
+use crate::stored::{Pruned, Reference, digest};
 
 use super::super::io::{Answer, Query};
 use super::super::reads::READ;
@@ -41,6 +41,8 @@ pub(in crate::engine) struct Values {
     care: Care,
     /// The commits of which a value was found nowhere: their indexes among all of them.
     lost: BTreeSet<usize>,
+    /// Which records may be absent, since they were deleted and forgotten.
+    pruned: Pruned,
 }
 
 /// How closely what is found is looked at.
@@ -109,7 +111,12 @@ impl Values {
         let open = |row: LogRow| Chosen { values: row.entry.changes.iter().map(|_| None).collect(), row };
         let chosen: Vec<_> = commits.into_iter().map(open).collect();
         let phase = Phase::Kept(spans(&chosen, own_kept));
-        Self { chosen, phase, care, lost: BTreeSet::new() }
+        Self { chosen, phase, care, lost: BTreeSet::new(), pruned: Pruned::default() }
+    }
+
+    /// Lets the records of deletes be absent, as far as these may have been forgotten.
+    pub(in crate::engine) fn lacking(self, pruned: Pruned) -> Self {
+        Self { pruned, ..self }
     }
 
     /// The next read; `None` once all values are found.
@@ -238,6 +245,9 @@ impl Values {
                 Care::Records => header.fits(&Header::of(named, entry.stamp, *seq)),
                 Care::Nothing | Care::Values => header.holds(*stream, *seq),
             };
+            if value.is_none() && named.value.is_none() && self.pruned.may_lack(entry.stamp) {
+                continue;
+            }
             let value = value.filter(|bytes| record::parse(bytes).is_ok_and(|(header, _)| fits(&header)));
             if let (Reference { value: None, .. }, Some(_)) = (named, &value) {
                 // A delete has no value to look for in its record.

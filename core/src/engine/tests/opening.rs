@@ -229,7 +229,7 @@ fn no_acknowledgement_is_remembered_of_commits_that_are_not_here() {
     let own = world.own();
     for (seq, remembered) in [(own.seq, own.seq), (own.seq + 1, 0), (own.seq + (1 << 40), 0)] {
         let point = crate::stored::Point { seq, digest: own.digest };
-        let row = crate::stored::peer_value(&BTreeMap::from([(REPLICA, point)]));
+        let row = crate::stored::peer_value(&BTreeMap::from([(REPLICA, point)]), |_| 0);
         world.store.0.lock().unwrap().insert(keys::peer(B), row);
         world.reopen(networked(Rules::ALL));
         assert_eq!(world.peer(B).acknowledged, remembered, "{seq}");

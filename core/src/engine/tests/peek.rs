@@ -89,6 +89,11 @@ impl World {
         self.engine.ledger.clock().high_water()
     }
 
+    /// The heads of all streams here, as a member that has all of them names them.
+    pub(super) fn heads(&self) -> Vec<WireHead> {
+        self.engine.heads().0
+    }
+
     /// How many streams have a head here.
     pub(super) fn known_heads(&self) -> usize {
         self.engine.ledger.heads().len()
