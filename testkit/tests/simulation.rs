@@ -111,7 +111,7 @@ const WRITTEN_OUT: [(&str, &str); 22] = [
     ("resume_needs_cover", "a_peer_that_lacks_something_of_a_snapshot_begins_it_anew"),
     ("absence_needs_cover", "what_only_the_receiver_has_stays_when_a_snapshot_lacks_it"),
     ("takes_forgotten", "an_install_takes_over_the_stamps_that_its_sender_has_forgotten"),
-       ("prunes_by_acks", "the_log_that_every_member_has_goes"),
+    ("prunes_by_acks", "the_log_that_every_member_has_goes"),
     ("acks_are_compared", "an_acknowledgement_of_another_history_does_not_count"),
     ("ack_needs_cover", "a_tombstone_waits_for_members_that_its_holders_know"),
     ("tombstones_wait_for_their_log", "a_tombstone_goes_after_its_log"),

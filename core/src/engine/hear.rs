@@ -180,6 +180,9 @@ impl Engine {
         self.peers.follows_up_to(from, 0);
         self.hear_knock(from, hello.knocks);
         self.note_regression(from, hello);
+        // A peer that has installed acknowledges what it began with.
+        let peers = &self.peers;
+        self.pins.end(|peer, stream| peers.get(peer).map_or(0, |peer| peer.acked_of(stream)));
         if hello.restored {
             // Earlier acknowledgements of a restored store are void. Flush its row, so that they stay void when this
             // store is opened again.

@@ -110,7 +110,7 @@ impl Rules {
         absence_needs_cover: true,
         takes_forgotten: true,
         // Without snapshots no replica could join a group whose log was pruned.
-        prunes_by_acks: false,
+        prunes_by_acks: true,
         acks_are_compared: true,
         ack_needs_cover: true,
         tombstones_wait_for_their_log: true,

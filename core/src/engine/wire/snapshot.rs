@@ -1,7 +1,7 @@
 //! The messages of a snapshot: a replica that is further behind than the logs reach asks for records, page by page.
 //!
-//! The body of a page is its head, the length of its rows if they are compressed, and the rows: the length of a key, the
-//! key, the length of its value, the value, to the end and without a count. They are rows of the sender's store as they
+//! The body of a page is its head, the count of its rows, their length if they are compressed, and the rows: the length of a
+//! key, the key, the length of its value, the value. They are rows of the sender's store as they
 //! stand there: records, tombstones among them, and behind all of them the values that lie beside records.
 
 use bytes::Bytes;
@@ -13,8 +13,8 @@ use super::numbers::{Numbers, put_number, unread};
 use super::squeeze::{squeeze, unsqueeze};
 use crate::hlc::Hlc;
 use crate::ids::{GroupId, ReplicaId};
-use crate::storage::{Entry, Key, Value};
-use crate::stored::{Digest, Head};
+use crate::storage::Entry;
+use crate::stored::{Digest, Head, Reader};
 
 /// The bytes of a page beside its heads and its rows, at most.
 pub(super) const PAGE_BYTES: usize = 256;
@@ -111,39 +111,57 @@ impl WireForgotten {
 
 /// The rows of a page, as they came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Rows(Bytes);
+pub(crate) struct Rows {
+    count: usize,
+    bytes: Bytes,
+}
 
 impl Rows {
     /// Takes the rows that fill `body`, perhaps compressed.
     pub(super) fn read(body: &Bytes, room: usize) -> Result<Self, WireError> {
         let mut rest = unread(body);
-        match rest.fitting()? {
-            0 => Ok(Self(body.slice_ref(rest.rest()))),
-            len => Ok(Self(unsqueeze(rest.rest(), len, room)?.into())),
+        let (count, len) = (rest.fitting()?, rest.fitting()?);
+        let bytes = match len {
+            0 => body.slice_ref(rest.rest()),
+            len => unsqueeze(rest.rest(), len, room)?.into(),
+        };
+        let rows = Self { count, bytes };
+        let mut rest = unread(&rows.bytes);
+        for _ in 0..count {
+            next_row(&mut rest)?;
         }
+        if rest.remaining() == 0 { Ok(rows) } else { Err(WireError::Body("bytes are left over")) }
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.0.len()
+        self.bytes.len()
     }
 
     /// The rows, one after the other.
     pub(crate) fn entries(&self) -> Result<Vec<Entry>, WireError> {
-        let (mut rest, mut entries) = (unread(&self.0), Vec::new());
-        while rest.remaining() > 0 {
-            let len = rest.fitting()?;
-            let key: Key = rest.slice(len)?.to_vec();
-            let len = rest.fitting()?;
-            let value: Value = rest.slice(len)?.to_vec();
-            entries.push(Entry { key, value });
-        }
-        Ok(entries)
+        let mut rest = unread(&self.bytes);
+        let mut entry = || {
+            let (key, value) = next_row(&mut rest)?;
+            Ok(Entry { key: key.to_vec(), value: value.to_vec() })
+        };
+        (0..self.count).map(|_| entry()).collect()
     }
+}
+
+/// The key and the value of the next row.
+fn next_row<'a>(rest: &mut Reader<'a>) -> Result<(&'a [u8], &'a [u8]), WireError> {
+    let len = rest.fitting()?;
+    let key = rest.slice(len)?;
+    let len = rest.fitting()?;
+    Ok((key, rest.slice(len)?))
 }
 
 /// Writes a page.
 #[derive(Debug, Default)]
-pub(crate) struct RowsWriter(Vec<u8>);
+pub(crate) struct RowsWriter {
+    count: u64,
+    rows: Vec<u8>,
+}
 
 impl RowsWriter {
     /// The bytes that a row takes in a page, at most.
@@ -158,16 +176,18 @@ impl RowsWriter {
     }
 
     pub(crate) fn push(&mut self, key: &[u8], value: &[u8]) {
+        self.count += 1;
         for part in [key, value] {
-            put_number(&mut self.0, part.len() as u64);
-            self.0.extend_from_slice(part);
+            put_number(&mut self.rows, part.len() as u64);
+            self.rows.extend_from_slice(part);
         }
     }
 
     pub(crate) fn finish(self, group: GroupId, head: &SnapshotHead) -> Bytes {
-        let Self(rows) = self;
+        let Self { count, rows } = self;
         let block = squeeze(&rows);
         let mut message = MessageWriter::new(SNAPSHOT_PAGE, group, PAGE_BYTES + rows.len()).with(head);
+        put_number(&mut message.out, count);
         put_number(&mut message.out, block.as_ref().map_or(0, |_| rows.len() as u64));
         message.out.extend_from_slice(block.as_ref().unwrap_or(&rows));
         message.finish()

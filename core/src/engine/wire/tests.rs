@@ -379,7 +379,7 @@ fn fields_of_messages() -> Vec<(&'static str, String)> {
         &one,
         &one,
         "1 one forgotten stamp; 1 length of the model's name; 3 \"set\"; 8 time of the stamp; 17 length and replica of the stamp",
-        "1 the sender has counted; 1 rows: 3; 2 bytes: 300; 1 more: yes; 1 not compressed",
+        "1 the sender has counted; 1 rows: 3; 2 bytes: 300; 1 more: yes; 1 one row; 1 not compressed",
         "1 length of a key; 3 key: \"key\"; 1 length of its value; 5 value: \"value\"",
     ];
     let shown = [
@@ -436,7 +436,7 @@ fn fields_of_messages() -> Vec<(&'static str, String)> {
         (
             "snapshot_page_refused",
             of(&format!(
-                "1 number of the pull: 9; 1 it is refused; 1 a row is damaged; 1 no heads before; 1 one head; {stamped}; 1 none forgotten; 1 not counted; 1 more: no; 1 not compressed"
+                "1 number of the pull: 9; 1 it is refused; 1 a row is damaged; 1 no heads before; 1 one head; {stamped}; 1 none forgotten; 1 not counted; 1 more: no; 1 no row; 1 not compressed"
             )),
         ),
         (
