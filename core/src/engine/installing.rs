@@ -64,6 +64,10 @@ impl Engine {
         if self.closing || self.streams.restored().is_some() || self.upkeep.is_folding() {
             return None;
         }
+        if matches!(self.writes.doing(), Doing::Installing(_)) {
+            // Only once it is durable is it known what comes next.
+            return None;
+        }
         let wanted = self.install.wants()?;
         if !self.install.is_under_way() {
             return self.snapshot_source().map(|peer| (peer, wanted));

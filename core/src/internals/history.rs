@@ -1,16 +1,20 @@
 //! Reads the rows of a store without the engine, for tests that judge them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::engine::{Joined, Rules, join};
 use crate::error::Error;
 use crate::events::RecordKey;
 use crate::hlc::Hlc;
 use crate::ids::{DeviceId, ReplicaId};
+use crate::model::Registry;
 use crate::pages::Pages;
 use crate::storage::{Entry, Key, KeyRange, Storage, Value};
 use crate::stored::keys::{self, StoredKey};
 use crate::stored::log::split_row;
-use crate::stored::{FormatError, Head, LogEntry, Progress, ProjectionRow, debt_from_value, digest, record};
+use crate::stored::{
+    FormatError, Head, InstallRow, LogEntry, Phase, Progress, ProjectionRow, debt_from_value, digest, record,
+};
 
 /// A commit of the log, with its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -227,4 +231,104 @@ pub async fn projections(storage: &dyn Storage) -> Result<Vec<StoredProjection>,
         projections.push(StoredProjection { name, version, schema, debts, progress });
     }
     Ok(projections)
+}
+
+/// Reads the sequence number and the digest of each stream's floor.
+///
+/// # Errors
+/// If the store cannot be read.
+pub async fn floors(storage: &dyn Storage) -> Result<Vec<(ReplicaId, u64, [u8; 32])>, Error> {
+    let mut floors = Vec::new();
+    for Entry { key, value } in Pages::new(storage, keys::heads()).all().await? {
+        let Some(StoredKey::Head(replica)) = StoredKey::parse(&key) else { continue };
+        let head = Head::parse(replica, &value)?;
+        floors.push((replica, head.floor, head.floor_digest));
+    }
+    Ok(floors)
+}
+
+/// The rows of a store as its app reads them: what is staged of a snapshot is left out before the switch, and joined with
+/// what is live from then on.
+///
+/// # Errors
+/// If a row cannot be read.
+pub fn settled(rows: &BTreeMap<Key, Value>) -> Result<Option<BTreeMap<Key, Value>>, Error> {
+    let Some(install) = rows.get(&keys::install()) else { return Ok(None) };
+    let install = InstallRow::parse(install)?;
+    let (staged, mut live): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        rows.clone().into_iter().partition(|(key, _)| keys::unstaged(key).is_some());
+    live.remove(&keys::install());
+    let mut heads = BTreeMap::new();
+    for (key, value) in live.iter().filter(|(key, _)| keys::heads().contains(key)) {
+        if let Some(StoredKey::Head(replica)) = StoredKey::parse(key) {
+            heads.insert(replica, Head::parse(replica, value)?);
+        }
+    }
+    let head = |stream: &ReplicaId| heads.get(stream).map_or((0, 0), |head| (head.seq, head.floor));
+    if install.phase.is_before_switch() {
+        live.retain(|key, _| match StoredKey::parse(key) {
+            Some(StoredKey::Log(stream, seq) | StoredKey::Kept(stream, seq, _)) => seq <= head(&stream).0,
+            Some(StoredKey::Record(_) | StoredKey::Beside(..)) => !install.in_place,
+            _ => true,
+        });
+    }
+    if install.phase != Phase::Fold {
+        return Ok(Some(live));
+    }
+    let staged: BTreeMap<Key, Value> =
+        staged.into_iter().filter_map(|(key, value)| Some((keys::unstaged(&key)?.to_vec(), value))).collect();
+    let names = live.keys().chain(staged.keys()).filter_map(|key| RecordKey::from_bytes(key));
+    let names: BTreeSet<RecordKey> = names.collect();
+    let registry = Registry::new();
+    for record in names {
+        let key = record.as_bytes().to_vec();
+        let (old, new) = (live.get(&key).cloned(), staged.get(&key));
+        let joined =
+            join((&Rules::ALL, &registry), &install.as_of, &record, old.as_deref(), new.map(Vec::as_slice))?;
+        let header = |bytes: &[u8]| record::parse(bytes).map(|(header, _)| header);
+        let after = match joined {
+            Joined::Live => continue,
+            Joined::Gone => {
+                live.remove(&key);
+                None
+            }
+            Joined::New(header, bytes) => {
+                live.insert(key.clone(), bytes);
+                Some(header)
+            }
+            Joined::Beside => {
+                let (Some(old), Some(new)) = (&old, new) else { continue };
+                let (mine, theirs) = (header(old)?, header(new)?);
+                let merge = mine.merge.map(|merge| record::Merged { beside: true, ..merge });
+                let mut bytes = old.clone();
+                record::Header { merge, ..mine }.write(&mut bytes);
+                live.insert(key.clone(), bytes);
+                live.insert(keys::beside(&record, theirs.stamp.replica(), theirs.seq), new.clone());
+                continue;
+            }
+        };
+        let Some(old) = old else { continue };
+        let mine = header(&old)?;
+        let epoch = |header: &record::Header| header.merge.map(|merge| merge.epoch);
+        if after.as_ref().is_none_or(|after| epoch(after) != epoch(&mine)) {
+            live.retain(|key, _| !keys::besides_of(&record).contains(key));
+        }
+        let (author, seq) = (mine.stamp.replica(), mine.seq);
+        let is_logged = !mine.tombstone && !mine.merge.is_some_and(|merge| merge.mixed);
+        if is_logged && seq > head(&author).1 && !after.is_some_and(|after| after.holds(author, seq)) {
+            live.insert(keys::kept(author, seq, &record), record::value_of(&old).to_vec());
+        }
+    }
+    for (key, value) in &staged {
+        let Some(StoredKey::Beside(record, ..)) = StoredKey::parse(key) else { continue };
+        let ours = live.get(record.as_bytes()).map(|ours| record::parse(ours)).transpose()?;
+        let (ours, theirs) = (ours.and_then(|(header, _)| header.merge), record::parse(value)?.0.merge);
+        if let (Some(ours), Some(theirs)) = (ours, theirs)
+            && ours.beside
+            && ours.epoch == theirs.epoch
+        {
+            live.insert(key.clone(), value.clone());
+        }
+    }
+    Ok(Some(live))
 }

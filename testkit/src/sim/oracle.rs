@@ -77,7 +77,10 @@ pub(super) enum Outcome {
 pub(super) struct View {
     pub(super) replica: ReplicaId,
     pub(super) heads: BTreeMap<ReplicaId, (u64, [u8; 32])>,
+    /// The commits of its logs, and before them those that were pruned.
     history: Vec<Logged>,
+    /// Up to where each log was pruned, and the digest there.
+    floors: BTreeMap<ReplicaId, (u64, [u8; 32])>,
     pub(super) records: Vec<StoredRecord>,
     /// The values that lie beside records.
     pub(super) besides: Vec<StoredRecord>,
@@ -88,7 +91,9 @@ pub(super) struct View {
 impl View {
     pub(super) fn of(replica: ReplicaId, image: &Image) -> Result<Self, syncline::Error> {
         let heads = block_on(history::heads(image))?;
+        let floors = block_on(history::floors(image))?;
         Ok(Self {
+            floors: floors.into_iter().map(|(stream, seq, digest)| (stream, (seq, digest))).collect(),
             replica,
             heads: heads.into_iter().map(|(stream, seq, digest)| (stream, (seq, digest))).collect(),
             history: block_on(history::history(image))?,
@@ -163,7 +168,9 @@ fn state(view: &View) -> BTreeMap<&RecordKey, Option<Vec<u8>>> {
         let set = (record.record.model() == Set::SYNC_MODEL).then(|| serials_of_set(record.schema, &value));
         Some(set.flatten().map_or(value, |set| set.into_iter().flat_map(u64::to_be_bytes).collect()))
     };
-    view.records.iter().map(|record| (&record.record, value(record))).collect()
+    // A tombstone may be here and forgotten there.
+    let there = view.records.iter().filter(|record| record.value.is_some());
+    there.map(|record| (&record.record, value(record))).collect()
 }
 
 /// The serial numbers that a commit puts.
@@ -223,12 +230,19 @@ impl Oracle {
     ///
     /// The values of sets that an app cannot merge yet lie beside each other: all of them together are what was put.
     pub(super) fn judge(&self, replica: ReplicaId, image: &Image) -> Result<View, Failure> {
-        check_whole(replica, image)?;
-        let view = match View::of(replica, image) {
-            Ok(view) => view,
+        let view = image.settled().and_then(|image| {
+            let whole = check_whole(replica, &image);
+            Ok((whole, View::of(replica, &image)?))
+        });
+        let mut view = match view {
+            Ok((whole, view)) => {
+                whole?;
+                view
+            }
             Err(error) => return fail("I1 a store is whole", format!("{replica}: {error}")),
         };
         self.compare_with_truth(&view)?;
+        self.add_pruned(&mut view)?;
         for (stream, (seq, digest)) in &view.heads {
             let Some(commit) = self.commit(*stream, *seq, digest) else { continue };
             if let Some((cause, needed)) = view.lacks(&commit.causes).next() {
@@ -292,6 +306,25 @@ impl Oracle {
         }
     }
 
+    /// Adds the commits that a store has pruned to those of its logs.
+    fn add_pruned(&self, view: &mut View) -> Result<(), Failure> {
+        let mut pruned = Vec::new();
+        for (stream, (seq, digest)) in &view.floors {
+            let mut digest = *digest;
+            for seq in (1..=*seq).rev() {
+                let Some(commit) = self.commit(*stream, seq, &digest) else {
+                    let detail = format!("{} has pruned {seq} of {stream}, which nobody made", view.replica);
+                    return fail("I3 nothing is told before it is durable", detail);
+                };
+                digest = commit.logged.previous;
+                pruned.push(commit.logged.clone());
+            }
+        }
+        view.history.extend(pruned);
+        view.history.sort_by_key(|commit| (commit.stream, commit.seq));
+        Ok(())
+    }
+
     /// The commit of a stream after which the stream has this digest.
     fn commit(&self, stream: ReplicaId, seq: u64, digest: &[u8; 32]) -> Option<&Commit> {
         self.truth.get(&(stream, seq))?.iter().find(|commit| commit.logged.digest == *digest)
@@ -340,6 +373,11 @@ impl Oracle {
         }
         let has_fork = self.fork_of(stream).is_some();
         let (seq, digest) = view.head(stream);
+        let limit = excuses.value_bytes_max.get(&view.replica);
+        if limit.is_some_and(|max| other.history.iter().any(|commit| largest(commit) > *max)) {
+            // Logs are pruned somewhere, and a snapshot has a record that is too large.
+            return true;
+        }
         // A head here that is as long is of another history.
         let Some(next) = other.logged(stream, seq + 1) else { return has_fork };
         if has_fork
@@ -521,7 +559,10 @@ fn check_fold(view: &View) -> Result<(), Failure> {
             let property = "Y2 a store is what its commits come to";
             fail(property, format!("{}: {key} is {record:?}, its commits come to {expected}", view.replica))
         };
+        // A deleted record may have been forgotten.
+        let is_forgotten = record.is_none();
         if let Some((stamp, value)) = &fold.latest
+            && !(is_forgotten && value.is_none())
             && !record.is_some_and(|record| record.stamp == *stamp && record.value == *value)
         {
             return differs(format!("{value:?} of {stamp}"));
@@ -533,7 +574,7 @@ fn check_fold(view: &View) -> Result<(), Failure> {
                 // A tombstone has nothing beside it.
                 Some(own.map(|own| &own | &beside).or(Some(beside).filter(|beside| !beside.is_empty())))
             });
-            if found.as_ref() != Some(set) {
+            if found.as_ref() != Some(set) && !(is_forgotten && set.is_none()) {
                 return differs(format!("{set:?} of epoch {epoch}"));
             }
         }

@@ -424,6 +424,14 @@ fn scan(entries: &BTreeMap<Key, Value>, range: &KeyRange, limit: ScanLimit) -> S
 #[derive(Clone, Default)]
 pub(super) struct Image(pub(super) Arc<BTreeMap<Key, Value>>, pub(super) Arc<Rows>);
 
+impl Image {
+    /// The copy as an app reads it, whatever a snapshot has brought and is not whole.
+    pub(super) fn settled(&self) -> Result<Self, syncline::Error> {
+        let rows = history::settled(&self.0)?;
+        Ok(rows.map_or_else(|| self.clone(), |rows| Self(Arc::new(rows), Arc::clone(&self.1))))
+    }
+}
+
 #[async_trait]
 impl Storage for Image {
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {

@@ -47,6 +47,8 @@ impl Ear {
         while let Some(event) = events.next().await {
             match event {
                 Ok(Event::Changed(change)) => self.0.borrow_mut().new.push_back(Ok(change)),
+                // All of a snapshot is there at once, and its changes are not told one by one.
+                Ok(Event::Installed { .. }) => self.0.borrow_mut().new.push_back(Err(Lagged { notices: 0 })),
                 Ok(_) => continue,
                 Err(lagged) => self.0.borrow_mut().new.push_back(Err(lagged)),
             }
@@ -62,7 +64,8 @@ impl Ear {
 impl Heard {
     /// Reads all records again.
     fn read(&mut self, disk: &SimDisk) {
-        let records = block_on(history::records(&disk.image())).unwrap_or_default();
+        let image = disk.image().settled().unwrap_or_default();
+        let records = block_on(history::records(&image)).unwrap_or_default();
         let there = records.into_iter().filter(|record| record.value.is_some());
         self.records = there.map(|record| (record.record, record.stamp)).collect();
     }
