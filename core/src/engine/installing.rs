@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::events::Event;
+use crate::events::{Event, StreamStop};
 use crate::hlc::Hlc;
 use crate::ids::ReplicaId;
 use crate::member::Member;
@@ -212,8 +212,16 @@ impl Engine {
                 return Err("its snapshot has another history of this replica's own stream".into());
             }
         }
-        let mut high = Hlc::NEVER;
-        let mut sees = |stamp: Hlc| high = high.max(stamp);
+        // The streams of replicas whose stamps are too far ahead are held, as they are by log: their app may release them.
+        let (mut high, mut far) = (Hlc::NEVER, BTreeSet::new());
+        let (ledger, streams, now) = (&self.ledger, &self.streams, &self.now);
+        let mut sees = |stamp: Hlc| {
+            high = high.max(stamp);
+            let author = stamp.replica();
+            if stamp > Hlc::NEVER && !ledger.is_within_drift(stamp, now) && !streams.is_released(author) {
+                far.insert(author);
+            }
+        };
         for head in head.heads.0.iter().chain(&head.before.0) {
             sees(head.stamp());
         }
@@ -279,8 +287,14 @@ impl Engine {
             batch.put(at, value);
             last = Some(place);
         }
-        let near = self.ledger.is_within_drift(high, &self.now) || high == Hlc::NEVER;
-        if self.context.rules.drift_is_held && !near {
+        if self.context.rules.drift_is_held && !far.is_empty() {
+            // Without the wall clock no stamp can be checked.
+            let known = self.now.wall.is_ok();
+            for stream in far.into_iter().filter(|stream| *stream != me && known) {
+                let stamp = named.get(&stream).map_or(high, wire::WireStamped::stamp);
+                let seq = self.streams.tip(stream).seq + 1;
+                self.stop_stream(stream, from, StreamStop::Held { seq, stamp });
+            }
             return Err("its snapshot has a stamp that is too far ahead of the time of day here".into());
         }
         let mut row = row;

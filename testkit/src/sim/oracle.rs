@@ -374,8 +374,10 @@ impl Oracle {
         let has_fork = self.fork_of(stream).is_some();
         let (seq, digest) = view.head(stream);
         let limit = excuses.value_bytes_max.get(&view.replica);
-        if limit.is_some_and(|max| other.history.iter().any(|commit| largest(commit) > *max)) {
-            // Logs are pruned somewhere, and a snapshot has a record that is too large.
+        let is_large =
+            |max: &usize| self.truth.values().flatten().any(|commit| largest(&commit.logged) > *max);
+        if limit.is_some_and(is_large) {
+            // The log of whoever it may ask may be pruned, and a snapshot has a record that is too large.
             return true;
         }
         // A head here that is as long is of another history.

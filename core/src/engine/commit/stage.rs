@@ -49,8 +49,10 @@ pub(crate) fn join(
         (Some((header, _)), None) => {
             let covered = as_of.get(&header.stamp.replica()).is_some_and(|seq| header.seq <= *seq);
             let gone = covered || !rules.absence_needs_cover;
-            // A member never goes: whoever lacks its record lacks the commit that added it.
-            if gone && key.model() != Member::SYNC_MODEL { Joined::Gone } else { Joined::Live }
+            // A member never goes: whoever lacks its record lacks the commit that added it. A tombstone goes by itself, once
+            // its log is gone here too.
+            let stays = header.tombstone || key.model() == Member::SYNC_MODEL;
+            if gone && !stays { Joined::Gone } else { Joined::Live }
         }
         (None, Some(((header, _), bytes))) => Joined::New(header, bytes.to_vec()),
         (Some((_, live)), Some((_, bytes))) if live == bytes => Joined::Live,

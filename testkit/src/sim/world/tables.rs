@@ -39,7 +39,7 @@ impl World {
         let Some(manager) = self.manager(at) else { return Ok(()) };
         let process = &self.processes[at];
         let (id, version) = (process.id, process.app.version);
-        let view = View::of(id, &process.disk.image());
+        let view = process.disk.image().settled().and_then(|image| View::of(id, &image));
         let Ok(view) = view else { return fail("I1 a store is whole", format!("{id} cannot be read")) };
         if let Some(beside) = view.besides.first() {
             return fail("C8 what could not be merged waits", format!("{id} has not merged {beside:?}"));
