@@ -530,6 +530,70 @@ fn an_install_takes_over_the_stamps_that_its_sender_has_forgotten() {
     }
 }
 
+/// Y6, Y7, Y9: members that prune keep neither logs nor tombstones, a replica joins them by snapshot, and one that is away holds
+/// what it lacks. Nothing that was deleted comes back.
+#[test]
+fn a_group_that_prunes_is_joined_by_snapshot() {
+    let rules = Rules { prunes_by_acks: true, ..Rules::ALL };
+    let floors = |net: &mut Net, at: ReplicaId| {
+        let heads = net.at(at).engine.ledger.heads().values();
+        heads.map(|head| head.seq - head.floor).sum::<u64>()
+    };
+    let tombstones = |net: &mut Net, at: ReplicaId| {
+        let records = net.at(at).store.entries(keys::records());
+        records.iter().filter(|entry| record::parse(&entry.value).unwrap().0.tombstone).count()
+    };
+    let mut net = Net::new();
+    net.open(founder(rules));
+    net.open(joiner(B, B_DEVICE, rules));
+    net.up(A, B);
+    add(&mut net, A, B, B_DEVICE);
+    net.run();
+    net.run();
+    for n in 0..100 {
+        pair(&mut net, A, n % 20, &format!("{n}"));
+    }
+    for n in 0..5 {
+        net.at(A).commit(vec![untag(n), untag(100 + n)]).unwrap();
+    }
+    net.run();
+    net.run();
+    for at in [A, B] {
+        assert_eq!((floors(&mut net, at), tombstones(&mut net, at)), (0, 0), "{at} has nothing that nobody needs");
+    }
+    net.converged();
+    let before = net.at(A).now.clone();
+    net.open(joiner(C, C_DEVICE, rules));
+    net.at(C).now = before;
+    net.up(A, C);
+    net.up(B, C);
+    add(&mut net, A, C, C_DEVICE);
+    net.run();
+    net.run();
+    net.converged();
+    assert!(net.at(C).events().iter().any(|event| matches!(event, Event::Installed { .. })));
+    // C is away: its log is kept, and so is a tombstone that it lacks.
+    net.down(A, C);
+    net.down(B, C);
+    net.at(A).commit(vec![untag(6), untag(106)]).unwrap();
+    pair(&mut net, C, 7, "of C");
+    net.run();
+    net.run();
+    for at in [A, B] {
+        assert_eq!((floors(&mut net, at), tombstones(&mut net, at)), (1, 2), "{at} keeps what C lacks");
+    }
+    net.up(A, C);
+    net.up(B, C);
+    net.run();
+    net.run();
+    net.converged();
+    for at in [A, B, C] {
+        assert_eq!((floors(&mut net, at), tombstones(&mut net, at)), (0, 0), "{at} has nothing that nobody needs");
+    }
+    let shown = net.shown(C);
+    assert!(!shown.contains_key(&3) && !shown.contains_key(&106) && shown[&107] == "of C", "{shown:?}");
+}
+
 /// Goal: a page that cannot be is refused in whole, and the next try works. Method: the first page of a real snapshot, changed.
 #[test]
 fn a_page_that_cannot_be_changes_nothing() {
