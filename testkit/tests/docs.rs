@@ -431,6 +431,8 @@ fn replica(
     TransactionManager::builder(store)
         .replica(id)
         .seed(1)
+        // The page shows a log, which would be pruned before the rows of peers are written.
+        .rules(Rules { prunes_by_acks: false, ..Rules::ALL })
         .model::<Tag>()
         .model::<Place>()
         .clock(clock.clone())

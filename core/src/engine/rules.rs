@@ -109,7 +109,6 @@ impl Rules {
         resume_needs_cover: true,
         absence_needs_cover: true,
         takes_forgotten: true,
-        // Without snapshots no replica could join a group whose log was pruned.
         prunes_by_acks: true,
         acks_are_compared: true,
         ack_needs_cover: true,

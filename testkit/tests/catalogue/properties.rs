@@ -641,7 +641,7 @@ pub(crate) const PROPERTIES: &[Property] = &[
         says: "A delete never comes back, also if a device was away until its tombstone was dropped.",
         method: "Long absences in the simulator.",
         catches: "Tombstones that are dropped after a time.",
-        limits: "Tombstones are dropped only where a test switches that on, until there are snapshots.",
+        limits: "",
         proof: Tests(&["a_tombstone_waits_for_members_that_its_holders_know"]),
     },
     Property {
@@ -650,7 +650,7 @@ pub(crate) const PROPERTIES: &[Property] = &[
                covers it.",
         method: "The simulator, with members that join while others prune.",
         catches: "The minimum over the acknowledgements that are there; an acknowledgement on receipt.",
-        limits: "Logs that others may need are pruned only where a test switches that on, until there are snapshots.",
+        limits: "",
         proof: Tests(&["the_last_member_holds_the_floor"]),
     },
     Property {
@@ -968,7 +968,7 @@ pub(crate) const PROPERTIES: &[Property] = &[
         says: "Deletes stay deleted.",
         method: "See C11.",
         catches: "See C11.",
-        limits: "Tombstones are not dropped before there are snapshots, so they cost space.",
+        limits: "A tombstone stays as long as a member is away that may lack it.",
         proof: Tests(&[]),
     },
     Property {

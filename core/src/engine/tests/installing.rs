@@ -559,7 +559,11 @@ fn a_group_that_prunes_is_joined_by_snapshot() {
     net.run();
     net.run();
     for at in [A, B] {
-        assert_eq!((floors(&mut net, at), tombstones(&mut net, at)), (0, 0), "{at} has nothing that nobody needs");
+        assert_eq!(
+            (floors(&mut net, at), tombstones(&mut net, at)),
+            (0, 0),
+            "{at} has nothing that nobody needs"
+        );
     }
     net.converged();
     let before = net.at(A).now.clone();
@@ -588,7 +592,11 @@ fn a_group_that_prunes_is_joined_by_snapshot() {
     net.run();
     net.converged();
     for at in [A, B, C] {
-        assert_eq!((floors(&mut net, at), tombstones(&mut net, at)), (0, 0), "{at} has nothing that nobody needs");
+        assert_eq!(
+            (floors(&mut net, at), tombstones(&mut net, at)),
+            (0, 0),
+            "{at} has nothing that nobody needs"
+        );
     }
     let shown = net.shown(C);
     assert!(!shown.contains_key(&3) && !shown.contains_key(&106) && shown[&107] == "of C", "{shown:?}");
