@@ -15,7 +15,9 @@
 //! the same settings of durability and cache. Both sides hold the same typed records, encoded with postcard, and
 //! both are awaited from a task; behind the hand-written one stands a [`Writer`] thread. The column *bare* is the
 //! same engine without that thread: a plain loop that nobody awaits. Where only reads are measured, *bare* decodes
-//! in place what the hand-written side copies out first, as any store behind a seam has to.
+//! in place what the hand-written side copies out first, as any store behind a seam has to. A list is compared with
+//! hand-written pages, decoded in place too: both keep a page of records, and hold no read transaction between two pages.
+//! There *bare* is one scan that drops each record at once; pages of either side are shown beside it, without a bar.
 //!
 //! # How it is measured
 //! In [paired rounds](rounds): in each round every side does the same work on stores that have grown alike, in an

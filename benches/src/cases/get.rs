@@ -44,7 +44,7 @@ pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
             1 => get_many_by_hand(&hand, ids, copy_out_and_decode),
             _ => get_many_by_hand(&hand, ids, decode_in_place),
         })?;
-        let bars = H::BARS.more;
+        let bars = H::BARS.reads;
         for (case, [ours, hand, in_place], bar) in [
             ("`get`", one, bars.map(|bars| bars.get)),
             ("`get_many` of 1,000", many, bars.map(|bars| bars.get_many)),

@@ -82,11 +82,18 @@ pub trait HandWritten: Sized + Send + 'static {
     /// Those of the engine and of `decode`.
     fn get_many(&self, ids: &[Uuid], decode: Decode) -> Result<Vec<Option<Item>>>;
 
-    /// Reads all records, by id.
+    /// Reads the first records behind `after`, by id, in a read transaction of their own: what a list is made of that holds
+    /// no transaction while its caller looks at a page. They are decoded where they lie.
     ///
     /// # Errors
-    /// Those of the engine and of `decode`.
-    fn scan(&self, decode: Decode, each: impl FnMut(Item)) -> Result<()>;
+    /// Those of the engine and of the decoder.
+    fn page(&self, after: Uuid, records: usize) -> Result<Vec<Item>>;
+
+    /// Reads all records in one read transaction, by id, and decodes them where they lie.
+    ///
+    /// # Errors
+    /// Those of the engine and of the decoder.
+    fn scan(&self, each: impl FnMut(Item)) -> Result<()>;
 
     /// Reads the log: sequence numbers and items.
     ///
@@ -108,21 +115,28 @@ pub struct Bars {
     pub one: f64,
     /// Batches of 1,000.
     pub batch: f64,
+    /// What reads must reach, where it was asked for.
+    pub reads: Option<ReadBars>,
     /// What else must be reached, where it was asked for.
     pub more: Option<MoreBars>,
 }
 
-/// What group commit, reads and sizes must reach.
+/// What reads must reach.
 #[derive(Clone, Copy, Debug)]
-pub struct MoreBars {
-    /// 64 callers, beside one.
-    pub beside_one: f64,
+pub struct ReadBars {
     /// One record.
     pub get: f64,
     /// Many records.
     pub get_many: f64,
-    /// All records.
+    /// All records, page by page.
     pub list: f64,
+}
+
+/// What group commit and sizes must reach.
+#[derive(Clone, Copy, Debug)]
+pub struct MoreBars {
+    /// 64 callers, beside one.
+    pub beside_one: f64,
     /// Bytes on disk, beside the rows alone.
     pub size: f64,
 }

@@ -1,13 +1,14 @@
 //! Hand-written redb: three tables with keys of fixed width.
 
 use std::fmt;
+use std::ops::Bound;
 use std::path::Path;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use syncline::Uuid;
 use syncline_backends::RedbStorage;
 
-use super::{Bars, Decode, HandWritten, HandWrittenJoin, MoreBars, Row};
+use super::{Bars, Decode, HandWritten, HandWrittenJoin, MoreBars, ReadBars, Row};
 use crate::Result;
 use crate::item::{self, Item};
 
@@ -59,7 +60,8 @@ impl HandWritten for Redb {
     const BARS: Bars = Bars {
         one: 0.85,
         batch: 0.9,
-        more: Some(MoreBars { beside_one: 8., get: 0.5, get_many: 0.7, list: 0.6, size: 1.25 }),
+        reads: Some(ReadBars { get: 0.5, get_many: 0.8, list: 0.85 }),
+        more: Some(MoreBars { beside_one: 8., size: 1.25 }),
     };
 
     type Storage = RedbStorage;
@@ -110,10 +112,20 @@ impl HandWritten for Redb {
         ids.iter().map(get).collect()
     }
 
-    fn scan(&self, decode: Decode, mut each: impl FnMut(Item)) -> Result<()> {
+    fn page(&self, after: Uuid, records: usize) -> Result<Vec<Item>> {
+        let table = self.database.begin_read()?.open_table(RECORDS)?;
+        let mut page = Vec::with_capacity(records);
+        let behind = (Bound::Excluded(after.as_bytes()), Bound::Unbounded);
+        for row in table.range::<&[u8; 16]>(behind)?.take(records) {
+            page.push(item::decode_in_place(row?.1.value())?);
+        }
+        Ok(page)
+    }
+
+    fn scan(&self, mut each: impl FnMut(Item)) -> Result<()> {
         let records = self.database.begin_read()?.open_table(RECORDS)?;
         for row in records.iter()? {
-            each(decode(row?.1.value())?);
+            each(item::decode_in_place(row?.1.value())?);
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
+use std::ops::Bound;
 use std::path::Path;
 
 use sled::{Batch, Config, Db};
@@ -46,7 +47,7 @@ impl HandWritten for Sled {
 
     const COMMITS: &'static [FlushAndSync] = &[FlushAndSync];
 
-    const BARS: Bars = Bars { one: 0.8, batch: 0.9, more: None };
+    const BARS: Bars = Bars { one: 0.8, batch: 0.9, reads: None, more: None };
 
     type Storage = SledStorage;
 
@@ -110,9 +111,18 @@ impl HandWritten for Sled {
         ids.iter().map(|id| self.get(*id, decode)).collect()
     }
 
-    fn scan(&self, decode: Decode, mut each: impl FnMut(Item)) -> Result<()> {
+    fn page(&self, after: Uuid, records: usize) -> Result<Vec<Item>> {
+        let behind = (Bound::Excluded(key(RECORD, after.as_bytes())), Bound::Excluded(vec![RECORD + 1]));
+        let mut page = Vec::with_capacity(records);
+        for row in self.db.range(behind).take(records) {
+            page.push(item::decode_in_place(&row?.1)?);
+        }
+        Ok(page)
+    }
+
+    fn scan(&self, mut each: impl FnMut(Item)) -> Result<()> {
         for row in self.db.scan_prefix([RECORD]) {
-            each(decode(&row?.1)?);
+            each(item::decode_in_place(&row?.1)?);
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use syncline::Uuid;
 use syncline_backends::SqliteStorage;
 
-use super::{Bars, Decode, HandWritten, HandWrittenJoin, Row};
+use super::{Bars, Decode, HandWritten, HandWrittenJoin, ReadBars, Row};
 use crate::Result;
 use crate::item::{self, Item};
 
@@ -40,6 +40,7 @@ const PUT: &str =
     "INSERT INTO records (id, value) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET value = excluded.value";
 const PUT_LOG: &str = "INSERT INTO log (seq, clock, value) VALUES (?1, ?2, ?3)";
 const PUT_HEAD: &str = "INSERT OR REPLACE INTO head (id, seq, clock) VALUES (0, ?1, ?2)";
+const PAGE: &str = "SELECT value FROM records WHERE id > ?1 ORDER BY id LIMIT ?2";
 const GET: &str = "SELECT value FROM records WHERE id = ?1";
 
 impl HandWritten for Sqlite {
@@ -49,7 +50,12 @@ impl HandWritten for Sqlite {
 
     const COMMITS: &'static [WalFull] = &[WalFull];
 
-    const BARS: Bars = Bars { one: 0.75, batch: 0.85, more: None };
+    const BARS: Bars = Bars {
+        one: 0.75,
+        batch: 0.85,
+        reads: Some(ReadBars { get: 0.5, get_many: 0.8, list: 0.85 }),
+        more: None,
+    };
 
     type Storage = SqliteStorage;
 
@@ -103,11 +109,21 @@ impl HandWritten for Sqlite {
         found
     }
 
-    fn scan(&self, decode: Decode, mut each: impl FnMut(Item)) -> Result<()> {
+    fn page(&self, after: Uuid, records: usize) -> Result<Vec<Item>> {
+        let mut behind = self.connection.prepare_cached(PAGE)?;
+        let mut rows = behind.query(params![&after.as_bytes()[..], i64::try_from(records)?])?;
+        let mut page = Vec::with_capacity(records);
+        while let Some(row) = rows.next()? {
+            page.push(item::decode_in_place(row.get_ref(0)?.as_blob()?)?);
+        }
+        Ok(page)
+    }
+
+    fn scan(&self, mut each: impl FnMut(Item)) -> Result<()> {
         let mut all = self.connection.prepare_cached("SELECT value FROM records ORDER BY id")?;
         let mut rows = all.query(())?;
         while let Some(row) = rows.next()? {
-            each(decode(row.get_ref(0)?.as_blob()?)?);
+            each(item::decode_in_place(row.get_ref(0)?.as_blob()?)?);
         }
         Ok(())
     }
