@@ -67,6 +67,7 @@ impl Hlc {
     ///
     /// # Errors
     /// [`HlcLengthError`] for any length but [`Hlc::LEN`]. Any 24 bytes are a stamp.
+    #[inline]
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, HlcLengthError> {
         let wrong = || HlcLengthError { len: bytes.len() };
         let bytes: &[u8; Self::LEN] = bytes.try_into().map_err(|_| wrong())?;
@@ -81,6 +82,7 @@ impl Hlc {
     }
 
     /// The inverse of [`Hlc::time_bytes`].
+    #[inline]
     pub(crate) fn from_time_bytes(bytes: [u8; 8], replica: ReplicaId) -> Self {
         let time = u64::from_be_bytes(bytes);
         // The high 48 bits always fit a `WallMs`, the low 16 bits a `u16`: neither fallback is ever taken.

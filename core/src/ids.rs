@@ -29,6 +29,7 @@ macro_rules! id {
             }
 
             /// Returns the id with these 16 bytes.
+            #[inline]
             #[must_use]
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(Uuid::from_bytes(bytes))

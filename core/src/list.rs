@@ -77,7 +77,8 @@ impl<M: Syncable, S: Storage> List<M, S> {
             let mut records = Vec::with_capacity(self.page_size.min(PAGE.entries));
             let mut unreadable = Unreadable::default();
             let each = |record| match record {
-                Ok(record) => records.extend(record),
+                Ok(Some(record)) => records.push(record),
+                Ok(None) => {}
                 Err(error) => unreadable.add(error),
             };
             if !self.read_next(each).await? {
@@ -187,6 +188,7 @@ impl fmt::Display for Unreadable {
 }
 
 /// Decodes the record in an entry of the model's range; `None` for a tombstone.
+#[inline]
 fn read_entry<M: Syncable>(key: &[u8], value: &[u8]) -> Result<Option<M>, Error> {
     match RecordKey::id_in::<M>(key) {
         Some(id) => read_record(&id, value).map_err(|error| match error {

@@ -137,6 +137,7 @@ fn merge<M: Syncable>(one: Current<'_>, other: Current<'_>) -> Result<NewValue, 
 }
 
 /// Decodes a value and does not look at its id.
+#[inline]
 fn read<M: Syncable>(Current { schema, value }: Current<'_>) -> Result<M, BoxError> {
     if schema > M::SCHEMA {
         return Err(format!("schema {schema} is newer than {}", M::SCHEMA).into());
@@ -148,6 +149,7 @@ fn read<M: Syncable>(Current { schema, value }: Current<'_>) -> Result<M, BoxErr
 const VALUE_BYTES_GUESS: usize = 220;
 
 /// Decodes the stored value of the record `id` as the model `M`, migrating it if an older schema wrote it.
+#[inline]
 pub(crate) fn decode<M: Syncable>(id: &RecordId<M>, current: Current<'_>) -> Result<M, Error> {
     let Current { schema, .. } = current;
     if schema > M::SCHEMA {
@@ -182,6 +184,7 @@ pub(crate) fn decode<M: Syncable>(id: &RecordId<M>, current: Current<'_>) -> Res
 /// # Errors
 /// The error of the codec, if `value` is not a `T`. Bytes that are left over are an error too: the value is then of
 /// another type.
+#[inline]
 pub fn decode_bytes<T: DeserializeOwned>(value: &[u8]) -> Result<T, BoxError> {
     Ok(codec::decode(value)?)
 }

@@ -193,11 +193,13 @@ pub trait SyncId: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + 'static 
 macro_rules! fixed_bytes_id {
     ($($id:ty: $to:expr, $from:expr;)*) => {$(
         impl SyncId for $id {
+            #[inline]
             fn encode(&self, out: &mut Vec<u8>) {
                 let to: fn(&$id) -> _ = $to;
                 out.extend_from_slice(&to(self));
             }
 
+            #[inline]
             fn decode(bytes: &[u8]) -> Option<Self> {
                 let from: fn(_) -> $id = $from;
                 Some(from(bytes.try_into().ok()?))

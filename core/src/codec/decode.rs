@@ -11,6 +11,7 @@ use serde::de::{
 use super::{CodecError, DEPTH_MAX};
 
 /// Decodes all of `bytes`: bytes that are left over are an error too.
+#[inline]
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let depth = Depth::default();
     let mut postcard = postcard::Deserializer::from_bytes(bytes);
@@ -35,6 +36,7 @@ struct Depth {
 
 impl Depth {
     /// Runs `inner` one level deeper.
+    #[inline]
     fn deeper<T, E: de::Error>(&self, inner: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
         if self.now.get() >= DEPTH_MAX {
             self.passed.set(true);
@@ -47,7 +49,8 @@ impl Depth {
     }
 }
 
-/// Something of serde that counts how deep it is.
+/// Something of serde that counts how deep it is. All of it is inline: otherwise each level hands a whole value through several
+/// calls, and a list spends as long on that as on decoding.
 struct Bounded<'d, T> {
     inner: T,
     depth: &'d Depth,
@@ -55,7 +58,8 @@ struct Bounded<'d, T> {
 
 macro_rules! pass {
     ($($method:ident($($arg:ident: $ty:ty),*)),* $(,)?) => {
-        $(fn $method<V: Visitor<'de>>(self, $($arg: $ty,)* visitor: V) -> Result<V::Value, D::Error> {
+        $(#[inline]
+        fn $method<V: Visitor<'de>>(self, $($arg: $ty,)* visitor: V) -> Result<V::Value, D::Error> {
             let Self { inner, depth } = self;
             inner.$method($($arg,)* Bounded { inner: visitor, depth })
         })*
@@ -78,6 +82,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<'_, D> {
         deserialize_ignored_any(),
     }
 
+    #[inline]
     fn is_human_readable(&self) -> bool {
         self.inner.is_human_readable()
     }
@@ -85,7 +90,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<'_, D> {
 
 macro_rules! visit {
     ($($method:ident: $ty:ty),* $(,)?) => {
-        $(fn $method<E: de::Error>(self, value: $ty) -> Result<V::Value, E> {
+        $(#[inline]
+        fn $method<E: de::Error>(self, value: $ty) -> Result<V::Value, E> {
             self.inner.$method(value)
         })*
     };
@@ -105,34 +111,41 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Bounded<'_, V> {
         visit_bytes: &[u8], visit_borrowed_bytes: &'de [u8], visit_byte_buf: Vec<u8>,
     }
 
+    #[inline]
     fn visit_none<E: de::Error>(self) -> Result<V::Value, E> {
         self.inner.visit_none()
     }
 
+    #[inline]
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
         let Self { inner, depth } = self;
         depth.deeper(|| inner.visit_some(Bounded { inner: deserializer, depth }))
     }
 
+    #[inline]
     fn visit_unit<E: de::Error>(self) -> Result<V::Value, E> {
         self.inner.visit_unit()
     }
 
+    #[inline]
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
         let Self { inner, depth } = self;
         depth.deeper(|| inner.visit_newtype_struct(Bounded { inner: deserializer, depth }))
     }
 
+    #[inline]
     fn visit_seq<A: SeqAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
         let Self { inner, depth } = self;
         depth.deeper(|| inner.visit_seq(Bounded { inner: access, depth }))
     }
 
+    #[inline]
     fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
         let Self { inner, depth } = self;
         depth.deeper(|| inner.visit_map(Bounded { inner: access, depth }))
     }
 
+    #[inline]
     fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
         let Self { inner, depth } = self;
         depth.deeper(|| inner.visit_enum(Bounded { inner: access, depth }))
@@ -142,6 +155,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Bounded<'_, V> {
 impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Bounded<'_, S> {
     type Value = S::Value;
 
+    #[inline]
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
         let Self { inner, depth } = self;
         inner.deserialize(Bounded { inner: deserializer, depth })
@@ -151,10 +165,12 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Bounded<'_, S> {
 impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Bounded<'_, A> {
     type Error = A::Error;
 
+    #[inline]
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, A::Error> {
         self.inner.next_element_seed(Bounded { inner: seed, depth: self.depth })
     }
 
+    #[inline]
     fn size_hint(&self) -> Option<usize> {
         self.inner.size_hint()
     }
@@ -163,14 +179,17 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Bounded<'_, A> {
 impl<'de, A: MapAccess<'de>> MapAccess<'de> for Bounded<'_, A> {
     type Error = A::Error;
 
+    #[inline]
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
         self.inner.next_key_seed(Bounded { inner: seed, depth: self.depth })
     }
 
+    #[inline]
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
         self.inner.next_value_seed(Bounded { inner: seed, depth: self.depth })
     }
 
+    #[inline]
     fn size_hint(&self) -> Option<usize> {
         self.inner.size_hint()
     }
@@ -180,6 +199,7 @@ impl<'de, 'd, A: EnumAccess<'de>> EnumAccess<'de> for Bounded<'d, A> {
     type Error = A::Error;
     type Variant = Bounded<'d, A::Variant>;
 
+    #[inline]
     fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self::Variant), A::Error> {
         let Self { inner, depth } = self;
         let (value, variant) = inner.variant_seed(Bounded { inner: seed, depth })?;
@@ -190,20 +210,24 @@ impl<'de, 'd, A: EnumAccess<'de>> EnumAccess<'de> for Bounded<'d, A> {
 impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Bounded<'_, A> {
     type Error = A::Error;
 
+    #[inline]
     fn unit_variant(self) -> Result<(), A::Error> {
         self.inner.unit_variant()
     }
 
+    #[inline]
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, A::Error> {
         let Self { inner, depth } = self;
         depth.deeper(|| inner.newtype_variant_seed(Bounded { inner: seed, depth }))
     }
 
+    #[inline]
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, A::Error> {
         let Self { inner, depth } = self;
         inner.tuple_variant(len, Bounded { inner: visitor, depth })
     }
 
+    #[inline]
     fn struct_variant<V: Visitor<'de>>(
         self,
         fields: &'static [&'static str],

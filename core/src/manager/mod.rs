@@ -20,7 +20,7 @@ use crate::inside;
 use crate::limits::weight;
 use crate::list::List;
 use crate::model::{self};
-use crate::storage::{BoxError, Key, Storage};
+use crate::storage::{BoxError, Key, Storage, Value};
 use crate::stored::record;
 use crate::syncable::{DeviceOwned, RecordId, Shared, Syncable};
 use crate::update::{Update, update};
@@ -268,7 +268,11 @@ impl<S: Storage> TransactionManager<S> {
     /// # Cancel safety
     /// Dropping the future has no effect.
     pub async fn get_many<M: Syncable>(&self, ids: &[RecordId<M>]) -> Result<Vec<Option<M>>, Error> {
-        self.get_each(ids).await?.into_iter().collect()
+        let mut records = Vec::with_capacity(ids.len());
+        for (id, value) in ids.iter().zip(self.read_values::<M>(ids).await?) {
+            records.push(read_value(id, value)?);
+        }
+        Ok(records)
     }
 
     /// Returns records in the order of `ids`, all from one consistent state, each by itself: what can be read, and for
@@ -283,11 +287,14 @@ impl<S: Storage> TransactionManager<S> {
         &self,
         ids: &[RecordId<M>],
     ) -> Result<Vec<Result<Option<M>, Error>>, Error> {
+        let values = self.read_values::<M>(ids).await?;
+        Ok(ids.iter().zip(values).map(|(id, value)| read_value(id, value)).collect())
+    }
+
+    async fn read_values<M: Syncable>(&self, ids: &[RecordId<M>]) -> Result<Vec<Option<Value>>, Error> {
         self.inner.models.check::<M>()?;
         let keys: Vec<Key> = ids.iter().map(|id| RecordKey::new::<M>(id).into_bytes()).collect();
-        let values = self.inner.read(&keys).await?;
-        let records = ids.iter().zip(values);
-        Ok(records.map(|(id, value)| value.map_or(Ok(None), |value| read_record(id, &value))).collect())
+        self.inner.read(&keys).await
     }
 
     /// Lists the records of a model by id, page by page; those of a device-owned model by device, then by id.
@@ -333,7 +340,15 @@ impl<S: Storage> TransactionManager<S> {
     }
 }
 
+/// Reads what is stored of a record as the model `M` named `id`.
+#[inline]
+#[allow(clippy::needless_pass_by_value, reason = "each value is freed before the next one is read")]
+fn read_value<M: Syncable>(id: &RecordId<M>, stored: Option<Value>) -> Result<Option<M>, Error> {
+    stored.map_or(Ok(None), |stored| read_record(id, &stored))
+}
+
 /// Reads a stored record as the model `M` named `id`; `None` if it is a tombstone.
+#[inline]
 pub(crate) fn read_record<M: Syncable>(id: &RecordId<M>, stored: &[u8]) -> Result<Option<M>, Error> {
     let (header, value) = record::parse(stored)?;
     if header.tombstone {

@@ -103,6 +103,7 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Reads the format byte of `bytes`, a row of the kind `what`, and stands behind it.
+    #[inline]
     pub(crate) fn new(what: &'static str, bytes: &'a [u8]) -> Result<Self, FormatError> {
         let mut reader = Self::bare(what, bytes);
         match reader.byte()? {
@@ -112,53 +113,64 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads `bytes`, which begin with no format byte.
+    #[inline]
     pub(crate) const fn bare(what: &'static str, bytes: &'a [u8]) -> Self {
         Self { what, rest: bytes }
     }
 
+    #[inline]
     pub(crate) fn damaged(&self) -> FormatError {
         FormatError::Damaged { what: self.what }
     }
 
+    #[inline]
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], FormatError> {
         let (array, rest) = self.rest.split_first_chunk::<N>().ok_or_else(|| self.damaged())?;
         self.rest = rest;
         Ok(*array)
     }
 
+    #[inline]
     pub(crate) fn slice(&mut self, len: usize) -> Result<&'a [u8], FormatError> {
         let (slice, rest) = self.rest.split_at_checked(len).ok_or_else(|| self.damaged())?;
         self.rest = rest;
         Ok(slice)
     }
 
+    #[inline]
     pub(crate) fn byte(&mut self) -> Result<u8, FormatError> {
         let [byte] = self.array()?;
         Ok(byte)
     }
 
+    #[inline]
     pub(crate) fn u16(&mut self) -> Result<u16, FormatError> {
         self.array().map(u16::from_be_bytes)
     }
 
+    #[inline]
     pub(crate) fn u32(&mut self) -> Result<u32, FormatError> {
         self.array().map(u32::from_be_bytes)
     }
 
+    #[inline]
     pub(crate) fn u64(&mut self) -> Result<u64, FormatError> {
         self.array().map(u64::from_be_bytes)
     }
 
+    #[inline]
     pub(crate) fn remaining(&self) -> usize {
         self.rest.len()
     }
 
     /// Returns all bytes that are left.
+    #[inline]
     pub(crate) fn rest(self) -> &'a [u8] {
         self.rest
     }
 
     /// Checks that no bytes are left.
+    #[inline]
     pub(crate) fn end(self) -> Result<(), FormatError> {
         if self.rest.is_empty() { Ok(()) } else { Err(self.damaged()) }
     }

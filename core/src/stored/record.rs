@@ -140,7 +140,8 @@ pub(crate) fn value_of(record: &[u8]) -> &[u8] {
     record.get(value_at(record)..).unwrap_or_default()
 }
 
-/// Reads a stored record.
+/// Reads a stored record. Inline: readers of values use few of the fields.
+#[inline]
 pub(crate) fn parse(record: &[u8]) -> Result<(Header, &[u8]), FormatError> {
     let mut reader = Reader::new(WHAT, record)?;
     let flags = reader.byte()?;
