@@ -8,7 +8,7 @@
 //! The tables hold plain bytes, and neither `Option` nor typed values: redb has changed how it encodes those.
 
 use std::collections::{BTreeMap, btree_map};
-use std::ops::RangeInclusive;
+use std::ops::{Bound, RangeInclusive};
 
 use ::redb::{
     Database, Error, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition,
@@ -19,6 +19,7 @@ use syncline::{Key, KeyRange, Value, WriteBatch, WriteOp};
 use crate::bounds::bounds;
 use crate::shared::closing::Closing;
 use crate::shared::errors::NotRead;
+use crate::shared::range_end::RangeEnd;
 use crate::shared::show::Show;
 use crate::shared::sizes::SizeLimits;
 
@@ -46,13 +47,19 @@ pub(super) fn visit(
     show: &mut Show<'_>,
     closing: &Closing,
 ) -> Result<bool, NotRead> {
+    let end = RangeEnd::of(range);
     for table in reading_of(transaction, range)? {
-        for entry in table.range::<&[u8]>(bounds(range))? {
+        let mut cursor = table.lower_bound(Bound::Included(range.start.as_slice()))?;
+        while let Some((key, value)) = cursor.next()? {
             if closing.has_begun() {
                 return Err(NotRead::Closing);
             }
-            let (key, value) = entry?;
-            if show.entry(key.value(), value.value()).is_break() {
+            let key = key.value();
+            // The tables come in the order of their keys.
+            if !end.is_above(key) {
+                return Ok(false);
+            }
+            if show.entry(key, value.value()).is_break() {
                 return Ok(true);
             }
         }

@@ -20,5 +20,6 @@ pub(crate) mod health;
 pub(crate) mod lock;
 pub(crate) mod open_store;
 pub(crate) mod panics;
+pub(crate) mod range_end;
 pub(crate) mod show;
 pub(crate) mod sizes;
