@@ -141,7 +141,18 @@ mod sled {
 
     use ::sled::{Batch, Db};
     use syncline::{Key, KeyRange, ReadError, ScanLimit, ScanPage, Value, WriteBatch, WriteError, WriteOp};
+    use syncline_backends::SledStorage;
+    use syncline_testkit::io_faults::failed_read_is_told;
     use syncline_testkit::power::acknowledged_is_synced;
+
+    strace_test! {
+        /// Whatever is around it: sled reads its log by itself, and goes on from where it could not.
+        fn a_read_that_fails_is_taken_for_the_end_of_the_log() {
+            let test = concat!(module_path!(), "::a_read_that_fails_is_taken_for_the_end_of_the_log");
+            let opener = Opener::new(test, |path: &Path| SledStorage::open(path));
+            fails(&opener, failed_read_is_told, "EIO at call 1 of a thread: then, without the fault,");
+        }
+    }
 
     strace_test! {
         fn a_flush_is_no_sync() {

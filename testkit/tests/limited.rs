@@ -11,7 +11,10 @@ use syncline::{
     StoreLimits, Syncable, TransactionManager, Uuid, Value, WriteBatch, WriteError, audit,
 };
 use syncline_backends::MemoryNetwork;
-use syncline_testkit::{Disk, Fault, FaultKind, Faults, Faulty, Fixture, Limited};
+use syncline_testkit::{Disk, Fault, FaultKind, Faults, Faulty, FileStore, Fixture, Limited, crash_tests};
+
+// A store on files with small limits is killed with batches that it takes.
+crash_tests!(killed, |path| FileStore::open(path).map(|store| Limited::new(store, SMALL)));
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Syncable)]
 #[sync(model = "page")]

@@ -15,6 +15,8 @@ pub(crate) enum Command {
     Script(Script),
     /// Open the store: [`Answer::Opened`] or [`Answer::Refused`].
     Open(PathBuf),
+    /// Open the store once more, beside the one that is open: [`Answer::Opened`] or [`Answer::Refused`]. The second is dropped.
+    OpenBeside(PathBuf),
     /// Drop the store: [`Answer::Done`].
     Close,
     /// Write these batches, as long as the outcome is `Ok`: [`Answer::Calls`] and [`Answer::Outcome`] for each, then
@@ -33,7 +35,8 @@ pub(crate) enum Command {
 pub(crate) enum Answer {
     /// The first line, with the number of the process.
     Hello(u32),
-    Opened,
+    /// With the most operations of a batch that the store takes.
+    Opened(u32),
     Refused(String),
     /// The write of this batch is called now.
     Calls(u32),
@@ -58,6 +61,7 @@ impl Command {
         match self {
             Self::Script(script) => format!("script {script}"),
             Self::Open(path) => format!("open {}", path.display()),
+            Self::OpenBeside(path) => format!("open-beside {}", path.display()),
             Self::Close => "close".into(),
             Self::Write(numbers) => format!("write {numbers}"),
             Self::Join(numbers) => format!("join {numbers}"),
@@ -71,6 +75,7 @@ impl Command {
         match self {
             Self::Script(_) => "take the script",
             Self::Open(_) => "open",
+            Self::OpenBeside(_) => "open a second time",
             Self::Close => "close",
             Self::Write(_) => "write",
             Self::Join(_) => "write with a row of the app",
@@ -84,6 +89,7 @@ impl Command {
         Some(match word {
             "script" => Self::Script(rest.parse().ok()?),
             "open" => Self::Open(rest.into()),
+            "open-beside" => Self::OpenBeside(rest.into()),
             "close" => Self::Close,
             "write" => Self::Write(rest.parse().ok()?),
             "join" => Self::Join(rest.parse().ok()?),
@@ -98,7 +104,7 @@ impl Answer {
     pub(super) fn line(&self) -> String {
         match self {
             Self::Hello(pid) => format!("hello {pid}"),
-            Self::Opened => "opened".into(),
+            Self::Opened(ops) => format!("opened {ops}"),
             Self::Refused(error) => format!("refused {}", in_one_line(error)),
             Self::Calls(number) => format!("calls {number}"),
             Self::Outcome(number, outcome, error) => {
@@ -118,7 +124,7 @@ impl Answer {
         let (first, rest) = line.split_once(' ').unwrap_or((line, ""));
         Some(match first {
             "hello" => Self::Hello(rest.parse().ok()?),
-            "opened" => Self::Opened,
+            "opened" => Self::Opened(rest.parse().ok()?),
             "refused" => Self::Refused(rest.into()),
             "calls" => Self::Calls(rest.parse().ok()?),
             "seen" => Self::Seen(rest.parse().ok()?),

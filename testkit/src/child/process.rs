@@ -30,6 +30,8 @@ pub(crate) struct Child {
     /// The number of the child itself, if it runs inside of another program.
     wrapped: Option<u32>,
     patience: Duration,
+    /// The most operations of a batch that the store takes, once it is open.
+    ops_max: u32,
 }
 
 /// Why an answer did not come.
@@ -92,7 +94,7 @@ impl Child {
         let (send, answers) = mpsc::channel();
         let last_words = Arc::new(Mutex::new(VecDeque::new()));
         let words = Arc::clone(&last_words);
-        thread::spawn(move || {
+        let listen = move || {
             let mut lines = BufReader::new(output);
             let mut line = Vec::new();
             // Not `lines()`: a store may print bytes that are no text.
@@ -111,9 +113,11 @@ impl Child {
                 }
                 line.clear();
             }
-        });
+        };
+        thread::Builder::new().name(format!("the answers of {test}")).spawn(listen).map_err(failed)?;
         let commands = Some(commands);
-        let mut child = Self { process, commands, answers, last_words, wrapped: None, patience };
+        let mut child =
+            Self { process, commands, answers, last_words, wrapped: None, patience, ops_max: u32::MAX };
         match child.answer("start") {
             Ok(Answer::Hello(pid)) => child.wrapped = (!wrapper.0.is_empty()).then_some(pid),
             Ok(other) => return Err(format!("a child began with {other:?}")),
@@ -176,7 +180,10 @@ impl Child {
     pub(crate) fn open(&mut self, path: &Path) -> Result<Result<(), String>, NoAnswer> {
         self.send(&Command::Open(path.to_owned()))?;
         match self.answer("open")? {
-            Answer::Opened => Ok(Ok(())),
+            Answer::Opened(ops_max) => {
+                self.ops_max = ops_max;
+                Ok(Ok(()))
+            }
             Answer::Refused(error) => Ok(Err(error)),
             other => Err(NoAnswer::Other(format!("the child opened the store and said {other:?}"))),
         }
@@ -184,6 +191,11 @@ impl Child {
 
     pub(crate) fn must_open(&mut self, path: &Path) -> Result<(), String> {
         self.must(&Command::Open(path.to_owned()))
+    }
+
+    /// The operations of a batch that has so many in its script, as the store takes it.
+    pub(crate) fn ops(&self, ops: u32) -> u32 {
+        ops.min(self.ops_max)
     }
 
     /// Drops the store.
@@ -217,7 +229,11 @@ impl Child {
             match self.answer(command.verb())? {
                 Answer::Calls(_) | Answer::Seen(_) | Answer::Outcome(_, Outcome::Ok, _) => {}
                 Answer::Outcome(number, outcome, error) => return Err(not_ok(number, &outcome, &error)),
-                Answer::Done | Answer::Opened => return Ok(()),
+                Answer::Opened(ops_max) => {
+                    self.ops_max = ops_max;
+                    return Ok(());
+                }
+                Answer::Done => return Ok(()),
                 Answer::Refused(error) => return Err(format!("the store cannot be opened: {error}")),
                 other => return Err(format!("the child was to {} and said {other:?}", command.verb())),
             }

@@ -15,6 +15,8 @@ use crate::storage::samples::{mark, pattern};
 pub(crate) struct Script {
     pub(crate) seed: u64,
     pub(crate) size: Size,
+    /// What the store takes: every batch fits. Not in the text of a script: each child asks the store that it has opened.
+    limits: StoreLimits,
 }
 
 /// How large the batches of a script are.
@@ -44,22 +46,37 @@ impl Script {
     pub(crate) const SIZES: u32 = LARGE_OPS.len() as u32;
 
     pub(crate) const fn new(seed: u64, size: Size) -> Self {
-        Self { seed, size }
+        Self { seed, size, limits: StoreLimits::CONTRACT }
+    }
+
+    /// The same sequence for a store with these limits.
+    pub(crate) fn within(self, limits: StoreLimits) -> Self {
+        let most = StoreLimits::CONTRACT;
+        let limits = StoreLimits {
+            key_bytes: limits.key_bytes.min(most.key_bytes),
+            value_bytes: limits.value_bytes.min(most.value_bytes),
+            batch_ops: limits.batch_ops.min(most.batch_ops),
+            batch_bytes: limits.batch_bytes.min(most.batch_bytes),
+        };
+        Self { limits, ..self }
     }
 
     /// The operations of batch `number`, for those who wait for its write.
     pub(crate) fn ops(&self, number: u32) -> u32 {
         match self.size {
             Size::Small => 14,
-            Size::Large => LARGE_OPS[number as usize % LARGE_OPS.len()],
+            Size::Large => {
+                let ops = LARGE_OPS[number as usize % LARGE_OPS.len()];
+                u32::try_from(self.limits.batch_ops).map_or(ops, |most| ops.min(most))
+            }
         }
     }
 
     pub(crate) fn batch(&self, number: u32) -> WriteBatch {
         let mut rng = Rng::with_seed(self.seed ^ u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         match self.size {
-            Size::Small => small(number, &mut rng),
-            Size::Large => large(number, self.ops(number), &mut rng),
+            Size::Small => small(number, self.limits, &mut rng),
+            Size::Large => large(number, self.ops(number), self.limits, &mut rng),
         }
     }
 
@@ -82,7 +99,7 @@ impl Script {
     }
 }
 
-fn small(number: u32, rng: &mut Rng) -> WriteBatch {
+fn small(number: u32, limits: StoreLimits, rng: &mut Rng) -> WriteBatch {
     const VALUE_BYTES: [usize; 8] = [0, 1, 9, 100, 100, 900, 4_096, 20_000];
     let mut batch = WriteBatch::new();
     batch.put(mark(number), number.to_be_bytes());
@@ -90,11 +107,16 @@ fn small(number: u32, rng: &mut Rng) -> WriteBatch {
         batch.delete_range(KeyRange::new(mark(0), mark(old)));
     }
     for _ in 0..rng.usize(..12) {
-        let key = some_key(rng);
+        let mut key = some_key(rng);
+        key.truncate(limits.key_bytes);
+        let len = VALUE_BYTES[rng.usize(..VALUE_BYTES.len())].min(limits.value_bytes);
+        if batch.ops().len() == limits.batch_ops || batch.bytes() + 2 * key.len() + len > limits.batch_bytes {
+            break;
+        }
         match rng.u8(..8) {
             0 => batch.delete(key),
             1 => batch.delete_range(KeyRange::prefix(key)),
-            _ => batch.put(key, pattern(VALUE_BYTES[rng.usize(..VALUE_BYTES.len())], salt(number))),
+            _ => batch.put(key, pattern(len, salt(number))),
         }
     }
     batch
@@ -114,16 +136,20 @@ fn some_key(rng: &mut Rng) -> Key {
     key
 }
 
-fn large(number: u32, ops: u32, rng: &mut Rng) -> WriteBatch {
+fn large(number: u32, ops: u32, limits: StoreLimits, rng: &mut Rng) -> WriteBatch {
+    // The bytes of a key of this batch.
+    const KEY_BYTES: usize = 12;
+    let value_bytes_max = VALUE_BYTES_MAX.min(limits.value_bytes);
     let mut batch = WriteBatch::new();
     batch.delete_range(KeyRange::all());
     batch.put(mark(number), number.to_be_bytes());
-    let mut bytes_left = BYTES_MAX;
+    let for_values = limits.batch_bytes.saturating_sub(ops as usize * KEY_BYTES + batch.bytes());
+    let mut bytes_left = BYTES_MAX.min(for_values);
     for op in 2..ops {
-        let most = (bytes_left / (ops - op) as usize).min(VALUE_BYTES_MAX);
+        let most = (bytes_left / (ops - op) as usize).min(value_bytes_max);
         // Most values are short; one in sixteen may have a good part of the room that is left.
         let len = match rng.u8(..16) {
-            0 => rng.usize(..=(most * 4).min(VALUE_BYTES_MAX).min(bytes_left)),
+            0 => rng.usize(..=(most * 4).min(value_bytes_max).min(bytes_left)),
             _ => rng.usize(..=most.min(200)),
         };
         bytes_left -= len;
@@ -152,6 +178,36 @@ impl FromStr for Script {
             "large" => Size::Large,
             _ => return Err(()),
         };
-        Ok(Self { seed: seed.parse().map_err(drop)?, size })
+        Ok(Self::new(seed.parse().map_err(drop)?, size))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use syncline::WriteOp;
+
+    use super::*;
+
+    /// Goal: a store is asked for no more than it declares, and for as much where it declares what the contract does. Method:
+    /// batches of each size, for the contract and for less than a replica needs.
+    #[test]
+    fn batches_fit_the_limits_of_the_store() {
+        let tight = StoreLimits { key_bytes: 100, value_bytes: 1_000, batch_ops: 14, batch_bytes: 10_000 };
+        for limits in [tight, StoreLimits::CONTRACT] {
+            for size in [Size::Small, Size::Large] {
+                let script = Script::new(7, size).within(limits);
+                for number in 1..=60 {
+                    let batch = script.batch(number);
+                    assert!(batch.ops().len() <= limits.batch_ops && batch.bytes() <= limits.batch_bytes);
+                    for op in batch.ops() {
+                        if let WriteOp::Put { key, value } = op {
+                            assert!(key.len() <= limits.key_bytes && value.len() <= limits.value_bytes);
+                        }
+                    }
+                }
+            }
+        }
+        let largest = (1..=6).map(|number| Script::new(7, Size::Large).batch(number).ops().len()).max();
+        assert_eq!(largest, Some(StoreLimits::CONTRACT.batch_ops));
     }
 }

@@ -91,6 +91,10 @@ fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a text").to_owned()
 }
 
+fn opened<S: Storage>(store: &S) -> Answer {
+    Answer::Opened(u32::try_from(store.limits().batch_ops).unwrap_or(u32::MAX))
+}
+
 /// Writes one line with one call, so that it is whole in the pipe, and in a trace of the calls.
 pub(super) fn answer(answer: &Answer) {
     let line = format!("\n{ANSWER}{}\n", answer.line());
@@ -107,8 +111,15 @@ struct Server<'a, S> {
 impl<S: Storage> Server<'_, S> {
     fn run(&mut self, command: Command) {
         match command {
-            Command::Script(script) => self.script = script,
+            Command::Script(script) => {
+                let limits = self.store.as_ref().map(Storage::limits);
+                self.script = limits.map_or(script, |limits| script.within(limits));
+            }
             Command::Open(path) => self.open(&path),
+            Command::OpenBeside(path) => answer(&match (self.opener.open)(&path) {
+                Ok(second) => opened(&second),
+                Err(error) => Answer::Refused(error.to_string()),
+            }),
             Command::Close => {
                 self.store = None;
                 answer(&Answer::Done);
@@ -131,8 +142,10 @@ impl<S: Storage> Server<'_, S> {
         self.store = None;
         match (self.opener.open)(path) {
             Ok(store) => {
+                self.script = self.script.within(store.limits());
+                let opened = opened(&store);
                 self.store = Some(store);
-                answer(&Answer::Opened);
+                answer(&opened);
             }
             Err(error) => answer(&Answer::Refused(error.to_string())),
         }
@@ -166,7 +179,7 @@ impl<S: Storage> Server<'_, S> {
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             let (seen, wait) = mpsc::channel();
-            let reader = scope.spawn(|| {
+            let read = || {
                 let seen = seen;
                 for &number in &numbers.0 {
                     while !block_on(has(self.store(), mark(number))) {
@@ -178,7 +191,9 @@ impl<S: Storage> Server<'_, S> {
                     answer(&Answer::Seen(number));
                     let _ = seen.send(());
                 }
-            });
+            };
+            let reader = thread::Builder::new().name("the reader".into()).spawn_scoped(scope, read);
+            let reader = reader.expect("a thread starts");
             self.write(numbers, |batch, _| {
                 let outcome = block_on(self.store().write(batch));
                 // If the reader has panicked, there is nothing to wait for.

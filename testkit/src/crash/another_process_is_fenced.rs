@@ -13,7 +13,8 @@ use crate::storage::subject::Outcome;
 const SECOND_OPENER_WAITS_MAX: Duration = Duration::from_secs(10);
 
 /// A process has the store open. Another one that opens it is refused, and the first goes on; or the other takes it over,
-/// and the first one's writes are fenced. It never waits. When an owner has closed the store, or was killed, the next one
+/// and the first one's writes are fenced. It never waits, and a refusal, also one within the owner's process, lets no later
+/// opener in. When an owner has closed the store, or was killed, the next one
 /// opens at once.
 pub fn another_process_is_fenced<S: Storage>(opener: &Opener<S>) {
     run("another_process_is_fenced", opener, |parent| {
@@ -30,6 +31,25 @@ pub fn another_process_is_fenced<S: Storage>(opener: &Opener<S>) {
 }
 
 fn refused(parent: &Parent, mut first: Child, mut second: Child) -> Result<(), String> {
+    // A refusal may release the lock of the owner, or remove its file, so that the next opener is let in.
+    if opens(parent, &mut second, "the second opener")? {
+        return Err("another process was refused, and let in when it tried again".into());
+    }
+    first.send(&Command::OpenBeside(parent.path()))?;
+    match first.answer("open a second time")? {
+        Answer::Refused(_) => {}
+        Answer::Opened(_) => {
+            return Err(
+                "another process is refused, and the owner's own opens the store a second time".into()
+            );
+        }
+        other => return Err(format!("the owner opened a second time and said {other:?}")),
+    }
+    if opens(parent, &mut second, "the second opener")? {
+        return Err(
+            "the owner's process was refused a second opening, and then another process was let in".into()
+        );
+    }
     first.must(&Command::Write(Numbers(vec![4])))?;
     first.close()?;
     if !opens(parent, &mut second, "the next opener")? {
@@ -70,7 +90,7 @@ fn opens(parent: &Parent, child: &mut Child, who: &str) -> Result<bool, String> 
     child.send(&Command::Open(parent.path()))?;
     let patience = parent.patience().min(SECOND_OPENER_WAITS_MAX);
     match child.answer_within(patience, "open") {
-        Ok(Answer::Opened) => Ok(true),
+        Ok(Answer::Opened(_)) => Ok(true),
         Ok(Answer::Refused(_)) => Ok(false),
         Ok(other) => Err(format!("{who} said {other:?}")),
         Err(NoAnswer::Hangs(_)) => Err(format!("{who} has waited for {patience:?}")),

@@ -1,11 +1,15 @@
 //! Children that write are killed at a moment drawn from the seed, one after the other on one store.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use fastrand::Rng;
 use syncline::{JoinStorage, Storage};
 
-use crate::child::{Answer, Child, Command, Numbers, Opener, Parent, Question, Script, Size, not_ok, run};
+use crate::child::{
+    Answer, Child, Command, NoAnswer, Numbers, Opener, Parent, Question, Script, Size, Wrapper, not_ok, run,
+};
 use crate::storage::subject::Outcome;
 
 /// The first `Ok` after which a child is killed is among so many.
@@ -22,8 +26,8 @@ pub fn kill_9_loses_nothing_acknowledged<S: Storage>(opener: &Opener<S>) {
     });
 }
 
-/// Children write batches of up to 65,540 operations and are killed while one is written. Each batch is there whole or
-/// not at all.
+/// Children write batches of up to 65,536 operations, or of as many as the store takes, and are killed while one is written,
+/// also in the middle of a call. Each batch is there whole or not at all.
 pub fn kill_9_tears_no_batch<S: Storage>(opener: &Opener<S>) {
     const CYCLES: u32 = 8;
     run("kill_9_tears_no_batch", opener, |parent| {
@@ -31,6 +35,82 @@ pub fn kill_9_tears_no_batch<S: Storage>(opener: &Opener<S>) {
         let mut moment = InTheMiddle { rng: parent.rng(), script, op: None };
         again_and_again(parent, CYCLES, Size::Large, Command::Write, &mut moment)
     });
+    run("kill_9_tears_no_batch", opener, in_the_middle_of_a_call);
+}
+
+/// Children write files that may not grow beyond a length, and are ended by the system when one does. So the last call is
+/// done in part, which a signal to a process hardly ever hits. What is there in part must not harm what comes after.
+/// (`ulimit -f`: the write that reaches the length is short, and the one after it ends the process.)
+fn in_the_middle_of_a_call(parent: &Parent) -> Result<(), String> {
+    const CYCLES: u32 = 6;
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    let (script, mut rng) = (parent.script(Size::Large), parent.rng());
+    let mut progress = Progress { acknowledged: 0, called: 0 };
+    let mut deaths = 0;
+    for cycle in 0..CYCLES {
+        // In units of 512 or 1,024 bytes: within the next few megabytes of the longest file.
+        let blocks = longest_file(&parent.place()) / 512 + rng.u64(1..6_000);
+        let shell = ["sh", "-c", "ulimit -c 0; ulimit -S -f \"$0\"; exec \"$@\"", &blocks.to_string()]
+            .map(Into::into);
+        let mut child = parent.child_under(script, &Wrapper(shell.to_vec()))?;
+        let next = progress.acknowledged + 1;
+        let written = cut_off(parent, &mut child, next..next + Script::SIZES, &mut progress);
+        deaths += u32::from(written?);
+        drop(child);
+        let mut child = parent.opened(script)?;
+        let judged = progress.judge(&mut child).and_then(|()| {
+            let number = progress.acknowledged + 1;
+            child.must(&Command::Write(Numbers(vec![number])))?;
+            (progress.acknowledged, progress.called) = (number, number);
+            child.close()?;
+            child.must_open(&parent.path())?;
+            progress.judge(&mut child)
+        });
+        judged.map_err(|what| format!("after {} writes that were cut off: {what}", cycle + 1))?;
+    }
+    if deaths == 0 {
+        eprintln!(
+            "kill_9_tears_no_batch: no write was cut off; the store's files are not made longer by writing"
+        );
+    }
+    Ok(())
+}
+
+/// Lets a child write until the system ends it, or refuses it a call. Returns whether the child was ended.
+fn cut_off(
+    parent: &Parent,
+    child: &mut Child,
+    numbers: std::ops::Range<u32>,
+    progress: &mut Progress,
+) -> Result<bool, String> {
+    match child.open(&parent.path()) {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) => return Ok(false),
+        Err(NoAnswer::Ended(_)) => return Ok(true),
+        Err(why) => return Err(why.into()),
+    }
+    child.send(&Command::Write(Numbers(numbers.collect())))?;
+    loop {
+        match child.answer("write") {
+            Ok(Answer::Outcome(_, outcome, _)) if outcome != Outcome::Ok => return Ok(false),
+            Ok(Answer::Done) => return Ok(false),
+            Ok(answer) => progress.note(answer)?,
+            Err(NoAnswer::Ended(_)) => return Ok(true),
+            Err(why) => return Err(why.into()),
+        }
+    }
+}
+
+fn longest_file(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let len = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => longest_file(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    };
+    entries.map(len).max().unwrap_or(0)
 }
 
 /// Children write a row of the app and a batch in each transaction, and are killed after a number of acknowledgements.
@@ -150,7 +230,7 @@ impl Moment for InTheMiddle {
         };
         loop {
             progress.note(child.answer("write")?)?;
-            let whole = self.op.unwrap_or_default() * self.script.ops(target);
+            let whole = self.op.unwrap_or_default() * child.ops(self.script.ops(target));
             if progress.called == target {
                 if let Some(answer) = child.glance(whole.mul_f32(self.rng.f32())) {
                     progress.note(answer)?;
@@ -159,7 +239,7 @@ impl Moment for InTheMiddle {
             }
             let clock = Stopwatch::start();
             progress.note(child.answer("write")?)?;
-            let ops = self.script.ops(progress.acknowledged);
+            let ops = child.ops(self.script.ops(progress.acknowledged));
             if ops >= 1_000 {
                 let op = clock.elapsed() / ops;
                 self.op = Some(self.op.map_or(op, |least| least.min(op)));

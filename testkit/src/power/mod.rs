@@ -57,7 +57,7 @@ macro_rules! power_tests {
         $crate::power_tests! { $module, $open, without: [] }
     };
     ($module:ident, $open:expr, without: $without:expr $(,)?) => {
-        $crate::for_each_power_property! { [$crate::strace_test_module] power, $module, $open, $without }
+        $crate::for_each_power_property! { [$crate::strace_test_module] ($) power, $module, $open, $without, {} }
     };
 }
 
@@ -65,13 +65,28 @@ macro_rules! power_tests {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! strace_test_module {
-    ([$list:ident, $module:ident, $open:expr, $without:expr] $($property:ident)*) => {
+    (
+        [($d:tt) $list:ident, $module:ident, $open:expr, $without:expr, { $($ignored:ident = $reason:literal),* }]
+        $($property:ident)*
+    ) => {
         mod $module {
             #[allow(unused_imports, reason = "the expression may need nothing from outside")]
             use super::*;
 
+            // A name that is no property of the list does not compile.
+            $(const _: () = {
+                #[allow(unused_imports, reason = "it is there to be looked up")]
+                use $crate::$list::$ignored;
+            };)*
+
+            macro_rules! unless_ignored {
+                $(($ignored $d($d test:tt)*) => { $crate::strace_test! { #[ignore = $reason] $d($d test)* } };)*
+                ($d property:ident $d($d test:tt)*) => { $crate::strace_test! { $d($d test)* } };
+            }
+
             $(
-                $crate::strace_test! {
+                unless_ignored! {
+                    $property
                     fn $property() {
                         let test = concat!(module_path!(), "::", stringify!($property));
                         let without: &[&str] = &$without;
@@ -102,6 +117,7 @@ macro_rules! strace_test {
 macro_rules! strace_test {
     ($($function:tt)*) => {
         #[test]
+        #[allow(unused_attributes, reason = "a test may be ignored for a reason of its own too")]
         #[ignore = "needs strace, and a system that lets it trace a child: install it, then `cargo clean -p syncline-testkit`"]
         $($function)*
     };

@@ -29,10 +29,21 @@ pub(crate) struct Traced {
 impl Traced {
     /// Starts a child whose calls are traced. `faults` are arguments to strace by which calls fail.
     pub(crate) fn start(parent: &Parent, script: Script, faults: &[String]) -> Result<(Child, Self), String> {
+        Self::start_with(parent, script, &[], faults)
+    }
+
+    /// As `start`; the calls `more` are in the trace too, such as reads, which change nothing.
+    pub(crate) fn start_with(
+        parent: &Parent,
+        script: Script,
+        more: &[&str],
+        faults: &[String],
+    ) -> Result<(Child, Self), String> {
         let trace = parent.aside().join("trace");
         let mut arguments: Vec<OsString> =
             ["strace", "-f", "-y", "-qq", "-s", "64", "-e", "signal=none", "-e"].map(Into::into).to_vec();
-        arguments.push(format!("trace={TRACED}").into());
+        let more: String = more.iter().map(|call| format!(",?{call}")).collect();
+        arguments.push(format!("trace={TRACED}{more}").into());
         // The filter of the kernel stops the child at these calls alone, so that it is hardly slower. A child that is to be
         // killed is not stopped by it in the way that this needs.
         if !faults.iter().any(|fault| fault.contains("signal=")) {

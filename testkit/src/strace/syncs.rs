@@ -502,4 +502,95 @@ mod tests {
         );
         assert_eq!(judged("", &[WRITE, failed, WRITE, SYNC].concat()).forgotten, None);
     }
+
+    /// Goal: no call that writes, names or syncs is forgotten. Method: each of them in a trace of its own, from the files that
+    /// strace shows, with what must be said of it.
+    #[test]
+    fn every_call_counts() {
+        for write in [
+            "write(3</p/log>, \"x\", 1) = 1",
+            "writev(3</p/log>, [], 1) = 1",
+            "pwrite64(3</p/log>, \"x\", 1, 0) = 1",
+            "pwritev(3</p/log>, [], 1, 0) = 1",
+            "pwritev2(3</p/log>, [], 1, 0, 0) = 1",
+            "sendfile(3</p/log>, 4</tmp/x>, NULL, 1) = 1",
+            "copy_file_range(4</tmp/x>, NULL, 3</p/log>, NULL, 1, 0) = 1",
+            "splice(4</tmp/x>, NULL, 3</p/log>, NULL, 1, 0) = 1",
+            "truncate(\"/p/log\", 0) = 0",
+            "ftruncate(3</p/log>, 0) = 0",
+            "fallocate(3</p/log>, FALLOC_FL_PUNCH_HOLE|FALLOC_FL_KEEP_SIZE, 0, 1) = 0",
+            "open(\"/p/log\", O_RDWR|O_TRUNC) = 3</p/log>",
+            "creat(\"/p/log\", 0666) = 3</p/log>",
+        ] {
+            assert!(unsynced("", &[SYNC, "1 ", write].concat()).contains("`log` was not synced"), "{write}");
+            for sync in ["fsync(3</p/log>)", "fdatasync(3</p/log>)", "syncfs(3</p/log>)", "sync()"] {
+                let synced = unsynced("", &["1 ", write, "\n1 ", sync, " = 0"].concat());
+                assert_eq!(synced, "", "{write}, {sync}");
+            }
+        }
+        for name in [
+            "open(\"/p/new\", O_RDWR|O_CREAT, 0666) = 4</p/new>",
+            "openat(AT_FDCWD</>, \"/p/new\", O_RDWR|O_CREAT, 0666) = 4</p/new>",
+            "openat2(AT_FDCWD</>, \"/p/new\", {flags=O_RDWR|O_CREAT}, 24) = 4</p/new>",
+            "creat(\"/p/new\", 0666) = 4</p/new>",
+            "mkdir(\"/p/new\", 0777) = 0",
+            "mkdirat(5</p>, \"new\", 0777) = 0",
+            "rename(\"/p/log\", \"/p/new\") = 0",
+            "renameat(5</p>, \"log\", 5</p>, \"new\") = 0",
+            "renameat2(5</p>, \"log\", 5</p>, \"new\", 0) = 0",
+            "link(\"/p/log\", \"/p/new\") = 0",
+            "linkat(5</p>, \"log\", 5</p>, \"new\", 0) = 0",
+            "symlink(\"log\", \"/p/new\") = 0",
+            "symlinkat(\"log\", 5</p>, \"new\") = 0",
+            "unlink(\"/p/log\") = 0",
+            "unlinkat(5</p>, \"log\", 0) = 0",
+            "rmdir(\"/p/log\") = 0",
+        ] {
+            let names = |lines: &str| judged("", lines).names.unwrap_or_default();
+            assert!(names(&["1 ", name].concat()).contains("the directory above the path"), "{name}");
+            assert_eq!(names(&["1 ", name, "\n1 fsync(5</p>) = 0"].concat()), "", "{name}");
+            // A call that failed has done nothing.
+            let (call, _) = name.rsplit_once(" = ").unwrap();
+            assert_eq!(names(&["1 ", call, " = -1 EIO (Input/output error)"].concat()), "", "{name}");
+        }
+    }
+
+    #[test]
+    fn a_copy_of_a_descriptor_syncs_as_the_descriptor_does() {
+        let open = "1 openat(AT_FDCWD</>, \"/p/log\", O_RDWR|O_DSYNC) = 4</p/log>\n1 ";
+        for copy in [
+            "dup(4</p/log>) = 3</p/log>",
+            "dup2(4</p/log>, 3) = 3</p/log>",
+            "dup3(4</p/log>, 3, 0) = 3</p/log>",
+            "fcntl(4</p/log>, F_DUPFD_CLOEXEC, 3) = 3</p/log>",
+        ] {
+            assert_eq!(unsynced(&[open, copy].concat(), WRITE), "", "{copy}");
+        }
+        assert!(unsynced(&[open, "dup(5</p/other>) = 3</p/log>"].concat(), WRITE).contains("`log`"));
+    }
+
+    #[test]
+    fn a_file_that_is_no_memory_any_more_is_not_written() {
+        let map = "1 mmap(NULL, 8192, PROT_READ|PROT_WRITE, MAP_SHARED, 3</p/log>, 0) = 0x7000\n";
+        let unmapped = [map, "1 munmap(0x7000, 8192) = 0"].concat();
+        assert!(unsynced(&unmapped, "1 fsync(4</p/other>) = 0").is_empty());
+        let private = map.replace("MAP_SHARED", "MAP_PRIVATE");
+        assert!(unsynced(&private, "1 fsync(4</p/other>) = 0").is_empty());
+    }
+
+    #[test]
+    fn a_store_that_was_opened_again_knows_what_is_there() {
+        let failed = "1 fdatasync(3</p/log>) = -1 EIO (Input/output error) (INJECTED)\n";
+        let opened = "1 write(2<pipe:[9]>, \"\\n@syncline opened 9\\n\", 9) = 9\n";
+        assert_eq!(judged(&[WRITE, failed, opened].concat(), &[WRITE, SYNC].concat()).forgotten, None);
+        let reopened = judged(&[WRITE, failed, opened].concat(), SYNC);
+        assert_eq!((reopened.forgotten, reopened.acknowledged), (None, None));
+        assert!(judged(&[WRITE, failed].concat(), SYNC).forgotten.is_some());
+    }
+
+    #[test]
+    fn rings_are_seen_to_be_there() {
+        assert!(judged("1 io_uring_setup(8, {flags=0}) = 3<anon_inode:[io_uring]>", "").blind);
+        assert!(!judged("", "").blind);
+    }
 }

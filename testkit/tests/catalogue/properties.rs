@@ -323,12 +323,13 @@ pub(crate) const PROPERTIES: &[Property] = &[
     Property {
         id: "S16",
         says: "A scan or a read that failed says so. It is never a short success.",
-        method: "Every operation of the medium fails in turn while the store reads.",
+        method: "Every operation of the medium fails in turn while the store reads, or every call that reads.",
         catches: "An error that is skipped, and a scan that goes on behind it.",
         limits: "",
         proof: Tests(&[
             "scan_is_ordered",
             "reads_see_last_write",
+            "failed_read_is_told",
             "a_scan_over_a_failing_medium_is_an_error_never_a_short_success",
             "a_point_read_over_a_failing_medium_is_an_error_never_an_absent_key",
         ]),

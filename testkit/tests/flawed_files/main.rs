@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use store::{Flaw, Flawed};
 use syncline_testkit::child::Opener;
-use syncline_testkit::strace_test;
+use syncline_testkit::{FileStore, strace_test};
 
 /// One test for each flaw: `the_flaw: the property that must fail, and words of the sentence with which it does`. The
 /// macro in brackets makes a test of a function.
@@ -67,12 +67,37 @@ mod kills {
         RewritesTheLogInPlaceAtOpening: crash::killed_while_opening_it_opens_again, "acknowledged batches are lost";
         LockOutlivesItsOwner: crash::killed_while_opening_it_opens_again, "cannot be opened";
         NoLock: crash::another_process_is_fenced, "two processes have opened the store";
+        RefusalRemovesTheLock: crash::another_process_is_fenced, "was refused, and let in when it tried again";
+        RefusalReleasesTheLock: crash::another_process_is_fenced, "and then another process was let in";
+        HalfARecordStaysAtOpening: crash::kill_9_tears_no_batch, "acknowledged batches are lost";
+        LockStaysAfterClosing: crash::another_process_is_fenced, "has closed the store, and the next process is refused";
         LockWaits: crash::another_process_is_fenced, "the second opener has waited for 8s";
     }
 }
 
+/// Goal: a store that is taken over is as good as one that refuses. Method: one that counts its openers.
+#[test]
+fn an_owner_may_be_fenced_by_the_next() {
+    let opener = Opener::new(concat!(module_path!(), "::an_owner_may_be_fenced_by_the_next"), |path| {
+        Flawed::open(path, Flaw::TakesOver)
+    });
+    syncline_testkit::crash::another_process_is_fenced(&opener);
+}
+
 mod power {
     use super::*;
+
+    strace_test! {
+        /// Goal: what a store says it does without is taken from it. Method: a store that claims so of its log.
+        fn a_file_that_is_needed_is_missed() {
+            let test = concat!(module_path!(), "::a_file_that_is_needed_is_missed");
+            let opener = Opener::new(test, |path| FileStore::open(path)).without(["log"]);
+            let check = AssertUnwindSafe(|| syncline_testkit::power::acknowledged_is_synced(&opener));
+            let panic = catch_unwind(check).expect_err("its log is needed");
+            let text = panic.downcast_ref::<String>().unwrap();
+            assert!(text.contains("nothing was synced") || text.contains("without the files [\"log\"]"), "{text}");
+        }
+    }
 
     caught! {
         [strace_test]
@@ -103,6 +128,9 @@ mod faults {
         HalfARecordStays: io_faults::short_write_is_completed_or_told, "lost";
         RenameErrorIsSwallowed: io_faults::failed_change_of_a_name_or_a_length_is_told, "lost";
         SplitsLargeBatches: io_faults::killed_at_any_call_tears_no_batch, "part of a batch is there";
+        TooLargeAtAnError: io_faults::failed_write_is_told, "ended with TooLarge";
+        FencedAtAnError: io_faults::failed_write_is_told, "ended with Fenced";
+        ReadErrorIsTheEnd: io_faults::failed_read_is_told, "lost";
         CreatesAnEmptyLogIfItCannotOpenIt: io_faults::failed_open_changes_nothing, "lost";
     }
 }

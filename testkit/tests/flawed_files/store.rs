@@ -24,6 +24,10 @@ pub(crate) enum Flaw {
     LockOutlivesItsOwner,
     NoLock,
     LockWaits,
+    RefusalRemovesTheLock,
+    RefusalReleasesTheLock,
+    LockStaysAfterClosing,
+    HalfARecordStaysAtOpening,
     // What loss of power would show.
     NoSync,
     SyncsNowAndThen,
@@ -45,9 +49,17 @@ pub(crate) enum Flaw {
     CreatesAnEmptyLogIfItCannotOpenIt,
     RetriesAFailedSync,
     RenameErrorIsSwallowed,
+    ReadErrorIsTheEnd,
+    TooLargeAtAnError,
+    FencedAtAnError,
+    /// No flaw: an opener takes the store over, and the one before is fenced.
+    TakesOver,
 }
 
 use Flaw::*;
+
+/// The lock of the store that this process has open.
+static OWN_LOCK: Mutex<Option<File>> = Mutex::new(None);
 
 pub(crate) struct Flawed {
     shared: Arc<Shared>,
@@ -67,6 +79,7 @@ struct Log {
     file: File,
     failed: bool,
     batches: u32,
+    epoch: u64,
 }
 
 impl Flawed {
@@ -75,8 +88,27 @@ impl Flawed {
         let lock = append_to(&path.join("lock"))?;
         match flaw {
             NoLock => {}
+            TakesOver => {
+                let epoch = epoch(path)? + 1;
+                fs::write(path.join("epoch"), epoch.to_string())?;
+            }
             LockWaits => lock.lock()?,
             LockOutlivesItsOwner => drop(File::create_new(path.join("owned"))?),
+            RefusalRemovesTheLock => {
+                if let Err(error) = lock.try_lock() {
+                    fs::remove_file(path.join("lock"))?;
+                    return Err(error.into());
+                }
+            }
+            // As locks of POSIX: a process that closes any handle of the file has released its lock.
+            RefusalReleasesTheLock => {
+                let mut own = OWN_LOCK.lock().unwrap();
+                if let Err(error) = lock.try_lock() {
+                    drop(own.take().map(|own| own.unlock()));
+                    return Err(error.into());
+                }
+                *own = Some(lock.try_clone()?);
+            }
             _ => lock.try_lock()?,
         }
         let mut file = match append_to(&path.join("log")) {
@@ -87,7 +119,10 @@ impl Flawed {
             outcome => outcome?,
         };
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
+        match file.read_to_end(&mut bytes) {
+            Err(_) if flaw == ReadErrorIsTheEnd => bytes.clear(),
+            outcome => drop(outcome?),
+        }
         let (mut entries, mut len, mut before) = (BTreeMap::new(), 0, 0);
         while let Some((batch, end)) = next_record(&bytes, len) {
             before = len;
@@ -97,6 +132,7 @@ impl Flawed {
             len = end;
         }
         match flaw {
+            HalfARecordStaysAtOpening => {}
             LosesTheLastBatchAtOpening => file.set_len(before as u64)?,
             CutsAWholePageAtOpening => file.set_len((len / 4096 * 4096) as u64)?,
             RewritesTheLogInPlaceAtOpening => {
@@ -115,7 +151,7 @@ impl Flawed {
             sync_directory(path)?;
             sync_directory(path.parent().unwrap())?;
         }
-        let log = Mutex::new(Log { file, failed: false, batches: 0 });
+        let log = Mutex::new(Log { file, failed: false, batches: 0, epoch: epoch(path)? });
         let shared =
             Arc::new(Shared { flaw, path: path.to_owned(), log, entries: RwLock::new(entries), lock });
         let later =
@@ -140,7 +176,11 @@ fn later(shared: &Arc<Shared>) -> mpsc::Sender<Vec<u8>> {
 
 impl Drop for Flawed {
     fn drop(&mut self) {
-        drop(self.shared.lock.unlock());
+        if self.shared.flaw == LockStaysAfterClosing {
+            std::mem::forget(self.shared.lock.try_clone());
+        } else {
+            drop(self.shared.lock.unlock());
+        }
         drop(fs::remove_file(self.shared.path.join("owned")));
     }
 }
@@ -197,6 +237,9 @@ impl Shared {
         if log.failed && ![GoesOnAfterUnknown, HalfARecordStays].contains(&self.flaw) {
             return Err(WriteError::rejected("an earlier write has failed"));
         }
+        if self.flaw == TakesOver && epoch(&self.path).map_err(WriteError::rejected)? != log.epoch {
+            return Err(WriteError::Fenced);
+        }
         log.batches += 1;
         let begins = log.file.metadata().map_err(WriteError::rejected)?.len();
         let written = match self.flaw {
@@ -213,6 +256,8 @@ impl Shared {
             log.failed = true;
             match self.flaw {
                 AbortsAtAnError => std::process::abort(),
+                TooLargeAtAnError => WriteError::too_large(error),
+                FencedAtAnError => WriteError::Fenced,
                 RejectsWhatIsThereAtReopening => WriteError::rejected(error),
                 GoesOnAfterUnknown => {
                     drop(log.file.set_len(begins));
@@ -263,6 +308,16 @@ impl Shared {
         }
         log.file = file;
         Ok(())
+    }
+}
+
+/// How often the store was opened. There is no lock between the look and the write, which the tests do not need: the
+/// processes of a test take turns.
+fn epoch(path: &Path) -> io::Result<u64> {
+    match fs::read_to_string(path.join("epoch")) {
+        Ok(text) => Ok(text.parse().unwrap()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error),
     }
 }
 
