@@ -75,5 +75,5 @@ mod tests {
         }
     }
 
-    syncline_testkit::storage_tests!(map, Place::default());
+    syncline_testkit::storage_tests!(map, Place::default);
 }

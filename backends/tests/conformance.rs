@@ -34,8 +34,8 @@ impl Fixture for Memory {
     }
 }
 
-storage_tests!(memory, Memory::default());
-replica_tests!(memory_replica, Memory::default());
+storage_tests!(memory, Memory::default);
+replica_tests!(memory_replica, Memory::default);
 replication_tests!(memory_replication, Memory::default);
 clock_rises_tests!(memory_clock_rises, Memory::default);
 
@@ -69,10 +69,10 @@ mod with_redb {
     }
 
     rows_in_redb!(Redb);
-    storage_tests!(redb, Redb::new());
-    join_tests!(redb_join, Redb::new());
-    joined_replica_tests!(redb_joined_replica, Redb::new());
-    replica_tests!(redb_replica, Redb::new());
+    storage_tests!(redb, Redb::new);
+    join_tests!(redb_join, Redb::new);
+    joined_replica_tests!(redb_joined_replica, Redb::new);
+    replica_tests!(redb_replica, Redb::new);
     replication_tests!(redb_replication, Redb::new);
     clock_rises_tests!(redb_clock_rises, Redb::new);
     joined_replication_tests!(redb_joined_replication, Redb::new);
@@ -108,9 +108,9 @@ mod with_redb {
     }
 
     rows_in_redb!(RedbOnFailingMedium);
-    storage_tests!(redb_on_failing_medium, RedbOnFailingMedium::default(), breaks_its_medium);
-    join_tests!(redb_join_on_failing_medium, RedbOnFailingMedium::default());
-    joined_replica_tests!(redb_joined_replica_on_failing_medium, RedbOnFailingMedium::default());
+    storage_tests!(redb_on_failing_medium, RedbOnFailingMedium::default, breaks_its_medium);
+    join_tests!(redb_join_on_failing_medium, RedbOnFailingMedium::default);
+    joined_replica_tests!(redb_joined_replica_on_failing_medium, RedbOnFailingMedium::default);
 }
 
 #[cfg(feature = "sled")]
@@ -137,8 +137,8 @@ mod with_sled {
         }
     }
 
-    storage_tests!(sled, Sled::new());
-    replica_tests!(sled_replica, Sled::new());
+    storage_tests!(sled, Sled::new);
+    replica_tests!(sled_replica, Sled::new);
     replication_tests!(sled_replication, Sled::new);
     clock_rises_tests!(sled_clock_rises, Sled::new);
 }
@@ -169,10 +169,10 @@ mod with_sqlite {
     }
 
     rows_in_sqlite!(Sqlite);
-    storage_tests!(sqlite, Sqlite::new());
-    join_tests!(sqlite_join, Sqlite::new());
-    joined_replica_tests!(sqlite_joined_replica, Sqlite::new());
-    replica_tests!(sqlite_replica, Sqlite::new());
+    storage_tests!(sqlite, Sqlite::new);
+    join_tests!(sqlite_join, Sqlite::new);
+    joined_replica_tests!(sqlite_joined_replica, Sqlite::new);
+    replica_tests!(sqlite_replica, Sqlite::new);
     replication_tests!(sqlite_replication, Sqlite::new);
     clock_rises_tests!(sqlite_clock_rises, Sqlite::new);
     joined_replication_tests!(sqlite_joined_replication, Sqlite::new);

@@ -3,10 +3,10 @@
 //! An app that brings its own clock writes one line:
 //!
 //! ```
-//! syncline_testkit::clock_tests!(system, syncline::SystemClock::new());
+//! syncline_testkit::clock_tests!(system, syncline::SystemClock::new);
 //! # // The tests of a documentation example do not run, so the list runs by hand.
 //! # for property in syncline_testkit::clocks::properties() {
-//! #     property.check(&syncline::SystemClock::new());
+//! #     property.check(&syncline::SystemClock::new);
 //! # }
 //! ```
 //!
@@ -51,7 +51,7 @@ macro_rules! for_each_clock_property {
 
 /// Makes a module of the given name with one test for each property of the contract of clocks.
 ///
-/// The expression makes a clock for each test; see the [list](mod@crate::clocks).
+/// The expression is a function that makes a clock; see the [list](mod@crate::clocks).
 #[macro_export]
 macro_rules! clock_tests {
     ($module:ident, $clock:expr $(,)?) => {
@@ -75,7 +75,7 @@ pub fn properties<C: Clock>() -> Vec<Property<C>> {
         ([] $($property:ident)*) => {
             vec![$(Property {
                 name: stringify!($property),
-                check: |clock| run(clock, |clock| Box::pin($property(clock))),
+                check: |fresh| run(&fresh(), |clock| Box::pin($property(clock))),
             }),*]
         };
     }

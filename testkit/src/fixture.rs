@@ -27,7 +27,8 @@ pub trait Fixture: Send + Sync + 'static {
     /// fixture can do that.
     ///
     /// By default it cannot, and the properties that need it check less. A store that reads and writes through a
-    /// replaceable medium overrides this: then every error path is walked, one operation of the medium after the other.
+    /// replaceable medium overrides this: then every error path is walked, one operation of the medium after the other. A
+    /// medium that panics does so with [`panic_quietly`](crate::panic_quietly).
     fn break_medium(&self, fault: Option<MediumFault>) -> bool {
         let _ = fault;
         false

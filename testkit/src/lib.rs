@@ -10,7 +10,7 @@
 //!
 //! The pages for authors, with a whole store and the questions that come up: [`docs`].
 //!
-//! The author of a store writes a [`Fixture`], which opens the store, and one line:
+//! The author of a store writes a [`Fixture`], which opens the store, and one line, with a function that makes one:
 //!
 //! ```
 //! use std::collections::BTreeMap;
@@ -62,10 +62,10 @@
 //!     }
 //! }
 //!
-//! storage_tests!(map, MapDisk::default());
+//! storage_tests!(map, MapDisk::default);
 //! # // The tests of a documentation example do not run, so the list runs by hand.
 //! # for property in syncline_testkit::storage::properties::<MapDisk>() {
-//! #     property.check(&MapDisk::default());
+//! #     property.check(&MapDisk::default);
 //! # }
 //! ```
 //!
@@ -85,7 +85,7 @@
 //!
 //! A store whose medium can be replaced overrides [`Fixture::break_medium`]: then the properties let the medium fail
 //! and panic at each of its operations in turn, so that every error path is walked. Its author says so:
-//! `storage_tests!(mine, MyFixture::new(), breaks_its_medium)`. What the list cannot see of a store shows as ignored
+//! `storage_tests!(mine, MyFixture::new, breaks_its_medium)`. What the list cannot see of a store shows as ignored
 //! tests, each with the reason: `map::not_checked::failing_medium ... ignored, implement Fixture::break_medium …`.
 //!
 //! Every test ends: one that hangs fails after 120 s, or as many as `SYNCLINE_TEST_SECONDS` says, and names its step.
@@ -97,8 +97,8 @@
 //!
 //! ```
 //! # use syncline_testkit::Disk;
-//! syncline_testkit::join_tests!(join, Disk::new());
-//! syncline_testkit::joined_replica_tests!(joined_replica, Disk::new());
+//! syncline_testkit::join_tests!(join, Disk::new);
+//! syncline_testkit::joined_replica_tests!(joined_replica, Disk::new);
 //! ```
 //!
 //! The first list has one [property](join) for each bullet of that contract, the second runs `with_tx` and the
@@ -146,7 +146,8 @@
 //! - [`Faulty`], [`Recording`], [`Gated`], [`Filtered`] and [`Limited`] wrap a store, to test the code above it: errors,
 //!   unknown outcomes and panics at every operation; the order of writes and replies; writes that wait; writes that are
 //!   left out; a store that takes exactly what it declares. Over a store that lends its transaction they lend it too, and count a joined write as one write.
-//! - [`poll_at_most`] and [`interleave`] stop futures where a test wants them, [`seed`] is the seed of all randomness.
+//! - [`poll_at_most`] and [`interleave`] stop futures where a test wants them, [`seed`] is the seed of all randomness,
+//!   [`panic_quietly`] is a panic that is looked for.
 //! - [`StepClock`] and [`ManualClock`] are clocks that a test moves by hand.
 //! - [`Disk`] holds the [`Reference`] store, which is correct; [`BrokenDisk`] and [`BrokenJoinsDisk`] hold stores with
 //!   one [`Flaw`] or [`JoinFlaw`] each, [`BrokenNetwork`], [`BrokenClock`] and
@@ -174,7 +175,7 @@
 //! | S13 | empty keys and values | `empty_is_not_absent` |
 //! | S14 | sizes | `sizes_are_kept` |
 //! | S15 | tables apart, range deletes inside | `delete_range_stays_inside`. There is one keyspace, its prefixes are the caller's |
-//! | S16 | a scan that failed says so | `scan_is_ordered` and, for keys, `reads_see_last_write`, with `break_medium`. There are no iterators to go on with |
+//! | S16 | a scan that failed says so | `failed_read_is_told`; `scan_is_ordered` and, for keys, `reads_see_last_write`, with `break_medium`. There are no iterators to go on with |
 //! | S17 | a second opener | `second_owner_is_fenced` within a process, `another_process_is_fenced` between two |
 //! | S18 | reopening changes nothing | `reopening_changes_nothing`; files of other versions are the store's own test |
 //! | S19 | space is given back, readers block no writer | space is the store's own soak test; `reads_see_last_write` reads beside writes |
@@ -236,6 +237,7 @@ pub use limited::Limited;
 #[doc(hidden)]
 pub use poll::be_patient_for;
 pub use poll::{interleave, poll_at_most, poll_at_most_until_woken};
+pub use quiet::panic_quietly;
 pub use recording::{Recording, Request, Trace, TraceEvent, TraceOutcome};
 pub use reference::{Disk, Reference, ReferenceRows, ReferenceTx};
 #[doc(inline)]

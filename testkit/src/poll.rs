@@ -184,6 +184,24 @@ mod tests {
         assert_eq!(poll_at_most(2, receiver), Some(Ok(7)));
     }
 
+    /// Goal: the work of another thread is waited for before the future is dropped. Method: a thread that begins at the last
+    /// poll.
+    #[test]
+    fn a_future_may_be_dropped_when_it_could_have_gone_on() {
+        let worked = Arc::new(AtomicU64::new(0));
+        let by_thread = Arc::clone(&worked);
+        let future = std::future::poll_fn(move |context| {
+            let (waker, worked) = (context.waker().clone(), Arc::clone(&by_thread));
+            std::thread::spawn(move || {
+                worked.fetch_add(1, Ordering::SeqCst);
+                waker.wake();
+            });
+            Poll::<()>::Pending
+        });
+        assert_eq!(poll_at_most_until_woken(1, future), None);
+        assert_eq!(worked.load(Ordering::SeqCst), 1);
+    }
+
     #[test]
     fn two_futures_take_turns_after_the_lead() {
         let trace = std::cell::RefCell::new(String::new());

@@ -16,7 +16,7 @@ pub(crate) use join::{Rows, run_job};
 
 use crate::poll::give_way;
 use crate::sorted_map::{self, SortedMap};
-use crate::{Fixture, MediumFault, MediumFaultKind};
+use crate::{Fixture, MediumFault, MediumFaultKind, panic_quietly};
 
 /// The longest key that [`Reference`] accepts.
 const KEY_BYTES_MAX: usize = 64 * 1024;
@@ -48,7 +48,9 @@ impl Image {
         self.operations += 1;
         match self.fault {
             Some(fault) if fault.hits(seen) => {
-                assert!(fault.kind != MediumFaultKind::Panic, "the medium panics at operation {seen}");
+                if fault.kind == MediumFaultKind::Panic {
+                    panic_quietly(format!("the medium panics at operation {seen}"));
+                }
                 Err(format!("the medium fails at operation {seen}").into())
             }
             _ => Ok(()),
@@ -79,6 +81,11 @@ impl Disk {
         change(&mut self.image().entries)
     }
 
+    /// Gives the disk to another owner, or to nobody; returns the owner of before.
+    pub(crate) fn give_to(&self, owner: Option<u64>) -> Option<u64> {
+        std::mem::replace(&mut self.image().owner, owner)
+    }
+
     /// As [`edit`](Self::edit), for the entries and the rows of the app.
     pub(crate) fn edit_all<T>(&self, change: impl FnOnce(&mut SortedMap, &mut Rows) -> T) -> T {
         let image = &mut *self.image();
@@ -106,6 +113,7 @@ impl Fixture for Disk {
             turn: AsyncMutex::new(()),
             stopped: AtomicBool::new(false),
             kept: AtomicBool::new(false),
+            freed: AtomicBool::new(false),
         })
     }
 
@@ -130,14 +138,20 @@ pub struct Reference {
     turn: AsyncMutex<()>,
     // Set by an unknown outcome: only reopening shows what is on the disk.
     stopped: AtomicBool,
-    // Set by a flaw of `Broken`, with `keep_when_dropped`.
+    // Set by flaws of `Broken`, with `keep_when_dropped` and `free_when_dropped`.
     kept: AtomicBool,
+    freed: AtomicBool,
 }
 
 impl Reference {
     /// Takes the disk from its owner.
     pub(crate) fn usurp(&self) {
         self.disk.image().owner = Some(self.owner);
+    }
+
+    /// Forgets that a write has an unknown outcome.
+    pub(crate) fn go_on(&self) {
+        self.stopped.store(false, Ordering::SeqCst);
     }
 
     /// Keeps the disk owned for good.
@@ -148,6 +162,11 @@ impl Reference {
     /// Keeps the disk owned when the store is dropped; until then the store goes on.
     pub(crate) fn keep_when_dropped(&self) {
         self.kept.store(true, Ordering::SeqCst);
+    }
+
+    /// Leaves the disk without an owner when the store is dropped, whoever that is.
+    pub(crate) fn free_when_dropped(&self) {
+        self.freed.store(true, Ordering::SeqCst);
     }
 
     /// Waits until the write before this one has ended, also if that was dropped.
@@ -229,7 +248,7 @@ impl Reference {
 impl Drop for Reference {
     fn drop(&mut self) {
         let mut image = self.disk.image();
-        if image.owner == Some(self.owner) {
+        if image.owner == Some(self.owner) || self.freed.load(Ordering::SeqCst) {
             image.owner = if self.kept.load(Ordering::SeqCst) { Some(u64::MAX) } else { None };
         }
     }

@@ -93,6 +93,14 @@ pub(crate) fn show_batch(batch: &WriteBatch) -> String {
     format!("{} operations, {} bytes: [{}{more}]", ops.len(), batch.bytes(), show_ops(shown))
 }
 
+/// A limit for a message.
+pub(crate) fn show_limit(limit: ScanLimit) -> String {
+    let some = |count: usize, of: &str| (count != usize::MAX).then(|| format!("{count} {of}"));
+    let limits: Vec<_> =
+        [some(limit.entries, "entries"), some(limit.bytes, "bytes")].into_iter().flatten().collect();
+    if limits.is_empty() { "no limit".into() } else { format!("at most {}", limits.join(" and ")) }
+}
+
 /// A range for a message.
 pub(crate) fn show_range(range: &KeyRange) -> String {
     format!("{}..{}", bytes(&range.start), range.end.as_deref().map_or_else(String::new, bytes))
@@ -154,6 +162,13 @@ mod tests {
             )
         );
         assert_eq!(difference(&found, &found), "no difference");
+    }
+
+    #[test]
+    fn a_limit_is_said_in_words() {
+        assert_eq!(show_limit(ScanLimit::NONE), "no limit");
+        assert_eq!(show_limit(ScanLimit::entries(2)), "at most 2 entries");
+        assert_eq!(show_limit(ScanLimit { entries: 9, bytes: 20 }), "at most 9 entries and 20 bytes");
     }
 
     #[test]

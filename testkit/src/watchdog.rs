@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::quiet::text_of;
+
 /// How long a test may take, unless [`TEST_SECONDS`] is set. No test of a list takes a tenth of it, so only a call that
 /// never returns does.
 const TEST_TIME_MAX: Duration = Duration::from_secs(120);
@@ -16,6 +18,9 @@ const TEST_TIME_MAX: Duration = Duration::from_secs(120);
 const TEST_SECONDS: &str = "SYNCLINE_TEST_SECONDS";
 
 type Step = Arc<Mutex<String>>;
+
+/// The step of a test that has noted none.
+const START: &str = "the start";
 
 thread_local! {
     /// The step that the test on this thread is at, if a watchdog looks at it.
@@ -57,7 +62,7 @@ pub fn watched(name: &str, test: impl FnOnce() + Send + 'static) {
 /// As [`watched`], with so much time.
 #[doc(hidden)]
 pub fn watched_for(time_max: Duration, name: &str, test: impl FnOnce() + Send + 'static) {
-    let at = Arc::new(Mutex::new(String::from("the start")));
+    let at = Arc::new(Mutex::new(START.to_owned()));
     let (running, ended) = channel::<()>();
     let watched = Arc::clone(&at);
     let run = move || {
@@ -72,9 +77,14 @@ pub fn watched_for(time_max: Duration, name: &str, test: impl FnOnce() + Send + 
         let seconds = time_max.as_secs();
         panic!("{name}: it hangs at this step: {at} (no end in {seconds} s, see {TEST_SECONDS})");
     }
-    if let Err(panic) = thread.join() {
+    let Err(panic) = thread.join() else { return };
+    let at = at.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let text = text_of(&*panic);
+    // A property names its step by itself. A panic of the store does not, and neither do the lists that note no steps.
+    if at == START || text.starts_with(name) {
         resume_unwind(panic);
     }
+    panic!("{name}: it panicked at this step: {at}: {text}");
 }
 
 #[cfg(test)]
@@ -89,6 +99,15 @@ mod tests {
             loop {
                 thread::park();
             }
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "panics: it panicked at this step: a scan: the reason")]
+    fn a_panic_of_a_store_names_the_step() {
+        watched("panics", || {
+            step("a scan");
+            panic!("the reason");
         });
     }
 

@@ -201,5 +201,5 @@ impl TransportFixture for Channel {
     }
 }
 
-transport_tests!(channel, Channel::default());
-replication_over_tests!(replicas, Channel::default());
+transport_tests!(channel, Channel::default);
+replication_over_tests!(replicas, Channel::default);

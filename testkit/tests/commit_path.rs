@@ -24,7 +24,16 @@ const OWNED: Range<u8> = 0x70..0xd0;
 struct Crippled {
     disk: Disk,
     founded: Arc<AtomicBool>,
-    dropped: fn(&WriteOp) -> bool,
+    dropped: Dropped,
+}
+
+/// Whether an operation is dropped.
+type Dropped = fn(&WriteOp) -> bool;
+
+impl Crippled {
+    fn new(dropped: Dropped) -> Self {
+        Self { disk: Disk::new(), founded: Arc::default(), dropped }
+    }
 }
 
 #[async_trait]
@@ -74,30 +83,29 @@ fn removal_of(op: &WriteOp, kind: u8) -> bool {
 }
 
 /// The message of a property over a store that drops the operations that match; empty if the property holds.
-fn verdict(property: fn(&Crippled), dropped: fn(&WriteOp) -> bool) -> String {
-    let fixture = Crippled { disk: Disk::new(), founded: Arc::default(), dropped };
-    match catch_unwind(AssertUnwindSafe(|| property(&fixture))) {
+fn verdict(property: fn(Dropped), dropped: Dropped) -> String {
+    match catch_unwind(AssertUnwindSafe(|| property(dropped))) {
         Ok(()) => String::new(),
         Err(panic) => panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "no message".into()),
     }
 }
 
 /// Asserts that the message of the property has `name`: the rule of the audit that is broken, or the read that fails.
-fn assert_named(property: fn(&Crippled), dropped: fn(&WriteOp) -> bool, name: &str) {
+fn assert_named(property: fn(Dropped), dropped: Dropped, name: &str) {
     let said = verdict(property, dropped);
     assert!(said.contains(name), "instead of {name} the property says: {said}");
 }
 
-fn read_back(fixture: &Crippled) {
-    block_on(replica::committed_is_read_back(fixture));
+fn read_back(dropped: Dropped) {
+    block_on(replica::committed_is_read_back(&|| Crippled::new(dropped)));
 }
 
-fn kept(fixture: &Crippled) {
-    block_on(replica::overwritten_values_are_kept(fixture));
+fn kept(dropped: Dropped) {
+    block_on(replica::overwritten_values_are_kept(&|| Crippled::new(dropped)));
 }
 
-fn joined(fixture: &Crippled) {
-    block_on(joined_replica::with_tx_commits_all_together(fixture));
+fn joined(dropped: Dropped) {
+    block_on(joined_replica::with_tx_commits_all_together(&|| Crippled::new(dropped)));
 }
 
 #[test]

@@ -28,8 +28,8 @@ impl Fixture for Directory {
     }
 }
 
-storage_tests!(storage, Directory::new());
-replica_tests!(replica, Directory::new());
+storage_tests!(storage, Directory::new);
+replica_tests!(replica, Directory::new);
 replication_tests!(replication, Directory::new);
 clock_rises_tests!(clock_rises, Directory::new);
 crash_tests!(crash, |path| FileStore::open(path));

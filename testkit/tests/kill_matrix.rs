@@ -103,7 +103,7 @@ impl<F: Fixture, W: Copy + Display + Sync> Matrix<F, W> {
     fn check(&self, of_correct: &[Property<Disk>]) {
         for disk in [Disk::new, Disk::fencing] {
             for property in of_correct {
-                assert!(!fails(property, &disk()), "the correct store fails {}", property.name);
+                assert!(!fails(property, &disk), "the correct store fails {}", property.name);
             }
         }
         let killed_by = self.run_all();
@@ -146,7 +146,7 @@ impl<F: Fixture, W: Copy + Display + Sync> Matrix<F, W> {
                         if !all && property.name != (self.named_by)(*flaw) {
                             continue;
                         }
-                        if fails(property, &(self.disk)(*flaw)) {
+                        if fails(property, &|| (self.disk)(*flaw)) {
                             killed_by[cell / self.properties.len()].lock().unwrap().insert(property.name);
                         }
                     }
@@ -177,8 +177,8 @@ impl<F: Fixture, W: Copy + Display + Sync> Matrix<F, W> {
     }
 }
 
-fn fails<F: Fixture>(property: &Property<F>, fixture: &F) -> bool {
-    catch_unwind(AssertUnwindSafe(|| property.check(fixture))).is_err()
+fn fails<F: Fixture>(property: &Property<F>, fresh: &dyn Fn() -> F) -> bool {
+    catch_unwind(AssertUnwindSafe(|| property.check(fresh))).is_err()
 }
 
 fn only_news_is_printed() {

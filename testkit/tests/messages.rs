@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper of tests, not itself marked as one")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use syncline::WriteOp;
 use syncline_testkit::storage::{Step, properties, replay};
@@ -14,7 +15,7 @@ fn message(flaw: Flaw) -> String {
 fn message_of(property: &str, flaw: Flaw) -> String {
     let properties = properties::<BrokenDisk>();
     let property = properties.iter().find(|one| one.name == property).unwrap();
-    let failure = catch_unwind(AssertUnwindSafe(|| property.check(&BrokenDisk::new(flaw)))).unwrap_err();
+    let failure = catch_unwind(AssertUnwindSafe(|| property.check(&|| BrokenDisk::new(flaw)))).unwrap_err();
     failure.downcast_ref::<String>().unwrap().clone()
 }
 
@@ -27,7 +28,7 @@ fn a_failure_names_the_property_and_the_step() {
     );
     assert_eq!(
         message(Flaw::SignedOrder),
-        "scan_is_ordered: nasty keys, \"\".., limit 1: found [\"\\x80\"=\"value 10\"], expected [\"\\x00\"=\"\"]"
+        "scan_is_ordered: nasty keys, \"\".., limit 1: found [\"\\x80\"=\"value 14\"], expected [\"\\x00\"=\"\"]"
     );
 }
 
@@ -35,15 +36,35 @@ fn a_failure_names_the_property_and_the_step() {
 fn a_random_failure_names_its_seed_and_the_fewest_steps() {
     let message = message(Flaw::DeleteLeavesEmpty);
     assert!(message.starts_with("behaves_like_a_sorted_map: SYNCLINE_SEED="), "{message}");
-    assert!(message.contains("\n  0: write [delete "), "{message}");
-    let last = message.lines().nth(2).unwrap();
-    assert_eq!(message.lines().count(), 3, "{message}");
-    assert!(
-        last.starts_with(
-            "To play them again: syncline_testkit::storage::replay(&fixture, &[Step::Write(vec![WriteOp::Delete { key: b\""
-        ),
-        "{last}"
-    );
+    let lines: Vec<_> = message.lines().skip(1).collect();
+    let history = [
+        "  0: write [delete \"a\"]",
+        "To play them again: syncline_testkit::storage::replay(&fixture, &[Step::Write(vec![WriteOp::Delete { key: b\"a\".to_vec() }])])",
+    ];
+    assert_eq!(lines, history, "{message}");
+}
+
+/// Goal: a history is cut down by what fresh stores do, and to the keys that it needs. Method: the places are counted; a
+/// flaw that needs three steps, and one that needs its keys as they are.
+#[test]
+fn a_failure_is_cut_down_with_a_fresh_place_for_each_try() {
+    let places = AtomicU32::new(0);
+    let properties = properties::<BrokenDisk>();
+    let property = properties.iter().find(|one| one.name == "behaves_like_a_sorted_map").unwrap();
+    let fresh = || {
+        places.fetch_add(1, Ordering::SeqCst);
+        BrokenDisk::new(Flaw::LosesLastDeletes)
+    };
+    let failure = catch_unwind(AssertUnwindSafe(|| property.check(&fresh))).unwrap_err();
+    let message = failure.downcast_ref::<String>().unwrap();
+    let lines: Vec<_> = message.lines().skip(1).collect();
+    let history = ["  0: write [put \"b\"=\"\"]", "  1: write [delete \"a\"..\"c\"]", "  2: reopen"];
+    assert_eq!(lines[..3], history, "{message}");
+    let places = places.into_inner();
+    assert!((20..1_100).contains(&places), "{places} places");
+
+    let kept = message_of("behaves_like_a_sorted_map", Flaw::IgnoresCase);
+    assert!(kept.contains("\"A\"") && kept.contains("\"a\""), "these keys are the fault: {kept}");
 }
 
 #[test]

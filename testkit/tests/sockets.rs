@@ -24,8 +24,8 @@ use syncline::{BoxError, Incoming, ReplicaId, Transport, TransportError};
 use syncline_testkit::transport::{Holds, TransportFixture};
 use syncline_testkit::{replication_over_tests, transport_tests};
 
-transport_tests!(tcp, Sockets::default());
-replication_over_tests!(over_tcp, Sockets::default());
+transport_tests!(tcp, Sockets::default);
+replication_over_tests!(over_tcp, Sockets::default);
 
 /// The most that waits at each end of a connection. A frame that is longer than this waits alone.
 const QUEUE_FRAMES_MAX: usize = 256;

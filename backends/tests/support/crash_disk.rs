@@ -145,7 +145,7 @@ impl State {
         }
         match fault.how {
             How::Error(kind) => Err(io::Error::new(kind, "injected")),
-            How::Panic => panic!("injected"),
+            How::Panic => syncline_testkit::panic_quietly("injected"),
         }
     }
 }

@@ -61,6 +61,14 @@ flaws! {
         ReadWaitsForWrite,
         /// A scan waits for the write that is under way.
         ScanWaitsForWrite,
+        /// A scan like the one before is answered from memory, unless a put came in between.
+        CachesTheLastScan,
+        /// Of more than a hundred keys those that cannot be read are returned as absent.
+        UnreadableOfManyIsAbsent,
+        /// More than eight reads at a time fail.
+        FewReadersAtATime,
+        /// A thread that has read keeps a slot of a reader for good, and there are 126 of them.
+        ReaderSlotPerThread,
     }
     reads_are_never_torn {
         /// Each operation of a batch is a write of its own.
@@ -95,12 +103,20 @@ flaws! {
         SplitsAt16Mib,
         /// A write of more than a thousand operations gives way when it has applied half of them.
         LargeWriteGivesWay,
+        /// More than a thousand keys are read in pieces, from different states.
+        ReadsInLargePieces,
+        /// A scan is made of pages of a MiB, from different states.
+        ScansPagesOfAMib,
+        /// A scan is made of pages of 16 MiB, from different states.
+        ScansPagesOf16Mib,
     }
     reads_keep_request_order {
         /// Keys are sorted before they are read, and the values are returned in that order.
         SortsKeys,
         /// A key that is asked for twice in a row is read and returned once, and the answer is padded with absent ones.
         DedupsKeys,
+        /// More than a hundred keys are sorted before they are read, and the values are returned in that order.
+        SortsManyKeys,
     }
     scan_is_ordered {
         /// Entries come in the order of a hash table.
@@ -143,6 +159,24 @@ flaws! {
         ScanCutsBoundsAt1000,
         /// Keys and bounds are compared by their first 64 bytes.
         ScanComparesPrefixes,
+        /// Keys of eight bytes are compared as numbers, the low byte first.
+        IntegerOrder,
+        /// Keys that differ in the case of a letter are one.
+        IgnoresCase,
+        /// Keys that differ in spaces at their end are one.
+        IgnoresTrailingSpaces,
+        /// Keys that are the same number in digits are one.
+        ComparesNumbers,
+        /// A scan that the limit of entries cuts off says that there is no more.
+        CountedScanSaysEnd,
+        /// The limit of entries is cut to 32 bits.
+        ScanLimitIsCutTo32Bits,
+        /// The last entry of a page of a thousand comes again with the next page.
+        ScanRepeatsAtPage,
+        /// The first entry behind a page of a thousand is left out.
+        ScanSkipsAtPage,
+        /// A scan that meets an error behind its first hundred entries returns those.
+        ScanStopsAtLaterError,
     }
     visit_is_a_scan {
         /// A visit shows the beginning of each value.
@@ -165,6 +199,14 @@ flaws! {
         VisitCutsBoundsAt255,
         /// Keys and bounds of a visit are compared by their first 64 bytes.
         VisitComparesPrefixes,
+        /// A visit that found nothing says that there is more.
+        VisitAlwaysSaysMore,
+        /// A visit whose first entry is longer than the limit of bytes shows nothing.
+        VisitOfLongEntryIsEmpty,
+        /// The last entry of a page of a thousand is shown again with the next page.
+        VisitRepeatsAtPage,
+        /// A visit that meets an error behind its first hundred entries ends as if there were no more.
+        VisitStopsAtLaterError,
     }
     later_ops_win {
         /// Of two puts of a key in one batch, the first one counts.
@@ -173,6 +215,10 @@ flaws! {
         RangeDeletesFirst,
         /// The deletes of a batch are applied after its other operations.
         DeletesLast,
+        /// The range deletes of a batch of more than a thousand operations are applied before its other operations.
+        LargeRangeDeletesFirst,
+        /// Of two puts of a key in a batch of more than a thousand operations, the first one counts.
+        LargeFirstPutWins,
     }
     delete_range_stays_inside {
         /// The end is part of the range.
@@ -195,6 +241,12 @@ flaws! {
         RangeDeleteCutsBoundsAt1000,
         /// Keys and bounds are compared by their first 64 bytes.
         RangeDeleteComparesPrefixes,
+        /// A range delete deletes ten thousand keys at most.
+        RangeDeleteStopsAt10000,
+        /// A range delete that cannot read behind the first hundred keys deletes those.
+        RangeDeleteStopsAtLaterError,
+        /// The key of a delete is cut at 255 bytes.
+        DeleteCutsKeyAt255,
     }
     write_is_atomic {
         /// An error halfway leaves the first half, and an unknown outcome.
@@ -209,18 +261,24 @@ flaws! {
         RangeDeleteSwallowsError,
         /// A write of more than a thousand operations that is dropped leaves its first half.
         LargeCancelKeepsPrefix,
+        /// A write with an unknown outcome that the next opening finds is undone by the one after.
+        UnknownIsUndoneLater,
     }
     write_survives_reopening {
         /// The last write is still in memory when it returns.
         LosesLastBatch,
         /// A sync that fails is taken for one that worked.
         FailedSyncIsForgotten,
+        /// A batch without puts is still in memory when it returns.
+        LosesLastDeletes,
     }
     writes_are_ordered {
         /// The last write reaches the disk, the one before it does not.
         LeavesHole,
         /// The last two writes reach the disk in the wrong order.
         SwapsLastBatches,
+        /// After an unknown outcome the store accepts writes.
+        GoesOnAfterUnknown,
     }
     rejected_leaves_no_trace {
         /// A rejected batch leaves its first half.
@@ -235,6 +293,8 @@ flaws! {
         RejectedStops,
         /// An unknown outcome is reported as a rejection.
         UnknownSaysRejected,
+        /// New keys of a batch that was not applied are found by reads of keys, but not by scans.
+        RejectedShowsInGets,
     }
     second_owner_is_fenced {
         /// A write takes the store over, so that two owners can write.
@@ -245,6 +305,12 @@ flaws! {
         FencedSaysOk,
         /// A second opener waits until the first one is dropped.
         SecondOpenerWaits,
+        /// A second opener that is refused releases the lock, so that the third is not.
+        RefusalReleasesLock,
+        /// Two openers at the same time both find the store free, and take it.
+        RaceLetsBothIn,
+        /// An owner that was fenced frees the place of the next one when it is dropped.
+        FencedDropFreesThePlace,
     }
     cancel_is_all_or_nothing {
         /// A dropped write leaves its first half.
@@ -257,6 +323,10 @@ flaws! {
         CancelledLandsLate,
         /// After a dropped write the store can never be opened again.
         CancelLocksOut,
+        /// A dropped visit keeps the lock.
+        CancelledVisitKeepsLock,
+        /// The hundredth dropped write keeps the lock.
+        HundredthCancelKeepsLock,
     }
     empty_is_not_absent {
         /// An empty value reads as absent.
@@ -287,6 +357,14 @@ flaws! {
         RefusesTheLargestValue,
         /// A read of more than a thousand keys finds nothing for those beyond.
         CutsReads,
+        /// Values of exactly 8 KiB lose their last byte.
+        CutsValuesOf8Kib,
+        /// Values of exactly 4,076 bytes, a page without its head, lose their last byte.
+        CutsValuesOfAPage,
+        /// Opening drops values of more than a MiB.
+        OpeningDropsLargeValues,
+        /// Opening drops the keys behind the first 50,000.
+        OpeningDropsManyKeys,
     }
     reopening_changes_nothing {
         /// Opening drops empty values.
@@ -299,6 +377,10 @@ flaws! {
         TwentiethOpeningFails,
         /// The twentieth opening loses the last key.
         TwentiethOpeningLosesKey,
+        /// The first read after an opening finds nothing, if it is one of keys.
+        FirstGetFindsNothing,
+        /// Stores at two places have one cache of values.
+        PlacesShareACache,
     }
     behaves_like_a_sorted_map {
         /// Deleting an absent key deletes the one after it.

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use syncline::{KeyRange, Value, WriteBatch, WriteOp};
+use syncline::{Key, KeyRange, Value, WriteBatch, WriteOp};
 
 use super::store::is_inside_by_prefix;
 use super::{Broken, Flaw, lock};
@@ -25,7 +25,18 @@ impl Broken {
                 }
                 batch
             }
-            Flaw::FirstPutWins => {
+            Flaw::IgnoresCase | Flaw::IgnoresTrailingSpaces | Flaw::ComparesNumbers => {
+                let mut spelled = self.spelled();
+                let mut spell = |key: Key| spelled.entry(self.fold(&key)).or_insert(key).clone();
+                let ops = batch.into_iter().map(|op| match op {
+                    WriteOp::Put { key, value } => WriteOp::Put { key: spell(key), value },
+                    WriteOp::Delete { key } => WriteOp::Delete { key: spell(key) },
+                    range => range,
+                });
+                ops.collect::<Vec<_>>().into()
+            }
+            Flaw::LargeFirstPutWins | Flaw::LargeRangeDeletesFirst if batch.ops().len() <= 1_000 => batch,
+            Flaw::FirstPutWins | Flaw::LargeFirstPutWins => {
                 let mut seen = BTreeSet::new();
                 let is_first = |op: &WriteOp| match op {
                     WriteOp::Put { key, .. } => seen.insert(key.clone()),
@@ -33,7 +44,7 @@ impl Broken {
                 };
                 batch.into_iter().filter(is_first).collect::<Vec<_>>().into()
             }
-            Flaw::RangeDeletesFirst => {
+            Flaw::RangeDeletesFirst | Flaw::LargeRangeDeletesFirst => {
                 let mut ops: Vec<_> = batch.into_iter().collect();
                 ops.sort_by_key(|op| Reverse(matches!(op, WriteOp::DeleteRange { .. })));
                 ops.into()
@@ -90,12 +101,24 @@ impl Broken {
                 | Flaw::RangeDeleteCutsBoundsAt1000,
                 WriteOp::DeleteRange { range },
             ) => vec![WriteOp::DeleteRange { range: self.bend(range) }],
-            (Flaw::RangeDeleteStopsAtPage, WriteOp::DeleteRange { range }) => self
-                .disk
-                .edit(|entries| sorted_map::scan(entries, &range, 1_000))
-                .into_iter()
-                .map(|entry| WriteOp::Delete { key: entry.key })
-                .collect(),
+            (
+                Flaw::RangeDeleteStopsAtPage | Flaw::RangeDeleteStopsAt10000,
+                WriteOp::DeleteRange { range },
+            ) => {
+                let most = if self.flaw == Flaw::RangeDeleteStopsAtPage { 1_000 } else { 10_000 };
+                let found = self.disk.edit(|entries| sorted_map::scan(entries, &range, most));
+                found.into_iter().map(|entry| WriteOp::Delete { key: entry.key }).collect()
+            }
+            (Flaw::DeleteCutsKeyAt255, WriteOp::Delete { mut key }) => {
+                key.truncate(255);
+                vec![WriteOp::Delete { key }]
+            }
+            (Flaw::CutsValuesOf8Kib | Flaw::CutsValuesOfAPage, WriteOp::Put { key, mut value }) => {
+                if value.len() == if self.flaw == Flaw::CutsValuesOf8Kib { 8 << 10 } else { 4_076 } {
+                    value.pop();
+                }
+                vec![WriteOp::Put { key, value }]
+            }
             (Flaw::EmptyPutDeletes, WriteOp::Put { key, value }) if value.is_empty() => {
                 vec![WriteOp::Delete { key }]
             }

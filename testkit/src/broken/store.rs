@@ -1,14 +1,14 @@
 //! The broken store. A flaw shows in its reads, in its writes or in the batches that are rewritten before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 
 use async_trait::async_trait;
 use syncline::{
-    Entry, Key, KeyRange, ReadError, ScanLimit, ScanPage, Storage, StoreLimits, Value, Visitor, WriteBatch,
-    WriteError, WriteOp,
+    Entry, Key, KeyRange, ReadError, ScanLimit, ScanMeter, ScanPage, Storage, StoreLimits, Value, Visitor,
+    WriteBatch, WriteError, WriteOp,
 };
 
 use super::disk::Notes;
@@ -42,6 +42,11 @@ pub(super) struct State {
     pub(super) writes: u64,
     /// The thread of the last read.
     reader: Option<ThreadId>,
+    /// All threads that have read, and how many reads are under way.
+    readers: HashSet<ThreadId>,
+    reading: usize,
+    last_scan: Option<(KeyRange, ScanLimit, ScanPage)>,
+    cancelled: u64,
     waits: u64,
 }
 
@@ -49,7 +54,43 @@ pub(super) struct State {
 impl Storage for Broken {
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, ReadError> {
         self.note_read();
+        let _slot = self.take_slot()?;
         match self.flaw {
+            Flaw::FirstGetFindsNothing if self.reads.load(Ordering::SeqCst) == 1 => {
+                return Ok(vec![None; keys.len()]);
+            }
+            Flaw::UnreadableOfManyIsAbsent if keys.len() > 100 => {
+                return Ok(self.store.get_many(keys).await.unwrap_or_else(|_| vec![None; keys.len()]));
+            }
+            Flaw::ReadsInLargePieces => {
+                let mut values = Vec::new();
+                for keys in keys.chunks(1_000) {
+                    values.extend(self.store.get_many(keys).await?);
+                }
+                return Ok(values);
+            }
+            Flaw::IgnoresCase | Flaw::IgnoresTrailingSpaces | Flaw::ComparesNumbers => {
+                let spelled = self.spelled();
+                let keys: Vec<_> =
+                    keys.iter().map(|key| spelled.get(&self.fold(key)).unwrap_or(key).clone()).collect();
+                return self.store.get_many(&keys).await;
+            }
+            Flaw::RejectedShowsInGets => {
+                let mut values = self.store.get_many(keys).await?;
+                let state = lock(&self.state);
+                for (key, value) in keys.iter().zip(&mut values).filter(|(_, value)| value.is_none()) {
+                    *value = state.cache.get(key).cloned().flatten();
+                }
+                return Ok(values);
+            }
+            Flaw::PlacesShareACache => {
+                let mut values = self.store.get_many(keys).await?;
+                let shared = lock(&SHARED);
+                for (key, value) in keys.iter().zip(&mut values).filter(|(_, value)| value.is_none()) {
+                    *value = shared.get(key).cloned();
+                }
+                return Ok(values);
+            }
             Flaw::StaleCache | Flaw::StaleAbsence => return self.get_cached(keys).await,
             Flaw::PublishesLate => {
                 if let Some(before) = lock(&self.state).hidden.take() {
@@ -82,7 +123,8 @@ impl Storage for Broken {
                 values.iter_mut().skip(1_000).for_each(|value| *value = None);
                 return Ok(values);
             }
-            Flaw::SortsKeys => {
+            Flaw::SortsManyKeys if keys.len() <= 100 => {}
+            Flaw::SortsKeys | Flaw::SortsManyKeys => {
                 let mut sorted = keys.to_vec();
                 sorted.sort();
                 return self.store.get_many(&sorted).await;
@@ -111,6 +153,7 @@ impl Storage for Broken {
 
     async fn scan(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
         self.note_read();
+        let _slot = self.take_slot()?;
         let backward = range.end.as_ref().is_some_and(|end| *end < range.start);
         match self.flaw {
             Flaw::PublishesLate => {
@@ -123,8 +166,52 @@ impl Storage for Broken {
                     return Ok(sorted_map::page(shown, &range, limit));
                 }
             }
-            Flaw::ScansPageByPage => return self.scan_pages(3, range, limit).await,
-            Flaw::ScansLargePages => return self.scan_pages(1_000, range, limit).await,
+            Flaw::ScansPageByPage => return self.scan_pages(ScanLimit::entries(3), range, limit).await,
+            Flaw::ScansLargePages => return self.scan_pages(ScanLimit::entries(1_000), range, limit).await,
+            Flaw::ScansPagesOfAMib | Flaw::ScansPagesOf16Mib => {
+                let bytes = if self.flaw == Flaw::ScansPagesOfAMib { 1 << 20 } else { 16 << 20 };
+                return self.scan_pages(ScanLimit { bytes, ..ScanLimit::NONE }, range, limit).await;
+            }
+            Flaw::ScanStopsAtLaterError => return self.scan_to_error(range, limit).await,
+            Flaw::CachesTheLastScan => {
+                if let Some((of, at_most, page)) = &lock(&self.state).last_scan
+                    && (of, at_most) == (&range, &limit)
+                {
+                    return Ok(page.clone());
+                }
+                let page = self.store.scan(range.clone(), limit).await?;
+                lock(&self.state).last_scan = Some((range, limit, page.clone()));
+                return Ok(page);
+            }
+            Flaw::IntegerOrder => {
+                let order = |key: &[u8]| {
+                    let mut key = key.to_vec();
+                    if key.len() == 8 {
+                        key.reverse();
+                    }
+                    key
+                };
+                return self.scan_sorted(range, limit, order).await;
+            }
+            Flaw::CountedScanSaysEnd => {
+                let page = self.store.scan(range, limit).await?;
+                let more = page.more && page.entries.len() < limit.entries;
+                return Ok(ScanPage { more, ..page });
+            }
+            Flaw::ScanLimitIsCutTo32Bits => {
+                let entries = usize::try_from(limit.entries as u64 & u64::from(u32::MAX)).unwrap_or(0);
+                return self.store.scan(range, ScanLimit { entries, ..limit }).await;
+            }
+            Flaw::ScanRepeatsAtPage => {
+                return Ok(repeat_at_page(self.store.scan(range, limit).await?, limit));
+            }
+            Flaw::ScanSkipsAtPage => {
+                let mut page = self.store.scan(range, limit).await?;
+                if page.entries.len() > 1_000 {
+                    page.entries.remove(1_000);
+                }
+                return Ok(page);
+            }
             Flaw::HashOrder => return self.scan_sorted(range, limit, hash).await,
             Flaw::SignedOrder => {
                 let signed = |key: &[u8]| key.iter().map(|byte| byte.cast_signed()).collect::<Vec<_>>();
@@ -209,7 +296,15 @@ impl Storage for Broken {
         }
         let limit = if self.flaw == Flaw::VisitIgnoresLimit { ScanLimit::NONE } else { limit };
         let page = match self.flaw {
-            Flaw::VisitsLargePages => self.scan_pages(1_000, range, limit).await?,
+            Flaw::VisitsLargePages => self.scan_pages(ScanLimit::entries(1_000), range, limit).await?,
+            Flaw::VisitStopsAtLaterError => self.scan_to_error(range, limit).await?,
+            Flaw::VisitRepeatsAtPage => repeat_at_page(self.store.scan(range, limit).await?, limit),
+            Flaw::CancelledVisitKeepsLock => {
+                let cancelled = OnDrop::new(|| lock(&self.state).locked = true);
+                let page = self.store.scan(range, limit).await;
+                cancelled.disarm();
+                page?
+            }
             Flaw::VisitStopsAtError => self.store.scan(range, limit).await.unwrap_or_default(),
             Flaw::OpenVisitEndsAtLongRun | Flaw::VisitCutsBoundsAt255 => {
                 self.store.scan(self.bend(range), limit).await?
@@ -217,6 +312,11 @@ impl Storage for Broken {
             Flaw::VisitComparesPrefixes => self.scan_prefixes(&range, limit).await?,
             _ => self.scan(range, limit).await?,
         };
+        if self.flaw == Flaw::VisitOfLongEntryIsEmpty
+            && page.entries.first().is_some_and(|entry| entry.key.len() + entry.value.len() > limit.bytes)
+        {
+            return Ok(true);
+        }
         let panicked = OnDrop::new(|| lock(&self.state).locked = self.flaw == Flaw::VisitorPanicKeepsLock);
         for Entry { key, value } in &page.entries {
             let value =
@@ -227,7 +327,9 @@ impl Storage for Broken {
             }
         }
         panicked.disarm();
-        Ok(page.more && self.flaw != Flaw::VisitSaysEnd)
+        let found_nothing = page.entries.is_empty();
+        Ok(page.more && self.flaw != Flaw::VisitSaysEnd
+            || found_nothing && self.flaw == Flaw::VisitAlwaysSaysMore)
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<(), WriteError> {
@@ -276,6 +378,60 @@ impl Storage for Broken {
                     ops.push(op);
                 }
                 self.store.write(ops.into()).await
+            }
+            Flaw::RangeDeleteStopsAtLaterError => {
+                let mut ops = Vec::new();
+                for op in batch {
+                    match op {
+                        WriteOp::DeleteRange { range } => {
+                            let page = self.scan_to_error(range, ScanLimit::NONE).await;
+                            let entries = page.map_err(|error| WriteError::Rejected(error.0))?.entries;
+                            ops.extend(entries.into_iter().map(|entry| WriteOp::Delete { key: entry.key }));
+                        }
+                        op => ops.push(op),
+                    }
+                }
+                self.store.write(ops.into()).await
+            }
+            Flaw::CachesTheLastScan => {
+                if batch.ops().iter().any(|op| matches!(op, WriteOp::Put { .. })) {
+                    lock(&self.state).last_scan = None;
+                }
+                self.store.write(batch).await
+            }
+            Flaw::GoesOnAfterUnknown => {
+                let result = self.store.write(batch).await;
+                if matches!(result, Err(WriteError::Unknown(_))) {
+                    self.store.go_on();
+                }
+                result
+            }
+            Flaw::RejectedShowsInGets => {
+                let puts = batch.clone().into_iter().filter_map(|op| match op {
+                    WriteOp::Put { key, value } => Some((key, Some(value))),
+                    WriteOp::Delete { .. } | WriteOp::DeleteRange { .. } => None,
+                });
+                let puts: BTreeMap<_, _> = puts.collect();
+                let result = self.store.write(batch).await;
+                let is_shown = matches!(result, Err(WriteError::Rejected(_) | WriteError::TooLarge(_)));
+                lock(&self.state).cache = if is_shown { puts } else { BTreeMap::new() };
+                result
+            }
+            Flaw::PlacesShareACache => {
+                let written = batch.clone();
+                self.store.write(batch).await?;
+                written.apply_to(&mut lock(&SHARED));
+                Ok(())
+            }
+            Flaw::HundredthCancelKeepsLock => {
+                let cancelled = OnDrop::new(|| {
+                    let mut state = lock(&self.state);
+                    state.cancelled += 1;
+                    state.locked |= state.cancelled == 100;
+                });
+                let result = self.store.write(batch).await;
+                cancelled.disarm();
+                result
             }
             Flaw::LargeWriteGivesWay if batch.ops().len() > 1_000 => {
                 self.store.write(half.clone().into()).await?;
@@ -362,6 +518,21 @@ impl Storage for Broken {
                 WriteError::Unknown(error) => WriteError::Rejected(error),
                 other => other,
             }),
+            Flaw::UnknownIsUndoneLater => {
+                let before = self.disk.edit(|entries| entries.clone());
+                let result = self.store.write(batch).await;
+                let mut notes = lock(&self.notes);
+                let since = notes.openings;
+                notes.undo = matches!(result, Err(WriteError::Unknown(_))).then_some((since, before));
+                result
+            }
+            Flaw::RefusalReleasesLock | Flaw::RaceLetsBothIn => {
+                let owner = self.disk.give_to(None);
+                self.store.usurp();
+                let result = self.store.write(batch).await;
+                self.disk.give_to(owner);
+                result
+            }
             Flaw::TwoOwnersWrite => {
                 self.store.usurp();
                 self.store.write(batch).await
@@ -530,20 +701,36 @@ impl Broken {
 
     async fn scan_pages(
         &self,
-        page: usize,
+        page: ScanLimit,
         range: KeyRange,
         limit: ScanLimit,
     ) -> Result<ScanPage, ReadError> {
         let (mut found, mut rest) = (ScanPage { entries: Vec::new(), more: true }, range);
-        while found.more && found.entries.len() < limit.entries {
-            let most = ScanLimit { entries: page.min(limit.entries - found.entries.len()), ..limit };
-            let page = self.store.scan(rest.clone(), most).await?;
+        let mut meter = ScanMeter::new(limit);
+        while found.more && !meter.is_full() {
+            let page = self.store.scan(rest.clone(), page).await?;
             found.more = page.more;
             let Some(last) = page.entries.last() else { break };
             rest = rest.after(&last.key);
-            found.entries.extend(page.entries);
+            for entry in page.entries {
+                if !meter.takes(&entry.key, &entry.value) {
+                    return Ok(ScanPage { more: true, ..found });
+                }
+                found.entries.push(entry);
+            }
         }
         Ok(found)
+    }
+
+    /// A scan that takes an error for the end, once it has read a hundred entries.
+    async fn scan_to_error(&self, range: KeyRange, limit: ScanLimit) -> Result<ScanPage, ReadError> {
+        let page = self.store.scan(range.clone(), limit).await;
+        if page.is_ok() {
+            return page;
+        }
+        let first = ScanLimit { entries: limit.entries.min(100), ..limit };
+        let hundred = self.disk.edit(|entries| sorted_map::page(entries, &range, first));
+        if hundred.entries.len() < 100 { page } else { Ok(ScanPage { more: false, ..hundred }) }
     }
 
     async fn scan_sorted<K: Ord>(
@@ -557,6 +744,40 @@ impl Broken {
         page.more = page.entries.len() > limit.entries;
         page.entries.truncate(limit.entries);
         Ok(page)
+    }
+
+    /// The keys on the disk, by what a flaw compares of them.
+    pub(super) fn spelled(&self) -> BTreeMap<Key, Key> {
+        self.disk.edit(|entries| entries.keys().map(|key| (self.fold(key), key.clone())).collect())
+    }
+
+    /// What a flaw compares of a key.
+    pub(super) fn fold(&self, key: &[u8]) -> Key {
+        match self.flaw {
+            Flaw::IgnoresCase => key.to_ascii_lowercase(),
+            Flaw::IgnoresTrailingSpaces => key.trim_ascii_end().to_vec(),
+            Flaw::ComparesNumbers => match str::from_utf8(key).ok().and_then(|text| text.parse::<u64>().ok())
+            {
+                Some(number) => number.to_string().into_bytes(),
+                None => key.to_vec(),
+            },
+            _ => key.to_vec(),
+        }
+    }
+
+    /// Takes a slot for a read, which may be refused.
+    fn take_slot(&self) -> Result<impl Drop + use<'_>, ReadError> {
+        let mut state = lock(&self.state);
+        state.reading += 1;
+        state.readers.insert(thread::current().id());
+        let is_full = match self.flaw {
+            Flaw::FewReadersAtATime => state.reading > 8,
+            Flaw::ReaderSlotPerThread => state.readers.len() > 126,
+            _ => false,
+        };
+        drop(state);
+        let slot = OnDrop::new(|| lock(&self.state).reading -= 1);
+        if is_full { Err(ReadError::new("there is no slot for another reader")) } else { Ok(slot) }
     }
 
     fn note_read(&self) {
@@ -586,6 +807,18 @@ impl Broken {
             thread::yield_now();
         }
     }
+}
+
+/// The cache of all stores with a flaw.
+static SHARED: Mutex<SortedMap> = Mutex::new(SortedMap::new());
+
+fn repeat_at_page(mut page: ScanPage, limit: ScanLimit) -> ScanPage {
+    if let Some(last) = page.entries.get(999).cloned().filter(|_| page.entries.len() > 1_000) {
+        page.entries.insert(1_000, last);
+        page.more |= page.entries.len() > limit.entries;
+        page.entries.truncate(limit.entries);
+    }
+    page
 }
 
 /// Whether a key lies in a range, as far as the first bytes of both say.

@@ -10,6 +10,7 @@ use syncline::{
 };
 
 use super::{FaultKind, Faults, Operation};
+use crate::panic_quietly;
 
 /// A store that fails as its [`Faults`] say, and otherwise passes everything on.
 ///
@@ -39,7 +40,7 @@ impl<S: Storage> Faulty<S> {
 
     fn stop_and_panic(&self, when: &str) -> ! {
         self.stop();
-        panic!("injected panic {when} the operation");
+        panic_quietly(format!("injected panic {when} the operation"));
     }
 
     /// How the next write must fail, unless the store has stopped already.

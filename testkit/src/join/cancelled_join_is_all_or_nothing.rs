@@ -19,7 +19,8 @@ const DROPPED_IN_A_ROW: u32 = 3;
 ///
 /// # Panics
 /// If the store breaks the property.
-pub async fn cancelled_join_is_all_or_nothing<F: JoinFixture>(fixture: &F) {
+pub async fn cancelled_join_is_all_or_nothing<F: JoinFixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let mut subject = Subject::open("cancelled_join_is_all_or_nothing", fixture).await;
     let mut number = 3;
     subject.join("filling the store", Work::new(number).job::<F>()).await;

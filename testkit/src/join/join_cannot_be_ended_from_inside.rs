@@ -18,7 +18,8 @@ use crate::storage::subject::{Outcome, Subject};
 ///
 /// # Panics
 /// If the store breaks the property.
-pub async fn join_cannot_be_ended_from_inside<F: JoinFixture>(fixture: &F) {
+pub async fn join_cannot_be_ended_from_inside<F: JoinFixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let mut subject = Subject::open("join_cannot_be_ended_from_inside", fixture).await;
     let mut state = Both::default();
     let mut number = 3;

@@ -16,7 +16,8 @@ const MIB: usize = 1024 * 1024;
 ///
 /// # Panics
 /// If the store breaks the property.
-pub async fn join_error_leaves_no_trace<F: JoinFixture>(fixture: &F) {
+pub async fn join_error_leaves_no_trace<F: JoinFixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let mut subject = Subject::open("join_error_leaves_no_trace", fixture).await;
     let mut number = 3;
     let mut state = Both::default();

@@ -17,7 +17,8 @@ const POLLS_MAX: usize = 64;
 ///
 /// # Panics
 /// If the store breaks the property.
-pub async fn join_is_atomic<F: JoinFixture>(fixture: &F) {
+pub async fn join_is_atomic<F: JoinFixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let mut subject = Subject::open("join_is_atomic", fixture).await;
     joins_land_whole(&mut subject).await;
     dropped_stores_hold_whole_joins(&mut subject).await;

@@ -15,7 +15,8 @@ const POLLS_MAX: usize = 64;
 ///
 /// # Panics
 /// If the store breaks the property.
-pub async fn join_runs_its_job_once<F: JoinFixture>(fixture: &F) {
+pub async fn join_runs_its_job_once<F: JoinFixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let mut subject = Subject::open("join_runs_its_job_once", fixture).await;
     let mut works = vec![Work::new(1)];
     for step in 0..=STEPS {

@@ -18,7 +18,8 @@ use crate::{JoinFixture, block_on};
 ///
 /// # Panics
 /// If the store breaks the property.
-pub async fn join_sees_its_own_writes<F: JoinFixture>(fixture: &F) {
+pub async fn join_sees_its_own_writes<F: JoinFixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let mut subject = Subject::open("join_sees_its_own_writes", fixture).await;
     subject.write("filling the store", replacing(&nasty_state())).await;
     let mut state = Both { entries: nasty_state(), ..Both::default() };

@@ -14,7 +14,8 @@ const JOINS: u32 = 12;
 ///
 /// # Panics
 /// If the store breaks the property.
-pub async fn join_survives_reopening<F: JoinFixture>(fixture: &F) {
+pub async fn join_survives_reopening<F: JoinFixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let mut subject = Subject::open("join_survives_reopening", fixture).await;
     let mut state = Both::default();
     for number in 0..JOINS {

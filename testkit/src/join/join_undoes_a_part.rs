@@ -41,7 +41,8 @@ struct Seen {
 ///
 /// # Panics
 /// If the store breaks the property.
-pub async fn join_undoes_a_part<F: JoinFixture>(fixture: &F) {
+pub async fn join_undoes_a_part<F: JoinFixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let mut subject = Subject::open("join_undoes_a_part", fixture).await;
     let mut state = Both::default();
     let mut number = 0;

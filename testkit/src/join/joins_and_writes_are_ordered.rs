@@ -16,7 +16,8 @@ const LENGTH: u32 = 6;
 ///
 /// # Panics
 /// If the store breaks the property.
-pub async fn joins_and_writes_are_ordered<F: JoinFixture>(fixture: &F) {
+pub async fn joins_and_writes_are_ordered<F: JoinFixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let mut subject = Subject::open("joins_and_writes_are_ordered", fixture).await;
     let mut number = 0;
     let mut state = Both::default();

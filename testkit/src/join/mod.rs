@@ -48,8 +48,8 @@ macro_rules! for_each_join_property {
 
 /// Makes a module of the given name with one test for each property of the contract of joined writes.
 ///
-/// The expression makes a fresh [`JoinFixture`](crate::JoinFixture) for each test:
-/// `join_tests!(redb_join, RedbFixture::new());` prints `redb_join::join_is_atomic ... ok` and so on. A joined write is
+/// The expression is a function that makes a fresh [`JoinFixture`](crate::JoinFixture):
+/// `join_tests!(redb_join, RedbFixture::new);` prints `redb_join::join_is_atomic ... ok` and so on. A joined write is
 /// a write, so the store has to pass [`storage_tests!`](crate::storage_tests) too.
 #[macro_export]
 macro_rules! join_tests {
@@ -65,7 +65,7 @@ pub fn properties<F: JoinFixture>() -> Vec<Property<F>> {
         ([] $($property:ident)*) => {
             vec![$(Property {
                 name: stringify!($property),
-                check: |fixture| futures::executor::block_on($property(fixture)),
+                check: |fresh| futures::executor::block_on($property(&|| fresh())),
             }),*]
         };
     }

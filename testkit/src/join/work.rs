@@ -7,7 +7,7 @@ use syncline::{BoxError, JoinJob, JoinTx as _, Native, WriteBatch};
 
 use super::subject::Both;
 use crate::storage::samples::numbered_batch;
-use crate::{Ending, JoinFixture, sorted_map};
+use crate::{Ending, JoinFixture, panic_quietly, sorted_map};
 
 /// The row that every job of the sequence overwrites.
 const FIRST_ROW: u64 = u64::MAX >> 1;
@@ -98,7 +98,7 @@ impl Work {
             for step in 0..=STEPS {
                 match work.stop {
                     Some((at, Stop::Error)) if at == step => return Err(Refused(work.number).into()),
-                    Some((at, Stop::Panic)) if at == step => panic!("{}", Refused(work.number)),
+                    Some((at, Stop::Panic)) if at == step => panic_quietly(Refused(work.number).to_string()),
                     _ => {}
                 }
                 match work.part(step) {

@@ -12,7 +12,7 @@ use syncline::{
 
 use crate::models::{Note, Place, note};
 use crate::replica::app::{Ledger, ask, open_store, run};
-use crate::{Faults, Faulty, Fixture, JoinFixture};
+use crate::{Faults, Faulty, Fixture, JoinFixture, panic_quietly};
 
 pub(super) type Rows = BTreeMap<u64, String>;
 
@@ -80,7 +80,7 @@ impl Trouble {
                 self.state().failures += 1;
                 Err(TROUBLE.into())
             }
-            Some((ill, Ill::Panic)) if ill == id => panic!("{TROUBLE}"),
+            Some((ill, Ill::Panic)) if ill == id => panic_quietly(TROUBLE),
             _ => Ok(()),
         }
     }

@@ -47,7 +47,8 @@ async fn assert_owes_only<F: JoinFixture>(library: &TransactionManager<Store<F>>
 /// A record that fails in a rebuild is a debt, and the rebuild goes on. The debt is seen with its error, also after the
 /// next opening. It is paid by a change of the record, after a change of another one, or at the opening, once the
 /// projection takes the record.
-pub async fn a_rebuild_owes_what_a_projection_cannot_take<F: JoinFixture>(fixture: &F) {
+pub async fn a_rebuild_owes_what_a_projection_cannot_take<F: JoinFixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     fill(fixture, MANY).await;
     let trouble = Trouble::default();
     for (round, how) in [(1, Ill::Error), (2, Ill::Panic)] {
@@ -116,7 +117,8 @@ pub async fn a_rebuild_owes_what_a_projection_cannot_take<F: JoinFixture>(fixtur
 
 /// Tables that cannot be made, a projection that takes no record of a page, and a store that fails are tried again,
 /// after ever longer pauses, and in the end nothing is missing. Meanwhile commits go on.
-pub async fn a_rebuild_that_fails_is_tried_again<F: JoinFixture>(fixture: &F) {
+pub async fn a_rebuild_that_fails_is_tried_again<F: JoinFixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let trouble = Trouble::default();
     fill(fixture, MANY).await;
     for (id, kind) in [
@@ -216,7 +218,8 @@ pub async fn a_rebuild_that_fails_is_tried_again<F: JoinFixture>(fixture: &F) {
 
 /// Commits of projected models that come together share writes. A commit that a projection refuses fails alone: the
 /// others are there, each with its answer, and the log has no hole.
-pub async fn a_projection_refuses_one_commit_of_a_round<F: JoinFixture>(fixture: &F) {
+pub async fn a_projection_refuses_one_commit_of_a_round<F: JoinFixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     const CALLERS: u32 = 16;
     let (trouble, faults) = (Trouble::default(), Faults::new());
     run(projecting(fixture, &faults, &trouble).await.clock(StepClock::at(START_MS)), async |library| {

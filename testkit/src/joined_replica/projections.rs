@@ -12,7 +12,8 @@ use crate::{Fault, FaultKind, Faults, JoinFixture, seed};
 
 /// The rows of a shared and of a device-owned model equal their records after every step of a random history of
 /// commits, faults, dropped drivers and reopenings.
-pub async fn projections_follow_every_commit<F: JoinFixture>(fixture: &F) {
+pub async fn projections_follow_every_commit<F: JoinFixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let seed = seed();
     let mut random = fastrand::Rng::with_seed(seed);
     for opening in 0..24_u8 {

@@ -12,7 +12,8 @@ use crate::{Gate, Gated, JoinFixture};
 
 /// One call commits the app's row, the records, one log entry and the clock. Its events come, and it returns the value
 /// of the closure.
-pub async fn with_tx_commits_all_together<F: JoinFixture>(fixture: &F) {
+pub async fn with_tx_commits_all_together<F: JoinFixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     run_on(fixture, async |library| {
         let mut events = library.events();
         let before = library.status().await.unwrap();
@@ -56,7 +57,8 @@ pub async fn with_tx_commits_all_together<F: JoinFixture>(fixture: &F) {
 }
 
 /// Inside the closure, `get` sees what was committed and what is staged, and the native transaction sees its own rows.
-pub async fn with_tx_sees_what_it_stages<F: JoinFixture>(fixture: &F) {
+pub async fn with_tx_sees_what_it_stages<F: JoinFixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     run_on(fixture, async |library| {
         library.commit(note(1, "stored")).await.unwrap();
         library.commit(note(2, "stored")).await.unwrap();
@@ -86,7 +88,8 @@ pub async fn with_tx_sees_what_it_stages<F: JoinFixture>(fixture: &F) {
 }
 
 /// A closure that stages nothing, or only what is there already, commits the app's row and no log entry.
-pub async fn with_tx_without_changes_commits_the_app_alone<F: JoinFixture>(fixture: &F) {
+pub async fn with_tx_without_changes_commits_the_app_alone<F: JoinFixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     run_on(fixture, async |library| {
         library.commit(note(1, "a")).await.unwrap();
         let mut events = library.events();
@@ -108,7 +111,8 @@ pub async fn with_tx_without_changes_commits_the_app_alone<F: JoinFixture>(fixtu
 
 /// A closure that stages nothing needs no right to commit: a replica that waits for its group keeps the app's own rows,
 /// and refuses the closure that stages a record, whole.
-pub async fn with_tx_of_the_app_alone_works_while_joining<F: JoinFixture>(fixture: &F) {
+pub async fn with_tx_of_the_app_alone_works_while_joining<F: JoinFixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let introducer = ReplicaId(Uuid::from_u128(7));
     let joiner = ask(open_store(fixture).await).join(GROUP, introducer);
     run(joiner, async |library| {
@@ -129,7 +133,8 @@ pub async fn with_tx_of_the_app_alone_works_while_joining<F: JoinFixture>(fixtur
 }
 
 /// X5: a call inside the closure is refused at once, whichever it is, and does nothing.
-pub async fn a_call_from_inside_with_tx_is_refused<F: JoinFixture>(fixture: &F) {
+pub async fn a_call_from_inside_with_tx_is_refused<F: JoinFixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     run_on(fixture, async |library| {
         let inner = library.clone();
         let made = library.with_tx(move |tx| {
@@ -149,7 +154,8 @@ pub async fn a_call_from_inside_with_tx_is_refused<F: JoinFixture>(fixture: &F) 
 }
 
 /// Reply, event, row and record come after the store has said that the join is durable, and none of them before.
-pub async fn with_tx_is_told_once_it_is_durable<F: JoinFixture>(fixture: &F) {
+pub async fn with_tx_is_told_once_it_is_durable<F: JoinFixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let gate = Gate::new();
     let (library, driver) = ask(Gated::writes(open_store(fixture).await, gate.clone())).open().await.unwrap();
     let app = async {
@@ -172,7 +178,8 @@ pub async fn with_tx_is_told_once_it_is_durable<F: JoinFixture>(fixture: &F) {
 
 /// Plain commits, updates and joined commits take effect in the order in which they were first polled. Their sequence
 /// numbers have no holes and their stamps rise.
-pub async fn commits_and_with_tx_keep_their_order<F: JoinFixture>(fixture: &F) {
+pub async fn commits_and_with_tx_keep_their_order<F: JoinFixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     const CALLS: u32 = 24;
     async fn calls<F: JoinFixture, S>(library: &syncline::TransactionManager<S>, projected: bool)
     where

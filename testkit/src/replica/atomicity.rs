@@ -12,7 +12,8 @@ use crate::{Fault, FaultKind, Faults, Faulty, Fixture, Gate, Gated};
 
 /// C1, I1, I3: a fault of any kind at any operation leaves a whole store, which has exactly the commits of which the
 /// app was told.
-pub async fn every_fault_leaves_a_whole_store<F: Fixture>(fixture: &F) {
+pub async fn every_fault_leaves_a_whole_store<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let (mut ledger, mut round) = (Ledger::default(), 0);
     for kind in FaultKind::ALL {
         for sticky in [false, true] {
@@ -36,7 +37,8 @@ pub async fn every_fault_leaves_a_whole_store<F: Fixture>(fixture: &F) {
 
 /// C12: if the store does not know the outcome of a write, its commits return `Unknown`, the driver stops, and
 /// reopening shows whether they were made. Commits that were waiting are certainly not made.
-pub async fn an_unknown_outcome_is_said_to_be_unknown<F: Fixture>(fixture: &F) {
+pub async fn an_unknown_outcome_is_said_to_be_unknown<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     for (kind, applied) in UNKNOWN_OUTCOMES {
         let text = format!("{kind:?}");
         let faults = Faults::new();
@@ -72,7 +74,8 @@ pub async fn an_unknown_outcome_is_said_to_be_unknown<F: Fixture>(fixture: &F) {
 }
 
 /// S2, C5: a rejected write leaves nothing behind, and the same commit succeeds if it is made again.
-pub async fn a_rejected_commit_can_be_retried<F: Fixture>(fixture: &F) {
+pub async fn a_rejected_commit_can_be_retried<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let faults = Faults::new();
     let (library, driver) = ask(Faulty::new(open_store(fixture).await, faults.clone())).open().await.unwrap();
     let app = async {
@@ -99,7 +102,8 @@ pub async fn a_rejected_commit_can_be_retried<F: Fixture>(fixture: &F) {
 }
 
 /// If another owner has taken the store over, the driver stops with `Fenced`, and nothing of the commit is there.
-pub async fn a_fenced_store_stops_its_driver<F: Fixture>(fixture: &F) {
+pub async fn a_fenced_store_stops_its_driver<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let faults = Faults::new();
     let (library, driver) = ask(Faulty::new(open_store(fixture).await, faults.clone())).open().await.unwrap();
     faults.arm(Fault::once(0, FaultKind::Fenced));
@@ -114,7 +118,8 @@ pub async fn a_fenced_store_stops_its_driver<F: Fixture>(fixture: &F) {
 }
 
 /// X1, X2: a commit whose future is dropped at any point is made whole, with its events, or not at all.
-pub async fn cancelling_leaves_all_or_nothing<F: Fixture>(fixture: &F) {
+pub async fn cancelling_leaves_all_or_nothing<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let (mut made, mut left_out, mut through) = (0, 0, false);
     for polls in 0..64 {
         if through {
@@ -151,7 +156,8 @@ pub async fn cancelling_leaves_all_or_nothing<F: Fixture>(fixture: &F) {
 
 /// X3: a driver that is dropped at any point loses nothing that was acknowledged. Every call returns that it was
 /// dropped, and the store can be opened again at once.
-pub async fn dropping_the_driver_loses_nothing<F: Fixture>(fixture: &F) {
+pub async fn dropping_the_driver_loses_nothing<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let mut ledger = Ledger::default();
     for polls in 0..200 {
         let when = format!("after the driver was polled {polls} times");
@@ -188,7 +194,8 @@ pub async fn dropping_the_driver_loses_nothing<F: Fixture>(fixture: &F) {
 
 /// A call that fails because the driver has stopped returns only after the store was released, so that it can be opened
 /// again at once; also if a read was under way.
-pub async fn a_failed_call_returns_after_the_store_is_released<F: Fixture>(fixture: &F) {
+pub async fn a_failed_call_returns_after_the_store_is_released<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let gate = Gate::new();
     let (library, driver) = ask(Gated::reads(open_store(fixture).await, gate.clone())).open().await.unwrap();
     gate.close();

@@ -11,7 +11,8 @@ use crate::poll::give_way;
 use crate::{Fixture, Gate, Gated};
 
 /// Commits that wait while the store writes share its next write.
-pub async fn commits_share_writes<F: Fixture>(fixture: &F) {
+pub async fn commits_share_writes<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     const CALLERS: u32 = 64;
     let gate = Gate::new();
     let (library, driver) = ask(Gated::writes(open_store(fixture).await, gate.clone())).open().await.unwrap();
@@ -45,7 +46,8 @@ pub async fn commits_share_writes<F: Fixture>(fixture: &F) {
 }
 
 /// B1, B4: callers wait while the queue has no room for their commits; no commit is dropped and none fails.
-pub async fn a_full_queue_makes_callers_wait<F: Fixture>(fixture: &F) {
+pub async fn a_full_queue_makes_callers_wait<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     const CALLERS: u32 = 50;
     let limits = Limits {
         value_bytes_max: 4096,
@@ -78,7 +80,8 @@ pub async fn a_full_queue_makes_callers_wait<F: Fixture>(fixture: &F) {
 
 /// B2, C3: a subscriber that takes no events delays no commit. It is told that it lags, and goes on with the events
 /// that are still there.
-pub async fn a_stuck_subscriber_delays_nobody<F: Fixture>(fixture: &F) {
+pub async fn a_stuck_subscriber_delays_nobody<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let limits = Limits { event_commits_max: 4, ..Limits::default() };
     run(ask(open_store(fixture).await).limits(limits), async |library| {
         let mut stuck = library.events();
@@ -96,7 +99,8 @@ pub async fn a_stuck_subscriber_delays_nobody<F: Fixture>(fixture: &F) {
 }
 
 /// A replica that is never idle answers `status` and `shutdown` within a bounded number of commits.
-pub async fn a_busy_replica_answers<F: Fixture>(fixture: &F) {
+pub async fn a_busy_replica_answers<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let (library, driver) = ask(open_store(fixture).await).open().await.unwrap();
     let made = AtomicU32::new(0);
     let busy = async {
@@ -118,7 +122,8 @@ pub async fn a_busy_replica_answers<F: Fixture>(fixture: &F) {
 }
 
 /// A shutdown makes the commits that were called before it, ends the subscriptions, and releases the store.
-pub async fn shutting_down_serves_what_was_sent<F: Fixture>(fixture: &F) {
+pub async fn shutting_down_serves_what_was_sent<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let gate = Gate::new();
     let (library, driver) = ask(Gated::writes(open_store(fixture).await, gate.clone())).open().await.unwrap();
     let app = async {

@@ -48,7 +48,8 @@ pub(crate) fn assert_refused_inside(answers: &[(&'static str, Option<Result<(), 
 
 /// X5: a call inside a closure that the replica runs is refused at once, whichever it is, and does nothing. The closure,
 /// its commit and the replica go on. A call of another replica is not refused.
-pub async fn a_call_from_inside_a_closure_is_refused<F: Fixture>(fixture: &F) {
+pub async fn a_call_from_inside_a_closure_is_refused<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let (other, _driver) =
         ask(MemoryStorage::new()).replica(syncline::ReplicaId::new()).open().await.unwrap();
     run_on(fixture, async |library| {
@@ -84,7 +85,8 @@ pub async fn a_call_from_inside_a_closure_is_refused<F: Fixture>(fixture: &F) {
 
 /// X5: a call to a driver that nobody runs says so, and nothing of it is done once the driver is run after all. Reads
 /// need no driver.
-pub async fn a_driver_that_nobody_runs_is_reported<F: Fixture>(fixture: &F) {
+pub async fn a_driver_that_nobody_runs_is_reported<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let (library, driver) = ask(open_store(fixture).await).open().await.unwrap();
     let calls: Vec<Result<(), Error>> = vec![
         library.commit(note(9, "lost")).await.map(drop),
@@ -121,7 +123,8 @@ pub async fn a_driver_that_nobody_runs_is_reported<F: Fixture>(fixture: &F) {
 
 /// A change puts, deletes or keeps the record that it sees, and returns the record as it is then. What it keeps is no
 /// commit.
-pub async fn a_change_puts_deletes_or_keeps<F: Fixture>(fixture: &F) {
+pub async fn a_change_puts_deletes_or_keeps<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     run_on(fixture, async |library| {
         let mut events = library.events();
         let steps: [(Update<Note>, Option<Note>, u64); 6] = [

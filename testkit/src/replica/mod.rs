@@ -97,7 +97,7 @@ macro_rules! for_each_replica_property {
 
 /// Makes a module of the given name with one test for each property of a whole replica over the store under test.
 ///
-/// The expression makes a fresh [`Fixture`](crate::Fixture) for each test.
+/// The expression is a function that makes a fresh [`Fixture`](crate::Fixture).
 #[macro_export]
 macro_rules! replica_tests {
     ($module:ident, $fixture:expr $(,)?) => {

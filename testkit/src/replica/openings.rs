@@ -11,7 +11,8 @@ use crate::models::{Note, note};
 use crate::{Fixture, ManualClock};
 
 /// Device, group, replica and sequence number come from the store. An opening may name them again or leave them out.
-pub async fn identity_comes_from_the_store<F: Fixture>(fixture: &F) {
+pub async fn identity_comes_from_the_store<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let founded = run_on(fixture, async |library| {
         library.commit(note(1, "a")).await.unwrap();
         library.status().await.unwrap()
@@ -29,7 +30,8 @@ pub async fn identity_comes_from_the_store<F: Fixture>(fixture: &F) {
 
 /// A program that founds a group is started again on its store: the group and the device are drawn by the first start
 /// alone, and every other one finds them. The manager tells them before its driver is run.
-pub async fn a_second_start_of_the_same_program_works<F: Fixture>(fixture: &F) {
+pub async fn a_second_start_of_the_same_program_works<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let mut first = None;
     for start in 1..=3 {
         let program = TransactionManager::builder(open_store(fixture).await).found_new().model::<Note>();
@@ -53,7 +55,8 @@ pub async fn a_second_start_of_the_same_program_works<F: Fixture>(fixture: &F) {
 }
 
 /// An opening that is refused returns the reason and changes nothing.
-pub async fn a_contradiction_leaves_the_store_untouched<F: Fixture>(fixture: &F) {
+pub async fn a_contradiction_leaves_the_store_untouched<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     // On an empty store, the error names what is missing, and the store stays empty.
     let broken = ManualClock::at(0);
     broken.set_wall(Err(ClockError::Before1970));

@@ -16,7 +16,8 @@ fn changes(events: Vec<Event>) -> Vec<Change> {
 }
 
 /// C2, I3: neither the reply nor the event comes before the store has said that the write is durable; both come after.
-pub async fn nothing_is_told_before_it_is_durable<F: Fixture>(fixture: &F) {
+pub async fn nothing_is_told_before_it_is_durable<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let gate = Gate::new();
     let (library, driver) = ask(Gated::writes(open_store(fixture).await, gate.clone())).open().await.unwrap();
     let app = async {
@@ -49,7 +50,8 @@ pub async fn nothing_is_told_before_it_is_durable<F: Fixture>(fixture: &F) {
 
 /// C4, H12: every change of every commit has one event, in the order of sequence numbers and of stamps; also if many
 /// callers commit at once.
-pub async fn events_come_once_in_commit_order<F: Fixture>(fixture: &F) {
+pub async fn events_come_once_in_commit_order<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     const CALLERS: u32 = 8;
     const COMMITS: u32 = 6;
     run_on(fixture, async |library| {
@@ -80,7 +82,8 @@ pub async fn events_come_once_in_commit_order<F: Fixture>(fixture: &F) {
 }
 
 /// C5, I4: commits that fail, are rejected, change nothing or have an unknown outcome leave no hole in the stream.
-pub async fn sequence_numbers_have_no_holes<F: Fixture>(fixture: &F) {
+pub async fn sequence_numbers_have_no_holes<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let mut commits = 1;
     for round in 0..12_u32 {
         let faults = Faults::new();
@@ -114,7 +117,8 @@ pub async fn sequence_numbers_have_no_holes<F: Fixture>(fixture: &F) {
 
 /// H2, I5: after any crash, also if the wall clock was set back, every new stamp is above all stamps that were durable
 /// or told before.
-pub async fn stamps_rise_across_crashes<F: Fixture>(fixture: &F) {
+pub async fn stamps_rise_across_crashes<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let mut highest: Option<Hlc> = None;
     let clock = ManualClock::at(START_MS);
     for round in 0..24_u32 {

@@ -13,7 +13,8 @@ use crate::poll::give_way;
 use crate::{Fault, FaultKind, Faults, Faulty, Fixture, ManualClock, seed};
 
 /// Reads find exactly what a map would have, after random commits, batches, deletes, updates and restarts.
-pub async fn committed_is_read_back<F: Fixture>(fixture: &F) {
+pub async fn committed_is_read_back<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let seed = seed();
     let mut random = fastrand::Rng::with_seed(seed);
     let mut model: BTreeMap<u32, String> = BTreeMap::new();
@@ -87,7 +88,8 @@ async fn check<S: Storage>(library: &TransactionManager<S>, model: &BTreeMap<u32
 }
 
 /// A value that a log entry still needs is kept when its record is overwritten or deleted: the audit finds all of them.
-pub async fn overwritten_values_are_kept<F: Fixture>(fixture: &F) {
+pub async fn overwritten_values_are_kept<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     for round in 0..3 {
         let unpruned = ask(open_store(fixture).await).rules(UNPRUNED);
         run(unpruned, async |library| {
@@ -115,7 +117,8 @@ pub async fn overwritten_values_are_kept<F: Fixture>(fixture: &F) {
 }
 
 /// S9, I1: no update of many callers is lost, and each runs once.
-pub async fn updates_are_not_lost<F: Fixture>(fixture: &F) {
+pub async fn updates_are_not_lost<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     const CALLERS: u32 = 16;
     const UPDATES: u32 = 4;
     run_on(fixture, async |library| {
@@ -141,7 +144,8 @@ pub async fn updates_are_not_lost<F: Fixture>(fixture: &F) {
 }
 
 /// I2, C13: a reader that reads in a loop sees all of a batch or nothing of it.
-pub async fn batches_are_seen_whole<F: Fixture>(fixture: &F) {
+pub async fn batches_are_seen_whole<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     const NOTES: u32 = 40;
     run_on(fixture, async |library| {
         let done = AtomicBool::new(false);
@@ -179,7 +183,8 @@ fn text(note: &Option<Note>) -> Option<&str> {
 
 /// A list has all records that are not deleted, in the order of their ids, with any page size; also the list of one
 /// device.
-pub async fn lists_are_paged_in_order<F: Fixture>(fixture: &F) {
+pub async fn lists_are_paged_in_order<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     run_on(fixture, async |library| {
         let filled = library.commit_batch(|batch| {
             for id in (0..40).rev() {
@@ -223,7 +228,8 @@ pub async fn lists_are_paged_in_order<F: Fixture>(fixture: &F) {
 
 /// C20: a record of a newer version of the app hides no other one: lists leave it out and count it, `get_each` has the
 /// others, and the reason in its place.
-pub async fn one_record_of_a_newer_app_hides_no_other<F: Fixture>(fixture: &F) {
+pub async fn one_record_of_a_newer_app_hides_no_other<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     const NOTES: u32 = 12;
     run_on(fixture, async |library| {
         let put = library.commit_batch(|batch| Ok((0..NOTES).try_for_each(|id| batch.put(&note(id, "n")))?));

@@ -10,8 +10,6 @@
 //! failed. That the stamps of the library rise without any store is the matter of its own tests (H1); here the store is
 //! what must bring the clock back.
 
-use std::fmt;
-
 use futures::future::join;
 use syncline::{
     ClockError, Error, Event, Events, Hlc, OpenError, ReplicaId, Storage, TransactionManager, WallMs,
@@ -20,6 +18,7 @@ use syncline::{
 use super::world::play;
 use crate::models::{Note, note};
 use crate::replica::app::{START_MS, ask, assert_whole, at_most, drain, open_store, run};
+use crate::storage::Property;
 use crate::{Fault, FaultKind, Faults, Faulty, Fixture, ManualClock};
 
 /// The list, as a macro: calls the macro in brackets with the arguments and the names of all properties.
@@ -45,29 +44,6 @@ macro_rules! clock_rises_tests {
     ($module:ident, $fixture:expr $(,)?) => {
         $crate::for_each_clock_rises_property! { [$crate::test_module] clock_rises, $module, $fixture }
     };
-}
-
-/// One property of the list, for callers that choose stores or properties at run time.
-pub struct Property<F> {
-    /// The name of the property.
-    pub name: &'static str,
-    check: fn(&dyn Fn() -> F),
-}
-
-impl<F: Fixture> Property<F> {
-    /// Checks the store of the fixtures that `fresh` makes.
-    ///
-    /// # Panics
-    /// If a stamp does not rise.
-    pub fn check(&self, fresh: &dyn Fn() -> F) {
-        (self.check)(fresh);
-    }
-}
-
-impl<F> fmt::Debug for Property<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Property").field(&self.name).finish()
-    }
 }
 
 /// Returns all properties.

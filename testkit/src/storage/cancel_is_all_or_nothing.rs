@@ -1,12 +1,14 @@
 //! A dropped future leaves all of its batch or nothing of it, and the store goes on.
 
+use std::ops::ControlFlow;
+
 use syncline::{KeyRange, ScanLimit, Storage as _};
 
-use super::samples::numbered_batch;
+use super::samples::{mark, numbered_batch};
 use super::subject::Subject;
-use crate::Fixture;
 use crate::poll::{poll_at_most, poll_at_most_until_woken};
 use crate::sorted_map::{self, SortedMap};
+use crate::{Fixture, watchdog};
 
 const POLLS_MAX: usize = 64;
 const DROPPED_IN_A_ROW: u32 = 3;
@@ -16,7 +18,8 @@ const DROPPED_IN_A_ROW: u32 = 3;
 ///
 /// # Panics
 /// If the store breaks the property.
-pub async fn cancel_is_all_or_nothing<F: Fixture>(fixture: &F) {
+pub async fn cancel_is_all_or_nothing<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let mut subject = Subject::open("cancel_is_all_or_nothing", fixture).await;
     let mut number = 0;
     subject.write("filling the store", numbered_batch(number)).await;
@@ -32,6 +35,7 @@ pub async fn cancel_is_all_or_nothing<F: Fixture>(fixture: &F) {
             break;
         }
     }
+    many_dropped_writes(&mut subject, &mut number).await;
     for polls in 0..=POLLS_MAX {
         if dropped_reads(&mut subject, &mut number, polls).await {
             break;
@@ -128,14 +132,32 @@ async fn dropped_writes_in_a_row<F: Fixture>(
     finished
 }
 
-/// Drops reads of both kinds, then writes. Returns whether the reads had finished.
+/// Drops so many writes that a store runs out of what each of them keeps.
+async fn many_dropped_writes<F: Fixture>(subject: &mut Subject<'_, F>, number: &mut u32) {
+    const DROPPED: u32 = 150;
+    let step = format!("{DROPPED} writes, each dropped after a poll, and one more");
+    for _ in 0..DROPPED {
+        *number += 1;
+        watchdog::step(&step);
+        let _ = poll_at_most(1, subject.store().write(numbered_batch(*number)));
+    }
+    *number += 1;
+    subject.write(&step, numbered_batch(*number)).await;
+    if subject.get(&step, &mark(*number)).await.is_none() {
+        subject.fail(step, "it returned Ok, but its batch is not there");
+    }
+}
+
+/// Drops reads of each kind, then writes. Returns whether the reads had finished.
 async fn dropped_reads<F: Fixture>(subject: &mut Subject<'_, F>, number: &mut u32, polls: usize) -> bool {
     let step = format!("reads dropped after {polls} polls");
     let mut state = subject.state(format_args!("before {step}")).await;
     let keys: Vec<_> = state.keys().cloned().collect();
+    let mut each = |_: &[u8], _: &[u8]| ControlFlow::Continue(());
     let finished = [
         poll_at_most(polls, subject.store().get_many(&keys)).is_some(),
         poll_at_most(polls, subject.store().scan(KeyRange::all(), ScanLimit::NONE)).is_some(),
+        poll_at_most(polls, subject.store().visit(KeyRange::all(), ScanLimit::NONE, &mut each)).is_some(),
     ];
     subject.expect(&step, &state).await;
     *number += 1;
@@ -146,5 +168,5 @@ async fn dropped_reads<F: Fixture>(subject: &mut Subject<'_, F>, number: &mut u3
     subject.expect(&step, &state).await;
     subject.reopen(&step).await;
     subject.expect(format_args!("{step}, reopened"), &state).await;
-    finished == [true, true]
+    finished == [true; 3]
 }

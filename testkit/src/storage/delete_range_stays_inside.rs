@@ -2,19 +2,23 @@
 
 use syncline::{KeyRange, WriteBatch};
 
-use super::samples::{filling, long_ranges, long_state, nasty_ranges, nasty_state, replacing};
-use super::subject::Subject;
+use super::samples::{
+    SWEPT_ENTRIES, filling, long_ranges, long_state, nasty_ranges, nasty_state, replacing, wide_state,
+};
+use super::subject::{Outcome, Subject};
+use super::sweep::Sweep;
 use crate::Fixture;
-use crate::sorted_map;
+use crate::sorted_map::{self, SortedMap};
 
 /// Goal: every key of the range goes, no other. Method: every range of nasty bounds against a sorted map, then long keys
-/// and bounds, then a range larger than a page.
+/// and bounds, deleted in ranges and one by one; then a range larger than a page, and one under a broken medium.
 ///
 /// # Panics
 /// If the store breaks the property.
-pub async fn delete_range_stays_inside<F: Fixture>(fixture: &F) {
-    const MANY: u32 = 5_000;
+pub async fn delete_range_stays_inside<F: Fixture>(fresh: &impl Fn() -> F) {
+    const MANY: u32 = 12_000;
 
+    let fixture = &fresh();
     let subject = Subject::open("delete_range_stays_inside", fixture).await;
     let state = nasty_state();
     for range in nasty_ranges() {
@@ -36,6 +40,29 @@ pub async fn delete_range_stays_inside<F: Fixture>(fixture: &F) {
     batch.delete_range(KeyRange::prefix(*b"many/"));
     subject.write("deleting many keys", batch).await;
     subject.expect("deleting many keys", &state).await;
+    failed_deletes_are_whole(subject).await;
+}
+
+/// A store that must read what it deletes may not be able to. Then nothing is deleted, or all.
+async fn failed_deletes_are_whole<F: Fixture>(mut subject: Subject<'_, F>) {
+    let state = wide_state(SWEPT_ENTRIES);
+    let mut sweep = Sweep::of(subject.fixture());
+    while let Some(fault) = sweep.next_fault() {
+        let step = format!("deleting everything under {fault}");
+        subject.write(&step, replacing(&state)).await;
+        let mut batch = WriteBatch::new();
+        batch.delete_range(KeyRange::all());
+        // Reopen it before: a store that has what it wrote in memory reads its medium only then.
+        subject.reopen(&step).await;
+        subject.break_medium(fault);
+        let outcome = subject.try_write(batch).await;
+        subject.mend_medium();
+        subject.reopen(&step).await;
+        subject
+            .expect_either(format_args!("{step}, which ended with {outcome}"), &state, &SortedMap::new())
+            .await;
+        sweep.went_well(outcome == Outcome::Ok);
+    }
 }
 
 async fn long_bounds_are_kept<F: Fixture>(subject: &Subject<'_, F>) {
@@ -58,6 +85,15 @@ async fn long_bounds_are_kept<F: Fixture>(subject: &Subject<'_, F>) {
         subject
             .write(format_args!("{step}, storing them again"), filling(&sorted_map::from_entries(deleted)))
             .await;
+    }
+    for (key, value) in state.iter().step_by(3) {
+        let step = format!("deleting the long key {}", sorted_map::bytes(key));
+        let mut batch = WriteBatch::new();
+        batch.delete(key.clone());
+        let expected = sorted_map::after(&state, &batch);
+        subject.write(&step, batch).await;
+        subject.expect(&step, &expected).await;
+        subject.fill(format_args!("{step}, storing it again"), [(key.clone(), value.clone())]).await;
     }
     subject.expect("after deleting long keys, all stored again", &state).await;
 }

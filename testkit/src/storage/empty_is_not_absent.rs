@@ -11,7 +11,8 @@ use crate::sorted_map::{self, SortedMap};
 ///
 /// # Panics
 /// If the store breaks the property.
-pub async fn empty_is_not_absent<F: Fixture>(fixture: &F) {
+pub async fn empty_is_not_absent<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let mut subject = Subject::open("empty_is_not_absent", fixture).await;
     let values = [Value::new(), b"full".to_vec()];
     for first in &values {

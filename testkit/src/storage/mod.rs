@@ -73,7 +73,7 @@ macro_rules! for_each_storage_property {
 
 /// Makes a module of the given name with one test for each property of the contract.
 ///
-/// The expression makes a fresh [`Fixture`] for each test: `storage_tests!(redb, RedbFixture::new());` prints
+/// The expression is a function that makes a fresh [`Fixture`]: `storage_tests!(redb, RedbFixture::new);` prints
 /// `redb::write_is_atomic ... ok` and so on.
 ///
 /// If the fixture implements [`Fixture::break_medium`], a third argument says so: `breaks_its_medium`. What is not checked
@@ -99,7 +99,7 @@ macro_rules! storage_tests {
                 #[test]
                 fn medium_breaks() {
                     assert!(
-                        $crate::Fixture::break_medium(&$fixture, None),
+                        $crate::Fixture::break_medium(&($fixture)(), None),
                         "storage_tests! was told `breaks_its_medium`, but Fixture::break_medium says that it cannot"
                     );
                 }
@@ -128,21 +128,19 @@ macro_rules! beyond_storage_tests {
 }
 
 /// One property of a list, for callers that choose at run time what is tested, or by which properties.
-///
-/// Other lists of one fixture a test have it too: for joins, transports and clocks.
 pub struct Property<F> {
     /// The name of the property, which is that of the bullet in the contract.
     pub name: &'static str,
-    pub(crate) check: fn(&F),
+    pub(crate) check: fn(&dyn Fn() -> F),
 }
 
 impl<F> Property<F> {
-    /// Checks what a fresh `fixture` makes.
+    /// Checks what the fixtures that `fresh` makes open.
     ///
     /// # Panics
     /// If the property does not hold.
-    pub fn check(&self, fixture: &F) {
-        (self.check)(fixture);
+    pub fn check(&self, fresh: &dyn Fn() -> F) {
+        (self.check)(fresh);
     }
 }
 
@@ -159,7 +157,7 @@ pub fn properties<F: Fixture>() -> Vec<Property<F>> {
         ([] $($property:ident)*) => {
             vec![$(Property {
                 name: stringify!($property),
-                check: |fixture| futures::executor::block_on($property(fixture)),
+                check: |fresh| futures::executor::block_on($property(&|| fresh())),
             }),*]
         };
     }

@@ -11,7 +11,7 @@ use syncline::{GET_KEYS_MAX, Key, KeyRange, ScanLimit, Storage as _, Value, Writ
 use super::subject::Subject;
 use crate::on_drop::OnDrop;
 use crate::poll::interleave;
-use crate::{Fixture, threads};
+use crate::{Fixture, threads, watchdog};
 
 /// Reads that run beside the writes of one shape, whatever the scheduler does.
 const READS_MIN: usize = 200;
@@ -52,7 +52,8 @@ impl Display for Shape {
 ///
 /// # Panics
 /// If the store breaks the property.
-pub async fn reads_are_never_torn<F: Fixture>(fixture: &F) {
+pub async fn reads_are_never_torn<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let mut subject = Subject::open("reads_are_never_torn", fixture).await;
     let most = subject.ops_of_a_batch(usize::MAX);
     let largest = Shape { ops: most, value_bytes: 8, writes: 1, reads: 4 };
@@ -154,7 +155,9 @@ impl<F: Fixture> Race<'_, '_, F> {
         match way {
             Way::GetMany => {
                 // As many keys as one read may have, from all over the batch.
-                let asked: Vec<_> = (0..self.keys()).step_by(keys.div_ceil(GET_KEYS_MAX)).map(key).collect();
+                let asked = keys.min(GET_KEYS_MAX);
+                let spread = |at: usize| u32::try_from(at * keys / asked).unwrap_or(u32::MAX);
+                let asked: Vec<_> = (0..asked).map(|at| key(spread(at))).collect();
                 let mut found = Found::nothing(asked.len());
                 let values = self.subject.get_many(format!("{}, a read", self.shape), &asked).await;
                 values.into_iter().flatten().for_each(|value| found.take(&value));
@@ -175,6 +178,7 @@ impl<F: Fixture> Race<'_, '_, F> {
                     ControlFlow::Continue(())
                 };
                 let range = KeyRange::prefix(*b"torn/");
+                watchdog::step(format_args!("{}, a visit", self.shape));
                 match self.subject.store().visit(range, ScanLimit::NONE, &mut each).await {
                     Ok(false) => {}
                     Ok(true) => found.of = found.keys,

@@ -11,7 +11,8 @@ use crate::{Fixture, sorted_map};
 ///
 /// # Panics
 /// If the store breaks the property.
-pub async fn reads_keep_request_order<F: Fixture>(fixture: &F) {
+pub async fn reads_keep_request_order<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let subject = Subject::open("reads_keep_request_order", fixture).await;
     let mut batch = WriteBatch::new();
     // Put every other key, so that present and absent ones alternate. Each value names its key.

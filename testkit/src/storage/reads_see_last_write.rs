@@ -4,9 +4,10 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures::FutureExt as _;
+use futures::future::{join, join_all};
 use syncline::{KeyRange, ScanLimit, Storage as _, WriteBatch};
 
-use super::samples::{mark, nasty_state, numbered_batch, replacing};
+use super::samples::{SWEPT_ENTRIES, mark, nasty_state, numbered_batch, replacing, wide_state};
 use super::subject::{Subject, try_read};
 use super::sweep::Sweep;
 use crate::poll::{block_on_patiently, patience, poll_at_most};
@@ -19,15 +20,17 @@ const READS_MAX: u64 = 20_000;
 
 /// Goal: no cache, no queue and no other thread hides a write that returned. Method: read every key both ways before
 /// and after each kind of operation; then threads that read beside a writer; reads beside a write whose future is held,
-/// which they must not wait for; then a broken medium, under which a failed read must not say "absent".
+/// which they must not wait for; many reads at a time, and on many threads; then a broken medium, under which a failed read must not say "absent".
 ///
 /// # Panics
 /// If the store breaks the property.
-pub async fn reads_see_last_write<F: Fixture>(fixture: &F) {
+pub async fn reads_see_last_write<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let subject = Subject::open("reads_see_last_write", fixture).await;
     every_read_is_fresh(&subject).await;
     other_threads_see_it(&subject);
     reads_wait_for_no_write(&subject).await;
+    many_readers_read(&subject).await;
     failed_gets_say_so(subject).await;
 }
 
@@ -149,9 +152,30 @@ async fn reads_wait_for_no_write<F: Fixture>(subject: &Subject<'_, F>) {
     }
 }
 
+/// Reads that run at a time, and threads that have read and are gone: more than the slots that engines have for readers.
+async fn many_readers_read<F: Fixture>(subject: &Subject<'_, F>) {
+    const READS: usize = 64;
+    const READING_THREADS: usize = 150;
+    let (key, step) = (mark(0), format!("{READS} reads at a time"));
+    let all = ScanLimit::entries(10);
+    let gets = (0..READS).map(|_| subject.store().get_many(std::slice::from_ref(&key)));
+    let scans = (0..READS).map(|_| subject.store().scan(KeyRange::all(), all));
+    watchdog::step(&step);
+    let (gets, scans) = join(join_all(gets), join_all(scans)).await;
+    let errors = gets.into_iter().filter_map(Result::err).chain(scans.into_iter().filter_map(Result::err));
+    if let Some(error) = errors.into_iter().next() {
+        subject.fail(step, format_args!("one of them failed: {error}"));
+    }
+    for thread in 1..=READING_THREADS {
+        let step = format!("a read on thread {thread}, of which each ends before the next");
+        threads::run_all(vec![async { drop(subject.get(&step, &key).await) }.boxed()]);
+    }
+}
+
 async fn failed_gets_say_so<F: Fixture>(mut subject: Subject<'_, F>) {
-    subject.write("filling the store", replacing(&nasty_state())).await;
-    let (keys, values): (Vec<_>, Vec<_>) = nasty_state().into_iter().unzip();
+    let state = wide_state(SWEPT_ENTRIES);
+    subject.write("filling the store", replacing(&state)).await;
+    let (keys, values): (Vec<_>, Vec<_>) = state.into_iter().unzip();
     let mut sweep = Sweep::of(subject.fixture());
     while let Some(fault) = sweep.next_fault() {
         let step = format!("a read under {fault}");

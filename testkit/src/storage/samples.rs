@@ -4,14 +4,19 @@ use syncline::{Key, KeyRange, Value, WriteBatch};
 
 use crate::sorted_map::SortedMap;
 
-/// Keys at the edges of the order of bytes: smallest, largest, around the sign bit, prefixes of each other.
-pub(crate) const NASTY_KEYS: [&[u8]; 15] = [
+/// Keys at the edges of the order of bytes: smallest, largest, around the sign bit, prefixes of each other. And keys that are
+/// alike as texts or as numbers: in the case of their letters, but for a space, but for a zero.
+pub(crate) const NASTY_KEYS: [&[u8]; 19] = [
     b"\x00",
     b"\x00\x00",
     b"\x00\xff",
     b"\x01",
+    b"0",
+    b"00",
+    b"A",
     b"a",
     b"a\x00",
+    b"a ",
     b"a\xff",
     b"ab",
     b"b",
@@ -34,6 +39,16 @@ pub(crate) fn nasty_state() -> SortedMap {
         })
         .collect()
 }
+
+/// A value under so many keys that stores which work in pages have more than one of them.
+pub(crate) fn wide_state(entries: u32) -> SortedMap {
+    (0..entries).map(|at| ([&b"wide/"[..], &at.to_be_bytes()].concat(), at.to_be_bytes().to_vec())).collect()
+}
+
+/// Enough of them for a page of a hundred, and few enough for a [sweep](super::sweep) to reach the last.
+pub(crate) const SWEPT_ENTRIES: u32 = 160;
+/// Enough of them for a page of a thousand.
+pub(crate) const WIDE_ENTRIES: u32 = 2_500;
 
 /// Ranges with every bound, also backward, empty and open ones.
 pub(crate) fn nasty_ranges() -> Vec<KeyRange> {

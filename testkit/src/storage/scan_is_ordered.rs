@@ -2,18 +2,22 @@
 
 use syncline::{KeyRange, ScanLimit, ScanPage, Storage as _};
 
-use super::samples::{filling, long_ranges, long_state, nasty_ranges, nasty_state, replacing};
+use super::samples::{
+    SWEPT_ENTRIES, WIDE_ENTRIES, filling, long_ranges, long_state, nasty_ranges, nasty_state, replacing,
+    wide_state,
+};
 use super::subject::{Subject, try_read};
 use super::sweep::Sweep;
 use crate::Fixture;
 use crate::sorted_map::{self, SortedMap};
 
 /// Goal: a scan is exact. Method: every range of nasty bounds with every limit against a sorted map, then long keys and
-/// bounds, then pages, then a broken medium, under which a short answer would pass for a whole one.
+/// bounds, then many entries, then pages by bytes, joined, then a broken medium, under which a short answer would pass for a whole one.
 ///
 /// # Panics
 /// If the store breaks the property.
-pub async fn scan_is_ordered<F: Fixture>(fixture: &F) {
+pub async fn scan_is_ordered<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let subject = Subject::open("scan_is_ordered", fixture).await;
     let state = nasty_state();
     for range in nasty_ranges() {
@@ -21,16 +25,21 @@ pub async fn scan_is_ordered<F: Fixture>(fixture: &F) {
     }
     subject.write("filling the store", filling(&state)).await;
     for range in nasty_ranges() {
-        for limit in [0, 1, 2, state.len() - 1, state.len(), state.len() + 1, usize::MAX] {
+        for limit in [0, 1, 2, state.len() - 1, state.len(), state.len() + 1, BEYOND_32_BITS, usize::MAX] {
             check(&subject, "nasty keys", &state, range.clone(), limit).await;
         }
     }
     long_bounds_are_kept(&subject).await;
+    wide_scans_are_whole(&subject).await;
     subject.write("filling the store again", replacing(&state)).await;
-    pages_join(&subject, &state).await;
     bytes_are_bounded(&subject, &state).await;
+    let state = wide_state(SWEPT_ENTRIES);
+    subject.write("storing more than a page", replacing(&state)).await;
     failed_scans_say_so(subject, &state).await;
 }
+
+/// A limit that is none if its upper half is lost.
+const BEYOND_32_BITS: usize = (u32::MAX as usize).saturating_add(1);
 
 async fn check<F: Fixture>(
     subject: &Subject<'_, F>,
@@ -39,12 +48,27 @@ async fn check<F: Fixture>(
     range: KeyRange,
     limit: usize,
 ) {
-    let expected = sorted_map::scan(state, &range, limit);
-    let step = format!("{keys}, {}, limit {limit}", sorted_map::show_range(&range));
-    let found = subject.scan(&step, range, limit).await;
-    if found != expected {
-        let [found, expected] = [found, expected].map(|entries| sorted_map::show(&entries));
+    let all = sorted_map::scan(state, &range, usize::MAX);
+    let expected = &all[..limit.min(all.len())];
+    let shown = if limit == usize::MAX { "no limit".into() } else { format!("limit {limit}") };
+    let step = format!("{keys}, {}, {shown}", sorted_map::show_range(&range));
+    let page = subject.scan_on(&step, range, limit).await;
+    if page.entries != expected {
+        let [found, expected] = [&page.entries, expected].map(sorted_map::show);
         subject.fail(step, format_args!("found {found}, expected {expected}"));
+    }
+    if !page.more && expected.len() < all.len() {
+        subject.fail(step, "it said that there is no more");
+    }
+}
+
+/// Ranges of some thousand entries, with limits around the thousands.
+async fn wide_scans_are_whole<F: Fixture>(subject: &Subject<'_, F>) {
+    let state = wide_state(WIDE_ENTRIES);
+    subject.write("deleting everything", replacing(&SortedMap::new())).await;
+    subject.fill("storing many entries", state.clone()).await;
+    for limit in [999, 1_000, 1_001, 2_000, state.len(), usize::MAX] {
+        check(subject, "many entries", &state, KeyRange::all(), limit).await;
     }
 }
 
@@ -61,21 +85,6 @@ async fn long_bounds_are_kept<F: Fixture>(subject: &Subject<'_, F>) {
     }
     for key in state.keys() {
         check(subject, "long keys", &state, KeyRange::all().after(key), 2).await;
-    }
-}
-
-/// Pages, each of which goes on after the last key of the one before, have every entry once.
-async fn pages_join<F: Fixture>(subject: &Subject<'_, F>, state: &SortedMap) {
-    for page in 1..=3 {
-        let mut rest = KeyRange::all();
-        for entry in sorted_map::scan(state, &rest, usize::MAX).chunks(page) {
-            let step = format!("pages of {page}, the one from {}", sorted_map::bytes(&rest.start));
-            let found = subject.scan(&step, rest.clone(), page).await;
-            if found != entry {
-                subject.fail(step, "an entry is missing or there twice");
-            }
-            rest = rest.after(&entry[entry.len() - 1].key);
-        }
     }
 }
 

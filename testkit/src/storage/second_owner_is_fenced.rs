@@ -10,6 +10,7 @@ use syncline::{BoxError, Storage, WriteBatch};
 
 use super::subject::{Outcome, Subject};
 use crate::poll::patience;
+use crate::sorted_map::SortedMap;
 use crate::{Fixture, threads, watchdog};
 
 const RACES: u32 = 8;
@@ -19,7 +20,8 @@ const RACES: u32 = 8;
 ///
 /// # Panics
 /// If the store breaks the property.
-pub async fn second_owner_is_fenced<F: Fixture>(fixture: &F) {
+pub async fn second_owner_is_fenced<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let mut first = Subject::open("second_owner_is_fenced", fixture).await;
     first.write("the only owner writes", put(b"first")).await;
     second_opener(&mut first).await;
@@ -36,39 +38,44 @@ fn put(key: &[u8]) -> WriteBatch {
 
 async fn second_opener<F: Fixture>(first: &mut Subject<'_, F>) {
     let mut expected = first.state("before a second opener").await;
-    match second_opening(first) {
-        Err(_) => {
-            let step = "the second opener was refused";
-            first.write(step, put(b"first again")).await;
-            expected.insert(b"first again".to_vec(), Vec::new());
-            first.expect(step, &expected).await;
-        }
-        Ok(second) => {
-            let step = "a second opener took over";
-            for attempt in [&b"fenced"[..], b"fenced again"] {
-                match first.try_write(put(attempt)).await {
-                    Outcome::Fenced => {}
-                    other => {
-                        first.fail(step, format_args!("a write of the first ended with {other}, not Fenced"))
-                    }
-                }
+    // A refusal must leave the lock as it is: the next opener is refused too.
+    for opener in 0_u8..3 {
+        match second_opening(first) {
+            Err(_) => {
+                let step = format!("opener {opener} beside the first was refused");
+                first.write(&step, put(&[b'f', opener])).await;
+                expected.insert(vec![b'f', opener], Vec::new());
+                first.expect(&step, &expected).await;
             }
-            if let Err(error) = second.write(put(b"second")).await {
-                first.fail(step, format_args!("its write failed: {error}"));
+            Ok(second) => {
+                taken_over(first, second, &mut expected).await;
+                break;
             }
-            expected.insert(b"second".to_vec(), Vec::new());
-            // The second store stays open while the first one is dropped, which must not release the second one's
-            // place.
-            first.close();
-            if let Err(error) = second.write(put(b"second again")).await {
-                first.fail(step, format_args!("its write failed after the first was dropped: {error}"));
-            }
-            expected.insert(b"second again".to_vec(), Vec::new());
-            drop(second);
         }
     }
     first.reopen("after both owners").await;
     first.expect("after both owners, reopened", &expected).await;
+}
+
+async fn taken_over<F: Fixture>(first: &mut Subject<'_, F>, second: F::Store, expected: &mut SortedMap) {
+    let step = "a second opener took over";
+    for attempt in [&b"fenced"[..], b"fenced again"] {
+        match first.try_write(put(attempt)).await {
+            Outcome::Fenced => {}
+            other => first.fail(step, format_args!("a write of the first ended with {other}, not Fenced")),
+        }
+    }
+    if let Err(error) = second.write(put(b"second")).await {
+        first.fail(step, format_args!("its write failed: {error}"));
+    }
+    expected.insert(b"second".to_vec(), Vec::new());
+    // The second store stays open while the first one is dropped, which must not release the second one's
+    // place.
+    first.close();
+    if let Err(error) = second.write(put(b"second again")).await {
+        first.fail(step, format_args!("its write failed after the first was dropped: {error}"));
+    }
+    expected.insert(b"second again".to_vec(), Vec::new());
 }
 
 /// Opens the store a second time. An opener that waits for the first one may block its thread, so it has one of its own;
@@ -78,7 +85,9 @@ fn second_opening<F: Fixture>(first: &mut Subject<'_, F>) -> Result<F::Store, Bo
     let fixture = first.fixture();
     let opened = thread::scope(|scope| {
         let (send, opened) = channel();
-        scope.spawn(move || send.send(block_on(fixture.open())));
+        let open = move || send.send(block_on(fixture.open()));
+        let opener = thread::Builder::new().name("a second opener".into());
+        opener.spawn_scoped(scope, open).expect("a thread starts");
         let opened = opened.recv_timeout(patience());
         if opened.is_err() {
             first.close();

@@ -60,7 +60,8 @@ const LARGE: &[u8] = b"large/";
 ///
 /// # Panics
 /// If the store breaks the property.
-pub async fn sizes_are_kept<F: Fixture>(fixture: &F) {
+pub async fn sizes_are_kept<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let mut subject = Subject::open("sizes_are_kept", fixture).await;
     let must = subject.must_keep();
     let mut kept = SortedMap::new();
@@ -78,7 +79,10 @@ pub async fn sizes_are_kept<F: Fixture>(fixture: &F) {
         let mut batch = WriteBatch::new();
         batch.delete_range(KeyRange::all());
         subject.write("deleting everything", batch).await;
+        subject.expect("deleting everything", &SortedMap::new()).await;
     };
+    clear(&subject).await;
+    every_length(&subject, must).await;
     clear(&subject).await;
     for count in [must.batch_ops, must.batch_ops.saturating_add(1)] {
         write_large(&mut subject, must, &format!("a batch of {count} operations"), many_puts(count)).await;
@@ -88,6 +92,21 @@ pub async fn sizes_are_kept<F: Fixture>(fixture: &F) {
         write_large(&mut subject, must, &format!("a batch of {bytes} bytes"), long_puts(must, bytes)).await;
         clear(&subject).await;
     }
+}
+
+/// Every length of keys and of values up to some hundreds, and of values around the pages of engines, with room for their
+/// heads: one length may be wrong where its neighbours are right.
+async fn every_length<F: Fixture>(subject: &Subject<'_, F>, must: StoreLimits) {
+    const PAGES: [usize; 6] = [2 * KIB, 4 * KIB, 8 * KIB, 16 * KIB, 32 * KIB, 64 * KIB];
+    let near = |page: usize| (page - 128..=page + 16).step_by(if page > 8 * KIB { 4 } else { 1 });
+    let values = (0..=1_100).chain(PAGES.into_iter().flat_map(near)).filter(|len| *len <= must.value_bytes);
+    let values = values.zip(0_u32..).map(|(len, number)| {
+        ([&b"value/"[..], &number.to_be_bytes()].concat(), pattern(len, number.to_be_bytes()[3]))
+    });
+    let keys = (1..=1_100).filter(|len| *len <= must.key_bytes).map(|len| (vec![b'k'; len], vec![b'v']));
+    let all: SortedMap = values.chain(keys).collect();
+    subject.fill("keys and values of every length", all.clone()).await;
+    subject.expect("keys and values of every length", &all).await;
 }
 
 const fn around(size: usize) -> [usize; 3] {

@@ -9,8 +9,9 @@ use syncline::{
     WriteBatch, WriteError,
 };
 
+use crate::quiet::{be_quiet, is_quiet};
 use crate::sorted_map::{self, SortedMap, difference};
-use crate::{Fixture, MediumFault, watchdog};
+use crate::{Fixture, MediumFault, MediumFaultKind, watchdog};
 
 /// More entries than any property stores. Not `usize::MAX`: a store may treat that limit apart, which `scan_is_ordered`
 /// checks.
@@ -22,13 +23,20 @@ pub(crate) struct Subject<'f, F: Fixture> {
     fixture: &'f F,
     // `None` only while the store is closed to be reopened.
     store: Option<F::Store>,
+    // Whether the thread was quiet before.
+    quiet: bool,
 }
 
 impl<'f, F: Fixture> Subject<'f, F> {
     pub(crate) async fn open(property: &'static str, fixture: &'f F) -> Self {
-        let mut subject = Self { property, fixture, store: None };
+        let mut subject = Self::closed(property, fixture);
         subject.reopen("at the start").await;
         subject
+    }
+
+    /// A subject that must be reopened first.
+    pub(crate) fn closed(property: &'static str, fixture: &'f F) -> Self {
+        Self { property, fixture, store: None, quiet: is_quiet() }
     }
 
     /// Drops the store and opens it again.
@@ -36,7 +44,10 @@ impl<'f, F: Fixture> Subject<'f, F> {
         watchdog::step(format_args!("{step}, reopening"));
         self.close();
         match self.fixture.open().await {
-            Ok(store) => self.store = Some(store),
+            Ok(store) => {
+                self.store = Some(store);
+                be_quiet(self.quiet);
+            }
             Err(error) => self.fail(step, format_args!("the store could not be opened: {error}")),
         }
     }
@@ -80,13 +91,14 @@ impl<'f, F: Fixture> Subject<'f, F> {
 
     /// Puts entries in as many batches as the store wants.
     pub(crate) async fn fill(&self, step: impl Display, entries: impl IntoIterator<Item = (Key, Value)>) {
-        let most = self.ops_of_a_batch(usize::MAX);
+        let must = self.must_keep();
         let mut batch = WriteBatch::new();
         for (key, value) in entries {
-            batch.put(key, value);
-            if batch.ops().len() == most {
+            let bytes = batch.bytes() + key.len() + value.len();
+            if batch.ops().len() == must.batch_ops || bytes > must.batch_bytes {
                 self.write(&step, std::mem::take(&mut batch)).await;
             }
+            batch.put(key, value);
         }
         self.write(&step, batch).await;
     }
@@ -95,8 +107,12 @@ impl<'f, F: Fixture> Subject<'f, F> {
         self.fixture
     }
 
-    /// Makes the medium fail from now on.
+    /// Makes the medium fail from now on. A panic of the medium is meant to be, and so are those of an engine that it leaves
+    /// without its locks: they are not printed until the store is opened again.
     pub(crate) fn break_medium(&self, fault: MediumFault) {
+        if fault.kind == MediumFaultKind::Panic {
+            be_quiet(true);
+        }
         self.fixture.break_medium(Some(fault));
     }
 
@@ -154,11 +170,21 @@ impl<'f, F: Fixture> Subject<'f, F> {
         if page.more && page.entries.is_empty() && limit.entries > 0 {
             self.fail(step, "a scan found nothing and said that there is more");
         }
+        if let Some(pair) = page.entries.windows(2).find(|pair| pair[0].key >= pair[1].key) {
+            let [before, after] = [&pair[0], &pair[1]].map(|entry| sorted_map::bytes(&entry.key));
+            self.fail(step, format_args!("a scan found {after} behind {before}"));
+        }
         page
     }
 
-    /// Returns the first `limit` entries of a range. A store may answer a scan in part: then it is asked for the rest.
+    /// Returns the first `limit` entries of a range.
     pub(crate) async fn scan(&self, step: impl Display, range: KeyRange, limit: usize) -> Vec<Entry> {
+        self.scan_on(step, range, limit).await.entries
+    }
+
+    /// Returns the first `limit` entries of a range, and whether the store says that there is more. A store may answer a
+    /// scan in part: then it is asked for the rest.
+    pub(crate) async fn scan_on(&self, step: impl Display, range: KeyRange, limit: usize) -> ScanPage {
         let mut page = self.scan_page(&step, range.clone(), ScanLimit::entries(limit)).await;
         while page.more && page.entries.len() < limit {
             let Some(last) = page.entries.last() else { break };
@@ -168,7 +194,7 @@ impl<'f, F: Fixture> Subject<'f, F> {
             page.more = next.more;
             page.entries.extend(next.entries);
         }
-        page.entries
+        page
     }
 
     /// Returns everything in the store.
@@ -212,6 +238,21 @@ impl<'f, F: Fixture> Subject<'f, F> {
                         sorted_map::bytes(value)
                     ),
                 );
+            }
+        }
+    }
+
+    /// Compares what reads of `keys` find with `expected`, where some of the keys are absent.
+    pub(crate) async fn expect_keys(&self, step: impl Display, keys: &[Key], expected: &SortedMap) {
+        for keys in keys.chunks(GET_KEYS_MAX) {
+            for (key, found) in keys.iter().zip(self.get_many(&step, keys).await) {
+                if found.as_ref() != expected.get(key) {
+                    let [found, expected] = [found.as_ref(), expected.get(key)].map(|value| {
+                        value.map_or_else(|| "nothing".into(), |value| sorted_map::bytes(value))
+                    });
+                    let key = sorted_map::bytes(key);
+                    self.fail(step, format_args!("`get_many` found {found} for {key}, expected {expected}"));
+                }
             }
         }
     }
@@ -266,7 +307,15 @@ impl<'f, F: Fixture> Subject<'f, F> {
     pub(crate) fn fail(&self, step: impl Display, what: impl Display) -> ! {
         // Mend the medium before the panic: other properties of the same process may use it.
         self.mend_medium();
+        be_quiet(self.quiet);
         panic!("{}: {step}: {what}", self.property)
+    }
+}
+
+impl<F: Fixture> Drop for Subject<'_, F> {
+    fn drop(&mut self) {
+        self.store = None;
+        be_quiet(self.quiet);
     }
 }
 

@@ -17,7 +17,8 @@ const POLLS_MAX: usize = 64;
 ///
 /// # Panics
 /// If the store breaks the property.
-pub async fn write_is_atomic<F: Fixture>(fixture: &F) {
+pub async fn write_is_atomic<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let mut subject = Subject::open("write_is_atomic", fixture).await;
     batches_land_whole(&mut subject).await;
     for filler in [0, 100, 2_000] {

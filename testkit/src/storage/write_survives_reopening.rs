@@ -1,5 +1,7 @@
 //! A write that returned `Ok` is there after reopening.
 
+use syncline::{KeyRange, Value, WriteBatch, WriteOp};
+
 use super::samples::{nasty_state, numbered_batch, pattern, replacing};
 use super::subject::{Outcome, Subject};
 use super::sweep::write_under_faults;
@@ -14,7 +16,8 @@ const WRITES: u32 = 12;
 ///
 /// # Panics
 /// If the store breaks the property.
-pub async fn write_survives_reopening<F: Fixture>(fixture: &F) {
+pub async fn write_survives_reopening<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let mut subject = Subject::open("write_survives_reopening", fixture).await;
     let mut state = nasty_state();
     subject.write("the first write of all", replacing(&state)).await;
@@ -31,6 +34,22 @@ pub async fn write_survives_reopening<F: Fixture>(fixture: &F) {
         }
         subject.reopen(format_args!("write {number}")).await;
         subject.expect(format_args!("write {number}, reopened"), &state).await;
+    }
+
+    // A store may keep batches of one kind in memory, or take a shorter way for them.
+    let ops = [
+        WriteOp::Put { key: b"one".to_vec(), value: Value::new() },
+        WriteOp::Put { key: b"one".to_vec(), value: b"more".to_vec() },
+        WriteOp::Delete { key: b"one".to_vec() },
+        WriteOp::DeleteRange { range: KeyRange::prefix(*b"large/") },
+    ];
+    for op in ops {
+        let batch = WriteBatch::from(vec![op]);
+        let step = format!("a batch of one operation: {}", sorted_map::show_ops(batch.ops()));
+        sorted_map::apply(&mut state, batch.ops());
+        subject.write(&step, batch).await;
+        subject.reopen(&step).await;
+        subject.expect(format_args!("{step}, reopened"), &state).await;
     }
 
     write_under_faults(&mut subject, async |subject, round| {

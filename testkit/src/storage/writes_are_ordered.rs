@@ -12,11 +12,12 @@ const WRITES: u32 = 6;
 
 /// Goal: reopening finds a beginning of what was written, without holes or swaps. Method: batches that overwrite each
 /// other and leave marks, more and more of them between openings; then one batch under every fault of the medium and
-/// one after it.
+/// one after it, which is refused until the store is reopened if the outcome of the first is unknown.
 ///
 /// # Panics
 /// If the store breaks the property.
-pub async fn writes_are_ordered<F: Fixture>(fixture: &F) {
+pub async fn writes_are_ordered<F: Fixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     let mut subject = Subject::open("writes_are_ordered", fixture).await;
     let mut number = 0;
     for writes in 1..=WRITES {
@@ -33,11 +34,14 @@ pub async fn writes_are_ordered<F: Fixture>(fixture: &F) {
     }
 
     write_under_faults(&mut subject, async |subject, round| {
+        let step = format!("{}, and a write after it", round.step);
+        let next = numbered_batch(round.number + 1);
+        if round.outcome == Outcome::Unknown && subject.try_write(next.clone()).await == Outcome::Ok {
+            subject.fail(step, "the handle accepted it: after Unknown the store must be reopened first");
+        }
         if !matches!(round.outcome, Outcome::Ok | Outcome::Rejected) {
             subject.reopen(&round.step).await;
         }
-        let step = format!("{}, and a write after it", round.step);
-        let next = numbered_batch(round.number + 1);
         let outcome = subject.try_write(next.clone()).await;
         subject.reopen(&step).await;
         let found = subject.state(&step).await;

@@ -5,10 +5,10 @@
 //! ```
 //! use syncline_testkit::transport::MemoryNetworkFixture;
 //!
-//! syncline_testkit::transport_tests!(memory, MemoryNetworkFixture::new());
+//! syncline_testkit::transport_tests!(memory, MemoryNetworkFixture::new);
 //! # // The tests of a documentation example do not run, so the list runs by hand.
 //! # for property in syncline_testkit::transport::properties::<MemoryNetworkFixture>() {
-//! #     property.check(&MemoryNetworkFixture::new());
+//! #     property.check(&MemoryNetworkFixture::new);
 //! # }
 //! ```
 //!
@@ -17,7 +17,7 @@
 //!
 //! ```
 //! # use syncline_testkit::transport::MemoryNetworkFixture;
-//! syncline_testkit::transport_tests!(radio, MemoryNetworkFixture::new(), ignore {
+//! syncline_testkit::transport_tests!(radio, MemoryNetworkFixture::new, ignore {
 //!     closed_says_closed = "the platform never takes the radio away for good",
 //! });
 //! ```
@@ -74,7 +74,7 @@ macro_rules! for_each_transport_property {
 
 /// Makes a module of the given name with one test for each property of the contract of transports.
 ///
-/// The expression makes a fresh [`TransportFixture`] for each test. Properties that a network has no use for stand behind
+/// The expression is a function that makes a fresh [`TransportFixture`]. Properties that a network has no use for stand behind
 /// `ignore`, each with the reason, which `cargo test` prints; see the [list](mod@crate::transport).
 #[macro_export]
 macro_rules! transport_tests {
@@ -119,7 +119,7 @@ macro_rules! watched_test_module {
                     #[test]
                     fn $property() {
                         $crate::watched(stringify!($property), || {
-                            let fixture = $fixture;
+                            let fixture = ($fixture)();
                             $crate::$list::run(&fixture, |fixture| Box::pin($crate::$list::$property(fixture)));
                         });
                     }
@@ -145,7 +145,7 @@ pub fn properties<F: TransportFixture>() -> Vec<Property<F>> {
         ([] $($property:ident)*) => {
             vec![$(Property {
                 name: stringify!($property),
-                check: |fixture| run(fixture, |fixture| Box::pin($property(fixture))),
+                check: |fresh| run(&fresh(), |fixture| Box::pin($property(fixture))),
             }),*]
         };
     }

@@ -3,7 +3,7 @@
 //! ```
 //! use syncline_testkit::transport::MemoryNetworkFixture;
 //!
-//! syncline_testkit::replication_over_tests!(memory, MemoryNetworkFixture::new());
+//! syncline_testkit::replication_over_tests!(memory, MemoryNetworkFixture::new);
 //! ```
 //!
 //! The stores are in memory and the clock is the platform's. What must come has thirty seconds. These are the scenarios that
@@ -46,7 +46,7 @@ macro_rules! for_each_replication_over_property {
 
 /// Makes a module of the given name with one test for each scenario of whole replicas over the transport under test.
 ///
-/// The expression makes a fresh [`TransportFixture`] for each test. As with
+/// The expression is a function that makes a fresh [`TransportFixture`]. As with
 /// [`transport_tests!`](crate::transport_tests), scenarios may stand behind `ignore`, each with the reason.
 #[macro_export]
 macro_rules! replication_over_tests {

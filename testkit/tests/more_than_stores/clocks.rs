@@ -10,7 +10,7 @@ use syncline_testkit::{
 
 use crate::matrix::every_flaw_is_caught;
 
-clock_tests!(system, SystemClock::new());
+clock_tests!(system, SystemClock::new);
 clock_rises_tests!(reference, Disk::new);
 
 #[test]
@@ -20,7 +20,7 @@ fn every_broken_clock_is_caught() {
         // A sleep that never ends is one of the flaws.
         watched_for(Duration::from_secs(1), name, move || {
             let list = clocks::properties::<BrokenClock>();
-            list.iter().find(|property| property.name == name).unwrap().check(&BrokenClock::new(flaw));
+            list.iter().find(|property| property.name == name).unwrap().check(&|| BrokenClock::new(flaw));
         });
     });
 }

@@ -5,8 +5,8 @@ use syncline_testkit::{BrokenNetwork, TransportFlaw, replication_over_tests, tra
 
 use crate::matrix::every_flaw_is_caught;
 
-transport_tests!(memory, MemoryNetworkFixture::new());
-replication_over_tests!(over_memory, MemoryNetworkFixture::new());
+transport_tests!(memory, MemoryNetworkFixture::new);
+replication_over_tests!(over_memory, MemoryNetworkFixture::new);
 
 #[test]
 fn every_broken_transport_is_caught() {
@@ -14,6 +14,6 @@ fn every_broken_transport_is_caught() {
     let names: Vec<_> = list.iter().map(|property| property.name).collect();
     every_flaw_is_caught(&names, TransportFlaw::ALL, TransportFlaw::named_by, |name, flaw| {
         let property = list.iter().find(|property| property.name == name).unwrap();
-        property.check(&BrokenNetwork::new(flaw));
+        property.check(&|| BrokenNetwork::new(flaw));
     });
 }

@@ -14,7 +14,8 @@ use crate::{Faults, JoinFixture, seed};
 
 /// Commits of records that a rebuild has passed, has just reached or has not reached yet are all projected in the end.
 /// A record that the rebuild has not reached has no row before.
-pub async fn commits_go_on_during_a_rebuild<F: JoinFixture>(fixture: &F) {
+pub async fn commits_go_on_during_a_rebuild<F: JoinFixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     const STEPS: u32 = 6;
     let seed = seed();
     let mut random = fastrand::Rng::with_seed(seed);

@@ -26,7 +26,8 @@ async fn stored_rows<F: JoinFixture>(fixture: &F) -> usize {
 
 /// A rebuild whose driver is dropped at any point, or whose store fails at any operation, goes on at the next opening
 /// where it was. It does not begin anew, and in the end the rows equal the records.
-pub async fn a_rebuild_goes_on_after_a_crash<F: JoinFixture>(fixture: &F) {
+pub async fn a_rebuild_goes_on_after_a_crash<F: JoinFixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     fill(fixture, MANY).await;
     let trouble = Trouble::default();
     let mut crashes = 0;

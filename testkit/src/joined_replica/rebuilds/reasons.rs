@@ -24,7 +24,8 @@ async fn only_notes<F: JoinFixture, const VERSION: u32>(fixture: &F, trouble: &T
 /// A projection is rebuilt if it is new, if it has another version, if its model has another schema, or if a commit may
 /// have been made without it; otherwise it is not. A rebuild goes by pages and has an event at its beginning and its
 /// end.
-pub async fn a_projection_is_rebuilt_when_it_must_be<F: JoinFixture>(fixture: &F) {
+pub async fn a_projection_is_rebuilt_when_it_must_be<F: JoinFixture>(fresh: &impl Fn() -> F) {
+    let fixture = &fresh();
     fill(fixture, MANY).await;
     let (trouble, faults) = (Trouble::default(), Faults::new());
     let (library, driver) = projecting(fixture, &faults, &trouble).await.open().await.unwrap();
