@@ -6,20 +6,40 @@
     reason = "helpers of a test, not themselves marked as one"
 )]
 
+#[path = "kill_matrix/lsm.rs"]
+mod lsm;
+#[path = "kill_matrix/over.rs"]
+mod over;
+
 use std::collections::BTreeSet;
 use std::fmt::{Display, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, Once};
 use std::thread;
 
+use async_trait::async_trait;
+use lsm::LsmDisk;
+use over::{LAYERS, Over};
+use syncline::{BoxError, Storage};
+use syncline_backends::{RedbStorage, SqliteStorage};
 use syncline_testkit::storage::Property;
 use syncline_testkit::{
-    BrokenDisk, BrokenJoinsDisk, Disk, Fixture, Flaw, JoinFlaw, be_patient_for, join, storage,
+    BrokenDisk, BrokenJoinsDisk, Disk, FileStore, Fixture, Flaw, JoinFlaw, be_patient_for, join, storage,
+    storage_tests,
 };
+use tempfile::TempDir;
 
 /// The threads of these tests. Panics on other threads are expected, since their stores are broken.
-const MATRICES: [&str; 2] = ["every_broken_store_is_caught", "every_broken_join_is_caught"];
+const MATRICES: [&str; 4] = [
+    "every_broken_store_is_caught",
+    "every_broken_join_is_caught",
+    "every_layer_over_a_tree_is_caught",
+    "every_layer_over_files_is_caught",
+];
+
+storage_tests!(tree, LsmDisk::default());
 
 #[test]
 fn every_broken_store_is_caught() {
@@ -45,6 +65,57 @@ fn every_broken_join_is_caught() {
     matrix.check(&join::properties());
 }
 
+/// The flaws that are layers over a store are caught over any: here over one like a log-structured merge tree.
+#[test]
+fn every_layer_over_a_tree_is_caught() {
+    only_news_is_printed();
+    layers_are_caught(LsmDisk::default);
+}
+
+/// The same over stores on files. `.ci/nightly matrix` runs it.
+#[test]
+#[ignore = "takes minutes; .ci/nightly matrix runs it"]
+fn every_layer_over_files_is_caught() {
+    only_news_is_printed();
+    layers_are_caught(|| Files::new(|path| FileStore::open(path)));
+    layers_are_caught(|| Files::new(|path| Ok(RedbStorage::open(path)?)));
+    layers_are_caught(|| Files::new(|path| Ok(SqliteStorage::open(path)?)));
+}
+
+fn layers_are_caught<F: Fixture>(place: fn() -> F) {
+    let survivors: Vec<_> = LAYERS
+        .iter()
+        .filter(|(flaw, change)| {
+            let properties = storage::properties();
+            let property = properties.iter().find(|property| property.name == flaw.named_by());
+            !fails(property.unwrap(), &Over { place: place(), change: *change })
+        })
+        .map(|(flaw, _)| format!("{flaw} passes {}", flaw.named_by()))
+        .collect();
+    assert!(survivors.is_empty(), "{}: {survivors:#?}", std::any::type_name::<F::Store>());
+}
+
+/// A place for a store on files.
+struct Files<S> {
+    directory: TempDir,
+    open: fn(&Path) -> Result<S, BoxError>,
+}
+
+impl<S> Files<S> {
+    fn new(open: fn(&Path) -> Result<S, BoxError>) -> Self {
+        Self { directory: TempDir::new().unwrap(), open }
+    }
+}
+
+#[async_trait]
+impl<S: Storage> Fixture for Files<S> {
+    type Store = S;
+
+    async fn open(&self) -> Result<S, BoxError> {
+        (self.open)(&self.directory.path().join("store"))
+    }
+}
+
 /// Set, it lets every flaw meet every property; otherwise it meets the one that names it.
 const ALL: &str = "SYNCLINE_WHOLE_MATRIX";
 
@@ -63,12 +134,30 @@ fn the_page_lists_every_flaw() {
     section(&mut page, "`storage_tests!`", &storage, Flaw::ALL, Flaw::named_by, Flaw::what);
     section(&mut page, "`join_tests!`", &join, JoinFlaw::ALL, JoinFlaw::named_by, JoinFlaw::what);
 
+    of_other_stores(&mut page);
+
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/kill-matrix.md");
     if std::env::var_os(UPDATE).is_some() {
         std::fs::write(path, &page).unwrap();
     }
     let there = std::fs::read_to_string(path).unwrap_or_default();
     assert!(there == page, "docs/kill-matrix.md is not what the flaws make: {UPDATE}=1 makes it anew");
+}
+
+/// The stores over which the layers are caught, since the tests of them fail if one is not.
+fn of_other_stores(page: &mut String) {
+    write!(
+        page,
+        "\n## Over other stores\n\nThe stores above are one in memory, a sorted map, with a flaw. {} of the flaws can be told as a layer over any \
+         store, and are found over these too: a log-structured merge tree in memory (`cargo test -p syncline-testkit --test kill_matrix`), \
+         and `FileStore`, redb and SQLite on files (`.ci/nightly matrix`). The others need the inside of the store, or its medium.\n\n\
+         | flaw | found by | map | tree | `FileStore` | redb | SQLite |\n|---|---|---|---|---|---|---|\n",
+        LAYERS.len()
+    )
+    .unwrap();
+    for (flaw, _) in LAYERS {
+        writeln!(page, "| {flaw} | `{}` | x | x | x | x | x |", flaw.named_by()).unwrap();
+    }
 }
 
 /// One list of the page: its properties, each with its flaws.
