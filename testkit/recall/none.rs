@@ -1,0 +1,1 @@
+//! Nothing: the crates of this folder have tests alone.
