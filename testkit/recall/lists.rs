@@ -23,7 +23,7 @@ macro_rules! lists {
         mod $setting {
             use super::*;
 
-            syncline_testkit::storage_tests!(storage, $crate::lists::Place::new($open));
+            syncline_testkit::storage_tests!(storage, || $crate::lists::Place::new($open));
             syncline_testkit::crash_tests!(crash, $crate::lists::at($open));
             syncline_testkit::power_tests!(power, $crate::lists::at($open), without: ["owner", "-shm", "lock.mdb"]);
             syncline_testkit::fault_tests!(faults, $crate::lists::at($open));

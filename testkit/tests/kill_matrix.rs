@@ -39,7 +39,7 @@ const MATRICES: [&str; 4] = [
     "every_layer_over_files_is_caught",
 ];
 
-storage_tests!(tree, LsmDisk::default());
+storage_tests!(tree, LsmDisk::default);
 
 #[test]
 fn every_broken_store_is_caught() {
@@ -88,7 +88,7 @@ fn layers_are_caught<F: Fixture>(place: fn() -> F) {
         .filter(|(flaw, change)| {
             let properties = storage::properties();
             let property = properties.iter().find(|property| property.name == flaw.named_by());
-            !fails(property.unwrap(), &Over { place: place(), change: *change })
+            !fails(property.unwrap(), &|| Over { place: place(), change: *change })
         })
         .map(|(flaw, _)| format!("{flaw} passes {}", flaw.named_by()))
         .collect();
