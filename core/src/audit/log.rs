@@ -194,7 +194,7 @@ impl Audit<'_> {
     fn may_be_forgotten(&self, key: &RecordKey, epoch: Option<Hlc>, stamp: Hlc) -> bool {
         let dropped =
             epoch.is_none_or(|epoch| self.forgotten.get(key.model()).is_some_and(|last| *last > epoch));
-        let lacks = Pruned::of(&self.heads).may_lack(stamp);
+        let lacks = Pruned::of(&self.heads).may_lack(stamp, epoch);
         key.model() != Member::SYNC_MODEL && lacks && dropped
     }
 

@@ -107,7 +107,8 @@ impl<'a> Mender<'a> {
         if change.value.is_some() && change.kept.is_some() {
             return change.header.is_none_or(|header| !header.holds(self.stream, self.seq));
         }
-        if change.held.is_none() && Pruned::of(self.ledger.heads()).may_lack(self.entry.stamp) {
+        let epoch = change.alone.merge.map(|merge| merge.epoch);
+        if change.held.is_none() && Pruned::of(self.ledger.heads()).may_lack(self.entry.stamp, epoch) {
             // The record may have been deleted and forgotten: it must not come back.
             return true;
         }

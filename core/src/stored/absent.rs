@@ -23,9 +23,10 @@ impl Pruned {
         pruned
     }
 
-    /// Whether a record may be absent that a commit with this stamp changed.
-    pub(crate) fn may_lack(&self, stamp: Hlc) -> bool {
-        let deletes = |head: &Hlc| head.replica() != stamp.replica() && *head > stamp;
+    /// Whether a record may be absent that a commit with this stamp changed, in this epoch. Of a model with its own merge, a
+    /// delete of a later epoch wins, whatever its stamp.
+    pub(crate) fn may_lack(&self, stamp: Hlc, epoch: Option<Hlc>) -> bool {
+        let deletes = |head: &Hlc| head.replica() != stamp.replica() && *head > epoch.unwrap_or(stamp);
         self.0.iter().flatten().any(deletes)
     }
 }
@@ -69,7 +70,16 @@ mod tests {
         ];
         for (heads, stamp, absent, what) in cases {
             let pruned = Pruned::of(heads.iter().map(|(replica, head)| (replica, head)));
-            assert_eq!(pruned.may_lack(stamp), absent, "{what}");
+            assert_eq!(pruned.may_lack(stamp, None), absent, "{what}");
         }
+    }
+
+    /// A delete opens an epoch, which wins over puts of the one before, also over those with a later stamp.
+    #[test]
+    fn a_put_of_an_earlier_epoch_may_have_been_deleted_before_it_was_made() {
+        let head = Head { seq: 9, floor: 9, stamp: stamp(50, B), ..Head::start(GroupId(Uuid::nil()), B) };
+        let pruned = Pruned::of([(&B, &head)]);
+        let lacks = |epoch| pruned.may_lack(stamp(60, A), epoch);
+        assert!(lacks(Some(Hlc::NEVER)) && !lacks(Some(stamp(55, C))) && !lacks(None));
     }
 }

@@ -245,7 +245,7 @@ impl Values {
                 Care::Records => header.fits(&Header::of(named, entry.stamp, *seq)),
                 Care::Nothing | Care::Values => header.holds(*stream, *seq),
             };
-            if value.is_none() && named.value.is_none() && self.pruned.may_lack(entry.stamp) {
+            if value.is_none() && named.value.is_none() && self.pruned.may_lack(entry.stamp, named.epoch) {
                 continue;
             }
             let value = value.filter(|bytes| record::parse(bytes).is_ok_and(|(header, _)| fits(&header)));
