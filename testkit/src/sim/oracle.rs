@@ -35,7 +35,7 @@ pub(super) struct Oracle {
 
 /// A commit.
 struct Commit {
-    logged: Logged,
+    logged: Arc<Logged>,
     /// How far its author had seen each stream when it committed, and the beginning of the digest there.
     causes: Causes,
 }
@@ -78,7 +78,7 @@ pub(super) struct View {
     pub(super) replica: ReplicaId,
     pub(super) heads: BTreeMap<ReplicaId, (u64, [u8; 32])>,
     /// The commits of its logs, and before them those that were pruned.
-    history: Vec<Logged>,
+    history: Vec<Arc<Logged>>,
     /// Up to where each log was pruned, and the digest there.
     floors: BTreeMap<ReplicaId, (u64, [u8; 32])>,
     pub(super) records: Vec<StoredRecord>,
@@ -96,7 +96,7 @@ impl View {
             floors: floors.into_iter().map(|(stream, seq, digest)| (stream, (seq, digest))).collect(),
             replica,
             heads: heads.into_iter().map(|(stream, seq, digest)| (stream, (seq, digest))).collect(),
-            history: block_on(history::history(image))?,
+            history: block_on(history::history(image))?.into_iter().map(Arc::new).collect(),
             records: block_on(history::records(image))?,
             besides: block_on(history::besides(image))?,
             projections: block_on(history::projections(image))?,
@@ -136,17 +136,17 @@ impl View {
     fn logged(&self, stream: ReplicaId, seq: u64) -> Option<&Logged> {
         let at =
             self.history.binary_search_by_key(&(stream, seq), |commit| (commit.stream, commit.seq)).ok()?;
-        self.history.get(at)
+        self.history.get(at).map(|commit| &**commit)
     }
 
     pub(super) fn serials(&self) -> BTreeSet<u64> {
-        self.history.iter().flat_map(serials_of).collect()
+        self.history.iter().flat_map(|commit| serials_of(commit)).collect()
     }
 
     /// The serial numbers that the replica's own commits put.
     fn own_serials(&self) -> BTreeSet<u64> {
         let own = self.history.iter().filter(|commit| commit.stream == self.replica);
-        own.flat_map(serials_of).collect()
+        own.flat_map(|commit| serials_of(commit)).collect()
     }
 
     /// The serial numbers of the sets that lie beside a record; `None` if one is of another epoch than the record, or is
@@ -291,7 +291,10 @@ impl Oracle {
                 }
             }
             self.deletes.learn(&commit);
-            self.truth.entry((replica, commit.seq)).or_default().push(Commit { logged: commit, causes });
+            self.truth
+                .entry((replica, commit.seq))
+                .or_default()
+                .push(Commit { logged: Arc::new(commit), causes });
         }
         Ok(())
     }
@@ -317,7 +320,7 @@ impl Oracle {
                     return fail("I3 nothing is told before it is durable", detail);
                 };
                 digest = commit.logged.previous;
-                pruned.push(commit.logged.clone());
+                pruned.push(Arc::clone(&commit.logged));
             }
         }
         view.history.extend(pruned);
@@ -409,7 +412,7 @@ impl Oracle {
                     ),
                 );
             };
-            if truth.logged != *commit {
+            if *truth.logged != **commit {
                 return fail(
                     "Y3 nothing is invented",
                     format!("{}: {commit:?} is not {:?}", view.replica, truth.logged),
@@ -425,7 +428,7 @@ impl Oracle {
         let commits = self.truth.get(&(told.stamp.replica(), told.seq)).into_iter().flatten();
         let delete = told.kind == ChangeKind::Delete;
         let is_so = commits.clone().any(|commit| {
-            let Logged { stamp, device, changes, .. } = &commit.logged;
+            let Logged { stamp, device, changes, .. } = &*commit.logged;
             let is_made =
                 changes.iter().any(|change| change.record == told.record && change.delete == delete);
             (*stamp, *device) == (told.stamp, told.origin) && is_made
