@@ -14,8 +14,8 @@
 //! ```
 //!
 //! Peers apply a commit whole, after everything that its author had seen. All end with the same records, although the
-//! network loses, repeats or reorders messages. There are no snapshots yet: a replica gets all data by log, so the log
-//! is not pruned while there is a transport.
+//! network loses, repeats or reorders messages. What every member has is pruned from the logs; a replica that is further
+//! behind than they reach takes a snapshot.
 //!
 //! - Start with [`TransactionManager`], and [`Syncable`] for your types.
 //! - Choose a store from `syncline-backends`, or write one: [`Storage`] is three methods and a contract.

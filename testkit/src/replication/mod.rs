@@ -23,7 +23,7 @@
 //! | C19, Y15, Y16 | `a_damaged_log_harms_nobody_and_is_mended`, `a_value_that_is_gone_ends_its_own_stream_alone` |
 //! | Y14, Y20 | `a_star_says_what_has_reached_its_other_end`, `a_status_after_a_sleep_is_honest` |
 //! | Y17, Y19 | `a_joiner_says_why_it_waits_and_a_wrong_add_is_put_right`, `a_device_is_taken_over_only_by_a_call_that_says_so` |
-//! | Y5, Y9, C13 | `a_replica_that_worked_alone_is_joined_by_a_snapshot` |
+//! | Y5, Y9, C13, I9 | `a_replica_that_worked_alone_is_joined_by_a_snapshot` |
 //! | B1, B2, C15 | `bad_frames_change_nothing_and_are_told`, `honest_peers_are_served_during_a_flood` |
 //! | C10, C13, C16, C18 | `projections_follow_what_others_commit`, `records_go_on_whatever_a_projection_says` |
 //! | C16, Y13 | `a_model_that_is_registered_later_is_as_if_known_from_the_start`, `an_older_app_keeps_what_a_newer_one_writes`, `what_an_update_can_merge_is_read_at_once_and_folded_later` |

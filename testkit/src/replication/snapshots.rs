@@ -58,7 +58,7 @@ async fn alone<F: Fixture>(world: &World<'_, F>, pairs: u32) -> Peer<F> {
 /// at once. Method: a founder that has pruned its log, and only then gets a transport; it goes on writing pairs while the
 /// joiner takes its records, and the joiner lists them all the while.
 ///
-/// Y5, Y9, C13.
+/// Y5, Y9, C13, I9.
 pub async fn a_replica_that_worked_alone_is_joined_by_a_snapshot<F: Fixture>(fresh: &impl Fn() -> F) {
     play(fresh, async |world| {
         let a = alone(world, 60).await;
@@ -75,8 +75,8 @@ pub async fn a_replica_that_worked_alone_is_joined_by_a_snapshot<F: Fixture>(fre
                 n += 1;
                 if n < 20 {
                     let batch = a.commit_batch(move |batch| {
-                        batch.put(&note(20 + n, &format!("while {n}")))?;
-                        batch.put(&note(1_020 + n, &format!("while {n}")))?;
+                        batch.put(&note(20 + n, format!("while {n}")))?;
+                        batch.put(&note(1_020 + n, format!("while {n}")))?;
                         Ok(())
                     });
                     batch.await.unwrap();

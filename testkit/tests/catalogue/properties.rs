@@ -635,7 +635,7 @@ pub(crate) const PROPERTIES: &[Property] = &[
         method: "The simulator; a crash at each step of an installation.",
         catches: "Heads that are read after the records; a snapshot without tombstones; a part taken for the whole.",
         limits: "",
-        proof: WhyNot("planned: there are no snapshots yet"),
+        proof: Tests(&[]),
     },
     Property {
         id: "Y6",
@@ -978,7 +978,7 @@ pub(crate) const PROPERTIES: &[Property] = &[
         method: "See Y7.",
         catches: "See Y7.",
         limits: "",
-        proof: WhyNot("planned, with Y7: a log that others may need is not pruned today"),
+        proof: Tests(&[]),
     },
     Property {
         id: "I10",

@@ -6,7 +6,7 @@ use super::wire::SnapshotHead;
 use super::*;
 use crate::engine::join;
 use crate::engine::rules::MARKS;
-use crate::stored::forgotten_value;
+use crate::stored::{Phase, forgotten_value};
 
 /// Replicas whose frames a test delivers.
 struct Net {
@@ -673,6 +673,32 @@ fn a_page_that_cannot_be_changes_nothing() {
         assert_eq!(broken, 1, "{says}");
         net.run();
         net.converged();
+    }
+}
+
+/// The log that a snapshot needs behind its records may be gone: its sender was opened anew, and has pruned since.
+#[test]
+fn a_snapshot_begins_anew_if_the_log_behind_it_was_pruned() {
+    let mut net = away(Rules::ALL);
+    net.up(A, B);
+    while net.at(B).engine.report().installing.is_none_or(|status| status.records < 20) {
+        assert!(net.deliver(), "it begins");
+    }
+    pair(&mut net, A, 5, "later");
+    while net.at(B).engine.install.stage().is_none_or(|stage| stage.row.phase == Phase::Records) {
+        if !net.deliver() {
+            net.pass(500);
+        }
+    }
+    net.down(A, B);
+    net.drop_logs(A, false);
+    net.up(A, B);
+    net.run();
+    net.converged();
+    let seen = net.at(B).engine.report().marks;
+    for mark in ["tail pruned", "install began anew"] {
+        let bit = MARKS.iter().position(|known| *known == mark).unwrap();
+        assert!(seen >> bit & 1 == 1, "{mark}");
     }
 }
 
