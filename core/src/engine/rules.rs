@@ -192,6 +192,11 @@ impl Marks {
         self.0 |= 1 << mark as u32;
     }
 
+    #[cfg(test)]
+    pub(crate) fn has(self, mark: Mark) -> bool {
+        self.0 >> mark as u32 & 1 == 1
+    }
+
     pub(crate) fn add(&mut self, other: Self) {
         self.0 |= other.0;
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use super::wire::SnapshotHead;
 use super::*;
 use crate::engine::join;
-use crate::engine::rules::MARKS;
+use crate::engine::rules::Mark;
 use crate::stored::{Phase, forgotten_value};
 
 /// Replicas whose frames a test delivers.
@@ -449,11 +449,10 @@ fn another_goes_on(rules: Rules, c_has_all: bool, c_is_pruned: bool) -> (Net, us
     }
     net.down(A, B);
     net.up(B, C);
-    let before = net.at(B).engine.report().marks;
+    assert!(!net.at(B).engine.marks.has(Mark::InstallBeganAnew));
     net.run();
-    let began = net.at(B).engine.report().marks & !before;
-    let anew = MARKS.iter().position(|mark| *mark == "install began anew").unwrap();
-    (net, usize::from(began >> anew & 1 == 1))
+    let anew = net.at(B).engine.marks.has(Mark::InstallBeganAnew);
+    (net, usize::from(anew))
 }
 
 #[test]
@@ -695,11 +694,8 @@ fn a_snapshot_begins_anew_if_the_log_behind_it_was_pruned() {
     net.up(A, B);
     net.run();
     net.converged();
-    let seen = net.at(B).engine.report().marks;
-    for mark in ["tail pruned", "install began anew"] {
-        let bit = MARKS.iter().position(|known| *known == mark).unwrap();
-        assert!(seen >> bit & 1 == 1, "{mark}");
-    }
+    let seen = net.at(B).engine.marks;
+    assert!(seen.has(Mark::TailPruned) && seen.has(Mark::InstallBeganAnew), "{seen:?}");
 }
 
 #[test]
