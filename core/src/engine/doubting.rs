@@ -53,12 +53,17 @@ impl Engine {
                 _ if gone => Ready::Never,
                 // The place waits for the store.
                 _ if stream != me && seq > head.seq => Ready::Later,
+                // Otherwise the commit would be asked for again at once, and refused again.
+                _ if seq.min(head.seq.saturating_add(1)) <= head.floor && stream != me => Ready::Unprovable,
                 _ if seq.min(head.seq.saturating_add(1)) <= head.floor => Ready::Never,
                 _ => Ready::At { floor: head.floor, hi: seq.min(head.seq.saturating_add(1)) },
             }
         };
         if doubts.begin(me, self.now.mono, ready).is_some() {
             self.ask_to_show();
+        }
+        for (peer, stream, seq) in self.doubts.take_unprovable() {
+            self.tell(Event::Disputed { peer, stream, seq });
         }
     }
 

@@ -135,6 +135,8 @@ impl Search {
 pub(super) struct Doubts {
     doubts: BTreeMap<(ReplicaId, ReplicaId), Doubt>,
     search: Option<Search>,
+    /// The doubts that nothing can decide, until the app was told.
+    unprovable: Vec<(ReplicaId, ReplicaId, u64)>,
     /// The own stream while the app's commits wait, and until when they do.
     suspense: Option<(ReplicaId, Mono)>,
     /// When each peer last let them wait.
@@ -243,9 +245,18 @@ impl Doubts {
                 }
                 Ready::Later => {}
                 Ready::Never => self.end(peer, stream),
+                Ready::Unprovable => {
+                    self.set_aside(peer, stream);
+                    self.unprovable.push((peer, stream, seq));
+                }
             }
         }
         None
+    }
+
+    /// The doubts that were set aside since the log here was pruned past their places.
+    pub(super) fn take_unprovable(&mut self) -> Vec<(ReplicaId, ReplicaId, u64)> {
+        std::mem::take(&mut self.unprovable)
     }
 
     /// Ends a doubt: the peer's word is heard again.
@@ -318,9 +329,14 @@ impl Doubts {
 /// Whether the search for a doubt can begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ready {
-    At { floor: u64, hi: u64 },
+    At {
+        floor: u64,
+        hi: u64,
+    },
     Later,
     Never,
+    /// The log here was pruned past the place, so that nothing can be shown of it.
+    Unprovable,
 }
 
 impl Machine for Doubts {
@@ -426,6 +442,10 @@ mod tests {
         assert!(doubts.any(B, C));
         assert_eq!(doubts.begin(ME, Mono(0), |_, _, _| Ready::Never), None);
         assert!(!doubts.any(B, C));
+        doubts.doubt(B, C, 3, false, Mono(0));
+        assert_eq!(doubts.begin(ME, Mono(0), |_, _, _| Ready::Unprovable), None);
+        assert!(doubts.any(B, C), "nothing of it is asked of the peer again");
+        assert_eq!((doubts.take_unprovable(), doubts.take_unprovable()), (vec![(B, C, 3)], vec![]));
     }
 
     #[test]
