@@ -125,6 +125,8 @@ fn the_largest_commit_fits_what_every_store_takes() {
 }
 
 const REPLACED: u32 = 90;
+/// How many of them one commit makes. So few commits are not pruned while the test runs.
+const TOGETHER: u32 = 6;
 
 /// Makes records of 1 MiB each, and replaces all of them in one small commit. Other members may not have them yet, so
 /// the log keeps what it displaces.
@@ -134,8 +136,13 @@ async fn replace_large_records<S: Storage>(
     fails: Option<u64>,
 ) -> Result<(), Error> {
     run_on(store, Limits::default(), async |library| {
-        for n in 0..REPLACED {
-            library.commit(page(n, "x".repeat((1 << 20) - 100))).await.unwrap();
+        for n in 0..REPLACED / TOGETHER {
+            let large = (n * TOGETHER..(n + 1) * TOGETHER).map(|n| page(n, "x".repeat((1 << 20) - 100)));
+            let made = library.commit_batch(move |batch| {
+                large.into_iter().try_for_each(|page| batch.put(&page))?;
+                Ok(())
+            });
+            made.await.unwrap();
         }
         if let Some(at) = fails {
             faults.arm(Fault::once(at, FaultKind::UnknownLost));
@@ -157,7 +164,7 @@ fn what_a_commit_displaces_is_kept_ahead_of_it() {
             let writes = faults.writes();
             let result = replace_large_records(store, &faults, fails).await;
             assert_eq!(result.is_ok(), fails.is_none(), "{result:?}");
-            let before = writes + 2 + u64::from(REPLACED);
+            let before = writes + 2 + u64::from(REPLACED / TOGETHER);
             assert!(fails.is_some() || faults.writes() > before, "in one write of more than a store takes");
             assert_eq!(audit(&disk.open().await.unwrap()).await, [], "{fails:?}");
             // The commit is there whole, or not at all, and succeeds the next time.
