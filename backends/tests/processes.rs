@@ -58,7 +58,7 @@ mod sled {
 
     crash_tests!(crash, |path| SledStorage::open(path));
     power_tests!(power, |path| SledStorage::open(path));
-    // That it does so is shown in `known_to_lose.rs`.
+    // `known_to_lose.rs` shows that sled does so.
     fault_tests!(faults, |path| SledStorage::open(path), ignore {
         failed_read_is_told = "sled takes what it cannot read for the end of its log, and writes over it",
     });

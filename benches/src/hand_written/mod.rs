@@ -44,19 +44,19 @@ pub trait HandWritten: Sized + Send + 'static {
     /// Opens a hand-written store with the same settings.
     ///
     /// # Errors
-    /// Those of the engine.
+    /// Errors of the engine.
     fn open(path: &Path, commit: Self::Commit, cache_bytes: usize) -> Result<Self>;
 
     /// Shortens a closed store, of either side, to what its content needs; says whether the engine can.
     ///
     /// # Errors
-    /// Those of the engine.
+    /// Errors of the engine.
     fn compact(path: &Path) -> Result<bool>;
 
     /// Puts the rows, a log row with the value for each, and the head, in one durable transaction.
     ///
     /// # Errors
-    /// Those of the engine.
+    /// Errors of the engine.
     fn commit(&mut self, rows: &[Row]) -> Result<()>;
 
     /// Frees what a transaction of so many rows has left behind in memory, where the engine does not do it by itself.
@@ -67,44 +67,44 @@ pub trait HandWritten: Sized + Send + 'static {
     /// Puts the rows alone, in one durable transaction: the least that keeps them.
     ///
     /// # Errors
-    /// Those of the engine.
+    /// Errors of the engine.
     fn commit_rows_alone(&mut self, rows: &[Row]) -> Result<()>;
 
     /// Reads one record.
     ///
     /// # Errors
-    /// Those of the engine and of `decode`.
+    /// Errors of the engine and of `decode`.
     fn get(&self, id: Uuid, decode: Decode) -> Result<Option<Item>>;
 
     /// Reads many records in one read transaction.
     ///
     /// # Errors
-    /// Those of the engine and of `decode`.
+    /// Errors of the engine and of `decode`.
     fn get_many(&self, ids: &[Uuid], decode: Decode) -> Result<Vec<Option<Item>>>;
 
     /// Reads the first records behind `after`, by id, in a read transaction of their own: what a list is made of that holds
     /// no transaction while its caller looks at a page. They are decoded where they lie.
     ///
     /// # Errors
-    /// Those of the engine and of the decoder.
+    /// Errors of the engine and of the decoder.
     fn page(&self, after: Uuid, records: usize) -> Result<Vec<Item>>;
 
     /// Reads all records in one read transaction, by id, and decodes them where they lie.
     ///
     /// # Errors
-    /// Those of the engine and of the decoder.
+    /// Errors of the engine and of the decoder.
     fn scan(&self, each: impl FnMut(Item)) -> Result<()>;
 
     /// Reads the log: sequence numbers and items.
     ///
     /// # Errors
-    /// Those of the engine.
+    /// Errors of the engine.
     fn log(&self) -> Result<Vec<(u64, Item)>>;
 
     /// Reads the head: the last sequence number.
     ///
     /// # Errors
-    /// Those of the engine.
+    /// Errors of the engine.
     fn head(&self) -> Result<u64>;
 }
 
@@ -115,13 +115,13 @@ pub struct Bars {
     pub one: f64,
     /// Batches of 1,000.
     pub batch: f64,
-    /// What reads must reach, where it was asked for.
+    /// The bar of reads, where it was asked for.
     pub reads: Option<ReadBars>,
     /// What else must be reached, where it was asked for.
     pub more: Option<MoreBars>,
 }
 
-/// What reads must reach.
+/// The bar of reads.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadBars {
     /// One record.
@@ -132,7 +132,7 @@ pub struct ReadBars {
     pub list: f64,
 }
 
-/// What group commit and sizes must reach.
+/// The bar of group commit and sizes.
 #[derive(Clone, Copy, Debug)]
 pub struct MoreBars {
     /// 64 callers, beside one.
@@ -146,19 +146,19 @@ pub trait HandWrittenJoin: HandWritten<Storage: JoinStorage> {
     /// Creates the app's own table, on either side.
     ///
     /// # Errors
-    /// Those of the engine.
+    /// Errors of the engine.
     fn create_notes(tx: &Native<'_, Self::Storage>) -> Result<()>;
 
     /// The app's own statement, on either side: adds a row to its table.
     ///
     /// # Errors
-    /// Those of the engine.
+    /// Errors of the engine.
     fn add_note(tx: &Native<'_, Self::Storage>, note: u64) -> Result<()>;
 
     /// Runs `job` and then commits `rows` as [`commit`](HandWritten::commit) does, all in one transaction.
     ///
     /// # Errors
-    /// Those of the engine and of `job`.
+    /// Errors of the engine and of `job`.
     fn join(
         &mut self,
         rows: &[Row],

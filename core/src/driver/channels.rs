@@ -62,7 +62,7 @@ pub(crate) struct Channels<S> {
     pub(crate) stop_reason: Arc<OnceLock<StopReason>>,
     /// Whether the engine may still have values to fold. Until it has none, reads merge such values themselves.
     pub(crate) folding: Arc<AtomicBool>,
-    /// What reads show beside the records.
+    /// The overlay of reads: the records of a snapshot that are not in their places yet.
     pub(crate) overlay: Arc<Shown>,
     /// The sequence number of the last durable commit of this replica. It rises before any caller or subscriber is told.
     pub(crate) own_commits: Arc<AtomicU64>,

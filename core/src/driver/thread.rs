@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::thread::Builder;
 
-// That of `futures` panics inside of another one, and a closure of the app may wait for a future on this thread.
+// The executor of `futures` panics inside of another one, and a closure of the app may wait for a future on this thread.
 use futures_lite::future::block_on;
 use tokio::sync::oneshot;
 

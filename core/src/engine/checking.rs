@@ -134,7 +134,7 @@ impl Engine {
     pub(super) fn begin_mend(&mut self) {
         self.checks.begin_write();
         match self.checks.mend() {
-            // What is damaged was pruned meanwhile: it must not come back.
+            // Rows below the floor were pruned since the check began: a mend must not bring them back.
             Some(((stream, seq), Mend::Row { .. } | Mend::Values(..)))
                 if seq <= self.ledger.head(stream).floor =>
             {

@@ -79,7 +79,7 @@ impl Engine {
         if let Some(peer) = self.rng.choice(able) {
             return Some((peer, wanted));
         }
-        // Nobody can go on. If another snapshot could begin, wait a while for one who can.
+        // Wait a while for a peer that covers the stage before another snapshot begins: all that was staged would be lost.
         if self.snapshot_source().is_some() && self.install.waits_for_cover(self.now.mono) {
             self.install.give_up();
         }
@@ -153,7 +153,7 @@ impl Engine {
         self.install.asks(peer, wanted);
     }
 
-    /// What reads show beside the records from the opening on.
+    /// The overlay of reads from the opening on.
     pub(crate) fn overlay(&self) -> Overlay {
         match self.install.stage() {
             Some(_) if self.install.is_in_place() && self.context.rules.staged => Overlay::Hidden,
@@ -487,7 +487,7 @@ impl Engine {
                     batch.delete_range(keys::records());
                     batch.delete_range(keys::besides());
                 }
-                // What the tail has put into the logs behind their heads is of no use now.
+                // Rows of the tail stand in the logs behind their heads: without the stage nothing refers to them.
                 for (stream, head) in stage.ledger.heads() {
                     let ours = self.ledger.head(*stream).seq;
                     if head.seq > ours {

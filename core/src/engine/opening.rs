@@ -241,6 +241,10 @@ fn open_install(
     let (heads, members) = (read_heads(&bare(&found.staged_heads))?, read_members(&staged)?);
     let here = (&*engine.ledger, &engine.members);
     let stage = Stage::new(row, heads, members.into_values(), &engine.context, here);
+    if !stage.row.phase.is_before_switch() {
+        // Members count from the switch on, also those whose records are still to be folded: the introducer may be gone.
+        engine.members.apply(stage.members.ids().filter_map(|id| stage.members.get(id).cloned()).collect());
+    }
     engine.install = Install::opened(Some(stage));
     Ok(())
 }

@@ -45,7 +45,7 @@ pub(crate) struct Inner<S> {
     pub(crate) identity: Identity,
     /// Whether values may still lie beside records that this version of the app can merge.
     pub(crate) folding: Arc<AtomicBool>,
-    /// What reads show beside the records.
+    /// The overlay of reads: the records of a snapshot that are not in their places yet.
     pub(crate) overlay: Arc<Shown>,
     pub(crate) models: Arc<Registry>,
     pub(crate) limits: Arc<Limits>,

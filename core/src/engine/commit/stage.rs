@@ -24,11 +24,11 @@ use super::{Decision, Pen};
 /// A record as it is joined.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Joined {
-    /// It is as it is live, or not there at all.
+    /// The live record stands, or there is none.
     Live,
-    /// It was deleted, and its tombstone forgotten.
+    /// The record was deleted, and its tombstone forgotten.
     Gone,
-    /// It has this header and these bytes.
+    /// The record has this header and these bytes.
     New(Header, Value),
     /// The staged value cannot be merged into the live one: it lies beside it.
     Beside,

@@ -392,6 +392,68 @@ fn an_install_goes_on_where_it_was_after_an_end_of_either_side_or_of_the_link() 
     }
 }
 
+/// Goal: a crash at any write of an install, applied or lost, harms nothing. Method: B ends at each of its writes in turn, from
+/// the first page to the end of the fold; a reader looks right after the opening, and B knows at once whom the switch made a
+/// member.
+///
+/// Y5.
+#[test]
+fn a_crash_at_any_write_of_an_install_harms_nothing() {
+    for applied in [true, false] {
+        let mut at = 0;
+        while crashes_at(at, applied) {
+            at += 1;
+        }
+        assert!(at > 12, "an install has many writes, not {at}");
+    }
+}
+
+/// Plays an install in which B ends at one of its writes; `false` if it has fewer.
+fn crashes_at(at: usize, applied: bool) -> bool {
+    let mut net = away(Rules::ALL);
+    add(&mut net, A, C, C_DEVICE);
+    net.drop_logs(A, false);
+    net.up(A, B);
+    let (mut writes, mut crashed) = (0, false);
+    for _ in 0..3_000 {
+        net.collect();
+        let Some((from, to, frame)) = net.frames.pop_front() else {
+            net.pass(500);
+            continue;
+        };
+        let world = net.at(to);
+        world.handle(Input::Frame(from, frame));
+        while let Some(batch) = world.up_to_write() {
+            let installs = batch.ops().iter().any(|op| match op {
+                WriteOp::Put { key, .. } | WriteOp::Delete { key } => *key == keys::install(),
+                WriteOp::DeleteRange { .. } => false,
+            });
+            let crashes = to == B && installs && writes == at && !crashed;
+            writes += usize::from(to == B && installs);
+            if crashes {
+                crashed = true;
+                if applied {
+                    block_on(world.store.write(batch)).unwrap();
+                }
+                break;
+            }
+            world.written(batch);
+        }
+        if crashed && net.at(B).open.is_some() {
+            net.down(A, B);
+            net.reopen(B);
+            let switched = net.at(B).engine.ledger.head(A).seq > 30;
+            assert!(halves(&net.shown(B)).is_empty(), "write {at}");
+            if switched {
+                assert!(net.at(B).engine.members.device_of(C).is_some(), "write {at}: B has forgotten C");
+            }
+            net.up(A, B);
+        }
+    }
+    net.converged();
+    crashed
+}
+
 fn has(frame: &Bytes, is: impl Fn(&Message) -> bool) -> bool {
     let messages = Messages::new(frame.clone(), Some(GROUP), usize::MAX).unwrap();
     messages.into_iter().any(|message| is(&message.unwrap()))

@@ -32,7 +32,7 @@ pub(super) struct World {
     pub(super) finds: usize,
     /// Whether the engine said that nothing is left to fold.
     pub(super) is_folded: bool,
-    /// What reads show beside the records.
+    /// The overlay that reads are to show.
     pub(super) overlay: Overlay,
 }
 
