@@ -9,9 +9,7 @@
 #[path = "protocol_rules/rules.rs"]
 mod rules;
 
-use std::path::PathBuf;
-
-use rules::{WRITTEN_OUT, each_off, written_out};
+use rules::{WRITTEN_OUT, each_off, sources, written_out};
 use syncline::internals::{MARKS, Rules};
 use syncline_testkit::seed;
 use syncline_testkit::sim::{KINDS, Plan, check, run};
@@ -100,21 +98,10 @@ fn plans_that_failed_once_pass() {
 /// A rule that no plan breaks has a test of the engine that switches it off.
 #[test]
 fn each_rule_that_no_plan_breaks_has_its_history_written_out() {
-    let mut folders = vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../core/src/engine"))];
-    let mut sources = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                sources.push(std::fs::read_to_string(path).unwrap());
-            }
-        }
-    }
+    let sources = sources();
     for (rule, test) in WRITTEN_OUT {
         let name = format!("fn {test}(");
-        let after = sources.iter().find_map(|source| source.split_once(&name)).map(|(_, after)| after);
+        let after = sources.iter().find_map(|(_, source)| source.split_once(&name)).map(|(_, after)| after);
         let after = after.unwrap_or_else(|| panic!("{rule}: there is no test `{test}`"));
         let body = after.split("#[test]").next().unwrap_or(after);
         let code: Vec<_> = body.lines().filter(|line| !line.trim_start().starts_with("//")).collect();

@@ -7,16 +7,14 @@ use crate::error::Error;
 use crate::events::{Event, StreamStop};
 use crate::hlc::Hlc;
 use crate::ids::ReplicaId;
-use crate::member::Member;
-use crate::model;
 use crate::projection::Settled;
 use crate::storage::{Entry, Key, KeyRange, ReadError, ScanLimit, ScanPage, Value, WriteBatch};
 use crate::stored::keys::{self, RecordKey, StoredKey};
 use crate::stored::{Counts, Head, InstallRow, Phase, clock_value, forgotten_value, record};
-use crate::syncable::Syncable;
 
 use super::commit::Pair;
 use super::install::{NewPage, Wanted, Work};
+use super::judge::{Judge, Judged};
 use super::pull::{Answers, Kind};
 use super::stream::Tip;
 use super::stream::admission::{Admission, Admitting};
@@ -197,107 +195,32 @@ impl Engine {
         if head.more && entries.is_empty() {
             return Err("a page of its snapshot is empty, though it has more".into());
         }
-        let begins = self.install.stage().is_none();
-        let mut named = BTreeMap::new();
-        for head in &head.heads.0 {
-            if head.seq == 0 || head.seq == u64::MAX || named.insert(head.stream, *head).is_some() {
-                return Err("its snapshot names a head twice, or one that cannot be".into());
-            }
-        }
+        let mut judge = Judge::new(head, &self.context, (&self.ledger, &self.streams, &self.now))?;
         // The own stream is whole here, unless this store was restored.
-        if let Some(own) = named.get(&me).copied() {
-            let ours = self.ledger.own();
-            if own.seq > ours.seq || own.seq == ours.seq && own.digest != ours.digest {
-                self.doubt(from, me, own.seq);
-                return Err("its snapshot has another history of this replica's own stream".into());
-            }
+        let (own, ours) = (judge.heads.get(&me).copied(), self.ledger.own());
+        if let Some(own) =
+            own.filter(|own| own.seq > ours.seq || own.seq == ours.seq && own.digest != ours.digest)
+        {
+            self.doubt(from, me, own.seq);
+            return Err("its snapshot has another history of this replica's own stream".into());
         }
-        // The streams of replicas whose stamps are too far ahead are held, as they are by log: their app may release them.
-        let (mut high, mut far) = (Hlc::NEVER, BTreeSet::new());
-        let (ledger, streams, now) = (&self.ledger, &self.streams, &self.now);
-        let mut sees = |stamp: Hlc| {
-            high = high.max(stamp);
-            let author = stamp.replica();
-            if stamp > Hlc::NEVER && !ledger.is_within_drift(stamp, now) && !streams.is_released(author) {
-                far.insert(author);
-            }
+        let begins = self.install.stage().is_none();
+        let mut row = match self.install.stage() {
+            Some(stage) => stage.row.clone(),
+            None => self.first_row(head, &judge.heads)?,
         };
-        for head in head.heads.0.iter().chain(&head.before.0) {
-            sees(head.stamp());
-        }
-        for forgotten in &head.forgotten.0 {
-            if forgotten.model.is_empty() || forgotten.model.len() > crate::syncable::MODEL_BYTES_MAX {
-                return Err("its snapshot names a model that cannot be".into());
-            }
-            sees(forgotten.stamp());
-        }
-        let row = match self.install.stage() {
-            Some(stage) => {
-                let missing = |(stream, seq): (&ReplicaId, &u64)| {
-                    named.get(stream).is_none_or(|head| head.seq < *seq) && *stream != me
-                };
-                if self.context.rules.resume_needs_cover && stage.row.need.iter().any(missing) {
-                    return Ok(None);
-                }
-                stage.row.clone()
-            }
-            None => self.first_row(head, &named)?,
+        let lacks = |(stream, seq): (&ReplicaId, &u64)| {
+            *stream != me && judge.heads.get(stream).is_none_or(|head| head.seq < *seq)
         };
-        let as_place = |key: &[u8]| (keys::besides().contains(key), key.to_vec());
-        let mut last = row.cursor.as_deref().map(as_place);
-        let (mut batch, mut members, mut bytes) = (WriteBatch::new(), Vec::new(), 0_u64);
-        let count = entries.len() as u64;
-        for Entry { key, value } in entries {
-            let place = as_place(&key);
-            if last.as_ref().is_some_and(|last| *last >= place) {
-                return Err("the keys of its snapshot do not rise".into());
-            }
-            let (record, beside) = match StoredKey::parse(&key) {
-                Some(StoredKey::Record(record)) => (record, None),
-                Some(StoredKey::Beside(record, replica, seq)) => (record, Some((replica, seq))),
-                _ => return Err("its snapshot has a row that is no record".into()),
-            };
-            let Ok((header, bare)) = record::parse(&value) else {
-                return Err(format!("the record {record} of its snapshot cannot be read"));
-            };
-            let known = self.context.models.kind_of(record.model());
-            if known.is_some_and(|own_merge| own_merge != header.merge.is_some()) {
-                return Err(format!("its app merges {record} in another way"));
-            }
-            let author = header.stamp.replica();
-            if beside.is_some_and(|dot| dot != (author, header.seq))
-                || named.get(&author).is_none_or(|head| head.seq < header.seq)
-            {
-                return Err(format!(
-                    "the record {record} of its snapshot rests on a commit that it does not have"
-                ));
-            }
-            if record.model() == Member::SYNC_MODEL && beside.is_none() && !header.tombstone {
-                let member: Member = model::decode_bytes(bare)
-                    .map_err(|_| "a member record of its snapshot cannot be read".to_owned())?;
-                if RecordKey::new::<Member>(&member.replica) != record {
-                    return Err("a member record of its snapshot is under another replica's key".into());
-                }
-                members.push(member);
-            }
-            sees(header.stamp);
-            header.merge.into_iter().for_each(|merge| sees(merge.epoch));
-            bytes += (key.len() + value.len()) as u64;
-            let at = if row.in_place { key } else { keys::staged(&key) };
-            batch.put(at, value);
-            last = Some(place);
+        if !begins && self.context.rules.resume_needs_cover && row.need.iter().any(lacks) {
+            return Ok(None);
         }
+        let judged = judge.rows(entries, row.cursor.as_deref(), row.in_place)?;
+        let Judge { heads: named, high, far, .. } = judge;
         if self.context.rules.drift_is_held && !far.is_empty() {
-            // Without the wall clock no stamp can be checked.
-            let known = self.now.wall.is_ok();
-            for stream in far.into_iter().filter(|stream| *stream != me && known) {
-                let stamp = named.get(&stream).map_or(high, wire::WireStamped::stamp);
-                let seq = self.streams.tip(stream).seq + 1;
-                self.stop_stream(stream, from, StreamStop::Held { seq, stamp });
-            }
+            self.hold_far(from, far, &named, high);
             return Err("its snapshot has a stamp that is too far ahead of the time of day here".into());
         }
-        let mut row = row;
         for head in named.values().filter(|_| self.context.rules.need_tail) {
             let need = row.need.entry(head.stream).or_insert(0);
             *need = head.seq.max(*need);
@@ -306,9 +229,10 @@ impl Engine {
             let known = row.forgotten.entry(forgotten.model.clone()).or_insert(Hlc::NEVER);
             *known = forgotten.stamp().max(*known);
         }
+        let Judged { mut batch, members, last, rows, bytes } = judged;
         row.high = row.high.max(high);
-        row.cursor = last.map(|(_, key)| key);
-        row.counts.records += count;
+        row.cursor = last;
+        row.counts.records += rows;
         row.counts.bytes += bytes;
         if !head.more {
             row.phase = Phase::Tail;
@@ -322,6 +246,23 @@ impl Engine {
         }
         batch.put(keys::install(), row.to_value());
         Ok(Some(NewPage { row, batch, heads, members }))
+    }
+
+    /// Holds the streams of replicas whose stamps are too far ahead, as they are held by log: their app may release them.
+    fn hold_far(
+        &mut self,
+        from: ReplicaId,
+        far: BTreeSet<ReplicaId>,
+        named: &BTreeMap<ReplicaId, wire::WireStamped>,
+        high: Hlc,
+    ) {
+        // Without the wall clock no stamp can be checked.
+        let (me, known) = (self.context.me(), self.now.wall.is_ok());
+        for stream in far.into_iter().filter(|stream| *stream != me && known) {
+            let stamp = named.get(&stream).map_or(high, wire::WireStamped::stamp);
+            let seq = self.streams.tip(stream).seq + 1;
+            self.stop_stream(stream, from, StreamStop::Held { seq, stamp });
+        }
     }
 
     /// The row of a snapshot that begins.

@@ -76,6 +76,7 @@ mod install;
 mod installing;
 mod io;
 mod joining;
+mod judge;
 mod lane;
 mod ledger;
 mod live;

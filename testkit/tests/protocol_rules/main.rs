@@ -20,7 +20,7 @@ mod words;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use rules::{each_off, written_out};
+use rules::{each_off, sources, written_out};
 use syncline::internals::Rules;
 use syncline_testkit::seed;
 use syncline_testkit::sim::{Failure, Plan, run};
@@ -29,7 +29,6 @@ use syncline_testkit::sim::{Failure, Plan, run};
 const PLANS: &str = include_str!("plans.txt");
 
 const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../core/src/engine/rules.rs");
-const ENGINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../core/src/engine");
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/protocol-rules.md");
 const UPDATE: &str = "SYNCLINE_UPDATE_DOCS";
 
@@ -119,24 +118,6 @@ fn sentences() -> BTreeMap<String, String> {
         }
     }
     sentences
-}
-
-/// The files of the engine, each with its name.
-fn sources() -> Vec<(String, String)> {
-    let mut folders = vec![std::path::PathBuf::from(ENGINE)];
-    let mut sources = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let name = path.strip_prefix(ENGINE).unwrap().display();
-                sources.push((format!("core/src/engine/{name}"), std::fs::read_to_string(&path).unwrap()));
-            }
-        }
-    }
-    sources
 }
 
 /// Returns the file of a test, and its documentation.

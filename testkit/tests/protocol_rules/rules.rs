@@ -2,6 +2,8 @@
 
 use syncline::internals::Rules;
 
+const ENGINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../core/src/engine");
+
 /// The engine test that shows what breaks without a rule, with the history written out: such a rule matters against a
 /// hostile peer, in a group without a transport, or for how fast a link is used. All other rules are broken by a plan.
 pub(crate) const WRITTEN_OUT: [(&str, &str); 22] = [
@@ -52,4 +54,22 @@ pub(crate) fn each_off() -> Vec<(&'static str, Rules)> {
 /// Returns the test that writes the history out in which a rule is needed, if no plan breaks without the rule.
 pub(crate) fn written_out(rule: &str) -> Option<&'static str> {
     WRITTEN_OUT.iter().find(|(name, _)| *name == rule).map(|(_, test)| *test)
+}
+
+/// The files of the engine, each with its name.
+pub(crate) fn sources() -> Vec<(String, String)> {
+    let mut folders = vec![std::path::PathBuf::from(ENGINE)];
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(ENGINE).unwrap().display();
+                sources.push((format!("core/src/engine/{name}"), std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    sources
 }

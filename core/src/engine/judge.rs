@@ -1,0 +1,145 @@
+//! Judging a page of a snapshot: it only reads, and a page that cannot be changes nothing.
+//!
+//! A snapshot has no digests, so what can be said of a page is that it is well made, that it goes on where the one before it
+//! ended, that its records rest on commits that its sender had, and that no stamp of it is far ahead of physical time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::clock::Now;
+use crate::hlc::Hlc;
+use crate::ids::ReplicaId;
+use crate::member::Member;
+use crate::model;
+use crate::storage::{Entry, Key, WriteBatch};
+use crate::stored::keys::{self, RecordKey, StoredKey};
+use crate::stored::record;
+use crate::syncable::{MODEL_BYTES_MAX, Syncable};
+
+use super::context::Context;
+use super::ledger::Ledger;
+use super::stream::Streams;
+use super::wire::{SnapshotHead, WireStamped};
+
+/// Judges the page of one sender.
+#[derive(Debug)]
+pub(super) struct Judge<'a> {
+    context: &'a Context,
+    ledger: &'a Ledger,
+    streams: &'a Streams,
+    now: &'a Now,
+    /// The heads on which the page rests.
+    pub(super) heads: BTreeMap<ReplicaId, WireStamped>,
+    /// The highest stamp of the page.
+    pub(super) high: Hlc,
+    /// The replicas that have stamps too far ahead, and whose streams were not released.
+    pub(super) far: BTreeSet<ReplicaId>,
+}
+
+/// The rows of a page that can be.
+#[derive(Debug, Default)]
+pub(super) struct Judged {
+    /// The rows, under the keys under which they are to stand.
+    pub(super) batch: WriteBatch,
+    /// The members among them.
+    pub(super) members: Vec<Member>,
+    pub(super) last: Option<Key>,
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+}
+
+impl<'a> Judge<'a> {
+    /// Judges the head of a page.
+    pub(super) fn new(
+        head: &SnapshotHead,
+        context: &'a Context,
+        (ledger, streams, now): (&'a Ledger, &'a Streams, &'a Now),
+    ) -> Result<Self, String> {
+        let mut heads = BTreeMap::new();
+        for head in &head.heads.0 {
+            if head.seq == 0 || head.seq == u64::MAX || heads.insert(head.stream, *head).is_some() {
+                return Err("its snapshot names a head twice, or one that cannot be".into());
+            }
+        }
+        let (high, far) = (Hlc::NEVER, BTreeSet::new());
+        let mut judge = Self { context, ledger, streams, now, heads, high, far };
+        for head in head.heads.0.iter().chain(&head.before.0) {
+            judge.sees(head.stamp());
+        }
+        for forgotten in &head.forgotten.0 {
+            if forgotten.model.is_empty() || forgotten.model.len() > MODEL_BYTES_MAX {
+                return Err("its snapshot names a model that cannot be".into());
+            }
+            judge.sees(forgotten.stamp());
+        }
+        Ok(judge)
+    }
+
+    fn sees(&mut self, stamp: Hlc) {
+        self.high = self.high.max(stamp);
+        let (author, near) = (stamp.replica(), self.ledger.is_within_drift(stamp, self.now));
+        if stamp > Hlc::NEVER && !near && !self.streams.is_released(author) {
+            self.far.insert(author);
+        }
+    }
+
+    /// Judges the rows of the page, which come behind the key `after`, and are put `in_place` or staged.
+    pub(super) fn rows(
+        &mut self,
+        entries: Vec<Entry>,
+        after: Option<&[u8]>,
+        in_place: bool,
+    ) -> Result<Judged, String> {
+        let mut judged = Judged { last: after.map(<[u8]>::to_vec), ..Judged::default() };
+        for Entry { key, value } in entries {
+            if judged.last.as_deref().is_some_and(|last| place(last) >= place(&key)) {
+                return Err("the keys of its snapshot do not rise".into());
+            }
+            judged.members.extend(self.row(&key, &value)?);
+            judged.rows += 1;
+            judged.bytes += (key.len() + value.len()) as u64;
+            let at = if in_place { key.clone() } else { keys::staged(&key) };
+            judged.batch.put(at, value);
+            judged.last = Some(key);
+        }
+        Ok(judged)
+    }
+
+    /// Judges a row; returns the member whose record it is.
+    fn row(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Member>, String> {
+        let (record, beside) = match StoredKey::parse(key) {
+            Some(StoredKey::Record(record)) => (record, None),
+            Some(StoredKey::Beside(record, replica, seq)) => (record, Some((replica, seq))),
+            _ => return Err("its snapshot has a row that is no record".into()),
+        };
+        let Ok((header, bare)) = record::parse(value) else {
+            return Err(format!("the record {record} of its snapshot cannot be read"));
+        };
+        let known = self.context.models.kind_of(record.model());
+        if known.is_some_and(|own_merge| own_merge != header.merge.is_some()) {
+            return Err(format!("its app merges {record} in another way"));
+        }
+        let dot = (header.stamp.replica(), header.seq);
+        let is_named = self.heads.get(&dot.0).is_some_and(|head| head.seq >= dot.1);
+        if !is_named || beside.is_some_and(|named| named != dot) {
+            return Err(format!(
+                "the record {record} of its snapshot rests on a commit that it does not have"
+            ));
+        }
+        self.sees(header.stamp);
+        header.merge.into_iter().for_each(|merge| self.sees(merge.epoch));
+        if record.model() != Member::SYNC_MODEL || beside.is_some() || header.tombstone {
+            return Ok(None);
+        }
+        let member: Member = model::decode_bytes(bare)
+            .map_err(|_| "a member record of its snapshot cannot be read".to_owned())?;
+        if RecordKey::new::<Member>(&member.replica) != record {
+            return Err("a member record of its snapshot is under another replica's key".into());
+        }
+        Ok(Some(member))
+    }
+}
+
+/// The place of a row in a snapshot: values that lie beside records come behind all records.
+fn place(key: &[u8]) -> (bool, &[u8]) {
+    (keys::besides().contains(key), key)
+}
