@@ -517,6 +517,9 @@ impl Engine {
         self.peers.nothing_is_pruned();
         self.peers.all_are_useful();
         let overlay = next.as_ref().map_or(Overlay::None, |row| Overlay::Joined(Arc::new(row.as_of.clone())));
+        if next.is_none() {
+            self.fold_besides_anew();
+        }
         self.effects.push_back(Effect::Overlay(overlay));
         self.install.written(next);
         self.tell(Event::Installed { records: row.counts.records, bytes: row.counts.bytes });
@@ -709,9 +712,7 @@ impl Engine {
                 let ends = row.phase == Phase::Clear;
                 self.install.written(Some(row));
                 if ends {
-                    // Values that lay beside records of the snapshot may be ones that this version of the app can merge.
-                    self.upkeep.begins_fold();
-                    self.effects.push_back(Effect::Folding);
+                    self.fold_besides_anew();
                     self.effects.push_back(Effect::Overlay(Overlay::None));
                 }
             }
@@ -728,6 +729,12 @@ impl Engine {
     /// Takes the result of a step of a fold that was written with its projections.
     pub(super) fn install_projected(&mut self, installing: Installing, result: &Result<Settled, Error>) {
         self.install_written(installing, result.is_ok());
+    }
+
+    /// Lets values be merged that lay beside records of the snapshot: this version of the app may be able to.
+    fn fold_besides_anew(&mut self) {
+        self.upkeep.begins_fold();
+        self.effects.push_back(Effect::Folding);
     }
 
     fn install_failed(&mut self) {
