@@ -117,6 +117,20 @@ impl Net {
         }
     }
 
+    /// Delivers frames until a replica has installed a snapshot.
+    fn until_installed(&mut self, replica: ReplicaId) {
+        for _ in 0..3_000 {
+            if !self.deliver() {
+                self.pass(100);
+            }
+            let world = self.at(replica);
+            if world.engine.marks.has(Mark::Installed) && world.engine.report().installing.is_none() {
+                return;
+            }
+        }
+        panic!("it installs");
+    }
+
     fn pass(&mut self, ms: u64) {
         let ids: Vec<_> = self.worlds.keys().copied().collect();
         for id in ids {
@@ -512,6 +526,9 @@ fn a_commit_during_the_fold_is_decided_on_what_is_read() {
     net.at(B).commit(vec![untag(59), untag(159)]).unwrap();
     pair(&mut net, B, 8, "again");
     assert!(halves(&net.shown(B)).is_empty());
+    let beaten = net.at(B).get(keys::kept(B, 1, &RecordKey::new::<Tag>(&8)));
+    assert!(beaten.is_some(), "the log of B needs what the staged record beats");
+    net.until_installed(B);
     net.run();
     net.converged();
     let tags = net.shown(A);
@@ -529,6 +546,8 @@ fn a_value_of_the_tail_that_is_beaten_is_kept_for_the_log() {
     pair(&mut net, A, 15, "of the tail");
     net.pass(10);
     pair(&mut net, B, 15, "newest");
+    net.until_installed(B);
+    assert_eq!(net.at(B).audit(), [], "before it is pruned");
     net.run();
     net.converged();
     assert_eq!(net.shown(A)[&15], "newest");
@@ -606,17 +625,21 @@ fn values_beside_records_come_with_a_snapshot() {
 /// A log that is cut short by its limit is kept from where a snapshot began, as long as that is taken.
 #[test]
 fn the_log_behind_a_snapshot_is_kept_while_it_is_taken() {
-    let mut net = away(Rules::ALL);
+    let mut net = of_three(Rules::ALL, true, false);
     net.asks.get_mut(&A).unwrap().retain = 10;
     net.reopen(A);
+    net.up(A, C);
     net.up(A, B);
     while net.at(B).engine.report().installing.is_none_or(|status| status.records < 20) {
         assert!(net.deliver(), "it begins");
     }
+    // C has all of it, so that its log may go where nothing else needs it.
+    net.down(A, B);
     for n in 0..100 {
         pair(&mut net, A, 20 + n % 10, &format!("while {n}"));
     }
-    net.at(A).pass(40_000);
+    net.run();
+    net.up(A, B);
     net.run();
     net.converged();
     assert!(!net.at(B).engine.marks.has(Mark::InstallBeganAnew));
@@ -746,11 +769,11 @@ fn an_install_takes_over_the_stamps_that_its_sender_has_forgotten() {
         pruned_founder(&mut net, Rules::ALL);
         // The clock of B has to follow it: no commit is stamped so late.
         let forgotten = Hlc::new(WallMs::new(90_000).unwrap(), 3, A);
+        add(&mut net, A, B, B_DEVICE);
         net.at(A).store.0.lock().unwrap().insert(keys::forgotten("bag"), forgotten_value(forgotten));
         net.reopen(A);
         net.open(joiner(B, B_DEVICE, Rules { takes_forgotten, ..Rules::ALL }));
         net.up(A, B);
-        add(&mut net, A, B, B_DEVICE);
         net.run();
         let bag = Bag { id: 1, items: BTreeSet::from([7]) };
         net.at(B).commit(vec![Staged { own_merge: true, ..put(&bag) }]).unwrap();
