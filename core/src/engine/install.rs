@@ -14,6 +14,9 @@
 //! | clear | the stage is empty | nothing |
 //! | records, tail | no peer covers it, or the logs do not reach back to it any more | nothing: it begins anew |
 //!
+//! The next page is asked for while the one before it is being written, so that neither the link nor the store waits for
+//! the other.
+//!
 //! Owns: the row of the install, the stage's heads and members, the page and the tail that wait for the store, the peer
 //! that they come from. Holds always: what its pages rest on only rises; nothing of a stage counts before the switch; of a
 //! page and the tail only one waits.
@@ -44,6 +47,8 @@ const PATIENCE_MS: u64 = 60_000;
 #[derive(Debug, Default)]
 pub(super) struct Install {
     stage: Option<Stage>,
+    /// The row as it will be once the pages that were taken are durable, while one is not.
+    newest: Option<InstallRow>,
     /// The peer that was asked last.
     source: Option<ReplicaId>,
     /// Behind which key records are asked for, while a page is on its way.
@@ -178,14 +183,19 @@ impl Install {
         self.stage.as_mut()
     }
 
+    /// The row, with all pages that were taken.
+    pub(super) fn row(&self) -> Option<&InstallRow> {
+        self.newest.as_ref().or(self.stage.as_ref().map(|stage| &stage.row))
+    }
+
     /// Whether records arrive, or their tail.
     pub(super) fn is_arriving(&self) -> bool {
-        self.stage.as_ref().is_some_and(|stage| stage.row.phase.is_before_switch())
+        self.row().is_some_and(|row| row.phase.is_before_switch())
     }
 
     /// Whether records are put in their places as they arrive, so that nothing may be read or received meanwhile.
     pub(super) fn is_in_place(&self) -> bool {
-        self.is_arriving() && self.stage.as_ref().is_some_and(|stage| stage.row.in_place)
+        self.is_arriving() && self.row().is_some_and(|row| row.in_place)
     }
 
     /// Whether the stage counts, and is being folded.
@@ -195,7 +205,7 @@ impl Install {
 
     /// Whether there is anything of an install.
     pub(super) fn is_under_way(&self) -> bool {
-        self.stage.is_some() || self.asked.is_some() || self.page.is_some()
+        self.row().is_some() || self.asked.is_some()
     }
 
     pub(super) fn source(&self) -> Option<ReplicaId> {
@@ -204,17 +214,18 @@ impl Install {
 
     // --- asking -----------------------------------------------------------------------------------------------------
 
-    /// The content to ask for next, if anything is and nothing of it waits for the store.
+    /// The content to ask for next, if anything is and no page waits for the store. One that is being written keeps no
+    /// further page from being asked for; the tail comes only behind pages that are durable.
     pub(super) fn wants(&self) -> Option<Wanted> {
         if !self.backoff.is_over() || self.page.is_some() || self.gives_up {
             return None;
         }
-        let Some(stage) = &self.stage else { return Some(Wanted::Records(None)) };
-        match stage.row.phase {
-            Phase::Records => Some(Wanted::Records(stage.row.cursor.clone())),
-            Phase::Tail if stage.inbox.is_empty() && stage.lacks().next().is_some() => Some(Wanted::Tail),
-            Phase::Tail | Phase::Fold | Phase::Clear => None,
+        let Some(row) = self.row() else { return Some(Wanted::Records(None)) };
+        if row.phase == Phase::Records {
+            return Some(Wanted::Records(row.cursor.clone()));
         }
+        let stage = self.stage.as_ref().filter(|stage| stage.row.phase == Phase::Tail)?;
+        (stage.inbox.is_empty() && stage.lacks().next().is_some()).then_some(Wanted::Tail)
     }
 
     /// Whether it is the turn of the install to pull, and not that of the log.
@@ -246,15 +257,16 @@ impl Install {
 
     // --- what arrives -----------------------------------------------------------------------------------------------
 
-    /// Whether a page that has come goes on where the stage ends.
+    /// Whether a page that has come goes on where the last one ended.
     pub(super) fn is_next(&mut self) -> bool {
-        let cursor = self.stage.as_ref().and_then(|stage| stage.row.cursor.clone());
+        let cursor = self.row().and_then(|row| row.cursor.clone());
         self.asked.take() == Some(cursor) && self.page.is_none() && !self.gives_up
     }
 
     /// Takes a page, which waits for the store.
     pub(super) fn take_page(&mut self, page: NewPage) {
         debug_assert!(self.page.is_none(), "one page at a time");
+        self.newest = Some(page.row.clone());
         self.page = Some(Box::new(page));
     }
 
@@ -273,8 +285,9 @@ impl Install {
 
     /// Gives up what has been staged, so that the snapshot begins anew.
     pub(super) fn give_up(&mut self) {
-        (self.page, self.asked) = (None, None);
+        // A page that is being written gives its stage up once it is durable.
         self.gives_up = self.is_arriving();
+        (self.page, self.newest, self.asked) = (None, None, None);
     }
 
     // --- writing ----------------------------------------------------------------------------------------------------
@@ -319,6 +332,9 @@ impl Install {
     pub(super) fn page_written(&mut self, page: NewPage, context: &Context, here: (&Ledger, &Members)) {
         let NewPage { row, heads, members, .. } = page;
         self.backoff.reset();
+        if self.page.is_none() {
+            self.newest = None;
+        }
         match &mut self.stage {
             Some(stage) => {
                 stage.row = row;
@@ -336,13 +352,14 @@ impl Install {
             (Some(_), None) => debug_assert!(false, "there is no stage"),
             (None, stage) => {
                 *stage = None;
-                (self.source, self.patience) = (None, Moment::Never);
+                (self.newest, self.source, self.patience) = (None, None, Moment::Never);
             }
         }
     }
 
-    /// Takes note that the store did not take a write.
+    /// Takes note that the store did not take a write. Pages behind it are asked for again.
     pub(super) fn not_written(&mut self, now: Mono, rng: &mut fastrand::Rng) {
+        (self.page, self.newest, self.asked) = (None, None, None);
         self.backoff.again(now, rng);
     }
 }
@@ -358,6 +375,7 @@ impl Machine for Install {
     }
 
     fn check(&self) {
+        assert!(self.page.is_none() || self.newest.is_some(), "a page that waits is in the newest row");
         let Some(stage) = &self.stage else { return };
         assert!(stage.inbox.is_empty() || stage.row.phase == Phase::Tail, "a tail comes behind all records");
         assert!(

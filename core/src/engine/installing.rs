@@ -62,11 +62,13 @@ impl Engine {
         if self.closing || self.streams.restored().is_some() || self.upkeep.is_folding() {
             return None;
         }
-        if matches!(self.writes.doing(), Doing::Installing(_)) {
-            // Only once it is durable is it known what comes next.
-            return None;
-        }
         let wanted = self.install.wants()?;
+        // Only once it is durable is it known what comes next, unless it is a page of records.
+        match (self.writes.doing(), &wanted) {
+            (Doing::Installing(Installing::Page(_)), Wanted::Records(_)) => {}
+            (Doing::Installing(_), _) => return None,
+            _ => {}
+        }
         if !self.install.is_under_way() {
             return self.snapshot_source().map(|peer| (peer, wanted));
         }
@@ -93,11 +95,11 @@ impl Engine {
 
     /// Whether a peer has all that the stage rests on.
     fn covers_stage(&self, peer: ReplicaId) -> bool {
-        let Some(stage) = self.install.stage() else { return true };
+        let Some(row) = self.install.row() else { return true };
         let Some(peer) = self.peers.get(peer) else { return false };
         let me = self.context.me();
         !self.context.rules.resume_needs_cover
-            || stage.row.need.iter().all(|(stream, seq)| *stream == me || peer.has_of(*stream) >= *seq)
+            || row.need.iter().all(|(stream, seq)| *stream == me || peer.has_of(*stream) >= *seq)
     }
 
     /// A peer from which a snapshot may begin: everybody who has more than is here has pruned what is missing.
@@ -204,9 +206,9 @@ impl Engine {
             self.doubt(from, me, own.seq);
             return Err("its snapshot has another history of this replica's own stream".into());
         }
-        let begins = self.install.stage().is_none();
-        let mut row = match self.install.stage() {
-            Some(stage) => stage.row.clone(),
+        let begins = self.install.row().is_none();
+        let mut row = match self.install.row() {
+            Some(row) => row.clone(),
             None => self.first_row(head, &judge.heads)?,
         };
         let lacks = |(stream, seq): (&ReplicaId, &u64)| {

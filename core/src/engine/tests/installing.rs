@@ -589,6 +589,56 @@ fn a_page_waits_for_the_write_that_ran_while_its_rows_were_read() {
     );
 }
 
+/// The next page is asked for while the one before it is being written. If that write fails, or the process ends, it goes on
+/// behind the last page that is durable.
+#[test]
+fn a_page_is_asked_for_while_another_one_is_written() {
+    for (joins, end) in
+        [true, false].into_iter().flat_map(|joins| ["written", "rejected", "crashed"].map(|end| (joins, end)))
+    {
+        let mut net = if joins { Net::new() } else { away(Rules::ALL) };
+        if joins {
+            pruned_founder(&mut net, Rules::ALL);
+            net.open(joiner(B, B_DEVICE, Rules::ALL));
+        }
+        net.up(A, B);
+        if joins {
+            add(&mut net, A, B, B_DEVICE);
+        }
+        let batch = page_under_way(&mut net, B);
+        assert!(net.at(B).up_to_write().is_none());
+        net.collect();
+        let pulls_on = |(from, _, frame): &(_, _, Bytes)| {
+            *from == B
+                && has(
+                    frame,
+                    |message| matches!(message, Message::SnapshotPull(pull) if !pull.after.is_empty()),
+                )
+        };
+        assert!(net.frames.iter().any(pulls_on), "{end}: the next page is asked for");
+        let records = |net: &mut Net| net.at(B).engine.install.row().map_or(0, |row| row.counts.records);
+        let first = records(&mut net);
+        while net.deliver() {}
+        let taken = records(&mut net);
+        assert!(first < taken && taken <= 3 * first, "{end}: one page waits, and no more are asked for");
+        match end {
+            "written" => net.at(B).written(batch),
+            "rejected" => net.at(B).rejected(),
+            _ => net.reopen(B),
+        }
+        net.at(B).settle();
+        if end == "crashed" {
+            net.up(A, B);
+        }
+        net.run();
+        net.converged();
+        let events = net.at(B).events();
+        let installed = events.iter().filter(|event| matches!(event, Event::Installed { .. })).count();
+        assert_eq!(installed, 1, "{end}: {events:?}");
+        assert!(!net.at(B).engine.marks.has(Mark::InstallBeganAnew), "{end}");
+    }
+}
+
 /// Values that lie beside a record come with it, to a stage and to an empty store, and are merged by an app that can.
 #[test]
 fn values_beside_records_come_with_a_snapshot() {
@@ -648,6 +698,23 @@ fn the_log_behind_a_snapshot_is_kept_while_it_is_taken() {
 fn has(frame: &Bytes, is: impl Fn(&Message) -> bool) -> bool {
     let messages = Messages::new(frame.clone(), Some(GROUP), usize::MAX).unwrap();
     messages.into_iter().any(|message| is(&message.unwrap()))
+}
+
+/// Delivers frames until a replica has taken the first page of a snapshot; returns its write, which is under way.
+fn page_under_way(net: &mut Net, at: ReplicaId) -> WriteBatch {
+    for _ in 0..1_000 {
+        net.collect();
+        match net.frames.pop_front() {
+            Some((from, to, frame)) if to == at && rows_of(&frame) > 0 => {
+                let world = net.at(at);
+                world.handle(Input::Frame(from, frame));
+                return world.up_to_write().expect("a page is written");
+            }
+            Some((from, to, frame)) => net.at(to).feed(from, frame),
+            None => net.pass(100),
+        }
+    }
+    panic!("a page comes");
 }
 
 fn rows_of(frame: &Bytes) -> usize {
