@@ -9,7 +9,9 @@ use super::reads::Reader;
 use super::serve::Next;
 use super::serve::page::{Finished, Page};
 use super::serve::records::RecordsPage;
-use super::wire::{self, Capped, Coming, CommitsWriter, PageHead, STREAMS_MAX, SnapshotRefusal, WirePlace};
+use super::wire::{
+    self, Capped, Coming, CommitsWriter, PageHead, Reach, STREAMS_MAX, SnapshotRefusal, WirePlace,
+};
 use super::{Engine, Mark};
 
 /// A frame of a page that is longer than this is announced: on a slow link it takes its time.
@@ -25,8 +27,9 @@ impl Engine {
             }
             match self.serving.next_pull() {
                 Some((to, Next::Page(ask))) => {
-                    let hidden = self.hidden();
-                    let page = Page::new(to, ask, hidden, &self.ledger, &self.damages, &self.context);
+                    let weighs = (self.refuses_snapshots().is_none(), self.serving.weight);
+                    let here = (&*self.ledger, &self.damages, &*self.context);
+                    let page = Page::new(to, ask, self.hidden(), weighs, here);
                     self.go_on_with_page(Box::new(page));
                 }
                 // The puller learns from an empty page that it has to ask from its heads on.
@@ -38,7 +41,7 @@ impl Engine {
                     self.go_on_with_records(Box::new(page));
                 }
                 Some((to, Next::Unknown(id))) => {
-                    let head = PageHead { id, more: false, pruned: false, too_long: None };
+                    let head = PageHead { id, more: false, reach: Reach::Whole, too_long: None };
                     let page = CommitsWriter::page(self.context.group(), self.context.me(), &head, 0);
                     self.send(to, page.finish());
                 }
@@ -61,8 +64,9 @@ impl Engine {
             return self.serving.page_reads(page);
         }
         // A restore may have been proven since the page began.
-        let Finished { to, id, frame, end, forked, damaged, more, relayed } =
+        let Finished { to, id, frame, end, forked, damaged, more, weight, relayed } =
             page.finish(self.hidden(), &self.context);
+        self.serving.weight = weight.or(self.serving.weight);
         let mut ends = Vec::new();
         for (stream, seq, part) in damaged {
             // A row that was pruned meanwhile is not damaged.

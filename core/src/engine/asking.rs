@@ -9,7 +9,7 @@ use super::Engine;
 use super::peer::{Pace, Peer};
 use super::pull::{Answers, Kind};
 use super::serve::PULLS_MAX;
-use super::wire::{self, Capped, Pull, PullOn, STREAMS_MAX, WireHead};
+use super::wire::{self, Capped, Pull, PullOn, Reach, STREAMS_MAX, WireHead};
 
 impl Engine {
     /// Asks one peer for missing commits, unless a page is on its way. No other place pulls.
@@ -46,7 +46,12 @@ impl Engine {
             return true;
         }
         let admitting = self.admitting();
-        let able = self.able_peers(|stream, peer| admitting.wants(stream, peer), true);
+        let mut able = self.able_peers(|stream, peer| admitting.wants(stream, peer), true);
+        if self.install.is_arriving() {
+            // The records that arrive spare the longer way.
+            let longer = |peer: ReplicaId| self.peers.get(peer).map(Peer::reach) == Some(Reach::Longer);
+            able.retain(|peer| !longer(*peer));
+        }
         let Some(peer) = self.puller.choose(able, &mut self.rng) else { return false };
         // Exclude the own stream: this replica is its only author, so a commit of it would bring nothing new.
         let mut excluded = vec![self.context.me()];

@@ -384,6 +384,12 @@ impl Engine {
         if self.hear_values(from, head.id, commits) {
             return;
         }
+        if answers == Answers::Asked {
+            self.peers.sent_page(from, false, head.reach);
+            if self.prefers_snapshot(head) {
+                return self.follow_run(from, answers, false, 0, false);
+            }
+        }
         let before = self.inbox.filled();
         let (progress, all_new) = self.take_commits(from, commits);
         self.inbox.end_of_page(before);
@@ -397,7 +403,7 @@ impl Engine {
             Answers::AskedForOne => self.peers.said_more(from),
             _ => head.more && progress > 0,
         };
-        self.peers.sent_page(from, more, head.pruned);
+        self.peers.sent_page(from, more, head.reach);
         // A page that brings nothing new, from a peer that said it has more, would be the same again: without a rest,
         // pulls would come in an endless loop.
         let useless = progress == 0 && !refused && self.has_more(from);

@@ -19,7 +19,7 @@ use super::pull::{Answers, Kind};
 use super::stream::Tip;
 use super::stream::admission::{Admission, Admitting};
 use super::wire::{
-    self, Before, Capped, Packed, PageHead, Pull, Rebuilt, Rows, SnapshotHead, SnapshotPull, WireHead,
+    self, Before, Capped, Packed, PageHead, Pull, Reach, Rebuilt, Rows, SnapshotHead, SnapshotPull, WireHead,
 };
 use super::writes::Doing;
 use super::{Effect, Engine, Mark, Overlay, Peer, Pen, Places, Received, lend_keys, take_keys_back};
@@ -72,6 +72,10 @@ impl Engine {
         if !self.install.is_under_way() {
             return self.snapshot_source().map(|peer| (peer, wanted));
         }
+        if self.log_has_come() {
+            self.install.give_up();
+            return None;
+        }
         let able: Vec<_> = self.answering().filter(|peer| self.covers_stage(*peer)).collect();
         if let Some(source) = self.install.source().filter(|source| able.contains(source)) {
             return Some((source, wanted));
@@ -79,11 +83,29 @@ impl Engine {
         if let Some(peer) = self.rng.choice(able) {
             return Some((peer, wanted));
         }
-        // Wait a while for a peer that covers the stage before another snapshot begins: all that was staged would be lost.
-        if self.snapshot_source().is_some() && self.install.waits_for_cover(self.now.mono) {
+        // Wait a while for a peer that covers the stage before it is given up: all that was staged would be lost. While
+        // records lie in their places no log is taken, so there any peer that has more is reason enough.
+        let another =
+            self.snapshot_source().is_some() || self.install.is_in_place() && !self.ahead_here().is_empty();
+        if another && self.install.waits_for_cover(self.now.mono) {
             self.install.give_up();
         }
         None
+    }
+
+    /// Whether all that a stage certainly has is here by log, so that it is of no use any more.
+    fn log_has_come(&self) -> bool {
+        let Some(stage) = self.install.stage().filter(|stage| !stage.row.in_place) else { return false };
+        let me = self.context.me();
+        let here = |(stream, seq): (&ReplicaId, &u64)| *stream == me || self.ledger.head(*stream).seq >= *seq;
+        self.install.is_arriving() && stage.row.as_of.iter().all(here)
+    }
+
+    /// The answering peers that have something that is missing here.
+    fn ahead_here(&self) -> Vec<ReplicaId> {
+        let admitting = self.admitting();
+        let misses = |peer| self.peers.ahead(peer).any(|(stream, _)| admitting.may_take(stream, peer));
+        self.answering().filter(|peer| misses(*peer)).collect()
     }
 
     /// The trusted peers that are up and do not rest since they did not answer.
@@ -102,13 +124,11 @@ impl Engine {
             || row.need.iter().all(|(stream, seq)| *stream == me || peer.has_of(*stream) >= *seq)
     }
 
-    /// A peer from which a snapshot may begin: everybody who has more than is here has pruned what is missing.
+    /// A peer from which a snapshot may begin: nobody who has more than is here has a log that is the way to it.
     fn snapshot_source(&mut self) -> Option<ReplicaId> {
-        let admitting = self.admitting();
-        let misses = |peer| self.peers.ahead(peer).any(|(stream, _)| admitting.may_take(stream, peer));
-        let ahead: Vec<_> = self.answering().filter(|peer| misses(*peer)).collect();
-        let is_pruned = |peer: &ReplicaId| self.peers.get(*peer).is_some_and(Peer::is_pruned);
-        if !ahead.iter().all(is_pruned) {
+        let ahead = self.ahead_here();
+        let reach = |peer: &ReplicaId| self.peers.get(*peer).map_or(Reach::Whole, Peer::reach);
+        if ahead.iter().any(|peer| reach(peer) == Reach::Whole) {
             return None;
         }
         self.rng.choice(ahead)
@@ -118,6 +138,9 @@ impl Engine {
     pub(super) fn send_install_pull(&mut self, peer: ReplicaId, wanted: Wanted) {
         match &wanted {
             Wanted::Records(after) => {
+                if after.is_none() && self.peers.get(peer).map(Peer::reach) == Some(Reach::Longer) {
+                    self.marks.note(Mark::LongerLog);
+                }
                 let (id, budget) = self.asks(peer, Kind::Records);
                 let pull = SnapshotPull {
                     id,
@@ -267,6 +290,22 @@ impl Engine {
         }
     }
 
+    /// Whether a snapshot that began now would be put in its place: nothing is here that it could be beside.
+    fn installs_in_place(&self) -> bool {
+        let empty = self.ledger.heads().values().all(|head| head.seq == 0) && self.inbox.is_empty();
+        empty && self.context.projected.is_empty()
+    }
+
+    /// Whether a snapshot is about to begin in place of the commits of a page, since the log is much longer. Once they
+    /// are taken, it could not be put in its place any more.
+    pub(super) fn prefers_snapshot(&mut self, page: &PageHead) -> bool {
+        page.reach == Reach::Longer
+            && !self.install.is_under_way()
+            && self.install.wants().is_some()
+            && self.installs_in_place()
+            && self.snapshot_source().is_some()
+    }
+
     /// The row of a snapshot that begins.
     fn first_row(
         &self,
@@ -282,11 +321,10 @@ impl Engine {
         if as_of.is_empty() || as_of.len() != head.before.0.len() || !head.before.0.iter().all(rests) {
             return Err("its snapshot begins with heads that cannot be".into());
         }
-        let empty = self.ledger.heads().values().all(|head| head.seq == 0) && self.inbox.is_empty();
         let (of_records, of_bytes) = head.of.unwrap_or_default();
         Ok(InstallRow {
             phase: Phase::Records,
-            in_place: empty && self.context.projected.is_empty() || !self.context.rules.staged,
+            in_place: self.installs_in_place() || !self.context.rules.staged,
             need: if self.context.rules.need_tail { BTreeMap::new() } else { as_of.clone() },
             as_of,
             forgotten: BTreeMap::new(),
@@ -347,7 +385,7 @@ impl Engine {
         }
         if taken > 0 {
             self.peers.is_useful(from);
-        } else if head.pruned {
+        } else if head.reach == Reach::Pruned {
             // The log does not reach back to where the snapshot began.
             self.marks.note(Mark::TailPruned);
             self.install.give_up();
@@ -516,7 +554,7 @@ impl Engine {
             self.peers.tip_rose(*stream, head.seq);
             self.tell_of_streams(told);
         }
-        self.peers.nothing_is_pruned();
+        self.peers.all_logs_may_reach();
         self.peers.all_are_useful();
         let overlay = next.as_ref().map_or(Overlay::None, |row| Overlay::Joined(Arc::new(row.as_of.clone())));
         if next.is_none() {

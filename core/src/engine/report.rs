@@ -8,6 +8,7 @@ use crate::ids::ReplicaId;
 use crate::status::{InstallStatus, PeerStatus, Status, StreamStatus};
 use crate::stored::{Counts, Identity, Phase};
 
+use super::wire::Reach;
 use super::{Engine, Peer};
 
 impl Engine {
@@ -74,7 +75,7 @@ impl Engine {
                 restored: peer.is_restored() || known.is_void(),
                 stranger: peer.calls_us_stranger(),
                 knocks: self.knock_of(replica),
-                pruned: peer.is_pruned(),
+                pruned: peer.reach() == Reach::Pruned,
                 rejected: peer.rejected(),
                 refuses: peer.refusal().cloned(),
                 ahead_ms: peer.ahead_ms(&self.now),

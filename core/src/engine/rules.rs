@@ -181,6 +181,8 @@ pub(crate) enum Mark {
     InstallBeganAnew,
     /// The log had been pruned behind the place where a snapshot began.
     TailPruned,
+    /// A snapshot began since the log of every peer was much longer.
+    LongerLog,
 }
 
 /// The marks that were seen.
@@ -209,7 +211,7 @@ impl Marks {
 
 /// The names of all marks, in the order of their bits.
 #[cfg(feature = "internals-for-tests")]
-pub const MARKS: [&str; 27] = [
+pub const MARKS: [&str; 28] = [
     "duplicate",
     "too early",
     "held",
@@ -237,4 +239,5 @@ pub const MARKS: [&str; 27] = [
     "installed",
     "install began anew",
     "tail pruned",
+    "longer log",
 ];

@@ -25,7 +25,7 @@ use crate::ids::{DeviceId, ReplicaId};
 use crate::stored::Point;
 
 use super::Machine;
-use super::wire::{STREAMS_MAX, WireClock};
+use super::wire::{Reach, STREAMS_MAX, WireClock};
 
 /// The most replicas that are remembered beyond the members. Most of them are strangers.
 const STRANGERS_MAX: usize = 64;
@@ -292,9 +292,9 @@ impl Peers {
     }
 
     /// Takes note of the head of a page.
-    pub(super) fn sent_page(&mut self, replica: ReplicaId, more: bool, pruned: bool) {
+    pub(super) fn sent_page(&mut self, replica: ReplicaId, more: bool, reach: Reach) {
         let Some(peer) = self.peers.get_mut(&replica) else { return };
-        peer.pruned = pruned;
+        peer.reach = reach;
         if more {
             self.with_more.insert(replica);
         } else {
@@ -367,8 +367,8 @@ impl Peers {
     }
 
     /// Takes note that a snapshot was installed: the logs of peers may reach back to what is here now.
-    pub(super) fn nothing_is_pruned(&mut self) {
-        self.peers.values_mut().for_each(|peer| peer.pruned = false);
+    pub(super) fn all_logs_may_reach(&mut self) {
+        self.peers.values_mut().for_each(|peer| peer.reach = Reach::Whole);
     }
 
     /// The pace of a peer.

@@ -13,7 +13,7 @@ use crate::ids::{DeviceId, GroupId, ReplicaId};
 use crate::stored::Point;
 
 use super::super::backoff::Backoff;
-use super::super::wire::{STREAMS_MAX, WireHead};
+use super::super::wire::{Reach, STREAMS_MAX, WireHead};
 use super::clock::PeerClock;
 use super::following::Following;
 use super::pace::Pace;
@@ -83,8 +83,8 @@ pub(in crate::engine) struct Peer {
     pub(super) knock: Option<DeviceId>,
     /// How many times the app could have been told that the peer knocks.
     pub(super) knocks: u64,
-    /// Whether the peer's log begins behind what is here.
-    pub(super) pruned: bool,
+    /// Whether the peer's log is the way to what is missing here, by its last page.
+    pub(super) reach: Reach,
     /// When a frame of the peer was read last.
     pub(super) heard: Option<Mono>,
     /// How many frames of the peer were refused.
@@ -172,8 +172,9 @@ impl Peer {
         self.knock
     }
 
-    pub(in crate::engine) fn is_pruned(&self) -> bool {
-        self.pruned
+    /// Whether the peer's log is the way to what is missing here, by its last page.
+    pub(in crate::engine) fn reach(&self) -> Reach {
+        self.reach
     }
 
     pub(in crate::engine) fn rejected(&self) -> u64 {
@@ -215,7 +216,7 @@ impl Peer {
         self.has.clear();
         self.following = Following::default();
         self.compared.clear();
-        self.pruned = false;
+        self.reach = Reach::Whole;
         self.backoff.reset();
         self.passed = Passed::default();
         true
@@ -354,14 +355,14 @@ mod tests {
     fn a_new_session_has_what_it_says_and_acknowledged_what_the_ones_before_did() {
         let mut peer = greeted();
         peer.acks(B, point(3), false);
-        (peer.pruned, peer.stranger) = (true, true);
+        (peer.reach, peer.stranger) = (Reach::Pruned, true);
         peer.has.insert(B, 3);
         peer.backoff.again(Mono(0), &mut fastrand::Rng::with_seed(1));
         assert!(!peer.greeted(1), "it is the same one");
-        assert_eq!((peer.has.len(), peer.pruned, peer.stranger), (1, true, false));
+        assert_eq!((peer.has.len(), peer.reach, peer.stranger), (1, Reach::Pruned, false));
         assert!(!peer.backoff.is_over());
         assert!(peer.greeted(2));
-        assert_eq!((peer.has.len(), peer.pruned, peer.acked_of(B)), (0, false, 3));
+        assert_eq!((peer.has.len(), peer.reach, peer.acked_of(B)), (0, Reach::Whole, 3));
         assert!(peer.backoff.is_over());
         peer.went_down();
         peer.came_up();

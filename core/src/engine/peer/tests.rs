@@ -89,7 +89,7 @@ fn a_peer_that_never_acknowledged_anything_is_forgotten_when_it_goes() {
     assert!(peers.acked(B, S, point(4), false));
     for peer in [B, C] {
         peers.has(peer, S, 5, 0);
-        peers.sent_page(peer, true, false);
+        peers.sent_page(peer, true, Reach::Whole);
         peers.rests(peer, Mono(0), &mut rng());
         peers.went_down(peer);
         peers.went_down(peer);
@@ -257,15 +257,15 @@ fn a_place_is_compared_once_unless_the_comparison_failed() {
 #[test]
 fn a_peer_that_has_more_is_asked_until_its_next_page_says_otherwise() {
     let mut peers = greeted(&[B]);
-    peers.sent_page(B, true, true);
-    assert_eq!((able(&peers), peers.get(B).map(Peer::is_pruned)), (vec![B], Some(true)));
+    peers.sent_page(B, true, Reach::Pruned);
+    assert_eq!((able(&peers), peers.get(B).map(Peer::reach)), (vec![B], Some(Reach::Pruned)));
     peers.is_asked(B);
     assert_eq!((able(&peers), peers.said_more(B)), (vec![], false));
-    peers.sent_page(B, true, false);
+    peers.sent_page(B, true, Reach::Whole);
     assert!(peers.said_more(B));
-    peers.sent_page(B, false, false);
-    assert_eq!((peers.said_more(B), peers.get(B).map(Peer::is_pruned)), (false, Some(false)));
-    peers.sent_page(C, true, false);
+    peers.sent_page(B, false, Reach::Whole);
+    assert_eq!((peers.said_more(B), peers.get(B).map(Peer::reach)), (false, Some(Reach::Whole)));
+    peers.sent_page(C, true, Reach::Whole);
     assert!(!peers.said_more(C), "nobody knows it");
 }
 

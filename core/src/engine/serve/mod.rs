@@ -10,6 +10,7 @@ pub(super) mod page;
 pub(super) mod pick;
 pub(super) mod records;
 pub(super) mod values;
+pub(super) mod weight;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -20,6 +21,7 @@ use super::wire::{Pull, PullOn, SnapshotPull};
 use page::Page;
 use pick::Edge;
 use records::RecordsPage;
+use weight::Weight;
 
 /// The most pages that a peer is asked for at once.
 pub(super) const PULLS_MAX: usize = 8;
@@ -35,6 +37,8 @@ pub(super) struct Serving {
     settles: Option<u64>,
     /// Where the last page of each peer ended, and which pull it answered, if there was more.
     ends: BTreeMap<ReplicaId, (u32, Edge)>,
+    /// The weight of all records, as it was counted last.
+    pub(super) weight: Option<Weight>,
 }
 
 /// A pull that waits.
@@ -191,7 +195,8 @@ mod tests {
     }
 
     fn page(context: &Context) -> Box<Page> {
-        Box::new(Page::new(B, Ask::of(pull_all()), None, &ledger([]), &Damages::default(), context))
+        let (ledger, damages) = (ledger([]), Damages::default());
+        Box::new(Page::new(B, Ask::of(pull_all()), None, (true, None), (&ledger, &damages, context)))
     }
 
     /// A peer that asks again and again, sooner than its turn comes, is answered all the same.

@@ -16,10 +16,11 @@ use super::super::context::Context;
 use super::super::damages::Damages;
 use super::super::io::{Answer, Query};
 use super::super::ledger::Ledger;
-use super::super::wire::{CommitParts, CommitsWriter, PageHead};
+use super::super::wire::{CommitParts, CommitsWriter, PageHead, Reach};
 use super::Ask;
 use super::pick::{Edge, Picked, Picker};
 use super::values::{Care, Chosen, Located, Values};
+use super::weight::{Scales, Weight};
 
 /// A page that is being put together.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(in crate::engine) struct Page {
     /// How closely the values are looked at.
     care: Care,
     stage: Stage,
+    /// The scales for the log behind the page, if a snapshot may be advised instead.
+    scales: Option<Scales>,
     /// Where the page ends, once its commits are picked.
     end: Option<Edge>,
     /// Whether the store could not be read. An empty page is sent then: the puller need not wait for its timeout.
@@ -60,24 +63,29 @@ pub(in crate::engine) struct Finished {
     /// is damaged.
     pub(in crate::engine) damaged: Vec<(ReplicaId, u64, DamagedPart)>,
     pub(in crate::engine) more: bool,
+    /// The weight of all records, if it is known.
+    pub(in crate::engine) weight: Option<Weight>,
     /// Whether the page has a commit of another replica than this one.
     pub(in crate::engine) relayed: bool,
 }
 
 impl Page {
-    /// Begins the page that answers the pull `id`. Nothing of the stream `hidden` is served.
+    /// Begins the page that answers the pull `id`. Nothing of the stream `hidden` is served. A snapshot may be advised if
+    /// one `is_served`, of records of this `weight`, as far as that is known.
     pub(in crate::engine) fn new(
         to: ReplicaId,
         Ask { id, begin, budget }: Ask,
         hidden: Option<ReplicaId>,
-        ledger: &Ledger,
-        damages: &Damages,
-        context: &Context,
+        (is_served, weight): (bool, Option<Weight>),
+        (ledger, damages, context): (&Ledger, &Damages, &Context),
     ) -> Self {
+        // A pull of one commit has no budget; one that leaves streams out could not take their records.
+        let may_weigh = is_served && budget > 0 && !begin.leaves_out_others(to);
+        let scales = may_weigh.then(|| Scales::new(weight, context.limits.page_bytes_max, ledger));
         let own_kept = (context.me(), ledger.kept_up_to());
         let stage = Stage::Picking(Picker::new(begin, budget, hidden, ledger, damages, context));
         let care = if context.rules.served_rows_are_checked { Care::Values } else { Care::Nothing };
-        Self { to, id, own_kept, care, stage, end: None, failed: false }
+        Self { to, id, own_kept, care, stage, scales, end: None, failed: false }
     }
 
     /// The next read; `None` once the page is complete.
@@ -91,8 +99,14 @@ impl Page {
             }
             self.end = Some(picker.end());
             let mut picked = picker.finish();
+            if let Some(scales) = self.scales.as_mut().filter(|_| picked.more) {
+                scales.put(picked.missing, picked.commits.len(), picked.as_records);
+            }
             let values = Values::new(std::mem::take(&mut picked.commits), self.own_kept, self.care);
             self.stage = Stage::Finding(values, picked);
+        }
+        if let Some(range) = self.scales.as_ref().and_then(Scales::step) {
+            return Some(Query::Count(range.clone()));
         }
         match &mut self.stage {
             Stage::Finding(values, _) => values.step(),
@@ -103,6 +117,11 @@ impl Page {
     /// Takes the answer to the read.
     pub(in crate::engine) fn take(&mut self, answer: Answer) {
         match (&mut self.stage, answer) {
+            (Stage::Finding(..), Answer::Count(_, bytes)) => {
+                if let Some(scales) = &mut self.scales {
+                    scales.take(bytes);
+                }
+            }
             (Stage::Picking(picker), Answer::Page(page)) => picker.take(page),
             (Stage::Picking(_), answer) => debug_assert!(false, "{answer:?} while rows are read"),
             (Stage::Finding(values, _), answer) => values.take(answer),
@@ -116,7 +135,7 @@ impl Page {
 
     /// The page as it is sent, without the stream `hidden`, which may be another one than when the page began.
     pub(in crate::engine) fn finish(self, hidden: Option<ReplicaId>, context: &Context) -> Finished {
-        let Self { to, id, mut stage, end, failed, .. } = self;
+        let Self { to, id, mut stage, scales, end, failed, .. } = self;
         let (mut chosen, lost, picked) = match &mut stage {
             Stage::Picking(picker) => (Vec::new(), Vec::new(), picker.finish()),
             Stage::Finding(values, picked) => {
@@ -126,6 +145,12 @@ impl Page {
         };
         let Picked { bytes, more, pruned, too_long, forked, damaged, .. } = picked;
         let more = more && !failed;
+        let (longer, weight) = scales.as_ref().map(Scales::finish).unwrap_or_default();
+        let reach = match (pruned, longer && more) {
+            (true, _) => Reach::Pruned,
+            (false, true) => Reach::Longer,
+            (false, false) => Reach::Whole,
+        };
         let end = end.filter(|_| lost.is_empty() && !failed);
         let rows = damaged.into_iter().map(|(stream, seq)| (stream, seq, DamagedPart::Row));
         let mut damaged: BTreeMap<_, _> = rows.map(|(stream, seq, part)| (stream, (seq, part))).collect();
@@ -133,7 +158,7 @@ impl Page {
         damaged.extend(lost.into_iter().map(|(stream, seq)| (stream, (seq, DamagedPart::Value))));
         let damaged = damaged.into_iter().map(|(stream, (seq, part))| (stream, seq, part)).collect();
         chosen.retain(|chosen| Some(chosen.row.stream) != hidden);
-        let head = PageHead { id, more, pruned, too_long };
+        let head = PageHead { id, more, reach, too_long };
         let mut page = CommitsWriter::page(context.group(), context.me(), &head, bytes);
         let relayed = chosen.iter().any(|chosen| chosen.row.stream != context.me());
         let mut values = Vec::new();
@@ -146,6 +171,6 @@ impl Page {
             let previous = &previous;
             page.push(&CommitParts { stream: row.stream, seq: row.seq, previous, entry, values: &values });
         }
-        Finished { to, id, frame: page.finish(), end, forked, damaged, more, relayed }
+        Finished { to, id, frame: page.finish(), end, forked, damaged, more, weight, relayed }
     }
 }

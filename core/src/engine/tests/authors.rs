@@ -129,12 +129,12 @@ pub(super) fn answer_to(show: &Show, commits: &[&Made]) -> Bytes {
 
 /// A page that nobody asked for. It shows where its commits stand by whole digests.
 pub(super) fn page(commits: &[&Made]) -> Bytes {
-    page_of(PageHead { id: u32::MAX, more: false, pruned: false, too_long: None }, commits)
+    page_of(PageHead { id: u32::MAX, more: false, reach: Reach::Whole, too_long: None }, commits)
 }
 
 /// The head of a page that answers `pull`.
 pub(super) const fn answer(pull: &Pull, more: bool) -> PageHead {
-    PageHead { id: pull.id, more, pruned: false, too_long: None }
+    PageHead { id: pull.id, more, reach: Reach::Whole, too_long: None }
 }
 
 pub(super) fn page_of(head: PageHead, commits: &[&Made]) -> Bytes {

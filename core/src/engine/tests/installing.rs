@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::wire::SnapshotHead;
+use super::wire::{RowsWriter, SnapshotHead, SnapshotRefusal};
 use super::*;
 use crate::engine::join;
 use crate::engine::rules::Mark;
@@ -605,6 +605,7 @@ fn a_page_is_asked_for_while_another_one_is_written() {
         if joins {
             add(&mut net, A, B, B_DEVICE);
         }
+        net.at(B).events();
         let batch = page_under_way(&mut net, B);
         assert!(net.at(B).up_to_write().is_none());
         net.collect();
@@ -698,6 +699,30 @@ fn the_log_behind_a_snapshot_is_kept_while_it_is_taken() {
 fn has(frame: &Bytes, is: impl Fn(&Message) -> bool) -> bool {
     let messages = Messages::new(frame.clone(), Some(GROUP), usize::MAX).unwrap();
     messages.into_iter().any(|message| is(&message.unwrap()))
+}
+
+/// The number of the pull of records in a frame.
+fn snapshot_pull(frame: &Bytes) -> Option<u32> {
+    Messages::new(frame.clone(), Some(GROUP), usize::MAX).unwrap().into_iter().find_map(|message| {
+        match message.unwrap() {
+            Message::SnapshotPull(pull) => Some(pull.id),
+            _ => None,
+        }
+    })
+}
+
+/// A page that brings no records.
+fn refusal(id: u32) -> Bytes {
+    let head = SnapshotHead {
+        id,
+        refusal: Some(SnapshotRefusal::NotNow),
+        before: Capped(Vec::new()),
+        heads: Capped(Vec::new()),
+        forgotten: Capped(Vec::new()),
+        of: None,
+        more: false,
+    };
+    RowsWriter::default().finish(GROUP, &head)
 }
 
 /// Delivers frames until a replica has taken the first page of a snapshot; returns its write, which is under way.
@@ -805,6 +830,155 @@ fn a_peer_that_lacks_something_of_a_snapshot_begins_it_anew() {
             "a mixture of two snapshots lacks what neither showed"
         );
     }
+}
+
+/// A few tags that are written again and again, which a member that was never heard of lacks: no log can be pruned.
+fn busy_founder(net: &mut Net, rules: Rules) {
+    net.open(founder(rules));
+    add(net, A, C, C_DEVICE);
+    for round in 0..80 {
+        for n in 0..4 {
+            pair(net, A, n, &format!("in round {round}, of many that a joiner need not know"));
+        }
+    }
+}
+
+/// A log that is much longer than all records is not sent, to an empty joiner and to one that has something.
+#[test]
+fn a_log_that_is_much_longer_than_the_records_is_not_sent() {
+    for joins in [true, false] {
+        let mut net = Net::new();
+        busy_founder(&mut net, Rules::ALL);
+        if !joins {
+            add(&mut net, A, B, B_DEVICE);
+        }
+        let before = net.at(A).head().seq;
+        net.open(joiner(B, B_DEVICE, Rules::ALL));
+        net.up(A, B);
+        if joins {
+            add(&mut net, A, B, B_DEVICE);
+        }
+        let (mut pages, mut bytes) = (0, 0);
+        for _ in 0..2_000 {
+            net.collect();
+            let to_b = net.frames.front().filter(|(from, ..)| *from == A).map(|(.., frame)| frame.clone());
+            let is_page = |message: &Message| matches!(message, Message::Page(..));
+            pages += to_b.iter().filter(|frame| has(frame, is_page)).count();
+            bytes += to_b.map_or(0, |frame| frame.len());
+            if !net.deliver() {
+                net.pass(500);
+            }
+            assert_eq!(halves(&net.shown(B)), []);
+        }
+        net.converged();
+        let world = net.at(B);
+        assert!(world.engine.marks.has(Mark::LongerLog) && world.engine.marks.has(Mark::Installed));
+        assert!(
+            !world.engine.marks.has(Mark::InstallBeganAnew),
+            "the log that came meanwhile was not all of it"
+        );
+        assert!(world.engine.ledger.head(A).floor >= before, "it has no log of what came by snapshot");
+        assert!(pages <= 3 && bytes < 8_000, "{pages} pages of the log, {bytes} bytes in all");
+    }
+}
+
+/// A snapshot that the peer refuses, though it advised it, keeps nobody from the log.
+#[test]
+fn a_longer_log_is_taken_if_no_snapshot_is_to_be_had() {
+    let mut net = Net::new();
+    busy_founder(&mut net, Rules::ALL);
+    net.open(joiner(B, B_DEVICE, Rules::ALL));
+    net.up(A, B);
+    add(&mut net, A, B, B_DEVICE);
+    let mut refused = 0;
+    for _ in 0..3_000 {
+        net.collect();
+        for frame in &mut net.frames {
+            if let Some(id) = snapshot_pull(&frame.2) {
+                *frame = (A, B, refusal(id));
+                refused += 1;
+            }
+        }
+        if !net.deliver() {
+            net.pass(500);
+        }
+    }
+    net.converged();
+    assert!(refused > 0 && !net.at(B).engine.marks.has(Mark::Installed));
+    assert_eq!(net.at(B).engine.ledger.head(A).floor, 0);
+}
+
+/// Records that were put in their places are given up if nobody can go on with them, though the only peer that is left
+/// has a log.
+#[test]
+fn a_joiner_whose_source_is_gone_takes_the_log_of_another_peer() {
+    let mut net = Net::new();
+    net.open(founder(Rules::ALL));
+    net.open(joiner(C, C_DEVICE, Rules::ALL));
+    net.up(A, C);
+    add(&mut net, A, C, C_DEVICE);
+    for n in 0..20 {
+        pair(&mut net, A, n, "old");
+    }
+    net.run();
+    net.converged();
+    net.down(A, C);
+    pair(&mut net, A, 40, "of A alone");
+    net.drop_logs(A, false);
+    net.open(joiner(B, B_DEVICE, Rules::ALL));
+    net.up(A, B);
+    add(&mut net, A, B, B_DEVICE);
+    until_records(&mut net, 20);
+    assert!(net.at(B).engine.install.is_in_place());
+    net.down(A, B);
+    add(&mut net, C, B, B_DEVICE);
+    net.asks.get_mut(&B).unwrap().introducer = Some(C);
+    net.reopen(B);
+    net.up(B, C);
+    net.run();
+    assert!(net.at(B).engine.report().installing.is_none(), "it waits for nobody");
+    assert!(net.at(B).engine.marks.has(Mark::InstallBeganAnew));
+    assert_eq!(net.shown(B), net.shown(C));
+    net.up(A, B);
+    net.up(A, C);
+    net.run();
+    net.converged();
+}
+
+/// Delivers frames until B has taken so many records.
+fn until_records(net: &mut Net, records: u64) {
+    for _ in 0..1_000 {
+        if net.at(B).engine.report().installing.is_some_and(|status| status.records >= records) {
+            return;
+        }
+        if !net.deliver() {
+            net.pass(100);
+        }
+    }
+    panic!("it begins");
+}
+
+/// A stage is given up once the log has brought what it was begun for, even if nobody can bring its tail.
+#[test]
+fn a_stage_that_the_log_has_overtaken_is_given_up() {
+    let mut net = of_three(Rules::ALL, true, false);
+    net.down(A, C);
+    net.up(A, B);
+    until_records(&mut net, 1);
+    pair(&mut net, A, 61, "of A alone");
+    until_records(&mut net, 20);
+    net.down(A, B);
+    let rests = net.at(B).engine.install.row().map(|row| row.need.clone()).unwrap();
+    assert!(rests[&A] > net.at(C).engine.ledger.head(A).seq, "C lacks what its last page rests on");
+    net.up(B, C);
+    net.run();
+    assert!(net.at(B).engine.report().installing.is_none(), "it waits for nobody");
+    assert_eq!(net.shown(B), net.shown(C));
+    assert!(!net.at(B).engine.marks.has(Mark::Installed));
+    net.up(A, B);
+    net.up(A, C);
+    net.run();
+    net.converged();
 }
 
 /// A record that the sender never had is no deleted one.
@@ -974,7 +1148,7 @@ fn a_page_that_cannot_be_changes_nothing() {
                     continue;
                 };
                 change(&mut head, &mut rows);
-                let mut writer = wire::RowsWriter::default();
+                let mut writer = RowsWriter::default();
                 rows.iter().for_each(|row| writer.push(&row.key, &row.value));
                 net.at(B).events();
                 net.at(to).feed(from, writer.finish(GROUP, &head));

@@ -76,7 +76,7 @@ fn y17_a_joiner_says_what_it_waits_for() {
     let mut world = World::asking(Ask { introducer: Some(B), ..networked(Rules::ALL) });
     let mut b = Author::new(B, B_DEVICE);
     let founding = b.commit(&[], vec![member(B, B_DEVICE)]);
-    let pruned = |pull: &Pull| PageHead { pruned: true, ..answer(pull, false) };
+    let pruned = |pull: &Pull| PageHead { reach: Reach::Pruned, ..answer(pull, false) };
     world.settle();
     assert_eq!(told(&mut world), [], "nothing has happened yet");
     let introducer = B;

@@ -144,7 +144,7 @@ fn a_damaged_floor_is_put_right() {
         assert!(world.content() == before && result.damaged.is_empty(), "{at:?}");
         assert_eq!(result.commits, world.own().seq + 5, "{at:?}");
         let (head, page) = world.page(C, &[], 1 << 20);
-        assert_eq!((head.pruned, page.len() as u64), (false, world.own().seq + 5), "{at:?}");
+        assert_eq!((head.reach, page.len() as u64), (Reach::Whole, world.own().seq + 5), "{at:?}");
         assert_eq!(world.audit(), []);
     }
 }

@@ -67,8 +67,8 @@ use uuid::Uuid;
 
 use super::made::{Bag, pull_all};
 use super::wire::{
-    self, Capped, CommitParts, CommitsWriter, Hello, Message, Messages, PageHead, Pull, Show, Shown, Stopped,
-    TooLong, WireClock, WireCommit, WireHead, WirePlace, WireRow,
+    self, Capped, CommitParts, CommitsWriter, Hello, Message, Messages, PageHead, Pull, Reach, Show, Shown,
+    Stopped, TooLong, WireClock, WireCommit, WireHead, WirePlace, WireRow,
 };
 use super::{
     Action, Answer, Ask, Commit, Contents, Current, Decision, EFFECTS_MAX, Effect, Engine, Input, JobId,

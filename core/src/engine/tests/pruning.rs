@@ -182,7 +182,7 @@ fn a_member_never_heard_of_holds_the_log() {
         assert_eq!(world.floor_of(REPLICA) == 0, held);
         // What it needs is served, or was pruned.
         let (head, _) = world.page(C, &[], 1 << 20);
-        assert_eq!(head.pruned, !held);
+        assert_eq!(head.reach == Reach::Pruned, !held);
         if held {
             world.has_all(C);
             world.rests();
@@ -204,7 +204,7 @@ fn the_last_member_holds_the_floor() {
     assert_eq!(world.audit(), []);
     // The members go on from there.
     let (head, commits) = world.page(C, &[half], 1 << 20);
-    assert_eq!((head.pruned, commits.len(), commits[0].seq), (false, 103, 101));
+    assert_eq!((head.reach, commits.len(), commits[0].seq), (Reach::Whole, 103, 101));
     world.feed(C, hello(1, &[]));
     world.rests();
     assert_eq!(world.floor_of(REPLICA), 100, "what was acknowledged stays so");

@@ -148,10 +148,21 @@ pub(crate) struct PageHead {
     pub(crate) id: u32,
     /// Whether there were more commits than fit.
     pub(crate) more: bool,
-    /// Whether a log here begins behind what the puller has, so that the rest needs a snapshot.
-    pub(crate) pruned: bool,
+    pub(crate) reach: Reach,
     /// A commit that is longer than the puller takes, so that nothing of its stream comes.
     pub(crate) too_long: Option<TooLong>,
+}
+
+/// Whether the log of a page's sender is the way to what the puller lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Reach {
+    /// It has all of it, as far as the sender has.
+    #[default]
+    Whole,
+    /// The log of a stream begins behind what the puller has: the rest needs a snapshot.
+    Pruned,
+    /// The log is much longer than all records: a snapshot takes less.
+    Longer,
 }
 
 /// A commit that does not fit into the frames of its puller.

@@ -22,9 +22,9 @@ pub(crate) use frame::HEADER_LEN;
 pub(crate) use frame::sealed;
 pub(crate) use frame::{Messages, WireError};
 pub(crate) use message::{
-    Capped, Coming, FEATURES, Heads, Hello, Message, PageHead, Pull, PullOn, Relayed, STREAMS_MAX, Show,
-    Shown, TooLong, WireClock, WireHead, WirePlace, WireRow, Words, ack, coming, damaged_places, greeting,
-    hello, other_group, pull, pull_on, regressed, relayed, show, shown, stopped, stranger,
+    Capped, Coming, FEATURES, Heads, Hello, Message, PageHead, Pull, PullOn, Reach, Relayed, STREAMS_MAX,
+    Show, Shown, TooLong, WireClock, WireHead, WirePlace, WireRow, Words, ack, coming, damaged_places,
+    greeting, hello, other_group, pull, pull_on, regressed, relayed, show, shown, stopped, stranger,
 };
 #[cfg(feature = "internals-for-tests")]
 pub(crate) use message::{count_messages, split};

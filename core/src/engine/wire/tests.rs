@@ -45,7 +45,7 @@ fn commits() -> (Author, Bytes, Bytes, PageHead) {
     let mut live = CommitsWriter::live(GROUP, B);
     live.push(&first.parts(&first.joined()));
     let too_long = Some(TooLong { stream: replica(2), seq: 6, bytes: 300 });
-    let head = PageHead { id: 9, more: true, pruned: false, too_long };
+    let head = PageHead { id: 9, more: true, reach: Reach::Whole, too_long };
     let mut page = CommitsWriter::page(GROUP, C, &head, 10);
     for made in [&of_c, &first, &second] {
         page.push(&made.parts(&made.joined()));
@@ -305,7 +305,8 @@ fn y13_messages_are_those_of_the_vectors() {
     ];
     let examples = examples();
     assert_eq!(examples.len(), NAMES.len());
-    let (mut b, head) = (Author::new(B), PageHead { id: 1, more: false, pruned: false, too_long: None });
+    let (mut b, head) =
+        (Author::new(B), PageHead { id: 1, more: false, reach: Reach::Whole, too_long: None });
     let alike: Vec<_> = (0..30).map(|n| b.note(n, &"all work and no play ".repeat(3))).collect();
     let mut compressed = CommitsWriter::page(GROUP, C, &head, 0);
     alike.iter().for_each(|made| compressed.push(&made.parts(&made.joined())));
@@ -347,7 +348,7 @@ fn fields_of_messages() -> Vec<(&'static str, String)> {
     let live = "1 one run; 1 flags: the sender's own stream; 1 first commit: 1; 8 beginning of the digest before the run; 8 beginning of the digest after it; 1 a commit of run 0";
     let cause_of_c = "1 up to commit 1; 8 beginning of its digest: zeros";
     let page = [
-        "1 number of the pull: 9; 1 more: yes; 1 pruned: no; 1 a commit is too long",
+        "1 number of the pull: 9; 1 more: yes; 1 its log is whole; 1 a commit is too long",
         "17 its length and stream; 1 its number: 6; 2 its bytes: 300; 1 not compressed; 1 two runs",
         "1 flags: the sender's own stream, the device is named; 16 device; 1 first commit: 1",
         run,
@@ -442,7 +443,7 @@ fn fields_of_messages() -> Vec<(&'static str, String)> {
         (
             "page_compressed",
             of(
-                "1 number of the pull: 1; 1 more: no; 1 pruned: no; 1 none is too long; 2 length without compression: 2,301; 255 LZ4 block of runs and commits",
+                "1 number of the pull: 1; 1 more: no; 1 its log is whole; 1 none is too long; 2 length without compression: 2,301; 255 LZ4 block of runs and commits",
             ),
         ),
         (
@@ -463,7 +464,7 @@ fn pages_are_compressed_where_that_makes_them_shorter() {
     let text =
         |n: u8| format!("{{\"title\":\"note {n}\",\"done\":false,\"tags\":[\"home\",\"later\"]}}").repeat(3);
     let made: Vec<_> = (0..100).map(|n| b.note(n, &text(n))).collect();
-    let head = PageHead { id: 1, more: false, pruned: false, too_long: None };
+    let head = PageHead { id: 1, more: false, reach: Reach::Whole, too_long: None };
     let (mut page, mut live) = (CommitsWriter::page(GROUP, C, &head, 0), CommitsWriter::live(GROUP, C));
     for made in &made {
         page.push(&made.parts(&made.joined()));
@@ -595,8 +596,12 @@ fn a_table_is_written_in_one_way() {
     let start = chain_start(GROUP_OF_MADE, B);
     let mut b = Author::new(B);
     let (one, two) = (b.note(1, "one"), b.note(1, "two"));
-    let mut whole =
-        CommitsWriter::page(GROUP, C, &PageHead { id: 1, more: false, pruned: false, too_long: None }, 0);
+    let mut whole = CommitsWriter::page(
+        GROUP,
+        C,
+        &PageHead { id: 1, more: false, reach: Reach::Whole, too_long: None },
+        0,
+    );
     [&one, &two].into_iter().for_each(|made| whole.push(&made.parts(&made.joined())));
     let body = |runs: &[&[u8]], commits: &[&[u8]]| {
         [&[1, 0, 0, 0, 0, u8::try_from(runs.len()).unwrap()][..], &runs.concat(), &commits.concat()].concat()
@@ -764,7 +769,7 @@ proptest! {
     #[test]
     fn any_commits_come_back(commits in any_commits(), full: bool, by_b: bool) {
         let mut authors = [Author::new(B), Author::new(C)];
-        let head = PageHead { id: 1, more: false, pruned: false, too_long: None };
+        let head = PageHead { id: 1, more: false, reach: Reach::Whole, too_long: None };
         let sender = if by_b { B } else { ME };
         let mut writer = if full { CommitsWriter::page(GROUP, sender, &head, 0) } else { CommitsWriter::live(GROUP, sender) };
         let mut made = Vec::new();
@@ -826,7 +831,7 @@ fn many_names_cost_no_more_than_their_bytes() {
 fn pages_of_one_frame_become_no_more_than_a_frame_may_have() {
     let mut b = Author::new(B);
     let made = b.note(1, &"x".repeat(FRAME_MAX / 3));
-    let head = PageHead { id: 9, more: true, pruned: false, too_long: None };
+    let head = PageHead { id: 9, more: true, reach: Reach::Whole, too_long: None };
     let mut page = CommitsWriter::page(GROUP, C, &head, 10);
     page.push(&made.parts(&made.joined()));
     let page = page.finish();
