@@ -74,7 +74,7 @@ impl Acks {
     /// the number of peers that are up.
     pub(super) fn later(&mut self, streams: impl IntoIterator<Item = ReplicaId>, up: usize, now: Mono) {
         self.moved.extend(streams);
-        if self.moment == Moment::Never {
+        if self.moment == Moment::Never && !self.moved.is_empty() {
             let wait_ms = ACK_AFTER_MS.max(times(ACK_AFTER_MS_A_PEER, up));
             self.moment = Moment::At(after(now, wait_ms));
             self.rides_from = Some(after(now, wait_ms / 2));
@@ -188,6 +188,8 @@ mod tests {
     fn what_moves_within_a_short_time_is_acknowledged_together() {
         let (a, b) = (ReplicaId(Uuid::from_u128(0xa)), ReplicaId(Uuid::from_u128(0xb)));
         let mut acks = Acks::default();
+        acks.later([], 2, Mono(100));
+        acks.check();
         acks.later([a], 2, Mono(100));
         acks.later([b, a], 2, Mono(110));
         assert_eq!(acks.next_timeout(), Some(Mono(120)), "from the first on");

@@ -27,7 +27,8 @@ impl Engine {
             }
             match self.serving.next_pull() {
                 Some((to, Next::Page(ask))) => {
-                    let weighs = (self.refuses_snapshots().is_none(), self.serving.weight);
+                    let weighs = self.refuses_snapshots().is_none() && self.serving.weighs_for(to);
+                    let weighs = (weighs, self.serving.weight());
                     let here = (&*self.ledger, &self.damages, &*self.context);
                     let page = Page::new(to, ask, self.hidden(), weighs, here);
                     self.go_on_with_page(Box::new(page));
@@ -64,9 +65,9 @@ impl Engine {
             return self.serving.page_reads(page);
         }
         // A restore may have been proven since the page began.
-        let Finished { to, id, frame, end, forked, damaged, more, weight, relayed } =
+        let Finished { to, id, frame, end, forked, damaged, more, weighed, relayed } =
             page.finish(self.hidden(), &self.context);
-        self.serving.weight = weight.or(self.serving.weight);
+        self.serving.weighed(to, weighed);
         let mut ends = Vec::new();
         for (stream, seq, part) in damaged {
             // A row that was pruned meanwhile is not damaged.

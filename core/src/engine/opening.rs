@@ -245,7 +245,12 @@ fn open_install(
         // Members count from the switch on, also those whose records are still to be folded: the introducer may be gone.
         engine.members.apply(stage.members.ids().filter_map(|id| stage.members.get(id).cloned()).collect());
     }
+    // What lies in its place is not projected. A projection of now needs a snapshot that is staged and folded.
+    let gives_up = puts_in_place(found) && !engine.context.projected.is_empty();
     engine.install = Install::opened(Some(stage));
+    if gives_up {
+        engine.install.give_up();
+    }
     Ok(())
 }
 

@@ -12,7 +12,7 @@ pub(super) mod records;
 pub(super) mod values;
 pub(super) mod weight;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::ids::ReplicaId;
 
@@ -21,7 +21,7 @@ use super::wire::{Pull, PullOn, SnapshotPull};
 use page::Page;
 use pick::Edge;
 use records::RecordsPage;
-use weight::Weight;
+use weight::{Weighed, Weight};
 
 /// The most pages that a peer is asked for at once.
 pub(super) const PULLS_MAX: usize = 8;
@@ -38,7 +38,9 @@ pub(super) struct Serving {
     /// Where the last page of each peer ended, and which pull it answered, if there was more.
     ends: BTreeMap<ReplicaId, (u32, Edge)>,
     /// The weight of all records, as it was counted last.
-    pub(super) weight: Option<Weight>,
+    weight: Option<Weight>,
+    /// The peers for which no log is weighed any more in this session.
+    weighed: BTreeSet<ReplicaId>,
 }
 
 /// A pull that waits.
@@ -83,7 +85,7 @@ impl Serving {
     /// never be answered if the peer asks again sooner than its turn comes.
     pub(super) fn pulled(&mut self, from: ReplicaId, pull: Pull) {
         let place = self.pulls.iter().position(|(peer, _)| *peer == from);
-        self.forget(from);
+        self.drop_pulls(from);
         let place = place.unwrap_or(self.pulls.len());
         self.pulls.insert(place, (from, Pulled::From(pull)));
     }
@@ -105,6 +107,11 @@ impl Serving {
         }
     }
 
+    /// The weight of all records, if it is known.
+    pub(super) fn weight(&self) -> Option<Weight> {
+        self.weight
+    }
+
     /// Keeps where a page has ended, so that another pull can go on from there.
     pub(super) fn ended(&mut self, peer: ReplicaId, id: u32, end: Option<Edge>) {
         match end {
@@ -113,8 +120,26 @@ impl Serving {
         }
     }
 
-    /// Drops the pulls of a peer.
+    /// Forgets a peer that went down.
     pub(super) fn forget(&mut self, peer: ReplicaId) {
+        self.drop_pulls(peer);
+        self.weighed.remove(&peer);
+    }
+
+    /// Whether a log may be weighed for a peer: counting it for each of many pages would take longer than to send it.
+    pub(super) fn weighs_for(&self, peer: ReplicaId) -> bool {
+        !self.weighed.contains(&peer)
+    }
+
+    /// Takes note that a log was weighed for a peer.
+    pub(super) fn weighed(&mut self, peer: ReplicaId, weighed: Weighed) {
+        self.weight = weighed.records.or(self.weight);
+        if weighed.log {
+            self.weighed.insert(peer);
+        }
+    }
+
+    fn drop_pulls(&mut self, peer: ReplicaId) {
         self.ends.remove(&peer);
         self.pulls.retain(|(other, _)| *other != peer);
     }

@@ -20,7 +20,7 @@ use super::super::wire::{CommitParts, CommitsWriter, PageHead, Reach};
 use super::Ask;
 use super::pick::{Edge, Picked, Picker};
 use super::values::{Care, Chosen, Located, Values};
-use super::weight::{Scales, Weight};
+use super::weight::{Scales, Weighed, Weight};
 
 /// A page that is being put together.
 #[derive(Debug)]
@@ -63,8 +63,7 @@ pub(in crate::engine) struct Finished {
     /// is damaged.
     pub(in crate::engine) damaged: Vec<(ReplicaId, u64, DamagedPart)>,
     pub(in crate::engine) more: bool,
-    /// The weight of all records, if it is known.
-    pub(in crate::engine) weight: Option<Weight>,
+    pub(in crate::engine) weighed: Weighed,
     /// Whether the page has a commit of another replica than this one.
     pub(in crate::engine) relayed: bool,
 }
@@ -100,7 +99,7 @@ impl Page {
             self.end = Some(picker.end());
             let mut picked = picker.finish();
             if let Some(scales) = self.scales.as_mut().filter(|_| picked.more) {
-                scales.put(picked.missing, picked.commits.len(), picked.as_records);
+                scales.put(&picked.missing, picked.commits.len(), picked.bytes);
             }
             let values = Values::new(std::mem::take(&mut picked.commits), self.own_kept, self.care);
             self.stage = Stage::Finding(values, picked);
@@ -117,9 +116,9 @@ impl Page {
     /// Takes the answer to the read.
     pub(in crate::engine) fn take(&mut self, answer: Answer) {
         match (&mut self.stage, answer) {
-            (Stage::Finding(..), Answer::Count(_, bytes)) => {
+            (Stage::Finding(..), Answer::Count(rows, bytes)) => {
                 if let Some(scales) = &mut self.scales {
-                    scales.take(bytes);
+                    scales.take(rows, bytes);
                 }
             }
             (Stage::Picking(picker), Answer::Page(page)) => picker.take(page),
@@ -145,8 +144,8 @@ impl Page {
         };
         let Picked { bytes, more, pruned, too_long, forked, damaged, .. } = picked;
         let more = more && !failed;
-        let (longer, weight) = scales.as_ref().map(Scales::finish).unwrap_or_default();
-        let reach = match (pruned, longer && more) {
+        let weighed = scales.as_ref().map(Scales::finish).unwrap_or_default();
+        let reach = match (pruned, weighed.longer && more) {
             (true, _) => Reach::Pruned,
             (false, true) => Reach::Longer,
             (false, false) => Reach::Whole,
@@ -171,6 +170,6 @@ impl Page {
             let previous = &previous;
             page.push(&CommitParts { stream: row.stream, seq: row.seq, previous, entry, values: &values });
         }
-        Finished { to, id, frame: page.finish(), end, forked, damaged, more, weight, relayed }
+        Finished { to, id, frame: page.finish(), end, forked, damaged, more, weighed, relayed }
     }
 }

@@ -28,9 +28,6 @@ const ROWS_MIN: usize = 16;
 /// The most rows of one scan.
 const ROWS_MAX: usize = 1024;
 
-/// The bytes that the row of a record has beside its key and its value, more or less.
-const RECORD_BYTES: usize = 40;
-
 /// Where a page begins or ends.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Edge {
@@ -98,10 +95,8 @@ pub(super) struct Picked {
     pub(super) more: bool,
     /// Whether a log here begins behind what the puller has.
     pub(super) pruned: bool,
-    /// How many commits the puller lacks of the logs here.
-    pub(super) missing: u64,
-    /// The bytes that the records of the picked commits would have.
-    pub(super) as_records: u64,
+    /// The part of each log here that the puller lacks: its stream, its first and its last commit.
+    pub(super) missing: Vec<(ReplicaId, u64, u64)>,
     pub(super) too_long: Option<TooLong>,
     /// The streams of which the puller has another history, each with its place.
     pub(super) forked: Vec<(ReplicaId, u64)>,
@@ -143,15 +138,6 @@ impl LogRow {
         let values = values.map(|value| value.len()).fold(0, usize::saturating_add);
         let entry = self.row.len().saturating_sub(size_of::<Digest>());
         wire::commit_bytes(entry, values)
-    }
-
-    /// The bytes of the records that the commit puts, as they stand in a store.
-    fn as_records(&self) -> u64 {
-        let bytes = self.entry.changes.iter().map(|change| {
-            let value = change.value.as_ref().map_or(0, |value| value.len());
-            RECORD_BYTES + change.record.as_bytes().len() + value
-        });
-        bytes.fold(0, usize::saturating_add).try_into().unwrap_or(u64::MAX)
     }
 }
 
@@ -244,7 +230,7 @@ impl Picker {
                 picker.picked.pruned = true;
                 continue;
             }
-            picker.picked.missing += head.seq - seq;
+            picker.picked.missing.push((*stream, seq + 1, head.seq));
             let damaged = damages.first_behind(*stream, seq);
             picker.picked.damaged.extend(damaged.map(|damaged| (*stream, damaged)));
             picker.streams.push(Cursor {
@@ -314,7 +300,6 @@ impl Picker {
                 self.picked.forked.push((cursor.stream, row.seq - 1));
             }
             self.picked.bytes += bytes;
-            self.picked.as_records = self.picked.as_records.saturating_add(row.as_records());
             self.end.has.insert(cursor.stream, row.seq);
             self.picked.commits.push(row);
         }

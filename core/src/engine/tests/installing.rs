@@ -945,6 +945,28 @@ fn a_joiner_whose_source_is_gone_takes_the_log_of_another_peer() {
     net.converged();
 }
 
+/// Records that lie in their places are not projected, so an app that projects from now on gives them up.
+#[test]
+fn an_app_that_projects_gives_up_the_records_that_were_put_in_their_places() {
+    let mut net = Net::new();
+    pruned_founder(&mut net, Rules::ALL);
+    net.open(joiner(B, B_DEVICE, Rules::ALL));
+    net.up(A, B);
+    add(&mut net, A, B, B_DEVICE);
+    until_records(&mut net, 10);
+    let at = net.at(B).now.mono.0;
+    let ask = Ask { projected: vec![RecordKey::range_of_model::<Bag>()], ..net.asks[&B].ask() };
+    let world = net.at(B);
+    assert!(world.engine.install.is_in_place());
+    world.reopen_at(ask, now(at));
+    let batch = world.up_to_write().expect("its first write");
+    let all = |op: &WriteOp| matches!(op, WriteOp::DeleteRange { range } if *range == keys::records());
+    assert!(batch.ops().iter().any(all), "{batch:?}");
+    world.written(batch);
+    let row = world.engine.install.row().expect("it is being cleared");
+    assert_eq!((row.phase, row.in_place), (Phase::Clear, false));
+}
+
 /// Delivers frames until B has taken so many records.
 fn until_records(net: &mut Net, records: u64) {
     for _ in 0..1_000 {
