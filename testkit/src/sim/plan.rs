@@ -4,6 +4,7 @@ mod apps;
 mod crowd;
 mod rates;
 mod sizes;
+mod snapshots;
 mod swarm;
 
 use serde::{Deserialize, Serialize};

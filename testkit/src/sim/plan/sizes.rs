@@ -18,6 +18,8 @@ pub enum Sizes {
     FewMembers,
     /// They contradict each other. The life after that has the usual ones.
     Wrong,
+    /// The log is cut short after a few entries, whoever lacks them.
+    ShortLog,
 }
 
 impl Sizes {
@@ -39,6 +41,7 @@ impl Sizes {
             },
             Self::SmallValues => Limits { value_bytes_max: 30 << 10, ..usual },
             Self::FewMembers => Limits { members_max: 2, ..usual },
+            Self::ShortLog => Limits { retain_entries_max: 6, ..usual },
             Self::Wrong => Limits { value_bytes_max: usual.commit_bytes_max + 1, ..usual },
         }
     }

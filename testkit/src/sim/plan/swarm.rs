@@ -1,7 +1,7 @@
 //! Draws a plan: first the kinds of faults that it has at all and how often each comes, then its steps.
 
 use super::crowd::CROWD_EVERY;
-use super::{Action, Edit, FAR_MS, Plan, REPLICAS_MAX, Rate, Sizes, Step, apps};
+use super::{Action, Edit, FAR_MS, Plan, REPLICAS_MAX, Rate, Sizes, Step, apps, snapshots};
 use crate::sim::store::StoreFault;
 use crate::sim::time::Wall;
 
@@ -39,6 +39,7 @@ impl Plan {
             steps.splice(at..at, fork(&mut rng, replicas));
         }
         apps::add_steps(seed, replicas, ids, &mut steps);
+        snapshots::add_steps(seed, replicas, ids, &mut steps);
         let older_apps = if rng.u8(0..4) == 0 { rng.u8(..) } else { 0 };
         let tight = match rng.u8(0..6) {
             0 | 1 => u8::MAX,

@@ -45,7 +45,7 @@ impl World {
             let raises = match self.processes[at].sizes {
                 Sizes::Small | Sizes::SmallValues => self.limits_differ && self.plan.seed & 2 == 0,
                 Sizes::FewMembers => true,
-                Sizes::Usual | Sizes::Wrong => false,
+                Sizes::Usual | Sizes::Wrong | Sizes::ShortLog => false,
             };
             if raises {
                 self.processes[at].sizes = Sizes::Usual;
