@@ -493,8 +493,6 @@ impl Engine {
 
     /// The switch: from now on the snapshot counts.
     fn begin_switch(&mut self) {
-        // Received commits rest on tips that the switch passes: they are asked for again, if they are missing then.
-        self.let_go(0);
         let Some(stage) = self.install.stage() else { return };
         let (row, me) = (&stage.row, self.context.me());
         let mut batch = WriteBatch::new();
@@ -539,6 +537,9 @@ impl Engine {
     /// Takes note that the switch is durable.
     fn switched(&mut self, moved: Vec<(ReplicaId, Head)>, next: Option<InstallRow>) {
         self.marks.note(Mark::Installed);
+        // Received commits go on from heads that the switch passes, also those that came during its write: they are asked for
+        // again, if they are missing now.
+        self.let_go(0);
         let Some(stage) = self.install.stage() else { return };
         let members: Vec<_> = stage.members.ids().filter_map(|id| stage.members.get(id).cloned()).collect();
         let row = stage.row.clone();

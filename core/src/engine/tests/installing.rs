@@ -514,6 +514,47 @@ fn until_the_switch(net: &mut Net) {
     panic!("it switches");
 }
 
+/// Commits that arrive while the switch is being written go on from heads that it passes: they are let go.
+#[test]
+fn commits_that_arrive_while_the_switch_is_written_are_let_go() {
+    let mut net = of_three(Rules::ALL, true, false);
+    net.down(A, C);
+    net.up(A, B);
+    let mut switch = None;
+    while switch.is_none() {
+        net.collect();
+        let Some((from, to, frame)) = net.frames.pop_front() else {
+            net.pass(500);
+            continue;
+        };
+        let world = net.at(to);
+        world.handle(Input::Frame(from, frame));
+        while let Some(batch) = world.up_to_write() {
+            let heads = |op: &WriteOp| matches!(op, WriteOp::Put { key, .. } if *key == keys::head(A));
+            if to == B && batch.ops().iter().any(heads) {
+                switch = Some(batch);
+                break;
+            }
+            world.written(batch);
+        }
+    }
+    net.up(B, C);
+    for _ in 0..50 {
+        if !net.deliver() {
+            net.pass(100);
+        }
+    }
+    let world = net.at(B);
+    assert!(!world.engine.inbox.is_empty(), "C has the log that A has not");
+    world.written(switch.expect("it switches"));
+    assert!(world.engine.inbox.is_empty());
+    world.settle();
+    assert!(world.engine.marks.has(Mark::Installed));
+    net.up(A, C);
+    net.run();
+    net.converged();
+}
+
 /// Goal: a commit between the switch and the end of the fold is decided on what a reader sees. Method: B deletes what is only
 /// staged, and writes over what the staged record beats here.
 #[test]
