@@ -108,7 +108,9 @@ impl Engine {
     /// Why no snapshot is served now; `None` if one is.
     fn refuses_snapshots(&self) -> Option<SnapshotRefusal> {
         let whole = self.hidden().is_none() && self.damages.heads().next().is_none();
-        (!whole || self.install.is_folding()).then_some(SnapshotRefusal::NotNow)
+        // What lies beside records must not be merged into them between two rows of a page.
+        let folds = self.install.is_folding() || self.upkeep.folded().is_some();
+        (!whole || folds).then_some(SnapshotRefusal::NotNow)
     }
 
     /// Goes on with a page of a snapshot: asks for its next read, or waits for the write that is under way.
@@ -123,7 +125,10 @@ impl Engine {
         self.serving.records_read(page, Some(self.writes.begun()));
     }
 
-    fn send_records(&mut self, page: RecordsPage) {
+    fn send_records(&mut self, mut page: RecordsPage) {
+        if self.refuses_snapshots().is_some() {
+            page.fail();
+        }
         self.marks.note(Mark::ServedRecords);
         let (to, id, frame) = page.finish(&self.ledger, &self.context);
         if frame.len() > COMING_BYTES {

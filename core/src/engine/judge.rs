@@ -10,7 +10,7 @@ use crate::hlc::Hlc;
 use crate::ids::ReplicaId;
 use crate::member::Member;
 use crate::model;
-use crate::storage::{Entry, Key, WriteBatch};
+use crate::storage::{Entry, Key, KeyRange, WriteBatch};
 use crate::stored::keys::{self, RecordKey, StoredKey};
 use crate::stored::record;
 use crate::syncable::{MODEL_BYTES_MAX, Syncable};
@@ -45,6 +45,14 @@ pub(super) struct Judged {
     pub(super) last: Option<Key>,
     pub(super) rows: u64,
     pub(super) bytes: u64,
+}
+
+/// A row of a page.
+enum Row {
+    /// A record; if values lie beside it, the keys that these may have, and if it is of a member, that.
+    Record { besides: Option<KeyRange>, member: Option<Member> },
+    /// A value that lies beside a record.
+    Beside,
 }
 
 impl<'a> Judge<'a> {
@@ -90,22 +98,35 @@ impl<'a> Judge<'a> {
         in_place: bool,
     ) -> Result<Judged, String> {
         let mut judged = Judged { last: after.map(<[u8]>::to_vec), ..Judged::default() };
+        // Behind each record come the values that lie beside it.
+        let (mut besides, mut beside) = (None, None);
         for Entry { key, value } in entries {
-            if judged.last.as_deref().is_some_and(|last| place(last) >= place(&key)) {
-                return Err("the keys of its snapshot do not rise".into());
-            }
-            judged.members.extend(self.row(&key, &value)?);
+            let row = self.row(&key, &value)?;
             judged.rows += 1;
             judged.bytes += (key.len() + value.len()) as u64;
-            let at = if in_place { key.clone() } else { keys::staged(&key) };
-            judged.batch.put(at, value);
-            judged.last = Some(key);
+            let last = match &row {
+                Row::Beside => &mut beside,
+                Row::Record { .. } => &mut judged.last,
+            };
+            if last.as_ref().is_some_and(|last| *last >= key) {
+                return Err("the keys of its snapshot do not rise".into());
+            }
+            *last = Some(key.clone());
+            match row {
+                Row::Record { besides: of_record, member } => {
+                    (besides, beside) = (of_record, None);
+                    judged.members.extend(member);
+                }
+                Row::Beside if besides.as_ref().is_some_and(|range: &KeyRange| range.contains(&key)) => {}
+                Row::Beside => return Err("a value of its snapshot lies beside no record".into()),
+            }
+            judged.batch.put(if in_place { key } else { keys::staged(&key) }, value);
         }
         Ok(judged)
     }
 
-    /// Judges a row; returns the member whose record it is.
-    fn row(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Member>, String> {
+    /// Judges a row.
+    fn row(&mut self, key: &[u8], value: &[u8]) -> Result<Row, String> {
         let (record, beside) = match StoredKey::parse(key) {
             Some(StoredKey::Record(record)) => (record, None),
             Some(StoredKey::Beside(record, replica, seq)) => (record, Some((replica, seq))),
@@ -127,19 +148,18 @@ impl<'a> Judge<'a> {
         }
         self.sees(header.stamp);
         header.merge.into_iter().for_each(|merge| self.sees(merge.epoch));
-        if record.model() != Member::SYNC_MODEL || beside.is_some() || header.tombstone {
-            return Ok(None);
+        if beside.is_some() {
+            return Ok(Row::Beside);
+        }
+        let besides = header.merge.is_some_and(|merge| merge.beside).then(|| keys::besides_of(&record));
+        if record.model() != Member::SYNC_MODEL || header.tombstone {
+            return Ok(Row::Record { besides, member: None });
         }
         let member: Member = model::decode_bytes(bare)
             .map_err(|_| "a member record of its snapshot cannot be read".to_owned())?;
         if RecordKey::new::<Member>(&member.replica) != record {
             return Err("a member record of its snapshot is under another replica's key".into());
         }
-        Ok(Some(member))
+        Ok(Row::Record { besides, member: Some(member) })
     }
-}
-
-/// The place of a row in a snapshot: values that lie beside records come behind all records.
-fn place(key: &[u8]) -> (bool, &[u8]) {
-    (keys::besides().contains(key), key)
 }

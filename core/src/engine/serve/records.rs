@@ -4,8 +4,12 @@
 //! it, once a write that was under way meanwhile has ended too, say what may be in it: a commit of which only a part was
 //! read is among them, so the puller knows that it needs the rest of it.
 //!
-//! Owns: the rows of the page, and the heads of before. Holds always: the heads of after cover whatever a row shows; a row
-//! that cannot be read ends the snapshot, since a puller would take a missing row for a deleted one.
+//! The values that lie beside a record come with it, in the same page. An app that can merge them takes them into the record,
+//! and that is no commit: a record from before it, and the values beside it from after it, would lack what was merged.
+//!
+//! Owns: the rows of the page, and the heads of before. Holds always: the heads of after cover whatever a row shows; a page
+//! has a record and all that lies beside it, or neither; a row that cannot be read ends the snapshot, since a puller would
+//! take a missing row for a deleted one.
 
 use std::collections::VecDeque;
 
@@ -33,8 +37,15 @@ pub(in crate::engine) struct RecordsPage {
     pull: SnapshotPull,
     /// The heads of before, if the snapshot begins with this page.
     before: Vec<WireStamped>,
-    /// The ranges that were not read yet, the first of them perhaps in part.
-    rest: VecDeque<KeyRange>,
+    /// The records that were not read yet; `None` once there are none.
+    rest: Option<KeyRange>,
+    /// The records that were read, and are not in the page yet.
+    read: VecDeque<Entry>,
+    /// The next record and what lies beside it, as far as that was read, and its bytes.
+    group: Vec<Entry>,
+    group_bytes: usize,
+    /// What lies beside the next record and was not read yet.
+    besides: Option<KeyRange>,
     /// The ranges that are still to be counted, and what was counted.
     counting: VecDeque<KeyRange>,
     counted: Option<(u64, u64)>,
@@ -60,16 +71,15 @@ impl RecordsPage {
     ) -> Self {
         let begins = pull.after.is_empty();
         let all = [keys::records(), keys::besides()];
-        let behind = |range: KeyRange| if begins { range } else { range.after(&pull.after) };
-        // Values beside records come behind all records, though their keys come before these.
-        let rest = match pull.after.first() {
-            Some(first) if keys::besides().contains(&[*first]) => VecDeque::from([behind(keys::besides())]),
-            _ => VecDeque::from([behind(keys::records()), keys::besides()]),
-        };
+        let rest = if begins { keys::records() } else { keys::records().after(&pull.after) };
         Self {
             to,
             before: if begins { stamped(ledger) } else { Vec::new() },
-            rest,
+            rest: Some(rest),
+            read: VecDeque::new(),
+            group: Vec::new(),
+            group_bytes: 0,
+            besides: None,
             counting: if begins { all.into() } else { VecDeque::new() },
             counted: begins.then_some((0, 0)),
             entries: Vec::new(),
@@ -94,7 +104,7 @@ impl RecordsPage {
         if let Some(range) = self.counting.front() {
             return Some(Query::Count(range.clone()));
         }
-        let range = self.rest.front()?;
+        let range = self.besides.as_ref().or(self.rest.as_ref())?;
         Some(Query::Scan(range.clone(), ScanLimit { entries: ROWS_MAX, bytes: self.left().max(1) }))
     }
 
@@ -113,32 +123,55 @@ impl RecordsPage {
             }
             Answer::Values(_) => return debug_assert!(false, "no keys were read"),
         };
-        for Entry { key, value } in page.entries {
-            let bytes = RowsWriter::bytes_of(key.len(), value.len());
-            let is_first = self.entries.is_empty();
-            if bytes > room {
-                self.refusal = Some(SnapshotRefusal::TooLong);
-                return;
-            }
-            if !is_first && (bytes > self.left() || self.bytes + bytes > room) {
-                self.full = true;
-                return;
-            }
-            let known = matches!(StoredKey::parse(&key), Some(StoredKey::Record(_) | StoredKey::Beside(..)));
-            if !known || record::parse(&value).is_err() {
-                self.refusal = Some(SnapshotRefusal::Damaged);
-                return;
-            }
-            if let Some(range) = self.rest.front_mut() {
-                *range = std::mem::replace(range, KeyRange::all()).after(&key);
-            }
-            self.bytes += bytes;
-            self.entries.push(Entry { key, value });
+        let last = page.entries.last().map(|entry| entry.key.clone());
+        let behind = |range: KeyRange| match last {
+            Some(last) => range.after(&last),
+            None => range,
+        };
+        if let Some(range) = self.besides.take() {
+            self.besides = page.more.then(|| behind(range));
+            page.entries.into_iter().for_each(|entry| self.add(entry, room));
+        } else if let Some(range) = self.rest.take() {
+            self.rest = page.more.then(|| behind(range));
+            self.read = page.entries.into();
         }
-        if !page.more {
-            self.rest.pop_front();
+        self.fill(room);
+    }
+
+    /// Puts the records that were read into the page, up to the first one whose values beside it are to be read.
+    fn fill(&mut self, room: usize) {
+        while self.besides.is_none() && self.refusal.is_none() && !self.full {
+            if !self.group.is_empty() {
+                if !self.entries.is_empty()
+                    && (self.group_bytes > self.left() || self.bytes + self.group_bytes > room)
+                {
+                    self.full = true;
+                    return;
+                }
+                self.bytes += std::mem::take(&mut self.group_bytes);
+                self.entries.append(&mut self.group);
+            }
+            let Some(entry) = self.read.pop_front() else { break };
+            self.add(entry, room);
         }
         self.full |= self.left() == 0;
+    }
+
+    /// Adds a row to the next group.
+    fn add(&mut self, Entry { key, value }: Entry, room: usize) {
+        let beside = match (StoredKey::parse(&key), record::parse(&value)) {
+            (Some(StoredKey::Record(record)), Ok((header, _))) => {
+                header.merge.is_some_and(|merge| merge.beside).then(|| keys::besides_of(&record))
+            }
+            (Some(StoredKey::Beside(..)), Ok(_)) => self.besides.take(),
+            _ => return self.refusal = Some(SnapshotRefusal::Damaged),
+        };
+        self.besides = beside;
+        self.group_bytes += RowsWriter::bytes_of(key.len(), value.len());
+        if self.group_bytes > room {
+            self.refusal = Some(SnapshotRefusal::TooLong);
+        }
+        self.group.push(Entry { key, value });
     }
 
     /// Takes note that the store could not be read.
@@ -157,7 +190,7 @@ impl RecordsPage {
 
     /// The page as it is sent, with the heads of now: no write is under way that began before the rows were read.
     pub(in crate::engine) fn finish(self, ledger: &Ledger, context: &Context) -> (ReplicaId, u32, Bytes) {
-        let Self { to, pull, before, rest, counted, entries, refusal, .. } = self;
+        let Self { to, pull, before, rest, read, group, counted, entries, refusal, .. } = self;
         let mut rows = RowsWriter::default();
         if refusal.is_none() {
             entries.iter().for_each(|entry| rows.push(&entry.key, &entry.value));
@@ -170,7 +203,7 @@ impl RecordsPage {
             heads: Capped(stamped(ledger)),
             forgotten: Capped(forgotten.map(|(model, stamp)| WireForgotten::of(model, *stamp)).collect()),
             of: counted,
-            more: !rest.is_empty(),
+            more: rest.is_some() || !read.is_empty() || !group.is_empty(),
         };
         (to, pull.id, rows.finish(context.group(), &head))
     }

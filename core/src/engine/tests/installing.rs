@@ -681,26 +681,29 @@ fn a_page_is_asked_for_while_another_one_is_written() {
     }
 }
 
-/// Values that lie beside a record come with it, to a stage and to an empty store, and are merged by an app that can.
+/// Values that lie beside a record come with it, to a stage and to an empty store, and are merged by an app that can; also
+/// if the app of the sender merges them while the snapshot is sent.
 #[test]
 fn values_beside_records_come_with_a_snapshot() {
-    for joins in [true, false] {
+    let kinds = [true, false].into_iter().flat_map(|joins| [false, true].map(|merges| (joins, merges)));
+    for (joins, merges) in kinds {
         let mut net = if joins { Net::new() } else { away(Rules::ALL) };
         if joins {
             pruned_founder(&mut net, Rules::ALL);
         }
         let record = RecordKey::new::<Bag>(&1);
-        let row = |seq: u64, item: u32, beside: bool| {
-            let value = model::encode(&Bag { id: 1, items: BTreeSet::from([item]) }, usize::MAX).unwrap();
-            let merge = Some(record::Merged { epoch: Hlc::NEVER, mixed: false, beside });
+        let row = |seq: u64, items: &[u32], beside: bool| {
+            let bag = Bag { id: 1, items: items.iter().copied().collect() };
+            let value = model::encode(&bag, usize::MAX).unwrap();
+            let merge = Some(record::Merged { epoch: Hlc::NEVER, mixed: items.len() > 1, beside });
             let stamp = Hlc::new(WallMs::new(900).unwrap(), u16::try_from(seq).unwrap(), A);
             let header = record::Header { tombstone: false, schema: value.schema, stamp, seq, merge };
             record::of(&header, record::value_of(&value.record))
         };
         {
             let mut map = net.at(A).store.0.lock().unwrap();
-            map.insert(record.as_bytes().to_vec(), row(3, 30, true));
-            map.insert(keys::beside(&record, A, 2), row(2, 20, false));
+            map.insert(record.as_bytes().to_vec(), row(3, &[30], true));
+            map.insert(keys::beside(&record, A, 2), row(2, &[20], false));
         }
         if joins {
             net.open(joiner(B, B_DEVICE, Rules::ALL));
@@ -709,8 +712,20 @@ fn values_beside_records_come_with_a_snapshot() {
         } else {
             net.up(A, B);
         }
+        if merges {
+            // The app of A merges them, after their record was sent and before the last page is.
+            until_records(&mut net, 1);
+            net.down(A, B);
+            {
+                let mut map = net.at(A).store.0.lock().unwrap();
+                map.insert(record.as_bytes().to_vec(), row(3, &[20, 30], false));
+                map.remove(&keys::beside(&record, A, 2));
+            }
+            net.reopen(A);
+            net.up(A, B);
+        }
         net.run();
-        assert_eq!(net.at(B).bag(1), Some(vec![20, 30]), "joins: {joins}");
+        assert_eq!(net.at(B).bag(1), Some(vec![20, 30]), "joins: {joins}, merges: {merges}");
     }
 }
 
