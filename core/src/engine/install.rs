@@ -57,8 +57,10 @@ pub(super) struct Install {
     page: Option<Box<NewPage>>,
     /// Whether the stage is to be given up.
     gives_up: bool,
-    /// Until when it waits for a peer that can go on with it.
+    /// Until when it waits for a peer that goes on with it.
     patience: Moment,
+    /// Whether the last peer that was asked did not go on with it.
+    refused: bool,
     /// Whether the next pull is one for the install.
     turn: bool,
     /// The pause after a page was refused, or the store failed.
@@ -240,14 +242,19 @@ impl Install {
 
     /// Takes note that a peer is asked.
     pub(super) fn asks(&mut self, peer: ReplicaId, wanted: Wanted) {
-        (self.source, self.turn, self.patience) = (Some(peer), false, Moment::Never);
+        (self.source, self.turn) = (Some(peer), false);
         if let Wanted::Records(after) = wanted {
             self.asked = Some(after);
         }
     }
 
-    /// Takes note that no peer can go on with the snapshot, though one could begin another; returns whether it has waited
-    /// for long enough.
+    /// Whether the last peer that was asked did not go on with the snapshot.
+    pub(super) fn was_refused(&self) -> bool {
+        self.refused
+    }
+
+    /// Takes note that no peer goes on with the snapshot, though there is another way; returns whether it has waited for
+    /// long enough.
     pub(super) fn waits_for_cover(&mut self, now: Mono) -> bool {
         if self.patience == Moment::Never {
             self.patience = Moment::At(after(now, PATIENCE_MS));
@@ -272,8 +279,14 @@ impl Install {
 
     /// Takes note that a peer could not go on: it is asked again after a pause, or another one is.
     pub(super) fn failed(&mut self, now: Mono, rng: &mut fastrand::Rng) {
-        (self.asked, self.source) = (None, None);
+        (self.asked, self.refused) = (None, true);
         self.backoff.again(now, rng);
+    }
+
+    /// Takes note that it goes on.
+    fn goes_on(&mut self) {
+        (self.refused, self.patience) = (false, Moment::Never);
+        self.backoff.reset();
     }
 
     /// Takes note that a peer went down.
@@ -331,7 +344,7 @@ impl Install {
     /// Takes note that a page is durable.
     pub(super) fn page_written(&mut self, page: NewPage, context: &Context, here: (&Ledger, &Members)) {
         let NewPage { row, heads, members, .. } = page;
-        self.backoff.reset();
+        self.goes_on();
         if self.page.is_none() {
             self.newest = None;
         }
@@ -346,13 +359,13 @@ impl Install {
 
     /// Takes note that the store took a write, which leaves the row like this.
     pub(super) fn written(&mut self, row: Option<InstallRow>) {
-        self.backoff.reset();
+        self.goes_on();
         match (row, &mut self.stage) {
             (Some(row), Some(stage)) => stage.row = row,
             (Some(_), None) => debug_assert!(false, "there is no stage"),
             (None, stage) => {
                 *stage = None;
-                (self.newest, self.source, self.patience) = (None, None, Moment::Never);
+                (self.newest, self.source) = (None, None);
             }
         }
     }

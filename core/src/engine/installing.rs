@@ -19,7 +19,8 @@ use super::pull::{Answers, Kind};
 use super::stream::Tip;
 use super::stream::admission::{Admission, Admitting};
 use super::wire::{
-    self, Before, Capped, Packed, PageHead, Pull, Reach, Rebuilt, Rows, SnapshotHead, SnapshotPull, WireHead,
+    self, Before, Capped, Packed, PageHead, Pull, Reach, Rebuilt, Rows, SnapshotHead, SnapshotPull,
+    SnapshotRefusal, WireHead,
 };
 use super::writes::Doing;
 use super::{Effect, Engine, Mark, Overlay, Peer, Pen, Places, Received, lend_keys, take_keys_back};
@@ -77,20 +78,40 @@ impl Engine {
             return None;
         }
         let able: Vec<_> = self.answering().filter(|peer| self.covers_stage(*peer)).collect();
-        if let Some(source) = self.install.source().filter(|source| able.contains(source)) {
-            return Some((source, wanted));
+        let (source, refused) = (self.install.source(), self.install.was_refused());
+        // Wait a while for a peer that goes on with the stage before it is given up: all that was staged would be lost.
+        let waits = able.is_empty() || refused && self.install.is_arriving();
+        if waits && self.has_another_way(&able) && self.install.waits_for_cover(self.now.mono) {
+            self.install.give_up();
+            return None;
         }
-        if let Some(peer) = self.rng.choice(able) {
-            return Some((peer, wanted));
+        let source = source.filter(|source| able.contains(source) && (!refused || able.len() == 1));
+        source.or_else(|| self.rng.choice(able)).map(|peer| (peer, wanted))
+    }
+
+    /// Whether there is another way to what is missing here than the peers that are `able` to go on with the stage.
+    fn has_another_way(&mut self, able: &[ReplicaId]) -> bool {
+        let (ahead, source) = (self.ahead_here(), self.install.source());
+        let is_other = |peer: &ReplicaId| able.is_empty() || Some(*peer) != source;
+        if self.install.is_in_place() {
+            // No log is taken meanwhile, so any of them may be the way.
+            return ahead.iter().any(|peer| is_other(peer) || self.reach(*peer) != Reach::Pruned);
         }
-        // Wait a while for a peer that covers the stage before it is given up: all that was staged would be lost. While
-        // records lie in their places no log is taken, so there any peer that has more is reason enough.
-        let another =
-            self.snapshot_source().is_some() || self.install.is_in_place() && !self.ahead_here().is_empty();
-        if another && self.install.waits_for_cover(self.now.mono) {
+        ahead.iter().any(is_other) && self.snapshot_source().is_some()
+    }
+
+    /// Whether the log of a peer is the way to what is missing here, by its last page.
+    fn reach(&self, peer: ReplicaId) -> Reach {
+        self.peers.get(peer).map_or(Reach::Whole, Peer::reach)
+    }
+
+    /// Takes note that no page of a peer will do: its log is the way, if it has one.
+    fn snapshot_fails(&mut self, from: ReplicaId) {
+        if self.reach(from) != Reach::Pruned {
+            self.peers.sent_page(from, false, Reach::Whole);
             self.install.give_up();
         }
-        None
+        self.install.failed(self.now.mono, &mut self.rng);
     }
 
     /// Whether all that a stage certainly has is here by log, so that it is of no use any more.
@@ -127,8 +148,7 @@ impl Engine {
     /// A peer from which a snapshot may begin: nobody who has more than is here has a log that is the way to it.
     fn snapshot_source(&mut self) -> Option<ReplicaId> {
         let ahead = self.ahead_here();
-        let reach = |peer: &ReplicaId| self.peers.get(*peer).map_or(Reach::Whole, Peer::reach);
-        if ahead.iter().any(|peer| reach(peer) == Reach::Whole) {
+        if ahead.iter().any(|peer| self.reach(*peer) == Reach::Whole) {
             return None;
         }
         self.rng.choice(ahead)
@@ -138,7 +158,7 @@ impl Engine {
     pub(super) fn send_install_pull(&mut self, peer: ReplicaId, wanted: Wanted) {
         match &wanted {
             Wanted::Records(after) => {
-                if after.is_none() && self.peers.get(peer).map(Peer::reach) == Some(Reach::Longer) {
+                if after.is_none() && self.reach(peer) == Reach::Longer {
                     self.marks.note(Mark::LongerLog);
                 }
                 let (id, budget) = self.asks(peer, Kind::Records);
@@ -195,7 +215,10 @@ impl Engine {
         }
         if let Some(refusal) = head.refusal {
             self.tell(Event::SnapshotRefused { by: from, reason: format!("{refusal:?}") });
-            return self.install.failed(self.now.mono, &mut self.rng);
+            return match refusal {
+                SnapshotRefusal::NotNow => self.install.failed(self.now.mono, &mut self.rng),
+                SnapshotRefusal::Damaged | SnapshotRefusal::TooLong => self.snapshot_fails(from),
+            };
         }
         self.peers.is_useful(from);
         match self.judge_records(from, head, rows) {
@@ -203,7 +226,7 @@ impl Engine {
             Ok(None) => self.install.give_up(),
             Err(reason) => {
                 self.reject(from, reason);
-                self.install.failed(self.now.mono, &mut self.rng);
+                self.snapshot_fails(from);
             }
         }
     }

@@ -964,6 +964,31 @@ fn a_longer_log_is_taken_if_no_snapshot_is_to_be_had() {
     assert_eq!(net.at(B).engine.ledger.head(A).floor, 0);
 }
 
+/// A snapshot that was advised and has a page that cannot be taken is given up for the log, also in its places.
+#[test]
+fn a_longer_log_is_taken_if_a_later_page_cannot_be() {
+    let mut net = Net::new();
+    busy_founder(&mut net, Rules::ALL);
+    for n in 50..90 {
+        pair(&mut net, A, n, "for a second page");
+    }
+    let far = Hlc::new(WallMs::new(400_000_000_000).unwrap(), 0, A);
+    let value = model::encode(&Tag { id: 500, name: "far".into() }, usize::MAX).unwrap();
+    let header = record::Header { tombstone: false, schema: value.schema, stamp: far, seq: 1, merge: None };
+    let row = record::of(&header, record::value_of(&value.record));
+    net.at(A).store.0.lock().unwrap().insert(RecordKey::new::<Tag>(&500).into_bytes(), row);
+    net.open(joiner(B, B_DEVICE, Rules::ALL));
+    net.up(A, B);
+    add(&mut net, A, B, B_DEVICE);
+    until_records(&mut net, 10);
+    assert!(net.at(B).engine.install.is_in_place());
+    net.run();
+    let (all, world) = (net.at(A).head().seq, net.at(B));
+    assert!(world.engine.report().installing.is_none(), "it waits for no page that will do");
+    assert_eq!(world.engine.ledger.head(A).seq, all);
+    assert_eq!(world.engine.ledger.head(A).floor, 0, "it has the log");
+}
+
 /// Records that were put in their places are given up if nobody can go on with them, though the only peer that is left
 /// has a log.
 #[test]
