@@ -153,7 +153,7 @@ impl Engine {
                 self.pins.asks(from, self.now.mono);
                 self.serving.pulled_records(from, pull);
             }
-            Message::SnapshotPage(head, rows) => self.hear_records(from, &head, &rows),
+            Message::SnapshotPage(head, rows) => self.hear_records(from, head, rows),
             Message::Damaged(places) => self.hear_damaged(from, &places),
         }
     }
@@ -314,7 +314,7 @@ impl Engine {
 
     /// Asks for a comparison of the streams of which a peer has less than is here: the digest at its place stands in
     /// the log.
-    fn compare_places(&mut self, from: ReplicaId, heads: &Heads) {
+    pub(super) fn compare_places(&mut self, from: ReplicaId, heads: &Heads) {
         // Begin anywhere: if not all places find room, none of them is left out for ever.
         let begin = if heads.0.len() > 1 { self.rng.usize(0..heads.0.len()) } else { 0 };
         let (behind, first) = heads.0.split_at(begin);

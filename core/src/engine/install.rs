@@ -39,6 +39,7 @@ use super::ledger::Ledger;
 use super::members::Members;
 use super::stream::Streams;
 use super::stream::inbox::Inbox;
+use super::wire::{Rows, SnapshotHead};
 
 /// How long a snapshot waits for a peer that can go on with it, before it begins anew with another one.
 const PATIENCE_MS: u64 = 60_000;
@@ -53,6 +54,8 @@ pub(super) struct Install {
     source: Option<ReplicaId>,
     /// Behind which key records are asked for, while a page is on its way.
     asked: Option<Option<Key>>,
+    /// The page whose heads are still to be compared with the log here, and its sender.
+    heard: Option<Box<(ReplicaId, SnapshotHead, Rows)>>,
     /// The page that waits for the store.
     page: Option<Box<NewPage>>,
     /// Whether the stage is to be given up.
@@ -207,7 +210,7 @@ impl Install {
 
     /// Whether there is anything of an install.
     pub(super) fn is_under_way(&self) -> bool {
-        self.row().is_some() || self.asked.is_some()
+        self.row().is_some() || self.asked.is_some() || self.heard.is_some()
     }
 
     pub(super) fn source(&self) -> Option<ReplicaId> {
@@ -219,7 +222,7 @@ impl Install {
     /// The content to ask for next, if anything is and no page waits for the store. One that is being written keeps no
     /// further page from being asked for; the tail comes only behind pages that are durable.
     pub(super) fn wants(&self) -> Option<Wanted> {
-        if !self.backoff.is_over() || self.page.is_some() || self.gives_up {
+        if !self.backoff.is_over() || self.heard.is_some() || self.page.is_some() || self.gives_up {
             return None;
         }
         let Some(row) = self.row() else { return Some(Wanted::Records(None)) };
@@ -267,7 +270,22 @@ impl Install {
     /// Whether a page that has come goes on where the last one ended.
     pub(super) fn is_next(&mut self) -> bool {
         let cursor = self.row().and_then(|row| row.cursor.clone());
-        self.asked.take() == Some(cursor) && self.page.is_none() && !self.gives_up
+        self.asked.take() == Some(cursor) && self.heard.is_none() && self.page.is_none() && !self.gives_up
+    }
+
+    /// Keeps a page until its heads have been compared.
+    pub(super) fn hold(&mut self, from: ReplicaId, head: SnapshotHead, rows: Rows) {
+        self.heard = Some(Box::new((from, head, rows)));
+    }
+
+    /// The sender of the page that is kept.
+    pub(super) fn held_from(&self) -> Option<ReplicaId> {
+        self.heard.as_ref().map(|heard| heard.0)
+    }
+
+    /// Gives back the page that is kept.
+    pub(super) fn take_held(&mut self) -> Option<Box<(ReplicaId, SnapshotHead, Rows)>> {
+        self.heard.take()
     }
 
     /// Takes a page, which waits for the store.
@@ -291,6 +309,7 @@ impl Install {
 
     /// Takes note that a peer went down.
     pub(super) fn went_down(&mut self, peer: ReplicaId) {
+        self.heard.take_if(|heard| heard.0 == peer);
         if self.source == Some(peer) {
             (self.asked, self.source) = (None, None);
         }
@@ -300,7 +319,7 @@ impl Install {
     pub(super) fn give_up(&mut self) {
         // A page that is being written gives its stage up once it is durable.
         self.gives_up = self.is_arriving();
-        (self.page, self.newest, self.asked) = (None, None, None);
+        (self.heard, self.page, self.newest, self.asked) = (None, None, None, None);
     }
 
     // --- writing ----------------------------------------------------------------------------------------------------
@@ -372,7 +391,7 @@ impl Install {
 
     /// Takes note that the store did not take a write. Pages behind it are asked for again.
     pub(super) fn not_written(&mut self, now: Mono, rng: &mut fastrand::Rng) {
-        (self.page, self.newest, self.asked) = (None, None, None);
+        (self.heard, self.page, self.newest, self.asked) = (None, None, None, None);
         self.backoff.again(now, rng);
     }
 }

@@ -208,7 +208,7 @@ impl Engine {
     // --- records ----------------------------------------------------------------------------------------------------
 
     /// Takes a page of a snapshot.
-    pub(super) fn hear_records(&mut self, from: ReplicaId, head: &SnapshotHead, rows: &Rows) {
+    pub(super) fn hear_records(&mut self, from: ReplicaId, head: SnapshotHead, rows: Rows) {
         let answers = self.hear_answer(from, head.id);
         if answers != Answers::Records || !self.install.is_next() {
             return;
@@ -221,7 +221,30 @@ impl Engine {
             };
         }
         self.peers.is_useful(from);
-        match self.judge_records(from, head, rows) {
+        // Whatever its sender has rests on its heads, and comes without a word on its causes: where a head has another
+        // history than the log here, nothing of it may be taken.
+        let heads = head.heads.0.iter();
+        let heads = heads.map(|head| WireHead { stream: head.stream, seq: head.seq, digest: head.digest });
+        self.compare_places(from, &Capped(heads.collect()));
+        self.install.hold(from, head, rows);
+    }
+
+    /// Takes the page whose heads have been compared.
+    pub(super) fn go_on_with_held_page(&mut self) {
+        if self.install.held_from().is_none_or(|from| self.looks.compares_with(from)) {
+            return;
+        }
+        let Some((from, head, rows)) = self.install.take_held().map(|held| *held) else { return };
+        for head in &head.heads.0 {
+            let ours = self.ledger.head(head.stream);
+            if head.seq == ours.seq && head.digest != ours.digest {
+                self.doubt(from, head.stream, head.seq);
+            }
+        }
+        if head.heads.0.iter().any(|head| self.doubts.any(from, head.stream)) {
+            return self.install.failed(self.now.mono, &mut self.rng);
+        }
+        match self.judge_records(from, &head, &rows) {
             Ok(Some(page)) => self.install.take_page(page),
             Ok(None) => self.install.give_up(),
             Err(reason) => {

@@ -174,6 +174,13 @@ impl Looks {
         places.is_none_or(|places| places.len() < COMPARISONS_MAX || places.contains_key(&stream))
     }
 
+    /// Whether places of a peer are still to be compared.
+    pub(super) fn compares_with(&self, peer: ReplicaId) -> bool {
+        let is_of =
+            |look: &Look| matches!(look.purpose, Purpose::Compare { peer: other, .. } if other == peer);
+        self.comparisons.contains_key(&peer) || self.under_way.as_ref().is_some_and(is_of)
+    }
+
     /// Begins the next look, if none is under way.
     pub(super) fn begin(&mut self, ledger: &Ledger) -> bool {
         if self.under_way.is_none()

@@ -281,6 +281,7 @@ impl Engine {
             self.pay_what_is_owed();
             self.acknowledge();
             self.relay();
+            self.go_on_with_held_page();
             self.begin_write();
             self.pull();
             self.serve();

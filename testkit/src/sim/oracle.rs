@@ -245,7 +245,13 @@ impl Oracle {
         self.add_pruned(&mut view)?;
         for (stream, (seq, digest)) in &view.heads {
             let Some(commit) = self.commit(*stream, *seq, digest) else { continue };
-            if let Some((cause, needed)) = view.lacks(&commit.causes).next() {
+            // Below a floor only its digest is left, so a cause there may be of the other history of a store that was put back
+            // and went on writing.
+            let cannot_be_told = |(cause, needed): &(ReplicaId, u64)| {
+                let below = view.floors.get(cause).is_some_and(|(floor, _)| needed < floor);
+                below && self.fork_of(*cause).is_some_and(|fork| *needed >= fork)
+            };
+            if let Some((cause, needed)) = view.lacks(&commit.causes).find(|lacked| !cannot_be_told(lacked)) {
                 let here = view.heads.get(&cause).map_or(0, |(seq, _)| *seq);
                 return fail(
                     "I7 causes come before effects",

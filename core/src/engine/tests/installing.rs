@@ -1199,6 +1199,60 @@ fn a_group_that_prunes_is_joined_by_snapshot() {
     assert!(!shown.contains_key(&3) && !shown.contains_key(&106) && shown[&107] == "of C", "{shown:?}");
 }
 
+/// Whatever the sender of a page has rests on its heads, so a head of another history than the log here spoils all of it.
+#[test]
+fn a_page_of_another_history_is_not_taken() {
+    type Break = fn(&mut SnapshotHead, u64);
+    let breaks: [(&str, Break); 3] = [
+        ("in the log", |head, own| other_history(head, own - 1)),
+        ("at the head", other_history),
+        ("as it is", |_, _| ()),
+    ];
+    for (at, change) in breaks {
+        let mut net = away(Rules::ALL);
+        let own = net.at(B).head().seq;
+        assert!(own > 1);
+        net.up(A, B);
+        let mut pages = 0;
+        while pages == 0 {
+            net.collect();
+            let Some((from, to, frame)) = net.frames.pop_front() else {
+                net.pass(500);
+                continue;
+            };
+            if to != B || rows_of(&frame) == 0 {
+                net.at(to).feed(from, frame);
+                continue;
+            }
+            let page =
+                Messages::new(frame, Some(GROUP), usize::MAX).unwrap().find_map(|message| {
+                    match message.unwrap() {
+                        Message::SnapshotPage(head, rows) => Some((head, rows.entries().unwrap())),
+                        _ => None,
+                    }
+                });
+            let (mut head, rows) = page.expect("a page");
+            change(&mut head, own);
+            let mut writer = RowsWriter::default();
+            rows.iter().for_each(|row| writer.push(&row.key, &row.value));
+            net.at(B).feed(from, writer.finish(GROUP, &head));
+            pages += 1;
+        }
+        let staged = !net.at(B).store.entries(keys::stage()).is_empty();
+        assert_eq!(staged, at == "as it is", "{at}");
+        assert_eq!(net.at(B).engine.marks.has(Mark::Doubted), at != "as it is", "{at}");
+    }
+}
+
+/// Gives a page another history of the stream of B, up to `seq`.
+fn other_history(head: &mut SnapshotHead, seq: u64) {
+    let of_b = head.heads.0.iter().find(|head| head.stream == B).copied();
+    head.heads.0.retain(|head| head.stream != B);
+    let mut other = of_b.unwrap_or(head.heads.0[0]);
+    (other.stream, other.seq, other.digest) = (B, seq, [9; 32]);
+    head.heads.0.push(other);
+}
+
 /// Goal: a page that cannot be is refused in whole, and the next try works. Method: the first page of a real snapshot, changed.
 #[test]
 fn a_page_that_cannot_be_changes_nothing() {
@@ -1208,10 +1262,9 @@ fn a_page_that_cannot_be_changes_nothing() {
         ("do not rise", |_, rows| rows.push(rows[0].clone())),
         ("no record", |_, rows| rows[0].key = keys::clock()),
         ("cannot be read", |_, rows| rows[0].value.truncate(5)),
-        ("does not have", |head, _| {
-            for head in head.heads.0.iter_mut().chain(&mut head.before.0) {
-                head.seq = 1;
-            }
+        ("does not have", |_, rows| {
+            let (header, value) = record::parse(&rows[0].value).unwrap();
+            rows[0].value = record::of(&record::Header { seq: 1 << 40, ..header }, value);
         }),
         ("heads that cannot be", |head, _| head.heads.0.clear()),
         ("heads that cannot be", |head, _| head.before.0.clear()),
