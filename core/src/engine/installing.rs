@@ -418,12 +418,20 @@ impl Engine {
         let mut taken = 0;
         for commit in commits {
             let Rebuilt::Commit(commit) = commit else { continue };
+            let (stream, released) = (commit.stream, self.streams.is_released(commit.stream));
+            if let Some(stage) = self.install.stage_mut() {
+                stage.streams.follow_release(stream, released);
+            }
             let admission = self.admitting_tail().map(|tail| tail.admit(from, &commit));
-            let (Some(Admission::Next { commit, members, .. }), Some(stage)) =
-                (admission, self.install.stage_mut())
-            else {
-                continue;
+            let (commit, members) = match admission {
+                Some(Admission::Next { commit, members, .. }) => (commit, members),
+                Some(Admission::Stops(stop)) => {
+                    self.tail_stops(from, stream, stop);
+                    continue;
+                }
+                _ => continue,
             };
+            let Some(stage) = self.install.stage_mut() else { return };
             let tip = Tip { seq: commit.seq, stamp: commit.entry.stamp, digest: commit.digest };
             stage.streams.advance(commit.stream, tip);
             stage.inbox.push(*commit, members);
@@ -437,6 +445,19 @@ impl Engine {
             self.install.give_up();
         } else {
             self.install.failed(self.now.mono, &mut self.rng);
+        }
+    }
+
+    /// Stops a stream whose commit in a tail cannot be taken: the app hears of it, and may release it.
+    fn tail_stops(&mut self, from: ReplicaId, stream: ReplicaId, stop: StreamStop) {
+        let seq = self.streams.tip(stream).seq + 1;
+        let stop = match stop {
+            StreamStop::Held { stamp, .. } => StreamStop::Held { seq, stamp },
+            StreamStop::Refused { reason, .. } => StreamStop::Refused { seq, reason },
+            other => other,
+        };
+        if !self.streams.is_stopped_for(stream, from) {
+            self.stop_stream(stream, from, stop);
         }
     }
 

@@ -152,6 +152,13 @@ impl Streams {
         self.streams.get(&stream).is_some_and(|stream| stream.released)
     }
 
+    /// Lets the commits of a stream through, or no more, as it is done elsewhere.
+    pub(in crate::engine) fn follow_release(&mut self, stream: ReplicaId, released: bool) {
+        if released || self.is_released(stream) {
+            self.entry(stream).released = released;
+        }
+    }
+
     /// Takes note that a stamp of a stream is within the bound: a later one beyond it holds the stream again.
     pub(in crate::engine) fn is_within_bound(&mut self, stream: ReplicaId) {
         if let Some(stream) = self.streams.get_mut(&stream) {

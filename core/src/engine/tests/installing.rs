@@ -514,6 +514,34 @@ fn until_the_switch(net: &mut Net) {
     panic!("it switches");
 }
 
+/// A commit of the tail whose stamp is too far ahead holds the install, until the app releases its stream.
+#[test]
+fn a_tail_with_a_stamp_too_far_ahead_waits_for_the_app() {
+    let mut net = away(Rules::ALL);
+    net.up(A, B);
+    let of = |net: &mut Net| {
+        net.at(B).engine.report().installing.map(|status| (status.records, status.of_records))
+    };
+    while of(&mut net).is_none_or(|(records, of)| records + 12 < of) {
+        assert!(net.deliver(), "it begins");
+    }
+    let wall = net.at(A).now.wall.clone();
+    net.at(A).now.wall = Ok(WallMs::new(400_000_000_000).unwrap());
+    pair(&mut net, A, 0, "far");
+    net.at(A).now.wall = wall;
+    net.run();
+    let events = net.at(B).events();
+    let held = events.iter().any(
+        |event| matches!(event, Event::Stopped { stream, reason: StreamStop::Held { .. } } if *stream == A),
+    );
+    assert!(held, "{events:?}");
+    assert!(net.at(B).engine.report().installing.is_some(), "it waits");
+    assert!(net.at(B).engine.release_held(A));
+    net.run();
+    net.converged();
+    assert_eq!(net.shown(B)[&0], "far");
+}
+
 /// Commits that arrive while the switch is being written go on from heads that it passes: they are let go.
 #[test]
 fn commits_that_arrive_while_the_switch_is_written_are_let_go() {
