@@ -42,9 +42,19 @@ impl Engine {
 
     /// Takes note that the floors of streams may rise, since one of them moved here or a member acknowledged it.
     pub(super) fn floors_may_rise(&mut self, streams: impl IntoIterator<Item = ReplicaId>) {
-        if self.context.rules.prunes_by_acks {
-            self.pruner.moved(streams, self.now.mono);
+        if !self.context.rules.prunes_by_acks {
+            return;
         }
+        let streams: Vec<_> = streams.into_iter().collect();
+        for stream in &streams {
+            let head = self.ledger.head(*stream);
+            // Where no log is left, no step of the pruner compares anything: without this, tombstones that came with a snapshot
+            // would stay until somebody writes.
+            if head.floor == head.seq && self.quorum.compare_with_head(*stream, &head, self.now.mono) {
+                self.tombstones.limits_rise();
+            }
+        }
+        self.pruner.moved(streams, self.now.mono);
     }
 
     // --- what may be pruned -----------------------------------------------------------------------------------------

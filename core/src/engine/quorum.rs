@@ -204,6 +204,18 @@ impl Quorum {
         self.voices.iter().filter_map(open).collect()
     }
 
+    /// Compares the open places of a stream with its head alone; returns whether more counts.
+    pub(super) fn compare_with_head(&mut self, stream: ReplicaId, head: &Head, now: Mono) -> bool {
+        let mut counts = false;
+        for acked in self.voices.values_mut().filter_map(|voice| voice.streams.get_mut(&stream)) {
+            if [acked.open, acked.newest].contains(&Some(head.point())) {
+                acked.count(head.seq, now);
+                counts = true;
+            }
+        }
+        counts
+    }
+
     /// Takes the digest of the stream here at an open place; `None` if it is not here. Returns whether the member has another
     /// one.
     pub(super) fn compared(

@@ -166,6 +166,17 @@ impl Net {
         self.reopen(replica);
     }
 
+    /// How many entries of logs a replica has.
+    fn logged(&mut self, at: ReplicaId) -> u64 {
+        let heads = self.at(at).engine.ledger.heads().values();
+        heads.map(|head| head.seq - head.floor).sum()
+    }
+
+    fn tombstones(&mut self, at: ReplicaId) -> usize {
+        let records = self.at(at).store.entries(keys::records());
+        records.iter().filter(|entry| record::parse(&entry.value).unwrap().0.tombstone).count()
+    }
+
     fn converged(&mut self) {
         let ids: Vec<_> = self.worlds.keys().copied().collect();
         let heads = |net: &mut Self, id| {
@@ -311,8 +322,15 @@ fn a_joiner_takes_the_records_of_a_replica_whose_log_is_pruned() {
     assert_eq!((net.shown(A)[&7].as_str(), net.shown(B)[&8].as_str()), ("of B", "of A"));
 }
 
-/// Two members; B was away for long, and both have written meanwhile.
+/// Two members; B was away for long, and both have written meanwhile. A has forgotten what was deleted.
 fn away(rules: Rules) -> Net {
+    let mut net = away_with_tombstones(rules);
+    net.prune(A);
+    net
+}
+
+/// The same, where A remembers what was deleted; its log is whole.
+fn away_with_tombstones(rules: Rules) -> Net {
     let mut net = Net::new();
     net.open(founder(rules));
     net.open(joiner(B, B_DEVICE, rules));
@@ -338,7 +356,6 @@ fn away(rules: Rules) -> Net {
     }
     pair(&mut net, B, 15, "unsent");
     pair(&mut net, B, 70, "unsent");
-    net.prune(A);
     net
 }
 
@@ -1160,14 +1177,6 @@ fn an_install_takes_over_the_stamps_that_its_sender_has_forgotten() {
 #[test]
 fn a_group_that_prunes_is_joined_by_snapshot() {
     let rules = Rules { prunes_by_acks: true, ..Rules::ALL };
-    let floors = |net: &mut Net, at: ReplicaId| {
-        let heads = net.at(at).engine.ledger.heads().values();
-        heads.map(|head| head.seq - head.floor).sum::<u64>()
-    };
-    let tombstones = |net: &mut Net, at: ReplicaId| {
-        let records = net.at(at).store.entries(keys::records());
-        records.iter().filter(|entry| record::parse(&entry.value).unwrap().0.tombstone).count()
-    };
     let mut net = Net::new();
     net.open(founder(rules));
     net.open(joiner(B, B_DEVICE, rules));
@@ -1184,11 +1193,7 @@ fn a_group_that_prunes_is_joined_by_snapshot() {
     net.run();
     net.run();
     for at in [A, B] {
-        assert_eq!(
-            (floors(&mut net, at), tombstones(&mut net, at)),
-            (0, 0),
-            "{at} has nothing that nobody needs"
-        );
+        assert_eq!((net.logged(at), net.tombstones(at)), (0, 0), "{at} has nothing that nobody needs");
     }
     net.converged();
     let before = net.at(A).now.clone();
@@ -1209,7 +1214,7 @@ fn a_group_that_prunes_is_joined_by_snapshot() {
     net.run();
     net.run();
     for at in [A, B] {
-        assert_eq!((floors(&mut net, at), tombstones(&mut net, at)), (1, 2), "{at} keeps what C lacks");
+        assert_eq!((net.logged(at), net.tombstones(at)), (1, 2), "{at} keeps what C lacks");
     }
     net.up(A, C);
     net.up(B, C);
@@ -1217,11 +1222,7 @@ fn a_group_that_prunes_is_joined_by_snapshot() {
     net.run();
     net.converged();
     for at in [A, B, C] {
-        assert_eq!(
-            (floors(&mut net, at), tombstones(&mut net, at)),
-            (0, 0),
-            "{at} has nothing that nobody needs"
-        );
+        assert_eq!((net.logged(at), net.tombstones(at)), (0, 0), "{at} has nothing that nobody needs");
     }
     let shown = net.shown(C);
     assert!(!shown.contains_key(&3) && !shown.contains_key(&106) && shown[&107] == "of C", "{shown:?}");
@@ -1279,6 +1280,31 @@ fn other_history(head: &mut SnapshotHead, seq: u64) {
     let mut other = of_b.unwrap_or(head.heads.0[0]);
     (other.stream, other.seq, other.digest) = (B, seq, [9; 32]);
     head.heads.0.push(other);
+}
+
+/// Goal: the deletes that came with a snapshot are forgotten, and the log of its sender goes, although nobody writes any more.
+/// Method: B installs beside records of its own, and may be opened again right after that; then both are at rest.
+///
+/// Y6, Y7.
+#[test]
+fn a_group_at_rest_forgets_the_deletes_of_a_snapshot() {
+    for reopens in [false, true] {
+        let mut net = away_with_tombstones(Rules::ALL);
+        net.drop_logs(A, false);
+        net.up(A, B);
+        net.until_installed(B);
+        if reopens {
+            net.run();
+            net.down(A, B);
+            net.reopen(B);
+            net.up(A, B);
+        }
+        (0..4).for_each(|_| net.run());
+        net.converged();
+        for at in [A, B] {
+            assert_eq!((net.logged(at), net.tombstones(at)), (0, 0), "{at}, reopens: {reopens}");
+        }
+    }
 }
 
 /// Goal: a page that cannot be is refused in whole, and the next try works. Method: the first page of a real snapshot, changed.
