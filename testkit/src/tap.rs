@@ -20,6 +20,11 @@ impl Tap {
         frames.iter().map(|(_, frame)| frame.clone()).collect()
     }
 
+    /// Forgets all frames so far.
+    pub(crate) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// The frame that was sent to `to` so many frames ago. If there are not so many, the count begins anew.
     pub(crate) fn frame(&self, to: ReplicaId, ago: u8) -> Option<Bytes> {
         let frames = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -24,24 +24,40 @@
 //! | Y14, Y20 | `a_star_says_what_has_reached_its_other_end`, `a_status_after_a_sleep_is_honest` |
 //! | Y17, Y19 | `a_joiner_says_why_it_waits_and_a_wrong_add_is_put_right`, `a_device_is_taken_over_only_by_a_call_that_says_so` |
 //! | Y5, Y9, C13, I9 | `a_replica_that_worked_alone_is_joined_by_a_snapshot` |
+//! | Y4, Y5, Y6 | `a_member_that_was_away_past_a_pruned_log_loses_and_brings_back_nothing`, `a_tablet_after_200_days_brings_none_of_600_deleted_notes_back` |
+//! | Y6, Y7, C8, C11 | `a_record_that_is_made_anew_is_new_for_a_member_that_was_away_in_any_phase` |
+//! | Y7, Y17 | `a_member_never_heard_of_holds_the_logs_and_is_named` |
+//! | Y5, Y6, Y9, Y16, C13 | `a_replica_joins_through_a_member_after_the_founder_is_gone`, `a_replica_joins_while_one_member_prunes_and_another_deletes`, `a_replica_joins_a_writer_that_never_stops_and_keeps_up` |
+//! | Y5, C13, C14, I9 | `a_reader_never_sees_half_of_a_commit_during_a_snapshot` |
+//! | Y5, C9, C14 | `a_sender_that_goes_for_ever_leaves_nothing_of_what_only_it_had` |
+//! | Y5, Y10, Y14 | `a_snapshot_that_is_interrupted_at_every_page_goes_on_where_it_was` |
 //! | B1, B2, C15 | `bad_frames_change_nothing_and_are_told`, `honest_peers_are_served_during_a_flood` |
 //! | C10, C13, C16, C18 | `projections_follow_what_others_commit`, `records_go_on_whatever_a_projection_says` |
+//! | C10, C18, Y5, Y6, Y9, I9 | `projections_follow_a_snapshot_of_a_member_that_was_away`, `forgotten_deletes_leave_the_tables_of_a_joiner` |
 //! | C16, Y13 | `a_model_that_is_registered_later_is_as_if_known_from_the_start`, `an_older_app_keeps_what_a_newer_one_writes`, `what_an_update_can_merge_is_read_at_once_and_folded_later` |
 
 #[doc(hidden)]
 pub mod app_sim;
+mod away;
 mod bad_input;
+mod behind;
 mod catching_up;
 #[doc(hidden)]
 pub mod clock_rises;
 mod clocks;
 mod contents;
 mod crashes;
+mod crowd;
 mod damage;
+mod interrupted;
 mod joining;
+mod joining_late;
 mod merging;
+mod pairs;
 mod peer;
+mod projected;
 mod projections;
+mod pruning;
 mod refusals;
 mod restored;
 mod slow_links;
@@ -53,6 +69,10 @@ mod unknown;
 mod watched;
 mod world;
 
+pub use away::{
+    a_member_that_was_away_past_a_pruned_log_loses_and_brings_back_nothing,
+    a_tablet_after_200_days_brings_none_of_600_deleted_notes_back,
+};
 pub use bad_input::{bad_frames_change_nothing_and_are_told, honest_peers_are_served_during_a_flood};
 pub use catching_up::{
     a_batch_shows_at_a_receiver_in_one_step, a_cut_transfer_under_new_commits_ends_with_exactly_all,
@@ -64,13 +84,30 @@ pub use clocks::{
     a_stream_from_the_future_is_held_alone_until_time_catches_up,
 };
 pub use crashes::a_replica_that_stops_anywhere_goes_on_where_it_was;
+#[doc(hidden)]
+pub use crowd::a_crowd_on_random_links_ends_the_same;
 pub use damage::{a_damaged_log_harms_nobody_and_is_mended, a_value_that_is_gone_ends_its_own_stream_alone};
+pub use interrupted::a_snapshot_that_is_interrupted_at_every_page_goes_on_where_it_was;
+#[doc(hidden)]
+pub use interrupted::{Size, a_snapshot_of_this_size_is_interrupted};
 pub use joining::{
     a_device_is_taken_over_only_by_a_call_that_says_so,
     a_joiner_says_why_it_waits_and_a_wrong_add_is_put_right,
 };
+pub use joining_late::{
+    a_replica_joins_a_writer_that_never_stops_and_keeps_up,
+    a_replica_joins_through_a_member_after_the_founder_is_gone,
+    a_replica_joins_while_one_member_prunes_and_another_deletes,
+};
 pub use merging::{a_late_joiner_gets_every_log_entry_whole, concurrent_changes_end_the_same_in_every_order};
+pub use projected::{
+    forgotten_deletes_leave_the_tables_of_a_joiner, projections_follow_a_snapshot_of_a_member_that_was_away,
+};
 pub use projections::{projections_follow_what_others_commit, records_go_on_whatever_a_projection_says};
+pub use pruning::{
+    a_member_never_heard_of_holds_the_logs_and_is_named,
+    a_record_that_is_made_anew_is_new_for_a_member_that_was_away_in_any_phase,
+};
 pub use refusals::{
     a_device_from_the_future_is_told_so_itself,
     a_full_disk_elsewhere_is_told_and_asks_for_one_commit_a_minute,
@@ -86,7 +123,11 @@ pub use slow_links::{
     a_busy_author_is_caught_up_with, a_large_commit_takes_its_time_on_a_slow_link,
     a_long_round_trip_is_filled, a_slow_link_is_used_well,
 };
-pub use snapshots::a_replica_that_worked_alone_is_joined_by_a_snapshot;
+pub use snapshots::{
+    a_reader_never_sees_half_of_a_commit_during_a_snapshot,
+    a_replica_that_worked_alone_is_joined_by_a_snapshot,
+    a_sender_that_goes_for_ever_leaves_nothing_of_what_only_it_had,
+};
 pub use spreading::{
     a_commit_never_shows_before_what_it_rests_on,
     a_commit_reaches_the_end_of_a_line_although_its_author_is_gone, a_remote_transaction_is_told_as_one,
@@ -135,6 +176,16 @@ macro_rules! for_each_replication_property {
             a_status_after_a_sleep_is_honest
             a_joiner_says_why_it_waits_and_a_wrong_add_is_put_right
             a_replica_that_worked_alone_is_joined_by_a_snapshot
+            a_member_that_was_away_past_a_pruned_log_loses_and_brings_back_nothing
+            a_tablet_after_200_days_brings_none_of_600_deleted_notes_back
+            a_record_that_is_made_anew_is_new_for_a_member_that_was_away_in_any_phase
+            a_member_never_heard_of_holds_the_logs_and_is_named
+            a_replica_joins_through_a_member_after_the_founder_is_gone
+            a_replica_joins_while_one_member_prunes_and_another_deletes
+            a_replica_joins_a_writer_that_never_stops_and_keeps_up
+            a_reader_never_sees_half_of_a_commit_during_a_snapshot
+            a_sender_that_goes_for_ever_leaves_nothing_of_what_only_it_had
+            a_snapshot_that_is_interrupted_at_every_page_goes_on_where_it_was
             a_device_is_taken_over_only_by_a_call_that_says_so
             bad_frames_change_nothing_and_are_told
             honest_peers_are_served_during_a_flood
@@ -166,6 +217,8 @@ macro_rules! for_each_joined_replication_property {
             [$($arguments)*]
             projections_follow_what_others_commit
             records_go_on_whatever_a_projection_says
+            projections_follow_a_snapshot_of_a_member_that_was_away
+            forgotten_deletes_leave_the_tables_of_a_joiner
         }
     };
 }

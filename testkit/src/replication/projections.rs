@@ -24,12 +24,12 @@ const PLACES: u64 = 1 << 32;
 
 /// The id of the note at which the projection fails, or [`NONE`]. Clones share it.
 #[derive(Clone, Debug)]
-struct Trouble(Arc<AtomicU32>);
+pub(super) struct Trouble(Arc<AtomicU32>);
 
 const NONE: u32 = u32::MAX;
 
 impl Trouble {
-    fn none() -> Self {
+    pub(super) fn none() -> Self {
         Self(Arc::new(AtomicU32::new(NONE)))
     }
 
@@ -93,7 +93,9 @@ fn clear<F: JoinFixture>(tx: &Native<'_, Store<F>>, matching: impl Fn(u64) -> bo
     rows.filter(|key| matching(*key)).try_for_each(|key| F::delete_row(tx, key))
 }
 
-fn projecting<F: JoinFixture>(trouble: &Trouble) -> impl FnOnce(Builder<Store<F>>) -> Builder<Store<F>> {
+pub(super) fn projecting<F: JoinFixture>(
+    trouble: &Trouble,
+) -> impl FnOnce(Builder<Store<F>>) -> Builder<Store<F>> + use<F> {
     let notes = Notes::<F>(trouble.clone(), PhantomData);
     |builder| all_models(builder).project(notes).project(Places::<F>(PhantomData))
 }
@@ -111,7 +113,7 @@ async fn project<F: JoinFixture>(world: &World<'_, F>, peer: &mut Peer<F>, troub
 }
 
 /// Asserts that the rows are those of the records. Closes the replica.
-async fn assert_in_step<F: JoinFixture>(world: &World<'_, F>, peer: &mut Peer<F>) {
+pub(super) async fn assert_in_step<F: JoinFixture>(world: &World<'_, F>, peer: &mut Peer<F>) {
     let mut expected = BTreeMap::new();
     expected.extend(all::<Note, _>(&**peer).await.into_iter().map(|note| (u64::from(note.id), note.text)));
     let places = all::<Place, _>(&**peer).await;
