@@ -100,7 +100,7 @@ impl Engine {
         all_new: bool,
     ) {
         if more && matches!(answers, Answers::Asked | Answers::AskedOn) {
-            self.peers.paced(from, |pace| pace.filled(self.context.limits.page_bytes_max));
+            self.page_was_full(from);
         }
         if matches!(answers, Answers::Asked | Answers::AskedOn | Answers::AskedForOne) {
             self.puller.run(from, more && all_new);
@@ -115,6 +115,11 @@ impl Engine {
         let pace = self.peers.pace(from);
         let transfer_ms = pace.transfer_ms(crate::stored::length(budget));
         self.puller.waits_anew(self.now.mono, pace.wait_ms().saturating_add(transfer_ms));
+    }
+
+    /// Takes note that a page of a peer had no room for all that is left: the next ones may be longer.
+    pub(super) fn page_was_full(&mut self, from: ReplicaId) {
+        self.peers.paced(from, |pace| pace.filled(self.context.limits.page_bytes_max));
     }
 
     /// The pace of a peer, or one that follows no link.

@@ -210,6 +210,9 @@ impl Engine {
     /// Takes a page of a snapshot.
     pub(super) fn hear_records(&mut self, from: ReplicaId, head: SnapshotHead, rows: Rows) {
         let answers = self.hear_answer(from, head.id);
+        if answers == Answers::Records && head.more {
+            self.page_was_full(from);
+        }
         if answers != Answers::Records || !self.install.is_next() {
             return;
         }

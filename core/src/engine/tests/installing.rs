@@ -675,6 +675,34 @@ fn a_page_waits_for_the_write_that_ran_while_its_rows_were_read() {
     );
 }
 
+/// Pages begin small, in case the link is slow, and each of them is a durable write.
+#[test]
+fn pages_of_a_snapshot_become_longer() {
+    let mut net = Net::new();
+    let long = |ask: Opening| Opening { page_bytes: 1 << 20, ..ask };
+    net.open(long(founder(Rules::ALL)));
+    for n in 0..20 {
+        net.at(A).commit((0..100).map(|m| tag(100 * n + m, &"x".repeat(200))).collect()).unwrap();
+    }
+    net.prune(A);
+    net.open(long(joiner(B, B_DEVICE, Rules::ALL)));
+    net.up(A, B);
+    add(&mut net, A, B, B_DEVICE);
+    let mut pages = Vec::new();
+    for _ in 0..1_000 {
+        net.collect();
+        match net.frames.pop_front() {
+            Some((from, to, frame)) => {
+                pages.extend((rows_of(&frame) > 0).then(|| frame_rows_bytes(&frame) >> 10));
+                net.at(to).feed(from, frame);
+            }
+            None => net.pass(100),
+        }
+    }
+    assert_eq!(pages, [15, 61, 247, 168], "in KiB");
+    net.converged();
+}
+
 /// The next page is asked for while the one before it is being written. If that write fails, or the process ends, it goes on
 /// behind the last page that is durable.
 #[test]
@@ -841,6 +869,16 @@ fn page_under_way(net: &mut Net, at: ReplicaId) -> WriteBatch {
         }
     }
     panic!("a page comes");
+}
+
+/// The bytes of the rows of a page.
+fn frame_rows_bytes(frame: &Bytes) -> usize {
+    let messages = Messages::new(frame.clone(), Some(GROUP), usize::MAX).unwrap();
+    let bytes = |message: Message| match message {
+        Message::SnapshotPage(_, rows) => rows.bytes(),
+        _ => 0,
+    };
+    messages.into_iter().map(|message| bytes(message.unwrap())).sum()
 }
 
 fn rows_of(frame: &Bytes) -> usize {
