@@ -25,8 +25,10 @@ use super::wire::{
 use super::writes::Doing;
 use super::{Effect, Engine, Mark, Overlay, Peer, Pen, Places, Received, lend_keys, take_keys_back};
 
-/// The most records of one step of a fold, and their bytes.
-const FOLD: ScanLimit = ScanLimit { entries: 512, bytes: 1 << 20 };
+/// The most records of one step of a fold, and their bytes: as much as a page of a snapshot.
+const FOLD: ScanLimit = ScanLimit { entries: 4096, bytes: 1 << 20 };
+/// The same with projections, which make rows of their own of each record.
+const FOLD_PROJECTED: ScanLimit = ScanLimit { entries: 512, ..FOLD };
 /// The most rows that one step clears.
 const CLEAR: ScanLimit = ScanLimit { entries: 4096, bytes: 4 << 20 };
 
@@ -660,7 +662,11 @@ impl Engine {
             (Installing::ReadingLive, self.behind_cursor(keys::records()))
         };
         let job = self.writes.begin(Doing::Installing(doing));
-        self.effects.push_back(Effect::Scan(job, range, FOLD));
+        self.effects.push_back(Effect::Scan(job, range, self.fold_limit()));
+    }
+
+    fn fold_limit(&self) -> ScanLimit {
+        if self.context.projected.is_empty() { FOLD } else { FOLD_PROJECTED }
     }
 
     /// Takes rows that an install has read.
@@ -670,7 +676,7 @@ impl Engine {
             Installing::ReadingLive => {
                 let range = keys::staged_range(&self.behind_cursor(keys::records()));
                 let job = self.writes.begin(Doing::Installing(Installing::ReadingStaged(page)));
-                self.effects.push_back(Effect::Scan(job, range, FOLD));
+                self.effects.push_back(Effect::Scan(job, range, self.fold_limit()));
             }
             Installing::ReadingStaged(live) => self.fold_records(live, page),
             Installing::ReadingBesides if page.entries.is_empty() => self.end_fold(WriteBatch::new()),
