@@ -1,7 +1,7 @@
 //! The pruner: which logs are pruned next, and how much of them in one step.
 //!
 //! A commit of the app waits for one step at most, so a step takes as many entries as the store drops in some tens of
-//! milliseconds. A step is a write of its own, so few entries wait until they are worth one, or until the last step was a
+//! milliseconds, and no more than cost about as much as the durable write that drops them. A step is a write of its own, so few entries wait until they are worth one, or until the last step was a
 //! while ago.
 //!
 //! Owns: the streams whose floor may rise, when to look at them, the step under way, how many entries fit one. Holds always: one
@@ -27,7 +27,7 @@ const LOOK_MS: u64 = 200;
 const STEP_MS: (u64, u64) = (20, 50);
 /// The entries of the first step, and the bounds of a later one.
 const FIRST: u64 = 64;
-const STEP_ENTRIES: (u64, u64) = (16, 4096);
+const STEP_ENTRIES: (u64, u64) = (16, 512);
 /// The most streams of one step.
 const STEP_STREAMS_MAX: usize = 16;
 
