@@ -35,11 +35,11 @@ fn main() -> Result<()> {
         .into_iter()
         .chain(cases::of::<Redb>())
         .chain(cases::join_of::<Redb>())
-        .chain([cases::catch_up_memory_of::<Redb>()])
+        .chain(cases::memory_of::<Redb>())
         .chain(cases::of::<Sled>())
         .chain(cases::of::<Sqlite>())
         .chain(cases::join_of::<Sqlite>())
-        .chain([cases::catch_up_memory_of::<Sqlite>()])
+        .chain(cases::memory_of::<Sqlite>())
         .collect();
     let mut rows = Vec::new();
     let mut flushes_us = Vec::new();

@@ -66,6 +66,12 @@ impl Items {
         (0..count).map(|_| self.item()).collect()
     }
 
+    /// A generator of others, which is no copy of this one.
+    #[must_use]
+    pub fn split(&mut self) -> Self {
+        Self { random: self.random.fork(), ids: self.ids, made: self.made }
+    }
+
     fn item(&mut self) -> Item {
         self.made += 1;
         let id = match self.ids {

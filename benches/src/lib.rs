@@ -31,11 +31,15 @@
 //! one that sends takes time from the one that receives, and no network hides it. What it takes to apply commits is
 //! measured once they have all [arrived](holding), as the hand-written rows have.
 //!
+//! A snapshot is measured in the same way, beside rows alone: it brings no log. They come in the order of their ids, as the
+//! records of a snapshot do. A commit beside pruning is compared with as many commits of the same store right after it.
+//!
 //! All data comes from a seeded generator. The stores lie on a real disk, under the target directory.
 
 pub mod cases;
 pub mod counting;
 pub mod disk;
+pub mod group;
 pub mod hand_written;
 pub mod holding;
 pub mod item;

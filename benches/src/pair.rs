@@ -95,7 +95,7 @@ impl<SA: Storage, SB: Storage> Pair<SA, SB> {
 
 /// A network in which small frames wait for a slow replica, as long as they fit in 64 MiB: what is dropped would be
 /// pulled, and that is another measurement.
-fn network() -> MemoryNetwork {
+pub(crate) fn network() -> MemoryNetwork {
     MemoryNetwork::builder().queue_frames_max(1 << 20).build()
 }
 
@@ -125,4 +125,4 @@ pub async fn until_received<S: Storage>(
     }
 }
 
-const STOPPED: &str = "the driver has stopped";
+pub(crate) const STOPPED: &str = "the driver has stopped";

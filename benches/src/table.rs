@@ -45,6 +45,8 @@ pub enum Bar {
     AtLeast(f64),
     /// A ratio of sizes.
     Below(f64),
+    /// A ratio of sizes or times that may be reached.
+    AtMost(f64),
     /// A time.
     BelowMicros(f64),
     /// A number of bytes.
@@ -59,6 +61,7 @@ impl Bar {
     pub fn is_met(self, figure: f64) -> bool {
         match self {
             Self::AtLeast(bar) => figure >= bar,
+            Self::AtMost(bar) => figure <= bar,
             Self::Below(bar) | Self::BelowMicros(bar) | Self::BelowBytes(bar) | Self::BelowMiB(bar) => {
                 figure < bar
             }
@@ -132,6 +135,7 @@ impl fmt::Display for Bar {
         match self {
             Self::AtLeast(bar) => write!(f, "≥ {bar} x"),
             Self::Below(bar) => write!(f, "< {bar} x"),
+            Self::AtMost(bar) => write!(f, "≤ {bar} x"),
             Self::BelowMicros(bar) => write!(f, "< {bar} µs"),
             Self::BelowBytes(bar) => write!(f, "< {bar} B"),
             Self::BelowMiB(bar) => write!(f, "< +{bar} MiB"),
@@ -183,6 +187,7 @@ mod tests {
         (row.ours, row.bar) = (Quantity::Micros(8.5), Some(Bar::BelowMicros(50.)));
         assert!(markdown(&[row]).contains("| 1 µs"), "the figure has the unit of its bar");
         assert!(Bar::Below(1.25).is_met(1.24) && !Bar::BelowMicros(50.).is_met(50.));
+        assert!(Bar::AtMost(2.).is_met(2.) && !Bar::AtMost(2.).is_met(2.01));
     }
 
     #[test]

@@ -5,12 +5,15 @@ mod commit_batch;
 mod commit_many;
 mod commit_one;
 mod get;
+mod group_size;
 mod latency;
 mod list;
 mod local_commits;
 mod projection;
+mod pruning;
 mod receive_live;
 mod size;
+mod snapshot;
 mod stores;
 mod wire;
 mod with_tx;
@@ -60,7 +63,7 @@ pub struct Case {
 
 /// The cases over one engine.
 #[must_use]
-pub fn of<H: HandWritten>() -> [Case; 12] {
+pub fn of<H: HandWritten>() -> [Case; 15] {
     [
         Case { engine: H::ENGINE, name: "commit-one", run: commit_one::run::<H> },
         Case { engine: H::ENGINE, name: "commit-one-in-place", run: commit_one::run_in_place::<H> },
@@ -74,6 +77,9 @@ pub fn of<H: HandWritten>() -> [Case; 12] {
         Case { engine: H::ENGINE, name: "catch-up", run: catch_up::run::<H> },
         Case { engine: H::ENGINE, name: "far-away", run: catch_up::run_far::<H> },
         Case { engine: H::ENGINE, name: "latency", run: latency::run::<H> },
+        Case { engine: H::ENGINE, name: "snapshot-rate", run: snapshot::run::<H> },
+        Case { engine: H::ENGINE, name: "pruning", run: pruning::run::<H> },
+        Case { engine: H::ENGINE, name: "group-size", run: group_size::run::<H> },
     ]
 }
 
@@ -87,10 +93,14 @@ pub const fn join_of<H: HandWrittenJoin>() -> [Case; 3] {
     ]
 }
 
-/// The case of how much memory catching up takes, for an engine that keeps to the cache it is given.
+/// The cases of how much memory it takes to catch up, by log and by snapshot, for an engine that keeps to the cache it is
+/// given.
 #[must_use]
-pub const fn catch_up_memory_of<H: HandWritten>() -> Case {
-    Case { engine: H::ENGINE, name: "memory-growth", run: catch_up::run_memory::<H> }
+pub const fn memory_of<H: HandWritten>() -> [Case; 2] {
+    [
+        Case { engine: H::ENGINE, name: "memory-growth", run: catch_up::run_memory::<H> },
+        Case { engine: H::ENGINE, name: "snapshot-memory", run: snapshot::run_memory::<H> },
+    ]
 }
 
 /// The cases that need no engine: the clock, and what lies between two replicas.
@@ -114,6 +124,10 @@ pub fn in_child<H: HandWritten>(runtime: &Runtime, arguments: &[String]) -> Opti
         }),
         (catch_up::IN_CHILD, [far_ms]) => Some(match far_ms.parse() {
             Ok(far_ms) => catch_up::in_child::<H>(runtime, path, far_ms),
+            Err(error) => Err(error.into()),
+        }),
+        (snapshot::IN_CHILD, [records, taker]) => Some(match records.parse() {
+            Ok(records) => snapshot::in_child::<H>(runtime, path, records, taker),
             Err(error) => Err(error.into()),
         }),
         _ => None,
