@@ -21,7 +21,7 @@
 //! that they come from. Holds always: what its pages rest on only rises; nothing of a stage counts before the switch; of a
 //! page and the tail only one waits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::clock::Mono;
@@ -58,6 +58,8 @@ pub(super) struct Install {
     heard: Option<Box<(ReplicaId, SnapshotHead, Rows)>>,
     /// The page that waits for the store.
     page: Option<Box<NewPage>>,
+    /// The rest of the page that is being written.
+    rest: Option<Box<NewPage>>,
     /// Whether the stage is to be given up.
     gives_up: bool,
     /// Until when it waits for a peer that goes on with it.
@@ -82,12 +84,11 @@ pub(super) struct Stage {
     pub(super) inbox: Inbox,
 }
 
-/// A page that waits for the store.
+/// A page that waits for the store, or what is left of it.
 #[derive(Debug)]
 pub(super) struct NewPage {
-    /// The row once the page is durable.
-    pub(super) row: InstallRow,
-    pub(super) batch: WriteBatch,
+    /// The writes that it takes, each with the row once it is durable: one, unless the store takes less in a write.
+    pub(super) writes: VecDeque<(InstallRow, WriteBatch)>,
     /// The heads of the stage, if it begins with this page.
     pub(super) heads: BTreeMap<ReplicaId, Head>,
     pub(super) members: Vec<Member>,
@@ -106,6 +107,7 @@ pub(super) enum Wanted {
 pub(super) enum Work {
     /// Remove the stage, and begin anew.
     GiveUp,
+    /// Write the next part of a page.
     Page(Box<NewPage>),
     Tail,
     Switch,
@@ -291,7 +293,7 @@ impl Install {
     /// Takes a page, which waits for the store.
     pub(super) fn take_page(&mut self, page: NewPage) {
         debug_assert!(self.page.is_none(), "one page at a time");
-        self.newest = Some(page.row.clone());
+        self.newest = page.writes.back().map(|(row, _)| row.clone());
         self.page = Some(Box::new(page));
     }
 
@@ -319,7 +321,8 @@ impl Install {
     pub(super) fn give_up(&mut self) {
         // A page that is being written gives its stage up once it is durable.
         self.gives_up = self.is_arriving();
-        (self.heard, self.page, self.newest, self.asked) = (None, None, None, None);
+        (self.heard, self.page, self.rest) = (None, None, None);
+        (self.newest, self.asked) = (None, None);
     }
 
     // --- writing ----------------------------------------------------------------------------------------------------
@@ -329,7 +332,7 @@ impl Install {
         if !self.backoff.is_over() {
             return false;
         }
-        if self.page.is_some() || self.gives_up {
+        if self.rest.is_some() || self.page.is_some() || self.gives_up {
             return true;
         }
         self.stage.as_ref().is_some_and(|stage| match stage.row.phase {
@@ -347,7 +350,7 @@ impl Install {
         if std::mem::take(&mut self.gives_up) {
             return Some(Work::GiveUp);
         }
-        if let Some(page) = self.page.take() {
+        if let Some(page) = self.rest.take().or_else(|| self.page.take()) {
             return Some(Work::Page(page));
         }
         let stage = self.stage.as_ref()?;
@@ -360,11 +363,18 @@ impl Install {
         })
     }
 
-    /// Takes note that a page is durable.
-    pub(super) fn page_written(&mut self, page: NewPage, context: &Context, here: (&Ledger, &Members)) {
-        let NewPage { row, heads, members, .. } = page;
+    /// Takes note that a part of a page is durable, which leaves the row like this.
+    pub(super) fn page_written(
+        &mut self,
+        row: InstallRow,
+        mut page: Box<NewPage>,
+        context: &Context,
+        here: (&Ledger, &Members),
+    ) {
+        let (heads, members) = (std::mem::take(&mut page.heads), std::mem::take(&mut page.members));
         self.goes_on();
-        if self.page.is_none() {
+        self.rest = (!page.writes.is_empty() && !self.gives_up).then_some(page);
+        if self.page.is_none() && self.rest.is_none() {
             self.newest = None;
         }
         match &mut self.stage {
@@ -391,7 +401,8 @@ impl Install {
 
     /// Takes note that the store did not take a write. Pages behind it are asked for again.
     pub(super) fn not_written(&mut self, now: Mono, rng: &mut fastrand::Rng) {
-        (self.heard, self.page, self.newest, self.asked) = (None, None, None, None);
+        (self.heard, self.page, self.rest) = (None, None, None);
+        (self.newest, self.asked) = (None, None);
         self.backoff.again(now, rng);
     }
 }
@@ -407,7 +418,8 @@ impl Machine for Install {
     }
 
     fn check(&self) {
-        assert!(self.page.is_none() || self.newest.is_some(), "a page that waits is in the newest row");
+        let waits = self.page.is_some() || self.rest.is_some();
+        assert!(!waits || self.newest.is_some(), "a page that waits is in the newest row");
         let Some(stage) = &self.stage else { return };
         assert!(stage.inbox.is_empty() || stage.row.phase == Phase::Tail, "a tail comes behind all records");
         assert!(

@@ -1,6 +1,6 @@
 //! A chapter of the engine: the install of a snapshot, which is asked for, judged, staged, switched to and folded.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::error::Error;
@@ -14,7 +14,7 @@ use crate::stored::{Counts, Head, InstallRow, Phase, clock_value, forgotten_valu
 
 use super::commit::Pair;
 use super::install::{NewPage, Wanted, Work};
-use super::judge::{Judge, Judged};
+use super::judge::{Judge, Judged, Part};
 use super::pull::{Answers, Kind};
 use super::stream::Tip;
 use super::stream::admission::{Admission, Admitting};
@@ -35,7 +35,8 @@ const CLEAR: ScanLimit = ScanLimit { entries: 4096, bytes: 4 << 20 };
 /// The write of an install that is under way.
 #[derive(Debug)]
 pub(super) enum Installing {
-    Page(Box<NewPage>),
+    /// Writing a part of a page, which leaves the row like this; with the rest of the page.
+    Page(InstallRow, Box<NewPage>),
     /// Reading the staged records that a tail changes.
     ReadingTail(Vec<Received>, Places),
     /// Writing a tail, which moves these heads of the stage.
@@ -68,7 +69,7 @@ impl Engine {
         let wanted = self.install.wants()?;
         // Only once it is durable is it known what comes next, unless it is a page of records.
         match (self.writes.doing(), &wanted) {
-            (Doing::Installing(Installing::Page(_)), Wanted::Records(_)) => {}
+            (Doing::Installing(Installing::Page(..)), Wanted::Records(_)) => {}
             (Doing::Installing(_), _) => return None,
             _ => {}
         }
@@ -305,23 +306,30 @@ impl Engine {
             let known = row.forgotten.entry(forgotten.model.clone()).or_insert(Hlc::NEVER);
             *known = forgotten.stamp().max(*known);
         }
-        let Judged { mut batch, members, last, rows, bytes } = judged;
+        let Judged { parts, members } = judged;
         row.high = row.high.max(high);
-        row.cursor = last;
-        row.counts.records += rows;
-        row.counts.bytes += bytes;
-        if !head.more {
-            row.phase = Phase::Tail;
-        }
         let mut heads = BTreeMap::new();
         if begins {
             heads = head.before.0.iter().map(|head| (head.stream, head.head())).collect();
-            for (stream, head) in &heads {
-                batch.put(keys::staged(&keys::head(*stream)), head.to_value());
-            }
         }
-        batch.put(keys::install(), row.to_value());
-        Ok(Some(NewPage { row, batch, heads, members }))
+        let mut writes = VecDeque::new();
+        let count = parts.len();
+        for (at, Part { mut batch, last, rows, bytes }) in parts.into_iter().enumerate() {
+            if at == 0 {
+                for (stream, head) in &heads {
+                    batch.put(keys::staged(&keys::head(*stream)), head.to_value());
+                }
+            }
+            row.cursor = last;
+            row.counts.records += rows;
+            row.counts.bytes += bytes;
+            if !head.more && at + 1 == count {
+                row.phase = Phase::Tail;
+            }
+            batch.put(keys::install(), row.to_value());
+            writes.push_back((row.clone(), batch));
+        }
+        Ok(Some(NewPage { writes, heads, members }))
     }
 
     /// Holds the streams of replicas whose stamps are too far ahead, as they are held by log: their app may release them.
@@ -520,8 +528,9 @@ impl Engine {
         match self.install.work() {
             None => {}
             Some(Work::Page(mut page)) => {
-                let batch = std::mem::take(&mut page.batch);
-                self.write_install(batch, Installing::Page(page));
+                if let Some((row, batch)) = page.writes.pop_front() {
+                    self.write_install(batch, Installing::Page(row, page));
+                }
             }
             Some(Work::Tail) => self.read_tail(),
             Some(Work::Switch) => self.begin_switch(),
@@ -665,8 +674,13 @@ impl Engine {
         self.effects.push_back(Effect::Scan(job, range, self.fold_limit()));
     }
 
+    /// The most records of either state in one step of a fold: a write has those of both.
     fn fold_limit(&self) -> ScanLimit {
-        if self.context.projected.is_empty() { FOLD } else { FOLD_PROJECTED }
+        let ScanLimit { entries, bytes } =
+            if self.context.projected.is_empty() { FOLD } else { FOLD_PROJECTED };
+        let (changes_max, bytes_max) =
+            (self.context.limits.commit_changes_max, self.context.limits.commit_bytes_max);
+        ScanLimit { entries: entries.min(changes_max / 2).max(1), bytes: bytes.min(bytes_max / 2).max(1) }
     }
 
     /// Takes rows that an install has read.
@@ -805,9 +819,9 @@ impl Engine {
             return self.install_failed();
         }
         match installing {
-            Installing::Page(page) => {
+            Installing::Page(row, page) => {
                 let here = (&*self.ledger, &self.members);
-                self.install.page_written(*page, &self.context, here);
+                self.install.page_written(row, page, &self.context, here);
                 if self.install.is_in_place() && self.context.rules.staged {
                     self.effects.push_back(Effect::Overlay(Overlay::Hidden));
                 }

@@ -38,10 +38,17 @@ pub(super) struct Judge<'a> {
 /// The rows of a page that can be.
 #[derive(Debug, Default)]
 pub(super) struct Judged {
-    /// The rows, under the keys under which they are to stand.
-    pub(super) batch: WriteBatch,
+    /// The rows, under the keys under which they are to stand, in writes that a store takes.
+    pub(super) parts: Vec<Part>,
     /// The members among them.
     pub(super) members: Vec<Member>,
+}
+
+/// The rows of one write.
+#[derive(Debug, Default)]
+pub(super) struct Part {
+    pub(super) batch: WriteBatch,
+    /// The last record among them, or before them.
     pub(super) last: Option<Key>,
     pub(super) rows: u64,
     pub(super) bytes: u64,
@@ -90,23 +97,32 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Judges the rows of the page, which come behind the key `after`, and are put `in_place` or staged.
+    /// Judges the rows of the page, which come behind the key `after`, and are put `in_place` or staged. A part has as many
+    /// rows as a commit of this replica may have changes, and what lies beside a record is in the part of that.
     pub(super) fn rows(
         &mut self,
         entries: Vec<Entry>,
         after: Option<&[u8]>,
         in_place: bool,
     ) -> Result<Judged, String> {
-        let mut judged = Judged { last: after.map(<[u8]>::to_vec), ..Judged::default() };
+        let (rows_max, bytes_max) =
+            (self.context.limits.commit_changes_max, self.context.limits.commit_bytes_max);
+        let is_full = |part: &Part| part.rows >= rows_max as u64 || part.bytes >= bytes_max as u64;
+        let mut judged = Judged::default();
+        let mut part = Part { last: after.map(<[u8]>::to_vec), ..Part::default() };
         // Behind each record come the values that lie beside it.
         let (mut besides, mut beside) = (None, None);
         for Entry { key, value } in entries {
             let row = self.row(&key, &value)?;
-            judged.rows += 1;
-            judged.bytes += (key.len() + value.len()) as u64;
+            if is_full(&part) && matches!(row, Row::Record { .. }) {
+                let next = Part { last: part.last.clone(), ..Part::default() };
+                judged.parts.push(std::mem::replace(&mut part, next));
+            }
+            part.rows += 1;
+            part.bytes += (key.len() + value.len()) as u64;
             let last = match &row {
                 Row::Beside => &mut beside,
-                Row::Record { .. } => &mut judged.last,
+                Row::Record { .. } => &mut part.last,
             };
             if last.as_ref().is_some_and(|last| *last >= key) {
                 return Err("the keys of its snapshot do not rise".into());
@@ -120,8 +136,9 @@ impl<'a> Judge<'a> {
                 Row::Beside if besides.as_ref().is_some_and(|range: &KeyRange| range.contains(&key)) => {}
                 Row::Beside => return Err("a value of its snapshot lies beside no record".into()),
             }
-            judged.batch.put(if in_place { key } else { keys::staged(&key) }, value);
+            part.batch.put(if in_place { key } else { keys::staged(&key) }, value);
         }
+        judged.parts.push(part);
         Ok(judged)
     }
 

@@ -23,6 +23,8 @@ struct Opening {
     introducer: Option<ReplicaId>,
     rules: Rules,
     page_bytes: usize,
+    /// The most changes of a commit, and so the most rows of one write.
+    changes: usize,
     /// The most entries of its log that are kept for others.
     retain: usize,
     networked: bool,
@@ -30,8 +32,12 @@ struct Opening {
 
 impl Opening {
     fn ask(self) -> Ask {
-        let limits =
-            Limits { page_bytes_max: self.page_bytes, retain_entries_max: self.retain, ..Limits::default() };
+        let limits = Limits {
+            page_bytes_max: self.page_bytes,
+            commit_changes_max: self.changes,
+            retain_entries_max: self.retain,
+            ..Limits::default()
+        };
         Ask {
             replica: self.replica,
             device: Some(self.device),
@@ -244,6 +250,7 @@ fn founder(rules: Rules) -> Opening {
         introducer: None,
         rules,
         page_bytes: 600,
+        changes: 1_000,
         retain: usize::MAX,
         networked: true,
     }
@@ -462,9 +469,41 @@ fn a_crash_at_any_write_of_an_install_harms_nothing() {
     }
 }
 
+/// A store that takes few rows in a write gets a page in parts, none of which has a record without what lies beside it.
+#[test]
+fn a_page_is_written_in_parts_that_the_store_takes() {
+    for joins in [true, false] {
+        let mut net = if joins { Net::new() } else { away(Rules::ALL) };
+        if joins {
+            pruned_founder(&mut net, Rules::ALL);
+            net.open(Opening { changes: 4, ..joiner(B, B_DEVICE, Rules::ALL) });
+        } else {
+            net.asks.get_mut(&B).unwrap().changes = 4;
+            net.reopen(B);
+        }
+        net.at(B).writes.clear();
+        net.up(A, B);
+        if joins {
+            add(&mut net, A, B, B_DEVICE);
+        }
+        net.until_installed(B);
+        let is_row = |op: &&WriteOp| match op {
+            WriteOp::Put { key, .. } => keys::is_in_snapshot(keys::unstaged(key).unwrap_or(key)),
+            WriteOp::Delete { .. } | WriteOp::DeleteRange { .. } => false,
+        };
+        let rows = net.at(B).writes.iter().map(|batch| batch.ops().iter().filter(is_row).count());
+        let rows: Vec<_> = rows.collect();
+        assert_eq!(rows.iter().max(), Some(&4), "{rows:?}");
+        net.run();
+        net.converged();
+    }
+}
+
 /// Plays an install in which B ends at one of its writes; `false` if it has fewer.
 fn crashes_at(at: usize, applied: bool) -> bool {
     let mut net = away(Rules::ALL);
+    net.asks.get_mut(&B).unwrap().changes = 5;
+    net.reopen(B);
     add(&mut net, A, C, C_DEVICE);
     net.drop_logs(A, false);
     net.up(A, B);
