@@ -151,10 +151,25 @@ impl Engine {
     /// A peer from which a snapshot may begin: nobody who has more than is here has a log that is the way to it.
     fn snapshot_source(&mut self) -> Option<ReplicaId> {
         let ahead = self.ahead_here();
-        if ahead.iter().any(|peer| self.reach(*peer) == Reach::Whole) {
+        let (logs, snapshots): (Vec<_>, Vec<_>) =
+            ahead.into_iter().partition(|peer| self.reach(*peer) == Reach::Whole);
+        if logs.iter().any(|peer| self.log_goes_on(*peer)) {
             return None;
         }
-        self.rng.choice(ahead)
+        self.rng.choice(snapshots)
+    }
+
+    /// Whether the log of a peer brings something that is missing here: not if it is damaged there, and all else rests on
+    /// that.
+    fn log_goes_on(&self, peer: ReplicaId) -> bool {
+        let ended: BTreeSet<_> = self.damages.ended(peer, |stream| self.streams.tip(stream).seq).collect();
+        let admitting = self.admitting();
+        let mut missing = self.peers.ahead(peer).map(|(stream, _)| stream);
+        ended.is_empty()
+            || missing.any(|stream| {
+                let rests = ended.contains(&stream) || self.peers.passes_over(peer, stream);
+                !rests && admitting.may_take(stream, peer)
+            })
     }
 
     /// Asks a peer for the next part of a snapshot.

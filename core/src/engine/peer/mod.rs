@@ -269,7 +269,8 @@ impl Peers {
             .filter(move |stream| !self.passes_over(replica, *stream))
     }
 
-    fn passes_over(&self, replica: ReplicaId, stream: ReplicaId) -> bool {
+    /// Whether a peer is left alone about a stream for a while, since its page passed that over.
+    pub(super) fn passes_over(&self, replica: ReplicaId, stream: ReplicaId) -> bool {
         self.passing.contains(&replica)
             && self.peers.get(&replica).is_some_and(|peer| peer.passed.contains(stream))
     }

@@ -841,6 +841,22 @@ fn values_beside_records_come_with_a_snapshot() {
     }
 }
 
+/// A peer whose log is damaged keeps nobody from the snapshot of another one.
+#[test]
+fn a_log_that_is_damaged_is_no_way() {
+    let mut net = of_three(Rules::ALL, true, false);
+    let next = net.at(B).engine.ledger.head(A).seq + 1;
+    net.at(C).store.0.lock().unwrap().remove(&keys::log(A, next));
+    net.down(A, C);
+    net.up(B, C);
+    net.run();
+    assert_eq!(net.at(B).engine.ledger.head(A).seq, next - 1, "C has no more of it");
+    net.up(A, B);
+    net.run();
+    assert!(net.at(B).engine.marks.has(Mark::Installed));
+    assert_eq!(net.shown(A), net.shown(B));
+}
+
 /// A log that is cut short by its limit is kept from where a snapshot began, as long as that is taken.
 #[test]
 fn the_log_behind_a_snapshot_is_kept_while_it_is_taken() {
