@@ -41,6 +41,9 @@ impl Engine {
     }
 
     pub(super) fn went_down(&mut self, replica: ReplicaId) {
+        if self.puller.waits_for(replica) {
+            self.peers.paced(replica, |pace| pace.cut_off(self.context.limits.page_bytes_max));
+        }
         self.peers.went_down(replica);
         self.doubts.forget(replica, false);
         self.end_late_witness();

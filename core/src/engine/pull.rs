@@ -312,6 +312,11 @@ impl Puller {
         self.useless = useless.then_some(from);
     }
 
+    /// Whether a page of a peer is on its way.
+    pub(super) fn waits_for(&self, peer: ReplicaId) -> bool {
+        self.late.contains_key(&peer) || self.on_the_way.iter().any(|asked| asked.peer == peer)
+    }
+
     /// Gives up the pages of a peer that went down.
     pub(super) fn went_down(&mut self, peer: ReplicaId) {
         self.ends_run(peer);

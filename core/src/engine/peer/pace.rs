@@ -5,8 +5,11 @@
 //! the rate is known pages begin small and grow. The word that a page is coming is sent just ahead of it, so the time
 //! between the two tells the rate, whatever else waited on the link before them.
 //!
+//! A connection that cuts a page off leaves one thing to the next one: its first page is shorter. On a link that comes and
+//! goes, a page that never fits between the two would otherwise be asked for, and lost, for ever.
+//!
 //! Owns: the measured round trip and rate of one connection. Holds always: a page is asked for with at most the limit,
-//! and never with less than `LEAST_BYTES`, unless the limit is less.
+//! and never with less than `LEAST_BYTES`, unless the limit is less, or connections cut pages off.
 
 /// The bytes of the first page of a connection: 8 s at the slowest rate that this is made for.
 const FIRST_BYTES: usize = 16 << 10;
@@ -14,6 +17,8 @@ const FIRST_BYTES: usize = 16 << 10;
 const LEAST_BYTES: usize = 4 << 10;
 /// How much longer a page may be than the one before it, while the rate is being learned.
 const GROWTH: usize = 4;
+/// The fewest bytes of the first page of a connection after others were cut off.
+const CUT_BYTES: usize = 256;
 /// How long a page takes on its way, about.
 const PAGE_MS: u64 = 4_000;
 /// How long a peer may take to answer, beside the time on the link.
@@ -36,17 +41,20 @@ pub(in crate::engine) struct Pace {
     rate: Option<u64>,
     /// How long pages have become.
     grown: usize,
+    /// How long the first page of the next connection is.
+    first: usize,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { round_trip_ms: None, rate: None, grown: FIRST_BYTES }
+        Self { round_trip_ms: None, rate: None, grown: FIRST_BYTES, first: FIRST_BYTES }
     }
 }
 
 impl Pace {
     /// A pace that follows no link: whatever it is, a page is as long as it may be, and has 10 s.
-    pub(in crate::engine) const FIXED: Self = Self { round_trip_ms: Some(0), rate: None, grown: usize::MAX };
+    pub(in crate::engine) const FIXED: Self =
+        Self { round_trip_ms: Some(0), rate: None, grown: usize::MAX, first: FIRST_BYTES };
 
     /// The bytes of the next page, where the limit is `max`.
     pub(in crate::engine) fn page_bytes(&self, max: usize) -> usize {
@@ -95,7 +103,18 @@ impl Pace {
 
     /// Takes note that a page was filled: the next ones may be longer.
     pub(in crate::engine) fn filled(&mut self, max: usize) {
+        self.first = self.first.saturating_mul(2).min(FIRST_BYTES);
         self.grown = self.grown.saturating_mul(GROWTH).min(max.max(FIRST_BYTES));
+    }
+
+    /// Takes note that the connection ended while a page was on its way.
+    pub(in crate::engine) fn cut_off(&mut self, max: usize) {
+        self.first = (self.page_bytes(max) / 2).clamp(CUT_BYTES, FIRST_BYTES);
+    }
+
+    /// The pace of the next connection, which may be over another network.
+    pub(in crate::engine) fn of_next(self) -> Self {
+        Self { grown: self.first, first: self.first, ..Self::default() }
     }
 
     /// Takes note that a page did not come in time. The link may be slower than it was, or the page lost.
@@ -129,6 +148,23 @@ mod tests {
         assert_eq!(pages, [16 << 10, 64 << 10, 256 << 10, MAX, MAX]);
         assert_eq!(pace.page_bytes(100), 100, "a limit below the least");
         assert_eq!(pace.bytes_on_the_way(), 0, "one page at a time, until the rate is known");
+    }
+
+    #[test]
+    fn a_connection_that_cuts_a_page_off_lets_the_next_one_begin_with_a_shorter_one() {
+        let mut pace = Pace::default();
+        let mut firsts = Vec::new();
+        for _ in 0..8 {
+            pace.cut_off(MAX);
+            pace = pace.of_next();
+            firsts.push(pace.page_bytes(MAX));
+        }
+        assert_eq!(firsts, [8192, 4096, 2048, 1024, 512, 256, 256, 256]);
+        pace.filled(MAX);
+        assert_eq!((pace.page_bytes(MAX), pace.of_next().page_bytes(MAX)), (1024, 512), "one fitted");
+        let mut fast = Pace { grown: MAX, rate: Some(10 << 20), ..Pace::default() };
+        fast.cut_off(MAX);
+        assert_eq!(fast.of_next().page_bytes(MAX), FIRST_BYTES, "no longer than any first one");
     }
 
     #[test]

@@ -185,7 +185,7 @@ impl Peer {
         self.link = Link::Up;
         (self.stranger, self.other_group) = (false, false);
         // The next connection may be over another network.
-        (self.pace, self.following) = (Pace::default(), Following::default());
+        (self.pace, self.following) = (self.pace.of_next(), Following::default());
         self.backoff.reset();
         self.passed = Passed::default();
         self.clock.is_of_new_session();

@@ -65,6 +65,7 @@ impl Net {
     fn reopen(&mut self, replica: ReplicaId) {
         let at = self.at(replica).now.mono.0;
         let ask = self.asks[&replica].ask();
+        self.collect();
         self.at(replica).reopen_at(ask, now(at));
         self.frames.retain(|(from, to, _)| *from != replica && *to != replica);
     }
@@ -85,6 +86,7 @@ impl Net {
             self.at(here).handle(Input::Down(there));
             self.at(here).settle();
         }
+        self.collect();
         self.frames.retain(|(from, to, _)| ![(one, other), (other, one)].contains(&(*from, *to)));
     }
 
