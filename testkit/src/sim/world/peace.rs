@@ -154,8 +154,17 @@ impl World {
         let honest: BTreeMap<_, _> = honest.map(|other| (other.id, other.limits.value_bytes_max)).collect();
         let Some(status) = self.status_of(at)? else { return Ok(()) };
         let oracle = self.oracle.borrow();
+        // A joiner whose frames are too small for a record of its group gets none of it.
+        let stays_out = |by: ReplicaId, seq: u64| {
+            let process = self.processes.iter().find(|process| process.id == by);
+            let has = |process| stored_heads(process).get(&status.replica).copied().unwrap_or(0);
+            self.limits_differ && process.is_some_and(|process| has(process) < seq)
+        };
         let is_so = |by: ReplicaId, refusal: &Refusal| {
             let seq = refusal.stop.seq();
+            if stays_out(by, seq) {
+                return true;
+            }
             honest
                 .get(&by)
                 .is_none_or(|max| self.limits_differ && oracle.is_larger(status.replica, seq, *max))
