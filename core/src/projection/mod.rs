@@ -74,6 +74,11 @@ pub(crate) use calls::{Manner, PutOff};
 /// does not matter. They are checked once all is filled: if a row breaks one, all projections are made anew, once;
 /// debts that are counted until then may pass.
 ///
+/// # Snapshots
+/// A snapshot is folded into the records step by step, and each step is projected with its records. Meanwhile reads of records
+/// show all of the snapshot, and tables follow: [`InstallStatus::folding`](crate::InstallStatus::folding) says so. Commits
+/// that change a projected record wait for the end of it.
+///
 /// # Contract
 /// - A projection depends on its arguments and on its own rows alone, and nothing else writes these rows.
 /// - A projection sees each commit whole, also one of another device; the records of a commit come in any order. A

@@ -843,6 +843,57 @@ fn values_beside_records_come_with_a_snapshot() {
     }
 }
 
+/// A replica that is merging what lies beside records serves no page, also none that it began to read before.
+#[test]
+fn a_replica_that_is_merging_serves_no_snapshot() {
+    let mut net = Net::new();
+    pruned_founder(&mut net, Rules::ALL);
+    net.open(joiner(B, B_DEVICE, Rules::ALL));
+    net.up(A, B);
+    add(&mut net, A, B, B_DEVICE);
+    net.run();
+    let record = RecordKey::new::<Bag>(&1);
+    let row = |seq: u64, item: u32, beside: bool| {
+        let value = model::encode(&Bag { id: 1, items: BTreeSet::from([item]) }, usize::MAX).unwrap();
+        let merge = Some(record::Merged { epoch: Hlc::NEVER, mixed: false, beside });
+        let stamp = Hlc::new(WallMs::new(900).unwrap(), u16::try_from(seq).unwrap(), A);
+        let header = record::Header { tombstone: false, schema: value.schema, stamp, seq, merge };
+        record::of(&header, record::value_of(&value.record))
+    };
+    {
+        let mut map = net.at(A).store.0.lock().unwrap();
+        map.insert(record.as_bytes().to_vec(), row(3, 30, true));
+        map.insert(keys::beside(&record, A, 2), row(2, 20, false));
+    }
+    net.reopen(A);
+    let world = net.at(A);
+    world.handle(Input::Up(B));
+    let merges = |batch: &WriteBatch| {
+        batch.ops().iter().any(|op| matches!(op, WriteOp::Put { key, .. } if *key == record.as_bytes()))
+    };
+    let batch = loop {
+        let batch = world.up_to_write().expect("it merges");
+        if merges(&batch) {
+            break batch;
+        }
+        world.written(batch);
+    };
+    let refusal = |world: &mut World, id: u32, ends: Option<WriteBatch>| {
+        let pull = wire::SnapshotPull { id, budget: 1 << 20, frame_bytes: 1 << 20, after: Vec::new() };
+        world.handle(Input::Frame(B, wire::snapshot_pull(GROUP, &pull)));
+        assert!(world.up_to_write().is_none());
+        ends.into_iter().for_each(|batch| world.written(batch));
+        world.settle();
+        let said = world.said().into_iter().find_map(|(_, message)| match message {
+            Message::SnapshotPage(head, _) if head.id == id => Some(head.refusal),
+            _ => None,
+        });
+        said.expect("an answer")
+    };
+    assert_eq!(refusal(world, 1, Some(batch)), Some(SnapshotRefusal::NotNow));
+    assert_eq!(refusal(world, 2, None), None);
+}
+
 /// A peer whose log is damaged keeps nobody from the snapshot of another one.
 #[test]
 fn a_log_that_is_damaged_is_no_way() {
