@@ -159,13 +159,14 @@ impl Engine {
         self.rng.choice(snapshots)
     }
 
-    /// Whether the log of a peer brings something that is missing here: not if it is damaged there, and all else rests on
-    /// that.
+    /// Whether the log of a peer brings something that is missing here: not if it is damaged there, or its store was
+    /// restored, so that it serves nothing of its own stream, and all else rests on that.
     fn log_goes_on(&self, peer: ReplicaId) -> bool {
+        let restored = self.peers.get(peer).is_some_and(Peer::is_restored);
         let ended: BTreeSet<_> = self.damages.ended(peer, |stream| self.streams.tip(stream).seq).collect();
         let admitting = self.admitting();
         let mut missing = self.peers.ahead(peer).map(|(stream, _)| stream);
-        ended.is_empty()
+        ended.is_empty() && !restored
             || missing.any(|stream| {
                 let rests = ended.contains(&stream) || self.peers.passes_over(peer, stream);
                 !rests && admitting.may_take(stream, peer)
