@@ -93,6 +93,8 @@ mod tests {
         assert_eq!(pins.needed().len(), 2, "of one of its streams it has too little");
         pins.end(|peer, stream| if peer == A { if stream == B { 7 } else { 2 } } else { 0 });
         assert_eq!(pins.needed(), BTreeMap::from([(B, 9), (C, 1)]));
+        pins.end(|_, stream| u64::from(stream == C));
+        assert!(pins.needed().is_empty(), "a peer needs no word of its own stream");
     }
 
     #[test]
@@ -107,5 +109,7 @@ mod tests {
             pins.pin(ReplicaId(Uuid::from_u128(peer)), vec![(B, 7)], Mono(0));
         }
         assert_eq!(pins.0.len(), PINS_MAX);
+        pins.pin(ReplicaId(Uuid::from_u128(0)), vec![(B, 3)], Mono(0));
+        assert_eq!(pins.needed(), BTreeMap::from([(B, 3)]), "one that begins anew keeps its place");
     }
 }

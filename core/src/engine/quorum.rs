@@ -422,6 +422,20 @@ mod tests {
         }
     }
 
+    /// A snapshot moves a head to the newest place of a member, and leaves no log in which the open one could be compared.
+    #[test]
+    fn a_head_that_moves_to_the_newest_place_counts() {
+        let all = members(&[ME, C]);
+        let mut quorum = Quorum::opened(Mono(1));
+        let before = ledger([(B, head(B, 1))]);
+        acks(&mut quorum, C, B, 4, &before);
+        acks(&mut quorum, C, B, 9, &before);
+        assert!(!quorum.compare_with_head(B, &head(B, 7), Mono(8)));
+        assert!(quorum.compare_with_head(B, &head(B, 9), Mono(8)));
+        quorum.check();
+        assert_eq!(quorum.stable(B, &all, &ledger([(B, head(B, 9))]), &RULES), 9);
+    }
+
     /// A member is ahead whenever it acknowledges, and its acknowledgements are compared all the same.
     #[test]
     fn a_member_that_is_always_ahead_is_compared_when_the_place_comes() {

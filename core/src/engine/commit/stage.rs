@@ -218,3 +218,52 @@ impl Pen {
         batch
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::made::{B, ME, context, note, stamp};
+    use super::*;
+
+    const EPOCH: crate::hlc::Hlc = crate::hlc::Hlc::NEVER;
+
+    /// A record whose dot is commit `seq` of `stream`.
+    fn row(stream: ReplicaId, seq: u64, merge: Option<Merged>, value: &[u8]) -> Value {
+        record::of(&Header { tombstone: false, schema: 1, stamp: stamp(seq, stream), seq, merge }, value)
+    }
+
+    fn joined(key: &RecordKey, live: Option<&[u8]>, staged: Option<&[u8]>) -> Joined {
+        let (context, as_of) = (context(), BTreeMap::from([(B, 5)]));
+        join((&context.rules, &context.models), &as_of, key, live, staged).unwrap()
+    }
+
+    #[test]
+    fn of_what_a_snapshot_lacks_only_a_value_that_its_sender_had_goes() {
+        let live = |seq| row(B, seq, None, b"live");
+        assert_eq!(joined(&note(1), Some(&live(5)), None), Joined::Gone);
+        assert_eq!(joined(&note(1), Some(&live(6)), None), Joined::Live, "its commit is not covered");
+        assert_eq!(
+            joined(&note(1), Some(&row(ME, 1, None, b"live")), None),
+            Joined::Live,
+            "nor is its stream"
+        );
+        let member = RecordKey::new::<Member>(&B);
+        assert_eq!(joined(&member, Some(&live(5)), None), Joined::Live, "a member never goes");
+        let header = Header { tombstone: true, schema: 0, stamp: stamp(5, B), seq: 5, merge: None };
+        let tombstone = record::of(&header, b"");
+        assert_eq!(joined(&note(1), Some(&tombstone), None), Joined::Live, "a tombstone goes by itself");
+    }
+
+    /// Only the staged record says that values lie beside it: they come too, and lie beside the one that stays.
+    #[test]
+    fn a_record_that_stays_takes_over_what_lies_beside_the_staged_one() {
+        let merge = |beside| Some(Merged { epoch: EPOCH, mixed: false, beside });
+        let (live, staged) = (row(ME, 9, merge(false), b"both"), row(B, 5, merge(true), b"both"));
+        let Joined::New(header, value) = joined(&note(1), Some(&live), Some(&staged)) else {
+            panic!("it is flagged")
+        };
+        assert_eq!((header.seq, header.merge), (9, merge(true)));
+        assert_eq!(record::value_of(&value), b"both");
+        let flagged = row(ME, 9, merge(true), b"both");
+        assert_eq!(joined(&note(1), Some(&flagged), Some(&staged)), Joined::Live, "it is flagged already");
+    }
+}

@@ -185,4 +185,16 @@ mod tests {
         let all = ledger([]);
         assert_eq!(Scales::new(Some(KNOWN), 100, &all).records, Some(KNOWN), "there are not more");
     }
+
+    /// Until its session ends, since each page would count anew.
+    #[test]
+    fn a_log_is_weighed_once_a_session() {
+        let mut serving = super::super::Serving::default();
+        serving.weighed(B, Weighed { log: true, longer: false, records: Some(KNOWN) });
+        serving.weighed(C, Weighed::default());
+        assert_eq!((serving.weighs_for(B), serving.weighs_for(C)), (false, true));
+        assert_eq!(serving.weight(), Some(KNOWN), "a short log says nothing of the records");
+        serving.forget(B);
+        assert!(serving.weighs_for(B));
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::wire::{RowsWriter, SnapshotHead, SnapshotRefusal};
+use super::wire::{RowsWriter, SnapshotHead, SnapshotRefusal, WireStamped};
 use super::*;
 use crate::engine::join;
 use crate::engine::rules::Mark;
@@ -1378,9 +1378,10 @@ fn a_group_that_prunes_is_joined_by_snapshot() {
 #[test]
 fn a_page_of_another_history_is_not_taken() {
     type Break = fn(&mut SnapshotHead, u64);
-    let breaks: [(&str, Break); 3] = [
+    let breaks: [(&str, Break); 4] = [
         ("in the log", |head, own| other_history(head, own - 1)),
         ("at the head", other_history),
+        ("behind the head", |head, own| other_history(head, own + 1)),
         ("as it is", |_, _| ()),
     ];
     for (at, change) in breaks {
@@ -1388,34 +1389,63 @@ fn a_page_of_another_history_is_not_taken() {
         let own = net.at(B).head().seq;
         assert!(own > 1);
         net.up(A, B);
-        let mut pages = 0;
-        while pages == 0 {
-            net.collect();
-            let Some((from, to, frame)) = net.frames.pop_front() else {
-                net.pass(500);
-                continue;
-            };
-            if to != B || rows_of(&frame) == 0 {
-                net.at(to).feed(from, frame);
-                continue;
-            }
-            let page =
-                Messages::new(frame, Some(GROUP), usize::MAX).unwrap().find_map(|message| {
-                    match message.unwrap() {
-                        Message::SnapshotPage(head, rows) => Some((head, rows.entries().unwrap())),
-                        _ => None,
-                    }
-                });
-            let (mut head, rows) = page.expect("a page");
-            change(&mut head, own);
-            let mut writer = RowsWriter::default();
-            rows.iter().for_each(|row| writer.push(&row.key, &row.value));
-            net.at(B).feed(from, writer.finish(GROUP, &head));
-            pages += 1;
-        }
+        change_first_page(&mut net, |head| change(head, own));
         let staged = !net.at(B).store.entries(keys::stage()).is_empty();
         assert_eq!(staged, at == "as it is", "{at}");
         assert_eq!(net.at(B).engine.marks.has(Mark::Doubted), at != "as it is", "{at}");
+    }
+}
+
+/// The records of a third replica are as good as the history of it that they rest on.
+#[test]
+fn a_page_of_another_history_of_a_third_replica_is_not_taken() {
+    let mut net = Net::new();
+    net.open(founder(Rules::ALL));
+    for (replica, device) in [(B, B_DEVICE), (C, C_DEVICE)] {
+        net.open(joiner(replica, device, Rules::ALL));
+        net.up(A, replica);
+        add(&mut net, A, replica, device);
+    }
+    net.run();
+    pair(&mut net, C, 1, "of C");
+    net.run();
+    net.down(A, B);
+    pair(&mut net, A, 2, "new");
+    net.prune(A);
+    net.up(A, B);
+    change_first_page(&mut net, |head| {
+        let of_c = |named: &&mut WireStamped| named.stream == C;
+        for named in head.heads.0.iter_mut().chain(&mut head.before.0).filter(of_c) {
+            named.digest = [9; 32];
+        }
+    });
+    assert!(net.at(B).store.entries(keys::stage()).is_empty());
+    assert!(net.at(B).engine.marks.has(Mark::Doubted));
+}
+
+/// Delivers frames until B has taken the first page of a snapshot, whose head is changed on its way.
+fn change_first_page(net: &mut Net, change: impl FnOnce(&mut SnapshotHead)) {
+    loop {
+        net.collect();
+        let Some((from, to, frame)) = net.frames.pop_front() else {
+            net.pass(500);
+            continue;
+        };
+        if to != B || rows_of(&frame) == 0 {
+            net.at(to).feed(from, frame);
+            continue;
+        }
+        let page = Messages::new(frame, Some(GROUP), usize::MAX).unwrap().find_map(|message| {
+            match message.unwrap() {
+                Message::SnapshotPage(head, rows) => Some((head, rows.entries().unwrap())),
+                _ => None,
+            }
+        });
+        let (mut head, rows) = page.expect("a page");
+        change(&mut head);
+        let mut writer = RowsWriter::default();
+        rows.iter().for_each(|row| writer.push(&row.key, &row.value));
+        return net.at(B).feed(from, writer.finish(GROUP, &head));
     }
 }
 
@@ -1457,7 +1487,7 @@ fn a_group_at_rest_forgets_the_deletes_of_a_snapshot() {
 #[test]
 fn a_page_that_cannot_be_changes_nothing() {
     type Break = fn(&mut SnapshotHead, &mut Vec<Entry>);
-    let breaks: [(&str, Break); 13] = [
+    let breaks: [(&str, Break); 19] = [
         ("empty", |_, rows| rows.clear()),
         ("do not rise", |_, rows| rows.push(rows[0].clone())),
         ("no record", |_, rows| rows[0].key = keys::clock()),
@@ -1469,6 +1499,7 @@ fn a_page_that_cannot_be_changes_nothing() {
         ("heads that cannot be", |head, _| head.heads.0.clear()),
         ("heads that cannot be", |head, _| head.before.0.clear()),
         ("heads that cannot be", |head, _| head.before.0[0].seq += 1_000),
+        ("heads that cannot be", |head, _| head.before.0[0].digest = [9; 32]),
         ("names a head twice", |head, _| head.heads.0.push(head.heads.0[0])),
         ("names a head twice", |head, _| head.heads.0[0].seq = 0),
         ("too far ahead", |head, _| {
@@ -1482,6 +1513,40 @@ fn a_page_that_cannot_be_changes_nothing() {
             let (header, value) = record::parse(&rows[5].value).unwrap();
             let stamp = Hlc::new(WallMs::new(1 << 40).unwrap(), 0, header.stamp.replica());
             rows[5].value = record::of(&record::Header { stamp, ..header }, value);
+        }),
+        ("too far ahead", |head, _| {
+            let WireStamped { stream, seq, digest, .. } = head.before.0[0];
+            let stamp = Hlc::new(WallMs::new(1 << 40).unwrap(), 0, stream);
+            let far = Head { seq, stamp, digest, ..Head::start(GROUP, stream) };
+            head.before.0[0] = WireStamped::of(stream, &far);
+        }),
+        ("too far ahead", |_, rows| {
+            let epoch = Hlc::new(WallMs::new(1 << 40).unwrap(), 0, A);
+            rows.insert(0, bag_row(rows, record::Merged::plain(epoch)));
+        }),
+        ("in another way", |_, rows| {
+            let (header, value) = record::parse(&rows[5].value).unwrap();
+            let merge = Some(record::Merged::plain(Hlc::NEVER));
+            rows[5].value = record::of(&record::Header { merge, ..header }, value);
+        }),
+        ("does not have", |_, rows| {
+            let bag = bag_row(rows, record::Merged { beside: true, ..record::Merged::plain(Hlc::NEVER) });
+            let (header, _) = record::parse(&bag.value).unwrap();
+            let record = RecordKey::from_bytes(&bag.key).unwrap();
+            let key = keys::beside(&record, header.stamp.replica(), header.seq + 1);
+            rows.splice(0..0, [bag.clone(), Entry { key, value: bag.value }]);
+        }),
+        ("another replica's key", |_, rows| {
+            let (header, _) = record::parse(&rows[0].value).unwrap();
+            let value = model::encode(&Member::new(B, B_DEVICE), usize::MAX).unwrap();
+            let header = record::Header {
+                schema: value.schema,
+                merge: Some(record::Merged::plain(Hlc::NEVER)),
+                ..header
+            };
+            let key = RecordKey::new::<Member>(&ReplicaId(Uuid::from_u128(1))).into_bytes();
+            rows.push(Entry { key, value: record::of(&header, record::value_of(&value.record)) });
+            rows.sort_by(|one, other| one.key.cmp(&other.key));
         }),
     ];
     for (says, change) in breaks {
@@ -1524,6 +1589,15 @@ fn a_page_that_cannot_be_changes_nothing() {
         net.run();
         net.converged();
     }
+}
+
+/// A bag that rests on the same commit as the first of the rows.
+fn bag_row(rows: &[Entry], merge: record::Merged) -> Entry {
+    let (header, _) = record::parse(&rows[0].value).unwrap();
+    let value = model::encode(&Bag { id: 1, items: BTreeSet::new() }, usize::MAX).unwrap();
+    let header = record::Header { schema: value.schema, merge: Some(merge), tombstone: false, ..header };
+    let value = record::of(&header, record::value_of(&value.record));
+    Entry { key: RecordKey::new::<Bag>(&1).into_bytes(), value }
 }
 
 /// The log that a snapshot needs behind its records may be gone: its sender was opened anew, and has pruned since.
@@ -1573,4 +1647,161 @@ fn a_stage_that_another_version_left_is_given_up_unless_it_counts_already() {
             net.converged();
         }
     }
+}
+
+/// The tail of a snapshot stands in the logs. Nothing refers to it once its stage is given up.
+#[test]
+fn a_stage_that_is_given_up_leaves_no_tail() {
+    let mut net = away(Rules::ALL);
+    net.up(A, B);
+    until_records(&mut net, 20);
+    for n in 0..20 {
+        pair(&mut net, A, n, "of the tail");
+    }
+    let head = net.at(B).engine.ledger.head(A).seq;
+    let tail = |net: &mut Net| {
+        let ranges = keys::log_and_kept(A, head + 1, 1 << 40);
+        ranges.map(|range| net.at(B).store.entries(range).len())
+    };
+    while tail(&mut net)[0] == 0 {
+        if !net.deliver() {
+            net.pass(100);
+        }
+    }
+    let world = net.at(B);
+    world.engine.install.give_up();
+    world.settle();
+    assert!(world.engine.marks.has(Mark::InstallBeganAnew));
+    assert_eq!(tail(&mut net), [0, 0]);
+    net.run();
+    net.converged();
+}
+
+/// A page is given up with its stage, also what is left of it while a part is being written, or a commit between two parts.
+#[test]
+fn no_part_of_a_page_comes_behind_a_stage_that_is_given_up() {
+    for between in [false, true] {
+        let mut net = away(Rules::ALL);
+        net.asks.get_mut(&B).unwrap().changes = 4;
+        net.reopen(B);
+        net.up(A, B);
+        let mut batch = page_under_way(&mut net, B);
+        let world = net.at(B);
+        if between {
+            world.submit(vec![tag(90, "between")]);
+            world.written(batch);
+            batch = world.up_to_write().expect("the commit");
+            let is_log = |op: &WriteOp| matches!(op, WriteOp::Put { key, .. } if keys::is_log(key));
+            assert!(batch.ops().iter().any(is_log), "{batch:?}");
+        }
+        world.engine.install.give_up();
+        world.written(batch);
+        world.settle();
+        assert!(world.engine.install.row().is_none(), "between: {between}");
+        assert!(world.store.entries(keys::stage()).is_empty());
+        net.run();
+        net.converged();
+    }
+}
+
+/// Goal: a step of a fold has no more rows than the store takes.
+/// Method: most of what B has was deleted at A, and what A has instead lies in between; B has written over what is left.
+#[test]
+fn the_steps_of_a_fold_go_on_in_both_states_at_once() {
+    let mut net = Net::new();
+    net.open(founder(Rules::ALL));
+    net.open(joiner(B, B_DEVICE, Rules::ALL));
+    net.up(A, B);
+    for n in 0..30 {
+        pair(&mut net, A, 2 * n, "old");
+    }
+    add(&mut net, A, B, B_DEVICE);
+    net.run();
+    net.down(A, B);
+    for n in 0..29 {
+        net.at(A).commit(vec![untag(2 * n), untag(100 + 2 * n)]).unwrap();
+    }
+    for n in 0..20 {
+        pair(&mut net, A, 2 * n + 1, "new");
+    }
+    pair(&mut net, B, 58, "unsent");
+    net.prune(A);
+    net.asks.get_mut(&B).unwrap().changes = 4;
+    net.reopen(B);
+    net.at(B).writes.clear();
+    net.up(A, B);
+    net.until_installed(B);
+    let is_record = |op: &&WriteOp| match op {
+        WriteOp::Put { key, .. } | WriteOp::Delete { key } => keys::is_in_snapshot(key),
+        WriteOp::DeleteRange { .. } => false,
+    };
+    let steps = net.at(B).writes.iter().map(|batch| batch.ops().iter().filter(is_record).count());
+    let steps: Vec<_> = steps.filter(|rows| *rows > 0).collect();
+    assert!(steps.len() > 10 && steps.iter().all(|rows| *rows <= 4), "{steps:?}");
+    assert_eq!(net.shown(B)[&58], "unsent");
+    assert_eq!(net.at(B).audit(), [], "before it is pruned");
+    net.run();
+    net.converged();
+}
+
+/// Delivers frames for a while, where some pulls of records at a peer are refused.
+fn refusing(net: &mut Net, at: ReplicaId, steps: u32, refuses: impl Fn(&Message) -> bool) {
+    for _ in 0..steps {
+        net.collect();
+        for (from, to, frame) in &mut net.frames {
+            if *to == at
+                && has(frame, &refuses)
+                && let Some(id) = snapshot_pull(frame)
+            {
+                (*from, *to, *frame) = (at, *from, refusal(id));
+            }
+        }
+        if !net.deliver() {
+            net.pass(500);
+        }
+    }
+}
+
+/// A peer that refuses to go on with a snapshot is not the only one to ask.
+#[test]
+fn another_peer_goes_on_with_a_snapshot_that_is_refused() {
+    let mut net = of_three(Rules::ALL, true, true);
+    net.up(A, B);
+    until_records(&mut net, 20);
+    net.up(B, C);
+    refusing(&mut net, A, 1_000, |_| true);
+    let seen = net.at(B).engine.marks;
+    assert!(seen.has(Mark::Installed) && !seen.has(Mark::InstallBeganAnew), "{seen:?}");
+}
+
+/// A snapshot is not begun anew with the only peer that has one, since that may take it up again.
+#[test]
+fn a_snapshot_waits_for_the_only_peer_that_has_one() {
+    let mut net = away(Rules::ALL);
+    net.up(A, B);
+    until_records(&mut net, 20);
+    refusing(&mut net, A, 1_000, |_| true);
+    assert!(net.at(B).engine.report().installing.is_some());
+    net.run();
+    net.converged();
+    assert!(!net.at(B).engine.marks.has(Mark::InstallBeganAnew));
+}
+
+/// Records that lie in their places keep the log out, so a peer that has one and goes on no more is not waited for.
+#[test]
+fn records_in_their_places_are_given_up_for_the_log_of_a_peer_that_refuses() {
+    let mut net = Net::new();
+    busy_founder(&mut net, Rules::ALL);
+    for n in 50..90 {
+        pair(&mut net, A, n, "for a second page");
+    }
+    net.open(joiner(B, B_DEVICE, Rules::ALL));
+    net.up(A, B);
+    add(&mut net, A, B, B_DEVICE);
+    let is_later =
+        |message: &Message| matches!(message, Message::SnapshotPull(pull) if !pull.after.is_empty());
+    refusing(&mut net, A, 1_000, is_later);
+    assert!(net.at(B).engine.marks.has(Mark::InstallBeganAnew), "a minute is long enough");
+    net.run();
+    net.converged();
 }
