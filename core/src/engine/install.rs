@@ -253,6 +253,11 @@ impl Install {
         }
     }
 
+    /// Takes note that nobody is asked for records any more: a page that comes late begins no snapshot.
+    pub(super) fn asks_nobody(&mut self) {
+        self.asked = None;
+    }
+
     /// Whether the last peer that was asked did not go on with the snapshot.
     pub(super) fn was_refused(&self) -> bool {
         self.refused

@@ -73,8 +73,12 @@ impl Engine {
             (Doing::Installing(_), _) => return None,
             _ => {}
         }
-        if !self.install.is_under_way() {
-            return self.snapshot_source().map(|peer| (peer, wanted));
+        if self.install.row().is_none() {
+            let source = self.snapshot_source();
+            if source.is_none() {
+                self.install.asks_nobody();
+            }
+            return source.map(|peer| (peer, wanted));
         }
         if self.log_has_come() {
             self.install.give_up();

@@ -1649,6 +1649,35 @@ fn a_stage_that_another_version_left_is_given_up_unless_it_counts_already() {
     }
 }
 
+/// A pull of records that was not answered begins no snapshot any more, once the log has brought what was missing.
+#[test]
+fn a_pull_without_an_answer_begins_no_snapshot_once_nothing_is_missing() {
+    for silent in [true, false] {
+        let mut net = of_three(Rules::ALL, true, false);
+        net.down(A, C);
+        net.up(A, B);
+        while !net.frames.iter().any(|(.., frame)| snapshot_pull(frame).is_some()) {
+            assert!(net.deliver(), "B asks A");
+            net.collect();
+        }
+        if !silent {
+            net.down(A, B);
+        }
+        net.up(B, C);
+        for _ in 0..500 {
+            net.collect();
+            net.frames.retain(|(from, to, _)| *from != A && *to != A);
+            if !net.deliver() {
+                net.pass(500);
+            }
+        }
+        assert_eq!(net.shown(B), net.shown(C));
+        let install = &net.at(B).engine.install;
+        assert!(!install.is_under_way(), "silent: {silent}");
+        assert!(!net.at(B).engine.marks.has(Mark::Installed), "silent: {silent}");
+    }
+}
+
 /// The tail of a snapshot stands in the logs. Nothing refers to it once its stage is given up.
 #[test]
 fn a_stage_that_is_given_up_leaves_no_tail() {
