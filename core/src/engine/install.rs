@@ -21,7 +21,7 @@
 //! that they come from. Holds always: what its pages rest on only rises; nothing of a stage counts before the switch; of a
 //! page and the tail only one waits.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::clock::Mono;
@@ -44,6 +44,9 @@ use super::wire::{Rows, SnapshotHead};
 /// How long a snapshot waits for a peer that can go on with it, before it begins anew with another one.
 const PATIENCE_MS: u64 = 60_000;
 
+/// Of how many pulls a late page will still do.
+const ASKED_MAX: usize = 16;
+
 /// A snapshot that is being installed, if one is.
 #[derive(Debug, Default)]
 pub(super) struct Install {
@@ -52,8 +55,8 @@ pub(super) struct Install {
     newest: Option<InstallRow>,
     /// The peer that was asked last.
     source: Option<ReplicaId>,
-    /// Behind which key records are asked for, while a page is on its way.
-    asked: Option<Option<Key>>,
+    /// The pulls of what comes behind the last page. Any of their pages will do, however late it comes.
+    asked: BTreeSet<u32>,
     /// The page whose heads are still to be compared with the log here, and its sender.
     heard: Option<Box<(ReplicaId, SnapshotHead, Rows)>>,
     /// The page that waits for the store.
@@ -212,7 +215,7 @@ impl Install {
 
     /// Whether there is anything of an install.
     pub(super) fn is_under_way(&self) -> bool {
-        self.row().is_some() || self.asked.is_some() || self.heard.is_some()
+        self.row().is_some() || !self.asked.is_empty() || self.heard.is_some()
     }
 
     pub(super) fn source(&self) -> Option<ReplicaId> {
@@ -245,17 +248,20 @@ impl Install {
         self.turn = true;
     }
 
-    /// Takes note that a peer is asked.
-    pub(super) fn asks(&mut self, peer: ReplicaId, wanted: Wanted) {
+    /// Takes note that a peer is asked, by the pull with this id.
+    pub(super) fn asks(&mut self, peer: ReplicaId, id: u32, wanted: &Wanted) {
         (self.source, self.turn) = (Some(peer), false);
-        if let Wanted::Records(after) = wanted {
-            self.asked = Some(after);
+        if matches!(wanted, Wanted::Records(_)) {
+            self.asked.insert(id);
+            if self.asked.len() > ASKED_MAX {
+                self.asked.pop_first();
+            }
         }
     }
 
     /// Takes note that nobody is asked for records any more: a page that comes late begins no snapshot.
     pub(super) fn asks_nobody(&mut self) {
-        self.asked = None;
+        self.asked.clear();
     }
 
     /// Whether the last peer that was asked did not go on with the snapshot.
@@ -274,10 +280,14 @@ impl Install {
 
     // --- what arrives -----------------------------------------------------------------------------------------------
 
-    /// Whether a page that has come goes on where the last one ended.
-    pub(super) fn is_next(&mut self) -> bool {
-        let cursor = self.row().and_then(|row| row.cursor.clone());
-        self.asked.take() == Some(cursor) && self.heard.is_none() && self.page.is_none() && !self.gives_up
+    /// Whether the page that answers the pull with this id goes on where the last one ended.
+    pub(super) fn is_next(&mut self, id: u32) -> bool {
+        let is_next =
+            self.asked.contains(&id) && self.heard.is_none() && self.page.is_none() && !self.gives_up;
+        if is_next {
+            self.asked.clear();
+        }
+        is_next
     }
 
     /// Keeps a page until its heads have been compared.
@@ -304,7 +314,8 @@ impl Install {
 
     /// Takes note that a peer could not go on: it is asked again after a pause, or another one is.
     pub(super) fn failed(&mut self, now: Mono, rng: &mut fastrand::Rng) {
-        (self.asked, self.refused) = (None, true);
+        self.asked.clear();
+        self.refused = true;
         self.backoff.again(now, rng);
     }
 
@@ -318,7 +329,8 @@ impl Install {
     pub(super) fn went_down(&mut self, peer: ReplicaId) {
         self.heard.take_if(|heard| heard.0 == peer);
         if self.source == Some(peer) {
-            (self.asked, self.source) = (None, None);
+            self.asked.clear();
+            self.source = None;
         }
     }
 
@@ -327,7 +339,8 @@ impl Install {
         // A page that is being written gives its stage up once it is durable.
         self.gives_up = self.is_arriving();
         (self.heard, self.page, self.rest) = (None, None, None);
-        (self.newest, self.asked) = (None, None);
+        self.newest = None;
+        self.asked.clear();
     }
 
     // --- writing ----------------------------------------------------------------------------------------------------
@@ -407,7 +420,8 @@ impl Install {
     /// Takes note that the store did not take a write. Pages behind it are asked for again.
     pub(super) fn not_written(&mut self, now: Mono, rng: &mut fastrand::Rng) {
         (self.heard, self.page, self.rest) = (None, None, None);
-        (self.newest, self.asked) = (None, None);
+        self.newest = None;
+        self.asked.clear();
         self.backoff.again(now, rng);
     }
 }
@@ -434,5 +448,30 @@ impl Machine for Install {
         for (stream, seq) in &stage.row.as_of {
             assert!(stage.row.need.get(stream) >= Some(seq), "{stream}: it rests on less than it began with");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::made::{B, C};
+    use super::*;
+
+    /// A slow peer may answer after another one was asked for the same, but not for what comes behind that.
+    #[test]
+    fn a_late_page_will_do_as_long_as_nothing_came_in_its_place() {
+        let mut install = Install::default();
+        let records = Wanted::Records(None);
+        install.asks(B, 1, &records);
+        install.asks(C, 2, &records);
+        assert!(!install.is_next(7) && install.is_next(1), "the first one, although the second was asked");
+        assert!(!install.is_next(2), "it goes on from where the first one did");
+        install.asks(C, 3, &records);
+        assert!(!install.is_next(2) && install.is_next(3));
+        install.asks(B, 4, &Wanted::Tail);
+        assert!(!install.is_next(4), "it is asked for a log");
+        for id in 10..10 + ASKED_MAX as u32 + 1 {
+            install.asks(B, id, &records);
+        }
+        assert!(!install.is_next(10) && install.is_next(11));
     }
 }

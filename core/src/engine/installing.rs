@@ -179,7 +179,7 @@ impl Engine {
 
     /// Asks a peer for the next part of a snapshot.
     pub(super) fn send_install_pull(&mut self, peer: ReplicaId, wanted: Wanted) {
-        match &wanted {
+        let id = match &wanted {
             Wanted::Records(after) => {
                 if after.is_none() && self.reach(peer) == Reach::Longer {
                     self.marks.note(Mark::LongerLog);
@@ -192,6 +192,7 @@ impl Engine {
                     after: after.clone().unwrap_or_default(),
                 };
                 self.send(peer, wire::snapshot_pull(self.context.group(), &pull));
+                id
             }
             Wanted::Tail => {
                 if let Some(stage) = self.install.stage_mut() {
@@ -214,9 +215,10 @@ impl Engine {
                 let frame_bytes = crate::stored::length(self.context.limits.frame_bytes_max);
                 let pull = Pull { id, budget, frame_bytes, heads: Capped(heads), excluded: Capped(excluded) };
                 self.send(peer, wire::pull(self.context.group(), &pull));
+                id
             }
-        }
-        self.install.asks(peer, wanted);
+        };
+        self.install.asks(peer, id, &wanted);
     }
 
     /// The overlay of reads from the opening on.
@@ -236,7 +238,7 @@ impl Engine {
         if answers == Answers::Records && head.more {
             self.page_was_full(from);
         }
-        if answers != Answers::Records || !self.install.is_next() {
+        if answers != Answers::Records || !self.install.is_next(head.id) {
             return;
         }
         if let Some(refusal) = head.refusal {
