@@ -31,7 +31,7 @@ impl Engine {
             return self.install.log_had_turn();
         }
         if let Some((peer, wanted)) = install {
-            self.send_install_pull(peer, wanted);
+            self.send_install_pull(peer, &wanted);
         }
     }
 

@@ -178,8 +178,8 @@ impl Engine {
     }
 
     /// Asks a peer for the next part of a snapshot.
-    pub(super) fn send_install_pull(&mut self, peer: ReplicaId, wanted: Wanted) {
-        let id = match &wanted {
+    pub(super) fn send_install_pull(&mut self, peer: ReplicaId, wanted: &Wanted) {
+        let id = match wanted {
             Wanted::Records(after) => {
                 if after.is_none() && self.reach(peer) == Reach::Longer {
                     self.marks.note(Mark::LongerLog);
@@ -218,7 +218,7 @@ impl Engine {
                 id
             }
         };
-        self.install.asks(peer, id, &wanted);
+        self.install.asks(peer, id, wanted);
     }
 
     /// The overlay of reads from the opening on.
