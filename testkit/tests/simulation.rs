@@ -112,6 +112,7 @@ fn each_rule_that_no_plan_breaks_has_its_history_written_out() {
 /// If a rule is switched off, some history breaks a property. No rule is forgotten: all fields of [`Rules`] are switched
 /// off here, or have a test in [`WRITTEN_OUT`] that does it.
 #[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes unless it is optimised: `.ci/run` does so")]
 fn without_a_rule_some_history_breaks() {
     let mut unbroken = Vec::new();
     for (name, rules) in each_off() {

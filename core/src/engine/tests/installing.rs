@@ -501,6 +501,58 @@ fn a_page_is_written_in_parts_that_the_store_takes() {
     }
 }
 
+/// A cut between a record and what lies beside it would lose that: after an end, the next page goes on behind the record.
+#[test]
+fn a_part_has_a_record_and_all_that_lies_beside_it() {
+    let mut net = Net::new();
+    pruned_founder(&mut net, Rules::ALL);
+    let record = RecordKey::new::<Bag>(&1);
+    let row = |seq: u64, beside: bool| {
+        let items = BTreeSet::from([u32::try_from(seq).unwrap()]);
+        let value = model::encode(&Bag { id: 1, items }, usize::MAX).unwrap();
+        let merge = Some(record::Merged { epoch: Hlc::NEVER, mixed: false, beside });
+        let stamp = Hlc::new(WallMs::new(900).unwrap(), u16::try_from(seq).unwrap(), A);
+        let header = record::Header { tombstone: false, schema: value.schema, stamp, seq, merge };
+        record::of(&header, record::value_of(&value.record))
+    };
+    {
+        let mut map = net.at(A).store.0.lock().unwrap();
+        map.insert(record.as_bytes().to_vec(), row(3, true));
+        map.insert(keys::beside(&record, A, 1), row(1, false));
+        map.insert(keys::beside(&record, A, 2), row(2, false));
+    }
+    net.open(Opening { changes: 2, ..joiner(B, B_DEVICE, Rules::ALL) });
+    net.up(A, B);
+    add(&mut net, A, B, B_DEVICE);
+    net.run();
+    let puts = |batch: &WriteBatch, is: &dyn Fn(&Key) -> bool| {
+        batch.ops().iter().filter(|op| matches!(op, WriteOp::Put { key, .. } if is(key))).count()
+    };
+    let writes = &net.at(B).writes;
+    let part =
+        writes.iter().find(|batch| puts(batch, &|key| *key == record.as_bytes()) == 1).expect("a part");
+    assert_eq!(puts(part, &|key| keys::besides_of(&record).contains(key)), 2);
+    assert_eq!(net.at(B).bag(1), Some(vec![1, 2, 3]));
+}
+
+/// A row that is left out would look like a deleted one.
+#[test]
+fn a_row_that_cannot_be_read_ends_a_snapshot() {
+    let mut net = Net::new();
+    pruned_founder(&mut net, Rules::ALL);
+    let key = RecordKey::new::<Tag>(&110).into_bytes();
+    net.at(A).store.0.lock().unwrap().get_mut(&key).expect("a tag").truncate(5);
+    net.open(joiner(B, B_DEVICE, Rules::ALL));
+    net.up(A, B);
+    add(&mut net, A, B, B_DEVICE);
+    net.run();
+    let events = net.at(B).events();
+    let refused =
+        |event: &Event| matches!(event, Event::SnapshotRefused { reason, .. } if reason == "Damaged");
+    assert!(events.iter().any(refused), "{events:?}");
+    assert!(net.shown(B).is_empty() && !net.at(B).engine.marks.has(Mark::Installed));
+}
+
 /// Plays an install in which B ends at one of its writes; `false` if it has fewer.
 fn crashes_at(at: usize, applied: bool) -> bool {
     let mut net = away(Rules::ALL);
