@@ -59,10 +59,8 @@ pub(super) struct Install {
     asked: BTreeSet<u32>,
     /// The page whose heads are still to be compared with the log here, and its sender.
     heard: Option<Box<(ReplicaId, SnapshotHead, Rows)>>,
-    /// The page that waits for the store.
-    page: Option<Box<NewPage>>,
-    /// The rest of the page that is being written.
-    rest: Option<Box<NewPage>>,
+    /// The parts of pages that wait for the store.
+    parts: VecDeque<Box<NewPart>>,
     /// Whether the stage is to be given up.
     gives_up: bool,
     /// Until when it waits for a peer that goes on with it.
@@ -87,12 +85,13 @@ pub(super) struct Stage {
     pub(super) inbox: Inbox,
 }
 
-/// A page that waits for the store, or what is left of it.
+/// A part of a page: as much as the store takes in a write, which mostly is all of it.
 #[derive(Debug)]
-pub(super) struct NewPage {
-    /// The writes that it takes, each with the row once it is durable: one, unless the store takes less in a write.
-    pub(super) writes: VecDeque<(InstallRow, WriteBatch)>,
-    /// The heads of the stage, if it begins with this page.
+pub(super) struct NewPart {
+    /// The row once the part is durable.
+    pub(super) row: InstallRow,
+    pub(super) batch: WriteBatch,
+    /// The heads of the stage, if it begins with this part.
     pub(super) heads: BTreeMap<ReplicaId, Head>,
     pub(super) members: Vec<Member>,
 }
@@ -110,8 +109,7 @@ pub(super) enum Wanted {
 pub(super) enum Work {
     /// Remove the stage, and begin anew.
     GiveUp,
-    /// Write the next part of a page.
-    Page(Box<NewPage>),
+    Part(Box<NewPart>),
     Tail,
     Switch,
     Fold,
@@ -224,10 +222,10 @@ impl Install {
 
     // --- asking -----------------------------------------------------------------------------------------------------
 
-    /// The content to ask for next, if anything is and no page waits for the store. One that is being written keeps no
-    /// further page from being asked for; the tail comes only behind pages that are durable.
+    /// The content to ask for next, if anything is and nothing of a page waits for the store. The part that is being written
+    /// keeps no further page from being asked for; the tail comes only behind pages that are durable.
     pub(super) fn wants(&self) -> Option<Wanted> {
-        if !self.backoff.is_over() || self.heard.is_some() || self.page.is_some() || self.gives_up {
+        if !self.backoff.is_over() || !self.has_room() {
             return None;
         }
         let Some(row) = self.row() else { return Some(Wanted::Records(None)) };
@@ -236,6 +234,11 @@ impl Install {
         }
         let stage = self.stage.as_ref().filter(|stage| stage.row.phase == Phase::Tail)?;
         (stage.inbox.is_empty() && stage.lacks().next().is_some()).then_some(Wanted::Tail)
+    }
+
+    /// Whether a page could be taken.
+    fn has_room(&self) -> bool {
+        self.heard.is_none() && self.parts.is_empty() && !self.gives_up
     }
 
     /// Whether it is the turn of the install to pull, and not that of the log.
@@ -282,8 +285,7 @@ impl Install {
 
     /// Whether the page that answers the pull with this id goes on where the last one ended.
     pub(super) fn is_next(&mut self, id: u32) -> bool {
-        let is_next =
-            self.asked.contains(&id) && self.heard.is_none() && self.page.is_none() && !self.gives_up;
+        let is_next = self.asked.contains(&id) && self.has_room();
         if is_next {
             self.asked.clear();
         }
@@ -305,11 +307,18 @@ impl Install {
         self.heard.take()
     }
 
-    /// Takes a page, which waits for the store.
-    pub(super) fn take_page(&mut self, page: NewPage) {
-        debug_assert!(self.page.is_none(), "one page at a time");
-        self.newest = page.writes.back().map(|(row, _)| row.clone());
-        self.page = Some(Box::new(page));
+    /// Takes a page, whose parts wait for the store.
+    pub(super) fn take_page(&mut self, parts: impl IntoIterator<Item = NewPart>) {
+        debug_assert!(self.parts.is_empty(), "one page at a time");
+        self.parts.extend(parts.into_iter().map(Box::new));
+        self.newest = self.parts.back().map(|part| part.row.clone()).or(self.newest.take());
+    }
+
+    /// Drops what is not durable. A part that is being written is not followed by any other.
+    fn drop_pages(&mut self) {
+        (self.heard, self.newest) = (None, None);
+        self.parts.clear();
+        self.asked.clear();
     }
 
     /// Takes note that a peer could not go on: it is asked again after a pause, or another one is.
@@ -338,9 +347,7 @@ impl Install {
     pub(super) fn give_up(&mut self) {
         // A page that is being written gives its stage up once it is durable.
         self.gives_up = self.is_arriving();
-        (self.heard, self.page, self.rest) = (None, None, None);
-        self.newest = None;
-        self.asked.clear();
+        self.drop_pages();
     }
 
     // --- writing ----------------------------------------------------------------------------------------------------
@@ -350,7 +357,7 @@ impl Install {
         if !self.backoff.is_over() {
             return false;
         }
-        if self.rest.is_some() || self.page.is_some() || self.gives_up {
+        if !self.parts.is_empty() || self.gives_up {
             return true;
         }
         self.stage.as_ref().is_some_and(|stage| match stage.row.phase {
@@ -368,8 +375,8 @@ impl Install {
         if std::mem::take(&mut self.gives_up) {
             return Some(Work::GiveUp);
         }
-        if let Some(page) = self.rest.take().or_else(|| self.page.take()) {
-            return Some(Work::Page(page));
+        if let Some(part) = self.parts.pop_front() {
+            return Some(Work::Part(part));
         }
         let stage = self.stage.as_ref()?;
         Some(match stage.row.phase {
@@ -381,18 +388,11 @@ impl Install {
         })
     }
 
-    /// Takes note that a part of a page is durable, which leaves the row like this.
-    pub(super) fn page_written(
-        &mut self,
-        row: InstallRow,
-        mut page: Box<NewPage>,
-        context: &Context,
-        here: (&Ledger, &Members),
-    ) {
-        let (heads, members) = (std::mem::take(&mut page.heads), std::mem::take(&mut page.members));
+    /// Takes note that a part of a page is durable.
+    pub(super) fn part_written(&mut self, part: NewPart, context: &Context, here: (&Ledger, &Members)) {
+        let NewPart { row, heads, members, .. } = part;
         self.goes_on();
-        self.rest = (!page.writes.is_empty() && !self.gives_up).then_some(page);
-        if self.page.is_none() && self.rest.is_none() {
+        if self.parts.is_empty() {
             self.newest = None;
         }
         match &mut self.stage {
@@ -419,9 +419,7 @@ impl Install {
 
     /// Takes note that the store did not take a write. Pages behind it are asked for again.
     pub(super) fn not_written(&mut self, now: Mono, rng: &mut fastrand::Rng) {
-        (self.heard, self.page, self.rest) = (None, None, None);
-        self.newest = None;
-        self.asked.clear();
+        self.drop_pages();
         self.backoff.again(now, rng);
     }
 }
@@ -437,12 +435,11 @@ impl Machine for Install {
     }
 
     fn check(&self) {
-        let waits = self.page.is_some() || self.rest.is_some();
-        assert!(!waits || self.newest.is_some(), "a page that waits is in the newest row");
+        assert!(self.parts.is_empty() || self.newest.is_some(), "a page that waits is in the newest row");
         let Some(stage) = &self.stage else { return };
         assert!(stage.inbox.is_empty() || stage.row.phase == Phase::Tail, "a tail comes behind all records");
         assert!(
-            self.page.is_none() || stage.row.phase == Phase::Records,
+            self.parts.is_empty() || stage.row.phase == Phase::Records,
             "no page comes behind the last one"
         );
         for (stream, seq) in &stage.row.as_of {

@@ -1,6 +1,7 @@
-//! A chapter of the engine: the install of a snapshot, which is asked for, judged, staged, switched to and folded.
+//! A chapter of the engine: the install of a snapshot, which is judged, staged, switched to and folded. Whom it is asked of is
+//! [a chapter of its own](super::sources).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::error::Error;
@@ -13,17 +14,16 @@ use crate::stored::keys::{self, RecordKey, StoredKey};
 use crate::stored::{Counts, Head, InstallRow, Phase, clock_value, forgotten_value, record};
 
 use super::commit::Pair;
-use super::install::{NewPage, Wanted, Work};
+use super::install::{NewPart, Work};
 use super::judge::{Judge, Judged, Part};
-use super::pull::{Answers, Kind};
+use super::pull::Answers;
 use super::stream::Tip;
 use super::stream::admission::{Admission, Admitting};
 use super::wire::{
-    self, Before, Capped, Packed, PageHead, Pull, Reach, Rebuilt, Rows, SnapshotHead, SnapshotPull,
-    SnapshotRefusal, WireHead,
+    self, Before, Capped, Packed, PageHead, Reach, Rebuilt, Rows, SnapshotHead, SnapshotRefusal, WireHead,
 };
 use super::writes::Doing;
-use super::{Effect, Engine, Mark, Overlay, Peer, Pen, Places, Received, lend_keys, take_keys_back};
+use super::{Effect, Engine, Mark, Overlay, Pen, Places, Received, lend_keys, take_keys_back};
 
 /// The most records of one step of a fold, and their bytes: as much as a page of a snapshot.
 const FOLD: ScanLimit = ScanLimit { entries: 4096, bytes: 1 << 20 };
@@ -35,8 +35,7 @@ const CLEAR: ScanLimit = ScanLimit { entries: 4096, bytes: 4 << 20 };
 /// The write of an install that is under way.
 #[derive(Debug)]
 pub(super) enum Installing {
-    /// Writing a part of a page, which leaves the row like this; with the rest of the page.
-    Page(InstallRow, Box<NewPage>),
+    Part(Box<NewPart>),
     /// Reading the staged records that a tail changes.
     ReadingTail(Vec<Received>, Places),
     /// Writing a tail, which moves these heads of the stage.
@@ -59,168 +58,6 @@ pub(super) enum Installing {
 }
 
 impl Engine {
-    // --- asking -----------------------------------------------------------------------------------------------------
-
-    /// The peer to ask for the next part of a snapshot, and what to ask it for.
-    pub(super) fn install_pull(&mut self) -> Option<(ReplicaId, Wanted)> {
-        if self.closing || self.streams.restored().is_some() || self.upkeep.is_folding() {
-            return None;
-        }
-        let wanted = self.install.wants()?;
-        // Only once it is durable is it known what comes next, unless it is a page of records.
-        match (self.writes.doing(), &wanted) {
-            (Doing::Installing(Installing::Page(..)), Wanted::Records(_)) => {}
-            (Doing::Installing(_), _) => return None,
-            _ => {}
-        }
-        if self.install.row().is_none() {
-            let source = self.snapshot_source();
-            if source.is_none() {
-                self.install.asks_nobody();
-            }
-            return source.map(|peer| (peer, wanted));
-        }
-        if self.log_has_come() {
-            self.install.give_up();
-            return None;
-        }
-        let able: Vec<_> = self.answering().filter(|peer| self.covers_stage(*peer)).collect();
-        let (source, refused) = (self.install.source(), self.install.was_refused());
-        // Wait a while for a peer that goes on with the stage before it is given up: all that was staged would be lost.
-        let waits = able.is_empty() || refused && self.install.is_arriving();
-        if waits && self.has_another_way(&able) && self.install.waits_for_cover(self.now.mono) {
-            self.install.give_up();
-            return None;
-        }
-        let source = source.filter(|source| able.contains(source) && (!refused || able.len() == 1));
-        source.or_else(|| self.rng.choice(able)).map(|peer| (peer, wanted))
-    }
-
-    /// Whether there is another way to what is missing here than the peers that are `able` to go on with the stage.
-    fn has_another_way(&mut self, able: &[ReplicaId]) -> bool {
-        let (ahead, source) = (self.ahead_here(), self.install.source());
-        let is_other = |peer: &ReplicaId| able.is_empty() || Some(*peer) != source;
-        if self.install.is_in_place() {
-            // No log is taken meanwhile, so any of them may be the way.
-            return ahead.iter().any(|peer| is_other(peer) || self.reach(*peer) != Reach::Pruned);
-        }
-        ahead.iter().any(is_other) && self.snapshot_source().is_some()
-    }
-
-    /// Whether the log of a peer is the way to what is missing here, by its last page.
-    fn reach(&self, peer: ReplicaId) -> Reach {
-        self.peers.get(peer).map_or(Reach::Whole, Peer::reach)
-    }
-
-    /// Takes note that no page of a peer will do: its log is the way, if it has one.
-    fn snapshot_fails(&mut self, from: ReplicaId) {
-        if self.reach(from) != Reach::Pruned {
-            self.peers.sent_page(from, false, Reach::Whole);
-            self.install.give_up();
-        }
-        self.install.failed(self.now.mono, &mut self.rng);
-    }
-
-    /// Whether all that a stage certainly has is here by log, so that it is of no use any more.
-    fn log_has_come(&self) -> bool {
-        let Some(stage) = self.install.stage().filter(|stage| !stage.row.in_place) else { return false };
-        let me = self.context.me();
-        let here = |(stream, seq): (&ReplicaId, &u64)| *stream == me || self.ledger.head(*stream).seq >= *seq;
-        self.install.is_arriving() && stage.row.as_of.iter().all(here)
-    }
-
-    /// The answering peers that have something that is missing here.
-    fn ahead_here(&self) -> Vec<ReplicaId> {
-        let admitting = self.admitting();
-        let misses = |peer| self.peers.ahead(peer).any(|(stream, _)| admitting.may_take(stream, peer));
-        self.answering().filter(|peer| misses(*peer)).collect()
-    }
-
-    /// The trusted peers that are up and do not rest since they did not answer.
-    fn answering(&self) -> impl Iterator<Item = ReplicaId> {
-        let up = self.peers.iter().filter(|(_, peer)| peer.is_greeted());
-        let awake = up.filter(|(id, peer)| !(peer.was_silent() && self.peers.rests_now(*id)));
-        awake.map(|(id, _)| id).filter(|id| self.members.trusts(*id, &self.context))
-    }
-
-    /// Whether a peer has all that the stage rests on.
-    fn covers_stage(&self, peer: ReplicaId) -> bool {
-        let Some(row) = self.install.row() else { return true };
-        let Some(peer) = self.peers.get(peer) else { return false };
-        let me = self.context.me();
-        !self.context.rules.resume_needs_cover
-            || row.need.iter().all(|(stream, seq)| *stream == me || peer.has_of(*stream) >= *seq)
-    }
-
-    /// A peer from which a snapshot may begin: nobody who has more than is here has a log that is the way to it.
-    fn snapshot_source(&mut self) -> Option<ReplicaId> {
-        let ahead = self.ahead_here();
-        let (logs, snapshots): (Vec<_>, Vec<_>) =
-            ahead.into_iter().partition(|peer| self.reach(*peer) == Reach::Whole);
-        if logs.iter().any(|peer| self.log_goes_on(*peer)) {
-            return None;
-        }
-        self.rng.choice(snapshots)
-    }
-
-    /// Whether the log of a peer brings something that is missing here: not if it is damaged there, or its store was
-    /// restored, so that it serves nothing of its own stream, and all else rests on that.
-    fn log_goes_on(&self, peer: ReplicaId) -> bool {
-        let restored = self.peers.get(peer).is_some_and(Peer::is_restored);
-        let ended: BTreeSet<_> = self.damages.ended(peer, |stream| self.streams.tip(stream).seq).collect();
-        let admitting = self.admitting();
-        let mut missing = self.peers.ahead(peer).map(|(stream, _)| stream);
-        ended.is_empty() && !restored
-            || missing.any(|stream| {
-                let rests = ended.contains(&stream) || self.peers.passes_over(peer, stream);
-                !rests && admitting.may_take(stream, peer)
-            })
-    }
-
-    /// Asks a peer for the next part of a snapshot.
-    pub(super) fn send_install_pull(&mut self, peer: ReplicaId, wanted: &Wanted) {
-        let id = match wanted {
-            Wanted::Records(after) => {
-                if after.is_none() && self.reach(peer) == Reach::Longer {
-                    self.marks.note(Mark::LongerLog);
-                }
-                let (id, budget) = self.asks(peer, Kind::Records);
-                let pull = SnapshotPull {
-                    id,
-                    budget,
-                    frame_bytes: crate::stored::length(self.context.limits.frame_bytes_max),
-                    after: after.clone().unwrap_or_default(),
-                };
-                self.send(peer, wire::snapshot_pull(self.context.group(), &pull));
-                id
-            }
-            Wanted::Tail => {
-                if let Some(stage) = self.install.stage_mut() {
-                    stage.follow(&self.ledger);
-                }
-                let Some(stage) = self.install.stage() else { return };
-                let lacks: BTreeSet<_> = stage.lacks().collect();
-                if lacks.is_empty() {
-                    return;
-                }
-                let heads = stage.ledger.heads().iter().filter(|(_, head)| head.seq > 0);
-                let heads: Vec<_> = heads
-                    .map(|(stream, head)| WireHead { stream: *stream, seq: head.seq, digest: head.digest })
-                    .collect();
-                let known = self.peers.get(peer).map(Peer::known_streams).unwrap_or_default();
-                let all: BTreeSet<_> =
-                    known.into_iter().chain(stage.ledger.heads().keys().copied()).collect();
-                let excluded = all.into_iter().filter(|stream| !lacks.contains(stream)).collect();
-                let (id, budget) = self.asks(peer, Kind::Tail);
-                let frame_bytes = crate::stored::length(self.context.limits.frame_bytes_max);
-                let pull = Pull { id, budget, frame_bytes, heads: Capped(heads), excluded: Capped(excluded) };
-                self.send(peer, wire::pull(self.context.group(), &pull));
-                id
-            }
-        };
-        self.install.asks(peer, id, wanted);
-    }
-
     /// The overlay of reads from the opening on.
     pub(crate) fn overlay(&self) -> Overlay {
         match self.install.stage() {
@@ -273,7 +110,7 @@ impl Engine {
             return self.install.failed(self.now.mono, &mut self.rng);
         }
         match self.judge_records(from, &head, &rows) {
-            Ok(Some(page)) => self.install.take_page(page),
+            Ok(Some(parts)) => self.install.take_page(parts),
             Ok(None) => self.install.give_up(),
             Err(reason) => {
                 self.reject(from, reason);
@@ -288,7 +125,7 @@ impl Engine {
         from: ReplicaId,
         head: &SnapshotHead,
         rows: &Rows,
-    ) -> Result<Option<NewPage>, String> {
+    ) -> Result<Option<Vec<NewPart>>, String> {
         let me = self.context.me();
         let entries = rows.entries().map_err(|error| error.to_string())?;
         if head.more && entries.is_empty() {
@@ -328,30 +165,30 @@ impl Engine {
             let known = row.forgotten.entry(forgotten.model.clone()).or_insert(Hlc::NEVER);
             *known = forgotten.stamp().max(*known);
         }
-        let Judged { parts, members } = judged;
         row.high = row.high.max(high);
-        let mut heads = BTreeMap::new();
-        if begins {
-            heads = head.before.0.iter().map(|head| (head.stream, head.head())).collect();
-        }
-        let mut writes = VecDeque::new();
-        let count = parts.len();
-        for (at, Part { mut batch, last, rows, bytes }) in parts.into_iter().enumerate() {
-            if at == 0 {
-                for (stream, head) in &heads {
-                    batch.put(keys::staged(&keys::head(*stream)), head.to_value());
-                }
+        let Judged { parts, mut members } = judged;
+        let mut heads: BTreeMap<_, _> = match begins {
+            true => head.before.0.iter().map(|head| (head.stream, head.head())).collect(),
+            false => BTreeMap::new(),
+        };
+        let mut page = Vec::with_capacity(parts.len());
+        let last = parts.len().saturating_sub(1);
+        for (at, Part { mut batch, last: cursor, rows, bytes }) in parts.into_iter().enumerate() {
+            // What the stage begins with is of the first part.
+            let (heads, members) = (std::mem::take(&mut heads), std::mem::take(&mut members));
+            for (stream, head) in &heads {
+                batch.put(keys::staged(&keys::head(*stream)), head.to_value());
             }
-            row.cursor = last;
+            row.cursor = cursor;
             row.counts.records += rows;
             row.counts.bytes += bytes;
-            if !head.more && at + 1 == count {
+            if !head.more && at == last {
                 row.phase = Phase::Tail;
             }
             batch.put(keys::install(), row.to_value());
-            writes.push_back((row.clone(), batch));
+            page.push(NewPart { row: row.clone(), batch, heads, members });
         }
-        Ok(Some(NewPage { writes, heads, members }))
+        Ok(Some(page))
     }
 
     /// Holds the streams of replicas whose stamps are too far ahead, as they are held by log: their app may release them.
@@ -372,19 +209,9 @@ impl Engine {
     }
 
     /// Whether a snapshot that began now would be put in its place: nothing is here that it could be beside.
-    fn installs_in_place(&self) -> bool {
+    pub(super) fn installs_in_place(&self) -> bool {
         let empty = self.ledger.heads().values().all(|head| head.seq == 0) && self.inbox.is_empty();
         empty && self.context.projected.is_empty()
-    }
-
-    /// Whether a snapshot is about to begin in place of the commits of a page, since the log is much longer. Once they
-    /// are taken, it could not be put in its place any more.
-    pub(super) fn prefers_snapshot(&mut self, page: &PageHead) -> bool {
-        page.reach == Reach::Longer
-            && !self.install.is_under_way()
-            && self.install.wants().is_some()
-            && self.installs_in_place()
-            && self.snapshot_source().is_some()
     }
 
     /// The row of a snapshot that begins.
@@ -549,10 +376,9 @@ impl Engine {
     pub(super) fn begin_install(&mut self) {
         match self.install.work() {
             None => {}
-            Some(Work::Page(mut page)) => {
-                if let Some((row, batch)) = page.writes.pop_front() {
-                    self.write_install(batch, Installing::Page(row, page));
-                }
+            Some(Work::Part(mut part)) => {
+                let batch = std::mem::take(&mut part.batch);
+                self.write_install(batch, Installing::Part(part));
             }
             Some(Work::Tail) => self.read_tail(),
             Some(Work::Switch) => self.begin_switch(),
@@ -841,9 +667,9 @@ impl Engine {
             return self.install_failed();
         }
         match installing {
-            Installing::Page(row, page) => {
+            Installing::Part(part) => {
                 let here = (&*self.ledger, &self.members);
-                self.install.page_written(row, page, &self.context, here);
+                self.install.part_written(*part, &self.context, here);
                 if self.install.is_in_place() && self.context.rules.staged {
                     self.effects.push_back(Effect::Overlay(Overlay::Hidden));
                 }

@@ -9,10 +9,9 @@
 //! which machine hears of an input, and which one is asked for the next effect. The other chapters of `impl Engine` are
 //! [`lane`] (jobs for the store and their results), [`hear`] (frames of peers), [`asking`] (pulls), [`answer`] (reads for
 //! peers), [`checking`] (the logs here, on demand), [`relaying`] (how far others have acknowledged), [`joining`] (replicas
-//! that want to become members), [`installing`] (a snapshot, once the logs do not reach far enough back), [`pruning`]
-//! (logs and tombstones that every member has), [`waiting`] (calls that wait for peers), [`asked`] (what the driver asks
-//! between two inputs) and [`report`] (the status for the
-//! app).
+//! that want to become members), [`sources`] and [`installing`] (a snapshot: whom it is asked of, and what becomes of
+//! it), [`pruning`] (logs and tombstones that every member has), [`waiting`] (calls that wait for peers), [`asked`] (what
+//! the driver asks between two inputs) and [`report`] (the status for the app).
 //!
 //! | machine | owns |
 //! |---|---|
@@ -104,6 +103,7 @@ mod rows;
 )]
 pub(crate) mod rules;
 mod serve;
+mod sources;
 mod stream;
 mod tombstones;
 mod upkeep;

@@ -1,8 +1,8 @@
 //! The pruner: which logs are pruned next, and how much of them in one step.
 //!
-//! A commit of the app waits for one step at most, so a step takes as many entries as the store drops in some tens of
-//! milliseconds, and no more than cost about as much as the durable write that drops them. A step is a write of its own, so few entries wait until they are worth one, or until the last step was a
-//! while ago.
+//! A commit of the app waits for one step at most. So a step takes as many entries as the store drops in some tens of
+//! milliseconds, and no more than a few hundred: dropping them then costs about as much as the durable write itself. A
+//! step is a write of its own, so few entries wait until they are worth one, or until the last step was a while ago.
 //!
 //! Owns: the streams whose floor may rise, when to look at them, the step under way, how many entries fit one. Holds always: one
 //! step at a time; a floor never rises above what is stable, nor above a pin; a step that failed is followed by a pause.

@@ -106,6 +106,35 @@ fn the_audit_compares_the_stamp_of_a_head_with_the_one_of_its_commit() {
     assert_eq!(with_stamp(later(1)), [Rule::Chain]);
 }
 
+/// A snapshot may bring a value that another app has merged of several commits, and that this one can only put beside the record:
+/// it stands for all of them. A value of one commit stands for that one alone.
+#[test]
+fn the_audit_takes_a_merged_value_beside_a_record_for_the_commits_before_it() {
+    let mut world = World::unpruned();
+    let bag = |item: u32| put(&Bag { id: 1, items: BTreeSet::from([item]) });
+    let key = RecordKey::new::<Bag>(&1);
+    let record_of = |world: &World| world.get(key.as_bytes().to_vec()).unwrap();
+    world.commit(vec![Staged { own_merge: true, ..bag(1) }]).unwrap();
+    let first = record_of(&world);
+    world.commit(vec![Staged { own_merge: true, ..bag(2) }]).unwrap();
+    let seq = world.head().seq;
+    world.commit(vec![Staged { own_merge: true, ..bag(3) }]).unwrap();
+    let last = record_of(&world);
+    let found = |mixed: bool| {
+        broken_by(&world, |map| {
+            let (old, value) = record::parse(&first).unwrap();
+            let merge = old.merge.map(|merge| record::Merged { beside: true, ..merge });
+            map.insert(key.as_bytes().to_vec(), record::of(&record::Header { merge, ..old }, value));
+            let (new, value) = record::parse(&last).unwrap();
+            let merge = new.merge.map(|merge| record::Merged { mixed, ..merge });
+            let beside = record::of(&record::Header { merge, ..new }, value);
+            map.insert(keys::beside(&key, REPLICA, seq + 1), beside);
+        })
+    };
+    assert!(!found(true).contains(&Rule::RecordFollowsLog), "{:?}", found(true));
+    assert!(found(false).contains(&Rule::RecordFollowsLog), "{:?}", found(false));
+}
+
 /// A delete that is missing is told by nothing else: it has no value that could be looked for.
 #[test]
 fn the_audit_notices_a_record_that_a_delete_did_not_reach() {

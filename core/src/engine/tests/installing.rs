@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::wire::{RowsWriter, SnapshotHead, SnapshotRefusal, WireStamped};
+use super::wire::{Rows, RowsWriter, SnapshotHead, SnapshotRefusal, WireStamped};
 use super::*;
 use crate::engine::join;
 use crate::engine::rules::Mark;
@@ -61,6 +61,23 @@ impl Net {
         self.asks.insert(ask.replica, ask);
     }
 
+    /// Adds a replica, which A adds to the group.
+    fn join(&mut self, ask: Opening) {
+        self.open(ask);
+        self.up(A, ask.replica);
+        add(self, A, ask.replica, ask.device);
+    }
+
+    /// Adds B, or has it come back, if it is a member: then it has records of its own.
+    fn meet(&mut self, ask: Opening) {
+        if self.worlds.contains_key(&B) {
+            self.asks.insert(B, ask);
+            self.reopen(B);
+            return self.up(A, B);
+        }
+        self.join(ask);
+    }
+
     /// Opens a replica again, as after the end of its process.
     fn reopen(&mut self, replica: ReplicaId) {
         let at = self.at(replica).now.mono.0;
@@ -101,6 +118,35 @@ impl Net {
                 self.frames.extend(to.into_iter().map(|to| (from, to, frame.clone())));
             }
         }
+    }
+
+    /// Takes the next frame, if time brings one.
+    fn next_frame(&mut self) -> (ReplicaId, ReplicaId, Bytes) {
+        for _ in 0..1_000 {
+            self.collect();
+            match self.frames.pop_front() {
+                Some(frame) => return frame,
+                None => self.pass(500),
+            }
+        }
+        panic!("nobody says anything any more");
+    }
+
+    /// Delivers the next frame, and performs what follows from it up to a write of B that is looked `for`.
+    fn up_to_write_of_b(
+        &mut self,
+        mut looks_for: impl FnMut(&World, &WriteBatch) -> bool,
+    ) -> Option<WriteBatch> {
+        let (from, to, frame) = self.next_frame();
+        let world = self.at(to);
+        world.handle(Input::Frame(from, frame));
+        while let Some(batch) = world.up_to_write() {
+            if to == B && looks_for(world, &batch) {
+                return Some(batch);
+            }
+            world.written(batch);
+        }
+        None
     }
 
     /// Delivers the next frame; `false` if there is none.
@@ -149,6 +195,24 @@ impl Net {
     /// The tags that a read at a replica would show.
     fn shown(&self, replica: ReplicaId) -> BTreeMap<u32, String> {
         shown(&self.worlds[&replica])
+    }
+
+    /// Gives A a bag with the items of these commits: the first ones in the record, the others beside it.
+    fn has_bag(&mut self, rows: &[(u64, &[u32])]) {
+        let record = RecordKey::new::<Bag>(&1);
+        let row = |(seq, items): &(u64, &[u32]), beside: bool| {
+            let value =
+                model::encode(&Bag { id: 1, items: items.iter().copied().collect() }, usize::MAX).unwrap();
+            let merge = Some(record::Merged { epoch: Hlc::NEVER, mixed: items.len() > 1, beside });
+            let stamp = Hlc::new(WallMs::new(900).unwrap(), u16::try_from(*seq).unwrap(), A);
+            let header = record::Header { tombstone: false, schema: value.schema, stamp, seq: *seq, merge };
+            record::of(&header, record::value_of(&value.record))
+        };
+        let (first, besides) = rows.split_first().expect("a record");
+        let mut map = self.at(A).store.0.lock().unwrap();
+        map.retain(|key, _| !keys::besides_of(&record).contains(key));
+        map.insert(record.as_bytes().to_vec(), row(first, !besides.is_empty()));
+        map.extend(besides.iter().map(|beside| (keys::beside(&record, A, beside.0), row(beside, false))));
     }
 
     /// Drops the logs of a replica, up to its heads, and all tombstones, as if all members had acknowledged all of it.
@@ -279,6 +343,16 @@ fn pruned_founder(net: &mut Net, rules: Rules) {
     net.prune(A);
 }
 
+/// A has records, and no log of them: B is no member yet, or was away.
+fn ahead_of_b(joins: bool) -> Net {
+    if !joins {
+        return away(Rules::ALL);
+    }
+    let mut net = Net::new();
+    pruned_founder(&mut net, Rules::ALL);
+    net
+}
+
 fn untag(id: u32) -> Staged {
     Staged { action: Action::Delete, ..tag(id, "") }
 }
@@ -296,9 +370,7 @@ fn halves(tags: &BTreeMap<u32, String>) -> Vec<u32> {
 fn a_joiner_takes_the_records_of_a_replica_whose_log_is_pruned() {
     let mut net = Net::new();
     pruned_founder(&mut net, Rules::ALL);
-    net.open(joiner(B, B_DEVICE, Rules::ALL));
-    net.up(A, B);
-    add(&mut net, A, B, B_DEVICE);
+    net.join(joiner(B, B_DEVICE, Rules::ALL));
     let mut overlays = vec![net.at(B).overlay.clone()];
     for _ in 0..2_000 {
         if !net.deliver() {
@@ -475,19 +547,8 @@ fn a_crash_at_any_write_of_an_install_harms_nothing() {
 #[test]
 fn a_page_is_written_in_parts_that_the_store_takes() {
     for joins in [true, false] {
-        let mut net = if joins { Net::new() } else { away(Rules::ALL) };
-        if joins {
-            pruned_founder(&mut net, Rules::ALL);
-            net.open(Opening { changes: 4, ..joiner(B, B_DEVICE, Rules::ALL) });
-        } else {
-            net.asks.get_mut(&B).unwrap().changes = 4;
-            net.reopen(B);
-        }
-        net.at(B).writes.clear();
-        net.up(A, B);
-        if joins {
-            add(&mut net, A, B, B_DEVICE);
-        }
+        let mut net = ahead_of_b(joins);
+        net.meet(Opening { changes: 4, ..joiner(B, B_DEVICE, Rules::ALL) });
         net.until_installed(B);
         let is_row = |op: &&WriteOp| match op {
             WriteOp::Put { key, .. } => keys::is_in_snapshot(keys::unstaged(key).unwrap_or(key)),
@@ -507,23 +568,8 @@ fn a_part_has_a_record_and_all_that_lies_beside_it() {
     let mut net = Net::new();
     pruned_founder(&mut net, Rules::ALL);
     let record = RecordKey::new::<Bag>(&1);
-    let row = |seq: u64, beside: bool| {
-        let items = BTreeSet::from([u32::try_from(seq).unwrap()]);
-        let value = model::encode(&Bag { id: 1, items }, usize::MAX).unwrap();
-        let merge = Some(record::Merged { epoch: Hlc::NEVER, mixed: false, beside });
-        let stamp = Hlc::new(WallMs::new(900).unwrap(), u16::try_from(seq).unwrap(), A);
-        let header = record::Header { tombstone: false, schema: value.schema, stamp, seq, merge };
-        record::of(&header, record::value_of(&value.record))
-    };
-    {
-        let mut map = net.at(A).store.0.lock().unwrap();
-        map.insert(record.as_bytes().to_vec(), row(3, true));
-        map.insert(keys::beside(&record, A, 1), row(1, false));
-        map.insert(keys::beside(&record, A, 2), row(2, false));
-    }
-    net.open(Opening { changes: 2, ..joiner(B, B_DEVICE, Rules::ALL) });
-    net.up(A, B);
-    add(&mut net, A, B, B_DEVICE);
+    net.has_bag(&[(3, &[3]), (1, &[1]), (2, &[2])]);
+    net.join(Opening { changes: 2, ..joiner(B, B_DEVICE, Rules::ALL) });
     net.run();
     let puts = |batch: &WriteBatch, is: &dyn Fn(&Key) -> bool| {
         batch.ops().iter().filter(|op| matches!(op, WriteOp::Put { key, .. } if is(key))).count()
@@ -542,9 +588,7 @@ fn a_row_that_cannot_be_read_ends_a_snapshot() {
     pruned_founder(&mut net, Rules::ALL);
     let key = RecordKey::new::<Tag>(&110).into_bytes();
     net.at(A).store.0.lock().unwrap().get_mut(&key).expect("a tag").truncate(5);
-    net.open(joiner(B, B_DEVICE, Rules::ALL));
-    net.up(A, B);
-    add(&mut net, A, B, B_DEVICE);
+    net.join(joiner(B, B_DEVICE, Rules::ALL));
     net.run();
     let events = net.at(B).events();
     let refused =
@@ -562,31 +606,22 @@ fn crashes_at(at: usize, applied: bool) -> bool {
     net.drop_logs(A, false);
     net.up(A, B);
     let (mut writes, mut crashed) = (0, false);
-    for _ in 0..3_000 {
-        net.collect();
-        let Some((from, to, frame)) = net.frames.pop_front() else {
-            net.pass(500);
-            continue;
-        };
-        let world = net.at(to);
-        world.handle(Input::Frame(from, frame));
-        while let Some(batch) = world.up_to_write() {
+    let is_done =
+        |net: &mut Net| net.at(B).engine.install.row().is_none() && net.at(B).engine.ledger.head(A).seq > 30;
+    while !is_done(&mut net) {
+        let cut = net.up_to_write_of_b(|_, batch| {
             let installs = batch.ops().iter().any(|op| match op {
                 WriteOp::Put { key, .. } | WriteOp::Delete { key } => *key == keys::install(),
                 WriteOp::DeleteRange { .. } => false,
             });
-            let crashes = to == B && installs && writes == at && !crashed;
-            writes += usize::from(to == B && installs);
-            if crashes {
-                crashed = true;
-                if applied {
-                    block_on(world.store.write(batch)).unwrap();
-                }
-                break;
+            writes += usize::from(installs);
+            installs && writes == at + 1 && !crashed
+        });
+        if let Some(batch) = cut {
+            crashed = true;
+            if applied {
+                block_on(net.at(B).store.write(batch)).unwrap();
             }
-            world.written(batch);
-        }
-        if crashed && net.at(B).open.is_some() {
             net.down(A, B);
             net.reopen(B);
             let switched = net.at(B).engine.ledger.head(A).seq > 30;
@@ -598,6 +633,7 @@ fn crashes_at(at: usize, applied: bool) -> bool {
             net.up(A, B);
         }
     }
+    net.run();
     net.converged();
     crashed
 }
@@ -605,20 +641,11 @@ fn crashes_at(at: usize, applied: bool) -> bool {
 /// Runs until the snapshot of B counts, and nothing of it is folded yet.
 fn until_the_switch(net: &mut Net) {
     for _ in 0..3_000 {
-        net.collect();
-        let Some((from, to, frame)) = net.frames.pop_front() else {
-            net.pass(500);
-            continue;
-        };
-        let world = net.at(to);
-        world.handle(Input::Frame(from, frame));
-        while let Some(batch) = world.up_to_write() {
-            if to == B && matches!(world.overlay, Overlay::Joined(_)) {
-                // The store refuses the first step of the fold, which is tried again after a pause.
-                world.rejected();
-                return world.settle();
-            }
-            world.written(batch);
+        let folds = net.up_to_write_of_b(|world, _| matches!(world.overlay, Overlay::Joined(_)));
+        if folds.is_some() {
+            // The store refuses the first step of the fold, which is tried again after a pause.
+            net.at(B).rejected();
+            return net.at(B).settle();
         }
     }
     panic!("it switches");
@@ -658,24 +685,12 @@ fn commits_that_arrive_while_the_switch_is_written_are_let_go() {
     let mut net = of_three(Rules::ALL, true, false);
     net.down(A, C);
     net.up(A, B);
-    let mut switch = None;
-    while switch.is_none() {
-        net.collect();
-        let Some((from, to, frame)) = net.frames.pop_front() else {
-            net.pass(500);
-            continue;
-        };
-        let world = net.at(to);
-        world.handle(Input::Frame(from, frame));
-        while let Some(batch) = world.up_to_write() {
-            let heads = |op: &WriteOp| matches!(op, WriteOp::Put { key, .. } if *key == keys::head(A));
-            if to == B && batch.ops().iter().any(heads) {
-                switch = Some(batch);
-                break;
-            }
-            world.written(batch);
+    let heads = |op: &WriteOp| matches!(op, WriteOp::Put { key, .. } if *key == keys::head(A));
+    let switch = loop {
+        if let Some(batch) = net.up_to_write_of_b(|_, batch| batch.ops().iter().any(heads)) {
+            break batch;
         }
-    }
+    };
     net.up(B, C);
     for _ in 0..50 {
         if !net.deliver() {
@@ -684,7 +699,7 @@ fn commits_that_arrive_while_the_switch_is_written_are_let_go() {
     }
     let world = net.at(B);
     assert!(!world.engine.inbox.is_empty(), "C has the log that A has not");
-    world.written(switch.expect("it switches"));
+    world.written(switch);
     assert!(world.engine.inbox.is_empty());
     world.settle();
     assert!(world.engine.marks.has(Mark::Installed));
@@ -719,9 +734,7 @@ fn a_commit_during_the_fold_is_decided_on_what_is_read() {
 fn a_value_of_the_tail_that_is_beaten_is_kept_for_the_log() {
     let mut net = away(Rules::ALL);
     net.up(A, B);
-    while net.at(B).engine.report().installing.is_none_or(|status| status.records < 20) {
-        assert!(net.deliver(), "it begins");
-    }
+    until_records(&mut net, 20);
     pair(&mut net, A, 15, "of the tail");
     net.pass(10);
     pair(&mut net, B, 15, "newest");
@@ -738,9 +751,7 @@ fn a_value_of_the_tail_that_is_beaten_is_kept_for_the_log() {
 fn a_page_waits_for_the_write_that_ran_while_its_rows_were_read() {
     let mut net = Net::new();
     pruned_founder(&mut net, Rules::ALL);
-    net.open(joiner(B, B_DEVICE, Rules::ALL));
-    net.up(A, B);
-    add(&mut net, A, B, B_DEVICE);
+    net.join(joiner(B, B_DEVICE, Rules::ALL));
     let world = net.at(A);
     world.settle();
     world.sent.clear();
@@ -778,20 +789,14 @@ fn pages_of_a_snapshot_become_longer() {
         net.at(A).commit((0..100).map(|m| tag(100 * n + m, &"x".repeat(200))).collect()).unwrap();
     }
     net.prune(A);
-    net.open(long(joiner(B, B_DEVICE, Rules::ALL)));
-    net.up(A, B);
-    add(&mut net, A, B, B_DEVICE);
+    net.join(long(joiner(B, B_DEVICE, Rules::ALL)));
     let mut pages = Vec::new();
-    for _ in 0..1_000 {
-        net.collect();
-        match net.frames.pop_front() {
-            Some((from, to, frame)) => {
-                pages.extend((rows_of(&frame) > 0).then(|| frame_rows_bytes(&frame) >> 10));
-                net.at(to).feed(from, frame);
-            }
-            None => net.pass(100),
-        }
+    while pages.len() < 4 {
+        let (from, to, frame) = net.next_frame();
+        pages.extend(page_in(&frame).map(|(_, rows)| rows.bytes() >> 10));
+        net.at(to).feed(from, frame);
     }
+    net.run();
     assert_eq!(pages, [15, 61, 247, 168], "in KiB");
     net.converged();
 }
@@ -803,15 +808,8 @@ fn a_page_is_asked_for_while_another_one_is_written() {
     for (joins, end) in
         [true, false].into_iter().flat_map(|joins| ["written", "rejected", "crashed"].map(|end| (joins, end)))
     {
-        let mut net = if joins { Net::new() } else { away(Rules::ALL) };
-        if joins {
-            pruned_founder(&mut net, Rules::ALL);
-            net.open(joiner(B, B_DEVICE, Rules::ALL));
-        }
-        net.up(A, B);
-        if joins {
-            add(&mut net, A, B, B_DEVICE);
-        }
+        let mut net = ahead_of_b(joins);
+        net.meet(joiner(B, B_DEVICE, Rules::ALL));
         net.at(B).events();
         let batch = page_under_way(&mut net, B);
         assert!(net.at(B).up_to_write().is_none());
@@ -853,40 +851,14 @@ fn a_page_is_asked_for_while_another_one_is_written() {
 fn values_beside_records_come_with_a_snapshot() {
     let kinds = [true, false].into_iter().flat_map(|joins| [false, true].map(|merges| (joins, merges)));
     for (joins, merges) in kinds {
-        let mut net = if joins { Net::new() } else { away(Rules::ALL) };
-        if joins {
-            pruned_founder(&mut net, Rules::ALL);
-        }
-        let record = RecordKey::new::<Bag>(&1);
-        let row = |seq: u64, items: &[u32], beside: bool| {
-            let bag = Bag { id: 1, items: items.iter().copied().collect() };
-            let value = model::encode(&bag, usize::MAX).unwrap();
-            let merge = Some(record::Merged { epoch: Hlc::NEVER, mixed: items.len() > 1, beside });
-            let stamp = Hlc::new(WallMs::new(900).unwrap(), u16::try_from(seq).unwrap(), A);
-            let header = record::Header { tombstone: false, schema: value.schema, stamp, seq, merge };
-            record::of(&header, record::value_of(&value.record))
-        };
-        {
-            let mut map = net.at(A).store.0.lock().unwrap();
-            map.insert(record.as_bytes().to_vec(), row(3, &[30], true));
-            map.insert(keys::beside(&record, A, 2), row(2, &[20], false));
-        }
-        if joins {
-            net.open(joiner(B, B_DEVICE, Rules::ALL));
-            net.up(A, B);
-            add(&mut net, A, B, B_DEVICE);
-        } else {
-            net.up(A, B);
-        }
+        let mut net = ahead_of_b(joins);
+        net.has_bag(&[(3, &[30]), (2, &[20])]);
+        net.meet(joiner(B, B_DEVICE, Rules::ALL));
         if merges {
             // The app of A merges them, after their record was sent and before the last page is.
             until_records(&mut net, 1);
             net.down(A, B);
-            {
-                let mut map = net.at(A).store.0.lock().unwrap();
-                map.insert(record.as_bytes().to_vec(), row(3, &[20, 30], false));
-                map.remove(&keys::beside(&record, A, 2));
-            }
+            net.has_bag(&[(3, &[20, 30])]);
             net.reopen(A);
             net.up(A, B);
         }
@@ -900,23 +872,10 @@ fn values_beside_records_come_with_a_snapshot() {
 fn a_replica_that_is_merging_serves_no_snapshot() {
     let mut net = Net::new();
     pruned_founder(&mut net, Rules::ALL);
-    net.open(joiner(B, B_DEVICE, Rules::ALL));
-    net.up(A, B);
-    add(&mut net, A, B, B_DEVICE);
+    net.join(joiner(B, B_DEVICE, Rules::ALL));
     net.run();
     let record = RecordKey::new::<Bag>(&1);
-    let row = |seq: u64, item: u32, beside: bool| {
-        let value = model::encode(&Bag { id: 1, items: BTreeSet::from([item]) }, usize::MAX).unwrap();
-        let merge = Some(record::Merged { epoch: Hlc::NEVER, mixed: false, beside });
-        let stamp = Hlc::new(WallMs::new(900).unwrap(), u16::try_from(seq).unwrap(), A);
-        let header = record::Header { tombstone: false, schema: value.schema, stamp, seq, merge };
-        record::of(&header, record::value_of(&value.record))
-    };
-    {
-        let mut map = net.at(A).store.0.lock().unwrap();
-        map.insert(record.as_bytes().to_vec(), row(3, 30, true));
-        map.insert(keys::beside(&record, A, 2), row(2, 20, false));
-    }
+    net.has_bag(&[(3, &[30]), (2, &[20])]);
     net.reopen(A);
     let world = net.at(A);
     world.handle(Input::Up(B));
@@ -970,9 +929,7 @@ fn the_log_behind_a_snapshot_is_kept_while_it_is_taken() {
     net.reopen(A);
     net.up(A, C);
     net.up(A, B);
-    while net.at(B).engine.report().installing.is_none_or(|status| status.records < 20) {
-        assert!(net.deliver(), "it begins");
-    }
+    until_records(&mut net, 20);
     // C has all of it, so that its log may go where nothing else needs it.
     net.down(A, B);
     for n in 0..100 {
@@ -985,19 +942,35 @@ fn the_log_behind_a_snapshot_is_kept_while_it_is_taken() {
     assert!(!net.at(B).engine.marks.has(Mark::InstallBeganAnew));
 }
 
-fn has(frame: &Bytes, is: impl Fn(&Message) -> bool) -> bool {
+/// The messages of a frame.
+fn messages(frame: &Bytes) -> impl Iterator<Item = Message> {
     let messages = Messages::new(frame.clone(), Some(GROUP), usize::MAX).unwrap();
-    messages.into_iter().any(|message| is(&message.unwrap()))
+    messages.into_iter().map(Result::unwrap)
+}
+
+fn has(frame: &Bytes, is: impl Fn(&Message) -> bool) -> bool {
+    messages(frame).any(|message| is(&message))
 }
 
 /// The number of the pull of records in a frame.
 fn snapshot_pull(frame: &Bytes) -> Option<u32> {
-    Messages::new(frame.clone(), Some(GROUP), usize::MAX).unwrap().into_iter().find_map(|message| {
-        match message.unwrap() {
-            Message::SnapshotPull(pull) => Some(pull.id),
-            _ => None,
-        }
+    messages(frame).find_map(|message| match message {
+        Message::SnapshotPull(pull) => Some(pull.id),
+        _ => None,
     })
+}
+
+/// The page of a snapshot in a frame, if it has rows.
+fn page_in(frame: &Bytes) -> Option<(SnapshotHead, Rows)> {
+    let page = messages(frame).find_map(|message| match message {
+        Message::SnapshotPage(head, rows) => Some((head, rows)),
+        _ => None,
+    });
+    page.filter(|(_, rows)| rows.bytes() > 0)
+}
+
+fn rows_of(frame: &Bytes) -> usize {
+    page_in(frame).map_or(0, |(_, rows)| rows.entries().unwrap().len())
 }
 
 /// A page that brings no records.
@@ -1014,40 +987,21 @@ fn refusal(id: u32) -> Bytes {
     RowsWriter::default().finish(GROUP, &head)
 }
 
-/// Delivers frames until a replica has taken the first page of a snapshot; returns its write, which is under way.
-fn page_under_way(net: &mut Net, at: ReplicaId) -> WriteBatch {
-    for _ in 0..1_000 {
-        net.collect();
-        match net.frames.pop_front() {
-            Some((from, to, frame)) if to == at && rows_of(&frame) > 0 => {
-                let world = net.at(at);
-                world.handle(Input::Frame(from, frame));
-                return world.up_to_write().expect("a page is written");
-            }
-            Some((from, to, frame)) => net.at(to).feed(from, frame),
-            None => net.pass(100),
+/// Delivers frames until a replica gets the first page of a snapshot; returns its sender, and the page.
+fn up_to_page(net: &mut Net, at: ReplicaId) -> (ReplicaId, Bytes) {
+    loop {
+        match net.next_frame() {
+            (from, to, frame) if to == at && page_in(&frame).is_some() => return (from, frame),
+            (from, to, frame) => net.at(to).feed(from, frame),
         }
     }
-    panic!("a page comes");
 }
 
-/// The bytes of the rows of a page.
-fn frame_rows_bytes(frame: &Bytes) -> usize {
-    let messages = Messages::new(frame.clone(), Some(GROUP), usize::MAX).unwrap();
-    let bytes = |message: Message| match message {
-        Message::SnapshotPage(_, rows) => rows.bytes(),
-        _ => 0,
-    };
-    messages.into_iter().map(|message| bytes(message.unwrap())).sum()
-}
-
-fn rows_of(frame: &Bytes) -> usize {
-    let messages = Messages::new(frame.clone(), Some(GROUP), usize::MAX).unwrap();
-    let rows = |message: Message| match message {
-        Message::SnapshotPage(_, rows) => rows.entries().unwrap().len(),
-        _ => 0,
-    };
-    messages.into_iter().map(|message| rows(message.unwrap())).sum()
+/// Delivers frames until a replica has taken the first page of a snapshot; returns its write, which is under way.
+fn page_under_way(net: &mut Net, at: ReplicaId) -> WriteBatch {
+    let (from, frame) = up_to_page(net, at);
+    net.at(at).handle(Input::Frame(from, frame));
+    net.at(at).up_to_write().expect("a page is written")
 }
 
 /// A, B and C are members. B is away, A and C write and prune, each what it has; B begins with A.
@@ -1088,9 +1042,7 @@ fn of_three(rules: Rules, c_has_all: bool, c_is_pruned: bool) -> Net {
 fn another_goes_on(rules: Rules, c_has_all: bool, c_is_pruned: bool) -> (Net, usize) {
     let mut net = of_three(rules, c_has_all, c_is_pruned);
     net.up(A, B);
-    while net.at(B).engine.report().installing.is_none_or(|status| status.records < 20) {
-        assert!(net.deliver(), "it begins");
-    }
+    until_records(&mut net, 20);
     net.down(A, B);
     net.up(B, C);
     assert!(!net.at(B).engine.marks.has(Mark::InstallBeganAnew));
@@ -1186,22 +1138,8 @@ fn a_log_that_is_much_longer_than_the_records_is_not_sent() {
 fn a_longer_log_is_taken_if_no_snapshot_is_to_be_had() {
     let mut net = Net::new();
     busy_founder(&mut net, Rules::ALL);
-    net.open(joiner(B, B_DEVICE, Rules::ALL));
-    net.up(A, B);
-    add(&mut net, A, B, B_DEVICE);
-    let mut refused = 0;
-    for _ in 0..3_000 {
-        net.collect();
-        for frame in &mut net.frames {
-            if let Some(id) = snapshot_pull(&frame.2) {
-                *frame = (A, B, refusal(id));
-                refused += 1;
-            }
-        }
-        if !net.deliver() {
-            net.pass(500);
-        }
-    }
+    net.join(joiner(B, B_DEVICE, Rules::ALL));
+    let refused = refusing(&mut net, A, 3_000, |_| true);
     net.converged();
     assert!(refused > 0 && !net.at(B).engine.marks.has(Mark::Installed));
     assert_eq!(net.at(B).engine.ledger.head(A).floor, 0);
@@ -1220,9 +1158,7 @@ fn a_longer_log_is_taken_if_a_later_page_cannot_be() {
     let header = record::Header { tombstone: false, schema: value.schema, stamp: far, seq: 1, merge: None };
     let row = record::of(&header, record::value_of(&value.record));
     net.at(A).store.0.lock().unwrap().insert(RecordKey::new::<Tag>(&500).into_bytes(), row);
-    net.open(joiner(B, B_DEVICE, Rules::ALL));
-    net.up(A, B);
-    add(&mut net, A, B, B_DEVICE);
+    net.join(joiner(B, B_DEVICE, Rules::ALL));
     until_records(&mut net, 10);
     assert!(net.at(B).engine.install.is_in_place());
     net.run();
@@ -1238,9 +1174,7 @@ fn a_longer_log_is_taken_if_a_later_page_cannot_be() {
 fn a_joiner_whose_source_is_gone_takes_the_log_of_another_peer() {
     let mut net = Net::new();
     net.open(founder(Rules::ALL));
-    net.open(joiner(C, C_DEVICE, Rules::ALL));
-    net.up(A, C);
-    add(&mut net, A, C, C_DEVICE);
+    net.join(joiner(C, C_DEVICE, Rules::ALL));
     for n in 0..20 {
         pair(&mut net, A, n, "old");
     }
@@ -1249,9 +1183,7 @@ fn a_joiner_whose_source_is_gone_takes_the_log_of_another_peer() {
     net.down(A, C);
     pair(&mut net, A, 40, "of A alone");
     net.drop_logs(A, false);
-    net.open(joiner(B, B_DEVICE, Rules::ALL));
-    net.up(A, B);
-    add(&mut net, A, B, B_DEVICE);
+    net.join(joiner(B, B_DEVICE, Rules::ALL));
     until_records(&mut net, 20);
     assert!(net.at(B).engine.install.is_in_place());
     net.down(A, B);
@@ -1274,9 +1206,7 @@ fn a_joiner_whose_source_is_gone_takes_the_log_of_another_peer() {
 fn an_app_that_projects_gives_up_the_records_that_were_put_in_their_places() {
     let mut net = Net::new();
     pruned_founder(&mut net, Rules::ALL);
-    net.open(joiner(B, B_DEVICE, Rules::ALL));
-    net.up(A, B);
-    add(&mut net, A, B, B_DEVICE);
+    net.join(joiner(B, B_DEVICE, Rules::ALL));
     until_records(&mut net, 10);
     let at = net.at(B).now.mono.0;
     let ask = Ask { projected: vec![RecordKey::range_of_model::<Bag>()], ..net.asks[&B].ask() };
@@ -1441,7 +1371,7 @@ fn a_page_of_another_history_is_not_taken() {
         let own = net.at(B).head().seq;
         assert!(own > 1);
         net.up(A, B);
-        change_first_page(&mut net, |head| change(head, own));
+        change_first_page(&mut net, |head, _| change(head, own));
         let staged = !net.at(B).store.entries(keys::stage()).is_empty();
         assert_eq!(staged, at == "as it is", "{at}");
         assert_eq!(net.at(B).engine.marks.has(Mark::Doubted), at != "as it is", "{at}");
@@ -1454,9 +1384,7 @@ fn a_page_of_another_history_of_a_third_replica_is_not_taken() {
     let mut net = Net::new();
     net.open(founder(Rules::ALL));
     for (replica, device) in [(B, B_DEVICE), (C, C_DEVICE)] {
-        net.open(joiner(replica, device, Rules::ALL));
-        net.up(A, replica);
-        add(&mut net, A, replica, device);
+        net.join(joiner(replica, device, Rules::ALL));
     }
     net.run();
     pair(&mut net, C, 1, "of C");
@@ -1465,7 +1393,7 @@ fn a_page_of_another_history_of_a_third_replica_is_not_taken() {
     pair(&mut net, A, 2, "new");
     net.prune(A);
     net.up(A, B);
-    change_first_page(&mut net, |head| {
+    change_first_page(&mut net, |head, _| {
         let of_c = |named: &&mut WireStamped| named.stream == C;
         for named in head.heads.0.iter_mut().chain(&mut head.before.0).filter(of_c) {
             named.digest = [9; 32];
@@ -1475,30 +1403,15 @@ fn a_page_of_another_history_of_a_third_replica_is_not_taken() {
     assert!(net.at(B).engine.marks.has(Mark::Doubted));
 }
 
-/// Delivers frames until B has taken the first page of a snapshot, whose head is changed on its way.
-fn change_first_page(net: &mut Net, change: impl FnOnce(&mut SnapshotHead)) {
-    loop {
-        net.collect();
-        let Some((from, to, frame)) = net.frames.pop_front() else {
-            net.pass(500);
-            continue;
-        };
-        if to != B || rows_of(&frame) == 0 {
-            net.at(to).feed(from, frame);
-            continue;
-        }
-        let page = Messages::new(frame, Some(GROUP), usize::MAX).unwrap().find_map(|message| {
-            match message.unwrap() {
-                Message::SnapshotPage(head, rows) => Some((head, rows.entries().unwrap())),
-                _ => None,
-            }
-        });
-        let (mut head, rows) = page.expect("a page");
-        change(&mut head);
-        let mut writer = RowsWriter::default();
-        rows.iter().for_each(|row| writer.push(&row.key, &row.value));
-        return net.at(B).feed(from, writer.finish(GROUP, &head));
-    }
+/// Delivers frames until B has heard the first page of a snapshot, which is changed on its way.
+fn change_first_page(net: &mut Net, change: impl FnOnce(&mut SnapshotHead, &mut Vec<Entry>)) {
+    let (from, frame) = up_to_page(net, B);
+    let (mut head, rows) = page_in(&frame).expect("a page");
+    let mut rows = rows.entries().unwrap();
+    change(&mut head, &mut rows);
+    let mut writer = RowsWriter::default();
+    rows.iter().for_each(|row| writer.push(&row.key, &row.value));
+    net.at(B).feed(from, writer.finish(GROUP, &head));
 }
 
 /// Gives a page another history of the stream of B, up to `seq`.
@@ -1605,39 +1518,14 @@ fn a_page_that_cannot_be_changes_nothing() {
         let mut net = away(Rules::ALL);
         let before = net.shown(B);
         net.up(A, B);
-        let mut broken = 0;
-        for _ in 0..400 {
-            net.collect();
-            if let Some((from, to, frame)) = net.frames.pop_front() {
-                let page =
-                    Messages::new(frame.clone(), Some(GROUP), usize::MAX).unwrap().find_map(|message| {
-                        match message.unwrap() {
-                            Message::SnapshotPage(head, rows) => Some((head, rows.entries().unwrap())),
-                            _ => None,
-                        }
-                    });
-                let Some((mut head, mut rows)) = page.filter(|_| broken == 0) else {
-                    net.at(to).feed(from, frame);
-                    continue;
-                };
-                change(&mut head, &mut rows);
-                let mut writer = RowsWriter::default();
-                rows.iter().for_each(|row| writer.push(&row.key, &row.value));
-                net.at(B).events();
-                net.at(to).feed(from, writer.finish(GROUP, &head));
-                broken += 1;
-                let events = net.at(B).events();
-                let told = events.iter().any(
-                    |event| matches!(event, Event::FrameRejected { reason, .. } if reason.contains(says)),
-                );
-                assert!(told, "{says}: {events:?}");
-                assert!(net.at(B).store.entries(keys::stage()).is_empty(), "{says}");
-                assert_eq!(net.shown(B), before, "{says}");
-            } else {
-                net.pass(500);
-            }
-        }
-        assert_eq!(broken, 1, "{says}");
+        change_first_page(&mut net, |head, rows| change(head, rows));
+        let events = net.at(B).events();
+        let told = events
+            .iter()
+            .any(|event| matches!(event, Event::FrameRejected { reason, .. } if reason.contains(says)));
+        assert!(told, "{says}: {events:?}");
+        assert!(net.at(B).store.entries(keys::stage()).is_empty(), "{says}");
+        assert_eq!(net.shown(B), before, "{says}");
         net.run();
         net.converged();
     }
@@ -1657,9 +1545,7 @@ fn bag_row(rows: &[Entry], merge: record::Merged) -> Entry {
 fn a_snapshot_begins_anew_if_the_log_behind_it_was_pruned() {
     let mut net = away(Rules::ALL);
     net.up(A, B);
-    while net.at(B).engine.report().installing.is_none_or(|status| status.records < 20) {
-        assert!(net.deliver(), "it begins");
-    }
+    until_records(&mut net, 20);
     pair(&mut net, A, 5, "later");
     while net.at(B).engine.install.stage().is_none_or(|stage| stage.row.phase == Phase::Records) {
         if !net.deliver() {
@@ -1825,8 +1711,9 @@ fn the_steps_of_a_fold_go_on_in_both_states_at_once() {
     net.converged();
 }
 
-/// Delivers frames for a while, where some pulls of records at a peer are refused.
-fn refusing(net: &mut Net, at: ReplicaId, steps: u32, refuses: impl Fn(&Message) -> bool) {
+/// Delivers frames for a while, where some pulls of records at a peer are refused; returns how many.
+fn refusing(net: &mut Net, at: ReplicaId, steps: u32, refuses: impl Fn(&Message) -> bool) -> u32 {
+    let mut refused = 0;
     for _ in 0..steps {
         net.collect();
         for (from, to, frame) in &mut net.frames {
@@ -1835,12 +1722,14 @@ fn refusing(net: &mut Net, at: ReplicaId, steps: u32, refuses: impl Fn(&Message)
                 && let Some(id) = snapshot_pull(frame)
             {
                 (*from, *to, *frame) = (at, *from, refusal(id));
+                refused += 1;
             }
         }
         if !net.deliver() {
             net.pass(500);
         }
     }
+    refused
 }
 
 /// A peer that refuses to go on with a snapshot is not the only one to ask.
@@ -1876,9 +1765,7 @@ fn records_in_their_places_are_given_up_for_the_log_of_a_peer_that_refuses() {
     for n in 50..90 {
         pair(&mut net, A, n, "for a second page");
     }
-    net.open(joiner(B, B_DEVICE, Rules::ALL));
-    net.up(A, B);
-    add(&mut net, A, B, B_DEVICE);
+    net.join(joiner(B, B_DEVICE, Rules::ALL));
     let is_later =
         |message: &Message| matches!(message, Message::SnapshotPull(pull) if !pull.after.is_empty());
     refusing(&mut net, A, 1_000, is_later);
