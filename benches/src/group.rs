@@ -23,7 +23,7 @@ const LOOKS_MAX: u32 = 20_000;
 /// The network of a group, whose replicas have numbers: 0 is the founder.
 #[derive(Debug)]
 pub struct Group {
-    /// What is between them.
+    /// The network between them.
     pub network: MemoryNetwork,
 }
 
@@ -107,7 +107,7 @@ impl Group {
 /// Lets a founder work alone, without a network: it commits the items in batches, and keeps no log of them.
 ///
 /// # Errors
-/// Those of the store.
+/// The errors of the store.
 pub async fn works_alone<S: Storage>(
     storage: S,
     batches: impl Iterator<Item = Vec<Item>> + Send,

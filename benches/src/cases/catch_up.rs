@@ -9,7 +9,9 @@ use syncline::{Storage, TransactionManager};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use super::growth::{self, FEW};
 use super::list::CHILD_CACHE_BYTES;
+use super::receive_live::Put;
 use super::stores::BATCH;
 use super::{Bench, receive_live};
 use crate::counting::Counting;
@@ -86,7 +88,7 @@ pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
                 }
                 let hand = Writer::start(H::open(&dir.path().join("hand"), commit, CACHE_BYTES)?);
                 let hand = Arc::new(hand);
-                receive_live::apply(bench, &hand, hand_written::Row::all(items)?, at_once)
+                receive_live::apply(bench, &hand, hand_written::Row::all(items)?, at_once, Put::WithLog)
             },
         )?;
         eprintln!("  {at_once} records a write");
@@ -159,12 +161,6 @@ pub(super) fn run_far<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
     }])
 }
 
-/// How much more memory catching up may take than opening both stores does, whatever there is to catch up with.
-const GROWTH_MIB: f64 = 64.;
-
-/// What is caught up with to learn what two open replicas take.
-const FEW: usize = 1000;
-
 /// Measures how much both replicas grow, in one process.
 pub(super) fn run_memory<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
     let (many, most) = (bench.amount(100_000, 20_000), bench.amount(1_000_000, 100_000));
@@ -180,16 +176,7 @@ pub(super) fn run_memory<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> 
         let what = format!("{}, round trip of {far_ms} ms", commits.describe());
         eprintln!("  {records} records in {what}");
         let peak = peak_mib::<H>(bench, records, commits, far_ms)?.unwrap_or(f64::NAN);
-        rows.push(Row {
-            case: format!("{}: memory of catch-up of {records}, {what}", H::ENGINE),
-            ids: Ids::Random.name(),
-            commit: H::Commit::default().to_string(),
-            ours: Quantity::MiB(peak),
-            beside: Some(Quantity::MiB(few)),
-            bare: None,
-            figure: Spread::once(peak - few),
-            bar: Some(Bar::BelowMiB(GROWTH_MIB)),
-        });
+        rows.push(growth::row::<H>(&format!("memory of catch-up of {records}, {what}"), peak, few));
     }
     Ok(rows)
 }
@@ -224,7 +211,7 @@ fn storages<H: HandWritten>(dir: &Path, cache_bytes: usize) -> Result<[H::Storag
 /// The argument that makes a process of this binary catch up and print its peak memory.
 pub(super) const IN_CHILD: &str = "--catch-up-in-child";
 
-/// What the child does.
+/// Opens both stores in the child, and catches up.
 pub(super) fn in_child<H: HandWritten>(runtime: &Runtime, dir: &Path, far_ms: u64) -> Result<()> {
     let [a, b] = storages::<H>(dir, CHILD_CACHE_BYTES)?;
     let catching_up = async move {

@@ -6,6 +6,7 @@ mod commit_many;
 mod commit_one;
 mod get;
 mod group_size;
+mod growth;
 mod latency;
 mod list;
 mod local_commits;

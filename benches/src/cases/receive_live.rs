@@ -41,7 +41,7 @@ pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
             |items: &Vec<Item>, side| match side {
                 0 => applying.round(bench, items.clone(), true),
                 1 => receiving.round(bench, items.clone(), false),
-                _ => apply(bench, &hand, hand_written::Row::all(items)?, applying.at_once),
+                _ => apply(bench, &hand, hand_written::Row::all(items)?, applying.at_once, Put::WithLog),
             },
         )?;
         applying.close(bench)?;
@@ -118,12 +118,20 @@ impl<S: Storage> Live<S> {
 /// What is asked of every engine, live and when it catches up.
 pub(super) const BAR: Bar = Bar::AtLeast(0.6);
 
+/// Whether rows are put with their log, or alone.
+#[derive(Clone, Copy)]
+pub(super) enum Put {
+    WithLog,
+    Alone,
+}
+
 /// Applies `rows`, which have come from elsewhere and so are encoded already, `at_once` in a transaction.
 pub(super) fn apply<H: HandWritten>(
     bench: &Bench<'_>,
     hand: &Arc<Writer<H>>,
     rows: Vec<hand_written::Row>,
     at_once: usize,
+    put: Put,
 ) -> Result<f64> {
     let (hand, count) = (Arc::clone(hand), rows.len());
     bench.wait(async move {
@@ -134,7 +142,10 @@ pub(super) fn apply<H: HandWritten>(
             if transaction.is_empty() {
                 return Ok(stopwatch.rate(count));
             }
-            hand.commit(transaction).await?;
+            match put {
+                Put::WithLog => hand.commit(transaction).await?,
+                Put::Alone => hand.run(move |hand| hand.commit_rows_alone(&transaction)).await?,
+            }
         }
     })
 }

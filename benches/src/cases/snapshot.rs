@@ -13,7 +13,9 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::Bench;
+use super::growth::{self, FEW};
 use super::list::CHILD_CACHE_BYTES;
+use super::receive_live::{Put, apply};
 use super::stores::BATCH;
 use crate::counting::{Counting, Writes};
 use crate::group::{Group, until, until_installed, works_alone};
@@ -116,7 +118,7 @@ pub(super) fn run<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
                 let rows = sorted(&all)?;
                 let writes = taken.last().map_or(1, |taken| taken.writes);
                 let at_once = rows.len().div_ceil(writes.max(1));
-                put(bench, &Arc::new(Writer::start(hand)), rows, at_once)
+                apply(bench, &Arc::new(Writer::start(hand)), rows, at_once, Put::Alone)
             },
         )?;
         let counted = || taken.iter().skip(1);
@@ -161,27 +163,6 @@ fn sorted(items: &[Item]) -> Result<Vec<hand_written::Row>> {
     let mut rows = hand_written::Row::all(items)?;
     rows.sort_by_key(|row| row.id);
     Ok(rows)
-}
-
-/// Puts `rows` alone, so many in a transaction.
-fn put<H: HandWritten>(
-    bench: &Bench<'_>,
-    hand: &Arc<Writer<H>>,
-    rows: Vec<hand_written::Row>,
-    at_once: usize,
-) -> Result<f64> {
-    let (hand, count) = (Arc::clone(hand), rows.len());
-    bench.wait(async move {
-        let mut rows = rows.into_iter();
-        let stopwatch = Stopwatch::start();
-        loop {
-            let transaction: Vec<_> = rows.by_ref().take(at_once).collect();
-            if transaction.is_empty() {
-                return Ok(stopwatch.rate(count));
-            }
-            hand.run(move |hand| hand.commit_rows_alone(&transaction)).await?;
-        }
-    })
 }
 
 /// Makes the stores `a` and `b`: A has more than B, and has no log of it.
@@ -262,12 +243,6 @@ async fn install<SA: Storage, SB: Storage>(
 
 // --- memory -----------------------------------------------------------------------------------------------------------
 
-/// How much more memory a snapshot may take than opening both stores does, whatever it brings.
-const GROWTH_MIB: f64 = 64.;
-
-/// What is taken to learn what two open replicas take.
-const FEW: usize = 1000;
-
 /// Measures how much both replicas grow, in one process.
 pub(super) fn run_memory<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> {
     let (many, most) = (bench.amount(100_000, 20_000), bench.amount(1_000_000, 100_000));
@@ -278,16 +253,8 @@ pub(super) fn run_memory<H: HandWritten>(bench: &Bench<'_>) -> Result<Vec<Row>> 
             eprintln!("  {records} records into {}", taker.name());
             let peak = peak_mib::<H>(bench, records, taker)?.unwrap_or(f64::NAN);
             eprintln!("  {peak:.1} MiB, and {few:.1} MiB for {FEW}");
-            rows.push(Row {
-                case: format!("{}: memory of a snapshot of {records} into {}", H::ENGINE, taker.name()),
-                ids: Ids::Random.name(),
-                commit: H::Commit::default().to_string(),
-                ours: Quantity::MiB(peak),
-                beside: Some(Quantity::MiB(few)),
-                bare: None,
-                figure: Spread::once(peak - few),
-                bar: Some(Bar::BelowMiB(GROWTH_MIB)),
-            });
+            let case = format!("memory of a snapshot of {records} into {}", taker.name());
+            rows.push(growth::row::<H>(&case, peak, few));
         }
     }
     Ok(rows)
@@ -312,7 +279,7 @@ fn storage<H: HandWritten>(dir: &Path, name: &str, cache_bytes: usize) -> Result
 /// The argument that makes a process of this binary take a snapshot and print its peak memory.
 pub(super) const IN_CHILD: &str = "--snapshot-in-child";
 
-/// What the child does.
+/// Opens both stores in the child, and installs the snapshot.
 pub(super) fn in_child<H: HandWritten>(
     runtime: &Runtime,
     dir: &Path,

@@ -108,7 +108,7 @@ impl Engine {
     /// Why no snapshot is served now; `None` if one is.
     fn refuses_snapshots(&self) -> Option<SnapshotRefusal> {
         let whole = self.hidden().is_none() && self.damages.heads().next().is_none();
-        // What lies beside records must not be merged into them between two rows of a page.
+        // A merge of values into their record between two rows of a page would lose them: it is no commit.
         let folds = self.install.is_folding() || self.upkeep.folded().is_some();
         (!whole || folds).then_some(SnapshotRefusal::NotNow)
     }

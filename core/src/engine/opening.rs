@@ -245,7 +245,7 @@ fn open_install(
         // Members count from the switch on, also those whose records are still to be folded: the introducer may be gone.
         engine.members.apply(stage.members.ids().filter_map(|id| stage.members.get(id).cloned()).collect());
     }
-    // What lies in its place is not projected. A projection of now needs a snapshot that is staged and folded.
+    // Records that a snapshot has put in their places are not projected: the app projects now, so it needs a stage and a fold.
     let gives_up = puts_in_place(found) && !engine.context.projected.is_empty();
     engine.install = Install::opened(Some(stage));
     if gives_up {

@@ -140,7 +140,7 @@ pub async fn a_replica_joins_a_writer_that_never_stops_and_keeps_up<F: Fixture>(
             assert!(step < 300, "it is no member after {step} commits:\n{}", world.report().await);
         }
         assert!(has_installed(&mut events).await, "the log was enough");
-        // What came since the snapshot began comes by log.
+        // Commits that came since the snapshot began come by log.
         let lacks = async |d: &Peer<F>| commits_of(&a, &a).await - commits_of(d, &a).await;
         while lacks(&d).await > 3 {
             let step = write(&a).await;

@@ -101,7 +101,7 @@ pub async fn projections_follow_a_snapshot_of_a_member_that_was_away<F: JoinFixt
                 world
                     .until("it has installed", async || {
                         n += 1;
-                        // It may have to wait, and is not refused.
+                        // A commit may have to wait for the fold, and is not refused.
                         put_pair(&b, n, "meanwhile").await.unwrap();
                         acknowledged.push(n);
                         assert_eq!(half(&notes(&b).await), None);

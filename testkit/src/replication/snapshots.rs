@@ -123,7 +123,7 @@ pub async fn a_reader_never_sees_half_of_a_commit_during_a_snapshot<F: Fixture>(
             if round % 40 == 0 && round < 400 {
                 put_pair(&b, 20 + round / 40 % 50, &format!("at B {round}")).await.unwrap();
             }
-            // It looks in the middle of the work of all replicas, not only when they rest.
+            // The reader looks in the middle of the work of all replicas, not only when they rest.
             let seen = notes(&b).await;
             assert_eq!(half(&seen), None, "round {round}: a list shows half of a commit: {seen:?}");
             let got = b.get_many::<Note>(&ids).await.unwrap();

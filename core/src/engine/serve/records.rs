@@ -44,7 +44,7 @@ pub(in crate::engine) struct RecordsPage {
     /// The next record and what lies beside it, as far as that was read, and its bytes.
     group: Vec<Entry>,
     group_bytes: usize,
-    /// What lies beside the next record and was not read yet.
+    /// The values beside the next record that were not read yet.
     besides: Option<KeyRange>,
     /// The ranges that are still to be counted, and what was counted.
     counting: VecDeque<KeyRange>,

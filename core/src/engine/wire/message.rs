@@ -156,12 +156,12 @@ pub(crate) struct PageHead {
 /// Whether the log of a page's sender is the way to what the puller lacks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Reach {
-    /// It has all of it, as far as the sender has.
+    /// The log has all of it, as far as the sender has.
     #[default]
     Whole,
     /// The log of a stream begins behind what the puller has: the rest needs a snapshot.
     Pruned,
-    /// The log is much longer than all records: a snapshot takes less.
+    /// All records are much shorter than the log: a snapshot takes less.
     Longer,
 }
 
