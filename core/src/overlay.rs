@@ -81,7 +81,7 @@ impl<S: Storage> Inner<S> {
         let Some(record) = RecordKey::from_bytes(key) else { return Ok(live) };
         let context = (&Rules::ALL, self.models());
         Ok(match join(context, as_of, &record, live.as_deref(), staged)? {
-            Joined::Live | Joined::Beside => live,
+            Joined::Live | Joined::Beside(..) => live,
             Joined::Gone => None,
             Joined::New(_, bytes) => Some(bytes),
         })

@@ -296,14 +296,13 @@ pub fn settled(rows: &BTreeMap<Key, Value>) -> Result<Option<BTreeMap<Key, Value
                 live.insert(key.clone(), bytes);
                 Some(header)
             }
-            Joined::Beside => {
-                let (Some(old), Some(new)) = (&old, new) else { continue };
-                let (mine, theirs) = (header(old)?, header(new)?);
+            Joined::Beside(theirs, value) => {
+                let Some(mut bytes) = old else { continue };
+                let mine = header(&bytes)?;
                 let merge = mine.merge.map(|merge| record::Merged { beside: true, ..merge });
-                let mut bytes = old.clone();
                 record::Header { merge, ..mine }.write(&mut bytes);
                 live.insert(key.clone(), bytes);
-                live.insert(keys::beside(&record, theirs.stamp.replica(), theirs.seq), new.clone());
+                live.insert(keys::beside(&record, theirs.stamp.replica(), theirs.seq), value);
                 continue;
             }
         };

@@ -30,8 +30,9 @@ pub(crate) enum Joined {
     Gone,
     /// The record has this header and these bytes.
     New(Header, Value),
-    /// The staged value cannot be merged into the live one: it lies beside it.
-    Beside,
+    /// The staged value cannot be merged into the live one: with this header and these bytes it lies beside it. It is a
+    /// state: all that its author had by then, not the value of one commit.
+    Beside(Header, Value),
 }
 
 /// Joins a record of both states. `as_of` are the heads at which the snapshot began.
@@ -72,7 +73,12 @@ pub(crate) fn join(
                 Verdict::Mix(header, bytes, _) => flagged(header, bytes),
                 Verdict::Stay if both && !beside(old) => flagged(old, live.to_vec()),
                 Verdict::Stay => Joined::Live,
-                Verdict::Beside => Joined::Beside,
+                Verdict::Beside => {
+                    let merge = header.merge.map(|merge| Merged { mixed: true, ..merge });
+                    let (header, mut bytes) = (Header { merge, ..header }, bytes.to_vec());
+                    header.write(&mut bytes);
+                    Joined::Beside(header, bytes)
+                }
             }
         }
     })
@@ -105,7 +111,7 @@ impl Pen {
             };
             let context = (self.rules(), &*self.context.models);
             match join(context, as_of, &record, live.as_deref(), staged.as_deref())? {
-                Joined::Live | Joined::Beside => values.push(live),
+                Joined::Live | Joined::Beside(..) => values.push(live),
                 Joined::Gone => {
                     self.displace(&mut draft, &record, None, live);
                     values.push(None);
@@ -167,15 +173,15 @@ impl Pen {
                     self.displace(&mut draft, &record, Some(header), live);
                     batch.put(key, bytes);
                 }
-                Ok(Joined::Beside) => {
-                    let (Some(live), Some(staged)) = (live, staged) else { continue };
-                    let (Ok((old, _)), Ok((new, _))) = (record::parse(&live), record::parse(&staged)) else {
+                Ok(Joined::Beside(new, value)) => {
+                    let Some((old, mut bytes)) =
+                        live.and_then(|live| Some((record::parse(&live).ok()?.0, live)))
+                    else {
                         continue;
                     };
                     let merge = old.merge.map(|merge| Merged { beside: true, ..merge });
-                    let mut bytes = live;
                     Header { merge, ..old }.write(&mut bytes);
-                    batch.put(keys::beside(&record, new.stamp.replica(), new.seq), staged);
+                    batch.put(keys::beside(&record, new.stamp.replica(), new.seq), value);
                     batch.put(key, bytes);
                 }
             }
@@ -265,5 +271,18 @@ mod tests {
         assert_eq!(record::value_of(&value), b"both");
         let flagged = row(ME, 9, merge(true), b"both");
         assert_eq!(joined(&note(1), Some(&flagged), Some(&staged)), Joined::Live, "it is flagged already");
+    }
+
+    /// The log may have earlier commits of the author of a record, whose values are part of it: beside another one, it stands for
+    /// all of them.
+    #[test]
+    fn a_record_that_lies_beside_another_one_is_a_state() {
+        let merge = |mixed| Some(Merged { epoch: EPOCH, mixed, beside: false });
+        let (live, staged) = (row(ME, 9, merge(false), b"ours"), row(B, 5, merge(false), b"theirs"));
+        let Joined::Beside(header, value) = joined(&note(1), Some(&live), Some(&staged)) else {
+            panic!("no app here can merge them")
+        };
+        assert_eq!((header.seq, header.merge), (5, merge(true)));
+        assert_eq!(record::parse(&value).unwrap(), (header, &b"theirs"[..]));
     }
 }
